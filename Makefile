@@ -1,0 +1,12 @@
+# `make check` is what CI runs first: lint, format, types, and every test that needs no server process.
+PYTHON ?= .venv/bin/python
+
+.PHONY: check lint test
+check: lint
+	$(PYTHON) -m pytest -m "not live and not browser"
+lint:
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+test:
+	$(PYTHON) -m pytest

@@ -1,0 +1,247 @@
+"""Settings of the application, read once from the environment and checked all together.
+
+`read_config()` takes a mapping, so a test hands in a dict and nothing is patched. Names are the environment's own;
+`.env-template` and the README's table are made from the fields below, and a test compares them.
+Secrets come from the environment only: in development an open stand-in is used, anywhere else it is refused.
+"""
+
+import difflib
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+ROOT = Path(__file__).resolve().parent.parent
+DEVELOPMENT_SECRET = "development-only-not-a-secret"  # noqa: S105 - refused outside development
+TEMPLATE_SECRET = "change-me"  # noqa: S105 - what .env-template shows; refused outside development
+SECRET_LENGTH = 32
+# Families of names that share .env with ours and belong to other programs.
+FOREIGN_PREFIXES = ("GREENROOM_", "GUNICORN_", "FLASK_", "PG", "WEB_CONCURRENCY", "WSGI_APP", "PYTHON", "COMPOSE_")
+
+
+class ConfigError(ValueError):
+    """Some settings are wrong; `problems` has a sentence for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("settings to correct:\n" + "\n".join(f"  - {problem}" for problem in problems))
+
+
+class Config(BaseModel):
+    """Everything the application can be told from outside. Durations carry their unit in the name."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
+
+    APP_ENV: Literal["development", "production"] = Field(
+        "development", description="`production` switches every safety on and every convenience off."
+    )
+    SECRET_KEY: str = Field(
+        DEVELOPMENT_SECRET,
+        description="Signs form tokens and reset links: 32 characters or more, from `openssl rand -hex 32`. "
+        "No default outside development.",
+    )
+    PUBLIC_URL: str = Field(
+        "http://127.0.0.1:8000",
+        description="The address users see; links in mail start with it. Must be https:// in production.",
+    )
+    INSTANCE_PATH: Path = Field(
+        ROOT / "instance", description="Folder for what the application writes: embedded database, development mail."
+    )
+
+    DATABASE_URL: str = Field(
+        "", description="Any PostgreSQL. Empty: an embedded one is started in INSTANCE_PATH (development only)."
+    )
+    DB_POOL_SIZE: int = Field(10, ge=1, le=500, description="Connections that each worker keeps open.")
+    DB_POOL_OVERFLOW: int = Field(
+        5, ge=0, le=500, description="Connections a worker may add to its pool for a moment of high load."
+    )
+    DB_POOL_TIMEOUT_SECONDS: float = Field(
+        10, gt=0, le=300, description="How long a request waits for a free connection before it fails."
+    )
+    DB_CONNECT_TIMEOUT_SECONDS: int = Field(
+        5, ge=1, le=300, description="How long opening a database connection may take."
+    )
+    DB_STATEMENT_TIMEOUT_SECONDS: int = Field(
+        30, ge=1, le=3600, description="How long one SQL statement may run before PostgreSQL stops it."
+    )
+
+    REDIS_URL: str = Field(
+        "", description="Set: sessions and rate limits live in this Redis. Empty: they live in PostgreSQL."
+    )
+    SESSION_LIFETIME_DAYS: int = Field(14, ge=1, le=365, description="A sign-in lasts this long.")
+    SIGN_IN_LIMIT: int = Field(
+        10,
+        ge=1,
+        le=10_000,
+        description="Sign-in attempts allowed in 15 minutes, for each address and for each account.",
+    )
+
+    JOBS: Literal["thread", "celery", ""] = Field(
+        "",
+        description="Who sends mail: `celery` (a worker must run) or `thread` (this process, after the request; what "
+        "is queued is lost if the process is killed). Empty: thread in development, celery in production.",
+    )
+    CELERY_BROKER_URL: str = Field(
+        "", description="Broker for Celery: Redis, RabbitMQ, ... Empty: tables in the same PostgreSQL."
+    )
+    HISTORY_DAYS: int = Field(30, ge=1, le=3650, description="Recorded fetches older than this are purged.")
+
+    MAIL_SERVER: str = Field("", description="SMTP host. Empty in development: mail lands in INSTANCE_PATH/outbox.")
+    MAIL_PORT: int = Field(587, ge=1, le=65535, description="SMTP port.")
+    MAIL_USERNAME: str = Field("", description="SMTP user, if the server wants one.")
+    MAIL_PASSWORD: str = Field("", description="SMTP password. Secret.")
+    MAIL_USE_TLS: bool = Field(True, description="STARTTLS before signing in.")
+    MAIL_TIMEOUT_SECONDS: int = Field(20, ge=1, le=300, description="How long the SMTP server may take to answer.")
+    MAIL_SENDER: str = Field("boards@localhost", description="Address that mail comes from.")
+
+    BOARD_BUDGET_MS: int = Field(
+        10_000, ge=100, le=300_000, description="One board is answered within this time, whatever its sources do."
+    )
+    SOURCE_RESPONSE_BYTES: int = Field(
+        1_048_576, ge=1024, le=104_857_600, description="A source that answers more than this becomes an error."
+    )
+    SOURCE_REDIRECTS: int = Field(3, ge=0, le=20, description="Redirects followed for one source.")
+    SOURCES_PER_BOARD: int = Field(50, ge=1, le=200, description="Sources that one board may have.")
+    ALLOW_PRIVATE_SOURCES: bool | None = Field(
+        None,
+        description="Sources may name loopback and private addresses. Empty: yes in development, no in production. "
+        "Yes lets every user make this server call your internal network.",
+    )
+    DEMO: bool | None = Field(
+        None, description="The /demo upstream and the demo board. Empty: on in development, off in production."
+    )
+
+    TRUSTED_PROXIES: str = Field(
+        "",
+        description="Addresses or networks, comma separated, whose X-Forwarded-* headers are believed; `unix` stands "
+        "for a unix socket. Empty: nobody's.",
+    )
+
+    @property
+    def is_production(self) -> bool:
+        return self.APP_ENV == "production"
+
+    @property
+    def allow_private_sources(self) -> bool:
+        return not self.is_production if self.ALLOW_PRIVATE_SOURCES is None else self.ALLOW_PRIVATE_SOURCES
+
+    @property
+    def demo(self) -> bool:
+        return not self.is_production if self.DEMO is None else self.DEMO
+
+    @property
+    def jobs(self) -> str:
+        return self.JOBS or ("celery" if self.is_production else "thread")
+
+    @property
+    def trusted_proxies(self) -> list[str]:
+        return [name.strip() for name in self.TRUSTED_PROXIES.split(",") if name.strip()]
+
+    def problems(self) -> list[str]:
+        """What is wrong with these values taken together, a sentence each; empty when they can be used."""
+        found = []
+        for name, schemes in (
+            ("PUBLIC_URL", ("http", "https")),
+            ("DATABASE_URL", ("postgres", "postgresql", "postgresql+psycopg2")),
+            ("REDIS_URL", ("redis", "rediss", "unix")),
+        ):
+            value = getattr(self, name)
+            if value and urlsplit(value).scheme not in schemes:
+                found.append(f"{name} must start with {' or '.join(scheme + '://' for scheme in schemes)}")
+        for proxy in self.trusted_proxies:
+            if proxy != "unix" and not _is_network(proxy):
+                found.append(f"TRUSTED_PROXIES has {proxy!r}: not an address or a network such as 10.0.0.0/8")
+        if self.is_production:
+            found += self._production_problems()
+        return found
+
+    def _production_problems(self) -> list[str]:
+        found = []
+        if self.SECRET_KEY in (DEVELOPMENT_SECRET, TEMPLATE_SECRET):
+            found.append("SECRET_KEY is missing or still the placeholder; make one with: openssl rand -hex 32")
+        elif len(self.SECRET_KEY) < SECRET_LENGTH:
+            found.append(
+                f"SECRET_KEY has {len(self.SECRET_KEY)} characters, it needs {SECRET_LENGTH}; "
+                "make one with: openssl rand -hex 32"
+            )
+        if not self.DATABASE_URL:
+            found.append(
+                "DATABASE_URL is missing; the embedded database is for development (it trusts every local user)"
+            )
+        if TEMPLATE_SECRET in self.DATABASE_URL:
+            found.append(f"DATABASE_URL still has the placeholder password {TEMPLATE_SECRET!r}")
+        if TEMPLATE_SECRET in self.MAIL_PASSWORD:
+            found.append(f"MAIL_PASSWORD is still the placeholder {TEMPLATE_SECRET!r}")
+        if not self.PUBLIC_URL.startswith("https://"):
+            found.append("PUBLIC_URL must be the https:// address that users see")
+        if not self.MAIL_SERVER:
+            found.append("MAIL_SERVER is missing; without it nobody can reset a password")
+        return found
+
+    @model_validator(mode="after")
+    def _no_trailing_slash(self) -> Self:
+        object.__setattr__(self, "PUBLIC_URL", self.PUBLIC_URL.rstrip("/"))
+        return self
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def environment(env_file: Path | None = None) -> dict[str, str]:
+    """The process environment over the `.env` beside the project (or `env_file`); changes neither.
+
+    An empty string in the environment counts as unset, as an emptied line in `.env` does.
+    """
+    from_file = {name: value or "" for name, value in dotenv_values(env_file or ROOT / ".env").items()}
+    return {**from_file, **os.environ}
+
+
+def unknown_names(env_file: Path) -> list[str]:
+    """A sentence for each name in the `.env` file that no program here reads."""
+    known = list(Config.model_fields)
+    found = []
+    for name in dotenv_values(env_file):
+        if name in known or name.startswith(FOREIGN_PREFIXES):
+            continue
+        close = difflib.get_close_matches(name, known, n=1)
+        found.append(f"{name} in {env_file.name} is unknown" + (f"; did you mean {close[0]}?" if close else ""))
+    return found
+
+
+def read_config(environ: Mapping[str, str] | None = None) -> Config:
+    """The settings in `environ`; None reads the process environment and `.env`.
+
+    Raises ConfigError with every problem at once.
+    """
+    problems = unknown_names(ROOT / ".env") if environ is None else []
+    values = environment() if environ is None else environ
+    given = {name: values[name] for name in Config.model_fields if values.get(name, "").strip()}
+    try:
+        config = Config.model_validate(given)
+    except ValidationError as exc:
+        # The rest is checked as well, with the wrong values left out, so that one start shows every problem.
+        problems += [_sentence(error) for error in exc.errors(include_url=False)]
+        wrong = {str(error["loc"][0]) for error in exc.errors() if error["loc"]}
+        config = Config.model_validate({name: value for name, value in given.items() if name not in wrong})
+    problems += config.problems()
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _sentence(error: Any) -> str:
+    name = ".".join(str(part) for part in error["loc"]) or "settings"
+    # The value is shown except where it may be a secret.
+    secret = any(word in name for word in ("SECRET", "PASSWORD", "URL"))
+    shown = "" if secret else f" (got {error['input']!r})"
+    return f"{name}: {error['msg'][0].lower()}{error['msg'][1:]}{shown}"

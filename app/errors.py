@@ -1,0 +1,72 @@
+"""Errors as people and programs want them: `application/problem+json` (RFC 9457) for the API, a page for the rest."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from flask import Flask, render_template, request
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from werkzeug.exceptions import HTTPException, InternalServerError, ServiceUnavailable
+
+from .extensions import db
+
+logger = logging.getLogger(__name__)
+PROBLEM_JSON = "application/problem+json"
+Answer = tuple[dict[str, Any], int, dict[str, str]]
+
+
+class Problem(Exception):
+    """An error of the API that is the caller's to mend. `errors` names each wrong field: `{"field", "message"}`."""
+
+    def __init__(self, status: int, detail: str, errors: list[dict[str, str]] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.errors = errors
+
+
+def problem_response(status: int, detail: str, errors: list[dict[str, str]] | None = None) -> Answer:
+    """A problem document as a view returns it: `type`, `title`, `status`, `detail`, and perhaps `errors`."""
+    document = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    return (document | {"errors": errors} if errors else document), status, {"Content-Type": PROBLEM_JSON}
+
+
+def init_app(app: Flask) -> None:
+    app.register_error_handler(Problem, on_problem)
+    app.register_error_handler(HTTPException, on_http_exception)
+    app.register_error_handler(OperationalError, on_database_down)
+    app.register_error_handler(PoolTimeout, on_database_down)
+    app.register_error_handler(Exception, on_exception)
+
+
+def wants_problem() -> bool:
+    return request.path.startswith("/api/")
+
+
+def on_problem(exc: Problem) -> Any:
+    db.session.rollback()
+    return problem_response(exc.status, exc.detail, exc.errors)
+
+
+def on_http_exception(exc: HTTPException) -> Any:
+    db.session.rollback()  # nothing half-done may be committed by whoever uses the session next
+    if exc.code is None or exc.code < 400 or exc.response is not None:
+        return exc
+    if wants_problem():
+        body, status, headers = problem_response(exc.code, exc.description or "")
+        kept = [(name, value) for name, value in exc.get_headers() if name not in ("Content-Type", "Content-Length")]
+        return body, status, [*kept, *headers.items()]
+    return render_template("error.html", status=exc.code, title=exc.name, detail=exc.description), exc.code
+
+
+def on_database_down(exc: Exception) -> Any:
+    logger.error("database unavailable", extra={"reason": str(exc).splitlines()[0], "path": request.path})
+    error = ServiceUnavailable("The database did not answer. Please try again in a moment.")
+    error.retry_after = 5
+    return on_http_exception(error)
+
+
+def on_exception(exc: Exception) -> Any:
+    logger.exception("unhandled exception", extra={"path": request.path, "method": request.method})
+    return on_http_exception(InternalServerError("Something went wrong on our side; it has been logged."))

@@ -1,0 +1,112 @@
+"""What every request and every response passes: proxies believed or not, HTTPS in production, security headers."""
+
+import ipaddress
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flask import Flask, redirect, request
+from secure import Secure
+from secure.headers import (
+    ContentSecurityPolicy,
+    CrossOriginOpenerPolicy,
+    CrossOriginResourcePolicy,
+    PermissionsPolicy,
+    ReferrerPolicy,
+    StrictTransportSecurity,
+    XContentTypeOptions,
+    XFrameOptions,
+)
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from .config import Config
+
+HSTS_SECONDS = 31_536_000
+FORWARDED = (
+    "HTTP_X_FORWARDED_FOR",
+    "HTTP_X_FORWARDED_PROTO",
+    "HTTP_X_FORWARDED_HOST",
+    "HTTP_X_FORWARDED_PORT",
+    "HTTP_X_FORWARDED_PREFIX",
+    "HTTP_FORWARDED",
+)
+# A load balancer asks these over plain HTTP from inside.
+PLAIN_HTTP_PATHS = ("/healthz", "/readyz")
+
+
+def init_app(app: Flask, config: Config) -> None:
+    app.wsgi_app = TrustedProxies(app.wsgi_app, config.trusted_proxies)  # type: ignore[method-assign]
+    if config.is_production:
+        app.before_request(require_https)
+    headers = response_headers(is_production=config.is_production).headers
+
+    @app.after_request
+    def set_security_headers(response: Any) -> Any:
+        for name, value in headers.items():
+            response.headers.setdefault(name, value)
+        return response
+
+
+def response_headers(*, is_production: bool) -> Secure:
+    """The headers of every response. Scripts, styles and data come from this server only; nobody may frame a page."""
+    policy = (
+        ContentSecurityPolicy()
+        .default_src("'none'")
+        .script_src("'self'")
+        .style_src("'self'")
+        .img_src("'self'", "data:")
+        .connect_src("'self'")
+        .form_action("'self'")
+        .base_uri("'none'")
+        .frame_ancestors("'none'")
+    )
+    return Secure(
+        csp=policy,
+        hsts=StrictTransportSecurity().max_age(HSTS_SECONDS).include_subdomains() if is_production else None,
+        xfo=XFrameOptions().deny(),
+        xcto=XContentTypeOptions().nosniff(),
+        referrer=ReferrerPolicy().same_origin(),
+        permissions=PermissionsPolicy().geolocation().microphone().camera(),
+        coop=CrossOriginOpenerPolicy().same_origin(),
+        corp=CrossOriginResourcePolicy().same_origin(),
+    )
+
+
+def require_https() -> Any:
+    """Send a browser that came over plain HTTP to the same page over HTTPS; refuse anything but GET and HEAD."""
+    if request.is_secure or request.path in PLAIN_HTTP_PATHS:
+        return None
+    if request.method in ("GET", "HEAD"):
+        return redirect(request.url.replace("http://", "https://", 1), code=308)
+    return {
+        "type": "about:blank",
+        "title": "HTTPS required",
+        "status": 403,
+        "detail": "Use https://. What you just sent went over the network unencrypted.",
+    }, 403
+
+
+class TrustedProxies:
+    """WSGI middleware: believes X-Forwarded-* from the named peers and removes it from everybody else's requests."""
+
+    def __init__(self, application: Callable[..., Iterable[bytes]], trusted: Iterable[str]) -> None:
+        names = list(trusted)
+        self.application = application
+        self.behind_proxy = ProxyFix(application, x_for=1, x_proto=1, x_host=1, x_port=1)  # type: ignore[arg-type]
+        self.is_unix_trusted = "unix" in names
+        self.networks = [ipaddress.ip_network(name, strict=False) for name in names if name != "unix"]
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if self.trusts(environ.get("REMOTE_ADDR", "")):
+            return self.behind_proxy(environ, start_response)
+        for name in FORWARDED:
+            environ.pop(name, None)
+        return self.application(environ, start_response)
+
+    def trusts(self, peer: str) -> bool:
+        if not peer:
+            return self.is_unix_trusted
+        try:
+            address = ipaddress.ip_address(peer)
+        except ValueError:
+            return False
+        return any(address in network for network in self.networks)

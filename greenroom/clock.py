@@ -1,0 +1,9 @@
+"""The one clock: seconds that only move forward.
+
+Everything that measures or waits takes `now: Callable[[], float]` and gets `clock.now` by default, so a
+test passes a clock of its own and a stepped wall clock can neither stretch nor cut a wait.
+"""
+
+import time
+
+now = time.monotonic

@@ -1,0 +1,46 @@
+"""Every error that Greenroom raises.
+
+    GreenroomError
+      SettingsError      start-up stops: the values of some settings are wrong (all of them are listed)
+      PatchedTooLate     start-up stops: something already holds what patching would have replaced
+      CompanionError     start-up stops: the companion process did not become ready
+      DatabaseTimeout    a database did not answer in time (also a psycopg2 OperationalError: see waits.postgres)
+
+Start-up errors have no HTTP status: no request exists yet.
+"""
+
+from collections.abc import Sequence
+
+
+class GreenroomError(Exception):
+    """Base of all errors here; catch it to catch them all."""
+
+
+class SettingsError(GreenroomError):
+    """Some settings are wrong; `problems` has one sentence for each, in the order of the settings."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        headline = f"{count} setting{'s' if count > 1 else ''} to correct before the server can start:"
+        super().__init__("\n".join([headline, *(f"  - {problem}" for problem in self.problems)]))
+
+
+class PatchedTooLate(GreenroomError):
+    """Modules hold unpatched objects; `holders` has one sentence for each."""
+
+    def __init__(self, holders: Sequence[str]) -> None:
+        self.holders = tuple(holders)
+        super().__init__(
+            "\n".join(
+                [
+                    "too late to patch: these were imported first and would go on blocking the whole worker:",
+                    *(f"  - {holder}" for holder in self.holders),
+                    "Call greenroom.patching.patch() before importing them (first lines of gunicorn.conf.py).",
+                ]
+            )
+        )
+
+
+class CompanionError(GreenroomError):
+    """The process that prepares the server (database, migrations) failed or took too long."""

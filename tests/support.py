@@ -1,0 +1,3 @@
+"""Constants and helpers that several rings of tests use."""
+
+PASSWORD = "correct horse battery staple"
