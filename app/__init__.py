@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from flask import Flask
 
-from . import cli, database, errors, jobs, security, sessions
+from . import cli, database, errors, jobs, logs, security, sessions
 from .api import blueprint as api
 from .auth import blueprint as auth
 from .config import Config, read_config
@@ -23,6 +23,7 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     found running) and migrated; otherwise the database is not touched before the first request.
     """
     config = read_config(environ)
+    logs.configure()
     app = Flask(__name__, instance_path=str(config.INSTANCE_PATH.resolve()))
     app.config.from_mapping(flask_settings(config))
     app.extensions["config"] = config
@@ -38,7 +39,8 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     database.init_app(app, config)
     sessions.init_app(app, config)
     csrf.init_app(app)
-    login_manager.init_app(app)
+    # The context processor of app/auth/identity.py looks the user up only where a template asks for them.
+    login_manager.init_app(app, add_context_processor=False)
     mail.init_app(app)
     jobs.init_app(app, config)
     cli.init_app(app)
