@@ -4,7 +4,7 @@
       SettingsError      start-up stops: the values of some settings are wrong (all of them are listed)
       PatchedTooLate     start-up stops: something already holds what patching would have replaced
       CompanionError     start-up stops: the companion process did not become ready
-      DatabaseTimeout    a database did not answer in time (also a psycopg2 OperationalError: see waits.postgres)
+      AppNotFound        start-up stops: WSGI_APP names nothing that can be served
 
 Start-up errors have no HTTP status: no request exists yet.
 """
@@ -40,6 +40,10 @@ class PatchedTooLate(GreenroomError):
                 ]
             )
         )
+
+
+class AppNotFound(GreenroomError):
+    """WSGI_APP names no application; the message says which part of it is missing."""
 
 
 class CompanionError(GreenroomError):

@@ -1,0 +1,162 @@
+"""gunicorn's hooks, given what they need once and named in gunicorn.conf.py.
+
+on_starting       refuse a worker class that the patching does not fit; start the companion
+on_reload         a new companion, so that new migrations are applied, then the old one is let go
+post_fork         the companion's environment, before the application is imported
+post_worker_init  tell the application when its worker drains
+on_exit           stop the companion
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import patching
+from .companion import Companion
+from .errors import CompanionError, SettingsError
+from .settings import GREEN_WORKER_CLASSES, Settings
+
+logger = logging.getLogger("gunicorn.error")
+
+EXIT_BAD_SETTINGS = 2
+DRAINING_KEY = "greenroom.draining"
+
+WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+@dataclass
+class Running:
+    """What the arbiter keeps between reloads. gunicorn runs its configuration file anew on HUP; this module stays."""
+
+    settings: Settings | None = None
+    companion: Companion | None = None
+
+
+running = Running()
+
+
+def read_settings(environ: Mapping[str, str], check_command: Sequence[str] | None = None) -> Settings:
+    """The settings in `environ`. At start-up wrong ones end the process; at a reload they change nothing.
+
+    `check_command` is run when something is wrong here, to have the application's own problems listed as well.
+    Runs on: arbiter.
+    """
+    try:
+        running.settings = Settings.read(environ)
+    except SettingsError as exc:
+        if running.settings is None:
+            print(f"Error: {exc}", file=sys.stderr, flush=True)
+            if check_command is not None:
+                os.spawnve(os.P_WAIT, check_command[0], list(check_command), dict(os.environ))
+            sys.exit(EXIT_BAD_SETTINGS)
+        logger.error("reload: keeping the settings as they were. %s", exc)
+    return running.settings
+
+
+class Hooks:
+    """The hooks of one server. `companion_command` None: the application needs no companion."""
+
+    def __init__(self, settings: Settings, companion_command: Sequence[str] | None, environ: Mapping[str, str]) -> None:
+        self.settings = settings
+        self.companion_command = companion_command
+        self.environ = environ
+
+    def on_starting(self, server: Any) -> None:
+        """Runs on: arbiter."""
+        problem = unfit_worker_class(server.cfg.worker_class_str, is_patched=patching.is_patched())
+        if problem:
+            sys.exit(f"Error: {problem}")
+        if self.companion_command is None:
+            return
+        try:
+            running.companion = self._start_companion(server)
+        except CompanionError as exc:
+            sys.exit(f"Error: {exc}")
+
+    def on_reload(self, server: Any) -> None:
+        """Runs on: arbiter. When the new code can't be prepared, the old workers stay and nothing changes."""
+        if self.companion_command is None:
+            return
+        old = running.companion
+        try:
+            running.companion = self._start_companion(server)
+        except CompanionError as exc:
+            logger.error("reload given up, the workers go on with the code they have: %s", exc)
+            call_off_reload(server)
+            return
+        if old is not None:
+            old.release()
+
+    def post_fork(self, server: Any, worker: Any) -> None:
+        """Runs on: worker start-up."""
+        if running.companion is not None:
+            os.environ.setdefault("PUBLIC_URL", public_url(server.address))
+            os.environ.update(running.companion.environment)
+
+    def post_worker_init(self, worker: Any) -> None:
+        """Runs on: worker start-up."""
+        worker.wsgi = Draining(worker.wsgi, lambda: not worker.alive)
+
+    def on_exit(self, server: Any) -> None:
+        """Runs on: arbiter."""
+        if running.companion is not None:
+            running.companion.stop()
+
+    def _start_companion(self, server: Any) -> Companion:
+        assert self.companion_command is not None
+        environ = {"PUBLIC_URL": public_url(server.address), **os.environ}
+        if self.environ.get("PUBLIC_URL"):
+            environ["PUBLIC_URL"] = self.environ["PUBLIC_URL"]
+        return Companion.start(self.companion_command, environ, self.settings.companion_timeout_seconds)
+
+
+def call_off_reload(server: Any) -> None:
+    """Let gunicorn finish its reload without replacing anybody; it has no way to be told so.
+
+    After this hook it starts cfg.workers new workers (so: none), stops as many of the oldest as are too many (none),
+    and waits for those that are older than the newest it knew (so: for nobody).
+    """
+    server.cfg.set("workers", 0)
+    for worker in server.WORKERS.values():
+        worker.age = server.worker_age + 1
+
+
+class Draining:
+    """WSGI middleware: tells the application, in environ["greenroom.draining"], that its server is shutting down."""
+
+    def __init__(self, application: WSGIApplication, is_draining: Callable[[], bool]) -> None:
+        self.application = application
+        self.is_draining = is_draining
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        environ[DRAINING_KEY] = self.is_draining()
+        return self.application(environ, start_response)
+
+
+def unfit_worker_class(worker_class: str, *, is_patched: bool) -> str:
+    """What is wrong with running `worker_class` in this process; "" when nothing is.
+
+    The class can be overridden on the command line (`-k`), after the configuration file has patched or not.
+    """
+    is_green = worker_class in GREEN_WORKER_CLASSES
+    if is_green and not is_patched:
+        return f"worker class {worker_class} needs patching: set GREENROOM_WORKER_CLASS={worker_class} instead of -k"
+    if is_patched and worker_class in ("sync", "gthread"):
+        return (
+            f"this process is patched, which does not fit worker class {worker_class}: "
+            f"set GREENROOM_WORKER_CLASS={worker_class} instead of -k"
+        )
+    return ""
+
+
+def public_url(addresses: Sequence[Any]) -> str:
+    """The first TCP address listened on, as a URL that works on this machine."""
+    for address in addresses:
+        if isinstance(address, tuple):
+            host, port = address[0], address[1]
+            host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+            return f"http://[{host}]:{port}" if ":" in str(host) else f"http://{host}:{port}"
+    return "http://127.0.0.1:8000"

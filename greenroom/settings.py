@@ -1,0 +1,236 @@
+"""Every knob an operator can turn: its default, its range, and one sentence about it.
+
+`Settings.read()` takes a mapping (the process environment over `.env`) and returns the settings or raises
+SettingsError with every problem at once. A name that begins with GREENROOM_ and is not known here is a problem too, not
+a shrug: a misspelt limit is a limit that is not there. `.env-template` and the README table are made from the fields.
+"""
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from dotenv import dotenv_values
+
+from .errors import SettingsError
+
+PREFIX = "GREENROOM_"
+# Names that other programs made common; everything else of ours carries the prefix.
+COMMON_NAMES = {"wsgi_app": "WSGI_APP", "web_concurrency": "WEB_CONCURRENCY"}
+TRUE = ("1", "true", "yes", "on")
+FALSE = ("0", "false", "no", "off")
+GREEN_WORKER_CLASSES = ("gevent", "gevent_pywsgi")
+REFERENCE_APP = "app:create_app()"
+
+
+def knob(
+    default: Any, *, about: str, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()
+) -> Any:
+    """A field of Settings. `low` and `high` are included in the range; `choices` lists the only values allowed."""
+    return field(default=default, metadata={"about": about, "low": low, "high": high, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The server's settings. Durations are seconds; 0 is a value, never "unset"."""
+
+    wsgi_app: str = knob(REFERENCE_APP, about="What to serve, as `module:name` or `module:factory()`.")
+    web_concurrency: int = knob(
+        0, low=0, high=512, about="Worker processes; 0 means as many as the cores this process may use."
+    )
+    bind: str = knob(
+        "127.0.0.1:8000", about="Addresses to listen on, comma separated: `host:port`, `[::1]:port`, `unix:/path`."
+    )
+    worker_class: str = knob(
+        "gevent",
+        choices=("gevent", "gevent_pywsgi", "gthread", "sync"),
+        about="How a worker serves requests; `gthread` and `sync` are there to compare with and are not patched.",
+    )
+    threads: int = knob(8, low=1, high=1000, about="Threads of each worker under `gthread`; no meaning elsewhere.")
+    worker_connections: int = knob(
+        1000, low=1, high=100_000, about="Connections that one worker keeps open at the same time, idle ones included."
+    )
+    backlog: int = knob(
+        2048, low=1, high=65_535, about="Connections the kernel may queue for all workers before it refuses more."
+    )
+    timeout_seconds: int = knob(
+        30,
+        low=0,
+        high=86_400,
+        about="A worker whose loop did not turn for this long is killed and replaced; it does not bound a request. "
+        "0 never kills.",
+    )
+    graceful_timeout_seconds: int = knob(
+        30, low=0, high=3_600, about="How long running requests may go on after a stop or reload before they are cut."
+    )
+    keepalive_seconds: int = knob(
+        5, low=1, high=3_600, about="How long an idle connection is kept for the client's next request."
+    )
+    max_requests: int = knob(
+        0, low=0, high=10_000_000, about="A worker is replaced after this many requests; 0 never replaces."
+    )
+    max_requests_jitter: int = knob(
+        0,
+        low=0,
+        high=1_000_000,
+        about="Spread of max_requests between workers, so that they are not replaced together.",
+    )
+    forwarded_allow_ips: str = knob(
+        "127.0.0.1,::1",
+        about="Proxies whose X-Forwarded-Proto is believed when the server works out the scheme, comma separated.",
+    )
+    tls_certificate: str = knob("", about="PEM file with the certificate chain; set together with tls_key for HTTPS.")
+    tls_key: str = knob("", about="PEM file with the private key of tls_certificate.")
+    log_level: str = knob(
+        "info", choices=("debug", "info", "warning", "error"), about="The least severe line that is logged."
+    )
+    access_log: bool = knob(False, about="One line for each request on standard output.")
+    patch: bool = knob(True, about="Patch the standard library so that blocking calls wait in the event loop.")
+    patch_psycopg2: bool = knob(True, about="Let psycopg2 wait in the event loop; without it a query stops its worker.")
+    database_silence_seconds: int = knob(
+        120,
+        low=1,
+        high=86_400,
+        about="How long a database may say nothing while somebody waits for it, before its connection is given up.",
+    )
+    companion: bool = knob(
+        True,
+        about="Start the reference application's companion: its embedded database when DATABASE_URL is empty, and its "
+        "start-up checks.",
+    )
+    companion_timeout_seconds: int = knob(
+        90, low=1, high=3_600, about="How long the companion may take to become ready before start-up is given up."
+    )
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Self:
+        """The settings in `environ`; empty values count as unset. Raises SettingsError with all problems."""
+        problems: list[str] = []
+        values: dict[str, Any] = {}
+        for knob_field in fields(cls):
+            name = environment_name(knob_field.name)
+            text = environ.get(name, "").strip()
+            if text:
+                value, problem = _parse(knob_field, text)
+                if problem:
+                    problems.append(f"{name} {problem} (got {text!r})")
+                else:
+                    values[knob_field.name] = value
+        problems += unknown_names(environ)
+        settings = cls(**values)
+        problems += settings.conflicts()
+        if problems:
+            raise SettingsError(problems)
+        return settings
+
+    def conflicts(self) -> list[str]:
+        """What is wrong with these values taken together, a sentence each."""
+        found = []
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            found.append("GREENROOM_TLS_CERTIFICATE and GREENROOM_TLS_KEY must be set together")
+        found += [
+            f"{environment_name(name)} names a file that can't be read: {path}"
+            for name, path in (("tls_certificate", self.tls_certificate), ("tls_key", self.tls_key))
+            if path and not os.access(path, os.R_OK)
+        ]
+        if ":" not in self.wsgi_app and not self.wsgi_app.isidentifier() and "." not in self.wsgi_app:
+            found.append(f"WSGI_APP must look like `module:name` (got {self.wsgi_app!r})")
+        if self.max_requests_jitter and not self.max_requests:
+            found.append("GREENROOM_MAX_REQUESTS_JITTER has no meaning while GREENROOM_MAX_REQUESTS is 0")
+        return found
+
+    @property
+    def is_green(self) -> bool:
+        return self.worker_class in GREEN_WORKER_CLASSES
+
+    @property
+    def is_reference_app(self) -> bool:
+        """True when nobody named another application to serve."""
+        return self.wsgi_app == REFERENCE_APP
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting as a line of documentation."""
+
+    name: str
+    default: str
+    allowed: str
+    about: str
+
+
+def rows() -> list[Row]:
+    """All settings, in their order, for the README's table and `.env-template`."""
+    return [
+        Row(environment_name(item.name), _shown(item.default), _allowed(item), str(item.metadata["about"]))
+        for item in fields(Settings)
+    ]
+
+
+def environment_name(field_name: str) -> str:
+    return COMMON_NAMES.get(field_name, PREFIX + field_name.upper())
+
+
+def read_environment(env_file: Path) -> dict[str, str]:
+    """The process environment over the values in `env_file`, which need not exist. Changes neither."""
+    from_file = {name: value or "" for name, value in dotenv_values(env_file).items()}
+    return {**from_file, **os.environ}
+
+
+def unknown_names(environ: Mapping[str, str]) -> list[str]:
+    """A sentence for each GREENROOM_ name that no setting has."""
+    known = [environment_name(item.name) for item in fields(Settings)]
+    found = []
+    for name in environ:
+        if name.startswith(PREFIX) and name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            found.append(f"{name} is unknown" + (f"; did you mean {close[0]}?" if close else ""))
+    return found
+
+
+def _parse(knob_field: Field[Any], text: str) -> tuple[Any, str]:
+    """(value, "") or (None, what is wrong with `text`)."""
+    if isinstance(knob_field.default, bool):
+        return _parse_bool(text)
+    if isinstance(knob_field.default, int):
+        return _parse_int(text, knob_field)
+    choices = knob_field.metadata["choices"]
+    if choices and text not in choices:
+        return None, f"must be one of {', '.join(choices)}"
+    return text, ""
+
+
+def _parse_bool(text: str) -> tuple[bool | None, str]:
+    lowered = text.lower()
+    if lowered in TRUE:
+        return True, ""
+    if lowered in FALSE:
+        return False, ""
+    return None, "must be yes or no"
+
+
+def _parse_int(text: str, knob_field: Field[Any]) -> tuple[int | None, str]:
+    try:
+        value = int(text)
+    except ValueError:
+        return None, f"must be a whole number {_allowed(knob_field)}"
+    low, high = knob_field.metadata["low"], knob_field.metadata["high"]
+    if not low <= value <= high:
+        return None, f"must be a whole number {_allowed(knob_field)}"
+    return value, ""
+
+
+def _allowed(knob_field: Field[Any]) -> str:
+    if isinstance(knob_field.default, bool):
+        return "yes or no"
+    if isinstance(knob_field.default, int):
+        return f"from {knob_field.metadata['low']:,} to {knob_field.metadata['high']:,}"
+    return " or ".join(f"`{choice}`" for choice in knob_field.metadata["choices"]) or "text"
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, bool):
+        return "yes" if default else "no"
+    return str(default)

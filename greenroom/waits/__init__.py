@@ -1,0 +1,1 @@
+"""What a request waits for, made to wait in the event loop."""
