@@ -110,6 +110,8 @@ def first_importer(package: str) -> str:
     seen = {package}
     brought_by = ""
     while found := _first_reference(package, seen):
+        if found == "__main__" and brought_by:
+            break  # the program itself brings everything; the module below it says more
         brought_by = found
         package = found.partition(".")[0]
         seen.add(package)

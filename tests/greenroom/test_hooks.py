@@ -1,0 +1,89 @@
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from greenroom import hooks
+from greenroom.companion import Companion
+from greenroom.errors import CompanionError
+from greenroom.hooks import Draining, Hooks, public_url, unfit_worker_class
+from greenroom.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("addresses", "url"),
+    [
+        ([("127.0.0.1", 8000)], "http://127.0.0.1:8000"),
+        ([("0.0.0.0", 80)], "http://127.0.0.1:80"),
+        ([("::", 8000)], "http://[::1]:8000"),
+        (["/run/app.sock", ("10.0.0.5", 9)], "http://10.0.0.5:9"),
+        (["/run/app.sock"], "http://127.0.0.1:8000"),
+    ],
+)
+def test_the_public_url_is_one_that_works_on_this_machine(addresses: list[Any], url: str) -> None:
+    assert public_url(addresses) == url
+
+
+@pytest.mark.parametrize(
+    ("worker_class", "is_patched", "fits"),
+    [("gevent", True, True), ("gevent", False, False), ("gthread", True, False), ("sync", False, True)],
+)
+def test_a_worker_class_fits_the_patching_or_is_refused(worker_class: str, is_patched: bool, fits: bool) -> None:
+    problem = unfit_worker_class(worker_class, is_patched=is_patched)
+
+    assert (problem == "") is fits
+    assert fits or f"GREENROOM_WORKER_CLASS={worker_class}" in problem
+
+
+def test_the_application_is_told_when_its_worker_drains() -> None:
+    worker = SimpleNamespace(alive=True, wsgi=lambda environ, start: [environ["greenroom.draining"]])
+    Hooks(Settings(), None, {}).post_worker_init(worker)
+
+    before = worker.wsgi({}, None)
+    worker.alive = False
+    after = worker.wsgi({}, None)
+
+    assert (before, after) == ([False], [True])
+    assert isinstance(worker.wsgi, Draining)
+
+
+@pytest.fixture
+def _nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hooks, "running", hooks.Running())
+
+
+@pytest.mark.usefixtures("_nothing_runs")
+def test_wrong_settings_end_the_start(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        hooks.read_settings({"GREENROOM_BACKLOG": "x"})
+
+    assert caught.value.code == 2
+    assert "GREENROOM_BACKLOG must be" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_nothing_runs")
+def test_wrong_settings_at_a_reload_change_nothing() -> None:
+    first = hooks.read_settings({"GREENROOM_BACKLOG": "7"})
+
+    assert hooks.read_settings({"GREENROOM_BACKLOG": "x"}) is first
+
+
+@pytest.mark.usefixtures("_nothing_runs")
+def test_a_reload_whose_companion_fails_replaces_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> Companion:
+        raise CompanionError("no")
+
+    monkeypatch.setattr(Companion, "start", fail)
+    worker = SimpleNamespace(age=3)
+    changed: dict[str, int] = {}
+    server = SimpleNamespace(
+        cfg=SimpleNamespace(set=changed.__setitem__), WORKERS={1: worker}, worker_age=3, address=[("127.0.0.1", 1)]
+    )
+    old = Companion(["old"])
+    hooks.running.companion = old
+
+    Hooks(Settings(), ["new"], {}).on_reload(server)
+
+    assert changed == {"workers": 0}
+    assert worker.age > server.worker_age
+    assert hooks.running.companion is old

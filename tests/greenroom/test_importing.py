@@ -1,0 +1,93 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from greenroom import importing
+from greenroom.errors import AppNotFound
+
+
+@pytest.fixture
+def path(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setattr(sys, "path", [])
+    return sys.path
+
+
+def test_pythonpath_comes_before_the_working_directory(path: list[str], tmp_path: Path) -> None:
+    here, shop, other = (str(tmp_path / name) for name in ("here", "shop", "other"))
+    path[:] = [here, "/venv/bin", shop, other, "/usr/lib/python3"]
+
+    importing.prefer_pythonpath({"PYTHONPATH": f"{shop}:{other}"}, Path(here))
+
+    assert path == ["/venv/bin", shop, other, here, "/usr/lib/python3"]
+
+
+def test_without_pythonpath_nothing_moves(path: list[str], tmp_path: Path) -> None:
+    path[:] = [str(tmp_path), "/usr/lib/python3"]
+
+    importing.prefer_pythonpath({}, tmp_path)
+
+    assert path == [str(tmp_path), "/usr/lib/python3"]
+
+
+def test_a_working_directory_named_in_pythonpath_stays_where_it_is(path: list[str], tmp_path: Path) -> None:
+    path[:] = [str(tmp_path), "/srv/shop", "/usr/lib/python3"]
+
+    importing.prefer_pythonpath({"PYTHONPATH": f"{tmp_path}:/srv/shop"}, tmp_path)
+
+    assert path == [str(tmp_path), "/srv/shop", "/usr/lib/python3"]
+
+
+def test_a_reload_moves_nothing_a_second_time(path: list[str], tmp_path: Path) -> None:
+    shop = str(tmp_path / "shop")
+    path[:] = [str(tmp_path), shop, "/usr/lib/python3"]
+    importing.prefer_pythonpath({"PYTHONPATH": shop}, tmp_path)
+    once = list(path)
+
+    importing.prefer_pythonpath({"PYTHONPATH": shop}, tmp_path)
+
+    assert path == once == [shop, str(tmp_path), "/usr/lib/python3"]
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "corner_shop.py").write_text(
+        "app = lambda environ, start: []\ndef factory(): return app\nname = 'x'\ndef broken(): import not_there\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "corner_shop", raising=False)
+    return "corner_shop"
+
+
+@pytest.mark.parametrize("expression", ["app", "factory()"])
+def test_a_name_and_a_factory_are_found(shop: str, expression: str) -> None:
+    assert callable(importing.load(f"{shop}:{expression}"))
+
+
+@pytest.mark.parametrize(
+    ("expression", "complaint"),
+    [
+        ("missing", "corner_shop has no missing"),
+        ("name", "it can't be called"),
+        ("factory(1)", "neither a name nor a call without arguments"),
+        ("a b", "neither a name nor a call without arguments"),
+    ],
+)
+def test_what_can_not_be_served_is_explained(shop: str, expression: str, complaint: str) -> None:
+    with pytest.raises(AppNotFound, match=complaint.replace("(", r"\(")):
+        importing.load(f"{shop}:{expression}")
+
+
+def test_a_missing_module_is_named() -> None:
+    with pytest.raises(AppNotFound, match="there is no module no_such_shop; is PYTHONPATH right"):
+        importing.load("no_such_shop:app")
+
+
+def test_a_module_missing_inside_the_application_is_its_own_error(shop: str) -> None:
+    with pytest.raises(ModuleNotFoundError, match="not_there"):
+        importing.load(f"{shop}:broken()")
+
+
+def test_the_folder_of_a_package_is_found_without_importing_it(shop: str, tmp_path: Path) -> None:
+    assert importing.package_folder(f"{shop}:app") == tmp_path.resolve()
+    assert shop not in sys.modules

@@ -1,0 +1,106 @@
+"""Each test patches a process of its own: patching this one would change every other test."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PATCH = "from greenroom import patching\nfrom greenroom.settings import Settings\npatching.patch(Settings())\n"
+
+
+def run(code: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    path = f"import sys; sys.path[:0] = [{str(folder)!r}, {str(ROOT)!r}]\n"
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", path + textwrap.dedent(code)], capture_output=True, text=True, timeout=60
+    )
+
+
+def test_importing_greenroom_patches_nothing() -> None:
+    result = run("import greenroom, greenroom.patching, greenroom.hooks, greenroom.cli\n"
+                 "from gevent import monkey\nassert not monkey.saved, monkey.saved")  # fmt: skip
+
+    assert result.returncode == 0, result.stderr
+
+
+def test_patching_replaces_sockets_threads_and_the_psycopg2_wait() -> None:
+    result = run(
+        PATCH + "import queue, socket, ssl, threading, time\n"
+        "from greenroom.waits import postgres\n"
+        "assert socket.socket.__module__ == 'gevent._socket3'\n"
+        "assert ssl.SSLContext.__module__ == 'gevent.ssl'\n"
+        "assert threading.Lock.__module__.startswith('gevent')\n"
+        "assert queue.SimpleQueue.__module__.startswith('gevent')\n"
+        "assert time.sleep.__module__ == 'gevent.hub'\n"
+        "assert postgres.is_installed()"
+    )
+
+    assert result.returncode == 0, result.stderr
+
+
+def test_patching_twice_is_once() -> None:
+    result = run(PATCH + "import socket; before = socket.socket\n" + PATCH + "assert socket.socket is before")
+
+    assert result.returncode == 0, result.stderr
+
+
+def test_each_part_can_be_switched_off() -> None:
+    result = run(
+        "from greenroom import patching\nfrom greenroom.settings import Settings\n"
+        "from greenroom.waits import postgres\n"
+        "from gevent import monkey\n"
+        "patching.patch(Settings(patch=False)); assert not monkey.is_module_patched('socket')\n"
+        "patching.patch(Settings(patch_psycopg2=False)); assert monkey.is_module_patched('socket')\n"
+        "assert not postgres.is_installed()"
+    )
+
+    assert result.returncode == 0, result.stderr
+
+
+def test_too_late_names_the_holder_and_who_imported_it(tmp_path: Path) -> None:
+    (tmp_path / "shop_client.py").write_text("import requests\n")
+
+    result = run("import shop_client\n" + PATCH, tmp_path)
+
+    assert result.returncode != 0
+    assert "too late to patch" in result.stderr
+    assert "urllib3.util.ssl_ holds ssl.SSLContext; imported by shop_client" in result.stderr
+
+
+def test_a_lock_born_before_patching_is_named(tmp_path: Path) -> None:
+    (tmp_path / "shop_locks.py").write_text(
+        "import threading\nguard = threading.Lock()\n\nclass Till:\n    drawer = threading.RLock()\n"
+    )
+
+    result = run("import shop_locks\n" + PATCH, tmp_path)
+
+    assert "shop_locks holds the lock Till.drawer, the lock guard" in result.stderr
+
+
+def test_a_thread_that_runs_already_is_named() -> None:
+    result = run(
+        "import threading; go = threading.Event()\n"
+        "threading.Thread(target=go.wait, name='early-bird', daemon=True).start()\n" + PATCH
+    )
+
+    assert "threads run already: early-bird" in result.stderr
+
+
+def test_gunicorn_itself_holds_nothing_that_patching_would_miss() -> None:
+    result = run("import gunicorn.app.wsgiapp, gunicorn.arbiter, gunicorn.workers.gthread\n" + PATCH)
+
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_library_imported_after_patching_is_green_all_the_way_down() -> None:
+    result = run(
+        PATCH + "import gevent, requests, urllib3.util.ssl_, queue\n"
+        "assert urllib3.util.ssl_.SSLContext.__module__ == 'gevent.ssl'\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "import threading\n"
+        "with ThreadPoolExecutor(1) as pool:\n"
+        "    assert pool.submit(gevent.getcurrent).result() is not gevent.getcurrent()\n"
+        "    assert isinstance(pool.submit(gevent.getcurrent).result(), gevent.Greenlet)"
+    )
+
+    assert result.returncode == 0, result.stderr
