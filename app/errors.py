@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, render_template, request
+from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, InternalServerError, ServiceUnavailable
@@ -13,6 +14,10 @@ from .extensions import db
 
 logger = logging.getLogger(__name__)
 PROBLEM_JSON = "application/problem+json"
+FORM_OUTDATED = (
+    "This form is out of date: its page was opened before the last sign-in or sign-out. "
+    "Go back, reload the page and send it again."
+)
 Answer = tuple[dict[str, Any], int, dict[str, str]]
 
 
@@ -53,11 +58,17 @@ def on_http_exception(exc: HTTPException) -> Any:
     db.session.rollback()  # nothing half-done may be committed by whoever uses the session next
     if exc.code is None or exc.code < 400 or exc.response is not None:
         return exc
+    cause = getattr(exc, "original_exception", None)
+    if isinstance(cause, OperationalError | PoolTimeout):
+        # Flask wraps what is raised after the view returned, when the session is saved, in a 500.
+        return on_database_down(cause)
+    detail = FORM_OUTDATED if isinstance(exc, CSRFError) else exc.description or ""
+    # Retry-After of a 429, Allow of a 405.
+    kept = [(name, value) for name, value in exc.get_headers() if name not in ("Content-Type", "Content-Length")]
     if wants_problem():
-        body, status, headers = problem_response(exc.code, exc.description or "")
-        kept = [(name, value) for name, value in exc.get_headers() if name not in ("Content-Type", "Content-Length")]
+        body, status, headers = problem_response(exc.code, detail)
         return body, status, [*kept, *headers.items()]
-    return render_template("error.html", status=exc.code, title=exc.name, detail=exc.description), exc.code
+    return render_template("error.html", status=exc.code, title=exc.name, detail=detail), exc.code, kept
 
 
 def on_database_down(exc: Exception) -> Any:
