@@ -40,6 +40,15 @@ class User(UserMixin, db.Model):
     def has_password(self, password: str) -> bool:
         return check_password_hash(self.password_hash, password)
 
+    @property
+    def password_fingerprint(self) -> str:
+        """Changes with the password. Sessions and reset links carry it, so both end when the password changes."""
+        return hashlib.sha256(self.password_hash.encode()).hexdigest()[:32]
+
+    def get_id(self) -> str:
+        """What Flask-Login keeps in the session, and hands to the user loader in app/auth/identity.py."""
+        return f"{self.id}.{self.password_fingerprint}"
+
     @classmethod
     def by_email(cls, email: str) -> "User | None":
         return db.session.scalar(select(cls).where(cls.email == email.strip().lower()))

@@ -4,4 +4,4 @@ from flask import Blueprint
 
 blueprint = Blueprint("main", __name__)
 
-from . import health  # noqa: E402,F401 - registers its views on the blueprint
+from . import editor, filters, health, pages  # noqa: E402,F401 - they register themselves on the blueprint

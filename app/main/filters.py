@@ -1,0 +1,48 @@
+"""How templates write moments, durations and bodies."""
+
+import json
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+from markupsafe import Markup
+
+from . import blueprint
+
+PREVIEW_CHARACTERS = 4000
+
+
+@blueprint.app_template_filter()
+def moment(at: datetime) -> Markup:
+    """`22 November 2026, 13:05 UTC`, with the machine-readable form in the markup."""
+    shown = f"{at.day} {at:%B %Y, %H:%M} UTC"
+    return Markup('<time datetime="{}">{}</time>').format(at.isoformat(timespec="seconds"), shown)
+
+
+@blueprint.app_template_filter()
+def duration(ms: int) -> str:
+    """`850 ms`, `1.25 s`."""
+    return f"{ms} ms" if ms < 1000 else f"{ms / 1000:.2f} s"
+
+
+@blueprint.app_template_filter()
+def status_text(status: int) -> str:
+    """`503 Service Unavailable`; just the number where HTTP has no name for it."""
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status)
+
+
+@blueprint.app_template_filter()
+def host(url: str) -> str:
+    """What of a source everybody may see: the path and the query may carry keys."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+@blueprint.app_template_filter()
+def preview(body: Any) -> str:
+    """The start of a body, JSON indented."""
+    text = body if isinstance(body, str) else json.dumps(body, indent=2, ensure_ascii=False)
+    return text if len(text) <= PREVIEW_CHARACTERS else text[:PREVIEW_CHARACTERS] + "\n…"
