@@ -76,6 +76,7 @@ def flask_settings(config: Config) -> dict[str, object]:
         "MAIL_USERNAME": config.MAIL_USERNAME or None,
         "MAIL_PASSWORD": config.MAIL_PASSWORD or None,
         "MAIL_USE_TLS": config.MAIL_USE_TLS,
+        "MAIL_USE_SSL": config.MAIL_USE_SSL,
         "MAIL_TIMEOUT": config.MAIL_TIMEOUT_SECONDS,
         "MAIL_DEFAULT_SENDER": config.MAIL_SENDER,
     }

@@ -2,6 +2,7 @@
 
 `read_config()` takes a mapping, so a test hands in a dict and nothing is patched. Names are the environment's own;
 `.env-template` and the README's table are made from the fields below, and a test compares them.
+`python -m app.config` checks them without starting anything.
 Secrets come from the environment only: in development an open stand-in is used, anywhere else it is refused.
 """
 
@@ -9,23 +10,42 @@ import difflib
 import ipaddress
 import os
 from collections.abc import Mapping
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
+import click
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DEVELOPMENT_SECRET = "development-only-not-a-secret"  # noqa: S105 - refused outside development
 TEMPLATE_SECRET = "change-me"  # noqa: S105 - what .env-template shows; refused outside development
 SECRET_LENGTH = 32
 # Families of names that share .env with ours and belong to other programs.
-FOREIGN_PREFIXES = ("GREENROOM_", "GUNICORN_", "FLASK_", "PG", "WEB_CONCURRENCY", "WSGI_APP", "PYTHON", "COMPOSE_")
+FOREIGN_PREFIXES = (
+    "GREENROOM_",
+    "GUNICORN_",
+    "FLASK_",
+    "PG",
+    "POSTGRES_",
+    "PYTHON",
+    "COMPOSE_",
+    "WEB_CONCURRENCY",
+    "WSGI_APP",
+    "FORWARDED_ALLOW_IPS",
+    "TZ",
+)
+# These may hold a password; their values are never shown.
+SECRET_NAMES = ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "MAIL_PASSWORD")
 
 
-class ConfigError(ValueError):
-    """Some settings are wrong; `problems` has a sentence for each."""
+class ConfigError(click.ClickException, ValueError):
+    """Some settings are wrong; `problems` has a sentence for each. On the command line: exit code 2, no traceback."""
+
+    exit_code = 2
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
@@ -50,7 +70,9 @@ class Config(BaseModel):
         description="The address users see; links in mail start with it. Must be https:// in production.",
     )
     INSTANCE_PATH: Path = Field(
-        ROOT / "instance", description="Folder for what the application writes: embedded database, development mail."
+        Path("instance"),
+        description="Folder for what the application writes: embedded database, development mail. A relative path "
+        "starts at the project's folder.",
     )
 
     DATABASE_URL: str = Field(
@@ -92,10 +114,13 @@ class Config(BaseModel):
     HISTORY_DAYS: int = Field(30, ge=1, le=3650, description="Recorded fetches older than this are purged.")
 
     MAIL_SERVER: str = Field("", description="SMTP host. Empty in development: mail lands in INSTANCE_PATH/outbox.")
-    MAIL_PORT: int = Field(587, ge=1, le=65535, description="SMTP port.")
+    MAIL_PORT: int = Field(587, ge=1, le=65535, description="Port of the SMTP server.")
     MAIL_USERNAME: str = Field("", description="SMTP user, if the server wants one.")
     MAIL_PASSWORD: str = Field("", description="SMTP password. Secret.")
     MAIL_USE_TLS: bool = Field(True, description="STARTTLS before signing in.")
+    MAIL_USE_SSL: bool = Field(
+        False, description="TLS from the first byte, as on port 465; MAIL_USE_TLS must then be `no`."
+    )
     MAIL_TIMEOUT_SECONDS: int = Field(20, ge=1, le=300, description="How long the SMTP server may take to answer.")
     MAIL_SENDER: str = Field("boards@localhost", description="Address that mail comes from.")
 
@@ -151,11 +176,23 @@ class Config(BaseModel):
             ("REDIS_URL", ("redis", "rediss", "unix")),
         ):
             value = getattr(self, name)
-            if value and urlsplit(value).scheme not in schemes:
-                found.append(f"{name} must start with {' or '.join(scheme + '://' for scheme in schemes)}")
+            if value and not _is_url(value, schemes):
+                found.append(
+                    f"{name} must be a URL that starts with {' or '.join(scheme + '://' for scheme in schemes)}"
+                )
+        if self.PUBLIC_URL and _is_url(self.PUBLIC_URL) and not urlsplit(self.PUBLIC_URL).hostname:
+            found.append("PUBLIC_URL has no host name")
+        if self.CELERY_BROKER_URL and not _is_url(self.CELERY_BROKER_URL):
+            found.append("CELERY_BROKER_URL must be a URL such as redis://host/0 or amqp://host")
         for proxy in self.trusted_proxies:
             if proxy != "unix" and not _is_network(proxy):
                 found.append(f"TRUSTED_PROXIES has {proxy!r}: not an address or a network such as 10.0.0.0/8")
+        if "@" not in parseaddr(self.MAIL_SENDER)[1]:
+            found.append(f"MAIL_SENDER must be a mail address (got {self.MAIL_SENDER!r})")
+        if self.MAIL_USE_TLS and self.MAIL_USE_SSL:
+            found.append("MAIL_USE_TLS and MAIL_USE_SSL exclude each other; set one of them to `no`")
+        if bool(self.MAIL_USERNAME) != bool(self.MAIL_PASSWORD):
+            found.append("MAIL_USERNAME and MAIL_PASSWORD belong together; one of them is missing")
         if self.is_production:
             found += self._production_problems()
         return found
@@ -173,20 +210,32 @@ class Config(BaseModel):
             found.append(
                 "DATABASE_URL is missing; the embedded database is for development (it trusts every local user)"
             )
-        if TEMPLATE_SECRET in self.DATABASE_URL:
-            found.append(f"DATABASE_URL still has the placeholder password {TEMPLATE_SECRET!r}")
-        if TEMPLATE_SECRET in self.MAIL_PASSWORD:
-            found.append(f"MAIL_PASSWORD is still the placeholder {TEMPLATE_SECRET!r}")
+        for name in SECRET_NAMES[1:]:
+            if TEMPLATE_SECRET in getattr(self, name):
+                found.append(f"{name} still has the placeholder {TEMPLATE_SECRET!r}")
         if not self.PUBLIC_URL.startswith("https://"):
             found.append("PUBLIC_URL must be the https:// address that users see")
         if not self.MAIL_SERVER:
             found.append("MAIL_SERVER is missing; without it nobody can reset a password")
+        if self.MAIL_PASSWORD and not (self.MAIL_USE_TLS or self.MAIL_USE_SSL):
+            found.append("MAIL_PASSWORD would go over the network unencrypted; set MAIL_USE_TLS or MAIL_USE_SSL")
         return found
 
     @model_validator(mode="after")
-    def _no_trailing_slash(self) -> Self:
+    def _tidy(self) -> Self:
         object.__setattr__(self, "PUBLIC_URL", self.PUBLIC_URL.rstrip("/"))
+        # Not relative to the current folder: cron, a Celery worker and the server must find the same one.
+        object.__setattr__(self, "INSTANCE_PATH", ROOT / self.INSTANCE_PATH.expanduser())
         return self
+
+
+def _is_url(text: str, schemes: tuple[str, ...] | None = None) -> bool:
+    try:
+        url = urlsplit(text)
+        _ = url.port  # raises for a port that is no number
+    except ValueError:
+        return False
+    return "://" in text and (url.scheme in schemes if schemes else bool(url.scheme))
 
 
 def _is_network(text: str) -> bool:
@@ -200,32 +249,44 @@ def _is_network(text: str) -> bool:
 def environment(env_file: Path | None = None) -> dict[str, str]:
     """The process environment over the `.env` beside the project (or `env_file`); changes neither.
 
-    An empty string in the environment counts as unset, as an emptied line in `.env` does.
+    A name that is set in the environment counts even when it is empty: `DATABASE_URL= flask run` does without the
+    file's. An empty value means the default.
     """
     from_file = {name: value or "" for name, value in dotenv_values(env_file or ROOT / ".env").items()}
     return {**from_file, **os.environ}
 
 
-def unknown_names(env_file: Path) -> list[str]:
-    """A sentence for each name in the `.env` file that no program here reads."""
+def env_file_problems(env_file: Path) -> list[str]:
+    """A sentence for each line of the `.env` file that can't be read, and each name that no program here reads."""
+    if not env_file.exists():
+        return []
     known = list(Config.model_fields)
     found = []
-    for name in dotenv_values(env_file):
-        if name in known or name.startswith(FOREIGN_PREFIXES):
-            continue
-        close = difflib.get_close_matches(name, known, n=1)
-        found.append(f"{name} in {env_file.name} is unknown" + (f"; did you mean {close[0]}?" if close else ""))
+    with env_file.open(encoding="utf-8") as stream:
+        for binding in parse_stream(stream):
+            if binding.error:
+                # The line itself is not shown: it may hold half a secret.
+                found.append(f"line {binding.original.line} of {env_file.name} is not NAME=value")
+            elif binding.key and binding.key not in known and not binding.key.startswith(FOREIGN_PREFIXES):
+                close = difflib.get_close_matches(binding.key, known, n=1)
+                advice = f"; did you mean {close[0]}?" if close else ""
+                found.append(f"{binding.key} in {env_file.name} is unknown{advice}")
     return found
 
 
-def read_config(environ: Mapping[str, str] | None = None) -> Config:
-    """The settings in `environ`; None reads the process environment and `.env`.
+def read_config(environ: Mapping[str, str] | None = None, env_file: Path = ROOT / ".env") -> Config:
+    """The settings in `environ`; None reads the process environment and `env_file`.
 
     Raises ConfigError with every problem at once.
     """
-    problems = unknown_names(ROOT / ".env") if environ is None else []
-    values = environment() if environ is None else environ
-    given = {name: values[name] for name in Config.model_fields if values.get(name, "").strip()}
+    problems: list[str] = []
+    if environ is None:
+        try:
+            problems += env_file_problems(env_file)
+            environ = environment(env_file)
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ConfigError([f"{env_file.name} can't be read: {exc}"]) from exc
+    given = {name: environ[name] for name in Config.model_fields if environ.get(name, "").strip()}
     try:
         config = Config.model_validate(given)
     except ValidationError as exc:
@@ -241,7 +302,5 @@ def read_config(environ: Mapping[str, str] | None = None) -> Config:
 
 def _sentence(error: Any) -> str:
     name = ".".join(str(part) for part in error["loc"]) or "settings"
-    # The value is shown except where it may be a secret.
-    secret = any(word in name for word in ("SECRET", "PASSWORD", "URL"))
-    shown = "" if secret else f" (got {error['input']!r})"
+    shown = "" if name in SECRET_NAMES else f" (got {error['input']!r})"
     return f"{name}: {error['msg'][0].lower()}{error['msg'][1:]}{shown}"
