@@ -1,0 +1,167 @@
+"""Real server processes on free ports of the loopback interface."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+ROOT = Path(__file__).resolve().parents[2]
+# Must not expire when all is well; CI machines are slow and shared.
+LONG_WAIT_SECONDS = 90.0
+PYTHON_MODULE = (sys.executable, "-m")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("live")
+
+
+def wait_until(condition: Callable[[], object], what: str, timeout_seconds: float = LONG_WAIT_SECONDS) -> None:
+    """Wait until `condition()` is true; fail the test with `what` when it does not become so."""
+    give_up_at = time.monotonic() + timeout_seconds
+    while not condition():
+        if time.monotonic() > give_up_at:
+            pytest.fail(f"waited {timeout_seconds:g} s in vain: {what}")
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """A server process under test: started on a free port, asked for readiness, its log kept for a failing test."""
+
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str], log: Path, port: int) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env={**clean_environment(), **environ}, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    def wait_ready(self, path: str = "/readyz") -> "Server":
+        def is_ready() -> bool:
+            if self.process.poll() is not None:
+                pytest.fail(f"the server ended with {self.process.returncode}:\n{self.text()}")
+            try:
+                return requests.get(self.url + path, timeout=5).status_code == 200
+            except requests.RequestException:
+                return False
+
+        wait_until(is_ready, f"the server is ready. Its log:\n{self.text()}")
+        return self
+
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.wait_gone()
+
+    def wait_gone(self) -> int:
+        try:
+            return self.process.wait(LONG_WAIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            pytest.fail(f"the server did not stop:\n{self.text()}")
+
+    def workers(self) -> list[psutil.Process]:
+        """The worker processes: the arbiter's children that listen where it listens."""
+        children = psutil.Process(self.process.pid).children()
+        return [child for child in children if "gunicorn" in " ".join(child.cmdline())]
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment, which tests/conftest.py has emptied of settings, with warnings as errors."""
+    return {**os.environ, "PYTHONUNBUFFERED": "1"}
+
+
+@pytest.fixture
+def start(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Server]]:
+    """`start(environ)` runs gunicorn as the README says; `start(environ, command=[...])` something else.
+
+    The command may contain {port}. Every server is stopped at the end of the test.
+    """
+    servers: list[Server] = []
+
+    def run(environ: Mapping[str, str] | None = None, command: Sequence[str] = (*PYTHON_MODULE, "gunicorn")) -> Server:
+        port = free_port()
+        instance = str(tmp_path / "instance")
+        settings = {"GREENROOM_BIND": f"127.0.0.1:{port}", "INSTANCE_PATH": instance, **(environ or {})}
+        server = Server(
+            [part.format(port=port) for part in command], settings, tmp_path / f"server-{len(servers)}.log", port
+        )
+        servers.append(server)
+        return server
+
+    yield run
+    for server in servers:
+        if server.process.poll() is None:
+            server.stop()
+        # Shown by pytest only when the test failed.
+        print(f"--- {server.log.name}\n{server.text()}")
+
+
+@pytest.fixture(scope="session")
+def database_url(postgres_url: str) -> str:
+    """A PostgreSQL of your own: running, migrated with the command the README gives."""
+    subprocess.run(
+        [*PYTHON_MODULE, "flask", "--app", "app", "db", "upgrade"],
+        cwd=ROOT,
+        env={**clean_environment(), "DATABASE_URL": postgres_url},
+        check=True,
+        capture_output=True,
+        timeout=LONG_WAIT_SECONDS,
+    )
+    return postgres_url
+
+
+@pytest.fixture(scope="session")
+def board_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server as a newcomer starts it, but for the port and the instance folder. Shared: do it no harm."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    port = free_port()
+    environ = {"GREENROOM_BIND": f"127.0.0.1:{port}", "INSTANCE_PATH": str(folder / "instance")}
+    server = Server([*PYTHON_MODULE, "gunicorn"], environ, folder / "server.log", port).wait_ready()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def flask_command(board_server: Server) -> Callable[..., str]:
+    """Runs `flask ...` beside the server, on the same database, and returns what it printed."""
+    instance_path = board_server.log.parent / "instance"
+
+    def run(*arguments: str, stdin: str = "") -> str:
+        result = subprocess.run(
+            [*PYTHON_MODULE, "flask", "--app", "app", *arguments],
+            cwd=ROOT,
+            env={**clean_environment(), "INSTANCE_PATH": str(instance_path)},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=LONG_WAIT_SECONDS,
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    return run

@@ -1,0 +1,153 @@
+"""The reference application on the real server: concurrent fan-out, streams, sessions and tokens over two workers."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import requests
+
+from tests.support import PASSWORD
+
+from .conftest import Server, wait_until
+
+
+@pytest.fixture(scope="module")
+def token(flask_command: Callable[..., str]) -> str:
+    flask_command("user", "create", "live@example.org", "--password-stdin", stdin=PASSWORD)
+    return flask_command("token", "create", "live@example.org").strip()
+
+
+@pytest.fixture
+def api(board_server: Server, token: str) -> Iterator[requests.Session]:
+    with requests.Session() as session:
+        session.headers["Authorization"] = f"Bearer {token}"
+        yield session
+
+
+def make_board(api: requests.Session, server: Server, slug: str, paths: list[str]) -> None:
+    sources = [
+        {"name": f"source {number}", "url": server.url + path, "timeout_ms": 20_000}
+        for number, path in enumerate(paths)
+    ]
+    answer = api.put(server.url + f"/api/boards/{slug}", json={}, timeout=30)  # absent: 404, or left by an earlier test
+    board = {"slug": slug, "title": slug, "public": False, "sources": sources}
+    if answer.status_code == 404:
+        answer = api.post(server.url + "/api/boards", json=board, timeout=30)
+    assert answer.status_code == 201, answer.text
+
+
+def test_twenty_sources_of_100_ms_are_answered_in_under_300_ms(api: requests.Session, board_server: Server) -> None:
+    make_board(api, board_server, "twenty", ["/demo/delay/100"] * 20)
+    url = board_server.url + "/api/boards/twenty/results"
+
+    # The best of some tries: the claim is about the design, the machine may be busy with something else.
+    best_ms = 10_000
+    give_up_at = time.monotonic() + 60
+    while best_ms >= 300 and time.monotonic() < give_up_at:
+        document = api.get(url, timeout=30).json()
+        assert [source["status"] for source in document["sources"]] == [200] * 20
+        best_ms = min(best_ms, document["elapsed_ms"])
+
+    assert 100 <= best_ms < 300
+
+
+def test_the_demo_board_works_on_the_first_day(board_server: Server) -> None:
+    document = requests.get(board_server.url + "/api/boards/demo/results", timeout=30).json()
+
+    by_name = {source["name"]: source for source in document["sources"]}
+    assert by_name["weather"]["body"] == {"delay_ms": 120}
+    assert by_name["broken"]["status"] == 503
+    assert "error" in by_name["too slow"]
+    assert document["elapsed_ms"] < 5000
+
+
+def test_a_stream_sends_each_source_when_it_arrives(api: requests.Session, board_server: Server) -> None:
+    make_board(api, board_server, "streamed", ["/demo/delay/4000", "/demo/delay/10"])
+
+    with api.get(board_server.url + "/api/boards/streamed/stream", stream=True, timeout=60) as answer:
+        names = [
+            json.loads(line.removeprefix(b"data: ")).get("name")
+            for line in answer.iter_lines()
+            if line.startswith(b"data: ")
+        ]
+
+    assert names == ["source 1", "source 0", None]
+
+
+class Upstream:
+    """A source that never answers and knows whether anybody still waits for it."""
+
+    def __init__(self) -> None:
+        import socket
+
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/"
+        self.is_asked = threading.Event()
+        self.is_left = threading.Event()
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self) -> None:
+        connection, _ = self.listener.accept()
+        with connection:
+            connection.recv(65_536)
+            self.is_asked.set()
+            while connection.recv(65_536):
+                pass
+            self.is_left.set()
+
+
+def test_a_client_that_leaves_a_stream_ends_the_work(api: requests.Session, board_server: Server) -> None:
+    upstream = Upstream()
+    board = {
+        "slug": "left",
+        "title": "left",
+        "public": False,
+        "sources": [{"name": "silent", "url": upstream.url, "timeout_ms": 60_000}],
+    }
+    api.post(board_server.url + "/api/boards", json=board, timeout=30).raise_for_status()
+
+    with api.get(board_server.url + "/api/boards/left/stream", stream=True, timeout=60):
+        wait_until(upstream.is_asked.is_set, "the source is asked")
+    api.close()
+
+    # Far sooner than the source's own minute: at the next heartbeat, whose write fails.
+    wait_until(upstream.is_left.is_set, "the connection to the source is closed", timeout_seconds=30)
+    upstream.listener.close()
+
+
+def test_a_token_of_nobody_is_refused(board_server: Server) -> None:
+    answer = requests.get(board_server.url + "/api/boards", headers={"Authorization": "Bearer gr_no"}, timeout=30)
+
+    assert answer.status_code == 401
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_a_hundred_users_at_once_each_see_their_own_boards(
+    board_server: Server, api: requests.Session, flask_command: Callable[..., str]
+) -> None:
+    """Nothing of one request is visible to another, over keep-alive connections that the users' calls share."""
+    flask_command("user", "create", "other@example.org", "--password-stdin", stdin=PASSWORD)
+    other = flask_command("token", "create", "other@example.org").strip()
+    make_board(api, board_server, "mine-alone", ["/demo/delay/1"])
+    tokens = {api.headers["Authorization"]: 200, f"Bearer {other}": 404}
+    wrong: list[str] = []
+
+    def ask_by_turns() -> None:
+        with requests.Session() as shared:
+            for turn in range(20):
+                authorization, expected = list(tokens.items())[turn % 2]
+                answer = shared.get(
+                    board_server.url + "/api/boards/mine-alone", headers={"Authorization": authorization}, timeout=60
+                )
+                if answer.status_code != expected:
+                    wrong.append(f"{answer.status_code} instead of {expected}")
+
+    threads = [threading.Thread(target=ask_by_turns) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert wrong == []
