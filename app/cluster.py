@@ -10,8 +10,10 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -87,16 +89,22 @@ class Cluster:
         except ClusterError as exc:
             raise ClusterStartError(f"{exc}\nIts log ends with:\n{self.log_tail()}") from exc
 
-    def stop(self) -> None:
+    def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:
         """Stop the server: sessions are ended, what is committed is on disk. Raises ClusterError if it goes on."""
-        if self.postmaster() is None:
-            return
-        folder = str(self.folder)
-        try:
-            self._run("pg_ctl", "stop", "-w", "-t", str(STOP_SECONDS), "-m", "fast", "-D", folder)
-        except ClusterError:
-            logger.exception("embedded postgres slow to stop")
-            self._run("pg_ctl", "stop", "-w", "-t", str(STOP_SECONDS), "-m", "immediate", "-D", folder)
+        for mode in ("fast", "immediate"):
+            process = self.postmaster()
+            if process is None:
+                return
+            if os.name == "nt":
+                self._run("pg_ctl", "stop", "-w", "-m", mode, "-D", str(self.folder))
+            else:
+                # Not pg_ctl: it works as the server's user, who may have lost the way to the folder by now.
+                process.send_signal(signal.SIGINT if mode == "fast" else signal.SIGQUIT)
+            give_up_at = time.monotonic() + timeout_seconds
+            while self.postmaster() is not None and time.monotonic() < give_up_at:
+                time.sleep(0.02)
+        if self.postmaster() is not None:
+            raise ClusterError(f"the server in {self.folder} goes on after {2 * timeout_seconds:g} s")
 
     def postmaster(self) -> psutil.Process | None:
         """The live server process of this folder, or None. Raises PermissionError if the folder can't be read."""

@@ -10,6 +10,7 @@ from alembic.script import ScriptDirectory
 from flask import Flask
 from flask_migrate import upgrade
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from . import seed
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 PREPARE_LOCK = 7_462_931  # any number, the same for every process of this application
+PREPARE_SECONDS = 120
 
 
 def init_app(app: Flask, config: Config) -> None:
@@ -61,13 +63,37 @@ def prepare_embedded(app: Flask, config: Config) -> None:
 
 
 @contextmanager
-def one_at_a_time() -> Iterator[None]:
-    """Several processes may start at once: the first one prepares, the others wait and find it done."""
+def one_at_a_time(timeout_seconds: int = PREPARE_SECONDS) -> Iterator[None]:
+    """Several processes may start at once: the first one prepares, the others wait and find it done.
+
+    Raises sqlalchemy.exc.OperationalError when the first one takes longer than `timeout_seconds`.
+    """
     # A connection of its own: the lock must outlive the transactions inside, and goes with the connection.
-    engine = create_engine(db.engine.url, poolclass=NullPool)
+    connect_args = {"connect_timeout": 5, "options": f"-c lock_timeout={timeout_seconds * 1000}"}
+    engine = create_engine(db.engine.url, poolclass=NullPool, connect_args=connect_args)
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": PREPARE_LOCK})
         yield
+
+
+def revision_problem(app: Flask) -> str | None:
+    """A sentence when the database can't be reached or has not the tables this code needs; None when all is well.
+
+    For a database of your own, which only `flask db upgrade` changes.
+    """
+    try:
+        with app.app_context():
+            found = revision_in_database()
+            db.engine.dispose()
+    except SQLAlchemyError as exc:
+        return f"the database can't be reached: {str(getattr(exc, 'orig', None) or exc).strip().splitlines()[0]}"
+    if found == newest_revision():
+        return None
+    if found is None:
+        return "the database has no tables yet; make them with: flask db upgrade"
+    if found not in known_revisions():
+        return f"the database is at revision {found}, which this code does not know: is the code older?"
+    return f"the database is at revision {found}, the code needs {newest_revision()}; run: flask db upgrade"
 
 
 def revision_in_database() -> str | None:
@@ -77,3 +103,7 @@ def revision_in_database() -> str | None:
 
 def newest_revision() -> str | None:
     return ScriptDirectory(str(MIGRATIONS)).get_current_head()
+
+
+def known_revisions() -> set[str]:
+    return {script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()}

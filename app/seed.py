@@ -17,7 +17,7 @@ def demo_board(public_url: str) -> None:
     if board is None:
         board = Board(slug=DEMO_SLUG, title="Demo: slow sources, answered at once", is_public=True)
         db.session.add(board)
-    if [(source.name, source.url) for source in board.sources] != [(name, url) for name, url, _ in wanted]:
+    if [(source.name, source.url, source.timeout_ms) for source in board.sources] != wanted:
         board.sources = [
             Source(position=position, name=name, url=url, timeout_ms=timeout_ms)
             for position, (name, url, timeout_ms) in enumerate(wanted)
