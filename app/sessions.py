@@ -149,7 +149,7 @@ class RedisSessions(Sessions):
 
     def _upsert_session(self, session_lifetime: timedelta, session: StoredOrNewSession, store_id: str) -> None:
         # xx: only where the entry still is; one that another request ended stays ended.
-        self.client.set(store_id, self.serializer.encode(session), ex=session_lifetime, xx=session.is_stored)
+        self.client.set(store_id, self.serializer.encode(session), px=session_lifetime, xx=session.is_stored)
 
 
 def init_app(app: Flask, config: Config) -> None:
