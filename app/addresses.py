@@ -1,0 +1,37 @@
+"""Which addresses a name stands for, and which of them everybody may reach."""
+
+import ipaddress
+import socket
+
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+# Public as far as `is_global` of every supported Python knows.
+NOT_FOR_EVERYBODY = (
+    ipaddress.ip_network("192.0.0.0/24"),  # protocol assignments; Oracle's cloud has its metadata there
+    ipaddress.ip_network("192.88.99.0/24"),  # relays into IPv6, switched off
+    ipaddress.ip_network("168.63.129.16/32"),  # Azure's host agent: only its own machines reach it
+)
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """The addresses of `host`, in the order to try them. Raises OSError or ValueError when there is none.
+
+    Numbers in disguise (2130706433, 0x7f.1, 0177.0.0.1) come out as the plain address that they are.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def is_public(address: str) -> bool:
+    """True when everybody can reach `address`: not loopback, private, link-local, shared, multicast or reserved."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return parsed.is_global and not parsed.is_multicast and not any(parsed in net for net in NOT_FOR_EVERYBODY)
+    # An IPv4 address in an IPv6 coat is judged by what is inside.
+    inner = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo and parsed.teredo[1])
+    if parsed in NAT64:
+        inner = ipaddress.IPv4Address(int(parsed) & 0xFFFF_FFFF)
+    if inner:
+        return is_public(str(inner))
+    # All else outside 2000::/3 is special in one way or another; is_global alone lets ::127.0.0.1 and fec0:: pass.
+    return parsed in GLOBAL_UNICAST and parsed.is_global
