@@ -52,7 +52,7 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
         app.register_blueprint(demo, url_prefix="/demo")
 
     database.prepare_embedded(app, config)
-    logging.getLogger(__name__).info("application ready", extra={"app_env": config.APP_ENV})
+    logging.getLogger(__name__).debug("application ready", extra={"app_env": config.APP_ENV})
     return app
 
 

@@ -23,6 +23,7 @@ def configure(level: str = "INFO") -> None:
     handler.setFormatter(FieldFormatter("[%(asctime)s] [%(process)d] [%(levelname)s] %(name)s: %(message)s"))
     root.addHandler(handler)
     root.setLevel(level)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # its context lines say nothing to whoever reads this log
 
 
 def _shown(value: object) -> str:
