@@ -1,6 +1,5 @@
 """The pages that show boards: all of them, and one with its results."""
 
-import re
 from typing import Any
 
 from flask import abort, render_template, request
@@ -17,7 +16,8 @@ from .charts import charts
 BOARDS_PER_PAGE = 24
 OWN_BOARDS_SHOWN = 200
 LAST_PAGE = 1000
-SLUG = re.compile(r"[a-z0-9-]{1,64}")
+QUARTERS = (1, 1.5, 2, 2.5, 3, 4, 5, 7.5)
+NO_BOARD = "There is no such board, or it is private and belongs to somebody else."
 
 
 @blueprint.get("/")
@@ -66,9 +66,9 @@ def board(slug: str) -> Any:
 
 def readable_board(slug: str) -> Board:
     """The board, if the current user may see it. A private board of somebody else is answered like none at all."""
-    found = db.session.scalar(select(Board).where(Board.slug == slug)) if SLUG.fullmatch(slug) else None
+    found = boards.find(slug)
     if found is None or not found.is_readable_by(current_user):
-        abort(404, "There is no such board, or it is private and belongs to somebody else.")
+        abort(404, NO_BOARD)
     return found
 
 
@@ -85,11 +85,10 @@ def is_demo() -> Any:
 
 
 def scale_for(ms: int) -> int:
-    """Where the common time axis ends: the next of 100, 200, 500, 1000, ... ms."""
-    end = 100
-    steps = (2, 2.5, 2)
-    turn = 0
-    while end < ms:
-        end = round(end * steps[turn % 3])
-        turn += 1
-    return end
+    """Where the common time axis ends: at or after `ms`, with four round quarters. `static/board.js` does the same."""
+    unit = 10
+    while True:
+        for quarter in QUARTERS:
+            if 4 * quarter * unit >= ms:
+                return int(4 * quarter * unit)
+        unit *= 10
