@@ -2,9 +2,12 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
+import psycopg2
 import pytest
+from sqlalchemy.engine import make_url
 
 from app.config import Config
 from app.postgres import EmbeddedPostgres
@@ -25,7 +28,15 @@ def _clean_environment() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """The URL of a running PostgreSQL for tests; its data is kept in the instance folder, emptied by its users."""
+    """The URL of an empty database of this run's own, on an embedded PostgreSQL that is kept between runs."""
     postgres = EmbeddedPostgres(TEST_INSTANCE / "postgres")
-    yield postgres.start()
+    server = make_url(postgres.start())
+    database = f"test_{os.getpid()}"
+    with closing(psycopg2.connect(server.render_as_string(hide_password=False))) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
+            cursor.execute(f'CREATE DATABASE "{database}"')
+            yield server.set(database=database).render_as_string(hide_password=False)
+            cursor.execute(f'DROP DATABASE "{database}" WITH (FORCE)')
     postgres.stop()
