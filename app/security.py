@@ -3,6 +3,7 @@
 import ipaddress
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import quote
 
 from flask import Flask, redirect, request
 from secure import Secure
@@ -36,7 +37,7 @@ PLAIN_HTTP_PATHS = ("/healthz", "/readyz")
 def init_app(app: Flask, config: Config) -> None:
     app.wsgi_app = TrustedProxies(app.wsgi_app, config.trusted_proxies)  # type: ignore[method-assign]
     if config.is_production:
-        app.before_request(require_https)
+        app.before_request(lambda: require_https(config.PUBLIC_URL))
     headers = response_headers(is_production=config.is_production).headers
 
     @app.after_request
@@ -71,18 +72,27 @@ def response_headers(*, is_production: bool) -> Secure:
     )
 
 
-def require_https() -> Any:
-    """Send a browser that came over plain HTTP to the same page over HTTPS; refuse anything but GET and HEAD."""
+def require_https(public_url: str) -> Any:
+    """Send a browser that came over plain HTTP to the same page over HTTPS; refuse anything but GET and HEAD.
+
+    To PUBLIC_URL and not to the host that was asked for: a Host header can name any server.
+    """
     if request.is_secure or request.path in PLAIN_HTTP_PATHS:
         return None
     if request.method in ("GET", "HEAD"):
-        return redirect(request.url.replace("http://", "https://", 1), code=308)
+        return redirect(public_url + quoted_path(), code=308)
     return {
         "type": "about:blank",
         "title": "HTTPS required",
         "status": 403,
         "detail": "Use https://. What you just sent went over the network unencrypted.",
     }, 403
+
+
+def quoted_path() -> str:
+    """The path and query of the request, as a URL has them."""
+    query = quote(request.query_string, safe="%/:@!$&'()*+,;=?-._~")
+    return quote(request.path, safe="/:@!$&'()*+,;=-._~") + (f"?{query}" if query else "")
 
 
 class TrustedProxies:
@@ -109,4 +119,6 @@ class TrustedProxies:
             address = ipaddress.ip_address(peer)
         except ValueError:
             return False
+        # A socket that listens on [::] shows IPv4 peers as ::ffff:10.0.0.1.
+        address = getattr(address, "ipv4_mapped", None) or address
         return any(address in network for network in self.networks)

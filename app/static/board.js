@@ -84,7 +84,7 @@ function arrive(result) {
   stretch(row.elapsed);
   drawBar(row);
   const arrived = [...rows.values()].filter((each) => each.arrived);
-  status.textContent = `${arrived.length} of ${rows.size} sources came back after ${duration(row.elapsed)}.`;
+  status.textContent = `${arrived.length} of ${rows.size} sources after ${duration(row.elapsed)}.`;
   apart.textContent = duration(arrived.reduce((sum, each) => sum + each.elapsed, 0));
 }
 
