@@ -1,18 +1,32 @@
-"""What a board does: fetch its sources, record what came, tell its history. The API, the pages, the jobs and the
-command line all call these."""
+"""What a board does: find it, save it, fetch its sources, record what came, tell its history. The API, the pages, the
+jobs and the command line all call these."""
 
+import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from flask import current_app
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Select, delete, insert, or_, select
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.orm import selectinload
 
 from .extensions import db
-from .models import Board, Fetch, utc_now
+from .models import Board, Fetch, Source, utc_now
 from .upstream import HEARTBEAT, Fetcher, Outcome, Target
+
+logger = logging.getLogger(__name__)
+
+
+class SlugTaken(Exception):
+    """Another board has this slug already."""
+
+
+class Vanished(Exception):
+    """What a board belongs to was deleted while it was being saved."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +36,56 @@ class BoardPlan:
     id: int
     slug: str
     targets: tuple[Target, ...]
+
+
+def visible_to(user: Any) -> Select[tuple[Board]]:
+    """The boards that `user` may read, by slug, with their sources: the user's own and the public ones."""
+    is_visible = Board.is_public
+    if user.is_authenticated:
+        is_visible = or_(Board.is_public, Board.owner_id == user.id)
+    return select(Board).where(is_visible).options(selectinload(Board.sources)).order_by(Board.slug)
+
+
+def history_of(board: Board) -> Select[tuple[Fetch]]:
+    """The recorded fetches of a board, newest first."""
+    return select(Fetch).where(Fetch.board_id == board.id).order_by(Fetch.started_at.desc(), Fetch.id.desc())
+
+
+def find(slug: str, *, for_update: bool = False) -> Board | None:
+    """The board with this slug. `for_update` keeps others from editing or deleting it until our commit."""
+    if "\0" in slug:
+        return None  # PostgreSQL has no such text
+    query = select(Board).where(Board.slug == slug)
+    return db.session.scalar(query.with_for_update() if for_update else query)
+
+
+def save(board: Board, *, slug: str, title: str, is_public: bool, targets: Sequence[Target]) -> None:
+    """Give a new or an existing board these values and commit, all or nothing. History stays.
+
+    Raises SlugTaken or Vanished. An existing board should have been found `for_update`.
+    """
+    try:
+        board.slug, board.title, board.is_public = slug, title, is_public
+        board.sources = [
+            Source(position=position, name=target.name, url=target.url, timeout_ms=target.timeout_ms)
+            for position, target in enumerate(targets)
+        ]
+        db.session.add(board)
+        db.session.commit()
+    except IntegrityError as exc:
+        db.session.rollback()
+        # The constraint decides and not a look beforehand: of two that come at once, one gets the slug.
+        if exc.orig.diag.constraint_name == "uq_boards_slug":  # type: ignore[union-attr]
+            raise SlugTaken(slug) from exc
+        if exc.orig.diag.constraint_name == "fk_boards_owner_id_users":  # type: ignore[union-attr]
+            raise Vanished from exc
+        raise
+
+
+def remove(board: Board) -> None:
+    """Delete a board with its sources and history."""
+    db.session.delete(board)
+    db.session.commit()
 
 
 def fetcher() -> Fetcher:
@@ -48,7 +112,7 @@ def results(planned: BoardPlan) -> dict[str, Any]:
     by_name = {outcome.name: outcome for outcome in fetcher().fetch_all(planned.targets)}
     outcomes = [by_name[target.name] for target in planned.targets]
     elapsed_ms = round((time.monotonic() - started) * 1000)
-    record(planned.id, started_at, outcomes)
+    record_or_log(planned, started_at, outcomes)
     return {
         "board": planned.slug,
         "elapsed_ms": elapsed_ms,
@@ -56,33 +120,42 @@ def results(planned: BoardPlan) -> dict[str, Any]:
     }
 
 
-def stream(planned: BoardPlan, heartbeat_seconds: float) -> Iterator[Outcome | None]:
+def stream(planned: BoardPlan, heartbeat_seconds: float) -> Generator[Outcome | None]:
     """Each outcome the moment it arrives, None when nothing did for `heartbeat_seconds`; recorded at the end.
 
     Closing the iterator (the client left) ends the fetches that still run; what had arrived is recorded all the same.
     """
     started_at = utc_now()
     arrived: list[Outcome] = []
-    fetches = fetcher().fetch_with_heartbeat(planned.targets, heartbeat_seconds)
     try:
-        for item in fetches:
-            if item is HEARTBEAT:
-                yield None
-            elif isinstance(item, Outcome):
-                arrived.append(item)
-                yield item
+        with closing(fetcher().fetch_with_heartbeat(planned.targets, heartbeat_seconds)) as items:
+            for item in items:
+                if item is HEARTBEAT:
+                    yield None
+                elif isinstance(item, Outcome):
+                    arrived.append(item)
+                    yield item
     finally:
-        fetches.close()
-        record(planned.id, started_at, arrived)
+        record_or_log(planned, started_at, arrived)
+
+
+def record_or_log(planned: BoardPlan, started_at: datetime, outcomes: Sequence[Outcome]) -> None:
+    """Store the outcomes. If the database fails just now, whoever waited for the sources gets their answers anyway."""
+    try:
+        record(planned.id, started_at, outcomes)
+    except SQLAlchemyError as exc:
+        logger.error("fetches not recorded", extra={"board": planned.slug, "reason": str(exc).splitlines()[0]})
 
 
 def record(board_id: int, started_at: datetime, outcomes: Sequence[Outcome]) -> None:
     """Store the outcomes in one transaction. A board that was deleted meanwhile has no history to add to."""
     if not outcomes:
         return
+    # The row is locked against deletion until our commit, so that the foreign keys below hold. KEY SHARE is the lock
+    # those take themselves: fetches of one board do not wait for each other.
+    board = select(Board.id).where(Board.id == board_id).with_for_update(read=True, key_share=True)
     with db.engine.begin() as connection:
-        # The row is locked against deletion until our commit, so that the foreign keys below hold.
-        if connection.scalar(select(Board.id).where(Board.id == board_id).with_for_update(key_share=True)) is None:
+        if connection.scalar(board) is None:
             return
         connection.execute(
             insert(Fetch),

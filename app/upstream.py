@@ -28,7 +28,7 @@ from typing import Any
 from urllib.parse import urljoin
 
 import requests
-from requests.exceptions import InvalidHeader
+from requests.exceptions import InvalidHeader, InvalidSchema
 from urllib3.exceptions import DecodeError
 from urllib3.exceptions import HTTPError as Urllib3Error
 from urllib3.exceptions import TimeoutError as Urllib3Timeout
@@ -236,13 +236,11 @@ def charset(response: requests.Response) -> str:
 
 def decode_body(content: bytes, encoding: str) -> Any:
     """The JSON value in `content` if it is strict JSON, else its text. Raises SourceError when it is neither."""
+    codec = readable_codec(encoding)
+    if codec is None:
+        raise SourceError(f"the answer is in the encoding {encoding[:40]}, which is not read here")
     try:
-        known = codecs.lookup(encoding).name
-        if not known.startswith(TEXT_ENCODINGS):
-            raise LookupError(encoding)
-        text = content.decode("utf-8-sig" if known == "utf-8" else known)
-    except LookupError as exc:
-        raise SourceError(f"the answer is in the encoding {encoding[:40]}, which is not read here") from exc
+        text = content.decode(codec)
     except ValueError as exc:
         raise SourceError(f"the answer is not valid {encoding[:40]} text") from exc
     try:
@@ -250,6 +248,17 @@ def decode_body(content: bytes, encoding: str) -> Any:
     except (ValueError, RecursionError):  # not JSON, or JSON nobody could read: NaN, too deep, too many digits
         return text
     return text if is_deeper(value, JSON_DEPTH) else value
+
+
+def readable_codec(encoding: str) -> str | None:
+    """Python's name for `encoding`; None if it is unknown or none of ours. UTF-8 may begin with a byte order mark."""
+    try:
+        known = codecs.lookup(encoding).name
+    except (LookupError, ValueError):
+        return None
+    if known == "utf-8":
+        return "utf-8-sig"
+    return known if known.startswith(TEXT_ENCODINGS) else None
 
 
 def is_deeper(value: Any, limit: int) -> bool:
@@ -286,6 +295,7 @@ def reason(exc: Exception) -> str:
     3. the body can't be unpacked
     4. cut: reset, or ended before the announced length
     5. not HTTP
+    6. a redirect to where nobody can go
     """
     causes = tuple(chain(exc))
 
@@ -302,6 +312,8 @@ def reason(exc: Exception) -> str:
         return "the connection was cut before the answer was complete"
     if has(HTTPException, InvalidHeader):
         return "the answer is not HTTP"
+    if has(InvalidSchema):
+        return "only http:// and https:// addresses can be fetched"
     if has(ValueError):
         return "the address it names is not a valid URL"
     if has(OSError) and isinstance(exc, requests.ConnectionError):

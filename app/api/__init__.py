@@ -1,5 +1,16 @@
-"""The JSON API: boards and their results."""
+"""The JSON API: boards and their results.
+
+    request -> auth.authenticate -> view -> schemas (what comes in) -> app.boards -> schemas (what goes out)
+
+Errors below /api/ are problem documents (RFC 9457); `describe` on each view makes the OpenAPI description.
+"""
 
 from flask import Blueprint
 
+from ..extensions import csrf
+
 blueprint = Blueprint("api", __name__)
+# Bearer calls need no CSRF token, and sessions are checked in auth.py, where it is known which of the two it is.
+csrf.exempt(blueprint)
+
+from . import auth, boards, openapi, results  # noqa: E402,F401 - register their views on the blueprint

@@ -1,0 +1,71 @@
+"""What a board's sources answer: all in one document, as a stream, and what they answered before."""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+from flask import Response, current_app, stream_with_context
+
+from .. import boards
+from . import blueprint
+from .boards import readable_board
+from .openapi import describe, event_stream, one, page_of
+from .pagination import paginate
+from .schemas import AnsweredOnce, FailedOnce, Results, fetch_document
+
+# Also how soon a client that left is noticed: only writing to it shows that.
+HEARTBEAT_SECONDS = 1.0
+
+
+@blueprint.get("/boards/<slug>/results")
+@describe(
+    "Fetch a board",
+    "Fetches all sources at once and answers when the last one has answered, failed or run out of time. "
+    "A source that fails spoils nothing else. Each fetch is recorded.",
+    answer=one(Results, "What each source answered, in the board's order."),
+)
+def fetch_board(slug: str) -> Any:
+    return boards.results(boards.plan(readable_board(slug)))
+
+
+@blueprint.get("/boards/<slug>/stream")
+@describe(
+    "Fetch a board, live",
+    "The same as server-sent events: `source` with a source's answer or error the moment it arrives, and at last "
+    '`done` with `{"board","elapsed_ms"}`. Comments (`: heartbeat`) come between. Leaving ends the work.',
+    answer=event_stream("The events."),
+)
+def stream_board(slug: str) -> Any:
+    planned = boards.plan(readable_board(slug))
+    return Response(
+        stream_with_context(events(planned, HEARTBEAT_SECONDS)),
+        mimetype="text/event-stream",
+        # nginx would collect the events otherwise.
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+@blueprint.get("/boards/<slug>/history")
+@describe(
+    "Read a board's history",
+    "The recorded fetches, newest first.",
+    answer=page_of(AnsweredOnce | FailedOnce, "One page of fetches."),
+)
+def read_history(slug: str) -> Any:
+    found, headers = paginate(boards.history_of(readable_board(slug)))
+    return [fetch_document(fetch) for fetch in found], headers
+
+
+def events(planned: boards.BoardPlan, heartbeat_seconds: float) -> Iterator[str]:
+    """The text of the event stream. Closing it ends the fetches."""
+    started = time.monotonic()
+    yield ": heartbeat\n\n"  # the head goes out now and not with the first answer
+    with closing(boards.stream(planned, heartbeat_seconds)) as outcomes:
+        for outcome in outcomes:
+            yield ": heartbeat\n\n" if outcome is None else event("source", outcome.as_dict())
+    yield event("done", {"board": planned.slug, "elapsed_ms": round((time.monotonic() - started) * 1000)})
+
+
+def event(name: str, data: dict[str, Any]) -> str:
+    return f"event: {name}\ndata: {current_app.json.dumps(data)}\n\n"

@@ -1,0 +1,226 @@
+"""What the API takes and gives, field by field: types, ranges, and the JSON Schemas made from them."""
+
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import requests
+from flask import current_app, request
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from ..errors import Problem
+from ..models import Board, Fetch
+from ..upstream import Target
+
+# Boards with these names would stand where pages are.
+RESERVED_SLUGS = ("new",)
+# One visible character at least, and no control characters: PostgreSQL has no NUL, and a terminal obeys the others.
+VISIBLE_TEXT = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+SLUG_PATTERN = r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$"
+URL_PATTERN = r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s\x00-\x1f\x7f-\x9f]+$"
+# The patterns in words, for people.
+PATTERN_MESSAGES = {
+    VISIBLE_TEXT: "write something visible, without line breaks or other control characters",
+    SLUG_PATTERN: "use small letters, digits and hyphens, 64 at most, with no hyphen at either end",
+    URL_PATTERN: "start with http:// or https://, and leave spaces out",
+}
+
+
+def check_url(url: str) -> str:
+    """`url` if it can be fetched; raises ValueError with what to change. Which addresses are public shows later."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+        requests.Request("GET", url).prepare()
+    except ValueError as exc:  # requests' own errors are ValueErrors too
+        raise ValueError("this is not a valid URL") from exc
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("leave user:password@ out: everybody who can read the board would see it")
+    if not parts.hostname or port == 0:
+        raise ValueError("the URL needs a host, and a port other than 0")
+    return url
+
+
+def check_slug(slug: str) -> str:
+    if slug in RESERVED_SLUGS:
+        raise ValueError("this name is taken by a page")
+    return slug
+
+
+def strip(text: str) -> str:
+    return text.strip()
+
+
+Slug = Annotated[
+    str,
+    Field(
+        max_length=64,
+        pattern=SLUG_PATTERN,
+        description=f"The board's name in addresses. {' and '.join(RESERVED_SLUGS)!r} can't be used.",
+        examples=["city-life"],
+    ),
+    AfterValidator(check_slug),
+]
+Title = Annotated[
+    str,
+    Field(max_length=120, pattern=VISIBLE_TEXT, description="What people see.", examples=["City life"]),
+    AfterValidator(strip),
+]
+SourceName = Annotated[
+    str,
+    Field(max_length=80, pattern=VISIBLE_TEXT, description="Unique within the board.", examples=["weather"]),
+    AfterValidator(strip),
+]
+SourceUrl = Annotated[
+    str,
+    Field(
+        max_length=2000,
+        pattern=URL_PATTERN,
+        description="Where the source is: http or https, on a public address, without user:password@. "
+        "Everybody who can read the board sees it.",
+        examples=["https://api.example.org/weather"],
+    ),
+    AfterValidator(check_url),
+]
+TimeoutMs = Annotated[
+    int,
+    Field(ge=50, le=60_000, description="How long the source may take, in milliseconds.", examples=[2000]),
+]
+
+
+class Document(BaseModel):
+    # Strict: "true" is not true and "5" is not 5. A misspelt field is told and not dropped.
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class SourceDocument(Document):
+    """One HTTP endpoint of a board."""
+
+    name: SourceName
+    url: SourceUrl
+    timeout_ms: TimeoutMs = 2000
+
+
+class BoardDocument(Document):
+    """A named set of sources that are fetched together."""
+
+    slug: Slug
+    title: Title
+    public: bool = Field(False, description="Whether everybody may read and fetch the board. Only its owner edits it.")
+    sources: list[SourceDocument] = Field(
+        min_length=1, description="In the order in which results list them. The server sets how many a board may have."
+    )
+
+    @field_validator("sources")
+    @classmethod
+    def _few_enough_with_names_of_their_own(cls, sources: list[SourceDocument]) -> list[SourceDocument]:
+        limit = current_app.extensions["config"].SOURCES_PER_BOARD
+        if len(sources) > limit:
+            raise ValueError(f"a board has {limit} sources at most")
+        names = [source.name for source in sources]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"each source needs a name of its own; used more than once: {', '.join(sorted(twice))}")
+        return sources
+
+    def targets(self) -> list[Target]:
+        return [Target(source.name, source.url, source.timeout_ms) for source in self.sources]
+
+
+class Answered(Document):
+    """A source that answered, whatever the status."""
+
+    name: str = Field(description="The source.", examples=["weather"])
+    status: int = Field(description="The HTTP status it answered with.", examples=[200])
+    elapsed_ms: int = Field(ge=0, description="Milliseconds from the start of the board.", examples=[121])
+    body: Any = Field(description="The JSON it sent, or its text.", examples=[{"celsius": 21}])
+
+
+class Failed(Document):
+    """A source that gave no usable answer."""
+
+    name: str = Field(description="The source.", examples=["trains"])
+    error: str = Field(description="Why there is no answer.", examples=["no answer within 2000 ms"])
+    elapsed_ms: int = Field(ge=0, description="Milliseconds from the start of the board.", examples=[2000])
+
+
+class Results(Document):
+    """What the sources of a board answered, in the board's order."""
+
+    board: str = Field(description="The board's slug.", examples=["city-life"])
+    elapsed_ms: int = Field(ge=0, description="Milliseconds that the whole board took.", examples=[2001])
+    sources: list[Answered | Failed]
+
+
+class AnsweredOnce(Document):
+    """A recorded fetch that was answered."""
+
+    name: str = Field(description="The source, as it was called then.", examples=["weather"])
+    started_at: str = Field(description="When the board was fetched, UTC.", examples=["2026-11-22T13:37:27.162101Z"])
+    elapsed_ms: int = Field(ge=0, examples=[121])
+    status: int = Field(examples=[200])
+
+
+class FailedOnce(Document):
+    """A recorded fetch that failed."""
+
+    name: str = Field(description="The source, as it was called then.", examples=["trains"])
+    started_at: str = Field(description="When the board was fetched, UTC.", examples=["2026-11-22T13:37:27.162101Z"])
+    elapsed_ms: int = Field(ge=0, examples=[2000])
+    error: str = Field(examples=["no answer within 2000 ms"])
+
+
+class FieldError(Document):
+    """What is wrong with one field."""
+
+    field: str = Field(description="Where it is: names and positions, joined by dots.", examples=["sources.0.url"])
+    message: str = Field(examples=["this is not a valid URL"])
+
+
+class ProblemDocument(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: Literal["about:blank"] = Field(description="The kind of problem: none beyond what the status says.")
+    title: str = Field(description="The status in words.", examples=["Not Found"])
+    status: int = Field(description="The HTTP status.", examples=[404])
+    detail: str = Field(description="What happened and what to change.", examples=["There is no board 'city-live'."])
+    errors: list[FieldError] | None = Field(None, description="The wrong fields, if that is the problem.")
+
+
+def board_document(board: Board) -> dict[str, Any]:
+    return {
+        "slug": board.slug,
+        "title": board.title,
+        "public": board.is_public,
+        "sources": [
+            {"name": source.name, "url": source.url, "timeout_ms": source.timeout_ms} for source in board.sources
+        ],
+    }
+
+
+def fetch_document(fetch: Fetch) -> dict[str, Any]:
+    outcome = {"error": fetch.error} if fetch.error is not None else {"status": fetch.status}
+    return {
+        "name": fetch.source_name,
+        "started_at": fetch.started_at.isoformat().replace("+00:00", "Z"),
+        "elapsed_ms": fetch.elapsed_ms,
+        **outcome,
+    }
+
+
+def read_body(model: type[Document]) -> Any:
+    """The request's body as a `model`. Raises Problem: 415 not JSON, 400 broken JSON, 422 wrong fields."""
+    if request.mimetype != "application/json":
+        raise Problem(415, "Send JSON, and say so: `Content-Type: application/json`.")
+    try:
+        return model.model_validate_json(request.get_data(cache=False))
+    except ValidationError as exc:
+        found = exc.errors(include_url=False, include_input=False)
+    if found[0]["type"] == "json_invalid":
+        raise Problem(400, f"The body is not valid JSON: {found[0]['msg'].removeprefix('Invalid JSON: ')}.")
+    raise Problem(422, "Some fields are wrong.", [field_error(error) for error in found])
+
+
+def field_error(error: Any) -> dict[str, str]:
+    """A pydantic error as `{"field", "message"}`."""
+    message = PATTERN_MESSAGES.get(error.get("ctx", {}).get("pattern"), error["msg"].removeprefix("Value error, "))
+    return {"field": ".".join(str(part) for part in error["loc"]) or "(body)", "message": message}
