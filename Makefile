@@ -10,3 +10,8 @@ lint:
 	$(PYTHON) -m mypy
 test:
 	$(PYTHON) -m pytest
+
+# The parts of the documentation that are made from the settings; a test fails when they are out of date.
+.PHONY: docs
+docs:
+	$(PYTHON) -m tests.docs

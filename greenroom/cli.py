@@ -3,12 +3,13 @@
 import argparse
 import dataclasses
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from . import __version__, importing, patching
 from .errors import GreenroomError
-from .settings import Settings, read_environment, rows
+from .settings import Row, Settings, read_environment, rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,11 +54,33 @@ def run_serve(options: argparse.Namespace) -> int:
 
 
 def run_settings(options: argparse.Namespace) -> int:
-    for row in rows():
-        if options.env_template:
-            print(f"# {row.about} ({row.allowed})\n#{row.name}={row.default}\n")
-        elif options.markdown:
-            print(f"| `{row.name}` | `{row.default}` | {row.allowed} | {row.about} |")
-        else:
-            print(f"{row.name}={row.default}\n    {row.about} ({row.allowed})")
+    if options.env_template:
+        print(env_template())
+    elif options.markdown:
+        print(markdown_table())
+    else:
+        for row in rows():
+            print(f"{row.name}={row.default}\n    {_about(row)}")
     return 0
+
+
+def env_template() -> str:
+    """The server's part of `.env-template`: every name, commented out, under its sentence."""
+    blocks = []
+    for row in rows():
+        sentence = textwrap.wrap(_about(row), 110, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
+        blocks.append("\n".join([*sentence, f"#{row.name}={row.default}"]))
+    return "\n\n".join(blocks)
+
+
+def markdown_table() -> str:
+    """The server's settings as the README shows them."""
+    lines = ["| Setting | Default | Range | What it is for |", "|---|---|---|---|"]
+    for row in rows():
+        default = f"`{row.default}`" if row.default else ""
+        lines.append(f"| `{row.name}` | {default} | {row.allowed} | {row.about} |")
+    return "\n".join(lines)
+
+
+def _about(row: Row) -> str:
+    return row.about + (f" ({row.allowed})" if row.allowed else "")

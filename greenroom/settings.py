@@ -215,19 +215,20 @@ def _parse_int(text: str, knob_field: Field[Any]) -> tuple[int | None, str]:
     try:
         value = int(text)
     except ValueError:
-        return None, f"must be a whole number {_allowed(knob_field)}"
+        return None, f"must be a whole number, {_allowed(knob_field)}"
     low, high = knob_field.metadata["low"], knob_field.metadata["high"]
     if not low <= value <= high:
-        return None, f"must be a whole number {_allowed(knob_field)}"
+        return None, f"must be a whole number, {_allowed(knob_field)}"
     return value, ""
 
 
 def _allowed(knob_field: Field[Any]) -> str:
+    """The range or the choices, as documentation shows them; "" where any text will do."""
     if isinstance(knob_field.default, bool):
-        return "yes or no"
+        return "yes, no"
     if isinstance(knob_field.default, int):
-        return f"from {knob_field.metadata['low']:,} to {knob_field.metadata['high']:,}"
-    return " or ".join(f"`{choice}`" for choice in knob_field.metadata["choices"]) or "text"
+        return f"{knob_field.metadata['low']} to {knob_field.metadata['high']}"
+    return ", ".join(knob_field.metadata["choices"])
 
 
 def _shown(default: Any) -> str:
