@@ -1,5 +1,6 @@
 """The application in a real Chromium, as somebody with a mouse, a thumb or a keyboard uses it."""
 
+import os
 import re
 import shutil
 import threading
@@ -11,11 +12,13 @@ import pytest
 from flask import Flask
 from flask_migrate import upgrade
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
 from werkzeug.serving import make_server
 
 from app import create_app, seed
 from app.extensions import db
+from app.postgres import psycopg2_url
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CHROMIUM_ARGUMENTS = [
@@ -45,14 +48,27 @@ def outbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def served_app(postgres_url: str, outbox: Path) -> Iterator[tuple[Flask, str]]:
+def database_url(postgres_url: str) -> Iterator[str]:
+    """A database of this ring's own, so that no other test empties its tables meanwhile."""
+    name = f"browser_{os.getpid()}"
+    engine = create_engine(psycopg2_url(postgres_url), isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.execute(text(f"DROP DATABASE IF EXISTS {name}"))
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield psycopg2_url(postgres_url).set(database=name).render_as_string(hide_password=False)
+    with engine.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture(scope="session")
+def served_app(database_url: str, outbox: Path) -> Iterator[tuple[Flask, str]]:
     """The application on a free port, and its address."""
     # The server is made first, because the application must know its own address: the demo board and mails name it.
     server = make_server("127.0.0.1", 0, application := Late(), threaded=True)
     url = f"http://127.0.0.1:{server.port}"
     app = create_app(
         {
-            "DATABASE_URL": postgres_url,
+            "DATABASE_URL": database_url,
             "INSTANCE_PATH": str(outbox.parent),
             "PUBLIC_URL": url,
             "SIGN_IN_LIMIT": "1000",
@@ -61,9 +77,6 @@ def served_app(postgres_url: str, outbox: Path) -> Iterator[tuple[Flask, str]]:
     )
     with app.app_context():
         upgrade()
-        with db.engine.begin() as connection:
-            for table in reversed(db.metadata.sorted_tables):
-                connection.execute(table.delete())
         seed.demo_board(url)
     application.app = app
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
