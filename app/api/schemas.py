@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import requests
 from flask import current_app, request
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from ..errors import Problem
 from ..models import Board, Fetch
@@ -50,6 +50,11 @@ def strip(text: str) -> str:
     return text.strip()
 
 
+def whole(number: Any) -> Any:
+    """2000.0 is a whole number in JSON, and some languages write theirs like that."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
 Slug = Annotated[
     str,
     Field(
@@ -84,6 +89,7 @@ SourceUrl = Annotated[
 TimeoutMs = Annotated[
     int,
     Field(ge=50, le=60_000, description="How long the source may take, in milliseconds.", examples=[2000]),
+    BeforeValidator(whole),
 ]
 
 

@@ -1,13 +1,15 @@
 """Boards made through the API."""
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.serving import WSGIRequestHandler, make_server
 
-from tests.app.api.upstreams import Upstream, answering, upstream
+from tests.app.api.upstreams import LONG_WAIT, Upstream, answering, upstream
 
 
 @pytest.fixture
@@ -40,3 +42,20 @@ def budget(app: Flask) -> Iterator[Callable[[int], None]]:
     before = fetcher.budget_ms
     yield lambda ms: setattr(fetcher, "budget_ms", ms)
     fetcher.budget_ms = before
+
+
+@pytest.fixture
+def served(app: Flask) -> Iterator[tuple[str, int]]:
+    """The application behind a real socket; its address."""
+
+    class Quiet(WSGIRequestHandler):
+        def log(self, *args: Any, **kwargs: Any) -> None:
+            """Nothing."""
+
+    running = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
+    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield ("127.0.0.1", running.port)
+    running.shutdown()
+    thread.join(LONG_WAIT)
+    running.server_close()

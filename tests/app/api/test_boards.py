@@ -46,6 +46,13 @@ class TestMaking:
 
         assert response.json == BOARD
 
+    def test_whole_number_may_be_written_with_a_point(
+        self, client: FlaskClient, bearer: Callable[..., Headers]
+    ) -> None:
+        response = client.post("/api/boards", json=with_source(timeout_ms=700.0), headers=bearer())
+
+        assert response.json == BOARD
+
     def test_nobody_makes_a_board(self, client: FlaskClient, count: Callable[[str], int]) -> None:
         response = client.post("/api/boards", json=BOARD)
 
@@ -117,6 +124,9 @@ class TestBadInput:
             ("sources.0.timeout_ms", with_source(timeout_ms=60_001)),
             ("sources.0.timeout_ms", with_source(timeout_ms="100")),
             ("sources.0.timeout_ms", with_source(timeout_ms=True)),
+            ("sources.0.timeout_ms", with_source(timeout_ms=100.5)),
+            ("sources.0.timeout_ms", with_source(timeout_ms=float("nan"))),
+            ("sources.0.timeout_ms", with_source(timeout_ms=float("inf"))),
             ("sources.0.timeout_ms", with_source(timeout_ms=10**30)),
             ("sources.0.url", with_source(url="")),
             ("sources.0.url", with_source(url="one.example")),

@@ -2,13 +2,12 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from werkzeug.serving import WSGIRequestHandler, make_server
 
 from app.api import results
 from app.boards import record
@@ -288,23 +287,6 @@ class TestStream:
         assert statuses == [204]
         assert [name for name, _ in read_events(text)] == ["source", "done"]
         assert count("fetches") == 0
-
-
-@pytest.fixture
-def served(app: Flask) -> Iterator[tuple[str, int]]:
-    """The application behind a real socket; its address."""
-
-    class Quiet(WSGIRequestHandler):
-        def log(self, *args: Any, **kwargs: Any) -> None:
-            """Nothing."""
-
-    running = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
-    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield ("127.0.0.1", running.port)
-    running.shutdown()
-    thread.join(LONG_WAIT)
-    running.server_close()
 
 
 def wait_until(condition: Callable[[], bool]) -> bool:

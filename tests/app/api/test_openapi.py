@@ -1,0 +1,74 @@
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from jsonschema_rs import Draft202012Validator
+from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
+
+
+@pytest.fixture
+def description(client: FlaskClient) -> dict[str, Any]:
+    return client.get("/api/openapi.json").json
+
+
+def test_description_is_valid_openapi_3_1(description: dict[str, Any]) -> None:
+    assert description["openapi"].startswith("3.1.")
+    OPENAPI_31_VALIDATOR.validate(description)
+
+
+def test_every_schema_is_a_valid_json_schema(description: dict[str, Any]) -> None:
+    for schema in description["components"]["schemas"].values():
+        Draft202012Validator({**schema, "components": description["components"]})
+
+
+def test_every_api_route_is_described_and_nothing_else(app: Flask, description: dict[str, Any]) -> None:
+    described = {(path, method) for path, item in description["paths"].items() for method in item}
+
+    routes = {
+        (rule.rule.replace("<slug>", "{slug}"), method.lower())
+        for rule in app.url_map.iter_rules()
+        if rule.rule.startswith("/api/")
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    assert described == routes
+
+
+def test_examples_fit_their_schemas(description: dict[str, Any]) -> None:
+    checked = 0
+    for media in media_objects(description["paths"]):
+        validator = Draft202012Validator({**media.get("schema", {}), "components": description["components"]})
+        examples = [example["value"] for example in media.get("examples", {}).values()]
+        for example in examples + ([media["example"]] if "example" in media else []):
+            validator.validate(example)
+            checked += 1
+
+    assert checked > 10
+
+
+def media_objects(node: Any) -> list[dict[str, Any]]:
+    if not isinstance(node, dict):
+        return []
+    if "content" in node:
+        return list(node["content"].values())
+    return [media for child in node.values() for media in media_objects(child)]
+
+
+def test_errors_are_described_as_problem_documents(description: dict[str, Any]) -> None:
+    for item in description["paths"].values():
+        for operation in item.values():
+            for status, response in operation["responses"].items():
+                if status >= "400":
+                    assert list(response["content"]) == ["application/problem+json"], operation["operationId"]
+
+
+def test_limit_of_sources_is_the_one_that_is_set(app: Flask, description: dict[str, Any]) -> None:
+    sources = description["components"]["schemas"]["BoardDocument"]["properties"]["sources"]
+
+    assert sources["maxItems"] == app.extensions["config"].SOURCES_PER_BOARD
+
+
+def test_description_needs_neither_token_nor_database(client: FlaskClient) -> None:
+    response = client.get("/api/openapi.json", headers={"Authorization": "Bearer wrong"})
+
+    assert response.status_code == 200

@@ -1,0 +1,78 @@
+"""The API against its own description, with generated input.
+
+Over a socket: the engine of Schemathesis 4.32.5 hands its WSGI transport a setting that it does not know."""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from flask import Flask
+from schemathesis.engine import from_schema
+from schemathesis.engine.events import NonFatalError, ScenarioFinished
+
+from app.extensions import db
+from app.models import Board, Source, User
+from app.upstream import Fetcher
+
+# A long run by hand: SCHEMATHESIS_EXAMPLES=500 pytest tests/app/api/test_schemathesis.py
+IS_LONG = "SCHEMATHESIS_EXAMPLES" in os.environ
+EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "10"))
+
+
+@pytest.fixture
+def api(app: Flask, bearer: Callable[..., dict[str, str]], served: tuple[str, int]) -> Iterator[Any]:
+    """The description, and an application with a board of the example's name that fetches nothing real."""
+    headers = bearer()
+    with app.app_context():
+        owner = db.session.query(User).one()
+        source = Source(position=0, name="weather", url="http://weather.example/", timeout_ms=50)
+        db.session.add(Board(slug="city-life", title="City life", owner=owner, sources=[source]))
+        db.session.commit()
+    config = schemathesis.Config.from_dict(
+        {
+            "headers": headers,
+            # Unique names and what makes a host can't be said in JSON Schema: some bodies that fit it are refused.
+            "checks": {"positive_data_acceptance": {"enabled": False}},
+            "phases": {"stateful": {"enabled": IS_LONG}},
+            "generation": {"max-examples": EXAMPLES, "deterministic": True, "database": "none"},
+        }
+    )
+    real, app.extensions["fetcher"] = app.extensions["fetcher"], unconnected()
+    host, port = served
+    yield schemathesis.openapi.from_url(f"http://{host}:{port}/api/openapi.json", config=config)
+    app.extensions["fetcher"] = real
+
+
+def unconnected() -> Fetcher:
+    def resolve(host: str, port: int) -> list[str]:
+        raise OSError("no network in this test")
+
+    return Fetcher(allow_private=False, response_bytes=1024, redirects=0, budget_ms=100, resolve=resolve)
+
+
+def test_generated_input_finds_nothing_but_documented_answers(api: Any) -> None:
+    """Examples, boundary values, random values, and chains of calls, each good and bad."""
+    problems: list[str] = []
+    calls = 0
+    for event in from_schema(api).execute():
+        if isinstance(event, NonFatalError):
+            problems.append(str(event.info))
+        if isinstance(event, ScenarioFinished):
+            calls += len(event.recorder.interactions)
+            problems += failures(event)
+
+    print(calls)
+    print("\n\n".join(problems))
+    assert problems == []
+    assert calls > 100
+
+
+def failures(event: ScenarioFinished) -> list[str]:
+    return [
+        f"{check.name}: {check.failure_info.failure}\n{check.failure_info.code_sample}"
+        for checks in event.recorder.checks.values()
+        for check in checks
+        if check.failure_info is not None
+    ]
