@@ -117,12 +117,15 @@ def test_records_of_one_board_do_not_wait_for_each_other(board: Board, count: Ca
         assert count("fetches") == 1
 
 
-def test_deletion_waits_for_a_record_that_is_under_way(board: Board, count: Callable[[str], int]) -> None:
-    boards.record(board.id, utc_now(), [Outcome("it", 5, error="e" * 300)])
+def test_deletion_waits_for_a_record_that_is_under_way(board: Board) -> None:
+    lock_of_record = select(Board.id).where(Board.id == board.id).with_for_update(read=True, key_share=True)
+    lock_of_deletion = select(Board.id).where(Board.id == board.id).with_for_update(nowait=True)
 
-    boards.remove(boards.find("mine", for_update=True))
+    with db.engine.begin() as recording, db.engine.connect() as deleting:
+        recording.execute(lock_of_record)
 
-    assert (count("boards"), count("fetches")) == (0, 0)
+        with pytest.raises(OperationalError, match="could not obtain lock"):
+            deleting.execute(lock_of_deletion)
 
 
 def test_purge_deletes_what_is_older_and_keeps_the_rest(board: Board, count: Callable[[str], int]) -> None:
