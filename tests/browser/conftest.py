@@ -179,14 +179,3 @@ def new_email() -> Callable[[], str]:
 
 
 NUMBERS = iter(range(1, 10_000))
-
-
-@pytest.fixture
-def database(served_app: tuple[Flask, str]) -> Callable[[str], Any]:
-    """`database("SELECT count(*) FROM boards")`: one value from the database."""
-
-    def scalar(query: str, **values: Any) -> Any:
-        with served_app[0].app_context(), db.engine.connect() as connection:
-            return connection.scalar(text(query), values)
-
-    return scalar

@@ -96,7 +96,7 @@ def milliseconds(text: str) -> float:
     return float(number) * (1000 if unit == "s" else 1)
 
 
-def test_fetch_now_asks_again_without_leaving_the_page(visit: Visit, database: Callable[..., Any]) -> None:
+def test_fetch_now_asks_again_without_leaving_the_page(visit: Visit) -> None:
     page = visit()
     page.goto("/boards/demo")
     expect(page.get_by_text("8 of 8 sources came back in")).to_be_visible()

@@ -14,8 +14,7 @@ from app import create_app
 from app.auth import views
 from app.auth.rate_limits import Attempts, PostgresCounters, account_key, client_key
 from app.extensions import db
-
-from .conftest import Browser
+from tests.app.forms import Browser
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ from itsdangerous import TimestampSigner
 from app.auth import reset_links
 from app.extensions import db
 from app.models import User
-
-from .conftest import Browser
+from tests.app.forms import Browser
 
 NEW_PASSWORD = "a quite different password"
 

@@ -10,9 +10,8 @@ from app.auth import views
 from app.auth.identity import local_path
 from app.extensions import db
 from app.models import User
+from tests.app.forms import Browser
 from tests.support import PASSWORD
-
-from .conftest import Browser
 
 
 def test_sign_up_makes_an_account_and_signs_in(browser: Browser, count: Callable[[str], int]) -> None:

@@ -8,8 +8,7 @@ from flask import Flask
 from app.auth import tokens
 from app.extensions import db
 from app.models import ApiToken, User
-
-from .conftest import Browser
+from tests.app.forms import Browser
 
 
 @pytest.fixture
