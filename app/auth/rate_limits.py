@@ -84,7 +84,10 @@ def storage() -> Storage:
 
 
 class PostgresCounters(Storage):
-    """Counters in the table `rate_limit_counters`. The database's clock decides, so workers need not agree on one."""
+    """Counters in the table `rate_limit_counters`; the daily purge removes those that are over.
+
+    The clock of the database decides, so that workers need not agree on one.
+    """
 
     STORAGE_SCHEME = None
     base_exceptions = SQLAlchemyError
@@ -128,10 +131,6 @@ class PostgresCounters(Storage):
 
     def clear(self, key: str) -> None:
         self._delete(RateLimitCounter.key == key)
-
-    def purge(self) -> int:
-        """Remove the counters whose window is over; returns how many."""
-        return self._delete(RateLimitCounter.window_ends_at <= func.now())
 
     def _delete(self, *conditions: Any) -> int:
         with db.engine.begin() as connection:

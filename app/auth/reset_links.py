@@ -44,7 +44,10 @@ def token_for(user: User) -> str:
 
 
 def user_of(token: str, *, lock: bool) -> User | None:
-    """The user whose link this is; None when it is forged, too old or used. `lock` holds the user until the commit."""
+    """The user whose link this is; None when it is forged, too old or used.
+
+    `lock` keeps others from changing the user until our commit.
+    """
     try:
         content: Any = serializer().loads(token, max_age=LIFETIME_SECONDS)
     except BadData:

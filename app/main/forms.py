@@ -70,7 +70,7 @@ class BoardForm:
         return self
 
     def change_rows(self, action: str) -> bool:
-        """Do what a button of the rows says: `add`, `remove-2`, `up-2`, `down-2`. False when it says none of these."""
+        """Do what a button of the rows says: `add`, `remove-2`, `up-2`, `down-2`. False when it is none of these."""
         match = ACTION.fullmatch(action)
         if match is None:
             return False
@@ -117,7 +117,7 @@ HINTS = {
 
 
 def sentence(error: Any, name: str) -> str:
-    """What to change. Our own rules explain themselves; pydantic's talk of patterns and types, so those get a hint."""
+    """What to change. Our own rules explain themselves; pydantic's speak of patterns, so those get a hint."""
     if error["type"] == "value_error" or name not in HINTS:
         message = field_error(error)["message"]
         return message[0].upper() + message[1:] + "."

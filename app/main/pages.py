@@ -85,7 +85,7 @@ def is_demo() -> Any:
 
 
 def scale_for(ms: int) -> int:
-    """Where the common time axis ends: at or after `ms`, with four round quarters. `static/board.js` does the same."""
+    """Where the common time axis ends: at or after `ms`, in four round quarters. `static/board.js` does the same."""
     unit = 10
     while True:
         for quarter in QUARTERS:

@@ -167,12 +167,13 @@ def test_giving_back_never_goes_below_zero(counters: PostgresCounters) -> None:
     assert counters.incr("k", 60, amount=-1) == 0
 
 
-def test_counters_that_are_over_can_be_purged(counters: PostgresCounters) -> None:
-    counters.incr("old", -1)
-    counters.incr("new", 60)
+def test_a_counter_can_be_cleared_and_all_can(counters: PostgresCounters) -> None:
+    for key in "abc":
+        counters.incr(key, 60)
 
-    assert counters.purge() == 1
-    assert counters.get("new") == 1
+    counters.clear("a")
+    assert [counters.get(key) for key in "abc"] == [0, 1, 1]
+    assert counters.reset() == 2
     assert counters.check()
 
 
