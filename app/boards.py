@@ -1,5 +1,7 @@
-"""What a board does: find it, save it, fetch its sources, record what came, tell its history. The API, the pages, the
-jobs and the command line all call these."""
+"""What a board does: find it, save it, fetch its sources, record what came, tell its history.
+
+The API, the pages, the jobs and the command line all call these.
+"""
 
 import logging
 import time
@@ -106,7 +108,7 @@ def plan(board: Board) -> BoardPlan:
 
 
 def results(planned: BoardPlan) -> dict[str, Any]:
-    """Fetch all sources at once, record the outcomes, and return the document of `GET /api/boards/<slug>/results`."""
+    """Fetch all sources at once, record the outcomes; returns the document of `GET /api/boards/<slug>/results`."""
     started = time.monotonic()
     started_at = utc_now()
     by_name = {outcome.name: outcome for outcome in fetcher().fetch_all(planned.targets)}
@@ -140,7 +142,7 @@ def stream(planned: BoardPlan, heartbeat_seconds: float) -> Generator[Outcome | 
 
 
 def record_or_log(planned: BoardPlan, started_at: datetime, outcomes: Sequence[Outcome]) -> None:
-    """Store the outcomes. If the database fails just now, whoever waited for the sources gets their answers anyway."""
+    """Store the outcomes. If the database fails just now, whoever waited for the sources gets the answers anyway."""
     try:
         record(planned.id, started_at, outcomes)
     except SQLAlchemyError as exc:

@@ -146,7 +146,7 @@ class PublicAdapter(HTTPAdapter):
         pinned = request.copy()
         pinned.url = urlunsplit(url._replace(netloc=host if url.port is None else f"{host}:{url.port}"))
         pinned.headers["Host"] = url.netloc.rpartition("@")[2]
-        # Read by build_connection_pool_key_attributes() below; the certificate must be the name's, not the address's.
+        # Read by build_connection_pool_key_attributes(); the certificate must be the name's, not the address's.
         pinned.server_hostname = url.hostname  # type: ignore[attr-defined]
         wire = Wire.of_this_thread()
         try:

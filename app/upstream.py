@@ -130,8 +130,8 @@ class Fetcher:
                 try:
                     outcome = arrived.get(timeout=min(patience, heartbeat_seconds or patience))
                 except queue.Empty:
-                    # The calls watch their own time too, but one that resolves a slow name, or gets a byte of its head
-                    # now and then, looks up only when it is over.
+                    # The calls watch their own time too, but one that resolves a slow name, or gets a byte of its
+                    # head now and then, looks up only when it is over.
                     overdue = [call for call in calls.values() if call.wire.deadline <= time.monotonic()]
                     for call in overdue:
                         del calls[call.target.name]
@@ -160,7 +160,7 @@ class PlainSession(requests.Session):
         self.headers.update({"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "gzip, deflate"})
 
     def resolve_redirects(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        """None: requests would read the whole body of each redirect, however long it is. Call follows them itself."""
+        """None: requests would read the whole body of each redirect, however long. Call follows them itself."""
         return iter(())
 
 
@@ -192,7 +192,7 @@ class Call:
         put(outcome)
 
     def failed(self, error: str) -> Outcome:
-        # A source has a say in the text (where it redirects to), so only what can be shown and stored is let through.
+        # A source has a say in the text (where it redirects to); only what can be shown and stored is let through.
         printable = "".join(character if character.isprintable() else "?" for character in error[:ERROR_CHARACTERS])
         return Outcome(self.target.name, self._elapsed_ms(), error=printable)
 
@@ -215,8 +215,8 @@ class Call:
     def _read(self, response: requests.Response) -> bytes:
         limit = self.fetcher.response_bytes
         content = bytearray()
-        # read1 and not iter_content: it returns what one read of the socket gave, so a source that dribbles a byte at a
-        # time can't stretch one chunk past the deadline.
+        # read1 and not iter_content: it returns what one read of the socket gave, so a source that dribbles a byte
+        # at a time can't stretch one chunk past the deadline.
         while chunk := response.raw.read1(CHUNK_BYTES, decode_content=True):
             content += chunk
             if len(content) > limit:
@@ -251,7 +251,7 @@ def decode_body(content: bytes, encoding: str) -> Any:
 
 
 def readable_codec(encoding: str) -> str | None:
-    """Python's name for `encoding`; None if it is unknown or none of ours. UTF-8 may begin with a byte order mark."""
+    """Python's name for `encoding`, None if it is none of ours; UTF-8 may begin with a byte order mark."""
     try:
         known = codecs.lookup(encoding).name
     except (LookupError, ValueError):

@@ -16,7 +16,7 @@ csrf.exempt(blueprint)
 
 
 @blueprint.record_once
-def keep_order(state: BlueprintSetupState) -> None:
+def keep_key_order(state: BlueprintSetupState) -> None:
     """Documents keep the order they were written in; Flask would sort what the sources sent as well."""
     state.app.json.sort_keys = False  # type: ignore[attr-defined]
 

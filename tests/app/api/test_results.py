@@ -141,6 +141,16 @@ class TestResults:
         assert response.status_code == 200
         assert [source["body"] for source in response.json["sources"]] == [deep.decode(), surrogate.decode()]
 
+    def test_body_keeps_the_order_it_was_sent_in(
+        self, client: FlaskClient, bearer: Callable[..., Headers], make_board: MakeBoard
+    ) -> None:
+        headers = bearer()
+        with upstream(answering(b'{"z": 1, "a": 2}')) as server:
+            make_board(headers, urls={"it": server.url()})
+            text = client.get("/api/boards/mine/results", headers=headers).text
+
+        assert text.index('"z"') < text.index('"a"')
+
     def test_answers_are_not_kept_by_caches(self, client: FlaskClient) -> None:
         assert client.get("/api/boards").headers["Cache-Control"] == "no-store"
 

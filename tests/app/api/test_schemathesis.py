@@ -18,7 +18,7 @@ from app.upstream import Fetcher
 
 # A long run by hand: SCHEMATHESIS_EXAMPLES=500 pytest tests/app/api/test_schemathesis.py
 IS_LONG = "SCHEMATHESIS_EXAMPLES" in os.environ
-EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "10"))
+EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "5"))
 
 
 @pytest.fixture
