@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -31,24 +32,29 @@ class Detonator:
         return pytest.fail, ("stored bytes were unpickled",)
 
 
-@pytest.fixture
-def make_app(postgres_url: str, instance_path: Path, app: Flask) -> Iterator[MakeApp]:
-    """Makes further instances of the application over the same, empty database."""
-    made = []
+@pytest.fixture(scope="module")
+def _make_app(_app: Flask, postgres_url: str, instance_path: Path) -> Iterator[MakeApp]:
+    made: dict[Any, Flask] = {}
 
-    def make(**environ: str) -> Flask:
-        new = create_app({"DATABASE_URL": postgres_url, "INSTANCE_PATH": str(instance_path)} | environ)
-        new.config["TESTING"] = True
-        add_views(new)
-        made.append(new)
-        return new
+    def make(instance: int = 1, **environ: str) -> Flask:
+        key = (instance, *environ.items())
+        if key not in made:
+            made[key] = create_app({"DATABASE_URL": postgres_url, "INSTANCE_PATH": str(instance_path)} | environ)
+            add_views(made[key])
+        return made[key]
 
     yield make
-    for new in made:
-        with new.app_context():
+    for app in made.values():
+        with app.app_context():
             db.engine.dispose()
-        if "redis" in new.extensions:
-            new.extensions["redis"].close()
+        if "redis" in app.extensions:
+            app.extensions["redis"].close()
+
+
+@pytest.fixture
+def make_app(app: Flask, _make_app: MakeApp) -> MakeApp:
+    """Makes instances of the application over the same, empty database; those with equal settings are made once."""
+    return _make_app
 
 
 def add_views(app: Flask) -> None:
@@ -134,7 +140,7 @@ def test_what_is_put_into_a_session_is_there_in_the_next_request(stored: MakeApp
 
 
 def test_instances_of_the_application_share_sessions(stored: MakeApp) -> None:
-    one, two = stored().test_client(), stored().test_client()
+    one, two = stored(instance=1).test_client(), stored(instance=2).test_client()
 
     one.get("/put")
     two.set_cookie("session", cookie_of(one))
@@ -219,9 +225,9 @@ def test_a_request_that_runs_while_its_session_is_ended_does_not_bring_it_back(s
     assert client.get("/get").json == {"value": None}
 
 
-def test_a_session_is_over_after_its_lifetime(stored: MakeApp) -> None:
+def test_a_session_is_over_after_its_lifetime(stored: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     app = stored()
-    app.config["PERMANENT_SESSION_LIFETIME"] = timedelta(milliseconds=100)
+    monkeypatch.setitem(app.config, "PERMANENT_SESSION_LIFETIME", timedelta(milliseconds=100))
     client = app.test_client()
     client.get("/put")
     kept = cookie_of(client)
@@ -323,7 +329,6 @@ def test_a_store_that_is_down_is_a_503_page_for_people_and_a_problem_for_program
     make_app: MakeApp, environ: dict[str, str]
 ) -> None:
     app = make_app(**environ)
-    app.config |= {"TESTING": False}
     client = app.test_client()
     client.set_cookie("session", ID)
 
@@ -337,10 +342,9 @@ def test_a_store_that_is_down_is_a_503_page_for_people_and_a_problem_for_program
 
 
 def test_a_store_that_fails_when_the_session_is_saved_is_a_503_too(
-    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+    make_app: MakeApp,
 ) -> None:
     app = make_app(DATABASE_URL="postgresql://nobody@127.0.0.1:1/none", DB_CONNECT_TIMEOUT_SECONDS="1")
-    app.config |= {"TESTING": False}
 
     response = app.test_client().get("/put")  # no cookie, so nothing is read; only the save fails
 
