@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -86,8 +87,12 @@ class Server:
 
     def workers(self) -> list[psutil.Process]:
         """The worker processes: the arbiter's children that listen where it listens."""
-        children = psutil.Process(self.process.pid).children()
-        return [child for child in children if "gunicorn" in " ".join(child.cmdline())]
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with suppress(psutil.NoSuchProcess):  # it left just now; its arbiter has not noticed yet
+                if "gunicorn" in " ".join(child.cmdline()):
+                    found.append(child)
+        return found
 
 
 def clean_environment() -> dict[str, str]:

@@ -115,6 +115,12 @@ class Nginx:
         assert NGINX is not None
         return [NGINX, "-p", str(self.folder), "-c", str(self.config), "-e", str(self.folder / "error.log")]
 
+    def is_logging(self, text: str) -> Callable[[], bool]:
+        """Whether `text` is in a line that was written after now."""
+        log = self.folder / "access.log"
+        start = log.stat().st_size
+        return lambda: text in log.read_text()[start:]
+
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(LONG_WAIT_SECONDS)
@@ -541,7 +547,7 @@ def test_hosts_behind_one_nginx_are_restarted_one_after_the_other_and_no_request
         short_folder,
         *tls,
         upstream={
-            "server unix:/run/greenroom/greenroom.sock max_fails=0;": "",
+            "server unix:/run/greenroom/greenroom.sock;": "",
             "#least_conn;": "least_conn;",
             "#server 10.0.0.11:8000": f"server 127.0.0.1:{ports[0]}",
             "#server 10.0.0.12:8000": f"server 127.0.0.1:{ports[1]}",
@@ -556,26 +562,29 @@ def test_hosts_behind_one_nginx_are_restarted_one_after_the_other_and_no_request
                 PUBLIC_URL=f"https://localhost:{nginx.https_port}",
                 TRUSTED_PROXIES="127.0.0.1",
                 WEB_CONCURRENCY="1",
+                GREENROOM_COMPANION="no",  # its checks are not the matter here, and it takes seconds to start
             )
         )
         server.url = f"http://127.0.0.1:{port}"
-        return server.wait_ready()
+        return server
 
     try:
         hosts = [start_host(port) for port in ports]
+        for host in hosts:
+            host.wait_ready()
         site = Site(nginx, hosts[0], tls[0])
 
-        with Load(site, (((("GET", "/sign-in")), 200),)) as load:
+        with Load(site, ((("GET", "/sign-in"), 200),)) as load:
+            wait_until(lambda: load.count() > 20, "the load runs")
             for index, port in enumerate(ports):
                 assert hosts[index].stop() == 0
-                hosts[index] = start_host(port)
-            seen = load.count()
-            wait_until(lambda: load.count() > seen + 20, "both hosts answer")
+                hosts[index] = start_host(port).wait_ready()
+                # As deploy/README.md says: the next one when nginx uses this one again.
+                wait_until(nginx.is_logging(f" upstream 127.0.0.1:{port} "), "nginx uses the host again")
     finally:
         nginx.stop()
 
     assert load.failures() == []
-    assert load.count() > 50
 
 
 # ---- TLS in gunicorn
@@ -586,7 +595,9 @@ def test_gunicorn_itself_serves_https_and_nothing_else(
 ) -> None:
     server = start_tls(start, tls, database_url, monkeypatch)
 
-    answer = requests.get(server.url + "/sign-in", allow_redirects=False, timeout=30)
+    # Closed at once: a stop waits for idle connections, up to GREENROOM_KEEPALIVE_SECONDS.
+    closed = {"Connection": "close"}
+    answer = requests.get(server.url + "/sign-in", headers=closed, allow_redirects=False, timeout=30)
 
     assert answer.status_code == 200
     assert answer.headers["Strict-Transport-Security"] == HSTS
