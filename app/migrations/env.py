@@ -9,6 +9,11 @@ from flask import current_app
 database = current_app.extensions["migrate"].db
 
 
+def is_ours(_item: object, name: str | None, *_: object) -> bool:
+    """False for the tables that Celery's broker makes for itself: `flask db migrate` would drop them."""
+    return not (name or "").startswith("kombu_")
+
+
 def run_migrations() -> None:
     if context.is_offline_mode():
         url = database.engine.url.render_as_string(hide_password=False)
@@ -17,7 +22,7 @@ def run_migrations() -> None:
             context.run_migrations()
         return
     with database.engine.connect() as connection:
-        context.configure(connection=connection, target_metadata=database.metadata)
+        context.configure(connection=connection, target_metadata=database.metadata, include_object=is_ours)
         with context.begin_transaction():
             context.run_migrations()
 
