@@ -1,11 +1,13 @@
-"""The benchmarks, run as the README says, but short."""
+"""The benchmarks and the Locust file, run as the README says, but short."""
 
 import json
 import re
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -13,9 +15,11 @@ import pytest
 from benchmarks.client import Generator, Load
 from benchmarks.servers import upstream_running
 
-from .conftest import ROOT, clean_environment
+from .conftest import PYTHON_MODULE, ROOT, Server, clean_environment, free_port
 
 COMPARE_SECONDS = 110
+LOCUST = (*PYTHON_MODULE, "locust", "-f", "benchmarks/locustfile.py")
+LOCUST_SECONDS = 60
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -36,11 +40,11 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 @pytest.fixture(scope="module")
-def document(comparison: tuple[Path, str]) -> dict:
+def document(comparison: tuple[Path, str]) -> dict[str, Any]:
     return json.loads((comparison[0] / "compare.json").read_text())
 
 
-def test_every_server_answered_on_every_route_without_an_error(document: dict) -> None:
+def test_every_server_answered_on_every_route_without_an_error(document: dict[str, Any]) -> None:
     found = {(one["route"], one["server"]): one for one in document["summaries"]}
 
     assert set(found) == {
@@ -53,7 +57,7 @@ def test_every_server_answered_on_every_route_without_an_error(document: dict) -
         assert one["memory_bytes"] > 10_000_000
 
 
-def test_only_the_gevent_worker_waits_for_all_clients_at_once(document: dict) -> None:
+def test_only_the_gevent_worker_waits_for_all_clients_at_once(document: dict[str, Any]) -> None:
     """8 clients and a wait of 100 ms: behind a sync worker the last in line waits 800 ms."""
     p50 = {one["server"]: one["p50_ms"] for one in document["summaries"] if one["route"] == "upstream"}
 
@@ -68,7 +72,7 @@ def test_each_server_was_what_its_name_says(comparison: tuple[Path, str]) -> Non
         assert re.search(rf"Using worker: {worker_class}$", logs[f"{worker_class}-1.log"], re.MULTILINE)
 
 
-def test_the_document_has_what_is_needed_to_measure_again(document: dict) -> None:
+def test_the_document_has_what_is_needed_to_measure_again(document: dict[str, Any]) -> None:
     assert document["schema"] == "greenroom.benchmarks/1"
     assert document["command"].startswith("python -m benchmarks.compare --quick")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", document["started_at"])
@@ -123,3 +127,83 @@ def test_the_upstream_lets_many_wait_at_once_and_ends_with_whoever_started_it() 
     assert min(sample.latencies_ms) >= 295
     with pytest.raises(ConnectionError):
         socket.create_connection(("127.0.0.1", load.port), timeout=5)
+
+
+@pytest.fixture(scope="module")
+def boards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of our own: each Locust process signs up, and the shared one counts sign-ups."""
+    folder = tmp_path_factory.mktemp("boards")
+    port = free_port()
+    environ = {"GREENROOM_BIND": f"127.0.0.1:{port}", "INSTANCE_PATH": str(folder / "instance"), "WEB_CONCURRENCY": "1"}
+    server = Server([*PYTHON_MODULE, "gunicorn"], environ, folder / "server.log", port).wait_ready()
+    yield server
+    server.stop()
+
+
+def check_stats(printed: str) -> None:
+    """`printed` is Locust's --json: everything was done, and nothing failed."""
+    stats = {(one["method"], one["name"]): one for one in json.loads(printed)}
+
+    assert {
+        ("POST", "/sign-up"),
+        ("POST", "/sign-in"),
+        ("GET", "/api/boards"),
+        ("GET", "/api/boards/demo/results"),
+        ("GET", "/api/boards/demo/stream"),
+        ("SSE", "/api/boards/demo/stream (first event)"),
+    } <= set(stats)
+    assert sum(one["num_failures"] for one in stats.values()) == 0
+    # The slowest source of the demo board is given up after a second; the first event comes long before.
+    stream, first_event = stats["GET", "/api/boards/demo/stream"], stats["SSE", "/api/boards/demo/stream (first event)"]
+    assert stream["min_response_time"] >= 900
+    assert first_event["min_response_time"] < stream["min_response_time"]
+
+
+def run_locust(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        # Users may end what they do when the time is up: so the shortest run has seen everything, on any machine.
+        [*LOCUST, *arguments, "--headless", "--stop-timeout", "30", "--exit-code-on-error", "1"],
+        cwd=ROOT,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=LOCUST_SECONDS,
+    )
+
+
+def test_locust_alone_signs_in_lists_fetches_and_watches_without_a_failure(boards: Server) -> None:
+    done = run_locust("--host", boards.url, "-u", "5", "-r", "5", "-t", "4s", "--json")
+
+    assert done.returncode == 0, done.stdout + done.stderr + boards.text()
+    check_stats(done.stdout)
+
+
+def test_locust_with_a_master_and_two_workers_does_the_same(boards: Server) -> None:
+    port = str(free_port())
+    worker = [*LOCUST, "--worker", "--master-port", port]
+    workers = [
+        subprocess.Popen(worker, cwd=ROOT, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for _ in range(2)
+    ]
+    master = ("--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--expect-workers", "2")
+    try:
+        done = run_locust(*master, "--host", boards.url, "-u", "6", "-r", "6", "-t", "4s", "--json")
+        said = [process.communicate(timeout=LOCUST_SECONDS)[0].decode() for process in workers]
+    finally:
+        for process in workers:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+
+    assert done.returncode == 0, done.stdout + done.stderr + boards.text()
+    assert [process.returncode for process in workers] == [0, 0], said
+    check_stats(done.stdout)
+
+
+def test_locust_fails_when_the_server_refuses(boards: Server) -> None:
+    arguments = ("--host", boards.url, "-u", "1", "-t", "2s", "--api-token", "nonsense")
+
+    done = run_locust(*arguments)
+
+    assert done.returncode == 1
+    assert "401" in done.stdout + done.stderr
