@@ -28,7 +28,7 @@ if environ.get("WSGI_APP"):
 wsgi_app = settings.wsgi_app
 bind = [address.strip() for address in settings.bind.split(",")]
 workers = settings.web_concurrency or usable_cores()
-worker_class = settings.worker_class
+worker_class = settings.worker_class_uri
 worker_connections = settings.worker_connections
 threads = settings.threads if settings.worker_class == "gthread" else 1
 backlog = settings.backlog

@@ -17,7 +17,7 @@ from typing import Any
 from . import patching
 from .companion import Companion
 from .errors import CompanionError, SettingsError
-from .settings import GREEN_WORKER_CLASSES, Settings
+from .settings import GREEN_WORKER_CLASSES, PLAIN_WORKER_CLASSES, Settings
 
 logger = logging.getLogger("gunicorn.error")
 
@@ -92,6 +92,7 @@ class Hooks:
 
     def post_fork(self, server: Any, worker: Any) -> None:
         """Runs on: worker start-up."""
+        worker.settings = self.settings
         if running.companion is not None:
             os.environ.setdefault("PUBLIC_URL", public_url(server.address))
             os.environ.update(running.companion.environment)
@@ -137,18 +138,17 @@ class Draining:
 
 
 def unfit_worker_class(worker_class: str, *, is_patched: bool) -> str:
-    """What is wrong with running `worker_class` in this process; "" when nothing is.
+    """What is wrong with running `worker_class` (gunicorn's name for it) in this process; "" when nothing is.
 
     The class can be overridden on the command line (`-k`), after the configuration file has patched or not.
     """
-    is_green = worker_class in GREEN_WORKER_CLASSES
-    if is_green and not is_patched:
-        return f"worker class {worker_class} needs patching: set GREENROOM_WORKER_CLASS={worker_class} instead of -k"
-    if is_patched and worker_class in ("sync", "gthread"):
-        return (
-            f"this process is patched, which does not fit worker class {worker_class}: "
-            f"set GREENROOM_WORKER_CLASS={worker_class} instead of -k"
-        )
+    for name, uri in {**GREEN_WORKER_CLASSES, **PLAIN_WORKER_CLASSES}.items():
+        if worker_class == uri and is_patched != (name in GREEN_WORKER_CLASSES):
+            state = "is patched" if is_patched else "is not patched"
+            return (
+                f"this process {state}, which does not fit worker class {name}: "
+                f"set GREENROOM_WORKER_CLASS={name} instead of -k"
+            )
     return ""
 
 

@@ -21,7 +21,13 @@ PREFIX = "GREENROOM_"
 COMMON_NAMES = {"wsgi_app": "WSGI_APP", "web_concurrency": "WEB_CONCURRENCY"}
 TRUE = ("1", "true", "yes", "on")
 FALSE = ("0", "false", "no", "off")
-GREEN_WORKER_CLASSES = ("gevent", "gevent_pywsgi")
+# What each worker class is to gunicorn. The green ones need patching, the others must not have it.
+GREEN_WORKER_CLASSES = {
+    "greenroom": "greenroom.worker.GreenWorker",
+    "gevent": "gevent",
+    "gevent_pywsgi": "gevent_pywsgi",
+}
+PLAIN_WORKER_CLASSES = {"gthread": "gthread", "sync": "sync"}
 REFERENCE_APP = "app:create_app()"
 
 
@@ -45,8 +51,9 @@ class Settings:
     )
     worker_class: str = knob(
         "gevent",
-        choices=("gevent", "gevent_pywsgi", "gthread", "sync"),
-        about="How a worker serves requests; `gthread` and `sync` are there to compare with and are not patched.",
+        choices=(*GREEN_WORKER_CLASSES, *PLAIN_WORKER_CLASSES),
+        about="How a worker serves requests: `greenroom` is ours (in the making), `gevent` gunicorn's own; `gthread` "
+        "and `sync` are there to compare with and are not patched.",
     )
     threads: int = knob(8, low=1, high=1000, about="Threads of each worker under `gthread`; no meaning elsewhere.")
     worker_connections: int = knob(
@@ -67,6 +74,15 @@ class Settings:
     )
     keepalive_seconds: int = knob(
         5, low=1, high=3_600, about="How long an idle connection is kept for the client's next request."
+    )
+    head_timeout_seconds: int = knob(
+        10, low=1, high=3_600, about="How long a client may take to send a request's head, from its first byte."
+    )
+    body_timeout_seconds: int = knob(
+        30, low=1, high=3_600, about="How long a client may send nothing while the application waits for its body."
+    )
+    send_timeout_seconds: int = knob(
+        30, low=1, high=3_600, about="How long a client may take nothing of an answer before it is given up."
     )
     max_requests: int = knob(
         0, low=0, high=10_000_000, about="A worker is replaced after this many requests; 0 never replaces."
@@ -144,6 +160,11 @@ class Settings:
     @property
     def is_green(self) -> bool:
         return self.worker_class in GREEN_WORKER_CLASSES
+
+    @property
+    def worker_class_uri(self) -> str:
+        """What gunicorn knows the worker class by."""
+        return {**GREEN_WORKER_CLASSES, **PLAIN_WORKER_CLASSES}[self.worker_class]
 
     @property
     def is_reference_app(self) -> bool:

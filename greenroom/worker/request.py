@@ -1,0 +1,59 @@
+"""What gunicorn's logger, hooks and response ask of a request, for one whose head was plain."""
+
+from typing import Any
+
+
+class PlainRequest:
+    """A view of the environ; nothing is computed before somebody asks."""
+
+    __slots__ = ("environ", "is_kept_alive", "proxy_protocol_info")
+
+    version = (1, 1)
+    trailers: tuple[Any, ...] = ()
+    fragment = ""
+
+    def __init__(self, environ: dict[str, Any], *, is_kept_alive: bool) -> None:
+        self.environ = environ
+        self.is_kept_alive = is_kept_alive
+        self.proxy_protocol_info: dict[str, Any] | None = None
+
+    def should_close(self) -> bool:
+        return not self.is_kept_alive
+
+    def force_close(self) -> None:
+        self.is_kept_alive = False
+
+    @property
+    def method(self) -> str:
+        return str(self.environ["REQUEST_METHOD"])
+
+    @property
+    def uri(self) -> str:
+        return str(self.environ["RAW_URI"])
+
+    @property
+    def path(self) -> str:
+        return self.uri.partition("?")[0]
+
+    @property
+    def query(self) -> str:
+        return str(self.environ["QUERY_STRING"])
+
+    @property
+    def scheme(self) -> str:
+        return str(self.environ["wsgi.url_scheme"])
+
+    @property
+    def body(self) -> Any:
+        return self.environ["wsgi.input"]
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """(NAME, value), as gunicorn's requests have them. Exact, because a plain head has no name with `_`."""
+        found = []
+        for key, value in self.environ.items():
+            if key.startswith("HTTP_"):
+                found.append((key[5:].replace("_", "-"), value))
+            elif key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+                found.append((key.replace("_", "-"), value))
+        return found

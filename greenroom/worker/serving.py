@@ -1,0 +1,296 @@
+"""Serving: connections in, one greenlet for each request, and an answer whatever happens in it."""
+
+import _socket
+import os
+import socket
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import gevent
+from greenlet import GreenletExit, greenlet
+from gunicorn.config import KNOWN_SETTINGS
+from gunicorn.glogging import Logger
+from gunicorn.http import wsgi
+from gunicorn.http.message import _ip_in_allow_list as is_in_allow_list
+from gunicorn.util import write_error
+
+from ..settings import Settings
+from .connection import Connection, State
+from .head import HeadParser
+from .request import PlainRequest
+from .response import Response
+from .timeouts import SWEEP_SECONDS, Timeouts
+from .wire import GreenSocket
+
+
+class Listener:
+    """One listening socket, and what every request that comes through it has in its environ."""
+
+    def __init__(self, serving: "Serving", sock: socket.socket) -> None:
+        self.serving = serving
+        self.sock = sock
+        # Asked now: after close() it would fail, and connections that were accepted before still need it.
+        self.name = sock.getsockname()
+        # Behind a unix socket SERVER_NAME is in the Host header, and under a SCRIPT_NAME paths are cut: gunicorn knows.
+        self.is_plain = isinstance(self.name, tuple) and not serving.script_name
+        self.environ = self._environ()
+        self.watcher = serving.loop.io(sock.fileno(), 1)
+
+    def _environ(self) -> dict[str, Any]:
+        environ: dict[str, Any] = wsgi.base_environ(self.serving.cfg)
+        environ["wsgi.multithread"] = True
+        environ["wsgi.url_scheme"] = self.serving.parser.scheme
+        environ["SERVER_PROTOCOL"] = "HTTP/1.1"
+        environ["SCRIPT_NAME"] = ""
+        if self.is_plain:
+            environ["SERVER_NAME"] = self.name[0]
+            environ["SERVER_PORT"] = str(self.name[1])
+        return environ
+
+    def start(self) -> None:
+        self.watcher.start(self.accept)
+
+    def stop(self) -> None:
+        self.watcher.stop()
+
+    def accept(self) -> int:
+        """Accept what waits in the kernel, a few at a time; returns how many."""
+        for count in range(self.serving.accepts_per_turn):
+            try:
+                descriptor, peer = self.sock._accept()  # type: ignore[attr-defined]  # accept() would make a gevent socket
+            except BlockingIOError:
+                return count
+            except OSError as exc:
+                self.serving.log.warning("accept failed: %s", exc)
+                return count
+            self.serving.accepted(self, descriptor, peer)
+        return self.serving.accepts_per_turn
+
+
+class Serving:
+    """What one worker serves with. `is_stopping` is asked at the end of each request."""
+
+    def __init__(self, worker: Any, settings: Settings, is_stopping: Callable[[], bool]) -> None:
+        self.worker = worker
+        self.settings = settings
+        self.is_stopping = is_stopping
+        self.cfg = worker.cfg
+        self.log = worker.log
+        self.hub = gevent.get_hub()
+        self.loop = self.hub.loop
+        self.parser = HeadParser(self.cfg)
+        self.script_name = os.environ.get("SCRIPT_NAME", "")
+        self.has_proxy_protocol = self.cfg.proxy_protocol != "off"
+        # What would do nothing is not called: gunicorn's own access log while it is off, and its default hooks.
+        self.has_access_log = bool(self.log.access_log_enabled) or type(self.log).access is not Logger.access
+        self.has_pre_request = self.cfg.pre_request is not _default_hook("pre_request") or self.cfg.loglevel == "debug"
+        self.has_post_request = self.cfg.post_request is not _default_hook("post_request")
+        # With siblings: one at a time, so that whoever is free takes the next one.
+        self.accepts_per_turn = 1 if self.cfg.workers > 1 else 64
+        self.connections: set[Connection] = set()
+        self.in_flight: dict[Connection, Any] = {}
+        self.timeouts = Timeouts(
+            keepalive_seconds=settings.keepalive_seconds,
+            head_timeout_seconds=settings.head_timeout_seconds,
+            dismiss_idle=Connection.close,
+            dismiss_slow=self.refuse_slow_head,
+        )
+        self._sweeper = self.loop.timer(SWEEP_SECONDS, repeat=SWEEP_SECONDS)
+
+    def start(self) -> None:
+        self._sweeper.start(self.timeouts.sweep)
+
+    def stop(self) -> None:
+        self._sweeper.stop()
+
+    def trusts(self, peer: Any) -> bool:
+        """Whether forwarding headers of this peer count: gunicorn's rule, asked once for each connection."""
+        return not isinstance(peer, tuple) or bool(
+            is_in_allow_list(peer[0], self.cfg.forwarded_allow_ips, self.cfg.forwarded_allow_networks())
+        )
+
+    @staticmethod
+    def proxy_environ(info: dict[str, Any]) -> dict[str, str]:
+        request = PlainRequest({}, is_kept_alive=True)
+        request.proxy_protocol_info = info
+        return dict(wsgi.proxy_environ(request))
+
+    def accepted(self, listener: Listener, descriptor: int, peer: Any) -> None:
+        """A client has connected. Runs on: hub."""
+        sock = _socket.socket(fileno=descriptor)
+        sock.setblocking(False)
+        if isinstance(peer, tuple):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if len(self.connections) >= self.settings.worker_connections:
+            self.timeouts.make_room()
+        connection = Connection(self, listener, sock, peer)  # type: ignore[arg-type]  # the C class is all it needs
+        self.connections.add(connection)
+        self.timeouts.became_idle(connection)
+        connection.on_readable()  # the request has mostly come with the connection
+
+    def offer(self, connection: Connection, request: Any) -> None:
+        """A request is complete: run it. Runs on: hub; the request runs at once, until it first waits."""
+        self.timeouts.forget(connection)
+        connection.state = State.RUNNING
+        self.in_flight[connection] = request
+        greenlet(self._run, self.hub).switch(connection, request)
+
+    def _run(self, connection: Connection, request: Any) -> None:
+        """The life of a request greenlet. Nothing may escape it: its parent is the hub."""
+        is_kept = False
+        try:
+            is_kept = self._respond(connection, request)
+            connection.finish(is_kept=is_kept)
+        except BaseException:
+            self.log.exception("a request's connection could not be finished")
+            connection.close(reset=True)
+        finally:
+            self.in_flight.pop(connection, None)
+
+    def _respond(self, connection: Connection, request: Any) -> bool:
+        """Run the application and write its answer; returns whether the connection may serve another request."""
+        started = datetime.now() if self.has_access_log else None
+        response: Response | None = None
+        environ: dict[str, Any] = {}
+        try:
+            if self.has_pre_request:
+                self.cfg.pre_request(self.worker, request)
+            response, environ = self._prepare(connection, request)
+            self.worker.request_started()
+            if self.is_stopping() or not self.cfg.keepalive:
+                response.force_close()
+            self._answer(response, environ)
+            if response.is_short:
+                self.log.warning("%s %s answered less than its Content-Length", request.method, request.uri)
+                connection.close(reset=True)
+                return False
+            return not response.should_close()
+        except OSError as exc:
+            # The client is gone or too slow, or an upstream's error came through the application: told apart by who
+            # raised it is not possible, so it is logged where the client still waits for an answer.
+            return self._failed(connection, request, response, exc)
+        except (Exception, SystemExit, GreenletExit) as exc:
+            return self._failed(connection, request, response, exc)
+        finally:
+            self._finish_accounts(request, response, environ, started)
+
+    def _prepare(self, connection: Connection, request: Any) -> tuple[Response, dict[str, Any]]:
+        if type(request) is PlainRequest:
+            environ = request.environ
+            response = Response(request, None, self.cfg, connection.wire)
+            environ["wsgi.early_hints"] = response.early_hints
+        else:
+            response, environ = wsgi.create(
+                request,
+                _Interim(connection.unreader),
+                connection.peer,
+                connection.listener.name,
+                self.cfg,
+                response_class=Response,
+                response_args=(connection.wire,),
+            )
+            environ["wsgi.multithread"] = True
+            environ["wsgi.early_hints"] = response.early_hints
+        environ["gunicorn.socket"] = GreenSocket(connection.wire.sock)
+        return response, environ
+
+    def _answer(self, response: Response, environ: dict[str, Any]) -> None:
+        result = self.worker.wsgi(environ, response.start_response)
+        try:
+            if isinstance(result, environ["wsgi.file_wrapper"]):
+                response.write_file(result)
+            else:
+                for item in result:
+                    response.write(item)
+            response.close()
+        finally:
+            if hasattr(result, "close"):
+                result.close()
+
+    def _failed(self, connection: Connection, request: Any, response: Response | None, exc: BaseException) -> bool:
+        """Tell the client that its request failed, as far as that is still possible. Always False: the end."""
+        if connection.is_client_gone or isinstance(exc, BrokenPipeError | ConnectionResetError):
+            self.log.debug("%s %s: the client left", request.method, request.uri)
+        else:
+            self.log.error("Error handling request %s %s", request.method, request.uri, exc_info=exc)
+        if response is not None and response.is_head_on_wire:
+            # The status can't be taken back; a broken connection says that this was not all.
+            connection.close(reset=True)
+        else:
+            connection.wire.try_send(error_answer(500, "Internal Server Error", ""))
+        return False
+
+    def _finish_accounts(self, request: Any, response: Any, environ: dict[str, Any], started: datetime | None) -> None:
+        if started is not None and response is not None and response.status is not None:
+            self.log.access(response, request, environ, datetime.now() - started)
+        if self.has_post_request:
+            try:
+                self.cfg.post_request(self.worker, request, environ, response)
+            except Exception:
+                self.log.exception("Exception in post_request hook")
+
+    def refuse(self, connection: Connection, exc: Exception) -> None:
+        """Answer a request that could not be read, as gunicorn does, and close. Runs on: hub."""
+        self.worker.handle_error(None, _ToHub(connection), connection.peer, exc)
+        connection.close()
+
+    def refuse_slow_head(self, connection: Connection) -> None:
+        connection.wire.try_send(error_answer(408, "Request Timeout", "The request did not come in time."))
+        connection.close()
+
+    def body_of(self, connection: Connection) -> Any:
+        return self.in_flight[connection].body
+
+    def client_left(self, connection: Connection) -> None:
+        """The client of a running request has closed its connection. Runs on: hub."""
+
+    def closed(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        self.timeouts.forget(connection)
+
+
+class _Interim:
+    """The socket that gunicorn's `create()` sends "100 Continue" to: kept until the application asks for the body."""
+
+    def __init__(self, unreader: Any) -> None:
+        self.unreader = unreader
+
+    def send(self, data: bytes) -> int:
+        self.unreader.interim = data
+        return len(data)
+
+
+class _ToHub:
+    """The socket that gunicorn's error pages are written to, from the hub, where nothing may wait."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def gettimeout(self) -> float:
+        return 0.0
+
+    def sendall(self, data: bytes) -> None:
+        self.connection.wire.try_send(data)
+
+
+class _Collect:
+    def __init__(self) -> None:
+        self.data = b""
+
+    def gettimeout(self) -> float:
+        return 0.0
+
+    def sendall(self, data: bytes) -> None:
+        self.data += data
+
+
+def error_answer(status: int, reason: str, detail: str) -> bytes:
+    """gunicorn's error page, with `Connection: close`."""
+    page = _Collect()
+    write_error(page, status, reason, detail)
+    return page.data
+
+
+def _default_hook(name: str) -> Any:
+    return next(setting.default for setting in KNOWN_SETTINGS if setting.name == name)

@@ -1,0 +1,151 @@
+"""The fast way through a head gives what gunicorn's own parser gives, or stands aside."""
+
+from typing import Any
+
+import pytest
+from gunicorn.config import Config
+from gunicorn.http import wsgi
+from gunicorn.http.message import Request
+from gunicorn.http.unreader import IterUnreader
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from greenroom.worker.head import HeadParser
+
+PEER = ("127.0.0.1", 40000)
+SERVER = ("127.0.0.1", 8000)
+HEADERS = [
+    ("Host", "example.org"),
+    ("host", "a:80"),
+    ("User-Agent", "wrk"),
+    ("Accept", "*/*"),
+    ("Cookie", "a=b; c=d"),
+    ("Content-Length", "5"),
+    ("Content-Length", "05"),
+    ("Content-Length", "+5"),
+    ("Content-Type", "text/plain"),
+    ("Transfer-Encoding", "chunked"),
+    ("Expect", "100-continue"),
+    ("Connection", "close"),
+    ("Connection", "Keep-Alive"),
+    ("Connection", "close, TE"),
+    ("X-Forwarded-Proto", "https"),
+    ("X-Forwarded-Proto", "http"),
+    ("X-Forwarded-Ssl", "on"),
+    ("X_Forwarded_For", "1.2.3.4"),
+    ("X-Forwarded-For", "1.2.3.4"),
+    ("Content_Length", "5"),
+    ("Script-Name", "/x"),
+    ("Bad Name", "x"),
+    ("", "x"),
+    ("X-Tab", "a\tb"),
+    ("X-Control", "a\x01b"),
+    ("X-Del", "a\x7fb"),
+    ("X-Latin", "caf\xe9"),
+    ("X-Empty", ""),
+    ("Proxy", "http://evil"),
+]
+METHODS = ["GET", "POST", "HEAD", "OPTIONS", "PATCH", "CONNECT", "get", "G#T", "PURGE", "X" * 21, ""]
+TARGETS = [
+    "/",
+    "/a%20b?x=1&y",
+    "//double",
+    "/#f",
+    "*",
+    "http://h/p?q",
+    "h:80",
+    "/\xe9",
+    "/a?b?c",
+    "/a;b",
+    "",
+    "/%zz",
+    "/a\tb",
+]
+VERSIONS = ["HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "HTTP/1.10", "http/1.1", "HTTP/1.1 "]
+SPACES = ["", " ", "  ", "\t"]
+ENDS = ["\r\n", "\n", "\r", "\r\n ", "\r\r\n"]
+
+
+@st.composite
+def heads(draw: Any) -> bytes:
+    """Request heads, mostly valid, with every kind of flaw now and then."""
+    rarely = st.integers(0, 30).map(lambda number: number == 0)
+    method = draw(st.sampled_from(METHODS)) if draw(rarely) else draw(st.sampled_from(METHODS[:5]))
+    target = draw(st.sampled_from(TARGETS)) if draw(st.booleans()) else "/plain?x=1"
+    version = draw(st.sampled_from(VERSIONS)) if draw(rarely) else "HTTP/1.1"
+    lines = [f"{method} {target} {version}"]
+    for name, value in draw(st.lists(st.sampled_from(HEADERS), max_size=6)):
+        lines.append(f"{name}:{draw(st.sampled_from(SPACES))}{value}{draw(st.sampled_from(SPACES))}")
+    end = draw(st.sampled_from(ENDS)) if draw(rarely) else "\r\n"
+    return (end.join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+@pytest.fixture(scope="module")
+def cfg() -> Config:
+    return Config()
+
+
+def reference(cfg: Config, head: bytes) -> tuple[dict[str, Any], Any]:
+    """gunicorn's environ and request for `head`. Raises whatever gunicorn raises."""
+    request = Request(cfg, IterUnreader([head]), PEER)
+    _, environ = wsgi.create(request, None, PEER, SERVER, cfg)
+    return environ, request
+
+
+def base_environ(cfg: Config) -> dict[str, Any]:
+    environ = wsgi.base_environ(cfg)
+    environ["wsgi.url_scheme"] = "http"
+    environ["SERVER_PROTOCOL"] = "HTTP/1.1"
+    environ["SCRIPT_NAME"] = ""
+    environ["SERVER_NAME"], environ["SERVER_PORT"] = SERVER[0], str(SERVER[1])
+    return environ
+
+
+# What belongs to the connection or to the response, not to the head.
+ELSEWHERE = ("wsgi.input", "wsgi.errors", "wsgi.early_hints", "gunicorn.socket", "REMOTE_ADDR", "REMOTE_PORT")
+
+
+@given(head=heads())
+@settings(max_examples=1500, deadline=None, derandomize=True)
+def test_a_plain_head_means_what_gunicorn_says_it_means(cfg: Config, head: bytes) -> None:
+    parsed = HeadParser(cfg).parse(head, base_environ(cfg), peer_is_trusted=True)
+
+    if parsed is None:
+        return
+    environ, request = reference(cfg, head)
+    for key in ELSEWHERE:
+        environ.pop(key, None)
+        parsed.environ.pop(key, None)
+    assert parsed.environ == environ
+    assert parsed.is_kept_alive is not request.should_close()
+    assert parsed.content_length == request.body.reader.length
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /a%20b?x=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Type: text/plain\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n\r\n",
+    ],
+)
+def test_everyday_heads_are_plain(cfg: Config, head: bytes) -> None:
+    assert HeadParser(cfg).parse(head, base_environ(cfg), peer_is_trusted=True) is not None
+
+
+def test_forwarding_headers_of_a_stranger_do_not_count(cfg: Config) -> None:
+    head = b"GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-Proto: https\r\n\r\n"
+
+    parsed = HeadParser(cfg).parse(head, base_environ(cfg), peer_is_trusted=False)
+
+    assert parsed is not None
+    assert parsed.environ["wsgi.url_scheme"] == "http"
+
+
+def test_names_from_clients_do_not_fill_the_memory(cfg: Config) -> None:
+    parser = HeadParser(cfg)
+
+    for number in range(3000):
+        parser.parse(b"GET / HTTP/1.1\r\nX-%d: y\r\n\r\n" % number, {}, peer_is_trusted=False)
+
+    assert len(parser._keys) <= 1000
