@@ -26,7 +26,7 @@ from app import create_app
 from app.extensions import db
 from app.models import Board, Source
 
-from .conftest import LONG_WAIT_SECONDS, PYTHON_MODULE, ROOT, Server, free_port, wait_until
+from .conftest import LONG_WAIT_SECONDS, PYTHON_MODULE, ROOT, Server, clean_environment, free_port, wait_until
 
 DEPLOY = ROOT / "deploy"
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
@@ -651,6 +651,33 @@ def served_certificate(server: Server) -> bytes:
 
 
 # ---- systemd
+
+
+def test_commands_of_the_readme_check_the_settings_and_make_the_tables(database_url: str, tmp_path: Path) -> None:
+    settings = tmp_path / "production.env"
+    settings.write_text("".join(f"{name}={value}\n" for name, value in production_environment(database_url).items()))
+    readme = (DEPLOY / "README.md").read_text()
+    (alias,) = re.findall(r"alias with-settings='(.*)'", readme)
+    commands = [
+        f"{alias} {command}".replace("/etc/greenroom/production.env", str(settings))
+        for command in re.findall(r"^ +with-settings (.*)$", readme, re.M)
+    ]
+
+    printed = [
+        subprocess.run(
+            command.replace(".venv/bin/", str(Path(PYTHON_MODULE[0]).parent) + "/").split(),
+            cwd=ROOT,
+            env=clean_environment(),
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=LONG_WAIT_SECONDS,
+        ).stdout
+        for command in commands
+    ]
+
+    assert len(printed) == 2
+    assert printed[0] == "settings are fine\n"
 
 
 def test_gunicorn_tells_systemd_when_it_is_up(start: Callable[..., Server], short_folder: Path) -> None:
