@@ -207,6 +207,8 @@ def wait_ready(site: Site) -> None:
     def is_ready() -> bool:
         if site.server.process.poll() is not None:
             pytest.fail(f"the server ended with {site.server.process.returncode}:\n{site.server.text()}")
+        if not (site.nginx.folder / "greenroom.sock").exists():
+            return False  # asking now would only fill nginx's log
         with site.client() as client:
             return client.get(site.https + "/readyz", timeout=30).status_code == 200
 
