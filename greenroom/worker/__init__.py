@@ -1,48 +1,12 @@
 """The gunicorn worker class.
 
-worker -> serving -> connection -> head, request    what came
-                                -> wire, response   what goes
-                  -> timeouts                       who keeps us waiting
+lifecycle -> listener, balance                          who accepts
+          -> recycle                                    who is replaced, and when
+          -> serving -> connection -> head, request     what came
+                                   -> wire, response    what goes
+                     -> timeouts                        who keeps us waiting
 """
 
-import gc
-import os
-
-import gevent
-from gunicorn.workers.ggevent import GeventWorker
-
-from ..settings import Settings
-from .serving import Listener, Serving
+from .lifecycle import GreenWorker
 
 __all__ = ["GreenWorker"]
-
-
-class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's gevent worker with connections of its own; arbiter, signals, settings, logging stay gunicorn's."""
-
-    alive: bool
-    # Set by the post_fork hook; under a configuration file that has no such hook, the environment's.
-    settings: Settings | None = None
-
-    def run(self) -> None:
-        settings = self.settings or Settings.read(os.environ)
-        serving = Serving(self, settings, lambda: not self.alive)
-        listeners = []
-        for sock in self.sockets:
-            sock.setblocking(False)
-            listeners.append(Listener(serving, sock))
-        serving.start()
-        for listener in listeners:
-            listener.start()
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(10_000, 20, 50)
-        while self.alive:
-            self.notify()
-            gevent.sleep(1.0)
-
-    def request_started(self) -> None:
-        self.nr += 1
-        if self.nr >= self.max_requests and self.alive:
-            self.log.info("Autorestarting worker after current request.")
-            self.alive = False

@@ -21,7 +21,8 @@ from .request import PlainRequest
 from .wire import RECEIVE_BYTES, NeedMore, Wire, WireUnreader
 
 if TYPE_CHECKING:
-    from .serving import Listener, Serving
+    from .listener import Listener
+    from .serving import Serving
 
 # What the application left unread of a body is read and thrown away up to this size, to keep the connection.
 DISCARD_BYTES = 65_536
