@@ -34,10 +34,10 @@ def _app(postgres_url: str, instance_path: Path) -> Flask:
 @pytest.fixture
 def app(_app: Flask) -> Iterator[Flask]:
     """The application over an empty database. No application context is pushed: requests bring their own."""
+    # One round trip; TRUNCATE would take ten times as long, and most tables are empty.
+    empty = "; ".join(f'DELETE FROM "{table.name}"' for table in reversed(db.metadata.sorted_tables))
     with _app.app_context(), db.engine.begin() as connection:
-        for table in reversed(db.metadata.sorted_tables):
-            connection.execute(table.delete())
-
+        connection.exec_driver_sql(empty)
     yield _app
     with _app.app_context():
         assert db.engine.pool.checkedout() == 0, "the test left a database connection checked out"
