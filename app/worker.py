@@ -1,4 +1,10 @@
-"""For Celery's command line: `celery -A app.worker worker -P gevent`, `celery -A app.worker beat`."""
+"""For Celery's command line: `celery -A app.worker worker -P gevent`, `celery -A app.worker beat`.
+
+With `-P gevent` sockets and threads are patched by Celery, but psycopg2 is not told: the other jobs of that worker
+stand still during a query. Ours are short, and what jobs wait for is mail servers and sources.
+Stop a `-P prefork` worker by a signal to its main process only (systemd: KillMode=mixed): Celery's children die of it,
+and the main process may then wait for them for ever.
+"""
 
 import logging
 
