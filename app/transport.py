@@ -14,6 +14,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -100,7 +101,12 @@ class PublicAdapter(HTTPAdapter):
     """Sends each request to an address that was looked up and checked first, within the wire's time."""
 
     def __init__(
-        self, *, allow_private: bool, pool_size: int, resolve: Callable[[str, int], list[str]], tls: ssl.SSLContext
+        self,
+        *,
+        allow_private: bool,
+        pool_size: int,
+        resolve: Callable[[str, int], list[str]],
+        tls: ssl.SSLContext | None,
     ) -> None:
         self.allow_private = allow_private
         self.resolve = resolve
@@ -163,7 +169,7 @@ class PublicAdapter(HTTPAdapter):
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
         host_params, pool_kwargs = super().build_connection_pool_key_attributes(request, verify, cert)
         if host_params["scheme"] == "https":
-            pool_kwargs |= {"server_hostname": request.server_hostname, "ssl_context": self.tls}
+            pool_kwargs |= {"server_hostname": request.server_hostname, "ssl_context": self.tls or public_tls()}
         return host_params, pool_kwargs
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
@@ -189,6 +195,12 @@ class CuttableTLS(ssl.SSLContext):
             wrapped.close()
             raise
         return wrapped
+
+
+@cache
+def public_tls() -> CuttableTLS:
+    """The certificate authorities that browsers trust; read once in a process, when first needed: it takes 25 ms."""
+    return CuttableTLS.trusting(requests.certs.where())
 
 
 class WatchedConnection:

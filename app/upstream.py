@@ -34,7 +34,7 @@ from urllib3.exceptions import HTTPError as Urllib3Error
 from urllib3.exceptions import TimeoutError as Urllib3Timeout
 
 from .addresses import resolve
-from .transport import Cut, CuttableTLS, PublicAdapter, SourceError, Wire
+from .transport import Cut, PublicAdapter, SourceError, Wire
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class Fetcher:
             allow_private=allow_private,
             pool_size=pool_size,
             resolve=resolve,
-            tls=tls or CuttableTLS.trusting(requests.certs.where()),
+            tls=tls,
         )
         self.session.mount("http://", adapter)
         self.session.mount("https://", adapter)
