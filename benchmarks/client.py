@@ -97,7 +97,8 @@ class AnswerParser:
 
     def _read_chunks(self) -> bool:
         """Anew from the first chunk each time: the answers that are measured come in one or two pieces."""
-        pieces, at = [], self._body_starts_at
+        pieces: list[bytes] = []
+        at = self._body_starts_at
         while True:
             line_end = self._received.find(b"\r\n", at)
             if line_end < 0:

@@ -59,6 +59,10 @@ PACKAGES = (
 )
 DEFAULT_OUTPUT = machine.ROOT / "benchmarks" / "out"
 EXIT_FAILED = 1
+DESCRIPTION = (
+    "The same application under sync, gthread and gevent workers: a table, JSON and a plot. "
+    "DATABASE_URL names a PostgreSQL to use; without it an embedded one is started."
+)
 TABLE_COLUMNS = 120
 
 
@@ -102,11 +106,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ServerFailed as exc:
         print(f"Error: {exc}", file=sys.stderr)
         return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return 128 + signal.SIGINT
     return 0
 
 
 def read_options(arguments: Sequence[str]) -> Options:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=DESCRIPTION)
     add = parser.add_argument
     add("--rounds", type=between(int, 1, 100), default=3, help="how often each server is measured (default: 3)")
     add("--seconds", type=between(float, 0.1, 600), default=5, help="measured time of a route in a round (default: 5)")
@@ -283,8 +290,9 @@ def show(
 
 def plot_note(content: dict[str, Any], options: Options) -> str:
     versions, pinning = content["versions"], content["machine"]["pinning"]["note"]
+    count = f" Warnings: {len(content['warnings'])}, see compare.json." if content["warnings"] else ""
     return (
-        f"{load_in_words(options)}; dots are the rounds.\n{pinning[0].upper()}{pinning[1:]}.\n"
+        f"{load_in_words(options)}; dots are the rounds.\n{pinning[0].upper()}{pinning[1:]}.{count}\n"
         f"{content['command']}   {content['started_at'][:10]}   {content['machine']['cpu']}   "
         f"Python {versions['python']}, gunicorn {versions['gunicorn']}, gevent {versions['gevent']}"
     )

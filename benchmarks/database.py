@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2
+from sqlalchemy.exc import ArgumentError
 
-from app.postgres import EmbeddedPostgres, psycopg2_url
+from app.postgres import EmbeddedPostgres, EmbeddedPostgresError, psycopg2_url
+
+from .servers import ServerFailed
 
 TOPICS = 100
 MESSAGES_PER_TOPIC = 10
@@ -30,12 +33,17 @@ ANALYZE benchmark_messages;
 def database_running(folder: Path) -> Iterator[tuple[str, str]]:
     """The URL for SQLAlchemy and one sentence about the server. DATABASE_URL names yours; it gets, and keeps, one table
     `benchmark_messages`. Without it PostgreSQL is started in `folder`, where this process runs.
+
+    Raises ServerFailed when it can't be used.
     """
     given = os.environ.get("DATABASE_URL", "").strip()
     embedded = None if given else EmbeddedPostgres(folder)
-    url = psycopg2_url(given if embedded is None else embedded.start())
     try:
-        server = fill(url.set(drivername="postgresql").render_as_string(hide_password=False))
+        try:
+            url = psycopg2_url(given if embedded is None else embedded.start())
+            server = fill(url.set(drivername="postgresql").render_as_string(hide_password=False))
+        except (EmbeddedPostgresError, psycopg2.Error, ArgumentError) as exc:
+            raise ServerFailed(f"the database can't be used: {exc}") from exc
         place = "embedded" if embedded else "from DATABASE_URL, not pinned"
         yield url.render_as_string(hide_password=False), f"PostgreSQL {server}, {place}"
     finally:

@@ -31,7 +31,9 @@ FOREIGN_PREFIXES = ("GREENROOM_", "GUNICORN_", "WEB_CONCURRENCY", "WSGI_APP", "F
 
 
 class ServerFailed(Exception):
-    """A process did not start, or gave wrong answers before anything was measured; the message shows its log."""
+    """A process did not start, ended by itself, or gave wrong answers before anything was measured; the message says
+    which, with the end of its log.
+    """
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,12 @@ class RunningServer:
                 return exc.code, exc.read()
 
     def workers(self) -> list[psutil.Process]:
-        """The processes that serve: the children, or the process itself where there are none."""
+        """The processes that serve: the children, or the process itself where there are none.
+
+        Raises ServerFailed when there is no server any more.
+        """
+        if self.process.poll() is not None:
+            raise ServerFailed(f"{self.server.name} ended while it was measured:\n{self.log_tail()}")
         main = psutil.Process(self.process.pid)
         return main.children(recursive=True) or [main]
 
@@ -170,7 +177,7 @@ def wait_ready(running: RunningServer, path: str, timeout_seconds: float) -> Non
 
 def stop(process: subprocess.Popen[bytes]) -> None:
     """SIGTERM; what is still there after STOP_SECONDS is killed, its children too."""
-    if process.poll() is None:
+    if process.poll() is None:  # so its number is still its own
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGTERM)
         try:

@@ -107,6 +107,24 @@ def test_nothing_is_left_running(comparison: tuple[Path, str]) -> None:
     assert [command for command in commands if folder in command] == []
 
 
+def test_a_database_that_is_not_there_is_told_in_one_sentence(tmp_path: Path) -> None:
+    environ = {**clean_environment(), "DATABASE_URL": f"postgresql://u:secret@127.0.0.1:{free_port()}/x"}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.compare", "--quick", "--output", str(tmp_path)],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=COMPARE_SECONDS,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: the database can't be used: ")
+    assert "Traceback" not in done.stderr
+    assert "secret" not in done.stdout + done.stderr
+
+
 def test_the_upstream_lets_many_wait_at_once_and_ends_with_whoever_started_it() -> None:
     with upstream_running() as url:
         load = Load(
