@@ -53,7 +53,7 @@ control_socket_disable = True
 # The heartbeat file in memory: on a busy disk touching it can block, and the arbiter takes the worker for dead.
 worker_tmp_dir = "/dev/shm" if sys.platform == "linux" and Path("/dev/shm").is_dir() else None
 
-is_reference_app = importing.package_folder(settings.wsgi_app) == HERE / "app"
+is_reference_app = importing.package_folder(settings.wsgi_app) == (HERE / "app").resolve()
 hooks = Hooks(settings, python_module("app.prepare") if is_reference_app and settings.companion else None, environ)
 on_starting = hooks.on_starting
 on_reload = hooks.on_reload

@@ -33,6 +33,7 @@ class Running:
 
     settings: Settings | None = None
     companion: Companion | None = None
+    is_reload_refused: bool = False
 
 
 running = Running()
@@ -44,6 +45,7 @@ def read_settings(environ: Mapping[str, str], check_command: Sequence[str] | Non
     `check_command` is run when something is wrong here, to have the application's own problems listed as well.
     Runs on: arbiter.
     """
+    running.is_reload_refused = False
     try:
         running.settings = Settings.read(environ)
     except SettingsError as exc:
@@ -52,7 +54,8 @@ def read_settings(environ: Mapping[str, str], check_command: Sequence[str] | Non
             if check_command is not None:
                 os.spawnve(os.P_WAIT, check_command[0], list(check_command), dict(os.environ))
             sys.exit(EXIT_BAD_SETTINGS)
-        logger.error("reload: keeping the settings as they were. %s", exc)
+        running.is_reload_refused = True
+        logger.error("reload given up, the workers go on as they are. %s", exc)
     return running.settings
 
 
@@ -77,7 +80,10 @@ class Hooks:
             sys.exit(f"Error: {exc}")
 
     def on_reload(self, server: Any) -> None:
-        """Runs on: arbiter. When the new code can't be prepared, the old workers stay and nothing changes."""
+        """Runs on: arbiter. With wrong settings, or code that can't be prepared, the workers stay as they are."""
+        if running.is_reload_refused:
+            call_off_reload(server)
+            return
         if self.companion_command is None:
             return
         old = running.companion
@@ -112,17 +118,6 @@ class Hooks:
         if self.environ.get("PUBLIC_URL"):
             environ["PUBLIC_URL"] = self.environ["PUBLIC_URL"]
         return Companion.start(self.companion_command, environ, self.settings.companion_timeout_seconds)
-
-
-def call_off_reload(server: Any) -> None:
-    """Let gunicorn finish its reload without replacing anybody; it has no way to be told so.
-
-    After this hook it starts cfg.workers new workers (so: none), stops as many of the oldest as are too many (none),
-    and waits for those that are older than the newest it knew (so: for nobody).
-    """
-    server.cfg.set("workers", 0)
-    for worker in server.WORKERS.values():
-        worker.age = server.worker_age + 1
 
 
 class Draining:

@@ -47,6 +47,14 @@ def test_the_application_is_told_when_its_worker_drains() -> None:
     assert isinstance(worker.wsgi, Draining)
 
 
+def arbiter() -> tuple[Any, dict[str, int], Any]:
+    """An arbiter with one worker; what its configuration is changed to; the worker."""
+    worker = SimpleNamespace(age=3)
+    changed: dict[str, int] = {}
+    cfg = SimpleNamespace(set=changed.__setitem__)
+    return SimpleNamespace(cfg=cfg, WORKERS={1: worker}, worker_age=3, address=[("127.0.0.1", 1)]), changed, worker
+
+
 @pytest.fixture
 def _nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hooks, "running", hooks.Running())
@@ -64,8 +72,25 @@ def test_wrong_settings_end_the_start(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.usefixtures("_nothing_runs")
 def test_wrong_settings_at_a_reload_change_nothing() -> None:
     first = hooks.read_settings({"GREENROOM_BACKLOG": "7"})
+    server, changed, worker = arbiter()
 
-    assert hooks.read_settings({"GREENROOM_BACKLOG": "x"}) is first
+    second = hooks.read_settings({"GREENROOM_BACKLOG": "x"})
+    Hooks(second, None, {}).on_reload(server)
+
+    assert second is first
+    assert changed == {"workers": 0}
+    assert worker.age > server.worker_age
+
+
+@pytest.mark.usefixtures("_nothing_runs")
+def test_right_settings_at_the_next_reload_count_again() -> None:
+    hooks.read_settings({"GREENROOM_BACKLOG": "7"})
+    hooks.read_settings({"GREENROOM_BACKLOG": "x"})
+    server, changed, _ = arbiter()
+
+    Hooks(hooks.read_settings({"GREENROOM_BACKLOG": "8"}), None, {}).on_reload(server)
+
+    assert changed == {}
 
 
 @pytest.mark.usefixtures("_nothing_runs")
@@ -74,11 +99,7 @@ def test_a_reload_whose_companion_fails_replaces_no_worker(monkeypatch: pytest.M
         raise CompanionError("no")
 
     monkeypatch.setattr(Companion, "start", fail)
-    worker = SimpleNamespace(age=3)
-    changed: dict[str, int] = {}
-    server = SimpleNamespace(
-        cfg=SimpleNamespace(set=changed.__setitem__), WORKERS={1: worker}, worker_age=3, address=[("127.0.0.1", 1)]
-    )
+    server, changed, worker = arbiter()
     old = Companion(["old"])
     hooks.running.companion = old
 

@@ -31,10 +31,8 @@ def make_board(api: requests.Session, server: Server, slug: str, paths: list[str
         {"name": f"source {number}", "url": server.url + path, "timeout_ms": 20_000}
         for number, path in enumerate(paths)
     ]
-    answer = api.put(server.url + f"/api/boards/{slug}", json={}, timeout=30)  # absent: 404, or left by an earlier test
     board = {"slug": slug, "title": slug, "public": False, "sources": sources}
-    if answer.status_code == 404:
-        answer = api.post(server.url + "/api/boards", json=board, timeout=30)
+    answer = api.post(server.url + "/api/boards", json=board, timeout=30)
     assert answer.status_code == 201, answer.text
 
 

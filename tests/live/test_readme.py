@@ -81,7 +81,7 @@ def test_the_first_look_works_as_written(terminal: Terminal) -> None:
     printed = [terminal.run(command) for command in commands("A first look")]
 
     assert len(printed) >= 10
-    assert '"board": "demo"' in printed[0]
+    assert '"board":"demo"' in printed[0]
     assert "event: done" in printed[1]
 
 
