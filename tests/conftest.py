@@ -37,7 +37,7 @@ def postgres_url() -> Iterator[str]:
         with connection.cursor() as cursor:
             cursor.execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
             cursor.execute(f'CREATE DATABASE "{database}"')
-            # Nobody needs this data after a power cut, and waiting for the disk at each commit is most of a test's time.
+            # Nobody needs this data after a power cut, and waiting for the disk is most of a test's time.
             cursor.execute(f'ALTER DATABASE "{database}" SET synchronous_commit = off')
             yield server.set(database=database).render_as_string(hide_password=False)
             cursor.execute(f'DROP DATABASE "{database}" WITH (FORCE)')
