@@ -2,10 +2,12 @@
 
     IDLE ──first byte──> READING a head ──complete──> WAITING for admission ──> RUNNING ──answered──> IDLE
       │                        │                                                   │
-      └──── the client left, or its time is up, or what it sent is refused ────────┴──> CLOSED
+      └──── the client left, or its time is up, or what it sent is refused ────────┴──> LINGERING ──> CLOSED
 
 Only RUNNING has a greenlet, a fresh one with a fresh contextvars.Context and fresh thread-locals for each request, so
-nothing survives into the next request on the connection. Everything before costs a watcher and a buffer.
+nothing survives into the next request on the connection. Everything before costs a watcher and a buffer. LINGERING is
+for clients that may still be sending: closed at once, the kernel would answer with a reset, and that can destroy the
+answer before they have read it (RFC 9112 9.6).
 """
 
 import enum
@@ -13,10 +15,11 @@ import io
 import socket
 from typing import TYPE_CHECKING, Any
 
-from gunicorn.http.body import Body, LengthReader
+from gunicorn.http.body import Body, ChunkedReader, LengthReader
+from gunicorn.http.errors import InvalidProxyLine
 from gunicorn.http.message import Request
 
-from .head import HEAD_END, has_bare_line_feed
+from .head import HEAD_END, demand, has_bare_line_feed
 from .request import PlainRequest
 from .wire import RECEIVE_BYTES, NeedMore, Wire, WireUnreader
 
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 
 # What the application left unread of a body is read and thrown away up to this size, to keep the connection.
 DISCARD_BYTES = 65_536
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+EMPTY_LINE = (b"\r", b"\r\n")
+LONGEST_PROXY_LINE_BYTES = 107  # the PROXY protocol says so; gunicorn would wait for the end of the line for ever
 
 
 class State(enum.IntEnum):
@@ -33,13 +39,19 @@ class State(enum.IntEnum):
     READING = 1
     WAITING = 2
     RUNNING = 3
-    CLOSED = 4
+    LINGERING = 4
+    CLOSED = 5
 
 
 class Connection:
-    """A client's connection. Runs on: hub, but for `finish`, which ends a request greenlet."""
+    """A client's connection. Runs on: hub, but for `finish`, which ends a request greenlet.
+
+    `is_client_gone` says that the client has ended its side. Mostly it has left; it may also have sent all it wants to
+    (`shutdown`) and wait, so what it asked for is still answered.
+    """
 
     __slots__ = (
+        "body",
         "buffer",
         "is_client_gone",
         "is_peer_trusted",
@@ -63,11 +75,14 @@ class Connection:
         self.wire = Wire(
             sock,
             self.reader,
+            self,
             body_timeout_seconds=serving.settings.body_timeout_seconds,
             send_timeout_seconds=serving.settings.send_timeout_seconds,
         )
         self.buffer = b""
-        self.unreader: WireUnreader | None = None  # the body's, while a request has one
+        # The body of the running request, and what it is read from; the application may put another into the environ.
+        self.body: Body | None = None
+        self.unreader: WireUnreader | None = None
         self.request_count = 0
         self.proxy_protocol_info: dict[str, Any] | None = None
         self.state = State.IDLE
@@ -77,7 +92,10 @@ class Connection:
     def on_readable(self) -> None:
         """Bytes have come, or the client has left."""
         if self.state > State.READING:
-            self._look_while_busy()
+            if self.state == State.LINGERING:
+                self._discard()
+            else:
+                self._look_while_busy()
             return
         try:
             data = self.wire.sock.recv(RECEIVE_BYTES)
@@ -86,14 +104,25 @@ class Connection:
         except OSError:
             self.close()
             return
-        if not data:
+        if data:
+            self.buffer = self.buffer + data if self.buffer else data
+            self.parse()
+        elif self.buffer and self.state == State.IDLE:
+            # It sent several requests at once and ended its side; _parse_rest is on its way to answer them.
+            self.is_client_gone = True
+            self.reader.stop()
+        else:
             self.close()
-            return
-        self.buffer = self.buffer + data if self.buffer else data
-        self.parse()
 
     def parse(self) -> None:
         """Offer the request in the buffer if its head is complete; else wait for more of it, or refuse it."""
+        try:
+            self._parse()
+        except Exception:  # whatever it is, it must neither reach the hub nor leave the client waiting
+            self.serving.log.exception("a connection could not be served")
+            self.close(reset=True)
+
+    def _parse(self) -> None:
         end = self.buffer.find(HEAD_END) + len(HEAD_END)
         is_complete = end >= len(HEAD_END)
         # The first request may follow a PROXY line, which gunicorn knows how to read.
@@ -118,35 +147,57 @@ class Connection:
         if self.proxy_protocol_info:
             environ.update(self.serving.proxy_environ(self.proxy_protocol_info))
         if content_length:
-            self.unreader = WireUnreader(self.wire, rest, may_wait=True)
-            self.buffer = b""
-            environ["wsgi.input"] = Body(LengthReader(self.unreader, content_length))
+            self._take_body(WireUnreader(self.wire, rest, may_wait=True), content_length)
+            environ["wsgi.input"] = self.body
         else:
             self.buffer = rest
             environ["wsgi.input"] = io.BytesIO()
+
+    def _take_body(self, unreader: WireUnreader, content_length: int | None, body: Any = None) -> None:
+        self.unreader = unreader
+        self.buffer = b""
+        self.body = Body(LengthReader(unreader, content_length)) if body is None else body
+        self.wire.patience = self.wire.body_timeout_seconds
 
     def _parse_as_gunicorn(self) -> None:
         """Let gunicorn's parser decide: about a head that is not plain, or that is wrong already."""
         unreader = WireUnreader(self.wire, self.buffer, may_wait=False)
         try:
+            self._demand_end_of_proxy_line()
             request = Request(self.serving.cfg, unreader, self.peer, self.request_count + 1)
+            demand(request)
         except NeedMore:
             self._wait_for_more()
-            return
-        except StopIteration:
-            self.close()
             return
         except Exception as exc:  # every kind of refusal; gunicorn knows the status of each
             self.serving.refuse(self, exc)
             return
-        if request.proxy_protocol_info:
-            self.proxy_protocol_info = request.proxy_protocol_info
+        self._take_proxy_protocol(request)
+        unreader.may_wait = True
+        self._take_body(unreader, None, request.body)
+        # gunicorn would send "100 Continue" now; it is due when the application asks for the body, and to nobody
+        # who sends none, or has sent some of it without waiting (RFC 9110 10.1.1).
+        if request._expected_100_continue:
+            request._expected_100_continue = False
+            if not (self._is_body_read() or unreader.buf.getbuffer().nbytes):
+                self.wire.interim = CONTINUE
+        self._offer(request)
+
+    def _demand_end_of_proxy_line(self) -> None:
+        if self.serving.has_proxy_protocol and not self.request_count and self.buffer[:6] == b"PROXY ":
+            if len(self.buffer) > LONGEST_PROXY_LINE_BYTES and b"\r\n" not in self.buffer[:LONGEST_PROXY_LINE_BYTES]:
+                raise InvalidProxyLine("the line does not end")
+
+    def _take_proxy_protocol(self, request: Any) -> None:
+        """The PROXY line comes once; all requests of the connection are told what it said."""
+        info = request.proxy_protocol_info
+        if info and info["client_addr"] is None:
+            # The proxy speaks for itself: "the receiver must use the real connection endpoints" (PROXY protocol 2.2).
+            request.proxy_protocol_info = None
+        elif info:
+            self.proxy_protocol_info = info
         else:
             request.proxy_protocol_info = self.proxy_protocol_info
-        unreader.may_wait = True
-        self.unreader = unreader
-        self.buffer = b""
-        self._offer(request)
 
     def _must_be_judged(self) -> bool:
         """Whether an incomplete head can be wrong already: too long, or with lines that end without CR."""
@@ -155,7 +206,9 @@ class Connection:
         return len(self.buffer) > self.serving.parser.plain_bytes or has_bare_line_feed(self.buffer)
 
     def _wait_for_more(self) -> None:
-        if self.state != State.READING:
+        if self.is_client_gone:
+            self.close()
+        elif self.state != State.READING and self.buffer not in EMPTY_LINE:  # an empty line may come before a head
             self.state = State.READING
             self.serving.timeouts.head_started(self)
 
@@ -168,6 +221,7 @@ class Connection:
         """Something came while a request waits or runs: the next request, or the end of the connection."""
         self.reader.stop()  # the event is level-triggered: it would come again in every turn
         try:
+            # Only a look: the bytes may be for the application, which can ask for the socket.
             self.is_client_gone = self.wire.sock.recv(1, socket.MSG_PEEK) == b""
         except BlockingIOError:
             self.reader.start(self.on_readable)
@@ -177,16 +231,25 @@ class Connection:
         if self.is_client_gone:
             self.serving.client_left(self)
 
+    def has_client_left(self) -> bool:
+        """environ["greenroom.is_client_gone"]: whether the client has hung up, as far as the loop has noticed."""
+        return self.is_client_gone
+
     def finish(self, *, is_kept: bool) -> None:
         """The request has been answered: keep the connection for the next one, or close it.
 
         Runs on: request greenlet, at its very end; may switch while it discards the rest of a body.
         """
-        if not is_kept or self.is_client_gone or not self._is_body_discarded():
-            self.close()
+        if self.state == State.CLOSED:
+            return
+        if not is_kept or not self._is_body_discarded():
+            self.close_gently()
             return
         self.state = State.IDLE
-        if not self.reader.active:  # type: ignore[attr-defined]  # the stubs miss it
+        if self.is_client_gone and not self.buffer:
+            self.close()
+            return
+        if not self.reader.active and not self.is_client_gone:  # type: ignore[attr-defined]  # the stubs miss it
             self.reader.start(self.on_readable)
         self.serving.timeouts.became_idle(self)
         if self.buffer:
@@ -197,13 +260,19 @@ class Connection:
         if self.state == State.IDLE and self.buffer:
             self.parse()
 
+    def _is_body_read(self) -> bool:
+        """Whether nothing of the request's body can still be on its way."""
+        if self.body is None:
+            return True
+        reader = self.body.reader
+        return bool(reader.parser is None if isinstance(reader, ChunkedReader) else reader.length == 0)
+
     def _is_body_discarded(self) -> bool:
         """Whether all of the request's body has been read, by the application or now by us."""
-        unreader, self.unreader = self.unreader, None
-        if unreader is None:
+        body, unreader = self.body, self.unreader
+        if body is None or unreader is None:
             return True
-        body = self.serving.body_of(self)
-        if body.failed or unreader.interim:  # lost in the body, or the client still waits for its "100 Continue"
+        if body.failed:  # where the next request begins is not known
             return False
         left = DISCARD_BYTES
         try:
@@ -215,12 +284,58 @@ class Connection:
             self.serving.log.debug("the rest of a body is not what it should be: %s", exc)
             return False
         self.buffer = unreader.take_buffered()
+        self.body = self.unreader = None
         return True
+
+    def close_if_idle(self) -> None:
+        """Close, unless the next request has come: after a stall it may have been waiting for longer than the limit."""
+        if self.state == State.IDLE:
+            self.on_readable()
+        if self.state == State.IDLE and not self.buffer:
+            self.close()
+
+    def dismiss_if_slow(self) -> None:
+        """Refuse a head that took too long, unless its rest has come in this moment."""
+        if self.state == State.READING:
+            self.on_readable()
+        if self.state == State.READING:
+            self.serving.refuse_slow_head(self)
+
+    def close_gently(self) -> None:
+        """Close so that a client that is still sending can read what it was answered."""
+        if self.state >= State.LINGERING:
+            return
+        is_quiet = not self.buffer and (self.body is None or (self._is_body_read() and not self.body.failed))
+        if self.is_client_gone or (is_quiet and self.state == State.RUNNING) or not self.wire.shut_down_sending():
+            self.close()
+            return
+        self.serving.closed(self)
+        self.state = State.LINGERING
+        self.buffer = b""
+        self.body = self.unreader = None
+        self.reader.stop()
+        self.reader.start(self.on_readable)
+        self.serving.timeouts.linger(self)
+
+    def _discard(self) -> None:
+        try:
+            if self.wire.sock.recv(RECEIVE_BYTES):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass  # it has been answered, and has left
+        self.close()
 
     def close(self, *, reset: bool = False) -> None:
         if self.state == State.CLOSED:
             return
+        was_lingering = self.state == State.LINGERING
         self.state = State.CLOSED
         self.wire.close(reset=reset)
         self.buffer = b""
-        self.serving.closed(self)
+        self.body = self.unreader = None
+        if was_lingering:
+            self.serving.timeouts.forget(self)
+        else:
+            self.serving.closed(self)

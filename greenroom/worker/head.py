@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gunicorn.http.errors import InvalidHeader, InvalidRequestLine
 from gunicorn.util import unquote_to_wsgi_str
 
 HEAD_END = b"\r\n\r\n"
@@ -27,6 +28,11 @@ TOKEN = re.compile(r"[!#$%&'*+\-.^`|~0-9A-Za-z]+")  # RFC 9110 5.6.2, without `_
 # Headers whose meaning is more than a value in the environ: gunicorn's parser knows all of it.
 DELICATE = frozenset(("TRANSFER-ENCODING", "EXPECT", "UPGRADE", "HTTP2-SETTINGS", "SCRIPT-NAME", "TE", "TRAILER"))
 REMEMBERED_NAMES = 1000
+REMEMBERED_HOSTS = 100
+LONGEST_LENGTH_DIGITS = 18  # int() refuses thousands of them, and nobody means that many
+# RFC 9110 7.2, RFC 3986 3.2.2: an address in brackets, or a name; then perhaps a port.
+HOST = re.compile(r"(?:\[[0-9A-Fa-fvV:.%~\-_!$&'()*+,;=]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*)(?::[0-9]*)?")
+ABSOLUTE_FORM = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://([^/?#]*)")
 
 
 @dataclass(slots=True)
@@ -45,7 +51,12 @@ class HeadParser:
     """
 
     def __init__(self, cfg: Any) -> None:
-        self.secure_scheme_headers: Mapping[str, str] = dict(cfg.secure_scheme_headers)
+        # By the environ's name. One that is not all capitals, or has `_`, is not met by any plain head.
+        self.secure_scheme_headers: Mapping[str, str] = {
+            "HTTP_" + name.replace("-", "_"): value
+            for name, value in cfg.secure_scheme_headers.items()
+            if name == name.upper() and "_" not in name
+        }
         self.scheme = "https" if cfg.is_ssl else "http"
         # A head that is no longer than each single limit is within all of them; a longer one goes the other way.
         request_line = cfg.limit_request_line if cfg.limit_request_line > 0 else 8190
@@ -57,6 +68,7 @@ class HeadParser:
             cfg.casefold_http_method or cfg.strip_header_spaces or cfg.permit_unconventional_http_method
         )
         self._keys: dict[str, str] = {}
+        self._hosts: set[str] = set()
 
     def parse(self, head: bytes, base: dict[str, Any], *, peer_is_trusted: bool) -> Head | None:
         """The head in `head` (up to and with its empty line) over a copy of `base`; None when it is not plain."""
@@ -99,16 +111,19 @@ class HeadParser:
             value = value.strip(" \t")
             environ[key] = value
             if key == "CONTENT_LENGTH":
-                if not value.isdigit():
+                if not value.isdigit() or len(value) > LONGEST_LENGTH_DIGITS:
                     return None
                 content_length = int(value)
             elif key == "HTTP_CONNECTION":
-                is_kept_alive = value.lower() != "close"
-            elif peer_is_trusted and (secure := self.secure_scheme_headers.get(key[5:].replace("_", "-"))) is not None:
+                is_kept_alive = value == "keep-alive" or not says_close(value)
+            elif peer_is_trusted and (secure := self.secure_scheme_headers.get(key)) is not None:
                 said = "https" if value == secure else "http"
                 if scheme and said != scheme:
                     return None
                 scheme = said
+        host = environ.get("HTTP_HOST")
+        if host not in self._hosts and not self._is_host(host):
+            return None
         path, _, query = target.partition("?")
         environ["REQUEST_METHOD"] = method
         environ["RAW_URI"] = target
@@ -129,6 +144,38 @@ class HeadParser:
         if len(self._keys) < REMEMBERED_NAMES:  # names come from clients: a flood of new ones must not fill the memory
             self._keys[name] = key
         return key
+
+    def _is_host(self, host: str | None) -> bool:
+        if host is None or not HOST.fullmatch(host):
+            return False
+        if len(self._hosts) < REMEMBERED_HOSTS:
+            self._hosts.add(host)
+        return True
+
+
+def demand(request: Any) -> None:
+    """What HTTP/1.1 demands of a server and gunicorn's parser lets pass, of a request that it has accepted.
+
+    1. Exactly one Host, and a valid one (RFC 9112 3.2); HTTP/1.0 may have none. Raises InvalidHeader.
+    2. An absolute target names the host, whatever Host says (RFC 9112 3.2.2). Raises InvalidRequestLine without one.
+    3. `close` anywhere in a Connection header ends the connection (RFC 9112 9.6).
+    """
+    hosts = [value for name, value in request.headers if name == "HOST"]
+    if any(not HOST.fullmatch(host) for host in hosts) or (not hosts and request.version >= (1, 1)):
+        raise InvalidHeader("HOST", req=request)
+    absolute = ABSOLUTE_FORM.match(request.uri) if request.method != "CONNECT" else None
+    if absolute is not None:
+        host = absolute[1]
+        if not host or not HOST.fullmatch(host):
+            raise InvalidRequestLine(request.uri)
+        request.headers = [(name, value) for name, value in request.headers if name != "HOST"] + [("HOST", host)]
+    if any(name == "CONNECTION" and says_close(value) for name, value in request.headers):
+        request.force_close()
+
+
+def says_close(value: str) -> bool:
+    """Whether `close` is among the options of a Connection header."""
+    return any(option.strip(" \t") == "close" for option in value.lower().split(","))
 
 
 def has_bare_line_feed(data: bytes) -> bool:

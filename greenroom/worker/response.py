@@ -5,18 +5,22 @@ the first piece of the body leave in one call, the usual header is checked witho
 is bounded in time.
 """
 
+import io
 import os
+import stat
 import time
 from email.utils import formatdate
 from typing import Any
 
+from gunicorn.http.errors import InvalidResponseHeader
 from gunicorn.http.wsgi import Response as GunicornResponse
 from gunicorn.http.wsgi import _make_early_hints_callback as make_early_hints
-from gunicorn.util import has_fileno, is_hoppish
+from gunicorn.util import is_hoppish
 
 from .wire import Wire
 
 REMEMBERED_NAMES = 1000
+LARGE_BYTES = 65_536  # from here on, copying costs more than another system call
 # Names of response headers that passed gunicorn's check, in lower case.
 _checked_names: dict[str, str] = {}
 _date = (0, "")
@@ -28,33 +32,70 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
     Runs on: request greenlet; switches where the client is slow.
     """
 
+    # What gunicorn's class sets, with the types that it has here.
+    req: Any
+    headers: list[tuple[str, str]]
     headers_sent: bool
+    response_length: int | None
 
     def __init__(self, req: Any, sock: Any, cfg: Any, wire: Wire) -> None:
         super().__init__(req, sock, cfg)
         self.wire = wire
         self._pending_head = b""
 
+    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        if exc_info and not self.headers_sent:
+            # What is stored is replaced (PEP 3333); gunicorn would add to it.
+            self.headers = []
+            self.response_length = None
+            self.upgrade = False
+        return super().start_response(status, headers, exc_info)
+
     def process_headers(self, headers: list[tuple[str, str]]) -> None:
         for name, value in headers:
             lower = _checked_names.get(name) if type(name) is str else None
             if lower is None or type(value) is not str or not (value.isascii() and value.isprintable()):
+                count = len(self.headers)
+                length, self.response_length = self.response_length, None
                 super().process_headers([(name, value)])  # raises if the name or the value is wrong
-                if not is_hoppish(name):
-                    remember(name)
+                if self.response_length is not None:
+                    del self.headers[count:]
+                    self.response_length = length
+                    self._take_length(name, value.strip(" \t"))
+                else:
+                    self.response_length = length
+                    if not is_hoppish(name):
+                        remember(name)
             elif lower == "content-length":
-                self.response_length = int(value)
-                self.headers.append((name, value.strip(" \t")))
+                self._take_length(name, value.strip(" \t"))
             else:
                 self.headers.append((name, value.strip(" \t")))
+
+    def _take_length(self, name: str, value: str) -> None:
+        """One Content-Length, digits only (RFC 9110 8.6); gunicorn would send `-5`, and two that contradict."""
+        if not (value.isascii() and value.isdigit()):
+            raise InvalidResponseHeader(f"{name!r}")
+        length = int(value)
+        if self.response_length is None:
+            self.response_length = length
+            self.headers.append((name, value))
+        elif self.response_length != length:
+            raise InvalidResponseHeader(f"{name!r}")
 
     def send_headers(self) -> None:
         if self.headers_sent:
             return
+        if self.status is None:
+            raise AssertionError("the application did not call start_response")
         self._pending_head = self._head()
         self.headers_sent = True
 
     def _head(self) -> bytes:
+        if self.wire.interim:
+            # The client still waits to be asked for its body, and nobody will ask: it may send it or not (RFC 9110
+            # 10.1.1), so where its next request would begin is not known.
+            self.wire.interim = b""
+            self.must_close = True
         connection = "upgrade" if self.upgrade else "close" if self.should_close() else "keep-alive"
         version = self.req.version
         lines = [
@@ -67,11 +108,30 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
         lines.append("\r\n")
         return "".join(lines).encode("latin-1")
 
+    def write_items(self, items: Any) -> None:
+        """What the application returned. Empty items send nothing: until there is a body, the head may change."""
+        for item in items:
+            if item or type(item) is not bytes:
+                super().write(item)
+
+    def write(self, data: bytes) -> None:
+        """What start_response returns: data is on its way when this returns."""
+        super().write(data)
+        self.flush()
+
     def _emit_body(self, data: bytes) -> None:
-        if self.chunked:
-            data = b"%X\r\n%b\r\n" % (len(data), data)
         head, self._pending_head = self._pending_head, b""
-        self.wire.send(head + data if head else data)
+        if len(data) >= LARGE_BYTES:
+            if self.chunked:
+                self.wire.send_parts(b"%b%X\r\n" % (head, len(data)), data, b"\r\n")
+            else:
+                self.wire.send_parts(head, data)
+            return
+        if self.chunked:
+            data = b"%b%X\r\n%b\r\n" % (head, len(data), data)
+        elif head:
+            data = head + data
+        self.wire.send(data)
 
     def flush(self) -> None:
         """Send the head if nothing has carried it yet."""
@@ -90,15 +150,16 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
 
     def sendfile(self, respiter: Any) -> bool:
         """The file in `respiter` straight from the kernel; False if it has to be read like any other body."""
-        if self.cfg.is_ssl or not self.can_sendfile() or not has_fileno(respiter.filelike):
+        file = plain_file(respiter.filelike)
+        if file is None or self.cfg.is_ssl or not self.can_sendfile():
             return False
-        descriptor = respiter.filelike.fileno()
-        try:
-            offset = os.lseek(descriptor, 0, os.SEEK_CUR)
-            size = os.fstat(descriptor).st_size - offset
-        except OSError:
-            return False  # a pipe, say
-        count = size if self.response_length is None else self.response_length
+        descriptor = file.fileno()
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return False
+        # tell() and not the descriptor's own position, which is ahead by what the file object has in its buffer.
+        offset = file.tell()
+        count = status.st_size - offset if self.response_length is None else self.response_length - self.sent
         self.send_headers()
         if self._omits_body or count <= 0:
             return True
@@ -115,7 +176,13 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
 
     def early_hints(self, headers: list[tuple[str, str]]) -> None:
         """environ["wsgi.early_hints"], as gunicorn does it."""
-        make_early_hints(self.req, _SendAll(self.wire), self)(headers)
+        if self.req is not None:
+            make_early_hints(self.req, _SendAll(self.wire), self)(headers)
+
+    def let_go(self) -> None:
+        """The request is over. Without this its environ would live until the next garbage collection: it refers to
+        early_hints, that to the response, that to the request, and that to the environ."""
+        self.req = None
 
     @property
     def is_head_on_wire(self) -> bool:
@@ -134,6 +201,12 @@ class ShortBody(Exception):
 class _SendAll:
     def __init__(self, wire: Wire) -> None:
         self.sendall = wire.send
+
+
+def plain_file(file: Any) -> Any:
+    """`file` if the bytes of its descriptor are what reading it gives, else None (GzipFile has a descriptor, too)."""
+    file = getattr(file, "file", file)  # tempfile's
+    return file if isinstance(file, io.BufferedReader | io.BufferedRandom | io.FileIO) else None
 
 
 def remember(name: str) -> None:

@@ -8,12 +8,13 @@ from datetime import datetime
 from typing import Any
 
 import gevent
-from greenlet import GreenletExit, greenlet
+from greenlet import greenlet
 from gunicorn.config import KNOWN_SETTINGS
 from gunicorn.glogging import Logger
 from gunicorn.http import wsgi
 from gunicorn.http.message import _ip_in_allow_list as is_in_allow_list
 from gunicorn.util import write_error
+from gunicorn.workers.base_async import ALREADY_HANDLED
 
 from ..settings import Settings
 from .connection import Connection, State
@@ -22,7 +23,7 @@ from .listener import Listener
 from .request import PlainRequest
 from .response import Response
 from .timeouts import SWEEP_SECONDS, Timeouts
-from .wire import GreenSocket
+from .wire import BodyTooSlow, ClientLeft, ClientTooSlow, GreenSocket
 
 
 class Serving:
@@ -50,8 +51,8 @@ class Serving:
         self.timeouts = Timeouts(
             keepalive_seconds=settings.keepalive_seconds,
             head_timeout_seconds=settings.head_timeout_seconds,
-            dismiss_idle=Connection.close,
-            dismiss_slow=self.refuse_slow_head,
+            dismiss_idle=Connection.close_if_idle,
+            dismiss_slow=Connection.dismiss_if_slow,
         )
         self._sweeper = self.loop.timer(SWEEP_SECONDS, repeat=SWEEP_SECONDS)
 
@@ -123,14 +124,18 @@ class Serving:
                 connection.close(reset=True)
                 return False
             return not response.should_close()
-        except OSError as exc:
-            # The client is gone or too slow, or an upstream's error came through the application: told apart by who
-            # raised it is not possible, so it is logged where the client still waits for an answer.
-            return self._failed(connection, request, response, exc)
-        except (Exception, SystemExit, GreenletExit) as exc:
-            return self._failed(connection, request, response, exc)
+        except StopIteration as exc:
+            # How applications that took the socket for themselves say that there is nothing left to answer.
+            if connection.wire.green is None:
+                self._failed(connection, request, response, exc)
+            return False
+        except BaseException as exc:  # SystemExit, GreenletExit, KeyboardInterrupt, gevent.Timeout: all the same here
+            self._failed(connection, request, response, exc)
+            return False
         finally:
             self._finish_accounts(request, response, environ, started)
+            if response is not None:
+                response.let_go()
 
     def _prepare(self, connection: Connection, request: Any) -> tuple[Response, dict[str, Any]]:
         if type(request) is PlainRequest:
@@ -140,7 +145,7 @@ class Serving:
         else:
             response, environ = wsgi.create(
                 request,
-                _Interim(connection.unreader),
+                None,
                 connection.peer,
                 connection.listener.name,
                 self.cfg,
@@ -149,34 +154,48 @@ class Serving:
             )
             environ["wsgi.multithread"] = True
             environ["wsgi.early_hints"] = response.early_hints
-        environ["gunicorn.socket"] = GreenSocket(connection.wire.sock)
+        environ["gunicorn.socket"] = GreenSocket(connection.wire)
+        environ["greenroom.is_client_gone"] = connection.has_client_left
         return response, environ
 
     def _answer(self, response: Response, environ: dict[str, Any]) -> None:
         result = self.worker.wsgi(environ, response.start_response)
+        if result is ALREADY_HANDLED:
+            raise StopIteration
         try:
             if isinstance(result, environ["wsgi.file_wrapper"]):
                 response.write_file(result)
             else:
-                for item in result:
-                    response.write(item)
+                response.write_items(result)
             response.close()
         finally:
             if hasattr(result, "close"):
                 result.close()
 
-    def _failed(self, connection: Connection, request: Any, response: Response | None, exc: BaseException) -> bool:
-        """Tell the client that its request failed, as far as that is still possible. Always False: the end."""
-        if connection.is_client_gone or isinstance(exc, BrokenPipeError | ConnectionResetError):
-            self.log.debug("%s %s: the client left", request.method, request.uri)
-        else:
+    def _failed(self, connection: Connection, request: Any, response: Response | None, exc: BaseException) -> None:
+        """Tell the client that its request failed, as far as that is still possible.
+
+        1. The client left: nobody is there to be told.
+        2. The head was sent: the status can't be taken back; a broken connection says that this was not all.
+        3. Its body did not come: 408.
+        4. Its body is not what HTTP allows, or the application failed: gunicorn knows the status and logs it.
+        """
+        is_head_sent = response is not None and response.is_head_on_wire
+        if isinstance(exc, ClientLeft | ClientTooSlow):
+            self.log.info("%s %s: %s", request.method, request.uri, exc)
+            if isinstance(exc, BodyTooSlow) and not is_head_sent:
+                if response is not None:
+                    response.status = "408 Request Timeout"
+                connection.wire.try_send(error_answer(408, "Request Timeout", "The request did not come in time."))
+            else:
+                connection.close(reset=True)
+        elif is_head_sent:
             self.log.error("Error handling request %s %s", request.method, request.uri, exc_info=exc)
-        if response is not None and response.is_head_on_wire:
-            # The status can't be taken back; a broken connection says that this was not all.
             connection.close(reset=True)
         else:
-            connection.wire.try_send(error_answer(500, "Internal Server Error", ""))
-        return False
+            if response is not None:
+                response.status = None  # what is answered is not its; gunicorn writes the line of the access log
+            self.worker.handle_error(request, _ToHub(connection), connection.peer, exc)
 
     def _finish_accounts(self, request: Any, response: Any, environ: dict[str, Any], started: datetime | None) -> None:
         if started is not None and response is not None and response.status is not None:
@@ -190,14 +209,11 @@ class Serving:
     def refuse(self, connection: Connection, exc: Exception) -> None:
         """Answer a request that could not be read, as gunicorn does, and close. Runs on: hub."""
         self.worker.handle_error(None, _ToHub(connection), connection.peer, exc)
-        connection.close()
+        connection.close_gently()
 
     def refuse_slow_head(self, connection: Connection) -> None:
         connection.wire.try_send(error_answer(408, "Request Timeout", "The request did not come in time."))
-        connection.close()
-
-    def body_of(self, connection: Connection) -> Any:
-        return self.in_flight[connection].body
+        connection.close_gently()
 
     def client_left(self, connection: Connection) -> None:
         """The client of a running request has closed its connection. Runs on: hub."""
@@ -205,17 +221,6 @@ class Serving:
     def closed(self, connection: Connection) -> None:
         self.connections.discard(connection)
         self.timeouts.forget(connection)
-
-
-class _Interim:
-    """The socket that gunicorn's `create()` sends "100 Continue" to: kept until the application asks for the body."""
-
-    def __init__(self, unreader: Any) -> None:
-        self.unreader = unreader
-
-    def send(self, data: bytes) -> int:
-        self.unreader.interim = data
-        return len(data)
 
 
 class _ToHub:

@@ -1,6 +1,6 @@
 """Clients that keep us waiting: heads that do not end, connections that nobody uses, and too many of those.
 
-No timer for each connection: the oldest is first in its list, so one look every SWEEP_SECONDS at the heads of two lists
+No timer for each connection: the oldest is first in its list, so one look every SWEEP_SECONDS at the heads of the lists
 is enough, whatever their number.
 """
 
@@ -13,12 +13,16 @@ if TYPE_CHECKING:
     from .connection import Connection
 
 SWEEP_SECONDS = 0.25
+# How long a client that has got its last answer may go on sending; and how many such clients are borne with.
+LINGER_SECONDS = 2.0
+MOST_LINGERING = 1000
 
 
 class Timeouts:
-    """Connections that are idle, and connections that are reading a head, each with the moment that began.
+    """Connections that are idle, reading a head or lingering, each with the moment that began.
 
-    `dismiss_idle` and `dismiss_slow` say goodbye to a connection: the first has sent nothing, the second half a head.
+    `dismiss_idle` and `dismiss_slow` say goodbye to a connection, if nothing has come from it in this very moment: the
+    first has sent nothing, the second half a head.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class Timeouts:
         # A dict keeps the order of insertion, and nobody's moment is ever before one that is in it already.
         self.idle: dict[Connection, float] = {}
         self.reading: dict[Connection, float] = {}
+        self.lingering: dict[Connection, float] = {}
 
     def became_idle(self, connection: "Connection") -> None:
         self.idle.pop(connection, None)
@@ -47,21 +52,35 @@ class Timeouts:
         self.idle.pop(connection, None)
         self.reading[connection] = self.now()
 
+    def linger(self, connection: "Connection") -> None:
+        self.forget(connection)
+        self.lingering[connection] = self.now()
+        if len(self.lingering) > MOST_LINGERING:
+            next(iter(self.lingering)).close()
+
     def forget(self, connection: "Connection") -> None:
-        if self.idle.pop(connection, None) is None:
-            self.reading.pop(connection, None)
+        if self.idle.pop(connection, None) is None and self.reading.pop(connection, None) is None:
+            self.lingering.pop(connection, None)
 
     def sweep(self) -> None:
         """Dismiss whoever has been idle or slow for too long."""
         self._dismiss(self.idle, self.now() - self.keepalive_seconds, self.dismiss_idle)
         self._dismiss(self.reading, self.now() - self.head_timeout_seconds, self.dismiss_slow)
+        self._dismiss(self.lingering, self.now() - LINGER_SECONDS, lambda connection: connection.close())
 
     def make_room(self) -> bool:
-        """Dismiss the connection that has been idle for longest; False if none is idle."""
-        for connection in self.idle:
-            self.dismiss_idle(connection)
-            return True
+        """Dismiss the connection that has been idle for longest; if none is, the one that is slowest with its head.
+
+        False if all are busy. Who has sent a whole head at once, as nearly every client does, is never the slowest.
+        """
+        for connections, dismiss in ((self.idle, self.dismiss_idle), (self.reading, self.dismiss_slow)):
+            for connection in list(connections)[:1]:
+                dismiss(connection)
+                return True
         return False
+
+    def can_make_room(self) -> bool:
+        return bool(self.idle or self.reading)
 
     @staticmethod
     def _dismiss(since: "dict[Connection, float]", until: float, dismiss: Callable[["Connection"], None]) -> None:
@@ -71,4 +90,5 @@ class Timeouts:
                 break
             overdue.append(connection)
         for connection in overdue:
-            dismiss(connection)
+            if connection in since:
+                dismiss(connection)

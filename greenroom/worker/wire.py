@@ -4,65 +4,130 @@ The socket is the plain, non-blocking one of the C module: gevent's has two watc
 most of what an idle connection costs.
 """
 
+import errno
 import os
 import socket
 import struct
-from typing import Any
+from typing import Any, Protocol
 
 from gevent import get_hub
 from gevent import socket as green
 from gunicorn.http.unreader import Unreader
 
+from .. import clock
+
 RECEIVE_BYTES = 65_536
 LARGEST_RECEIVE_BYTES = 1_048_576
+# A body has to come at this rate, over what body_timeout_seconds forgives: a byte now and then is no progress.
+SLOWEST_BODY_BYTES_PER_SECOND = 500
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # linger for 0 s: the kernel sends RST instead of FIN
+# What sendfile says of a file that it can't read (some file systems can't); it can be read like any other then.
+CANT_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+class ClientLeft(ConnectionError):
+    """The client has closed the connection, or its network did. Not an error of the application's own connections."""
 
 
 class ClientTooSlow(TimeoutError):
-    """The client sent nothing, or took nothing, for as long as the settings allow."""
+    """The client took nothing of the answer for as long as the settings allow."""
+
+
+class BodyTooSlow(ClientTooSlow):
+    """The rest of the body did not come, or came too slowly."""
+
+
+class Owner(Protocol):
+    """Whoever wants to know that something came while no request waits for it."""
+
+    def on_readable(self) -> None: ...
 
 
 class Wire:
     """The socket of one connection, and the watchers to wait for it with.
 
-    `reader` is the connection's own watcher: it is the connection's while no request waits for a body.
+    `reader` is the owner's watcher, while no request waits for a body. `interim` is "100 Continue" while it is owed to
+    the client: sent when the application first asks for the body, never after the answer has begun.
     """
 
-    __slots__ = ("body_timeout_seconds", "reader", "send_timeout_seconds", "sock")
+    __slots__ = ("body_timeout_seconds", "green", "interim", "owner", "patience", "reader", "send_timeout_seconds",
+                 "sock")  # fmt: skip
 
-    def __init__(self, sock: socket.socket, reader: Any, *, body_timeout_seconds: float, send_timeout_seconds: float):
+    def __init__(
+        self,
+        sock: socket.socket,
+        reader: Any,
+        owner: Owner,
+        *,
+        body_timeout_seconds: float,
+        send_timeout_seconds: float,
+    ) -> None:
         self.sock = sock
         self.reader = reader
-        self.body_timeout_seconds = body_timeout_seconds
+        self.owner: Owner | None = owner
+        self.body_timeout_seconds = self.patience = body_timeout_seconds
         self.send_timeout_seconds = send_timeout_seconds
+        self.interim = b""
+        self.green: Any = None  # gevent's socket over the same connection, once somebody has asked for it
 
     def receive(self, size: int) -> bytes:
-        """Up to `size` bytes; b"" when the client has closed. Raises ClientTooSlow.
+        """Up to `size` bytes; b"" when the client has closed. Raises BodyTooSlow, ClientLeft.
 
         Runs on: request greenlet; switches.
         """
+        if self.interim:
+            interim, self.interim = self.interim, b""
+            self.send(interim)
         while True:
             try:
-                return self.sock.recv(size)
+                data = self.sock.recv(size)
             except BlockingIOError:
-                self.reader.stop()
-                green.wait(self.reader, self.body_timeout_seconds, ClientTooSlow("the rest of the body did not come"))
+                self._wait_readable()
+                continue
+            except OSError as exc:
+                raise ClientLeft(f"the client left before its body was complete: {exc}") from exc
+            self.patience = min(self.body_timeout_seconds, self.patience + len(data) / SLOWEST_BODY_BYTES_PER_SECOND)
+            if not self.reader.active and self.owner is not None:
+                self.reader.start(self.owner.on_readable)  # so that it is seen when the client leaves
+            return data
 
-    def send(self, data: bytes) -> None:
-        """All of `data`. Raises ClientTooSlow when the client takes nothing for too long.
+    def _wait_readable(self) -> None:
+        began = clock.now()
+        self.reader.stop()
+        green.wait(self.reader, self.patience, BodyTooSlow("the rest of the body did not come in time"))
+        self.patience = max(0.0, self.patience - (clock.now() - began))
 
-        Runs on: request greenlet; switches if the client is slow.
+    def send(self, data: bytes | memoryview) -> None:
+        """All of `data`. Raises ClientTooSlow when the client takes nothing for too long, ClientLeft.
+
+        A client that takes a few bytes now and then is too slow as well: the kernel reports room only when a third of
+        its buffer is free. Runs on: request greenlet; switches if the client is slow.
         """
-        rest: bytes | memoryview = data
+        rest = data
         while True:
             try:
                 sent = self.sock.send(rest)
             except BlockingIOError:
                 sent = 0
+            except OSError as exc:
+                raise ClientLeft(f"the client left before its answer was complete: {exc}") from exc
             if sent == len(rest):
                 return
             rest = memoryview(rest)[sent:]
             self.wait_writable()
+
+    def send_parts(self, *parts: bytes) -> None:
+        """`parts` one after the other, as `send` does, without joining what may be large."""
+        try:
+            sent = self.sock.sendmsg(parts)
+        except BlockingIOError:
+            sent = 0
+        except OSError as exc:
+            raise ClientLeft(f"the client left before its answer was complete: {exc}") from exc
+        for part in parts:
+            if sent < len(part):
+                self.send(memoryview(part)[sent:])
+            sent = max(0, sent - len(part))
 
     def try_send(self, data: bytes) -> bool:
         """Send `data` if the kernel takes all of it at once; False if it does not. Runs on: hub; never waits."""
@@ -83,22 +148,49 @@ class Wire:
             except BlockingIOError:
                 self.wait_writable()
                 continue
+            except ConnectionError as exc:
+                raise ClientLeft(f"the client left before its answer was complete: {exc}") from exc
+            except OSError as exc:
+                if sent or exc.errno not in CANT_SENDFILE:
+                    raise
+                return self._send_read(descriptor, offset, count)
             if step == 0:
                 break  # the file is shorter than it said
             sent += step
         return sent
 
+    def _send_read(self, descriptor: int, offset: int, count: int) -> int:
+        sent = 0
+        while sent < count and (data := os.pread(descriptor, min(count - sent, RECEIVE_BYTES), offset + sent)):
+            self.send(data)
+            sent += len(data)
+        return sent
+
     def wait_writable(self) -> None:
         writer = get_hub().loop.io(self.sock.fileno(), 2)
         try:
-            green.wait(writer, self.send_timeout_seconds, ClientTooSlow("the client did not take the answer"))
+            green.wait(writer, self.send_timeout_seconds, ClientTooSlow("the client did not take the answer in time"))
         finally:
             writer.close()
 
+    def shut_down_sending(self) -> bool:
+        """Tell the client that no more will come; False if it is gone."""
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            return False
+        return True
+
     def close(self, *, reset: bool = False) -> None:
-        """Close; `reset` makes sure that the client does not take what it got for all there is."""
+        """Close; `reset` makes sure that the client does not take what it got for all there is.
+
+        Nobody may be waiting on the wire: a connection whose request runs is closed by that request's greenlet.
+        """
+        self.owner = None
         self.reader.stop()
         self.reader.close()
+        if self.green is not None:
+            self.green.close()
         if reset:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self.sock.close()
@@ -118,34 +210,29 @@ class WireUnreader(Unreader):  # type: ignore[misc]  # gunicorn has no types
         super().__init__()
         self.wire = wire
         self.may_wait = may_wait
-        self.interim = b""  # "100 Continue", owed to the client before it sends its body
         if received:
             self.buf.write(received)
 
     def chunk(self, size_hint: int | None = None) -> bytes:
         if not self.may_wait:
             raise NeedMore
-        if self.interim:
-            interim, self.interim = self.interim, b""
-            self.wire.send(interim)
         return self.wire.receive(min(max(size_hint or 0, RECEIVE_BYTES), LARGEST_RECEIVE_BYTES))
 
 
 class GreenSocket:
     """environ["gunicorn.socket"]: gevent's socket over the same connection, made when somebody uses it.
 
-    It has a descriptor of its own (dup), so closing either leaves the other whole.
+    It has a descriptor of its own (dup), and is closed with the connection.
     """
 
-    __slots__ = ("_made", "_sock")
+    __slots__ = ("_wire",)
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._made: Any = None
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
 
     def __getattr__(self, name: str) -> Any:
-        if self._made is None:
-            self._made = green.socket(
-                self._sock.family, self._sock.type, self._sock.proto, fileno=os.dup(self._sock.fileno())
-            )
-        return getattr(self._made, name)
+        wire = self._wire
+        if wire.green is None:
+            sock = wire.sock
+            wire.green = green.socket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
+        return getattr(wire.green, name)
