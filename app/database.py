@@ -58,7 +58,7 @@ def prepare_embedded(app: Flask, config: Config) -> None:
             logger.info("migrating the embedded database")
             upgrade()
         if config.demo:
-            seed.demo_board(config.PUBLIC_URL)
+            seed.demo_board(config.PUBLIC_URL, is_told="PUBLIC_URL" in config.model_fields_set)
         db.engine.dispose()  # a process that forks later must not share these connections
 
 

@@ -8,12 +8,18 @@ from .models import Board, Source
 DEMO_SLUG = "demo"
 
 
-def demo_board(public_url: str) -> None:
-    """Make the demo board, or point it at `public_url` if that has changed."""
+def demo_board(public_url: str, *, is_told: bool = True) -> None:
+    """Make the demo board, or point it at `public_url` if that has changed.
+
+    `is_told` False: `public_url` is only the default, as in a `flask` command beside a server that listens elsewhere;
+    a board that is there is left as the server made it.
+    """
     wanted = demo_sources(public_url)
     board = db.session.scalar(select(Board).where(Board.slug == DEMO_SLUG).with_for_update())
     if board is not None and board.owner_id is not None:
         return  # somebody's own board that happens to have the name
+    if board is not None and not is_told:
+        return
     if board is None:
         board = Board(slug=DEMO_SLUG, title="Demo: slow sources, answered at once", is_public=True)
         db.session.add(board)

@@ -98,6 +98,16 @@ def test_database_of_your_own_is_neither_migrated_nor_seeded(
         assert connection.scalar(text("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")) == 0
 
 
+def test_demo_board_stays_where_it_is_when_nobody_says_otherwise(app: Flask) -> None:
+    with app.app_context():
+        seed.demo_board("http://127.0.0.1:9000")
+
+        seed.demo_board("http://127.0.0.1:8000", is_told=False)
+
+        board = db.session.scalar(select(Board).where(Board.slug == seed.DEMO_SLUG))
+        assert board.sources[0].url.startswith("http://127.0.0.1:9000/")
+
+
 def test_demo_board_follows_the_public_url(app: Flask) -> None:
     with app.app_context():
         seed.demo_board("http://127.0.0.1:8000")
