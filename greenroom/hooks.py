@@ -1,7 +1,8 @@
 """gunicorn's hooks, given what they need once and named in gunicorn.conf.py.
 
-on_starting       refuse a worker class that the patching does not fit; start the companion
-on_reload         a new companion, so that new migrations are applied, then the old one is let go
+on_starting       refuse a worker class that the patching does not fit; start the companion; take over the replacing
+                  of workers
+on_reload         a new companion, so that new migrations are applied, then the old one is let go; replace the workers
 post_fork         the companion's environment, before the application is imported
 post_worker_init  tell the application when its worker drains
 on_exit           stop the companion
@@ -12,16 +13,21 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import patching
 from .companion import Companion
 from .errors import CompanionError, SettingsError
+from .reloading import call_off_reload
 from .settings import GREEN_WORKER_CLASSES, PLAIN_WORKER_CLASSES, Settings
+
+if TYPE_CHECKING:
+    from .worker.recycle import Fleet
 
 logger = logging.getLogger("gunicorn.error")
 
 EXIT_BAD_SETTINGS = 2
+GREENROOM_WORKER = GREEN_WORKER_CLASSES["greenroom"]
 DRAINING_KEY = "greenroom.draining"
 
 WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -111,6 +117,16 @@ class Hooks:
         """Runs on: arbiter."""
         if running.companion is not None:
             running.companion.stop()
+
+    @staticmethod
+    def _fleet(server: Any) -> "Fleet":
+        # Imported here: it comes with gevent's worker, which has no place in an arbiter of other workers.
+        from .worker.lifecycle import shared_board
+        from .worker.recycle import Fleet
+
+        fleet = Fleet(server, shared_board())
+        fleet.install()
+        return fleet
 
     def _start_companion(self, server: Any) -> Companion:
         assert self.companion_command is not None

@@ -84,6 +84,13 @@ class Settings:
     send_timeout_seconds: int = knob(
         30, low=1, high=3_600, about="How long a client may take nothing of an answer before it is given up."
     )
+    drain_seconds: int = knob(
+        0,
+        low=0,
+        high=3_600,
+        about="How long a server that is told to stop still accepts connections, while /readyz says that it is not "
+        "ready: time for load balancers to notice. Counts towards graceful_timeout_seconds.",
+    )
     max_requests: int = knob(
         0, low=0, high=10_000_000, about="A worker is replaced after this many requests; 0 never replaces."
     )
@@ -93,12 +100,25 @@ class Settings:
         high=1_000_000,
         about="Spread of max_requests between workers, so that they are not replaced together.",
     )
+    worker_memory_mb: int = knob(
+        0,
+        low=0,
+        high=1_000_000,
+        about="A worker that uses more memory than this is replaced, its replacement first; 0 never replaces.",
+    )
+    tune_gc: bool = knob(
+        True,
+        about="Let the garbage collector skip what was loaded at start-up and run less often.",
+    )
     forwarded_allow_ips: str = knob(
         "127.0.0.1,::1",
         about="Proxies whose X-Forwarded-Proto is believed when the server works out the scheme, comma separated.",
     )
     tls_certificate: str = knob("", about="PEM file with the certificate chain; set together with tls_key for HTTPS.")
     tls_key: str = knob("", about="PEM file with the private key of tls_certificate.")
+    tls_handshake_timeout_seconds: int = knob(
+        10, low=1, high=3_600, about="How long a client may take for the TLS handshake."
+    )
     log_level: str = knob(
         "info", choices=("debug", "info", "warning", "error"), about="The least severe line that is logged."
     )

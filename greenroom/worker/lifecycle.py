@@ -1,42 +1,163 @@
-"""A worker's life: start, serve, drain."""
+"""A worker's life: boot, serve, ask for a replacement, drain.
+
+BOOTING ──> SERVING ──> RETIRING ──> DRAINING ──> gone
+               │   max_requests,        ↑
+               │   memory limit      SIGTERM: from the arbiter, which has the replacement ready, or from anybody
+               └────────────────────────┘
+"""
 
 import gc
 import os
+import sys
+from typing import Any
 
-import gevent
+import gevent.event
+import psutil
 from gunicorn.workers.ggevent import GeventWorker
 
+from .. import clock
 from ..settings import Settings
+from .balance import HEARTBEAT_SECONDS, Line, Scoreboard, State, Turn
+from .drain import Drain
 from .listener import Listener
 from .serving import Serving
+
+NOTIFY_SECONDS = 1.0
+# The arbiter kills at graceful_timeout; a worker that gives up a little earlier can still say so.
+GIVE_UP_EARLIER_SECONDS = 0.5
+DRAIN_CHECK_SECONDS = 0.02
+# Not gunicorn's codes for "failed to boot": with those the arbiter ends the whole server.
+EXIT_BOOT_FAILED = 1
 
 
 class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn's gevent worker with connections of its own; arbiter, signals, settings, logging stay gunicorn's."""
 
     alive: bool
+    max_requests: int
     # Set by the post_fork hook; under a configuration file that has no such hook, the environment's.
     settings: Settings | None = None
+    # Made in the arbiter with the first worker, and shared by all of them.
+    board: Scoreboard | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Runs on: arbiter, before it forks."""
+        super().__init__(*args, **kwargs)
+        # The limit is ours to act on: gunicorn's own code stops a worker that reaches it before there is another.
+        self.request_limit, self.max_requests = self.max_requests, sys.maxsize
+        self.line: Line = shared_board().take(self)
+
+    def init_process(self) -> None:
+        """Runs on: worker start-up. While others serve, a worker that can't boot must not end the server."""
+        self.line.pid = os.getpid()
+        try:
+            super().init_process()
+        except Exception:
+            if self.booted or not shared_board().someone_serves(but=self.line):
+                raise
+            self.log.exception("this worker could not start; the others go on")
+            sys.exit(EXIT_BOOT_FAILED)
 
     def run(self) -> None:
         settings = self.settings or Settings.read(os.environ)
-        serving = Serving(self, settings, lambda: not self.alive)
+        board = shared_board()
+        self.process = psutil.Process()
+        self.memory_limit_bytes = settings.worker_memory_mb * 1_000_000
+        self.woken = gevent.event.Event()
+        self.serving = Serving(self, settings, lambda: not self.alive)
+        turn = Turn(board, self.line)
         listeners = []
         for sock in self.sockets:
             sock.setblocking(False)
-            listeners.append(Listener(serving, sock))
-        serving.start()
+            listeners.append(Listener(self.serving, sock, self.line, turn))
+        loop = self.serving.loop
+        # gunicorn writes to this pipe when a signal comes. Without it, signals are noticed when something else happens.
+        signals = loop.io(self.PIPE[0], 1)
+        signals.start(self._on_signal)
+        heartbeat = loop.timer(HEARTBEAT_SECONDS, repeat=HEARTBEAT_SECONDS)
+        heartbeat.start(self._beat)
+        if settings.tune_gc:
+            tune_gc()
+        self.serving.start()
+        self._beat()
+        self.line.state = State.SERVING
         for listener in listeners:
             listener.start()
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(10_000, 20, 50)
         while self.alive:
             self.notify()
-            gevent.sleep(1.0)
+            self._look_at_memory()
+            self.woken.wait(NOTIFY_SECONDS)
+            self.woken.clear()
+        self.line.state = State.DRAINING
+        self._drain(listeners, settings.drain_seconds if board.is_stopping else 0)
+        self.line.state = State.EMPTY
+
+    def _drain(self, listeners: list[Listener], window_seconds: float) -> None:
+        board = shared_board()
+        drain = Drain(
+            self.serving,
+            listeners,
+            lambda: not board.is_stopping and board.someone_serves(but=self.line),
+            window_seconds,
+        )
+        give_up_at = clock.now() + max(self.cfg.graceful_timeout - GIVE_UP_EARLIER_SECONDS, 0)
+        notify_at = 0.0
+        drain.start()
+        while not drain.is_over:
+            if clock.now() > give_up_at:
+                self.log.warning(
+                    "Worker graceful timeout (pid:%s): %s requests are cut", self.pid, len(self.serving.in_flight)
+                )
+                break
+            if clock.now() > notify_at:
+                self.notify()
+                notify_at = clock.now() + NOTIFY_SECONDS
+            gevent.sleep(DRAIN_CHECK_SECONDS)
+        drain.stop()
+
+    def _on_signal(self) -> None:
+        """Runs on: hub. The handler itself has run by now; `alive` says what it wants."""
+        os.read(self.PIPE[0], 4096)
+        if not self.alive:
+            self.woken.set()
+
+    def _beat(self) -> None:
+        line = self.line
+        line.beat(clock.now())
+        line.connections = len(self.serving.connections)
+        line.in_flight = len(self.serving.in_flight)
+        line.requests = self.nr
 
     def request_started(self) -> None:
         self.nr += 1
-        if self.nr >= self.max_requests and self.alive:
-            self.log.info("Autorestarting worker after current request.")
+        if self.nr >= self.request_limit and self.line.state == State.SERVING:
+            self.retire(f"{self.nr} requests")
+
+    def _look_at_memory(self) -> None:
+        self.line.rss_bytes = rss_bytes = self.process.memory_info().rss
+        if 0 < self.memory_limit_bytes < rss_bytes and self.line.state == State.SERVING:
+            self.retire(f"{rss_bytes / 1e6:.0f} MB of memory")
+
+    def retire(self, reason: str) -> None:
+        """Serve on until a replacement has come; where nobody brings one beforehand, stop now, as gunicorn does."""
+        if shared_board().has_fleet:
+            self.log.info("Worker %s has reached its limit: %s. It serves until its replacement does", self.pid, reason)
+            self.line.state = State.RETIRING
+        else:
+            self.log.info("Worker %s has reached its limit: %s", self.pid, reason)
             self.alive = False
+            self.woken.set()
+
+
+def shared_board() -> Scoreboard:
+    """The scoreboard of this server. The first call must be in the arbiter."""
+    if GreenWorker.board is None:
+        GreenWorker.board = Scoreboard()
+    return GreenWorker.board
+
+
+def tune_gc() -> None:
+    """Let the garbage collector look at what requests leave, not at the code again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)

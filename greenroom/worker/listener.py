@@ -1,26 +1,39 @@
 """One listening socket: what comes through it, and when to accept."""
 
+import errno
 import socket
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.http import wsgi
 
+from .balance import STEP_SECONDS, Line, Turn
+
 if TYPE_CHECKING:
     from .serving import Serving
 
+# No descriptors or memory left: the next attempt can wait, and the event would come again in each turn of the loop.
+PAUSE_SECONDS = 0.1
+
 
 class Listener:
-    """One listening socket, and what every request that comes through it has in its environ."""
+    """A listening socket, shared with the sibling workers. `turn` None: there are none.
 
-    def __init__(self, serving: "Serving", sock: socket.socket) -> None:
+    Runs on: hub.
+    """
+
+    def __init__(self, serving: "Serving", sock: socket.socket, line: Line, turn: Turn | None) -> None:
         self.serving = serving
         self.sock = sock
+        self.line = line
+        self.turn = turn
         # Asked now: after close() it would fail, and connections that were accepted before still need it.
         self.name = sock.getsockname()
         # Behind a unix socket SERVER_NAME is in the Host header, and under a SCRIPT_NAME paths are cut: gunicorn knows.
         self.is_plain = isinstance(self.name, tuple) and not serving.script_name
         self.environ = self._environ()
         self.watcher = serving.loop.io(sock.fileno(), 1)
+        self._pause = serving.loop.timer(STEP_SECONDS)
+        self._long_pause = serving.loop.timer(PAUSE_SECONDS)
 
     def _environ(self) -> dict[str, Any]:
         environ: dict[str, Any] = wsgi.base_environ(self.serving.cfg)
@@ -34,20 +47,42 @@ class Listener:
         return environ
 
     def start(self) -> None:
-        self.watcher.start(self.accept)
+        self.watcher.start(self.on_acceptable)
 
-    def stop(self) -> None:
+    def on_acceptable(self) -> None:
+        """Connections wait. Take one, or stand back for a moment to leave it to a sibling."""
+        if self.turn is not None and not self.turn.has_come():
+            self._stand_back(self._pause)
+        else:
+            self.accept()
+
+    def _stand_back(self, pause: Any) -> None:
         self.watcher.stop()
+        pause.start(self.start)
 
     def accept(self) -> int:
         """Accept what waits in the kernel, a few at a time; returns how many."""
-        for count in range(self.serving.accepts_per_turn):
+        count = 0
+        while count < self.serving.accepts_per_turn:
             try:
                 descriptor, peer = self.sock._accept()  # type: ignore[attr-defined]  # accept() would make a gevent socket
-            except BlockingIOError:
-                return count
+            except (BlockingIOError, ConnectionAbortedError):
+                break
             except OSError as exc:
                 self.serving.log.warning("accept failed: %s", exc)
-                return count
+                if exc.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    self._stand_back(self._long_pause)
+                break
+            count += 1
+            # Published first: the request may come with the connection, and runs at once.
+            self.line.accepted += 1
+            self.line.connections = len(self.serving.connections) + 1
             self.serving.accepted(self, descriptor, peer)
-        return self.serving.accepts_per_turn
+        return count
+
+    def close(self) -> None:
+        """Accept nothing any more; what waits in the kernel is left to whoever else holds the socket."""
+        for watcher in (self.watcher, self._pause, self._long_pause):
+            watcher.stop()
+            watcher.close()
+        self.sock.close()

@@ -1,0 +1,85 @@
+"""Draining: everybody who is being served, or about to be, gets an answer that says `Connection: close`.
+
+    what                                  what becomes of it
+    running and queued requests           answered; the head says close if it was not sent yet
+    connections that wait in the kernel   accepted and answered, unless siblings go on accepting: then left to them
+    idle for LINGER_SECONDS or longer     closed at once
+    idle for less                         kept that long: a client under way with its next request would get a reset
+    half a head                           may be completed, within the usual time
+
+A close can always cross a request on the wire; TCP has no way to take that back. Most clients under load send their
+next request soon after an answer, so the short linger makes it rare, and a last look at the socket before each close
+leaves a window of one round trip.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .. import clock
+from .connection import State
+
+if TYPE_CHECKING:
+    from .listener import Listener
+    from .serving import Serving
+
+LINGER_SECONDS = 0.5
+TURN_SECONDS = 0.02
+# How long connections that keep coming are accepted when nobody else will: the rest finds a closed door.
+LONGEST_ACCEPT_SECONDS = 1.0
+
+
+class Drain:
+    """The end of a worker's serving. `someone_else_serves` is asked again and again: siblings drain, too.
+
+    `window_seconds`: how long to go on accepting at first, for load balancers that have to notice.
+    """
+
+    def __init__(
+        self,
+        serving: "Serving",
+        listeners: "list[Listener]",
+        someone_else_serves: Callable[[], bool],
+        window_seconds: float = 0.0,
+        now: Callable[[], float] = clock.now,
+    ) -> None:
+        self.serving = serving
+        self.listeners = listeners
+        self.someone_else_serves = someone_else_serves
+        self.now = now
+        self.window_ends_at = now() + window_seconds
+        self.accept_until = self.window_ends_at + LONGEST_ACCEPT_SECONDS
+        self._timer = serving.loop.timer(0.0, repeat=TURN_SECONDS)
+
+    @property
+    def is_over(self) -> bool:
+        return not self.listeners and not self.serving.connections
+
+    def start(self) -> None:
+        for listener in self.listeners:
+            listener.turn = None
+        for request in self.serving.in_flight.values():
+            request.force_close()
+        self._timer.start(self.turn)
+
+    def stop(self) -> None:
+        self._timer.stop()
+        self._timer.close()
+
+    def turn(self) -> None:
+        """Runs on: hub."""
+        now = self.now()
+        if now < self.window_ends_at:
+            return
+        for listener in list(self.listeners):
+            if self.someone_else_serves() or now > self.accept_until or not listener.accept():
+                listener.close()
+                self.listeners.remove(listener)
+        self._close_idle(now - LINGER_SECONDS)
+
+    def _close_idle(self, until: float) -> None:
+        for connection, since in list(self.serving.timeouts.idle.items()):
+            if since > until:
+                break  # the first is the oldest
+            connection.on_readable()
+            if connection.state == State.IDLE and not connection.buffer:
+                connection.close()

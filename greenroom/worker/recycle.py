@@ -1,0 +1,159 @@
+"""Replacing workers, the replacement first. The arbiter's part.
+
+gunicorn starts a worker's replacement when the worker is gone, and on a reload it stops the old workers before the new
+ones have imported the application; new code that can't be imported ends the whole server. Here, instead:
+
+    alive   workers that were not told to stop, and do not drain
+    old     those of them to be replaced: one that asks for it (RETIRING) at a time; in a reload, all
+    fresh   the other ones
+
+    1. as many fresh workers as are wanted: start what is missing
+    2. at most as many workers serve as are wanted: for each fresh one that serves, one of the old has to go
+    3. no fresh worker of a reload could start, and one has failed: the reload is given up, the old ones are kept
+
+Whatever happens in between (a worker dies, TTIN, TTOU, a second HUP), the next turn goes on from there.
+
+The one thing used here that gunicorn does not document: its arbiter calls `self.manage_workers()` in each turn of its
+loop and at the end of `reload()`, and registers `self.signal` as its signal handler after the hook on_starting. What it
+does with `num_workers`, `spawn_worker()`, `kill_worker()` and `WORKERS` is public. tests/greenroom/worker/
+test_recycle.py fails when gunicorn changes any of it.
+"""
+
+import logging
+import random
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .. import clock
+from ..reloading import call_off_reload
+from .balance import ACCEPTING, Scoreboard, State
+
+logger = logging.getLogger("gunicorn.error")
+
+LONGEST_BACKOFF_SECONDS = 30.0
+STAGGER_SECONDS = 0.1
+# Signals to a process group reach the arbiter more than once; a person who means it needs longer.
+SECOND_TERM_SECONDS = 0.5
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+class Fleet:
+    """The workers of one arbiter. Runs on: arbiter."""
+
+    def __init__(self, server: Any, board: Scoreboard, now: Callable[[], float] = clock.now) -> None:
+        self.server = server
+        self.board = board
+        self.now = now
+        self.known: dict[int, Any] = {}  # the workers of the last turn, by pid
+        self.old: set[int] = set()
+        self.dismissed: set[int] = set()
+        self.is_reloading = False
+        self.failures = 0
+        self.spawn_not_before = 0.0
+        self._term_at: float | None = None
+
+    def install(self) -> None:
+        """Take over from gunicorn. In its hook on_starting."""
+        self.server.manage_workers = self.manage
+        self.server.signal = self.on_signal
+        self.board.has_fleet = True
+
+    def on_signal(self, number: int, frame: Any) -> None:
+        """The arbiter's signal handler; like gunicorn's it only puts the signal into the queue.
+
+        While it stops gracefully the arbiter listens to SIGINT and SIGQUIT only; a second SIGTERM means the same.
+        """
+        if number in STOP_SIGNALS:
+            self.board.is_stopping = True
+        if number == signal.SIGTERM:
+            if self._term_at is not None and self.now() - self._term_at > SECOND_TERM_SECONDS:
+                number = signal.SIGQUIT
+            else:
+                self._term_at = self.now()
+        self.server.SIG_QUEUE.put_nowait(number)
+
+    def begin_reload(self) -> None:
+        """Replace everybody. In gunicorn's hook on_reload."""
+        self.old = set(self.server.WORKERS) - self.dismissed
+        self.is_reloading = True
+        self.failures, self.spawn_not_before = 0, 0.0
+        call_off_reload(self.server)
+
+    def manage(self) -> None:
+        """One turn; gunicorn calls it about once a second, and whenever a worker has ended."""
+        self._restore_worker_count()
+        self._notice_the_dead()
+        wanted = self.server.num_workers
+        alive = [pid for pid in self.server.WORKERS if pid not in self.dismissed and self._state(pid) != State.DRAINING]
+        self.old &= set(alive)
+        if not self.old:
+            self.is_reloading = False
+            self.old.update([pid for pid in alive if self._state(pid) == State.RETIRING][:1])
+        fresh = [pid for pid in alive if pid not in self.old]
+        for pid in fresh[: max(0, len(fresh) - wanted)]:
+            self._dismiss(pid)
+        serving = sum(self._state(pid) in ACCEPTING for pid in fresh)
+        # Those that do not serve yet go first: a reload in a reload.
+        leaving = sorted((pid for pid in alive if pid in self.old), key=lambda pid: self._state(pid) in ACCEPTING)
+        for pid in leaving[: max(0, len(leaving) - max(0, wanted - serving))]:
+            self._dismiss(pid)
+        self._spawn(wanted - len(fresh))
+        self.known = dict(self.server.WORKERS)
+
+    def _spawn(self, missing: int) -> None:
+        for _ in range(missing):
+            if self.now() < self.spawn_not_before:
+                return
+            self.server.spawn_worker()
+            time.sleep(STAGGER_SECONDS * random.random())
+
+    def _dismiss(self, pid: int) -> None:
+        self.dismissed.add(pid)
+        self.server.kill_worker(pid, signal.SIGTERM)
+
+    def _notice_the_dead(self) -> None:
+        for pid, worker in self.known.items():
+            if pid in self.server.WORKERS:
+                continue
+            if _line_state(worker) == State.BOOTING and pid not in self.dismissed:
+                self._boot_failed(pid)
+            self.dismissed.discard(pid)
+        self.known = {}
+        self.board.sweep()
+        if self.failures and not any(self._state(pid) == State.BOOTING for pid in self.server.WORKERS):
+            self._count_success()
+
+    def _count_success(self) -> None:
+        fresh = [pid for pid in self.server.WORKERS if pid not in self.old | self.dismissed]
+        if len(fresh) >= self.server.num_workers:
+            self.failures = 0
+
+    def _boot_failed(self, pid: int) -> None:
+        self.failures += 1
+        wait_seconds = min(LONGEST_BACKOFF_SECONDS, 2.0 ** (self.failures - 1))
+        self.spawn_not_before = self.now() + wait_seconds
+        fresh = [pid for pid in self.server.WORKERS if pid not in self.old | self.dismissed]
+        if self.is_reloading and not any(self._state(pid) in ACCEPTING for pid in fresh):
+            logger.error("reload given up, a new worker could not start: the old workers go on with the code they have")
+            self.is_reloading = False
+            self.old.clear()
+            for pid in fresh:
+                self._dismiss(pid)
+        else:
+            logger.error("a new worker could not start; the next attempt is in %g s", wait_seconds)
+
+    def _state(self, pid: int) -> float:
+        return _line_state(self.server.WORKERS[pid])
+
+    def _restore_worker_count(self) -> None:
+        """What call_off_reload took away; new workers look at it."""
+        if not self.server.cfg.workers and self.server.num_workers:
+            self.server.cfg.set("workers", self.server.num_workers)
+
+
+def _line_state(worker: Any) -> float:
+    """A worker of another class, after a reload with other settings, has no line: it is taken to serve."""
+    line = getattr(worker, "line", None)
+    return State.SERVING if line is None else line.state

@@ -1,0 +1,214 @@
+"""The scoreboard is one writer's lines; the rule of turns never leaves a connection to nobody."""
+
+import os
+
+import pytest
+
+from greenroom.worker.balance import (
+    FRESH_SECONDS,
+    HEARTBEAT_SECONDS,
+    LAGGING_SECONDS,
+    LONGEST_WAIT_SECONDS,
+    STEP_SECONDS,
+    Line,
+    Scoreboard,
+    State,
+    Turn,
+)
+
+from ..conftest import ManualClock
+
+
+class Worker:
+    """Something that a line can belong to."""
+
+
+@pytest.fixture
+def board() -> Scoreboard:
+    return Scoreboard(lines=6)
+
+
+class Fleet:
+    """Some workers that serve, each with a line, kept alive by this object."""
+
+    def __init__(self, board: Scoreboard, count: int, clock: ManualClock) -> None:
+        self.owners = [Worker() for _ in range(count)]
+        self.lines: list[Line] = [board.take(owner) for owner in self.owners]
+        for line in self.lines:
+            line.state = State.SERVING
+            line.beat(clock.now())
+
+
+def test_a_line_says_what_was_written_and_starts_as_booting(board: Scoreboard) -> None:
+    owner = Worker()
+    line = board.take(owner)
+    born = line.as_dict()
+
+    line.pid, line.connections = 4711, 3
+
+    assert born["state"] == State.BOOTING
+    assert [(seen.pid, seen.connections) for seen in board] == [(4711, 3)]
+
+
+def test_a_child_process_writes_and_its_parent_reads(board: Scoreboard) -> None:
+    owner = Worker()
+    line = board.take(owner)
+
+    child = os.fork()
+    if not child:
+        line.requests = 12345
+        os._exit(0)
+    os.waitpid(child, 0)
+
+    assert line.requests == 12345
+
+
+def test_the_line_of_a_dead_worker_is_empty_and_given_to_the_next(board: Scoreboard) -> None:
+    first, second = Worker(), Worker()
+    line = board.take(first)
+    board.take(second)
+    line.requests = 9
+
+    del first
+    board.sweep()
+    left = [seen.number for seen in board]
+    third = Worker()
+    again = board.take(third)
+
+    assert left == [2]
+    assert (again.number, again.requests, again.state) == (1, 0, State.BOOTING)
+
+
+def test_more_workers_than_lines_is_an_error_with_the_number(board: Scoreboard) -> None:
+    owners = [Worker() for _ in range(6)]
+    for owner in owners[:5]:
+        board.take(owner)
+
+    with pytest.raises(RuntimeError, match="all 5 lines"):
+        board.take(owners[5])
+
+
+def test_lag_is_how_late_the_loop_turned_and_it_fades(board: Scoreboard, clock: ManualClock) -> None:
+    fleet = Fleet(board, 1, clock)
+    line = fleet.lines[0]
+    clock.advance(HEARTBEAT_SECONDS + 0.4)
+    line.beat(clock.now())
+    late = line.lag_seconds
+
+    for _ in range(3):
+        clock.advance(HEARTBEAT_SECONDS)
+        line.beat(clock.now())
+
+    assert late == pytest.approx(0.4)
+    assert line.lag_seconds == pytest.approx(0.05)
+
+
+def test_the_least_loaded_accepts_and_the_others_stand_back(board: Scoreboard, clock: ManualClock) -> None:
+    fleet = Fleet(board, 3, clock)
+    for line, connections in zip(fleet.lines, (5, 3, 4), strict=True):
+        line.connections = connections
+
+    turns = [Turn(board, line, clock.now).has_come() for line in fleet.lines]
+
+    assert turns == [False, True, False]
+
+
+def test_equally_loaded_workers_all_may_accept(board: Scoreboard, clock: ManualClock) -> None:
+    fleet = Fleet(board, 3, clock)
+
+    assert all(Turn(board, line, clock.now).has_come() for line in fleet.lines)
+
+
+def test_a_worker_alone_accepts(board: Scoreboard, clock: ManualClock) -> None:
+    fleet = Fleet(board, 1, clock)
+    fleet.lines[0].connections = 1000
+    fleet.lines[0].lag_seconds = 1.0
+
+    assert Turn(board, fleet.lines[0], clock.now).has_come()
+
+
+@pytest.mark.parametrize("state", [State.BOOTING, State.DRAINING, State.EMPTY])
+def test_nobody_waits_for_a_worker_that_does_not_accept(board: Scoreboard, clock: ManualClock, state: State) -> None:
+    fleet = Fleet(board, 2, clock)
+    fleet.lines[0].connections = 10
+    fleet.lines[1].state = state
+
+    assert Turn(board, fleet.lines[0], clock.now).has_come()
+
+
+def test_nobody_waits_for_a_worker_whose_loop_stands_still(board: Scoreboard, clock: ManualClock) -> None:
+    fleet = Fleet(board, 2, clock)
+    busy, blocked = fleet.lines
+    busy.connections = 10
+    clock.advance(FRESH_SECONDS)
+    busy.beat(clock.now())
+    busy.lag_seconds = 0.0
+
+    assert Turn(board, busy, clock.now).has_come()
+    assert blocked.connections == 0
+
+
+def test_a_lagging_worker_stands_back_for_one_that_is_not(board: Scoreboard, clock: ManualClock) -> None:
+    fleet = Fleet(board, 2, clock)
+    lagging, quick = fleet.lines
+    lagging.lag_seconds = LAGGING_SECONDS
+    quick.connections = 50
+
+    assert not Turn(board, lagging, clock.now).has_come()
+    assert Turn(board, quick, clock.now).has_come()
+
+
+def test_when_all_lag_somebody_accepts(board: Scoreboard, clock: ManualClock) -> None:
+    fleet = Fleet(board, 3, clock)
+    for line in fleet.lines:
+        line.lag_seconds = 1.0
+
+    assert all(Turn(board, line, clock.now).has_come() for line in fleet.lines)
+
+
+def ask_until_it_comes(turn: Turn, clock: ManualClock) -> float:
+    began = clock.now()
+    while not turn.has_come():
+        clock.advance(STEP_SECONDS)
+        assert clock.now() - began < 1.0, "the turn never came"
+    return clock.now() - began
+
+
+def test_a_connection_that_nobody_takes_is_taken_after_a_moment(board: Scoreboard, clock: ManualClock) -> None:
+    fleet = Fleet(board, 2, clock)
+    fleet.lines[0].connections = 10
+
+    waited = ask_until_it_comes(Turn(board, fleet.lines[0], clock.now), clock)
+
+    assert waited == pytest.approx(LONGEST_WAIT_SECONDS, abs=2 * STEP_SECONDS)
+
+
+def test_while_others_accept_the_one_ahead_goes_on_standing_back(board: Scoreboard, clock: ManualClock) -> None:
+    fleet = Fleet(board, 2, clock)
+    ahead, other = fleet.lines
+    ahead.connections = 100
+    turn = Turn(board, ahead, clock.now)
+
+    turns = []
+    for _ in range(50):
+        turns.append(turn.has_come())
+        clock.advance(STEP_SECONDS)
+        other.beat(clock.now())
+        other.accepted += 1
+        other.connections += 1
+
+    assert turns == [False] * 50
+
+
+def test_each_connection_is_a_new_wait(board: Scoreboard, clock: ManualClock) -> None:
+    fleet = Fleet(board, 2, clock)
+    ahead, other = fleet.lines
+    ahead.connections = 10
+    turn = Turn(board, ahead, clock.now)
+    turn.has_come()
+
+    clock.advance(60)
+    other.beat(clock.now())
+    other.lag_seconds = 0.0
+
+    assert not turn.has_come()

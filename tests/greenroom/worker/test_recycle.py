@@ -1,0 +1,284 @@
+"""The arbiter's part of replacing workers, on an arbiter without processes; and what of gunicorn it relies on."""
+
+import inspect
+import queue
+import signal
+from types import SimpleNamespace
+from typing import Any
+
+import gunicorn
+import pytest
+from gunicorn.arbiter import Arbiter
+
+from greenroom.worker import recycle
+from greenroom.worker.balance import Line, Scoreboard, State
+from greenroom.worker.recycle import LONGEST_BACKOFF_SECONDS, Fleet
+
+
+class FakeWorker:
+    age = 0
+    line: Line
+
+
+class FakeArbiter:
+    """What a Fleet uses of gunicorn's arbiter. Processes are objects that do as they are told."""
+
+    def __init__(self, board: Scoreboard, workers: int) -> None:
+        self.board = board
+        self.num_workers = workers
+        self.cfg = SimpleNamespace(workers=workers, set=lambda name, value: setattr(self.cfg, name, value))
+        self.WORKERS: dict[int, Any] = {}
+        self.SIG_QUEUE: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.worker_age = 0
+        self.next_pid = 1
+        self.killed: list[int] = []
+
+    def spawn_worker(self) -> None:
+        worker = FakeWorker()
+        worker.line = self.board.take(worker)
+        self.WORKERS[self.next_pid] = worker
+        self.next_pid += 1
+
+    def kill_worker(self, pid: int, number: int) -> None:
+        assert number == signal.SIGTERM
+        self.killed.append(pid)
+        self.WORKERS[pid].line.state = State.DRAINING
+
+    # What a test makes happen.
+    def boot(self, *pids: int) -> None:
+        for pid in pids:
+            self.WORKERS[pid].line.state = State.SERVING
+
+    def end(self, *pids: int) -> None:
+        for pid in pids:
+            del self.WORKERS[pid]
+
+    def state(self, pid: int) -> float:
+        return float(self.WORKERS[pid].line.state)
+
+    def accepting(self) -> list[int]:
+        return [pid for pid in self.WORKERS if self.state(pid) in (State.SERVING, State.RETIRING)]
+
+
+class World:
+    def __init__(self, workers: int) -> None:
+        self.now = 100.0
+        self.server = FakeArbiter(Scoreboard(), workers)
+        self.fleet = Fleet(self.server, self.server.board, lambda: self.now)
+        self.fleet.install()
+        self.fleet.manage()
+        self.server.boot(*self.server.WORKERS)
+        self.fleet.manage()
+
+
+@pytest.fixture(autouse=True)
+def _no_stagger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recycle, "STAGGER_SECONDS", 0.0)
+
+
+@pytest.fixture
+def world() -> World:
+    return World(workers=3)
+
+
+def test_as_many_workers_as_wanted_are_started(world: World) -> None:
+    assert list(world.server.WORKERS) == [1, 2, 3]
+
+
+def test_a_retiring_worker_serves_until_its_replacement_does(world: World) -> None:
+    server = world.server
+    server.WORKERS[2].line.state = State.RETIRING
+
+    world.fleet.manage()
+    before = (list(server.WORKERS), list(server.killed))
+    server.boot(4)
+    world.fleet.manage()
+
+    assert before == ([1, 2, 3, 4], [])
+    assert server.killed == [2]
+
+
+def test_all_retiring_together_take_turns(world: World) -> None:
+    server = world.server
+    for worker in server.WORKERS.values():
+        worker.line.state = State.RETIRING
+    capacities = []
+
+    for newest in (4, 5, 6):
+        world.fleet.manage()
+        capacities.append(len(server.accepting()))
+        assert len(server.WORKERS) == 4, "one replacement at a time"
+        server.boot(newest)
+        world.fleet.manage()
+        capacities.append(len(server.accepting()))
+        server.end(server.killed[-1])
+
+    assert server.killed == [1, 2, 3]
+    assert min(capacities) == 3
+    assert list(server.WORKERS) == [4, 5, 6]
+
+
+def test_a_reload_stops_an_old_worker_for_each_new_one_that_serves(world: World) -> None:
+    server = world.server
+    world.fleet.begin_reload()
+    world.fleet.manage()
+    started = list(server.WORKERS)
+
+    server.boot(5)
+    world.fleet.manage()
+    after_one = list(server.killed)
+    server.boot(4, 6)
+    world.fleet.manage()
+
+    assert started == [1, 2, 3, 4, 5, 6]
+    assert after_one == [1]
+    assert server.killed == [1, 2, 3]
+
+
+def test_gunicorn_is_told_to_replace_nobody_itself_and_new_workers_see_the_real_number(world: World) -> None:
+    world.fleet.begin_reload()
+    during = world.server.cfg.workers
+
+    world.fleet.manage()
+
+    assert during == 0
+    assert world.server.cfg.workers == 3
+
+
+def test_a_reload_with_code_that_does_not_start_keeps_the_old_workers(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = world.server
+    world.fleet.begin_reload()
+    world.fleet.manage()
+
+    server.end(5)
+    world.fleet.manage()
+
+    assert server.killed == [4, 6]
+    assert server.accepting() == [1, 2, 3]
+    assert "reload given up" in caplog.text
+    server.end(4, 6)
+    world.now += 1000
+    world.fleet.manage()
+    assert list(server.WORKERS) == [1, 2, 3]
+
+
+def test_the_next_reload_after_a_failed_one_starts_at_once(world: World) -> None:
+    server = world.server
+    world.fleet.begin_reload()
+    world.fleet.manage()
+    server.end(4, 5, 6)
+    world.fleet.manage()
+
+    world.fleet.begin_reload()
+    world.fleet.manage()
+
+    assert list(server.WORKERS) == [1, 2, 3, 7, 8, 9]
+
+
+def test_a_reload_in_a_reload_stops_first_what_does_not_serve_yet(world: World) -> None:
+    server = world.server
+    world.fleet.begin_reload()
+    world.fleet.manage()
+
+    world.fleet.begin_reload()
+    world.fleet.manage()
+
+    assert server.killed == [4, 5, 6]
+    assert server.accepting() == [1, 2, 3]
+    assert list(server.WORKERS)[-3:] == [7, 8, 9]
+
+
+def test_a_worker_that_dies_is_replaced_at_once(world: World) -> None:
+    world.server.end(2)
+
+    world.fleet.manage()
+
+    assert list(world.server.WORKERS) == [1, 3, 4]
+
+
+def test_a_worker_that_somebody_else_stopped_is_replaced_while_it_drains(world: World) -> None:
+    world.server.WORKERS[1].line.state = State.DRAINING
+
+    world.fleet.manage()
+
+    assert list(world.server.WORKERS) == [1, 2, 3, 4]
+    assert world.server.killed == []
+
+
+def test_workers_that_can_not_start_are_tried_less_and_less_often(world: World) -> None:
+    world.server.end(2)
+    attempts = 0
+
+    for _ in range(120):
+        world.fleet.manage()
+        booting = [pid for pid in world.server.WORKERS if world.server.state(pid) == State.BOOTING]
+        attempts += len(booting)
+        world.server.end(*booting)
+        world.now += 1.0
+
+    assert 5 <= attempts <= 10
+    assert world.fleet.spawn_not_before - world.now <= LONGEST_BACKOFF_SECONDS
+    assert world.server.accepting() == [1, 3]
+
+
+def test_once_a_worker_starts_again_failures_are_forgotten(world: World) -> None:
+    world.server.end(2)
+    world.fleet.manage()
+    world.server.end(4)
+    world.fleet.manage()
+    world.now += 60
+    world.fleet.manage()
+
+    world.server.boot(5)
+    world.fleet.manage()
+
+    assert world.fleet.failures == 0
+
+
+def test_ttin_starts_a_worker_and_ttou_stops_the_oldest_once(world: World) -> None:
+    world.server.num_workers = 4
+    world.fleet.manage()
+    started = list(world.server.WORKERS)
+    world.server.boot(4)
+
+    world.server.num_workers = 2
+    for _ in range(3):
+        world.fleet.manage()
+
+    assert started == [1, 2, 3, 4]
+    assert world.server.killed == [1, 2], "no worker gets the signal twice"
+
+
+def test_a_second_sigterm_means_quit_but_one_that_came_twice_does_not(world: World) -> None:
+    world.server.signal(signal.SIGTERM, None)
+    world.server.signal(signal.SIGTERM, None)
+    world.now += 2
+    world.server.signal(signal.SIGTERM, None)
+
+    got = [world.server.SIG_QUEUE.get_nowait() for _ in range(3)]
+
+    assert got == [signal.SIGTERM, signal.SIGTERM, signal.SIGQUIT]
+    assert world.server.board.is_stopping
+
+
+def test_gunicorn_still_is_what_the_fleet_takes_over_from() -> None:
+    """If this fails with a new gunicorn, read recycle.py beside its arbiter.py before changing anything."""
+    run, start, init_signals = (inspect.getsource(getattr(Arbiter, name)) for name in ("run", "start", "init_signals"))
+    reload, stop = inspect.getsource(Arbiter.reload), inspect.getsource(Arbiter.stop)
+
+    assert gunicorn.version_info[0] == 27
+    assert run.count("self.manage_workers()") == 2
+    assert run.index("self.murder_workers()") < run.rindex("self.manage_workers()")
+    assert start.index("self.cfg.on_starting(self)") < start.index("self.init_signals()")
+    assert "signal.signal(s, self.signal)" in init_signals
+    assert (
+        reload.index("self.cfg.on_reload(self)")
+        < reload.index("last_worker_age = self.worker_age")
+        < reload.index("for _ in range(self.cfg.workers)")
+        < reload.index("self.manage_workers()")
+        < reload.index("if oldest > last_worker_age")
+    )
+    assert "if pending_sig in (signal.SIGINT, signal.SIGQUIT)" in stop
+    assert "self.manage_workers" not in stop
