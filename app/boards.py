@@ -8,11 +8,11 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from flask import current_app
-from sqlalchemy import Select, delete, insert, or_, select
+from sqlalchemy import Select, insert, or_, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import selectinload
 
@@ -173,9 +173,3 @@ def record(board_id: int, started_at: datetime, outcomes: Sequence[Outcome]) -> 
                 for outcome in outcomes
             ],
         )
-
-
-def purge_history(days: int) -> int:
-    """Delete fetches older than `days`; returns how many."""
-    with db.engine.begin() as connection:
-        return connection.execute(delete(Fetch).where(Fetch.started_at < utc_now() - timedelta(days=days))).rowcount

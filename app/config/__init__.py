@@ -100,7 +100,7 @@ class Config(BaseModel):
         10,
         ge=1,
         le=10_000,
-        description="Sign-in attempts allowed in 15 minutes, for each address and for each account.",
+        description="Failed sign-ins allowed in 15 minutes, for each address and for each account.",
     )
 
     JOBS: Literal["thread", "celery", ""] = Field(

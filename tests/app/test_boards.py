@@ -1,7 +1,6 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -126,14 +125,6 @@ def test_deletion_waits_for_a_record_that_is_under_way(board: Board) -> None:
 
         with pytest.raises(OperationalError, match="could not obtain lock"):
             deleting.execute(lock_of_deletion)
-
-
-def test_purge_deletes_what_is_older_and_keeps_the_rest(board: Board, count: Callable[[str], int]) -> None:
-    boards.record(board.id, utc_now() - timedelta(days=31), [Outcome("old", 5, status=200)] * 3)
-    boards.record(board.id, utc_now() - timedelta(days=29), [Outcome("new", 5, status=200)])
-
-    assert boards.purge_history(days=30) == 3
-    assert count("fetches") == 1
 
 
 def test_name_that_the_database_can_not_even_ask_for_is_no_board(context: Flask) -> None:
