@@ -16,9 +16,11 @@ from app.extensions import db
 from app.models import Board, Source, User
 from app.upstream import Fetcher
 
+# It drives a server and takes its time: not one of the quick tests.
+pytestmark = pytest.mark.live
 # A long run by hand: SCHEMATHESIS_EXAMPLES=500 pytest tests/app/api/test_schemathesis.py
 IS_LONG = "SCHEMATHESIS_EXAMPLES" in os.environ
-EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "5"))
+EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "15"))
 
 
 @pytest.fixture
