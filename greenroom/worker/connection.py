@@ -107,10 +107,13 @@ class Connection:
         if data:
             self.buffer = self.buffer + data if self.buffer else data
             self.parse()
-        elif self.buffer and self.state == State.IDLE:
+        elif self.state == State.IDLE and self.buffer and self.buffer not in EMPTY_LINE:
             # It sent several requests at once and ended its side; _parse_rest is on its way to answer them.
             self.is_client_gone = True
             self.reader.stop()
+        elif self.state == State.READING:
+            self.is_client_gone = True
+            self.parse()  # half a head can be wrong already, and its sender may still be listening
         else:
             self.close()
 
@@ -200,8 +203,14 @@ class Connection:
             request.proxy_protocol_info = self.proxy_protocol_info
 
     def _must_be_judged(self) -> bool:
-        """Whether an incomplete head can be wrong already: too long, or with lines that end without CR."""
+        """Whether to ask gunicorn about an incomplete head: it can be wrong already.
+
+        Its request line, in its first piece and at its end (not for each piece: a client that sends byte by byte must
+        not keep us busy); its length; lines that end without CR.
+        """
         if self.serving.has_proxy_protocol and not self.request_count:
+            return True
+        if self.buffer.find(b"\r\n", 1) > 0 and (self.state == State.IDLE or self.is_client_gone):
             return True
         return len(self.buffer) > self.serving.parser.plain_bytes or has_bare_line_feed(self.buffer)
 
@@ -266,6 +275,15 @@ class Connection:
             return True
         reader = self.body.reader
         return bool(reader.parser is None if isinstance(reader, ChunkedReader) else reader.length == 0)
+
+    def is_body_here(self) -> bool:
+        """Whether all of the request's body has been received, so that discarding it waits for nothing."""
+        if self._is_body_read():
+            return True
+        assert self.body is not None
+        assert self.unreader is not None
+        reader = self.body.reader
+        return isinstance(reader, LengthReader) and reader.length <= self.unreader.buf.getbuffer().nbytes
 
     def _is_body_discarded(self) -> bool:
         """Whether all of the request's body has been read, by the application or now by us."""

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 import gevent
-from greenlet import greenlet
 from gunicorn.config import KNOWN_SETTINGS
 from gunicorn.glogging import Logger
 from gunicorn.http import wsgi
@@ -17,13 +16,17 @@ from gunicorn.util import write_error
 from gunicorn.workers.base_async import ALREADY_HANDLED
 
 from ..settings import Settings
+from .admission import AdaptiveGate, Admission, StaticGate
 from .connection import Connection, State
 from .head import HeadParser
 from .listener import Listener
+from .load import Turns
 from .request import PlainRequest
 from .response import Response
 from .timeouts import SWEEP_SECONDS, Timeouts
-from .wire import BodyTooSlow, ClientLeft, ClientTooSlow, GreenSocket
+from .wire import BodyCutShort, BodyTooSlow, ClientLeft, ClientTooSlow, GreenSocket
+
+QUEUE_TICK_SECONDS = 0.002
 
 
 class Serving:
@@ -55,12 +58,40 @@ class Serving:
             dismiss_slow=Connection.dismiss_if_slow,
         )
         self._sweeper = self.loop.timer(SWEEP_SECONDS, repeat=SWEEP_SECONDS)
+        self.gate = StaticGate(settings.limit_requests) if settings.limit_requests else AdaptiveGate()
+        self.admission = Admission(
+            self.gate,
+            self._run_in_greenlet,
+            self._turn_away,
+            queue_limit_requests=settings.queue_limit_requests,
+            queue_timeout_seconds=settings.queue_timeout_milliseconds / 1000,
+            priority_paths=settings.priority_path_prefixes,
+        )
+        self.turns = Turns(self.loop, self._turn_began, self._turn_ending)
+        # An idle loop must not sleep while requests wait in line.
+        self._queue_ticker = self.loop.timer(QUEUE_TICK_SECONDS, repeat=QUEUE_TICK_SECONDS)
 
     def start(self) -> None:
-        self._sweeper.start(self.timeouts.sweep)
+        self._sweeper.start(self._sweep)
+        self.turns.start()
 
     def stop(self) -> None:
         self._sweeper.stop()
+        self._queue_ticker.stop()
+        self.turns.stop()
+
+    def _sweep(self) -> None:
+        self.timeouts.sweep()
+        self.admission.report()
+
+    def _turn_began(self, idle_seconds: float) -> None:
+        self.gate.turn(idle_seconds, self.turns.last_seconds)
+
+    def _turn_ending(self) -> None:
+        if self.admission.queue:
+            self.admission.release()
+            if not self.admission.queue:
+                self._queue_ticker.stop()
 
     def trusts(self, peer: Any) -> bool:
         """Whether forwarding headers of this peer count: gunicorn's rule, asked once for each connection."""
@@ -88,11 +119,29 @@ class Serving:
         connection.on_readable()  # the request has mostly come with the connection
 
     def offer(self, connection: Connection, request: Any) -> None:
-        """A request is complete: run it. Runs on: hub; the request runs at once, until it first waits."""
+        """A request is complete: run it, let it wait, or turn it away. Runs on: hub.
+
+        Who is admitted runs at once, until it first waits.
+        """
         self.timeouts.forget(connection)
+        gate = self.gate
+        if gate.load < gate.limit and not self.admission.queue:
+            self._run_in_greenlet(connection, request)
+            return
+        self.admission.wait_or_shed(connection, request)
+        if self.admission.queue and not self._queue_ticker.active:  # type: ignore[attr-defined]  # the stubs miss it
+            self._queue_ticker.start(_nothing)
+
+    def _run_in_greenlet(self, connection: Connection, request: Any) -> None:
         connection.state = State.RUNNING
         self.in_flight[connection] = request
-        greenlet(self._run, self.hub).switch(connection, request)
+        self.gate.run(self._run, self.hub, connection, request)
+
+    def _turn_away(self, connection: Connection, request: Any) -> None:
+        """503, with as little work as possible: no greenlet, no application, no access log. Runs on: hub."""
+        is_kept = not request.should_close() and not self.is_stopping() and connection.is_body_here()
+        connection.wire.try_send(SHED_ANSWERS[is_kept, request.method == "HEAD"])
+        connection.finish(is_kept=is_kept)
 
     def _run(self, connection: Connection, request: Any) -> None:
         """The life of a request greenlet. Nothing may escape it: its parent is the hub."""
@@ -177,18 +226,19 @@ class Serving:
 
         1. The client left: nobody is there to be told.
         2. The head was sent: the status can't be taken back; a broken connection says that this was not all.
-        3. Its body did not come: 408.
+        3. Its body did not come, or not all of it: 408 or 400.
         4. Its body is not what HTTP allows, or the application failed: gunicorn knows the status and logs it.
         """
         is_head_sent = response is not None and response.is_head_on_wire
         if isinstance(exc, ClientLeft | ClientTooSlow):
             self.log.info("%s %s: %s", request.method, request.uri, exc)
-            if isinstance(exc, BodyTooSlow) and not is_head_sent:
-                if response is not None:
-                    response.status = "408 Request Timeout"
-                connection.wire.try_send(error_answer(408, "Request Timeout", "The request did not come in time."))
-            else:
+            if is_head_sent or not isinstance(exc, BodyTooSlow | BodyCutShort):
                 connection.close(reset=True)
+                return
+            status, reason = (408, "Request Timeout") if isinstance(exc, BodyTooSlow) else (400, "Bad Request")
+            if response is not None:
+                response.status = f"{status} {reason}"
+            connection.wire.try_send(error_answer(status, reason, str(exc)))
         elif is_head_sent:
             self.log.error("Error handling request %s %s", request.method, request.uri, exc_info=exc)
             connection.close(reset=True)
@@ -252,6 +302,26 @@ def error_answer(status: int, reason: str, detail: str) -> bytes:
     page = _Collect()
     write_error(page, status, reason, detail)
     return page.data
+
+
+def _shed_answer(*, is_kept: bool, is_head: bool) -> bytes:
+    body = b"The server is overloaded. Try again in a moment.\n"
+    head = (
+        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Type: text/plain\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: {'keep-alive' if is_kept else 'close'}\r\n\r\n"
+    )
+    return head.encode() + (b"" if is_head else body)
+
+
+SHED_ANSWERS = {
+    (is_kept, is_head): _shed_answer(is_kept=is_kept, is_head=is_head)
+    for is_kept in (True, False)
+    for is_head in (True, False)
+}
+
+
+def _nothing() -> None:
+    pass
 
 
 def _default_hook(name: str) -> Any:

@@ -29,6 +29,10 @@ class ClientLeft(ConnectionError):
     """The client has closed the connection, or its network did. Not an error of the application's own connections."""
 
 
+class BodyCutShort(ClientLeft):
+    """The client ended its side within the body: what came of it must not be taken for all of it (RFC 9112 8)."""
+
+
 class ClientTooSlow(TimeoutError):
     """The client took nothing of the answer for as long as the settings allow."""
 
@@ -216,7 +220,10 @@ class WireUnreader(Unreader):  # type: ignore[misc]  # gunicorn has no types
     def chunk(self, size_hint: int | None = None) -> bytes:
         if not self.may_wait:
             raise NeedMore
-        return self.wire.receive(min(max(size_hint or 0, RECEIVE_BYTES), LARGEST_RECEIVE_BYTES))
+        data = self.wire.receive(min(max(size_hint or 0, RECEIVE_BYTES), LARGEST_RECEIVE_BYTES))
+        if not data:  # gunicorn would hand the application the part that came, as if it were the whole
+            raise BodyCutShort("the client left before its body was complete")
+        return data
 
 
 class GreenSocket:

@@ -26,7 +26,7 @@ from greenroom.worker.balance import Scoreboard
 from greenroom.worker.listener import Listener
 from greenroom.worker.serving import Serving
 
-LONG_WAIT_SECONDS = 30.0
+LONG_WAIT_SECONDS = 10.0
 HEAD_END = b"\r\n\r\n"
 DATE = re.compile(rb"Date: [^\r]*\r\n")
 
