@@ -62,6 +62,27 @@ class Settings:
     backlog: int = knob(
         2048, low=1, high=65_535, about="Connections the kernel may queue for all workers before it refuses more."
     )
+    limit_requests: int = knob(
+        0,
+        low=0,
+        high=100_000,
+        about="Requests that one worker runs at the same time; 0 finds out from the load how many it can run.",
+    )
+    queue_limit_requests: int = knob(
+        1000, low=1, high=100_000, about="Requests that may wait in one worker when it is at its limit."
+    )
+    queue_timeout_milliseconds: int = knob(
+        100,
+        low=1,
+        high=60_000,
+        about="How long a request may wait at the limit before it is turned away with 503; in the first moments of a "
+        "burst three times as long.",
+    )
+    priority_paths: str = knob(
+        "",
+        about="Paths that are never turned away, comma separated, with all below them; `/healthz` and `/readyz` never "
+        "are.",
+    )
     timeout_seconds: int = knob(
         30,
         low=0,
@@ -176,6 +197,10 @@ class Settings:
         if self.max_requests_jitter and not self.max_requests:
             found.append("GREENROOM_MAX_REQUESTS_JITTER has no meaning while GREENROOM_MAX_REQUESTS is 0")
         return found
+
+    @property
+    def priority_path_prefixes(self) -> tuple[str, ...]:
+        return tuple(path.strip() for path in self.priority_paths.split(",") if path.strip())
 
     @property
     def is_green(self) -> bool:

@@ -16,7 +16,7 @@ from gunicorn.util import write_error
 from gunicorn.workers.base_async import ALREADY_HANDLED
 
 from ..settings import Settings
-from .admission import AdaptiveGate, Admission, StaticGate
+from .admission import QUEUE_TICK_SECONDS, AdaptiveGate, Admission, StaticGate
 from .connection import Connection, State
 from .head import HeadParser
 from .listener import Listener
@@ -117,6 +117,10 @@ class Serving:
         self.connections.add(connection)
         self.timeouts.became_idle(connection)
         connection.on_readable()  # the request has mostly come with the connection
+
+    def is_full(self) -> bool:
+        """Whether all connections that may be open are open, and busy: a new client waits in the kernel meanwhile."""
+        return len(self.connections) >= self.settings.worker_connections and not self.timeouts.can_make_room()
 
     def offer(self, connection: Connection, request: Any) -> None:
         """A request is complete: run it, let it wait, or turn it away. Runs on: hub.

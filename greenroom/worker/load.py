@@ -1,0 +1,117 @@
+"""How loaded one worker is: the turns of its loop, and the time that requests hold it.
+
+    poll ──> begin ──> what is ready: timers, sockets ──> who stood in line ──> callbacks ──> end ──> poll
+             check watcher,                               check watcher,                      prepare watcher,
+             first                                        last                                last
+
+lag   how long a greenlet that is ready waits until it runs: at most one turn. So the length of the last turn says what
+      those met that became ready in it, and the length of this one so far what those meet who become ready now.
+slice one uninterrupted run of a request's greenlet, from the hub's switch into it until the switch back.
+
+Slices are measured on the wall clock. A request that blocks the loop without using the CPU (a C library that knows
+nothing of greenlets), or whose core was given to somebody else, keeps all others waiting exactly as one that computes.
+And reading the clock takes 0.1 microseconds where reading the thread's CPU time, a system call, takes 0.5.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from greenlet import greenlet
+
+from .. import clock
+
+# libev runs the watchers of one phase by priority, from 2 down to -2. gevent's own are in the middle.
+FIRST, LAST = 2, -2
+
+
+class Meter(Protocol):
+    """Who is told of each slice, when it is over."""
+
+    def ran(self, request: "RequestGreenlet", seconds: float) -> None: ...
+
+
+class RequestGreenlet(greenlet):
+    """A request's greenlet, which measures its slices.
+
+    gevent resumes greenlets through their attributes `switch` and `throw`; that this is so, and that nothing is
+    missed, a test holds fast. Measured against `greenlet.settrace`: 0.5 against 0.9 microseconds a slice, and only for
+    requests.
+    """
+
+    __slots__ = ("meter", "promised_seconds", "spent_seconds")
+
+    meter: Meter
+    promised_seconds: float  # of what it was expected to need, not used yet
+    spent_seconds: float
+
+    def switch(self, *args: Any) -> Any:
+        began = clock.now()
+        try:
+            return plain_switch(self, *args)
+        finally:
+            self.meter.ran(self, clock.now() - began)
+
+    def throw(self, *args: Any) -> Any:
+        began = clock.now()
+        try:
+            return plain_throw(self, *args)
+        finally:
+            self.meter.ran(self, clock.now() - began)
+
+
+plain_switch = greenlet.switch
+plain_throw = greenlet.throw
+
+
+class Turns:
+    """Measures the turns of a loop and tells whoever is concerned. Costs under a microsecond a turn.
+
+    `began` is called with the seconds that the loop has just been idle; `ending` when all that was ready has run.
+    Runs on: hub.
+    """
+
+    def __init__(
+        self,
+        loop: Any,
+        began: Callable[[float], None],
+        ending: Callable[[], None],
+        now: Callable[[], float] = clock.now,
+    ) -> None:
+        self.now = now
+        self.began = began
+        self.ending = ending
+        self.count = 0
+        self.busy_seconds = 0.0
+        self.idle_seconds = 0.0
+        self.last_seconds = 0.0  # the length of the last turn: the lag that was
+        self._began_at = self._ended_at = now()
+        self._watchers = (
+            (loop.check(ref=False, priority=FIRST), self.begin),
+            (loop.check(ref=False, priority=LAST), ending),
+            (loop.prepare(ref=False, priority=LAST), self.end),
+        )
+
+    def start(self) -> None:
+        self._began_at = self._ended_at = self.now()
+        for watcher, callback in self._watchers:
+            watcher.start(callback)
+
+    def stop(self) -> None:
+        for watcher, _ in self._watchers:
+            watcher.stop()
+
+    def begin(self) -> None:
+        self._began_at = now = self.now()
+        idle = now - self._ended_at
+        self.idle_seconds += idle
+        self.began(idle)
+
+    def end(self) -> None:
+        self._ended_at = now = self.now()
+        self.count += 1
+        self.last_seconds = took = now - self._began_at
+        self.busy_seconds += took
+
+    def lag_seconds(self) -> float:
+        """How long what became ready lately waits, at least."""
+        return max(self.last_seconds, self.now() - self._began_at)
