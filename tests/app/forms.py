@@ -1,17 +1,12 @@
 """A test client that fills in forms as a browser does."""
 
-import re
 from typing import Any
 
 from flask.testing import FlaskClient
 
 from app.extensions import db
 from app.models import User
-from tests.support import PASSWORD
-
-
-def csrf_token(page: str) -> str:
-    return re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page)[1]
+from tests.support import PASSWORD, csrf_token
 
 
 class Browser:

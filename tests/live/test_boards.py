@@ -1,6 +1,7 @@
 """The reference application on the real server: concurrent fan-out, streams, sessions and tokens over two workers."""
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -8,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import requests
 
-from tests.support import PASSWORD
+from tests.support import PASSWORD, csrf_token
 
 from .conftest import Server, wait_until
 
@@ -78,8 +79,6 @@ class Upstream:
     """A source that never answers and knows whether anybody still waits for it."""
 
     def __init__(self) -> None:
-        import socket
-
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/"
         self.is_asked = threading.Event()
@@ -149,3 +148,27 @@ def test_a_hundred_users_at_once_each_see_their_own_boards(
         thread.join()
 
     assert wrong == []
+
+
+def test_a_session_is_known_to_every_worker_and_ends_for_all_of_them(board_server: Server) -> None:
+    """Each request on a connection of its own, so that both workers get some."""
+    jar = requests.cookies.RequestsCookieJar()
+
+    def ask(method: str, path: str, **fields: str) -> requests.Response:
+        answer = requests.request(
+            method, board_server.url + path, data=fields or None, cookies=jar, allow_redirects=False, timeout=30
+        )
+        jar.update(answer.cookies)
+        return answer
+
+    wait_until(lambda: len(board_server.workers()) >= 2, "two workers run")
+    token = csrf_token(ask("GET", "/sign-up").text)
+    signed_up = ask("POST", "/sign-up", csrf_token=token, email="visitor@example.org", password=PASSWORD)
+    pages = [ask("GET", "/tokens").status_code for _ in range(20)]
+    ask("POST", "/sign-out", csrf_token=csrf_token(ask("GET", "/").text))
+    afterwards = [ask("GET", "/tokens").status_code for _ in range(20)]
+
+    assert signed_up.status_code == 302
+    assert pages == [200] * 20
+    assert afterwards == [302] * 20  # to the sign-in page
+    assert all(cookie.has_nonstandard_attr("HttpOnly") for cookie in jar)
