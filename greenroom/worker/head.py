@@ -104,9 +104,9 @@ class HeadParser:
         scheme = ""
         keys = self._keys
         for line in lines[1:-2]:
-            name, _, value = line.partition(":")
+            name, colon, value = line.partition(":")
             key = keys.get(name) or self._key(name)
-            if not key or key in environ:
+            if not key or not colon or key in environ:
                 return None
             value = value.strip(" \t")
             environ[key] = value

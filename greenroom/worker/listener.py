@@ -51,7 +51,7 @@ class Listener:
 
     def on_acceptable(self) -> None:
         """Connections wait. Take one, or stand back for a moment to leave it to a sibling."""
-        if self.turn is not None and not self.turn.has_come():
+        if self.serving.is_full() or (self.turn is not None and not self.turn.has_come()):
             self._stand_back(self._pause)
         else:
             self.accept()
@@ -63,7 +63,7 @@ class Listener:
     def accept(self) -> int:
         """Accept what waits in the kernel, a few at a time; returns how many."""
         count = 0
-        while count < self.serving.accepts_per_turn:
+        while count < self.serving.accepts_per_turn and not self.serving.is_full():
             try:
                 descriptor, peer = self.sock._accept()  # type: ignore[attr-defined]  # accept() would make a gevent socket
             except (BlockingIOError, ConnectionAbortedError):

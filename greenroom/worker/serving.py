@@ -26,8 +26,6 @@ from .response import Response
 from .timeouts import SWEEP_SECONDS, Timeouts
 from .wire import BodyCutShort, BodyTooSlow, ClientLeft, ClientTooSlow, GreenSocket
 
-QUEUE_TICK_SECONDS = 0.002
-
 
 class Serving:
     """What one worker serves with. `is_stopping` is asked at the end of each request."""

@@ -74,8 +74,9 @@ class Timeouts:
         False if all are busy. Who has sent a whole head at once, as nearly every client does, is never the slowest.
         """
         for connections, dismiss in ((self.idle, self.dismiss_idle), (self.reading, self.dismiss_slow)):
-            for connection in list(connections)[:1]:
-                dismiss(connection)
+            oldest = next(iter(connections), None)
+            if oldest is not None:
+                dismiss(oldest)
                 return True
         return False
 

@@ -49,6 +49,7 @@ HEADS = {
     "NUL in a name": H + b"X\x00: a\r\n\r\n",
     "no name": H + b": a\r\n\r\n",
     "no colon": H + b"Content-Length 5\r\n\r\nabcde",
+    "a name alone": H + b"Content-Length\r\n\r\nabcde",
     "two lengths": H + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef",
     "the same length twice": H + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nabcde",
     "a list of lengths": H + b"Content-Length: 5, 5\r\n\r\nabcde",

@@ -105,6 +105,7 @@ class Reference:
         self.last_words += data
 
 
+CODINGS = [b"chunked"] * 6 + [b"Chunked", b"gzip, chunked", b"x"]
 NAMES = ["X-A", "x-b", "Accept", "Cookie", "Content-Type", "X_Y", "X-Forwarded-Proto", "TE", "Upgrade", "Trailer"]
 VALUES = ["", "a", "text/plain", "a, b", "https", "\tx ", "caf\xe9", "a\x01", "trailers", "h2c"]
 TARGETS = [
