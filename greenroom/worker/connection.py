@@ -309,7 +309,7 @@ class Connection:
         """Close, unless the next request has come: after a stall it may have been waiting for longer than the limit."""
         if self.state == State.IDLE:
             self.on_readable()
-        if self.state == State.IDLE and not self.buffer:
+        if self.state == State.IDLE and (not self.buffer or self.buffer in EMPTY_LINE):
             self.close()
 
     def dismiss_if_slow(self) -> None:

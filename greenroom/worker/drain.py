@@ -81,5 +81,5 @@ class Drain:
             if since > until:
                 break  # the first is the oldest
             connection.on_readable()
-            if connection.state == State.IDLE and not connection.buffer:
+            if connection.state == State.IDLE and not connection.buffer.strip():  # an empty line is no request
                 connection.close()

@@ -69,16 +69,19 @@ class Timeouts:
         self._dismiss(self.lingering, self.now() - LINGER_SECONDS, lambda connection: connection.close())
 
     def make_room(self) -> bool:
-        """Dismiss the connection that has been idle for longest; if none is, the one that is slowest with its head.
+        """Dismiss the connection that has been idle, or slow with its head, for longest; False if all are busy.
 
-        False if all are busy. Who has sent a whole head at once, as nearly every client does, is never the slowest.
+        Idle ones do not go first: among slow heads, the idle one would be the client that has just come.
         """
-        for connections, dismiss in ((self.idle, self.dismiss_idle), (self.reading, self.dismiss_slow)):
-            oldest = next(iter(connections), None)
-            if oldest is not None:
-                dismiss(oldest)
-                return True
-        return False
+        idle = next(iter(self.idle.items()), None)
+        reading = next(iter(self.reading.items()), None)
+        if idle is not None and (reading is None or idle[1] <= reading[1]):
+            self.dismiss_idle(idle[0])
+        elif reading is not None:
+            self.dismiss_slow(reading[0])
+        else:
+            return False
+        return True
 
     def can_make_room(self) -> bool:
         return bool(self.idle or self.reading)

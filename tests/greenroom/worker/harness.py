@@ -28,6 +28,7 @@ from greenroom.worker.serving import Serving
 
 LONG_WAIT_SECONDS = 10.0
 HEAD_END = b"\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 DATE = re.compile(rb"Date: [^\r]*\r\n")
 
 
@@ -232,9 +233,9 @@ class Answer:
 
 
 def turn(times: int = 2) -> None:
-    """Let the loop turn, so that what was sent is seen."""
+    """Let the loop turn, so that what was sent is seen. sleep(0) would not do: it asks no socket."""
     for _ in range(times):
-        gevent.sleep(0)
+        gevent.sleep(1e-6)
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
