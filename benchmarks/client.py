@@ -126,7 +126,10 @@ class AnswerParser:
 
 @dataclass(frozen=True)
 class Load:
-    """What to ask, how hard, for how long. Every answer must be a 200 with exactly `expected_body`."""
+    """What to ask, how hard, for how long. Every answer must be a 200 with exactly `expected_body`.
+
+    (Or another status, where refusing is what is measured.)
+    """
 
     host: str
     port: int
@@ -136,6 +139,7 @@ class Load:
     warm_up_seconds: float
     seconds: float
     timeout_seconds: float
+    expected_status: int = 200
 
     @property
     def request(self) -> bytes:
@@ -337,7 +341,7 @@ class Client:
 
     def _finish(self) -> None:
         load, parser = self.generator.load, self.parser
-        if parser.status != 200:
+        if parser.status != load.expected_status:
             return self._fail(f"status {parser.status}")
         if parser.body != load.expected_body:
             return self._fail("wrong body")
