@@ -17,6 +17,7 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from .. import clock
 from ..settings import Settings
+from . import tls
 from .balance import HEARTBEAT_SECONDS, Line, Scoreboard, State, Turn
 from .drain import Drain
 from .listener import Listener
@@ -64,7 +65,8 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         self.process = psutil.Process()
         self.memory_limit_bytes = settings.worker_memory_mb * 1_000_000
         self.woken = gevent.event.Event()
-        self.serving = Serving(self, settings, lambda: not self.alive)
+        serving_class = tls.GunicornServing if tls.is_needed(self.cfg) else Serving
+        self.serving = serving_class(self, settings, lambda: not self.alive)
         turn = Turn(board, self.line)
         listeners = []
         for sock in self.sockets:
