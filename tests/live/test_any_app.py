@@ -41,7 +41,7 @@ def test_requests_that_sleep_wait_together(start: Callable[..., Server]) -> None
     server = start(PROBE).wait_ready("/seen")
 
     with ThreadPoolExecutor(20) as pool:
-        list(pool.map(lambda _: requests.get(server.url + "/sleep/500", timeout=30), range(20)))
+        list(pool.map(lambda _: requests.get(server.url + "/sleep/3000", timeout=30), range(20)))
 
     assert requests.get(server.url + "/seen", timeout=10).json()["most_waiting"] == 20
 
@@ -50,7 +50,7 @@ def test_requests_that_query_postgres_wait_together(start: Callable[..., Server]
     server = start({**PROBE, "PROBE_DATABASE_URL": postgres_url}).wait_ready("/seen")
 
     with ThreadPoolExecutor(20) as pool:
-        list(pool.map(lambda _: requests.get(server.url + "/query/500", timeout=30), range(20)))
+        list(pool.map(lambda _: requests.get(server.url + "/query/3000", timeout=30), range(20)))
 
     assert requests.get(server.url + "/seen", timeout=10).json()["most_waiting"] == 20
 
