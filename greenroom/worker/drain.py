@@ -16,7 +16,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .. import clock
-from .connection import State
 
 if TYPE_CHECKING:
     from .listener import Listener
@@ -48,11 +47,16 @@ class Drain:
         self.now = now
         self.window_ends_at = now() + window_seconds
         self.accept_until = self.window_ends_at + LONGEST_ACCEPT_SECONDS
+        self.last_seen_at = now()
         self._timer = serving.loop.timer(0.0, repeat=TURN_SECONDS)
 
     @property
     def is_over(self) -> bool:
-        return not self.listeners and not self.serving.connections
+        """Whether nobody is left, or only clients that have their answer and still send what nobody reads."""
+        if self.listeners or self.serving.connections:
+            self.last_seen_at = self.now()
+            return False
+        return not self.serving.timeouts.lingering or self.now() - self.last_seen_at > LINGER_SECONDS
 
     def start(self) -> None:
         for listener in self.listeners:
@@ -80,6 +84,4 @@ class Drain:
         for connection, since in list(self.serving.timeouts.idle.items()):
             if since > until:
                 break  # the first is the oldest
-            connection.on_readable()
-            if connection.state == State.IDLE and not connection.buffer.strip():  # an empty line is no request
-                connection.close()
+            connection.close_if_idle()

@@ -56,7 +56,6 @@ class GunicornServing(Serving):
             self.timeouts.make_room()
         connection: Any = GunicornConnection(self, listener, sock, peer)
         self.connections.add(connection)
-        self.timeouts.became_idle(connection)
         gevent.spawn(connection.run)
 
 
@@ -72,7 +71,7 @@ class GunicornConnection:
         # The TLS layer takes the descriptor over from `sock`; this one stays ours to look at and to shut down.
         self.own = sock.dup()
         self.peer = peer
-        self.state = State.IDLE
+        self.state = State.READING
         self.running = 0
         self.close_http2: Callable[[], None] | None = None
 
@@ -85,6 +84,7 @@ class GunicornConnection:
                     self.sock = self.serving.context.wrap_socket(
                         self.sock, server_side=True, suppress_ragged_eofs=self.serving.cfg.suppress_ragged_eofs
                     )
+            self._became_idle()
             handler = Handler(self)
             handler.handle(handler, self.sock, self.peer)
         except OSError as exc:  # ssl.SSLError is one
@@ -94,6 +94,10 @@ class GunicornConnection:
             self.sock.close()
             self.own.close()
             self.serving.closed(self)  # type: ignore[arg-type]
+
+    def _became_idle(self) -> None:
+        self.state = State.IDLE
+        self.serving.timeouts.became_idle(self)  # type: ignore[arg-type]
 
     def request_begins(self, key: Any, request: Any) -> None:
         self.running += 1
@@ -105,8 +109,7 @@ class GunicornConnection:
         self.serving.in_flight.pop(key, None)
         self.running -= 1
         if not self.running and self.state == State.RUNNING:
-            self.state = State.IDLE
-            self.serving.timeouts.became_idle(self)  # type: ignore[arg-type]
+            self._became_idle()
             if self.close_http2 is not None and self.serving.is_stopping():
                 self.close()
 
@@ -117,6 +120,12 @@ class GunicornConnection:
         if poll.poll(0):
             self.state = State.READING
             self.serving.timeouts.forget(self)  # type: ignore[arg-type]
+
+    def close_if_idle(self) -> None:
+        if self.state == State.IDLE:
+            self.on_readable()
+        if self.state == State.IDLE:
+            self.close()
 
     def close(self) -> None:
         """End the connection's greenlet, which waits for the client. Runs on: any greenlet."""
