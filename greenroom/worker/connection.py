@@ -16,7 +16,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.http.body import Body, ChunkedReader, LengthReader
-from gunicorn.http.errors import InvalidProxyLine
+from gunicorn.http.errors import InvalidProxyLine, LimitRequestHeaders
 from gunicorn.http.message import Request
 
 from .head import HEAD_END, demand, has_bare_line_feed
@@ -166,7 +166,7 @@ class Connection:
         """Let gunicorn's parser decide: about a head that is not plain, or that is wrong already."""
         unreader = WireUnreader(self.wire, self.buffer, may_wait=False)
         try:
-            self._demand_end_of_proxy_line()
+            self._demand_limits()
             request = Request(self.serving.cfg, unreader, self.peer, self.request_count + 1)
             demand(request)
         except NeedMore:
@@ -186,7 +186,15 @@ class Connection:
                 self.wire.interim = CONTINUE
         self._offer(request)
 
-    def _demand_end_of_proxy_line(self) -> None:
+    def _demand_limits(self) -> None:
+        """Refuse what is too long and not complete: gunicorn looks at these lengths only while it reads."""
+        line_end = self.buffer.find(b"\r\n", 1)
+        if (
+            line_end > 0
+            and len(self.buffer) - line_end - 2 > self.serving.parser.longest_head_bytes
+            and HEAD_END not in self.buffer
+        ):
+            raise LimitRequestHeaders("max buffer headers")
         if self.serving.has_proxy_protocol and not self.request_count and self.buffer[:6] == b"PROXY ":
             if len(self.buffer) > LONGEST_PROXY_LINE_BYTES and b"\r\n" not in self.buffer[:LONGEST_PROXY_LINE_BYTES]:
                 raise InvalidProxyLine("the line does not end")

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gunicorn.http.errors import InvalidHeader, InvalidRequestLine
+from gunicorn.http.message import MAX_HEADERS
 from gunicorn.util import unquote_to_wsgi_str
 
 HEAD_END = b"\r\n\r\n"
@@ -63,6 +64,9 @@ class HeadParser:
         field_size = cfg.limit_request_field_size if cfg.limit_request_field_size > 0 else 8190
         self.plain_bytes = min(request_line, field_size, 8190)
         self.plain_fields = min(cfg.limit_request_fields if cfg.limit_request_fields > 0 else 100, 100)
+        # gunicorn's bound for all headers together, while they are not complete.
+        fields = cfg.limit_request_fields if 0 < cfg.limit_request_fields <= MAX_HEADERS else MAX_HEADERS
+        self.longest_head_bytes = fields * (field_size + 2) + 4
         # What could change the meaning of a plain head is off in most servers; if it is on, none is plain.
         self.is_usable = not (
             cfg.casefold_http_method or cfg.strip_header_spaces or cfg.permit_unconventional_http_method

@@ -351,7 +351,7 @@ def test_everything_is_let_go_when_clients_reset(ours: Site, app: App) -> None:
 
     serving = ours.kind.serving
     wait_until(lambda: not serving.connections and not serving.in_flight, "nothing is left")
-    assert not (serving.timeouts.idle or serving.timeouts.reading or serving.timeouts.lingering)
+    assert [*serving.timeouts.idle, *serving.timeouts.reading, *serving.timeouts.lingering] == []
 
 
 # --- time and room
