@@ -8,7 +8,7 @@ in line. It does not say what happens when requests keep coming regardless (an o
                                                         a time-out, a reset, a wrong answer -> error, counted
 
 Raw sockets and a minimal parser, because each microsecond here is one that the upstream and the database, on the same
-core, don't have: about 20 microseconds a request.
+core, don't have: about 14 microseconds a request, 70,000 requests in a second of a core.
 """
 
 import errno
@@ -209,6 +209,9 @@ class Generator:
         self.selector = selectors.DefaultSelector()
         self.request = load.request
         self.is_draining = False
+        # The last answer that came in one piece and was right. Most are the same, byte for byte (the Date changes once
+        # a second), and comparing takes a tenth of the time that reading takes.
+        self.right_answer: bytes | None = None
         self.clients = [Client(self) for _ in range(load.clients)]
 
     def run(self) -> Sample:
@@ -259,7 +262,7 @@ class Client:
     def __init__(self, generator: Generator) -> None:
         self.generator = generator
         self.sock: socket.socket | None = None
-        self.parser = AnswerParser()
+        self.parser: AnswerParser | None = None  # only while an answer is read that has to be looked at
         self.started = 0.0
         self.resume_at: float | None = None
         self.is_waiting = False
@@ -270,7 +273,7 @@ class Client:
         self.started = self.generator.now()
         self.resume_at = None
         self.is_waiting = True
-        self.parser = AnswerParser()
+        self.parser = None
         try:
             if self.sock is None:
                 self._connect()
@@ -336,18 +339,28 @@ class Client:
             # Closed by the server while nothing was asked, or words that nobody asked for; the next request connects.
             self.disconnect()
             return
-        if self.parser.feed(data) if data else self.parser.feed_end():
-            self._finish()
+        is_first_piece = self.parser is None
+        if is_first_piece and data == self.generator.right_answer:
+            self._go_on()
+            return
+        parser = self.parser = self.parser or AnswerParser()
+        if parser.feed(data) if data else parser.feed_end():
+            self._finish(parser, whole=data if is_first_piece else None)
 
-    def _finish(self) -> None:
-        load, parser = self.generator.load, self.parser
+    def _finish(self, parser: AnswerParser, whole: bytes | None) -> None:
+        load = self.generator.load
         if parser.status != load.expected_status:
             return self._fail(f"status {parser.status}")
         if parser.body != load.expected_body:
             return self._fail("wrong body")
-        self._record(None)
         if not parser.keeps_connection:
             self.disconnect()
+        elif whole is not None:
+            self.generator.right_answer = whole
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self._record(None)
         if not self.generator.is_draining:
             self.begin()
 

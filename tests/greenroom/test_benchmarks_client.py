@@ -1,5 +1,6 @@
 """benchmarks/client.py: reading answers, and what counts as one."""
 
+import itertools
 import socket
 import threading
 from collections.abc import Iterator
@@ -123,10 +124,11 @@ def test_timeout_is_an_error_and_a_latency(recorder: Recorder) -> None:
 
 
 @contextmanager
-def answering(answer: bytes) -> Iterator[int]:
-    """The port of a server that sends `answer` for whatever it receives, and closes if there is none."""
+def answering(*answers: bytes) -> Iterator[int]:
+    """The port of a server that sends `answers` in turn for whatever it receives, and closes where one is empty."""
 
     def serve() -> None:
+        answer = itertools.cycle(answers)
         while True:
             try:
                 connection, _ = listener.accept()
@@ -134,8 +136,8 @@ def answering(answer: bytes) -> Iterator[int]:
                 return
             with connection:
                 connection.settimeout(5)
-                while connection.recv(4096) and answer:
-                    connection.sendall(answer)
+                while connection.recv(4096) and (data := next(answer)):
+                    connection.sendall(data)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve)
@@ -184,6 +186,15 @@ def test_wrong_answer_is_an_error_and_no_throughput(answer: bytes, error: str) -
 
     assert set(sample.errors) == {error}
     assert sample.completed == 0
+
+
+def test_wrong_answer_after_right_ones_is_noticed() -> None:
+    """An answer that is, byte for byte, one that was right is not read again."""
+    with answering(WHOLE, WHOLE, WHOLE.replace(b"hello", b"jello")) as port:
+        sample = run(port, seconds=0.5)
+
+    assert set(sample.errors) == {"wrong body"}
+    assert 2 * sample.errors["wrong body"] <= sample.completed + 3
 
 
 def test_silence_is_a_timeout() -> None:
