@@ -39,6 +39,7 @@ class Running:
 
     settings: Settings | None = None
     companion: Companion | None = None
+    fleet: "Fleet | None" = None
     is_reload_refused: bool = False
 
 
@@ -78,29 +79,31 @@ class Hooks:
         problem = unfit_worker_class(server.cfg.worker_class_str, is_patched=patching.is_patched())
         if problem:
             sys.exit(f"Error: {problem}")
-        if self.companion_command is None:
-            return
-        try:
-            running.companion = self._start_companion(server)
-        except CompanionError as exc:
-            sys.exit(f"Error: {exc}")
+        if self.companion_command is not None:
+            try:
+                running.companion = self._start_companion(server)
+            except CompanionError as exc:
+                sys.exit(f"Error: {exc}")
+        if server.cfg.worker_class_str == GREENROOM_WORKER:
+            running.fleet = self._fleet(server)
 
     def on_reload(self, server: Any) -> None:
         """Runs on: arbiter. With wrong settings, or code that can't be prepared, the workers stay as they are."""
         if running.is_reload_refused:
             call_off_reload(server)
             return
-        if self.companion_command is None:
-            return
-        old = running.companion
-        try:
-            running.companion = self._start_companion(server)
-        except CompanionError as exc:
-            logger.error("reload given up, the workers go on with the code they have: %s", exc)
-            call_off_reload(server)
-            return
-        if old is not None:
-            old.release()
+        if self.companion_command is not None:
+            old = running.companion
+            try:
+                running.companion = self._start_companion(server)
+            except CompanionError as exc:
+                logger.error("reload given up, the workers go on with the code they have: %s", exc)
+                call_off_reload(server)
+                return
+            if old is not None:
+                old.release()
+        if running.fleet is not None:
+            running.fleet.begin_reload()
 
     def post_fork(self, server: Any, worker: Any) -> None:
         """Runs on: worker start-up."""

@@ -108,3 +108,33 @@ def test_a_reload_whose_companion_fails_replaces_no_worker(monkeypatch: pytest.M
     assert changed == {"workers": 0}
     assert worker.age > server.worker_age
     assert hooks.running.companion is old
+
+
+class FakeFleet:
+    reloads = 0
+
+    def begin_reload(self) -> None:
+        self.reloads += 1
+
+
+@pytest.mark.usefixtures("_nothing_runs")
+def test_a_fleet_replaces_the_workers_in_a_reload() -> None:
+    hooks.running.fleet = fleet = FakeFleet()  # type: ignore[assignment]
+
+    Hooks(Settings(), None, {}).on_reload(SimpleNamespace())
+
+    assert fleet.reloads == 1
+
+
+@pytest.mark.usefixtures("_nothing_runs")
+@pytest.mark.parametrize(("worker_class", "has_fleet"), [("greenroom.worker.GreenWorker", True), ("gevent", False)])
+def test_only_our_workers_are_replaced_by_us(
+    monkeypatch: pytest.MonkeyPatch, worker_class: str, has_fleet: bool
+) -> None:
+    monkeypatch.setattr(hooks, "unfit_worker_class", lambda *_, **__: "")
+    server = SimpleNamespace(cfg=SimpleNamespace(worker_class_str=worker_class))
+
+    Hooks(Settings(), None, {}).on_starting(server)
+
+    assert (hooks.running.fleet is not None) is has_fleet
+    assert hasattr(server, "manage_workers") is has_fleet
