@@ -1,0 +1,32 @@
+"""A small application to watch a worker with: it waits, blocks, reads, and tells who answered."""
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+time.sleep(float(os.environ.get("BOOT_SECONDS", "0")))
+if os.path.exists(os.environ.get("BROKEN_IF_EXISTS", "")):
+    raise RuntimeError("this code does not start")
+hoard: list[bytes] = []
+
+
+def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    what, _, number = environ["PATH_INFO"].strip("/").partition("/")
+    if what == "sleep":
+        time.sleep(float(number))
+    elif what == "block":
+        until = time.monotonic() + float(number)
+        while time.monotonic() < until:
+            pass
+    elif what == "hoard":
+        hoard.append(b"x" * 1_000_000 * int(number))
+    body = str(os.getpid()).encode()
+    if what == "draining":
+        body = b"draining" if environ.get("greenroom.draining") else b"serving"
+    elif what == "echo":
+        body = environ["wsgi.input"].read()
+    elif what == "large":
+        body = b"x" * int(number)
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
