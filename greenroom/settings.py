@@ -76,7 +76,7 @@ class Settings:
         low=1,
         high=60_000,
         about="How long a request may wait at the limit before it is turned away with 503; in the first moments of a "
-        "burst three times as long.",
+        "burst two and a half times as long.",
     )
     priority_paths: str = knob(
         "",

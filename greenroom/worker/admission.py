@@ -5,10 +5,10 @@ holds the loop, all its slices together, and how much of it has been promised to
 
     cost      seconds of the loop that a request takes: moving average over finished ones
     load      promised and not yet run, less what the loop idled:
-                  + cost             when a request is admitted
-                  - slice            when one has run, up to what was promised to it
-                  - rest             when it is finished and needed less
-                  - idle             when the loop had nothing to do; never below 0
+                  + cost     when a request is admitted
+                  - slice    when one has run, up to what was promised to it
+                  - rest     when it is finished and needed less
+                  - idle     when the loop had nothing to do; never below 0
     admit     while load < DEPTH and the last turn of the loop was shorter than LONGEST_TURN
 
 In the long run that admits exactly what the loop can run: rate * cost = 1 - (what hub, other greenlets and refusals
@@ -24,9 +24,13 @@ wake all at once, a stall, a core taken by a neighbour.
     shedding    the line is as long as can be run in time       503, Retry-After: 1
 
 How long a request may wait is CoDel's idea (Nichols and Jacobson 2012; Maurer, "Fail at Scale", 2015): a queue that has
-just formed is a burst, and harmless; one that stays only makes everybody wait. So in the first moments of a queue its
-requests may wait BURST times as long as later, falling with time. The line is served oldest first and kept short, not
-newest first: a closed set of clients then waits alike and nobody is turned away needlessly.
+just formed is a burst, and harmless; one that stays only makes everybody wait. So there is slack, which shrinks while
+somebody waits and grows while nobody does, and with it a request may wait up to BURST times as long as without. The
+line is served oldest first and kept short, not newest first: a closed set of clients then waits alike and nobody is
+turned away needlessly.
+
+Chosen by simulation (tests/greenroom/worker/test_admission.py; Poisson arrivals at 0.9 to 10 times the capacity; 10 ms
+of computing before, after and round a wait of 50 or 500 ms) and measured with `python -m benchmarks.overload`.
 
 Static (GREENROOM_LIMIT_REQUESTS above 0): as many requests in flight as it says; same line.
 """
@@ -37,26 +41,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from greenlet import greenlet
-
 from .. import clock
-from .load import RequestGreenlet, plain_switch
+from .load import Running
 
 logger = logging.getLogger("gunicorn.error")
 
 # What may be promised before it has run. Less: each turn of the loop starts fewer requests, and with requests of
 # unequal length it runs dry. More: those that are admitted wait longer for each of their slices.
-DEPTH_SECONDS = 0.03
+DEPTH_SECONDS = 0.02
 # A turn this long says that more became ready than had been promised.
 LONGEST_TURN_SECONDS = 0.08
 # How much longer than queue_timeout a request may wait while its queue is young.
-BURST = 3.0
-# A request that holds the loop for long may wait for a few like itself: two at a time is no overload.
+BURST = 2.5
+# Where requests hold the loop for long, one may wait for a few like itself: two at a time is no overload. Nor is one
+# turn of the loop that is longer than the timeout, as requests that need much more than the average make it.
 WAIT_COSTS = 2.0
-# The average: each finished request moves it by a sixteenth, and none counts for more than four times what was
-# expected, or the first one, which loads half the application, would close the door behind it.
-COST_SHARE = 1 / 16
-MOST_COSTS = 4.0
+WAIT_TURNS = 1.0
+TURN_MEMORY_SECONDS = 2.0
+# The average: each finished request moves it by a share, and none counts for more than so many times what was expected.
+# A single one that took 10 s (the first import of half the application) must not close the door behind it.
+COST_SHARE = 1 / 32
+MOST_COSTS = 16.0
 FIRST_COST_SECONDS = 0.001
 REPORT_SECONDS = 10.0
 # While requests stand in line the loop turns at least this often.
@@ -71,57 +76,74 @@ class Gate(Protocol):
     limit: float
     cost: float  # of a request, in the unit of `load`
 
-    def run(self, run: Callable[..., None], parent: greenlet, *args: Any) -> None:
-        """Run a request in a new greenlet, until it first waits."""
+    def admit(self, request: Running) -> None:
+        """A request begins to run."""
+
+    def began(self, request: Running, seconds: float) -> None:
+        """Its first slice is over; if it is `dead`, its only one."""
+
+    def ran(self, request: Running, seconds: float) -> None:
+        """A later slice of it is over; if it is `dead`, its last."""
 
     def turn(self, idle_seconds: float, last_turn_seconds: float) -> None:
         """A turn of the loop begins."""
 
+    def patience_seconds(self, at_least: float) -> float:
+        """How long a request may wait in a queue that stays."""
+
     def room(self, wait_seconds: float) -> float:
-        """How many requests in line can be run within that time."""
+        """How many requests in line can begin within that time."""
 
 
 class AdaptiveGate:
     """Loop time: promised, run, idled. See above."""
 
-    __slots__ = ("cost", "limit", "load")
+    __slots__ = ("cost", "kept", "limit", "load", "longest_turn")
 
     def __init__(self) -> None:
         self.load = 0.0
+        # By first slices in this turn. It lowers the load when the next one begins: else a turn that starts requests
+        # which compute at once would start one after the other, and all that is ready besides would wait.
+        self.kept = 0.0
         self.limit = DEPTH_SECONDS
         self.cost = FIRST_COST_SECONDS
+        self.longest_turn = 0.0
 
-    def run(self, run: Callable[..., None], parent: greenlet, *args: Any) -> None:
-        request = RequestGreenlet(run, parent)
-        request.meter = self
+    def admit(self, request: Running) -> None:
         request.spent_seconds = 0.0
-        request.promised_seconds = self.cost
-        self.load += self.cost
-        began = clock.now()
-        plain_switch(request, *args)  # not its own: one call less in the life of every request
-        self.ran(request, clock.now() - began)
+        request.promised_seconds = cost = self.cost
+        self.load += cost
 
-    def ran(self, request: RequestGreenlet, seconds: float) -> None:
-        """A slice is over."""
+    def began(self, request: Running, seconds: float) -> None:
+        self.kept += self._kept(request, seconds)
+
+    def ran(self, request: Running, seconds: float) -> None:
+        load = self.load - self._kept(request, seconds)
+        self.load = load if load > 0.0 else 0.0
+
+    def _kept(self, request: Running, seconds: float) -> float:
+        """How much of what was promised to `request` need not be kept for it any more."""
         request.spent_seconds = spent = request.spent_seconds + seconds
         promised = request.promised_seconds
         if request.dead:
-            self.load -= promised
             cost = self.cost
             self.cost = cost + COST_SHARE * (min(spent, MOST_COSTS * cost) - cost)
         elif seconds < promised:
-            self.load -= seconds
             request.promised_seconds = promised - seconds
-        else:
-            self.load -= promised
-            request.promised_seconds = 0.0
-        if self.load < 0.0:
-            self.load = 0.0
+            return seconds
+        request.promised_seconds = 0.0
+        return promised
 
     def turn(self, idle_seconds: float, last_turn_seconds: float) -> None:
-        load = self.load - idle_seconds
+        load = self.load - self.kept - idle_seconds
         self.load = load if load > 0.0 else 0.0
+        self.kept = 0.0
         self.limit = DEPTH_SECONDS if last_turn_seconds < LONGEST_TURN_SECONDS else 0.0
+        longest = self.longest_turn * (1.0 - min((idle_seconds + last_turn_seconds) / TURN_MEMORY_SECONDS, 1.0))
+        self.longest_turn = longest if longest > last_turn_seconds else last_turn_seconds
+
+    def patience_seconds(self, at_least: float) -> float:
+        return max(at_least, WAIT_COSTS * self.cost, WAIT_TURNS * self.longest_turn)
 
     def room(self, wait_seconds: float) -> float:
         return wait_seconds / self.cost
@@ -137,18 +159,20 @@ class StaticGate:
         self.limit = float(limit_requests)
         self.cost = 1.0
 
-    def run(self, run: Callable[..., None], parent: greenlet, *args: Any) -> None:
-        request = RequestGreenlet(run, parent)
-        request.meter = self
+    def admit(self, request: Running) -> None:
         self.load += 1
-        request.switch(*args)
 
-    def ran(self, request: RequestGreenlet, seconds: float) -> None:
+    def ran(self, request: Running, seconds: float) -> None:
         if request.dead:
             self.load -= 1
 
+    began = ran
+
     def turn(self, idle_seconds: float, last_turn_seconds: float) -> None:
-        pass
+        """Time changes nothing here."""
+
+    def patience_seconds(self, at_least: float) -> float:
+        return at_least
 
     def room(self, wait_seconds: float) -> float:
         return float("inf")  # how long they take is not known; their age decides
@@ -189,7 +213,9 @@ class Admission:
         self.priority_paths = tuple(path.rstrip("/") for path in (*ALWAYS, *priority_paths))
         self.now = now
         self.queue: deque[Waiting] = deque()
-        self.queueing_since = 0.0
+        # How much longer than usual requests may wait: grows while nobody waits, shrinks while somebody does.
+        self.slack_seconds = float("inf")
+        self._slack_at = now()
         # Since the worker's start, for metrics.
         self.queued_requests = 0
         self.shed_full_requests = 0
@@ -207,8 +233,6 @@ class Admission:
             self.start(connection, request)
             return
         now = self.now()
-        if not self.queue:
-            self.queueing_since = now
         wait_seconds = self._longest_wait_seconds(now)
         if len(self.queue) >= min(self.queue_limit_requests, max(1.0, self.gate.room(wait_seconds))):
             self.shed_full_requests += 1
@@ -223,6 +247,7 @@ class Admission:
         At the end of each turn: what was ready has run by then, so requests that are nearly done come before new ones.
         """
         queue, gate = self.queue, self.gate
+        self._longest_wait_seconds(self.now())  # while the queue is what it was since the last look
         while queue:
             if queue[0].until < self.now():
                 late = queue.popleft()
@@ -252,11 +277,12 @@ class Admission:
         self._report_at = now + REPORT_SECONDS
 
     def _longest_wait_seconds(self, now: float) -> float:
-        """How long a request that comes now may wait: the older the queue, the shorter."""
-        shortest = self.queue_timeout_seconds
-        if isinstance(self.gate, AdaptiveGate):
-            shortest = max(shortest, WAIT_COSTS * self.gate.cost)
-        return max(shortest, BURST * shortest - (now - self.queueing_since))
+        """How long a request that comes now may wait. Also keeps `slack_seconds`."""
+        shortest = self.gate.patience_seconds(self.queue_timeout_seconds)
+        passed, self._slack_at = now - self._slack_at, now
+        slack = self.slack_seconds - passed if self.queue else self.slack_seconds + passed
+        self.slack_seconds = slack = min(max(slack, 0.0), (BURST - 1) * shortest)
+        return shortest + slack
 
     def _has_priority(self, path: str) -> bool:
         return any(path == one or path.startswith(one + "/") for one in self.priority_paths)

@@ -24,10 +24,22 @@ from .. import clock
 FIRST, LAST = 2, -2
 
 
+class Running(Protocol):
+    """A request that runs, as a meter sees it."""
+
+    promised_seconds: float  # of what it was expected to need, not used yet
+    spent_seconds: float
+
+    @property
+    def dead(self) -> bool: ...
+
+
 class Meter(Protocol):
     """Who is told of each slice, when it is over."""
 
-    def ran(self, request: "RequestGreenlet", seconds: float) -> None: ...
+    def began(self, request: Any, seconds: float) -> None: ...
+
+    def ran(self, request: Any, seconds: float) -> None: ...
 
 
 class RequestGreenlet(greenlet):
@@ -41,7 +53,7 @@ class RequestGreenlet(greenlet):
     __slots__ = ("meter", "promised_seconds", "spent_seconds")
 
     meter: Meter
-    promised_seconds: float  # of what it was expected to need, not used yet
+    promised_seconds: float
     spent_seconds: float
 
     def switch(self, *args: Any) -> Any:
@@ -61,6 +73,14 @@ class RequestGreenlet(greenlet):
 
 plain_switch = greenlet.switch
 plain_throw = greenlet.throw
+
+
+def run_metered(request: RequestGreenlet, meter: Meter, *args: Any) -> None:
+    """Start `request`, which runs until it first waits. Not by its own `switch`: most requests have but one slice."""
+    request.meter = meter
+    began = clock.now()
+    plain_switch(request, *args)
+    meter.began(request, clock.now() - began)
 
 
 class Turns:

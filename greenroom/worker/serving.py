@@ -16,11 +16,11 @@ from gunicorn.util import write_error
 from gunicorn.workers.base_async import ALREADY_HANDLED
 
 from ..settings import Settings
-from .admission import QUEUE_TICK_SECONDS, AdaptiveGate, Admission, StaticGate
+from .admission import QUEUE_TICK_SECONDS, AdaptiveGate, Admission, Gate, StaticGate
 from .connection import Connection, State
 from .head import HeadParser
 from .listener import Listener
-from .load import Turns
+from .load import RequestGreenlet, Turns, run_metered
 from .request import PlainRequest
 from .response import Response
 from .timeouts import SWEEP_SECONDS, Timeouts
@@ -56,7 +56,7 @@ class Serving:
             dismiss_slow=Connection.dismiss_if_slow,
         )
         self._sweeper = self.loop.timer(SWEEP_SECONDS, repeat=SWEEP_SECONDS)
-        self.gate = StaticGate(settings.limit_requests) if settings.limit_requests else AdaptiveGate()
+        self.gate: Gate = StaticGate(settings.limit_requests) if settings.limit_requests else AdaptiveGate()
         self.admission = Admission(
             self.gate,
             self._run_in_greenlet,
@@ -137,7 +137,9 @@ class Serving:
     def _run_in_greenlet(self, connection: Connection, request: Any) -> None:
         connection.state = State.RUNNING
         self.in_flight[connection] = request
-        self.gate.run(self._run, self.hub, connection, request)
+        running = RequestGreenlet(self._run, self.hub)
+        self.gate.admit(running)
+        run_metered(running, self.gate, connection, request)
 
     def _turn_away(self, connection: Connection, request: Any) -> None:
         """503, with as little work as possible: no greenlet, no application, no access log. Runs on: hub."""
