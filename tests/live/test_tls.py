@@ -1,0 +1,246 @@
+"""TLS and HTTP/2 on gunicorn's own path: isolated, bounded, streams side by side."""
+
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+import h2.config
+import h2.connection
+import h2.events
+import pytest
+import requests
+
+from .conftest import PYTHON_MODULE, Server, wait_until
+from .test_drain import OURS, STOCK
+
+Start = Callable[..., Server]
+HTTP2 = (*PYTHON_MODULE, "gunicorn", "--http-protocols", "h2,h1")
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A certificate for localhost, as settings."""
+    folder = tmp_path_factory.mktemp("tls")
+    pem, key = folder / "cert.pem", folder / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(pem)],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    return {"GREENROOM_TLS_CERTIFICATE": str(pem), "GREENROOM_TLS_KEY": str(key)}
+
+
+@pytest.fixture
+def start_tls(start: Start, certificate: dict[str, str]) -> Start:
+    """`start` with TLS, ready when a TLS client gets an answer."""
+
+    def run(environ: dict[str, str] = OURS, command: tuple[str, ...] = (*PYTHON_MODULE, "gunicorn")) -> Server:
+        server = start({**environ, **certificate}, command)
+        server.url = f"https://127.0.0.1:{server.port}"
+
+        def is_ready() -> bool:
+            try:
+                return get(server, certificate, "/").status_code == 200
+            except requests.RequestException:
+                return False
+
+        wait_until(is_ready, f"the server is ready:\n{server.text()}")
+        return server
+
+    return run
+
+
+def get(server: Server, certificate: dict[str, str], path: str) -> requests.Response:
+    return requests.get(server.url + path, verify=certificate["GREENROOM_TLS_CERTIFICATE"], timeout=30)
+
+
+@pytest.fixture
+def session(certificate: dict[str, str]) -> Iterator[requests.Session]:
+    """Keeps its connection; trusts the certificate and nothing from the environment."""
+    with requests.Session() as made:
+        made.trust_env = False
+        made.verify = certificate["GREENROOM_TLS_CERTIFICATE"]
+        yield made
+
+
+@pytest.fixture
+def connect(certificate: dict[str, str]) -> Iterator[Callable[[Server], "HTTP2Client"]]:
+    """`connect(server)` opens an HTTP/2 connection, which is closed at the end of the test."""
+    with ExitStack() as stack:
+        yield lambda server: stack.enter_context(HTTP2Client(server.port, certificate["GREENROOM_TLS_CERTIFICATE"]))
+
+
+class HTTP2Client:
+    """A connection that opens streams and collects what each answers."""
+
+    def __init__(self, port: int, certificate: str) -> None:
+        context = ssl.create_default_context(cafile=certificate)
+        context.set_alpn_protocols(["h2"])
+        self.sock = context.wrap_socket(socket.create_connection(("127.0.0.1", port), 30), server_hostname="localhost")
+        assert self.sock.selected_alpn_protocol() == "h2"
+        self.connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+        self.connection.initiate_connection()
+        self.bodies: dict[int, bytes] = {}
+        self.ended: set[int] = set()
+        self.is_told_to_go = False
+        self.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+    def flush(self) -> None:
+        self.sock.sendall(self.connection.data_to_send())
+
+    def open(self, path: str, method: str = "GET", *, ends: bool = True) -> int:
+        stream = int(self.connection.get_next_available_stream_id())
+        head = [(":method", method), (":path", path), (":scheme", "https"), (":authority", "localhost")]
+        self.connection.send_headers(stream, head, end_stream=ends)
+        self.bodies[stream] = b""
+        self.flush()
+        return stream
+
+    def send(self, stream: int, data: bytes, *, ends: bool) -> None:
+        self.connection.send_data(stream, data, end_stream=ends)
+        self.flush()
+
+    def turn(self) -> bool:
+        """Take what came; False when the server has closed."""
+        data = self.sock.recv(65536)
+        if not data:
+            return False
+        for event in self.connection.receive_data(data):
+            if isinstance(event, h2.events.DataReceived):
+                self.bodies[event.stream_id] += event.data
+                self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            elif isinstance(event, h2.events.StreamEnded):
+                self.ended.add(event.stream_id)
+            elif isinstance(event, h2.events.ConnectionTerminated):
+                self.is_told_to_go = True
+        self.flush()
+        return True
+
+    def finish(self) -> None:
+        while self.ended < set(self.bodies):
+            assert self.turn(), "the server closed before all streams ended"
+
+
+def test_https_is_answered_again_and_again(start_tls: Start, session: requests.Session) -> None:
+    server = start_tls()
+
+    answers = [session.get(server.url + "/", timeout=30) for _ in range(3)]
+    posted = session.post(server.url + "/echo", data=b"x" * 300_000, timeout=30)
+
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert posted.content == b"x" * 300_000
+
+
+def test_a_client_that_does_not_speak_tls_is_let_go(start_tls: Start, certificate: dict[str, str]) -> None:
+    server = start_tls({**OURS, "GREENROOM_TLS_HANDSHAKE_TIMEOUT_SECONDS": "1"})
+
+    with socket.create_connection(("127.0.0.1", server.port), 10) as silent:
+        began = time.monotonic()
+        rest = silent.recv(100)
+        took = time.monotonic() - began
+
+    assert rest == b""
+    assert 0.5 < took < 5.0
+    assert get(server, certificate, "/").status_code == 200
+
+
+def test_requests_of_one_connection_share_nothing(start_tls: Start, session: requests.Session, tmp_path: Path) -> None:
+    (tmp_path / "marks.py").write_text(
+        "import contextvars, threading\n"
+        "context, local = contextvars.ContextVar('mark', default='none'), threading.local()\n"
+        "def app(environ, start):\n"
+        "    seen = f\"{context.get()} {getattr(local, 'mark', 'none')}\".encode()\n"
+        "    context.set('set'); local.mark = 'set'\n"
+        "    start('200 OK', [('Content-Length', str(len(seen)))])\n"
+        "    return [seen]\n"
+    )
+    server = start_tls({**OURS, "PYTHONPATH": str(tmp_path), "WSGI_APP": "marks:app"})
+
+    seen = [session.get(server.url + "/", timeout=30).content for _ in range(3)]
+
+    assert seen == [b"none none"] * 3
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        pytest.param(OURS, id="greenroom"),
+        pytest.param(STOCK, id="gevent", marks=pytest.mark.xfail(strict=True, reason="one stream after the other")),
+    ],
+)
+def test_four_streams_of_a_second_take_about_a_second(
+    start_tls: Start, connect: Callable[[Server], HTTP2Client], environ: dict[str, str]
+) -> None:
+    server = start_tls(environ, HTTP2)
+    client = connect(server)
+
+    began = time.monotonic()
+    for _ in range(4):
+        client.open("/sleep/1")
+    client.finish()
+    took = time.monotonic() - began
+
+    assert all(body.isdigit() for body in client.bodies.values())
+    assert took < 2.5
+
+
+def test_bodies_and_long_answers_of_several_streams_do_not_mix(
+    start_tls: Start, connect: Callable[[Server], HTTP2Client]
+) -> None:
+    """Longer than a flow-control window, and sent in turns."""
+    server = start_tls(OURS, HTTP2)
+    client = connect(server)
+
+    echoes = {client.open("/echo", "POST", ends=False): letter for letter in (b"a", b"b", b"c")}
+    large = [client.open("/large/400000") for _ in range(2)]
+    for part in range(4):
+        for stream, letter in echoes.items():
+            client.send(stream, letter * 5000, ends=part == 3)
+    client.finish()
+
+    assert [client.bodies[stream] == letter * 20_000 for stream, letter in echoes.items()] == [True] * 3
+    assert [len(client.bodies[stream]) for stream in large] == [400_000] * 2
+
+
+def test_a_stop_answers_running_streams_and_says_goodbye(
+    start_tls: Start, connect: Callable[[Server], HTTP2Client]
+) -> None:
+    server = start_tls(OURS, HTTP2)
+    client = connect(server)
+    stream = client.open("/sleep/1")
+    time.sleep(0.3)
+
+    began = time.monotonic()
+    exit_code = server.stop()
+    took = time.monotonic() - began
+    client.finish()
+    while client.turn():
+        pass
+
+    assert client.bodies[stream].isdigit()
+    assert client.is_told_to_go
+    assert exit_code == 0
+    assert took < 4.0
+
+
+def test_a_stop_with_idle_tls_connections_is_quick(start_tls: Start, session: requests.Session) -> None:
+    server = start_tls({**OURS, "GREENROOM_KEEPALIVE_SECONDS": "60"})
+    session.get(server.url + "/", timeout=30)
+
+    began = time.monotonic()
+    exit_code = server.stop()
+    took = time.monotonic() - began
+
+    assert exit_code == 0
+    assert took < 3.0
