@@ -62,7 +62,7 @@ TURN_MEMORY_SECONDS = 2.0
 # A single one that took 10 s (the first import of half the application) must not close the door behind it.
 COST_SHARE = 1 / 32
 MOST_COSTS = 16.0
-FIRST_COST_SECONDS = 0.001
+FIRST_COST_SECONDS = 0.0003
 REPORT_SECONDS = 10.0
 # While requests stand in line the loop turns at least this often.
 QUEUE_TICK_SECONDS = 0.002
