@@ -51,7 +51,6 @@ class Connection:
     """
 
     __slots__ = (
-        "body",
         "buffer",
         "is_client_gone",
         "is_peer_trusted",
@@ -80,9 +79,7 @@ class Connection:
             send_timeout_seconds=serving.settings.send_timeout_seconds,
         )
         self.buffer = b""
-        # The body of the running request, and what it is read from; the application may put another into the environ.
-        self.body: Body | None = None
-        self.unreader: WireUnreader | None = None
+        self.unreader: WireUnreader | None = None  # what the body of the running request is read from, while it has one
         self.request_count = 0
         self.proxy_protocol_info: dict[str, Any] | None = None
         self.state = State.IDLE
@@ -151,7 +148,7 @@ class Connection:
             environ.update(self.serving.proxy_environ(self.proxy_protocol_info))
         if content_length:
             self._take_body(WireUnreader(self.wire, rest, may_wait=True), content_length)
-            environ["wsgi.input"] = self.body
+            environ["wsgi.input"] = self.wire.body
         else:
             self.buffer = rest
             environ["wsgi.input"] = io.BytesIO()
@@ -159,7 +156,7 @@ class Connection:
     def _take_body(self, unreader: WireUnreader, content_length: int | None, body: Any = None) -> None:
         self.unreader = unreader
         self.buffer = b""
-        self.body = Body(LengthReader(unreader, content_length)) if body is None else body
+        self.wire.body = Body(LengthReader(unreader, content_length)) if body is None else body
         self.wire.patience = self.wire.body_timeout_seconds
 
     def _parse_as_gunicorn(self) -> None:
@@ -246,7 +243,13 @@ class Connection:
         except OSError:
             self.is_client_gone = True
         if self.is_client_gone:
-            self.serving.client_left(self)
+            self.client_has_left()
+        else:
+            self.serving.timeouts.deaf.add(self)
+
+    def client_has_left(self) -> None:
+        self.is_client_gone = True
+        self.serving.client_left(self)
 
     def has_client_left(self) -> bool:
         """environ["greenroom.is_client_gone"]: whether the client has hung up, as far as the loop has noticed."""
@@ -259,6 +262,7 @@ class Connection:
         """
         if self.state == State.CLOSED:
             return
+        self.serving.timeouts.deaf.discard(self)
         if not is_kept or not self._is_body_discarded():
             self.close_gently()
             return
@@ -279,23 +283,23 @@ class Connection:
 
     def _is_body_read(self) -> bool:
         """Whether nothing of the request's body can still be on its way."""
-        if self.body is None:
+        if self.wire.body is None:
             return True
-        reader = self.body.reader
+        reader = self.wire.body.reader
         return bool(reader.parser is None if isinstance(reader, ChunkedReader) else reader.length == 0)
 
     def is_body_here(self) -> bool:
         """Whether all of the request's body has been received, so that discarding it waits for nothing."""
         if self._is_body_read():
             return True
-        assert self.body is not None
+        assert self.wire.body is not None
         assert self.unreader is not None
-        reader = self.body.reader
+        reader = self.wire.body.reader
         return isinstance(reader, LengthReader) and reader.length <= self.unreader.buf.getbuffer().nbytes
 
     def _is_body_discarded(self) -> bool:
         """Whether all of the request's body has been read, by the application or now by us."""
-        body, unreader = self.body, self.unreader
+        body, unreader = self.wire.body, self.unreader
         if body is None or unreader is None:
             return True
         if body.failed:  # where the next request begins is not known
@@ -310,7 +314,7 @@ class Connection:
             self.serving.log.debug("the rest of a body is not what it should be: %s", exc)
             return False
         self.buffer = unreader.take_buffered()
-        self.body = self.unreader = None
+        self.wire.body = self.unreader = None
         return True
 
     def close_if_idle(self) -> None:
@@ -331,14 +335,14 @@ class Connection:
         """Close so that a client that is still sending can read what it was answered."""
         if self.state >= State.LINGERING:
             return
-        is_quiet = not self.buffer and (self.body is None or (self._is_body_read() and not self.body.failed))
+        is_quiet = not self.buffer and (self.wire.body is None or (self._is_body_read() and not self.wire.body.failed))
         if self.is_client_gone or (is_quiet and self.state == State.RUNNING) or not self.wire.shut_down_sending():
             self.close()
             return
         self.serving.closed(self)
         self.state = State.LINGERING
         self.buffer = b""
-        self.body = self.unreader = None
+        self.wire.body = self.unreader = None
         self.reader.stop()
         self.reader.start(self.on_readable)
         self.serving.timeouts.linger(self)
@@ -357,10 +361,11 @@ class Connection:
         if self.state == State.CLOSED:
             return
         was_lingering = self.state == State.LINGERING
+        self.serving.timeouts.deaf.discard(self)
         self.state = State.CLOSED
         self.wire.close(reset=reset)
         self.buffer = b""
-        self.body = self.unreader = None
+        self.wire.body = self.unreader = None
         if was_lingering:
             self.serving.timeouts.forget(self)
         else:

@@ -96,6 +96,8 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
             # 10.1.1), so where its next request would begin is not known.
             self.wire.interim = b""
             self.must_close = True
+        if self.wire.body is not None and self.wire.body.failed:
+            self.must_close = True  # nor is it after a body that did not come as it should
         connection = "upgrade" if self.upgrade else "close" if self.should_close() else "keep-alive"
         version = self.req.version
         lines = [

@@ -4,8 +4,11 @@ No timer for each connection: the oldest is first in its list, so one look every
 is enough, whatever their number.
 """
 
+import select
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from gevent import monkey
 
 from .. import clock
 
@@ -43,6 +46,8 @@ class Timeouts:
         self.idle: dict[Connection, float] = {}
         self.reading: dict[Connection, float] = {}
         self.lingering: dict[Connection, float] = {}
+        # Busy, and with bytes in the kernel that nobody reads yet: behind those the end of the connection is not seen.
+        self.deaf: set[Connection] = set()
 
     def became_idle(self, connection: "Connection") -> None:
         self.idle.pop(connection, None)
@@ -67,6 +72,19 @@ class Timeouts:
         self._dismiss(self.idle, self.now() - self.keepalive_seconds, self.dismiss_idle)
         self._dismiss(self.reading, self.now() - self.head_timeout_seconds, self.dismiss_slow)
         self._dismiss(self.lingering, self.now() - LINGER_SECONDS, lambda connection: connection.close())
+        self.look_for_the_gone()
+
+    def look_for_the_gone(self) -> None:
+        """Tell deaf connections whose clients have left; one system call for all of them. Linux only."""
+        if not self.deaf or not hasattr(select, "POLLRDHUP"):
+            return
+        poll: Any = monkey.get_original("select", "poll")()
+        connections = {connection.wire.sock.fileno(): connection for connection in self.deaf}
+        for descriptor in connections:
+            poll.register(descriptor, select.POLLRDHUP)
+        for descriptor, _ in poll.poll(0):
+            self.deaf.discard(connections[descriptor])
+            connections[descriptor].client_has_left()
 
     def make_room(self) -> bool:
         """Dismiss the connection that has been idle, or slow with its head, for longest; False if all are busy.

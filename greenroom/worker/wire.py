@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from gevent import get_hub
 from gevent import socket as green
+from gunicorn.http.body import Body
 from gunicorn.http.unreader import Unreader
 
 from .. import clock
@@ -54,8 +55,17 @@ class Wire:
     the client: sent when the application first asks for the body, never after the answer has begun.
     """
 
-    __slots__ = ("body_timeout_seconds", "green", "interim", "owner", "patience", "reader", "send_timeout_seconds",
-                 "sock")  # fmt: skip
+    __slots__ = (
+        "body",
+        "body_timeout_seconds",
+        "green",
+        "interim",
+        "owner",
+        "patience",
+        "reader",
+        "send_timeout_seconds",
+        "sock",
+    )
 
     def __init__(
         self,
@@ -72,6 +82,8 @@ class Wire:
         self.body_timeout_seconds = self.patience = body_timeout_seconds
         self.send_timeout_seconds = send_timeout_seconds
         self.interim = b""
+        # The body of the running request; the application may put another into its environ.
+        self.body: Body | None = None
         self.green: Any = None  # gevent's socket over the same connection, once somebody has asked for it
 
     def receive(self, size: int) -> bytes:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import select
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -329,6 +330,22 @@ def test_client_that_leaves_after_its_body_is_noticed(ours: Site, app: App) -> N
 
     wait_until(lambda: left, "the client's leaving is noticed")
     app.release.set()
+
+
+@pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="only Linux can tell")
+def test_client_that_leaves_behind_unread_bytes_is_noticed(ours: Site, app: App) -> None:
+    left = []
+    ours.kind.serving.client_left = left.append
+    with ours.connect() as client:
+        client.send(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_until(lambda: app.running, "the request runs")
+        client.send(GET % 1)
+        turn()
+
+    wait_until(lambda: left, "the client's leaving is noticed")
+    app.release.set()
+    wait_until(lambda: app.gone, "the application was told")
+    assert app.gone == [True]
 
 
 def test_client_that_stays_is_not_gone(ours: Site, app: App) -> None:
