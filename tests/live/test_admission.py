@@ -1,0 +1,176 @@
+"""A real worker that is asked for more than it can do."""
+
+import http.client
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import requests
+
+from benchmarks.openloop import OpenLoop, Phase
+
+from .conftest import Server, wait_until
+
+APP = "tests.live.apps.overload:application"
+CPU_SECONDS = 0.01
+
+
+@pytest.fixture
+def serve(start: Callable[..., Server]) -> Callable[..., Server]:
+    def run(worker_class: str = "greenroom", **environ: str) -> Server:
+        settings = {
+            "WSGI_APP": APP,
+            "WEB_CONCURRENCY": "1",
+            "GREENROOM_COMPANION": "no",
+            "GREENROOM_WORKER_CLASS": worker_class,
+            **environ,
+        }
+        return start(settings).wait_ready("/healthz")
+
+    return run
+
+
+@contextmanager
+def in_flight(server: Server, path: str) -> Iterator[None]:
+    """A request under way that nobody waits for."""
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        time.sleep(0.3)  # nothing tells from outside that it runs
+        yield
+
+
+def full(serve: Callable[..., Server], **environ: str) -> Server:
+    return serve(GREENROOM_LIMIT_REQUESTS="1", GREENROOM_QUEUE_TIMEOUT_MILLISECONDS="10", **environ)
+
+
+def connect(server: Server) -> http.client.HTTPConnection:
+    return http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+
+
+def test_a_request_too_many_is_told_when_to_come_back_and_keeps_its_connection(serve: Callable[..., Server]) -> None:
+    server = full(serve)
+    client = connect(server)
+    client.connect()
+    first_socket = client.sock
+
+    with in_flight(server, "/work?wait=2000"):
+        answers = []
+        for method in ("GET", "HEAD", "GET"):
+            client.request(method, "/work")
+            answer = client.getresponse()
+            answers.append((answer.status, answer.getheader("Retry-After"), len(answer.read())))
+        is_same_socket = client.sock is first_socket
+        health = requests.get(server.url + "/healthz", timeout=30)
+    client.close()
+    wait_until(lambda: requests.get(server.url + "/work", timeout=30).status_code == 200, "the place is free again")
+
+    assert [answer[:2] for answer in answers] == [(503, "1")] * 3
+    assert answers[0][2] > 0
+    assert answers[1][2] == 0
+    assert is_same_socket
+    assert health.status_code == 200
+    assert server.text().count("requests turned away with 503") == 1
+
+
+def test_a_named_path_is_never_turned_away(serve: Callable[..., Server]) -> None:
+    server = full(serve, GREENROOM_PRIORITY_PATHS="/important")
+
+    with in_flight(server, "/work?wait=2000"):
+        statuses = {
+            path: requests.get(server.url + path, timeout=30).status_code
+            for path in ("/important", "/important/too", "/importantly")
+        }
+
+    assert statuses == {"/important": 200, "/important/too": 200, "/importantly": 503}
+
+
+@pytest.mark.parametrize(
+    ("head", "is_kept"),
+    [
+        (b"POST /work HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody", True),
+        (b"POST /work HTTP/1.1\r\nHost: x\r\nContent-Length: 400000\r\n\r\n" + b"x" * 1000, False),
+        (b"POST /work HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n", False),
+        (b"GET /work HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", False),
+        (b"GET /work HTTP/1.0\r\n\r\n", False),
+        (b"GET http://x/work HTTP/1.1\r\nHost: x\r\n\r\n", True),
+    ],
+    ids=["body is here", "body is not here", "chunked", "close", "1.0", "absolute"],
+)
+def test_a_refusal_reads_no_body_and_keeps_the_connection_only_where_it_can(
+    head: bytes, is_kept: bool, serve: Callable[..., Server]
+) -> None:
+    server = full(serve)
+
+    with in_flight(server, "/work?wait=2000"), socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.settimeout(30)
+        sock.sendall(head)
+        received = sock.recv(65_536)
+        if is_kept:
+            sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        following = sock.recv(65_536)
+
+    assert received.startswith(b"HTTP/1.1 503 ")
+    assert (b"Connection: keep-alive" in received) == is_kept
+    assert (b"Connection: close" in received) != is_kept
+    assert following[:12] == (b"HTTP/1.1 200" if is_kept else b"")
+
+
+def test_who_stands_in_line_is_served_when_its_turn_comes(serve: Callable[..., Server]) -> None:
+    server = serve(GREENROOM_LIMIT_REQUESTS="1", GREENROOM_QUEUE_TIMEOUT_MILLISECONDS="20000")
+    statuses: list[int] = []
+
+    def ask() -> None:
+        statuses.append(requests.get(server.url + "/work?wait=50", timeout=30).status_code)
+
+    with in_flight(server, "/work?wait=500"):
+        threads = [threading.Thread(target=ask) for _ in range(10)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert statuses == [200] * 10
+
+
+def test_hundreds_of_requests_that_only_wait_are_all_served(serve: Callable[..., Server]) -> None:
+    server = serve()
+    # 200 a second that wait for a second: 200 under way at any time, and hardly any work.
+    load = OpenLoop("127.0.0.1", server.port, "/work?wait=1000", [Phase(200.0, 4.0)], give_up_seconds=20.0)
+
+    outcomes = load.run().outcomes
+
+    assert Counter(one.result for one in outcomes) == {200: len(outcomes)}
+
+
+def test_overload_is_answered_at_once_and_leaves_good_answers(serve: Callable[..., Server]) -> None:
+    """On the stock worker nobody is answered in time: all wait, all give up, and it works for clients who are gone."""
+    server = serve()
+    warm_up, level, after = Phase(20.0, 2.0), Phase(4 / CPU_SECONDS, 4.0), Phase(20.0, 4.0)
+    health: list[float] = []
+    is_over = threading.Event()
+
+    def check_health() -> None:
+        while not is_over.wait(0.2):
+            began = time.monotonic()
+            assert requests.get(server.url + "/healthz", timeout=30).status_code == 200
+            health.append(time.monotonic() - began)
+
+    checker = threading.Thread(target=check_health)
+    checker.start()
+    path = f"/work?cpu={CPU_SECONDS * 1000:g}&wait=50"
+    run = OpenLoop("127.0.0.1", server.port, path, [warm_up, level, after]).run()
+    is_over.set()
+    checker.join()
+
+    slot = run.between(3.0, 6.0)
+    recovered = run.between(8.0, 10.0)
+    assert slot.good_per_second >= 10  # a machine that does other things besides gives the worker little
+    assert slot.count(503) > 0
+    assert slot.count("gave up") <= 0.05 * len(slot.outcomes)
+    assert recovered.good_ratio >= 0.9
+    assert len(health) > 20
+    assert server.text().count("overload:") <= 2
