@@ -6,9 +6,10 @@ by a SIGTERM to one worker after the other. Each request is sent once; whatever 
 
     refused    no connection            reset      the connection was reset before the answer was there
     empty      closed without a byte    cut        closed in the middle
-    timeout    no answer in time        status     another answer than 200
+    timeout    no answer in time        status     another answer than 200 or 503
 
-A connection that the server closes while no request is under way is no loss: the client opens another.
+A connection that the server closes while no request is under way is no loss: the client opens another. Neither is a
+503: turning a request away is an answer. It is shown, because a server that sheds here is too small for the rate.
 """
 
 import argparse
@@ -40,6 +41,7 @@ class Count:
     """What the clients saw. `by_worker`: answers by what the body said."""
 
     answered: int = 0
+    shed: int = 0
     closed_idle: int = 0
     losses: Counter[str] = field(default_factory=Counter)
     by_worker: Counter[bytes] = field(default_factory=Counter)
@@ -105,7 +107,9 @@ class Client:
             self.lose("cut")
             return
         parser, self.parser = self.parser, None
-        if parser.status != 200:
+        if parser.status == 503:
+            self.load.count.shed += 1
+        elif parser.status != 200:
             self.load.count.losses["status"] += 1
         else:
             self.load.count.answered += 1
@@ -221,7 +225,7 @@ def measure(worker_class: str, way: str, arguments: argparse.Namespace) -> Count
 
         def is_over(count: Count) -> bool:
             disturbance.step(running.process.pid)
-            return count.answered + count.lost >= arguments.requests
+            return count.answered + count.shed + count.lost >= arguments.requests
 
         began = time.monotonic()
         load.run(is_over)
@@ -231,7 +235,8 @@ def measure(worker_class: str, way: str, arguments: argparse.Namespace) -> Count
     told = ", ".join(f"{count.losses[loss]} {loss}" for loss in LOSSES)
     print(
         f"{worker_class:10} {way:13} {count.answered:7} answered by {len(count.by_worker):3} workers "
-        f"at {count.answered / seconds:6.0f}/s, slowest {count.slowest_seconds * 1000:5.0f} ms; lost: {told}",
+        f"at {count.answered / seconds:6.0f}/s, slowest {count.slowest_seconds * 1000:5.0f} ms, {count.shed} shed; "
+        f"lost: {told}",
         flush=True,
     )
     return count
@@ -243,6 +248,8 @@ def capacity(port: int, clients: int, seconds: float = 3.0) -> float:
     end = time.monotonic() + seconds
     load.run(lambda _: time.monotonic() > end)
     load.close()
+    if not load.count.answered:
+        raise SystemExit(f"no request was answered in {seconds:g} s: {dict(load.count.losses)}, {load.count.shed} shed")
     return load.count.answered / seconds
 
 
