@@ -23,6 +23,14 @@ def postgres_processes(instance: Path) -> list[psutil.Process]:
         return []
 
 
+def is_dead(process: psutil.Process) -> bool:
+    """Gone, or waiting to be reaped."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def flask(instance: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*PYTHON_MODULE, "flask", "--app", "app", *arguments],
@@ -92,7 +100,7 @@ def test_a_killed_worker_is_replaced_and_the_others_serve_on(start: Callable[...
     victim, survivor = server.workers()
 
     victim.kill()
-    wait_until(lambda: not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE, "the worker is dead")
+    wait_until(lambda: is_dead(victim), "the worker is dead")
 
     assert requests.get(server.url + "/demo/delay/1", timeout=30).status_code == 200
     wait_until(lambda: len([w for w in server.workers() if w.pid != victim.pid]) == 2, "a new worker runs")
@@ -212,7 +220,7 @@ def test_the_companion_dying_stops_no_request(start: Callable[..., Server]) -> N
     companion = next(child for child in children if "app.prepare" in " ".join(child.cmdline()))
 
     companion.send_signal(signal.SIGKILL)
-    wait_until(lambda: not companion.is_running() or companion.status() == psutil.STATUS_ZOMBIE, "it is dead")
+    wait_until(lambda: is_dead(companion), "it is dead")
 
     assert requests.get(server.url + "/readyz", timeout=30).json() == {"status": "ready"}
     assert server.stop() == 0
