@@ -49,7 +49,7 @@ def plan_pinning(cores: frozenset[int] | None, siblings: Mapping[int, frozenset[
     rest = cores - {server}
     apart = rest - siblings.get(server, nothing)
     load = apart or rest
-    note = f"the server ran on core {server}; generator, upstream and database on {shown(load)}"
+    note = f"the server ran on core {server}; load generator and all else on {shown(load)}"
     if not apart:
         note += ", its hyper-thread sibling, so the two share one core's silicon"
     return Pinning(frozenset({server}), load, note)

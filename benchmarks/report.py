@@ -17,7 +17,8 @@ BUSY_RATIO = 0.85
 # More than this of the server's core went to others. They hurt a server of one thread more than one of many: the
 # scheduler shares a core by threads. (The kernel's own work for the network is a few percent.)
 DISTURBED_RATIO = 0.2
-COLOURS = ("#9aa3ad", "#4c86c6", "#2f9e6e", "#d9822b", "#a05db8", "#c8504b")
+COLOURS = ("#9aa3ad", "#4c86c6", "#2f9e6e", "#d9822b", "#a05db8", "#c8504b", "#5aa9a3", "#8a6f4d")
+FEW_NAMES = 4  # so many stand beside each other under a plot; more are turned
 RAW_DOT = "#20262c"
 
 
@@ -73,9 +74,7 @@ def warnings(
         found.append(f"the load generator had no time to spare, the server may be faster: {', '.join(generators)}")
     cores = [f"{where(one)} {one.load_cores_busy_ratio:.0%}" for one in summaries if are_load_cores_busy(one)]
     if cores:
-        found.append(
-            "the cores of generator, upstream and database were busy, the server may be faster: " + ", ".join(cores)
-        )
+        found.append("the cores beside the server's were busy, the server may be faster: " + ", ".join(cores))
     disturbed = [f"{where(one)} {one.others_on_server_core_ratio:.0%}" for one in summaries if is_disturbed(one)]
     if disturbed:
         found.append(
@@ -164,7 +163,9 @@ def write_plot(
     from matplotlib import pyplot
 
     names = [name for name in routes if any(one.route == name for one in summaries)]
-    figure, axes = pyplot.subplots(2, len(names), figsize=(4.3 * len(names), 7.6), squeeze=False)
+    most_servers = max(sum(one.route == name for one in summaries) for name in names)
+    width = max(4.3, 1.05 * most_servers)  # of a column, so that the labels of neighbours don't meet
+    figure, axes = pyplot.subplots(2, len(names), figsize=(width * len(names), 7.6), squeeze=False)
     for column, route in enumerate(names):
         of_route = [one for one in summaries if one.route == route]
         raw = [one for one in rounds if one.route == route]
@@ -223,6 +224,8 @@ def draw_bar(axis: Any, place: float, value: float, raw: Sequence[float], label:
 
 def finish(axis: Any, names: Sequence[str], headroom: float) -> None:
     axis.set_xticks(range(len(names)), names, fontsize=10.5)
+    if len(names) > FEW_NAMES:
+        axis.tick_params(axis="x", rotation=20)
     axis.set_ylim(0, (axis.dataLim.ymax or 1.0) * headroom)
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     axis.spines[["top", "right"]].set_visible(False)

@@ -19,7 +19,7 @@ def test_server_gets_one_core_and_the_load_the_others() -> None:
     pinning = plan_pinning(frozenset({2, 3, 5}), alone(2, 3, 5))
 
     assert (pinning.server, pinning.load) == ({2}, {3, 5})
-    assert pinning.note == "the server ran on core 2; generator, upstream and database on cores 3, 5"
+    assert pinning.note == "the server ran on core 2; load generator and all else on cores 3, 5"
 
 
 def test_the_servers_hyper_thread_sibling_stays_idle_where_it_can() -> None:

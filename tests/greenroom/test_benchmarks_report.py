@@ -77,7 +77,7 @@ def test_errors_are_told_with_their_reasons_and_what_a_timeout_is() -> None:
     ("values", "said"),
     [
         ({"generator_cpu_ratio": 0.86}, "the load generator had no time to spare"),
-        ({"load_cores_busy_ratio": 0.86}, "the cores of generator, upstream and database were busy"),
+        ({"load_cores_busy_ratio": 0.86}, "the cores beside the server's were busy"),
         ({"others_on_server_core_ratio": 0.86}, "other programs ran on the server's core"),
     ],
 )

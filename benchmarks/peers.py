@@ -1,0 +1,188 @@
+"""The servers that are compared, how each is started, and what is asked of it.
+
+    route   under gunicorn, granian, uWSGI    under Hypercorn     under uvicorn
+    hello   a bare WSGI application           a bare ASGI one     a bare ASGI one
+    dict    Flask                             Quart               FastAPI
+
+Each is one process for requests, or one and what it can't serve without, on one core. No access log, because none of
+them should measure the terminal; else the defaults, but for what stands beside the command with its reason.
+
+The peers live in an environment of their own (benchmarks/requirements.txt), so that comparing with them puts nothing
+into ours.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .machine import ROOT
+from .servers import HOST, ServerFailed, ServerUnderTest, clean_environment, gunicorn
+
+HOW_TO_INSTALL = (
+    "python3 -m venv benchmarks/.venv && benchmarks/.venv/bin/pip install -r benchmarks/requirements.txt",
+    "uWSGI needs a C compiler; where there is none, leave its line out",
+)
+VENV = ROOT / "benchmarks" / ".venv"
+OURS = "greenroom"
+BASELINE = "gevent"
+# What both environments have, and has to be the same in both or the comparison is not one of servers.
+SHARED_PACKAGES = ("flask", "werkzeug", "gevent", "greenlet")
+# Most connections at a time for uWSGI, which has to know it beforehand; gunicorn's worker_connections has the same.
+UWSGI_CORES = 1000
+ASK_VERSIONS = """\
+import json, platform, sys
+from importlib.metadata import PackageNotFoundError, version
+found = {"python": platform.python_version()}
+for name in sys.argv[1:]:
+    try:
+        found[name] = version(name)
+    except PackageNotFoundError:
+        pass
+print(json.dumps(found))
+"""
+
+
+@dataclass(frozen=True)
+class Route:
+    """What is asked for, and the only right answer: these bytes, or JSON that says this."""
+
+    name: str
+    about: str
+    expected: bytes | dict[str, Any]
+    path: str = "/"
+
+    def is_right(self, body: bytes) -> bool:
+        if isinstance(self.expected, bytes):
+            return body == self.expected
+        try:
+            return bool(json.loads(body) == self.expected)
+        except ValueError:
+            return False
+
+
+HELLO = Route("hello", "14 bytes of text from a bare WSGI or ASGI application", b"Hello, world!\n")
+DICT = Route("dict", "a Flask, Quart or FastAPI route that returns a dict", {"message": "hello", "numbers": [1, 2, 3]})
+ROUTES = {route.name: route for route in (HELLO, DICT)}
+
+WSGI_APPS = {"hello": "benchmarks.apps.hello:wsgi", "dict": "benchmarks.apps.flask_dict:app"}
+QUART_APPS = {"hello": "benchmarks.apps.hello:asgi", "dict": "benchmarks.apps.quart_dict:app"}
+FASTAPI_APPS = {"hello": "benchmarks.apps.hello:asgi", "dict": "benchmarks.apps.fastapi_dict:app"}
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A Python and what is installed for it."""
+
+    python: Path
+    versions: Mapping[str, str]
+
+    @classmethod
+    def look(cls, python: Path, packages: Iterable[str]) -> "Environment":
+        """Raises ServerFailed when `python` can't be run."""
+        try:
+            done = subprocess.run(
+                [python, "-c", ASK_VERSIONS, *packages],
+                env=clean_environment(),
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=True,
+            )
+        except (OSError, subprocess.SubprocessError) as exc:
+            raise ServerFailed(f"the Python for the peers can't be run: {exc}") from exc
+        return cls(python, json.loads(done.stdout))
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One server to compare.
+
+    `command` is what follows the Python it is installed for, or the command's own name where it begins with one;
+    {port}, {app}, {threads} and {venv} are filled in. None: a worker class of gunicorn, under our configuration file.
+    `framework` is what the dict route is written with, where that is not Flask.
+    """
+
+    name: str
+    packages: tuple[str, ...] = ()
+    command: tuple[str, ...] | None = None
+    apps: Mapping[str, str] | None = None
+    framework: str = ""
+
+    def label(self, route: Route) -> str:
+        """The name in table and plot; it says so where the framework is another one."""
+        return f"{self.framework} + {self.name}" if self.framework and route is DICT else self.name
+
+    def missing(self, environment: Environment) -> list[str]:
+        return [name for name in self.packages if name not in environment.versions]
+
+    def server(self, route: Route, environment: Environment, threads: int) -> ServerUnderTest:
+        app = (self.apps or WSGI_APPS)[route.name]
+        label = self.label(route)
+        if self.command is None:
+            return replace(gunicorn(self.name, app, {"GREENROOM_THREADS": str(threads)}), name=label)
+        folder = environment.python.parent
+        known = {"{app}": app, "{threads}": str(threads), "{venv}": str(folder.parent)}
+        words = [known.get(word, word) for word in self.command]
+        first = [str(environment.python)] if words[0] == "-m" else [str(folder / words.pop(0))]
+        return ServerUnderTest(label, (*first, *words), {}, app)
+
+
+GUNICORN = tuple(Peer(name) for name in (BASELINE, OURS, "gevent_pywsgi", "gthread"))
+GRANIAN = Peer(
+    "granian",
+    ("granian", "flask"),
+    # As many threads as gthread gets. Its own choice is 512, with a warning that this is too much, and was slower.
+    ("-m", "granian", "--interface", "wsgi", "--host", HOST, "--port", "{port}", "--workers", "1")
+    + ("--blocking-threads", "{threads}", "--log-level", "warning", "{app}"),
+)  # fmt: skip
+UWSGI = Peer(
+    "uwsgi",
+    ("uwsgi", "gevent", "flask"),
+    # Through its router, a second process on the same core: it speaks HTTP without keep-alive otherwise, which was
+    # slower, and --http11-socket doesn't work with --gevent (https://github.com/unbit/uwsgi/issues/1964).
+    ("uwsgi", "--http", f"{HOST}:{{port}}", "--http-keepalive", "--master", "--gevent", str(UWSGI_CORES))
+    + ("--gevent-early-monkey-patch", "--virtualenv", "{venv}", "--pythonpath", str(ROOT), "--module", "{app}")
+    + ("--need-app", "--die-on-term", "--disable-logging"),
+)  # fmt: skip
+HYPERCORN = Peer(
+    "hypercorn",
+    ("hypercorn", "quart", "uvloop"),
+    # uvloop because uvicorn uses it unasked: the same loop for both.
+    ("-m", "hypercorn", "--bind", f"{HOST}:{{port}}", "--workers", "1", "--worker-class", "uvloop")
+    + ("--log-level", "warning", "{app}"),
+    QUART_APPS,
+    "Quart",
+)  # fmt: skip
+UVICORN = Peer(
+    "uvicorn",
+    ("uvicorn", "fastapi", "uvloop", "httptools"),
+    ("-m", "uvicorn", "--host", HOST, "--port", "{port}", "--workers", "1")
+    + ("--no-access-log", "--log-level", "warning", "{app}"),
+    FASTAPI_APPS,
+    "FastAPI",
+)  # fmt: skip
+PEERS = {peer.name: peer for peer in (*GUNICORN, GRANIAN, UWSGI, HYPERCORN, UVICORN)}
+
+
+def peers_python(venv: Path | None) -> Path:
+    """The Python that the peers are installed for: of `venv`, else of benchmarks/.venv, else this one."""
+    if venv is not None:
+        return venv.absolute() / "bin" / "python"
+    return VENV / "bin" / "python" if VENV.is_dir() else Path(sys.executable)
+
+
+def packages_of(peers: Iterable[Peer]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for peer in peers for name in peer.packages))
+
+
+def differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
+    """A sentence for each package, and for Python, that is not the same on both sides."""
+    return [
+        f"{name} is {ours[name]} under gunicorn and {theirs[name]} under the peers"
+        for name in ("python", *SHARED_PACKAGES)
+        if name in ours and name in theirs and ours[name] != theirs[name]
+    ]

@@ -1,0 +1,449 @@
+"""Our worker beside the other servers, on one core each in turn: `python -m benchmarks.run`.
+
+    round 1: hello: gevent, greenroom, gevent_pywsgi, ...     server started, asked, warmed up, measured, stopped
+             dict:  gevent, greenroom, gevent_pywsgi, ...
+    round 2: the same, beginning with the next server, so that what changes over time changes for all of them
+    medians -> table, targets, run.json, run.png, run.svg
+
+The load generator has a core of its own (70,000 requests in a second of it, more than any of these servers can do with
+theirs). Each answer is compared with the right one. What is not installed is not measured, and listed.
+"""
+
+import argparse
+import importlib.util
+import re
+import shlex
+import signal
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+
+from . import machine, report
+from .client import Generator, Load
+from .compare import DEFAULT_OUTPUT, EXIT_FAILED, TABLE_COLUMNS, Meter, between, now, pinning_document, round_of
+from .machine import running_on, this_machines_pinning
+from .peers import (
+    BASELINE,
+    DICT,
+    HELLO,
+    HOW_TO_INSTALL,
+    OURS,
+    PEERS,
+    ROUTES,
+    SHARED_PACKAGES,
+    Environment,
+    Peer,
+    Route,
+    differences,
+    packages_of,
+    peers_python,
+)
+from .servers import HOST, RunningServer, ServerFailed, effective_settings, serving
+from .stats import Round, Summary, summarize
+
+OUR_PACKAGES = ("flask", "werkzeug", "gunicorn", "gevent", "greenlet")
+DESCRIPTION = (
+    "One worker of ours beside other servers, one core each in turn: a table, targets, JSON and a plot. "
+    "The other servers: " + "; ".join(HOW_TO_INSTALL) + "."
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """On `route` we want at least `times` the requests per second of `peer`. An aim is hoped for, not promised."""
+
+    route: Route
+    peer: str
+    times: float
+    is_aim: bool = False
+
+
+TARGETS = (
+    Target(HELLO, BASELINE, 3.0),
+    Target(HELLO, "gevent_pywsgi", 2.0),
+    Target(DICT, BASELINE, 1.7),
+    Target(DICT, "uvicorn", 1.0, is_aim=True),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a target.
+
+    `ratio` is that of the medians, and decides; `lowest` and `highest` are the ratios within a round. `per_cpu_second`
+    compares requests by the CPU time that the servers got: where other programs take their share of the core, that is
+    the number to look at, and where none does it is the same.
+    """
+
+    target: Target
+    ratio: float
+    lowest: float
+    highest: float
+    per_cpu_second: float
+
+    @property
+    def is_reached(self) -> bool:
+        return self.ratio >= self.target.times
+
+    def sentence(self) -> str:
+        target = self.target
+        return (
+            f"{target.route.name}: {self.ratio:.2f} times {PEERS[target.peer].label(target.route)}, "
+            f"{self.lowest:.2f} to {self.highest:.2f} in the rounds, {self.per_cpu_second:.2f} by CPU time "
+            f"({'aim' if target.is_aim else 'target'}: {target.times:g}): {'' if self.is_reached else 'not '}reached"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "route": self.target.route.name,
+            "server": OURS,
+            "against": PEERS[self.target.peer].label(self.target.route),
+            "at_least": self.target.times,
+            "is_aim": self.target.is_aim,
+            "ratio": self.ratio,
+            "lowest_in_a_round": self.lowest,
+            "highest_in_a_round": self.highest,
+            "per_cpu_second": self.per_cpu_second,
+            "is_reached": self.is_reached,
+            "sentence": self.sentence(),
+        }
+
+
+@dataclass(frozen=True)
+class Options:
+    rounds: int
+    seconds: float
+    warm_up_seconds: float
+    clients: int
+    threads: int
+    timeout_seconds: float
+    peers: tuple[str, ...]
+    routes: tuple[str, ...]
+    peers_venv: Path | None
+    output: Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    options = read_options(arguments)
+    console = Console(highlight=False)
+    # A table that is folded can't be read; in a narrow window or a pipe it is better too wide.
+    console.width = max(console.width, TABLE_COLUMNS)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was started is stopped
+    try:
+        packages = (*packages_of(PEERS.values()), *SHARED_PACKAGES)
+        environment = Environment.look(peers_python(options.peers_venv), packages)
+        Comparison(options, shlex.join(["python", "-m", "benchmarks.run", *arguments]), console, environment).run()
+    except ServerFailed as exc:
+        print(f"Error: {exc}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return 128 + signal.SIGINT
+    return 0
+
+
+def read_options(arguments: Sequence[str]) -> Options:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=DESCRIPTION)
+    add = parser.add_argument
+    add("--rounds", type=between(int, 1, 100), default=5, help="how often each server is measured (default: 5)")
+    add("--seconds", type=between(float, 0.1, 600), default=4, help="measured time of a route in a round (default: 4)")
+    add("--clients", type=between(int, 1, 1000), default=64, help="connections, a request each (default: 64)")
+    add("--threads", type=between(int, 1, 1000), default=8, help="threads of gthread and granian (default: 8)")
+    add("--timeout", type=between(float, 0.1, 600), default=30, help="seconds until a request failed (default: 30)")
+    add("--peers", type=some_of(PEERS), default=tuple(PEERS), help=f"of {','.join(PEERS)} (default: all)")
+    add("--routes", type=some_of(ROUTES), default=tuple(ROUTES), help=f"of {','.join(ROUTES)} (default: all)")
+    add("--peers-venv", type=Path, help="where the peers are installed (default: benchmarks/.venv, if it is there)")
+    add("--output", type=Path, default=DEFAULT_OUTPUT, help="folder for results and logs")
+    add("--quick", action="store_true", help="a smoke test: one round, half a second a route, 8 clients")
+    given = parser.parse_args(arguments)
+    if given.quick:
+        given.rounds, given.seconds, given.clients = 1, 0.5, 8
+    return Options(
+        rounds=given.rounds,
+        seconds=given.seconds,
+        warm_up_seconds=0.3 if given.quick else 1.0,
+        clients=given.clients,
+        threads=given.threads,
+        timeout_seconds=given.timeout,
+        peers=given.peers,
+        routes=given.routes,
+        peers_venv=given.peers_venv,
+        output=given.output.resolve(),
+    )
+
+
+class Comparison:
+    """One run of the command. `not_measured`: a sentence for each server that is missing, or failed."""
+
+    def __init__(self, options: Options, command: str, console: Console, environment: Environment) -> None:
+        self.options = options
+        self.command = command
+        self.console = console
+        self.environment = environment
+        self.facts = machine.facts()
+        self.pinning = this_machines_pinning()
+        self.routes = [ROUTES[name] for name in options.routes]
+        self.peers, self.not_measured = installed([PEERS[name] for name in options.peers], environment)
+        self.rounds: list[Round] = []
+        self.memory_kind = "RSS"
+
+    def run(self) -> None:
+        """Measure, and leave table, JSON and plot. Raises ServerFailed when ours or the baseline does not work."""
+        started_at = now()
+        (self.options.output / "logs").mkdir(parents=True, exist_ok=True)
+        self.console.print(f"Pinning: {self.pinning.note}.")
+        for sentence in self.not_measured:
+            self.console.print(f"Not measured: {sentence}.", style="yellow", soft_wrap=True)
+        if self.not_measured:
+            self.console.print(f"To install them: {HOW_TO_INSTALL[0]}", soft_wrap=True)
+        if not self.peers:
+            raise ServerFailed("none of the servers to compare is installed")
+
+        with running_on(self.pinning.load):
+            self.run_rounds()
+
+        baseline = baseline_of(self.peers)
+        labels = [peer.label(route) for route in self.routes for peer in self.peers]
+        summaries = sorted(
+            summarize(self.rounds, baseline.name),
+            key=lambda one: (self.options.routes.index(one.route), labels.index(one.server)),
+        )
+        self._show(self.document(started_at, baseline, summaries), baseline, summaries)
+
+    def run_rounds(self) -> None:
+        """Fill `rounds`; who failed is in `not_measured` afterwards, and not in `rounds`."""
+        for number in range(1, self.options.rounds + 1):
+            for route in self.routes:
+                for peer in rotated(self.peers, number - 1):
+                    try:
+                        one = self.measure(peer, route, number)
+                    except ServerFailed as exc:
+                        self._drop(peer, route, exc)
+                    else:
+                        self.rounds.append(one)
+                        self.console.print(progress(one, self.options.rounds), soft_wrap=True)
+
+    def _drop(self, peer: Peer, route: Route, exc: ServerFailed) -> None:
+        """A peer that fails is a finding, and no reason to lose what was measured of the others."""
+        if peer.name in (OURS, BASELINE):
+            raise exc
+        self.peers = [other for other in self.peers if other is not peer]
+        self.rounds = [one for one in self.rounds if one.server not in [peer.label(each) for each in self.routes]]
+        self.not_measured.append(f"{peer.label(route)} failed on {route.name}: {one_line(str(exc))}")
+        self.console.print(f"Dropped: {self.not_measured[-1]}", style="yellow", soft_wrap=True)
+
+    def measure(self, peer: Peer, route: Route, number: int) -> Round:
+        options = self.options
+        server = peer.server(route, self.environment, options.threads)
+        log = options.output / "logs" / f"run-{peer.name}-{route.name}-{number}.log"
+        with serving(server, log=log, cores=self.pinning.server, environment={}, ready_path=route.path) as running:
+            load = Load(
+                host=HOST,
+                port=running.port,
+                path=route.path,
+                expected_body=right_answer(running, route),
+                clients=options.clients,
+                warm_up_seconds=options.warm_up_seconds,
+                seconds=options.seconds,
+                timeout_seconds=options.timeout_seconds,
+            )
+            meter = Meter(running, self.pinning)
+            sample = Generator(load, at_start=meter.start, at_end=meter.stop).run()
+            memory_bytes, self.memory_kind = running.memory()
+        return round_of(sample, server.name, route.name, number, memory_bytes, meter)
+
+    def document(self, started_at: str, baseline: Peer, summaries: Sequence[Summary]) -> dict[str, Any]:
+        ours = machine.versions(OUR_PACKAGES)
+        verdicts = [verdict for target in TARGETS if (verdict := judge(target, self.rounds)) is not None]
+        warnings = report.warnings(
+            summaries,
+            load_average_before=self.facts["load_average_before"],
+            busy_load_average=machine.BUSY_LOAD_AVERAGE,
+            timeout_seconds=self.options.timeout_seconds,
+        )
+        if any(peer.command is not None for peer in self.peers):
+            warnings += differences(ours, self.environment.versions)
+        content = report.document(
+            command=self.command,
+            started_at=started_at,
+            finished_at=now(),
+            machine={**self.facts, "pinning": pinning_document(self.pinning)},
+            versions={**self.environment.versions, **ours, "commit": machine.git_commit() or "unknown"},
+            options={**asdict(self.options), "output": self.options.output.name, "peers_venv": None},
+            servers=[self._server_document(peer, route) for route in self.routes for peer in self.peers],
+            routes={route.name: route.about for route in self.routes},
+            baseline=baseline.name,
+            memory_kind=self.memory_kind,
+            warnings=warnings,
+            rounds=self.rounds,
+            summaries=summaries,
+        )
+        return {
+            **content,
+            "targets": [verdict.as_dict() for verdict in verdicts],
+            "not_measured": list(self.not_measured),
+        }
+
+    def _server_document(self, peer: Peer, route: Route) -> dict[str, Any]:
+        server = peer.server(route, self.environment, self.options.threads)
+        command = public_command(server.command, self.environment.python)
+        settings = {} if peer.command is not None else {"settings": effective_settings(server)}
+        return {**replace(server, command=command).as_dict(), "route": route.name, **settings}
+
+    def _show(self, content: dict[str, Any], baseline: Peer, summaries: Sequence[Summary]) -> None:
+        """The table, the targets and the warnings on the terminal, the files in the output folder."""
+        say = self.console.print
+        say()
+        say(report.table(summaries, baseline.name, self.memory_kind))
+        say(f"{load_in_words(self.options)}.", soft_wrap=True)
+        for target in content["targets"]:
+            say(f"{OURS} on {target['sentence']}.", style="green" if target["is_reached"] else "red", soft_wrap=True)
+        for sentence in content["not_measured"]:
+            say(f"Not measured: {sentence}.", style="yellow", soft_wrap=True)
+        for warning in content["warnings"]:
+            say(f"Warning: {warning}.", style="yellow", soft_wrap=True)
+        written = [self.options.output / "run.json"]
+        report.write_json(content, written[0])
+        if importlib.util.find_spec("matplotlib"):
+            written += report.write_plot(
+                summaries,
+                self.rounds,
+                content["routes"],
+                title="One worker on one core, beside other servers",
+                note=plot_note(content, self.options),
+                stem=self.options.output / "run",
+            )
+        else:
+            say("No plot: it needs matplotlib, which requirements-dev.txt installs.")
+        for path in written:
+            # print() and not the console: a path that is folded in two can't be copied.
+            print(f"wrote {path}")
+
+
+def installed(chosen: Sequence[Peer], environment: Environment) -> tuple[list[Peer], list[str]]:
+    """Those of `chosen` that can be measured, and a sentence for each of the others."""
+    missing = {peer.name: peer.missing(environment) for peer in chosen}
+    return (
+        [peer for peer in chosen if not missing[peer.name]],
+        [
+            f"{peer.name}, because {', '.join(missing[peer.name])} is not installed"
+            for peer in chosen
+            if missing[peer.name]
+        ],
+    )
+
+
+def baseline_of(peers: Sequence[Peer]) -> Peer:
+    """What the others are compared with: the stock gevent worker; where nobody wants that measured, the first."""
+    return next((peer for peer in peers if peer.name == BASELINE), peers[0])
+
+
+def rotated(peers: Sequence[Peer], by: int) -> list[Peer]:
+    at = by % len(peers) if peers else 0
+    return [*peers[at:], *peers[:at]]
+
+
+def right_answer(running: RunningServer, route: Route) -> bytes:
+    """The body that every answer must be, byte for byte. Raises ServerFailed when it does not say what it should."""
+    status, body = running.get(route.path, timeout_seconds=30)
+    if status != 200 or not route.is_right(body):
+        raise ServerFailed(f"{running.server.name} answers {status} {body[:200]!r}, not {route.expected!r}")
+    return body
+
+
+def judge(target: Target, rounds: Sequence[Round]) -> Verdict | None:
+    """None where one of the two was not measured, or did nothing in some round."""
+    route = target.route.name
+    ours = {one.number: one for one in rounds if (one.route, one.server) == (route, OURS)}
+    label = PEERS[target.peer].label(target.route)
+    theirs = {one.number: one for one in rounds if (one.route, one.server) == (route, label)}
+    if not all(one.completed and one.server_cpu_ratio for one in (*ours.values(), *theirs.values())):
+        return None
+    in_rounds = [ours[n].requests_per_second / theirs[n].requests_per_second for n in ours.keys() & theirs.keys()]
+    if not in_rounds:
+        return None
+    return Verdict(
+        target,
+        ratio=median_rate(ours.values()) / median_rate(theirs.values()),
+        lowest=min(in_rounds),
+        highest=max(in_rounds),
+        per_cpu_second=median_rate_by_cpu(ours.values()) / median_rate_by_cpu(theirs.values()),
+    )
+
+
+def median_rate(rounds: Iterable[Round]) -> float:
+    return median(one.requests_per_second for one in rounds)
+
+
+def median_rate_by_cpu(rounds: Iterable[Round]) -> float:
+    """Requests for each second of CPU that the server's processes got."""
+    return median(one.requests_per_second / one.server_cpu_ratio for one in rounds)
+
+
+def public_command(command: Sequence[str], peers_python: Path) -> tuple[str, ...]:
+    """`command` as somebody else would type it: without the folders of this machine."""
+    folders = {
+        sys.executable: "python",
+        str(peers_python): "python",
+        str(peers_python.parent.parent): "benchmarks/.venv",
+    }
+    return tuple(
+        folders.get(word) or word.removeprefix(f"{peers_python.parent}/").replace(str(machine.ROOT), ".")
+        for word in command
+    )
+
+
+def one_line(text: str, most: int = 300) -> str:
+    shortened = " ".join(text.split())
+    return shortened if len(shortened) <= most else shortened[: most - 1] + "…"
+
+
+def plot_note(content: Mapping[str, Any], options: Options) -> str:
+    versions, pinning = content["versions"], content["machine"]["pinning"]["note"]
+    packages = dict.fromkeys((*OUR_PACKAGES, *packages_of(PEERS.values())))
+    measured = ", ".join(f"{name} {versions[name]}" for name in packages if name in versions)
+    count = f" Warnings: {len(content['warnings'])}, see run.json." if content["warnings"] else ""
+    return (
+        f"{load_in_words(options)}; dots are the rounds. {pinning[0].upper()}{pinning[1:]}.{count}\n"
+        f"{content['command']}   {content['started_at'][:10]}   {content['machine']['cpu']}\n"
+        f"Python {versions['python']}, {measured}"
+    )
+
+
+def load_in_words(options: Options) -> str:
+    rounds = "1 round" if options.rounds == 1 else f"medians of {options.rounds} rounds"
+    return (
+        f"{options.clients} clients in a closed loop; {rounds} of {options.seconds:g} s a route after "
+        f"{options.warm_up_seconds:g} s of warm-up; one worker, gthread and granian with {options.threads} threads"
+    )
+
+
+def progress(one: Round, rounds: int) -> str:
+    rate, p50, p99 = (report.number(value) for value in (one.requests_per_second, one.p50_ms, one.p99_ms))
+    return (
+        f"round {one.number}/{rounds}  {one.route:5} {one.server:18} {rate:>6} requests/s  p50 {p50:>6} ms  "
+        f"p99 {p99:>6} ms  generator {one.generator_cpu_ratio:4.0%}  errors {report.errors(one.errors)}"
+    )
+
+
+def some_of(known: Mapping[str, Any]) -> Any:
+    """An argparse type: names of `known`, comma separated, each once, in the order in which they are known."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        names = re.split(r"\s*,\s*", text.strip().strip(","))
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown) or 'nothing'} is not one of {', '.join(known)}")
+        return tuple(name for name in known if name in names)
+
+    return parse
+
+
+if __name__ == "__main__":
+    sys.exit(main())
