@@ -76,11 +76,11 @@ class Gate(Protocol):
     limit: float
     cost: float  # of a request, in the unit of `load`
 
-    def admit(self, request: Running) -> None:
-        """A request begins to run."""
+    def admit(self) -> None:
+        """A request begins to run now."""
 
     def began(self, request: Running, seconds: float) -> None:
-        """Its first slice is over; if it is `dead`, its only one."""
+        """Its first slice is over, and nothing else ran meanwhile; if it is `dead`, its only one."""
 
     def ran(self, request: Running, seconds: float) -> None:
         """A later slice of it is over; if it is `dead`, its last."""
@@ -109,30 +109,35 @@ class AdaptiveGate:
         self.cost = FIRST_COST_SECONDS
         self.longest_turn = 0.0
 
-    def admit(self, request: Running) -> None:
-        request.spent_seconds = 0.0
-        request.promised_seconds = cost = self.cost
-        self.load += cost
+    def admit(self) -> None:
+        self.load += self.cost
 
     def began(self, request: Running, seconds: float) -> None:
-        self.kept += self._kept(request, seconds)
+        promised = self.cost  # as it was when the request was admitted: nothing else has run since
+        if request.dead:
+            self.kept += promised
+            self._learn(seconds)
+            return
+        request.spent_seconds = seconds
+        left = promised - seconds
+        request.promised_seconds = left = left if left > 0.0 else 0.0
+        self.kept += promised - left
 
     def ran(self, request: Running, seconds: float) -> None:
-        load = self.load - self._kept(request, seconds)
+        promised = request.promised_seconds
+        request.spent_seconds = spent = request.spent_seconds + seconds
+        left = promised - seconds
+        if request.dead:
+            self._learn(spent)
+            left = 0.0
+        request.promised_seconds = left = left if left > 0.0 else 0.0
+        load = self.load - promised + left
         self.load = load if load > 0.0 else 0.0
 
-    def _kept(self, request: Running, seconds: float) -> float:
-        """How much of what was promised to `request` need not be kept for it any more."""
-        request.spent_seconds = spent = request.spent_seconds + seconds
-        promised = request.promised_seconds
-        if request.dead:
-            cost = self.cost
-            self.cost = cost + COST_SHARE * (min(spent, MOST_COSTS * cost) - cost)
-        elif seconds < promised:
-            request.promised_seconds = promised - seconds
-            return seconds
-        request.promised_seconds = 0.0
-        return promised
+    def _learn(self, spent: float) -> None:
+        cost = self.cost
+        most = MOST_COSTS * cost
+        self.cost = cost + COST_SHARE * ((spent if spent < most else most) - cost)
 
     def turn(self, idle_seconds: float, last_turn_seconds: float) -> None:
         load = self.load - self.kept - idle_seconds
@@ -159,7 +164,7 @@ class StaticGate:
         self.limit = float(limit_requests)
         self.cost = 1.0
 
-    def admit(self, request: Running) -> None:
+    def admit(self) -> None:
         self.load += 1
 
     def ran(self, request: Running, seconds: float) -> None:

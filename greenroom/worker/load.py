@@ -37,6 +37,8 @@ class Running(Protocol):
 class Meter(Protocol):
     """Who is told of each slice, when it is over."""
 
+    def admit(self) -> None: ...
+
     def began(self, request: Any, seconds: float) -> None: ...
 
     def ran(self, request: Any, seconds: float) -> None: ...
@@ -78,6 +80,7 @@ plain_throw = greenlet.throw
 def run_metered(request: RequestGreenlet, meter: Meter, *args: Any) -> None:
     """Start `request`, which runs until it first waits. Not by its own `switch`: most requests have but one slice."""
     request.meter = meter
+    meter.admit()
     began = clock.now()
     plain_switch(request, *args)
     meter.began(request, clock.now() - began)

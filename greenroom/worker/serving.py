@@ -137,9 +137,7 @@ class Serving:
     def _run_in_greenlet(self, connection: Connection, request: Any) -> None:
         connection.state = State.RUNNING
         self.in_flight[connection] = request
-        running = RequestGreenlet(self._run, self.hub)
-        self.gate.admit(running)
-        run_metered(running, self.gate, connection, request)
+        run_metered(RequestGreenlet(self._run, self.hub), self.gate, connection, request)
 
     def _turn_away(self, connection: Connection, request: Any) -> None:
         """503, with as little work as possible: no greenlet, no application, no access log. Runs on: hub."""

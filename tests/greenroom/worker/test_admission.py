@@ -114,7 +114,7 @@ class Loop:
     def start(self, _connection: Any, request: Request) -> None:
         self.running.add(request)
         self.most_running = max(self.most_running, len(self.running))
-        self.admission.gate.admit(request)
+        self.admission.gate.admit()
         self.step(request, self.admission.gate.began)
 
     def step(self, request: Request, account: Callable[[Any, float], None]) -> None:
@@ -414,6 +414,9 @@ class Ledger:
 
     def __init__(self) -> None:
         self.slices: list[float] = []
+
+    def admit(self) -> None:
+        assert not self.slices
 
     def began(self, request: RequestGreenlet, seconds: float) -> None:
         self.slices.append(seconds)
