@@ -246,15 +246,17 @@ class Admission:
         self.queued_requests += 1
         self.queue.append(Waiting(connection, request, now + wait_seconds))
 
-    def release(self) -> None:
+    def release(self, lag_seconds: float) -> None:
         """Run those in line who fit, oldest first; turn away who has waited too long.
 
         At the end of each turn: what was ready has run by then, so requests that are nearly done come before new ones.
+        The turn in which nobody could look at the line does not count as waiting: after a stall there is a server again
+        that has time for them.
         """
         queue, gate = self.queue, self.gate
         self._longest_wait_seconds(self.now())  # while the queue is what it was since the last look
         while queue:
-            if queue[0].until < self.now():
+            if queue[0].until + lag_seconds < self.now():
                 late = queue.popleft()
                 self.shed_late_requests += 1
                 self.shed(late.connection, late.request)

@@ -87,7 +87,7 @@ class Serving:
 
     def _turn_ending(self) -> None:
         if self.admission.queue:
-            self.admission.release()
+            self.admission.release(self.turns.lag_seconds())
             if not self.admission.queue:
                 self._queue_ticker.stop()
 

@@ -93,7 +93,7 @@ class Loop:
                     self.step(request, gate.ran)
                 else:
                     self.arrive(request)
-            self.admission.release()
+            self.admission.release(max(took, clock.now() - began))
             ended, took = clock.now(), clock.now() - began
             self.longest_turn = max(self.longest_turn, took)
         return self
@@ -288,6 +288,16 @@ def test_a_burst_on_an_idle_server_is_served(world: World) -> None:
     assert all(one.is_good for one in loop.outcomes)
     assert max(one.seconds for one in loop.outcomes) < 0.35
     assert loop.longest_turn < 3 * DEPTH_SECONDS
+
+
+def test_a_stall_sheds_nobody_who_came_before_or_in_it(world: World) -> None:
+    loop = world.loop()
+    offer(loop, poisson([(200, 3)], lambda chance: [("compute", 0.0005), ("wait", 0.02)]))
+    offer(loop, [Request(1.0, [("compute", 0.6)])])  # somebody blocks the loop
+
+    loop.run(until=5)
+
+    assert loop.admission.shed_requests == 0
 
 
 def test_requests_that_compute_for_long_run_one_after_the_other(world: World) -> None:
