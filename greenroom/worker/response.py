@@ -23,6 +23,8 @@ REMEMBERED_NAMES = 1000
 LARGE_BYTES = 65_536  # from here on, copying costs more than another system call
 # Names of response headers that passed gunicorn's check, in lower case.
 _checked_names: dict[str, str] = {}
+# Statuses that passed gunicorn's check and have a body, with their code.
+_checked_statuses: dict[str, int] = {}
 _date = (0, "")
 
 
@@ -37,6 +39,9 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
     headers: list[tuple[str, str]]
     headers_sent: bool
     response_length: int | None
+    status: str | None
+    status_code: int
+    sent: int
 
     def __init__(self, req: Any, sock: Any, cfg: Any, wire: Wire) -> None:
         super().__init__(req, sock, cfg)
@@ -44,12 +49,23 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
         self._pending_head = b""
 
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        if exc_info is None and self.status is None and type(status) is str:
+            code = _checked_statuses.get(status)
+            if code is not None and self.req.method != "HEAD":
+                self.status = status
+                self.status_code = code
+                self.process_headers(headers)
+                self.chunked = self.response_length is None and self.is_chunked()
+                return self.write
         if exc_info and not self.headers_sent:
             # What is stored is replaced (PEP 3333); gunicorn would add to it.
             self.headers = []
             self.response_length = None
             self.upgrade = False
-        return super().start_response(status, headers, exc_info)
+        super().start_response(status, headers, exc_info)
+        if not self._omits_body and len(_checked_statuses) < REMEMBERED_NAMES:
+            _checked_statuses[status] = self.status_code
+        return self.write
 
     def process_headers(self, headers: list[tuple[str, str]]) -> None:
         for name, value in headers:
@@ -64,8 +80,8 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
                     self._take_length(name, value.strip(" \t"))
                 else:
                     self.response_length = length
-                    if not is_hoppish(name):
-                        remember(name)
+                if not is_hoppish(name):
+                    remember(name)
             elif lower == "content-length":
                 self._take_length(name, value.strip(" \t"))
             else:
@@ -114,12 +130,24 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
         """What the application returned. Empty items send nothing: until there is a body, the head may change."""
         for item in items:
             if item or type(item) is not bytes:
-                super().write(item)
+                self._write(item)
 
     def write(self, data: bytes) -> None:
         """What start_response returns: data is on its way when this returns."""
-        super().write(data)
+        self._write(data)
         self.flush()
+
+    def _write(self, data: bytes) -> None:
+        if self._omits_body or type(data) is not bytes:
+            super().write(data)  # which says why it sends nothing
+            return
+        self.send_headers()
+        length = self.response_length
+        if length is not None and len(data) > length - self.sent:
+            data = data[: max(0, length - self.sent)]
+        if data:
+            self.sent += len(data)
+            self._emit_body(data)
 
     def _emit_body(self, data: bytes) -> None:
         head, self._pending_head = self._pending_head, b""

@@ -40,6 +40,7 @@ class Serving:
         self.loop = self.hub.loop
         self.parser = HeadParser(self.cfg)
         self.script_name = os.environ.get("SCRIPT_NAME", "")
+        self.has_keepalive = bool(self.cfg.keepalive)
         self.has_proxy_protocol = self.cfg.proxy_protocol != "off"
         # What would do nothing is not called: gunicorn's own access log while it is off, and its default hooks.
         self.has_access_log = bool(self.log.access_log_enabled) or type(self.log).access is not Logger.access
@@ -167,7 +168,7 @@ class Serving:
                 self.cfg.pre_request(self.worker, request)
             response, environ = self._prepare(connection, request)
             self.worker.request_started()
-            if self.is_stopping() or not self.cfg.keepalive:
+            if self.is_stopping() or not self.has_keepalive:
                 response.force_close()
             self._answer(response, environ)
             if response.is_short:
