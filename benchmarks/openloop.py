@@ -128,7 +128,7 @@ class OpenLoop:
         self.now = now
         self.selector = selectors.DefaultSelector()
         self.idle: list[Connection] = []
-        self.pending: deque[Connection] = deque()  # by the moment they give up
+        self.pending: deque[tuple[float, Connection]] = deque()  # by due, so by the moment they give up
         self.run_ = Run()
         self.began = 0.0
 
@@ -158,13 +158,13 @@ class OpenLoop:
 
     def _send(self, due: float) -> None:
         connection = self.idle.pop() if self.idle else Connection(self)
-        self.pending.append(connection)
+        self.pending.append((due, connection))
         connection.send(due)
 
     def _give_up(self, until: float) -> None:
-        while self.pending and (self.pending[0].due is None or self.pending[0].due <= until):
-            connection = self.pending.popleft()
-            if connection.due is not None and connection.due <= until:
+        while self.pending and (self.pending[0][0] <= until or self.pending[0][1].due != self.pending[0][0]):
+            due, connection = self.pending.popleft()
+            if connection.due == due:  # else it was answered, and the connection may serve another request by now
                 connection.fail("gave up")
 
     def finished(self, connection: "Connection", due: float, result: int | str) -> None:

@@ -62,8 +62,8 @@ class Listener:
 
     def accept(self) -> int:
         """Accept what waits in the kernel, a few at a time; returns how many."""
-        count = 0
-        while count < self.serving.accepts_per_turn and not self.serving.is_full():
+        count, most = 0, self.serving.accepts_now()
+        while count < most and not self.serving.is_full():
             try:
                 descriptor, peer = self.sock._accept()  # type: ignore[attr-defined]  # accept() would make a gevent socket
             except (BlockingIOError, ConnectionAbortedError):
