@@ -30,6 +30,11 @@ def fails_on_stock(why: str) -> pytest.MarkDecorator:
 Start = Callable[..., Server]
 
 
+def get_once(port: int) -> tuple[bytes, bool]:
+    with Client(port) as client:
+        return client.get("/")
+
+
 def worker(server: Server) -> psutil.Process:
     return server.workers()[0]
 
@@ -46,9 +51,12 @@ def test_a_stop_with_only_idle_connections_is_quick(start: Start, environ: dict[
     exit_code = server.stop()
     took = time.monotonic() - began
 
+    were_closed = [client.is_closed() for client in clients]
+    for client in clients:
+        client.close()
     assert exit_code == 0
     assert took < 10.0, "as long as gunicorn's worker takes: its graceful timeout"
-    assert all(client.is_closed() for client in clients)
+    assert all(were_closed)
 
 
 def test_running_requests_are_answered_and_told_to_close(start: Start) -> None:
@@ -83,7 +91,7 @@ def test_connections_that_wait_while_the_loop_is_blocked_are_answered(start: Sta
     with ThreadPoolExecutor(21) as pool, Client(server.port) as blocker:
         blocker.send("/block/1.5")
         time.sleep(0.3)
-        answers = [pool.submit(lambda: Client(server.port).get("/")) for _ in range(20)]
+        answers = [pool.submit(get_once, server.port) for _ in range(20)]
         time.sleep(0.3)
         server.signal(signal.SIGTERM)
 

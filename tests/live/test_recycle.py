@@ -39,15 +39,15 @@ def answering(server: Server) -> bytes:
     ],
 )
 def test_max_requests_leaves_no_gap_with_one_worker(start: Start, environ: dict[str, str]) -> None:
-    """The application takes a second to import; an idle connection is there as well."""
-    settings = {"BOOT_SECONDS": "1.0", "GREENROOM_MAX_REQUESTS": "20", "GREENROOM_KEEPALIVE_SECONDS": "60"}
+    """The application takes seconds to import; an idle connection is there as well."""
+    settings = {"BOOT_SECONDS": "4.0", "GREENROOM_MAX_REQUESTS": "20", "GREENROOM_KEEPALIVE_SECONDS": "60"}
     server = start({**environ, **settings}).wait_ready("/")
     first = answering(server)
     idle = Client(server.port)
     idle.get("/")
     slowest, now = 0.0, first
 
-    give_up_at = time.monotonic() + 30
+    give_up_at = time.monotonic() + 60
     while now == first and time.monotonic() < give_up_at:
         began = time.monotonic()
         now = answering(server)
@@ -56,7 +56,7 @@ def test_max_requests_leaves_no_gap_with_one_worker(start: Start, environ: dict[
     idle.close()
 
     assert now != first
-    assert slowest < 0.5, f"a request waited {slowest:.2f} s for the replacement"
+    assert slowest < 2.0, f"a request waited {slowest:.2f} s for the replacement"
 
 
 def test_workers_that_reach_their_limit_together_take_turns(start: Start) -> None:
