@@ -4,6 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 from .conftest import Server, wait_until
 from .raw import Client
@@ -20,11 +21,9 @@ def test_two_hundred_connections_are_spread_evenly(start: Start) -> None:
     spreads: list[float] = []
 
     def is_even() -> bool:
-        with ThreadPoolExecutor(50) as pool:
-            clients = list(pool.map(lambda _: Client(server.port), range(200)))
+        with ThreadPoolExecutor(50) as pool, ExitStack() as stack:
+            clients = list(pool.map(lambda _: stack.enter_context(Client(server.port)), range(200)))
             per_worker = Counter(pool.map(lambda client: client.get("/")[0], clients))
-        for client in clients:
-            client.close()
         spreads.append(max(per_worker.values()) / min(per_worker.values()) if len(per_worker) == 4 else float("inf"))
         return spreads[-1] < 1.5
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -43,17 +44,16 @@ def worker(server: Server) -> psutil.Process:
 def test_a_stop_with_only_idle_connections_is_quick(start: Start, environ: dict[str, str]) -> None:
     server = start({**environ, "GREENROOM_GRACEFUL_TIMEOUT_SECONDS": "14", "GREENROOM_KEEPALIVE_SECONDS": "60"})
     server.wait_ready("/")
-    clients = [Client(server.port) for _ in range(5)]
-    for client in clients:
-        client.get("/")
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Client(server.port)) for _ in range(5)]
+        for client in clients:
+            client.get("/")
 
-    began = time.monotonic()
-    exit_code = server.stop()
-    took = time.monotonic() - began
+        began = time.monotonic()
+        exit_code = server.stop()
+        took = time.monotonic() - began
+        were_closed = [client.is_closed() for client in clients]
 
-    were_closed = [client.is_closed() for client in clients]
-    for client in clients:
-        client.close()
     assert exit_code == 0
     assert took < 10.0, "as long as gunicorn's worker takes: its graceful timeout"
     assert all(were_closed)
