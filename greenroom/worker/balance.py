@@ -43,6 +43,8 @@ LAGGING_SECONDS = 0.1
 # How long a worker that is ahead leaves a connection to the others: a step of the loop's clock, again and again while
 # others accept; when nobody has for this long, it accepts.
 STEP_SECONDS = 0.001
+# By how much a worker may be ahead of the least loaded one and still accept.
+AHEAD_RATIO = 1.1
 LONGEST_WAIT_SECONDS = 0.01
 
 
@@ -187,7 +189,7 @@ class Turn:
         if not willing:
             return True
         is_lagging = self.own.lag_seconds >= LAGGING_SECONDS
-        if not is_lagging and self.own.load() <= min(line.load() for line in willing):
+        if not is_lagging and self.own.load() <= AHEAD_RATIO * min(line.load() for line in willing):
             return True
         accepted = sum(line.accepted for line in willing)
         if now - asked_at > 5 * STEP_SECONDS or accepted != self._accepted_by_others:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 # No descriptors or memory left: the next attempt can wait, and the event would come again in each turn of the loop.
 PAUSE_SECONDS = 0.1
+# In one turn of the loop. With siblings fewer, for they may be back before the next turn; but not while requests stand
+# in line here: most of what comes then is turned away, and that must keep up.
+MOST_ACCEPTS = 64
+MOST_ACCEPTS_WITH_SIBLINGS = 16
 
 
 class Listener:
@@ -62,8 +66,10 @@ class Listener:
 
     def accept(self) -> int:
         """Accept what waits in the kernel, a few at a time; returns how many."""
-        count, most = 0, self.serving.accepts_now()
-        while count < most and not self.serving.is_full():
+        count = 0
+        is_shared = self.serving.has_siblings and not self.serving.admission.queue
+        most = MOST_ACCEPTS_WITH_SIBLINGS if is_shared else MOST_ACCEPTS
+        while count < most and not self.serving.is_full() and (not count or self._may_go_on()):
             try:
                 descriptor, peer = self.sock._accept()  # type: ignore[attr-defined]  # accept() would make a gevent socket
             except (BlockingIOError, ConnectionAbortedError):
@@ -79,6 +85,15 @@ class Listener:
             self.line.connections = len(self.serving.connections) + 1
             self.serving.accepted(self, descriptor, peer)
         return count
+
+    def _may_go_on(self) -> bool:
+        """Whether to accept another connection before the loop turns again.
+
+        With siblings only while it is still this worker's turn, so that whoever is free takes the next one. One a turn
+        would be too few: under overload turns are long, and the queue would move to the kernel, where nobody knows the
+        age of a request and nobody turns it away before its client gives up.
+        """
+        return not self.serving.has_siblings or self.turn is None or self.turn.has_come()
 
     def close(self) -> None:
         """Accept nothing any more; what waits in the kernel is left to whoever else holds the socket."""

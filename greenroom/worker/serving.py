@@ -26,9 +26,6 @@ from .response import Response
 from .timeouts import SWEEP_SECONDS, Timeouts
 from .wire import BodyCutShort, BodyTooSlow, ClientLeft, ClientTooSlow, GreenSocket
 
-MOST_ACCEPTS = 64
-BUSY_TURN_SECONDS = 0.005
-
 
 class Serving:
     """What one worker serves with. `is_stopping` is asked at the end of each request."""
@@ -93,16 +90,6 @@ class Serving:
             self.admission.release(self.turns.lag_seconds())
             if not self.admission.queue:
                 self._queue_ticker.stop()
-
-    def accepts_now(self) -> int:
-        """How many connections to accept before the loop turns again.
-
-        With siblings one at a time, so that whoever is free takes the next one. But what is found after a long turn
-        nobody was free to take, and more will have come by the end of the next: left in the kernel, connections would
-        wait there until their clients give up, where nobody counts their age and nobody turns them away.
-        """
-        is_busy = self.turns.lag_seconds() > BUSY_TURN_SECONDS
-        return MOST_ACCEPTS if is_busy or not self.has_siblings else 1
 
     def trusts(self, peer: Any) -> bool:
         """Whether forwarding headers of this peer count: gunicorn's rule, asked once for each connection."""

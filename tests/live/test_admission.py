@@ -146,9 +146,12 @@ def test_hundreds_of_requests_that_only_wait_are_all_served(serve: Callable[...,
     assert Counter(one.result for one in outcomes) == {200: len(outcomes)}
 
 
-def test_overload_is_answered_at_once_and_leaves_good_answers(serve: Callable[..., Server]) -> None:
+@pytest.mark.parametrize(("workers", "keeps_connections"), [("1", True), ("2", False)])
+def test_overload_is_answered_at_once_and_leaves_good_answers(
+    workers: str, keeps_connections: bool, serve: Callable[..., Server]
+) -> None:
     """On the stock worker nobody is answered in time: all wait, all give up, and it works for clients who are gone."""
-    server = serve()
+    server = serve(WEB_CONCURRENCY=workers)
     warm_up, level, after = Phase(20.0, 2.0), Phase(4 / CPU_SECONDS, 4.0), Phase(20.0, 4.0)
     health: list[float] = []
     is_over = threading.Event()
@@ -162,7 +165,8 @@ def test_overload_is_answered_at_once_and_leaves_good_answers(serve: Callable[..
     checker = threading.Thread(target=check_health)
     checker.start()
     path = f"/work?cpu={CPU_SECONDS * 1000:g}&wait=50"
-    run = OpenLoop("127.0.0.1", server.port, path, [warm_up, level, after]).run()
+    phases = [warm_up, level, after]
+    run = OpenLoop("127.0.0.1", server.port, path, phases, keeps_connections=keeps_connections).run()
     is_over.set()
     checker.join()
 
@@ -173,4 +177,4 @@ def test_overload_is_answered_at_once_and_leaves_good_answers(serve: Callable[..
     assert slot.count("gave up") <= 0.05 * len(slot.outcomes)
     assert recovered.good_ratio >= 0.9
     assert len(health) > 20
-    assert server.text().count("overload:") <= 2
+    assert server.text().count("overload:") <= 2 * int(workers)
