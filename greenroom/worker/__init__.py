@@ -7,6 +7,15 @@ lifecycle -> listener, balance                          who accepts
                      -> timeouts                        who keeps us waiting
 """
 
-from .lifecycle import GreenWorker
+from typing import Any
 
 __all__ = ["GreenWorker"]
+
+
+def __getattr__(name: str) -> Any:
+    """The worker class, when it is asked for: who only reads the scoreboard loads neither gevent nor gunicorn."""
+    if name == "GreenWorker":
+        from .lifecycle import GreenWorker
+
+        return GreenWorker
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,9 +1,12 @@
 """Balance: a scoreboard that all workers can see, and the rule by which they leave connections to each other.
 
-The scoreboard is anonymous shared memory, made in the arbiter before it forks. A line has one writer, its worker, and
-any number of readers; there are no locks. A cell is one aligned 8-byte float, which no reader ever sees half written.
+The scoreboard is shared memory without a name, made in the arbiter before it forks; a process that is no fork of it
+gets its descriptor (greenroom.ops). A line has one writer, its worker, and any number of readers; there are no locks. A
+cell is one aligned 8-byte float, which no reader ever sees half written.
 
-    line 0        about all: [0] lines in use, [1] whether the arbiter replaces workers (see recycle), [2] it stops
+    line 0        about all, the arbiter's: [0] lines in use, [1] whether it replaces workers (see recycle),
+                  [2] it stops, [3] odd while it adds to what follows, [4] ... what workers that are gone have
+                  counted: see TOTALS
     line 1 ...    one worker each, in the order of FIELDS
 
 A line is 128 bytes: two cache lines, because processors fetch them in pairs and neighbours must not slow each other.
@@ -12,8 +15,11 @@ The arbiter hands a line out before it forks, and again when the worker that had
 
 import enum
 import mmap
+import os
+import tempfile
+import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .. import clock
@@ -32,8 +38,18 @@ FIELDS = (
     "accepted",  # connections, since the worker's start
     "requests",  # since the worker's start
     "rss_bytes",
+    "shed",  # since the worker's start; so are the next ones
+    "errors",  # answers 500 to 599 that the application or the server gave, without those turned away
+    "expired",  # requests whose budget was spent
+    "stalls",
 )
-LINES_IN_USE, HAS_FLEET, IS_STOPPING = range(3)
+# Counters that must not be lost with a worker: added up in line 0 when its line is cleared.
+COUNTERS = ("accepted", "requests", "shed", "errors", "expired", "stalls")
+LINES_IN_USE, HAS_FLEET, IS_STOPPING, GENERATION = range(4)
+# What line 0 adds up, from cell FIRST_TOTAL on: workers that were started, that ended, of those: that died at work.
+TOTALS = (*COUNTERS, "workers_started", "workers_ended", "workers_died")
+FIRST_TOTAL = 4
+READ_ATTEMPTS = 100
 
 HEARTBEAT_SECONDS = 0.05
 # A worker that missed this many heartbeats is not waited for: it is busy, blocked or dead.
@@ -82,8 +98,9 @@ class Line:
         self.start = number * CELLS_PER_LINE
 
     pid, state, heartbeat, lag_seconds, connections, in_flight, accepted, requests, rss_bytes = (
-        _cell(offset) for offset in range(len(FIELDS))
+        _cell(offset) for offset in range(9)
     )
+    shed, errors, expired, stalls = (_cell(offset) for offset in range(9, len(FIELDS)))
 
     def clear(self) -> None:
         for offset in range(CELLS_PER_LINE):
@@ -108,11 +125,17 @@ class Line:
 
 
 class Scoreboard:
-    """All lines. `take` and `sweep` are the arbiter's; the rest is for everybody."""
+    """All lines. `take` and `sweep` are the arbiter's; the rest is for everybody.
 
-    def __init__(self, lines: int = LINES) -> None:
+    `descriptor` is that of a scoreboard which another process has made.
+    """
+
+    def __init__(self, lines: int = LINES, descriptor: int | None = None) -> None:
+        size_bytes = lines * CELLS_PER_LINE * CELL_BYTES
         self.lines = lines
-        self._map = mmap.mmap(-1, lines * CELLS_PER_LINE * CELL_BYTES)
+        self.descriptor = _memory(size_bytes) if descriptor is None else descriptor
+        weakref.finalize(self, os.close, self.descriptor)
+        self._map = mmap.mmap(self.descriptor, size_bytes)
         self._cells = memoryview(self._map).cast("d")
         self._owners: dict[int, weakref.ref[Any]] = {}
 
@@ -127,6 +150,7 @@ class Scoreboard:
         line = Line(self._cells, number)
         line.clear()
         line.state = State.BOOTING
+        self._add({"workers_started": 1.0})
         return line
 
     def sweep(self) -> None:
@@ -134,11 +158,49 @@ class Scoreboard:
         for number, owner in list(self._owners.items()):
             if owner() is None:
                 del self._owners[number]
-                Line(self._cells, number).clear()
+                line = Line(self._cells, number)
+                self._add(
+                    {
+                        **{name: getattr(line, name) for name in COUNTERS},
+                        "workers_ended": 1.0,
+                        "workers_died": float(line.state not in (State.EMPTY, State.DRAINING)),
+                    },
+                    line,
+                )
+
+    def _add(self, amounts: Mapping[str, float], cleared: Line | None = None) -> None:
+        """Add to the totals and clear the line they come from, so that no reader sees them twice or not at all."""
+        self._cells[GENERATION] += 1
+        for name, amount in amounts.items():
+            self._cells[FIRST_TOTAL + TOTALS.index(name)] += amount
+        if cleared is not None:
+            cleared.clear()
+        self._cells[GENERATION] += 1
+
+    def read(self) -> tuple[dict[str, float], list[dict[str, float]]]:
+        """What all workers, those that are gone included, have counted (see TOTALS), and the lines as they are.
+
+        Each line also says its `number`.
+        """
+        for _ in range(READ_ATTEMPTS):
+            before = self._cells[GENERATION]
+            lines = [{"number": number, **Line(self._cells, number).as_dict()} for number in self._numbers()]
+            totals = {name: self._cells[FIRST_TOTAL + at] for at, name in enumerate(TOTALS)}
+            if before % 2 == 0 and before == self._cells[GENERATION]:
+                break
+            time.sleep(0)
+        # After as many attempts the arbiter was killed in the middle of its sums: nothing else can be had.
+        for name in COUNTERS:
+            totals[name] += sum(line[name] for line in lines)
+        # A worker that has ended orderly says that its line is empty, but its counts stand there until they are added.
+        return totals, [line for line in lines if line["state"] != State.EMPTY]
+
+    def _numbers(self) -> range:
+        return range(1, int(self._cells[LINES_IN_USE]) + 1)
 
     def __iter__(self) -> Iterator[Line]:
         """The lines of workers that boot, serve or drain."""
-        for number in range(1, int(self._cells[LINES_IN_USE]) + 1):
+        for number in self._numbers():
             line = Line(self._cells, number)
             if line.state != State.EMPTY:
                 yield line
@@ -160,6 +222,17 @@ class Scoreboard:
         lambda self, value: self._cells.__setitem__(IS_STOPPING, float(value)),
         doc="Whether the whole server stops: nobody else will accept.",
     )
+
+
+def _memory(size_bytes: int) -> int:
+    """A descriptor of shared memory that no other process can open by a name."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("greenroom-scoreboard")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, size_bytes)
+    return descriptor
 
 
 class Turn:

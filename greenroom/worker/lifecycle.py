@@ -129,6 +129,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         line.connections = len(self.serving.connections)
         line.in_flight = len(self.serving.in_flight)
         line.requests = self.nr
+        line.shed = self.serving.admission.shed_requests
 
     def request_started(self) -> None:
         self.nr += 1

@@ -6,6 +6,7 @@ import pytest
 
 from greenroom.worker.balance import (
     FRESH_SECONDS,
+    GENERATION,
     HEARTBEAT_SECONDS,
     LAGGING_SECONDS,
     LONGEST_WAIT_SECONDS,
@@ -212,3 +213,45 @@ def test_each_connection_is_a_new_wait(board: Scoreboard, clock: ManualClock) ->
     other.lag_seconds = 0.0
 
     assert not turn.has_come()
+
+
+def test_counts_of_workers_that_are_gone_stay_in_the_sums(board: Scoreboard) -> None:
+    """Whether it ended orderly or was killed at work, and at every moment in between."""
+    seen = []
+    for state in (State.EMPTY, State.SERVING, State.DRAINING):
+        owner = Worker()
+        line = board.take(owner)
+        line.state = State.SERVING
+        line.requests, line.shed = 10, 2
+        seen.append(board.read()[0]["requests"])
+        line.state = state
+        seen.append(board.read()[0]["requests"])
+        del owner
+        board.sweep()
+        seen.append(board.read()[0]["requests"])
+
+    totals, lines = board.read()
+
+    assert seen == [10, 10, 10, 20, 20, 20, 30, 30, 30]
+    assert (totals["shed"], totals["workers_started"], totals["workers_ended"], totals["workers_died"]) == (6, 3, 3, 1)
+    assert lines == []
+
+
+def test_another_program_reads_it_through_its_descriptor(board: Scoreboard) -> None:
+    owner = Worker()
+    line = board.take(owner)
+    line.pid, line.requests, line.state = 4711, 12, State.SERVING
+
+    other = Scoreboard(lines=board.lines, descriptor=os.dup(board.descriptor))
+
+    totals, lines = other.read()
+    assert totals["requests"] == 12
+    assert [(seen["number"], seen["pid"]) for seen in lines] == [(1, 4711)]
+
+
+def test_a_reader_is_not_stopped_by_an_arbiter_that_was_killed_in_its_sums(board: Scoreboard) -> None:
+    owner = Worker()
+    board.take(owner).requests = 5
+    board._cells[GENERATION] += 1
+
+    assert board.read()[0]["requests"] == 5
