@@ -29,6 +29,11 @@ somebody waits and grows while nobody does, and with it a request may wait up to
 line is served oldest first and kept short, not newest first: a closed set of clients then waits alike and nobody is
 turned away needlessly.
 
+A line is also no overload because a few requests compute for long, or because the loop was held up. So patience is at
+least WAIT_COSTS times what a request takes and WAIT_TURNS times the longest turn of late; and who is late in a line
+that is short is served nevertheless. Clients who wait for their answers before they ask again (a browser, Locust, wrk)
+make such lines and no longer ones; those who don't (the internet) do.
+
 Chosen by simulation (tests/greenroom/worker/test_admission.py; Poisson arrivals at 0.9 to 10 times the capacity; 10 ms
 of computing before, after and round a wait of 50 or 500 ms) and measured with `python -m benchmarks.overload`.
 
@@ -55,9 +60,13 @@ LONGEST_TURN_SECONDS = 0.08
 BURST = 2.5
 # Where requests hold the loop for long, one may wait for a few like itself: two at a time is no overload. Nor is one
 # turn of the loop that is longer than the timeout, as requests that need much more than the average make it.
-WAIT_COSTS = 2.0
-WAIT_TURNS = 1.0
+WAIT_COSTS = 10.0
+WAIT_TURNS = 4.0
 TURN_MEMORY_SECONDS = 2.0
+# Who waited too long in a line that is shorter than this, in shares of what can be run in the time that one may wait,
+# was held up (a stall, some requests that compute for long) and is served nevertheless, up to so much too late.
+LONG_LINE = 0.5
+MOST_LATE_SECONDS = 2.0
 # The average: each finished request moves it by a share, and none counts for more than so many times what was expected.
 # A single one that took 10 s (the first import of half the application) must not close the door behind it.
 COST_SHARE = 1 / 32
@@ -94,11 +103,14 @@ class Gate(Protocol):
     def room(self, wait_seconds: float) -> float:
         """How many requests in line can begin within that time."""
 
+    def is_overloaded(self, line_requests: int, wait_seconds: float) -> bool:
+        """Whether so long a line says that more comes than can be run, and not only that it was held up."""
+
 
 class AdaptiveGate:
     """Loop time: promised, run, idled. See above."""
 
-    __slots__ = ("cost", "kept", "limit", "load", "longest_turn")
+    __slots__ = ("cost", "kept", "limit", "load", "longest_turn", "share")
 
     def __init__(self) -> None:
         self.load = 0.0
@@ -107,6 +119,7 @@ class AdaptiveGate:
         self.kept = 0.0
         self.limit = DEPTH_SECONDS
         self.cost = FIRST_COST_SECONDS
+        self.share = 0.5
         self.longest_turn = 0.0
 
     def admit(self) -> None:
@@ -137,7 +150,10 @@ class AdaptiveGate:
     def _learn(self, spent: float) -> None:
         cost = self.cost
         most = MOST_COSTS * cost
-        self.cost = cost + COST_SHARE * ((spent if spent < most else most) - cost)
+        share = self.share
+        if share > COST_SHARE:
+            self.share = share / (1 + share)  # 1/2, 1/3, ...: the plain average of the first ones
+        self.cost = cost + share * ((spent if spent < most else most) - cost)
 
     def turn(self, idle_seconds: float, last_turn_seconds: float) -> None:
         load = self.load - self.kept - idle_seconds
@@ -152,6 +168,9 @@ class AdaptiveGate:
 
     def room(self, wait_seconds: float) -> float:
         return wait_seconds / self.cost
+
+    def is_overloaded(self, line_requests: int, wait_seconds: float) -> bool:
+        return line_requests * self.cost > LONG_LINE * wait_seconds
 
 
 class StaticGate:
@@ -181,6 +200,9 @@ class StaticGate:
 
     def room(self, wait_seconds: float) -> float:
         return float("inf")  # how long they take is not known; their age decides
+
+    def is_overloaded(self, line_requests: int, wait_seconds: float) -> bool:
+        return True
 
 
 @dataclass(slots=True)
@@ -254,9 +276,11 @@ class Admission:
         that has time for them.
         """
         queue, gate = self.queue, self.gate
-        self._longest_wait_seconds(self.now())  # while the queue is what it was since the last look
+        # Asked while the queue is what it was since the last look.
+        wait_seconds = self._longest_wait_seconds(self.now())
         while queue:
-            if queue[0].until + lag_seconds < self.now():
+            late_seconds = self.now() - queue[0].until - lag_seconds
+            if late_seconds > 0 and (late_seconds > MOST_LATE_SECONDS or gate.is_overloaded(len(queue), wait_seconds)):
                 late = queue.popleft()
                 self.shed_late_requests += 1
                 self.shed(late.connection, late.request)

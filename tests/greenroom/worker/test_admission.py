@@ -485,3 +485,68 @@ def test_turns_tell_idling_from_work() -> None:
     assert max(idled) >= 0.04
     assert turns.idle_seconds >= 0.04
     assert turns.busy_seconds >= 0.03
+
+
+def closed(loop: Loop, clients: int, steps: Callable[[random.Random], Steps], think_seconds: float) -> None:
+    """So many clients, each of whom asks again a moment after its answer."""
+    chance = random.Random(5)
+
+    def ask_again(_request: Request) -> None:
+        due = loop.clock.now() + chance.uniform(0, 2 * think_seconds)
+        loop.push(due, Request(due, steps(chance)))
+
+    loop.on_finished = ask_again
+    for _ in range(clients):
+        ask_again(Request(0.0, []))
+
+
+def sign_in_or_look(chance: random.Random) -> Steps:
+    return [("compute", 0.07 if chance.random() < 0.1 else 0.003)]
+
+
+@pytest.mark.parametrize(
+    ("clients", "steps", "think_seconds", "core_ratio"),
+    [
+        (50, lambda chance: [("compute", 0.0003)], 0.0, 1.0),
+        (50, lambda chance: [("compute", 0.0003)], 0.0, 0.2),
+        (12, lambda chance: [("compute", 0.06)], 1.0, 1.0),
+        (12, lambda chance: [("compute", 0.06)], 1.0, 0.5),
+        (50, sign_in_or_look, 1.0, 1.0),
+        (40, sign_in_or_look, 1.0, 0.7),
+        (8, lambda chance: [("compute", 0.01), ("wait", 0.02), ("compute", 0.04)], 0.0, 1.0),
+        (8, lambda chance: [("compute", 0.01), ("wait", 0.02), ("compute", 0.04)], 0.0, 0.3),
+        (6, lambda chance: [("compute", chance.choice([0.001, 0.05, 0.1]))], 0.0, 1.0),
+    ],
+    ids=lambda value: "steps" if callable(value) else None,
+)
+def test_some_dozen_clients_who_wait_for_their_answers_get_them(
+    clients: int, steps: Callable[[random.Random], Steps], think_seconds: float, core_ratio: float, world: World
+) -> None:
+    loop = world.loop()
+    loop.core_ratio = core_ratio
+    closed(loop, clients, steps, think_seconds)
+
+    loop.run(until=20)
+
+    assert loop.admission.shed_requests == 0
+    assert len(loop.outcomes) > clients
+
+
+def test_a_core_that_is_taken_away_again_and_again_sheds_nobody(world: World) -> None:
+    chance = random.Random(7)
+    loop = world.loop()
+    closed(loop, 50, lambda _chance: [("compute", 0.0003 if chance.random() > 0.003 else 0.06)], 0.0)
+
+    loop.run(until=20)
+
+    assert loop.admission.shed_requests == 0
+
+
+def test_eight_sign_ins_at_once_are_all_answered(world: World) -> None:
+    loop = world.loop()
+    offer(loop, poisson([(50, 5)], lambda chance: [("compute", 0.002)]))
+    offer(loop, [Request(3.0, [("compute", 0.06)]) for _ in range(8)])
+
+    loop.run(until=10)
+
+    assert loop.admission.shed_requests == 0
