@@ -50,9 +50,9 @@ class Settings:
         "127.0.0.1:8000", about="Addresses to listen on, comma separated: `host:port`, `[::1]:port`, `unix:/path`."
     )
     worker_class: str = knob(
-        "gevent",
+        "greenroom",
         choices=(*GREEN_WORKER_CLASSES, *PLAIN_WORKER_CLASSES),
-        about="How a worker serves requests: `gevent` is gunicorn's own, `greenroom` ours (being finished); `gthread` "
+        about="How a worker serves requests: `greenroom` is ours, `gevent` and `gevent_pywsgi` gunicorn's own; `gthread` "
         "and `sync` are there to compare with and are not patched.",
     )
     threads: int = knob(8, low=1, high=1000, about="Threads of each worker under `gthread`; no meaning elsewhere.")

@@ -17,7 +17,8 @@ SERVERS = {
     "flask run": ({}, (*PYTHON_MODULE, "flask", "--app", "app", "run", "--port", "{port}")),
     "plain gunicorn gthread": ({}, PLAIN_GTHREAD),
     "gunicorn.conf.py, gthread": ({"GREENROOM_WORKER_CLASS": "gthread"}, GUNICORN),
-    "gunicorn.conf.py, gevent": ({}, GUNICORN),
+    "gunicorn.conf.py, greenroom": ({}, GUNICORN),
+    "gunicorn.conf.py, gevent": ({"GREENROOM_WORKER_CLASS": "gevent"}, GUNICORN),
     "gunicorn.conf.py, gevent_pywsgi": ({"GREENROOM_WORKER_CLASS": "gevent_pywsgi"}, GUNICORN),
     "greenroom serve": ({}, (*PYTHON_MODULE, "greenroom", "serve")),
 }
