@@ -5,6 +5,7 @@
       PatchedTooLate     start-up stops: something already holds what patching would have replaced
       CompanionError     start-up stops: the companion process did not become ready
       AppNotFound        start-up stops: WSGI_APP names nothing that can be served
+      OffloadError       start-up stops: some functions to offload do not exist, or can't be replaced
 
 Start-up errors have no HTTP status: no request exists yet.
 """
@@ -44,6 +45,10 @@ class PatchedTooLate(GreenroomError):
 
 class AppNotFound(GreenroomError):
     """WSGI_APP names no application; the message says which part of it is missing."""
+
+
+class OffloadError(GreenroomError):
+    """Names in GREENROOM_OFFLOAD or GREENROOM_OFFLOAD_DRIVERS mean nothing; the message says which, and why."""
 
 
 class CompanionError(GreenroomError):

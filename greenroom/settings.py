@@ -29,6 +29,17 @@ GREEN_WORKER_CLASSES = {
 }
 PLAIN_WORKER_CLASSES = {"gthread": "gthread", "sync": "sync"}
 REFERENCE_APP = "app:create_app()"
+# Those of packages that are not installed mean nothing, and are no mistake.
+OFFLOAD_DEFAULTS = (
+    "hashlib.scrypt",
+    "hashlib.pbkdf2_hmac",
+    "bcrypt.hashpw",
+    "bcrypt.checkpw",
+    "bcrypt.kdf",
+    "argon2.low_level.hash_secret",
+    "argon2.low_level.hash_secret_raw",
+    "argon2.low_level.verify_secret",
+)
 
 
 def knob(
@@ -146,6 +157,51 @@ class Settings:
     access_log: bool = knob(False, about="One line for each request on standard output.")
     patch: bool = knob(True, about="Patch the standard library so that blocking calls wait in the event loop.")
     patch_psycopg2: bool = knob(True, about="Let psycopg2 wait in the event loop; without it a query stops its worker.")
+    patch_dns: bool = knob(
+        True,
+        about="Look names up in threads of their own, remember them, and try IPv6 and IPv4 addresses side by side; "
+        "without it gevent looks up, 10 names at a time.",
+    )
+    dns_threads: int = knob(
+        16,
+        low=1,
+        high=256,
+        about="Names that one worker looks up at the same time; slow ones don't count, up to eight times as many.",
+    )
+    dns_timeout_seconds: int = knob(5, low=1, high=120, about="How long looking up a name may take.")
+    dns_ttl_seconds: int = knob(
+        20, low=0, high=3_600, about="How long a name's addresses are used without asking again."
+    )
+    dns_stale_seconds: int = knob(
+        300,
+        low=0,
+        high=86_400,
+        about="How long addresses that were known may still be used when asking again hangs or fails; that a name does "
+        "not exist is believed at once.",
+    )
+    patch_asyncio: bool = knob(
+        True,
+        about="Run `async def` views and `asyncio.run()` on an event loop in a thread of its own, many at the same time.",
+    )
+    offload: str = knob(
+        ", ".join(OFFLOAD_DEFAULTS),
+        about="Functions that compute for long without holding the interpreter: they run in threads while the request "
+        "waits. Comma separated: `module.function`, `module.Class.method`, `module.*`.",
+    )
+    offload_threads: int = knob(
+        0,
+        low=0,
+        high=512,
+        about="Threads of each worker for `offload`; 0 shares the cores among the workers, at least one thread each.",
+    )
+    offload_drivers: str = knob(
+        "",
+        about="The same for functions that wait in C for somebody else, whole C drivers for example: `driver.*, "
+        "driver.Connection.*`.",
+    )
+    offload_driver_threads: int = knob(
+        20, low=1, high=1000, about="Threads of each worker for `offload_drivers`: calls that may wait at the same time."
+    )
     database_silence_seconds: int = knob(
         120,
         low=1,
@@ -196,6 +252,12 @@ class Settings:
             found.append(f"WSGI_APP must look like `module:name` (got {self.wsgi_app!r})")
         if self.max_requests_jitter and not self.max_requests:
             found.append("GREENROOM_MAX_REQUESTS_JITTER has no meaning while GREENROOM_MAX_REQUESTS is 0")
+        found += [
+            f"{environment_name(setting)} names what can't be a function: {name!r} (`module.function`)"
+            for setting in ("offload", "offload_drivers")
+            for name in comma_separated(getattr(self, setting))
+            if not is_dotted_name(name)
+        ]
         return found
 
     @property
@@ -243,6 +305,18 @@ def read_environment(env_file: Path) -> dict[str, str]:
     """The process environment over the values in `env_file`, which need not exist. Changes neither."""
     from_file = {name: value or "" for name, value in dotenv_values(env_file).items()}
     return {**from_file, **os.environ}
+
+
+def comma_separated(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def is_dotted_name(name: str) -> bool:
+    """`module.function`, `package.module.Class.method`, or `*` for the last part."""
+    parts = name.split(".")
+    return len(parts) > 1 and all(part.isidentifier() for part in parts[:-1]) and (
+        parts[-1] == "*" or parts[-1].isidentifier()
+    )
 
 
 def unknown_names(environ: Mapping[str, str]) -> list[str]:
