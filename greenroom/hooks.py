@@ -4,7 +4,7 @@ on_starting       refuse a worker class that the patching does not fit; start th
                   of workers
 on_reload         a new companion, so that new migrations are applied, then the old one is let go; replace the workers
 post_fork         the companion's environment, before the application is imported
-post_worker_init  tell the application when its worker drains
+post_worker_init  refuse functions to offload that don't exist; tell the application when its worker drains
 on_exit           stop the companion
 """
 
@@ -111,9 +111,17 @@ class Hooks:
         if running.companion is not None:
             os.environ.setdefault("PUBLIC_URL", public_url(server.address))
             os.environ.update(running.companion.environment)
+        if patching.is_patched():
+            from . import offload  # with it comes gevent's hub, which has no place in workers of other kinds
+
+            offload.install(self.settings)
 
     def post_worker_init(self, worker: Any) -> None:
         """Runs on: worker start-up."""
+        if patching.is_patched():
+            from . import offload
+
+            offload.check(self.settings)
         worker.wsgi = Draining(worker.wsgi, lambda: not worker.alive)
 
     def on_exit(self, server: Any) -> None:

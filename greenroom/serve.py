@@ -15,7 +15,7 @@ from gevent import socket
 from gevent.pool import Pool
 from gevent.pywsgi import WSGIServer
 
-from . import importing
+from . import importing, offload
 from .hooks import Draining
 from .settings import Settings
 
@@ -31,7 +31,9 @@ def serve(settings: Settings) -> None:
         level=settings.log_level.upper(), format="[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s"
     )
     stopping = gevent.event.Event()
+    offload.install(settings)
     application = Draining(importing.load(settings.wsgi_app), stopping.is_set)
+    offload.check(settings)
     # One pool for all addresses: the limit is on the process.
     connections = Pool(settings.worker_connections)
     addresses = [address.strip() for address in settings.bind.split(",")]

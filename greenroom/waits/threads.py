@@ -1,0 +1,249 @@
+"""Real OS threads for what can't yield: the greenlet that asked waits in the event loop until the answer comes.
+
+in line -> running in a thread -> answer posted to the hub -> the greenlet goes on
+   |            |
+   |            +-> nobody waits any more: the answer is dropped when it comes
+   +-> nobody waits any more: never run
+"""
+
+import os
+import sys
+import threading
+from _queue import SimpleQueue  # gevent replaces queue.SimpleQueue; here real threads must block
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from gevent import monkey
+from gevent.event import Event
+from greenlet import getcurrent
+
+from .. import clock
+from ..record import CURRENT, FOREVER, Kind, Record, Wait
+
+# Under patching the names in `threading` are gevent's and would make greenlets.
+get_thread_ident: Callable[[], int] = monkey.get_original("_thread", "get_ident")
+start_thread: Callable[..., int] = monkey.get_original("_thread", "start_new_thread")
+# After a fork it is still the same: the thread that forks is the one that goes on.
+LOOP_THREAD = threading.main_thread().ident if not monkey.is_module_patched("threading") else get_thread_ident()
+
+
+def can_wait() -> bool:
+    """Whether the caller is a greenlet of the main event loop, and not the hub itself, where nothing may wait."""
+    return is_loop_thread() and getcurrent() is not gevent.get_hub()
+
+
+def is_loop_thread() -> bool:
+    return get_thread_ident() == LOOP_THREAD
+
+
+def own_record() -> Record | None:
+    """Give the context of a call for another thread a record of its own, with the same deadline.
+
+    What waits there can be neither interrupted from our hub nor explained by our greenlets. Runs in that context.
+    """
+    record = CURRENT.get()
+    if record is None:
+        return None
+    own = Record(arrived=record.arrived, deadline=record.deadline, id=record.id, environ=record.environ)
+    CURRENT.set(own)
+    return own
+
+
+class Pending:
+    """Something that another OS thread brings; any number of greenlets may wait for it."""
+
+    def __init__(self) -> None:
+        self.is_done = False
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self._events: set[Event] = set()
+
+    def wait(self, kind: Kind, detail: str, seconds: float | None) -> bool:
+        """True when it has come; False when the time was up or the request was cut.
+
+        Runs on: request greenlet; switches.
+        """
+        if not self.is_done and seconds != 0:
+            event = Event()
+            self._events.add(event)
+            try:
+                with Wait(kind, detail, event.set):
+                    event.wait(seconds)
+            finally:
+                self._events.discard(event)
+        return self.is_done
+
+    def is_awaited(self) -> bool:
+        return bool(self._events)
+
+    def result(self) -> Any:
+        """What was brought; raises what was raised there, with the traceback from there."""
+        if self.error is not None:
+            try:
+                raise self.error
+            finally:
+                self.error = None  # the traceback refers to us
+        return self.value
+
+    def arrive(self) -> None:
+        """Runs on: hub."""
+        self.is_done = True
+        for event in self._events:
+            event.set()
+
+
+class Returns:
+    """The way from real threads back into the event loop."""
+
+    def __init__(self) -> None:
+        self._arrived: deque[Callable[[], None]] = deque()
+        self._expected = 0
+        self._watcher: Any = None
+
+    def expect(self) -> None:
+        """Something will be posted: until then the loop has a reason to go on. Runs on: the loop's thread."""
+        if self._watcher is None:
+            self._watcher = gevent.get_hub().loop.async_()
+        if not self._expected:
+            self._watcher.start(self._deliver)
+        self._expected += 1
+
+    def post(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called in the hub. Runs on: any thread."""
+        self._arrived.append(callback)
+        self._watcher.send()
+
+    def _deliver(self) -> None:
+        while self._arrived:
+            callback = self._arrived.popleft()
+            self._expected -= 1
+            if not self._expected:
+                self._watcher.stop()
+            callback()
+
+
+class Job(Pending):
+    """A call for a thread. `group`: whose it is; see Threads."""
+
+    def __init__(self, function: Callable[[], Any], group: str) -> None:
+        super().__init__()
+        self.function = function
+        self.group = group
+        self.started = FOREVER
+
+
+class Threads:
+    """Threads of one purpose, started when they are needed.
+
+    At most `limit` calls run at the same time. One that has run for `slow_seconds` no longer counts, so that slow
+    calls don't keep out quick ones; all in all there are never more than `hard_limit`, and never more than
+    `group_limit` of one group. `niceness` is what the threads step back by for the loop's thread (Linux).
+    """
+
+    def __init__(
+        self,
+        limit: int,
+        *,
+        slow_seconds: float = FOREVER,
+        hard_limit: int | None = None,
+        group_limit: int | None = None,
+        niceness: int = 0,
+        now: Callable[[], float] = clock.now,
+    ) -> None:
+        self.limit = limit
+        self.slow_seconds = slow_seconds
+        self.hard_limit = hard_limit or limit
+        self.group_limit = group_limit or self.hard_limit
+        self.niceness = niceness
+        self.now = now
+        self._begin()
+
+    def _begin(self) -> None:
+        self.pid = os.getpid()
+        self.waiting: deque[Job] = deque()
+        self.running: set[Job] = set()
+        self.idle_threads = 0
+        self._tasks: SimpleQueue[Job | None] = SimpleQueue()
+        self._returns = Returns()
+        self._timer: Any = None
+
+    def submit(self, function: Callable[[], Any], group: str = "") -> Job:
+        """Runs on: the loop's thread; never switches."""
+        if self.pid != os.getpid():
+            self._begin()  # forked: the threads stayed behind
+        job = Job(function, group)
+        self.waiting.append(job)
+        self._hand_out()
+        return job
+
+    def withdraw(self, job: Job) -> None:
+        """Nobody wants `job`'s answer: it is not begun if it has not been."""
+        if job in self.waiting:
+            self.waiting.remove(job)
+
+    def _hand_out(self) -> None:
+        while (job := self._next()) is not None:
+            self.waiting.remove(job)
+            job.started = self.now()
+            self._returns.expect()
+            self.running.add(job)
+            if self.idle_threads:
+                self.idle_threads -= 1
+            else:
+                start_thread(self._work, (self._tasks, self._returns))
+            self._tasks.put(job)
+        if self.waiting and self.slow_seconds != FOREVER:
+            self._look_again()
+
+    def _next(self) -> Job | None:
+        if not self.waiting or len(self.running) >= self.hard_limit:
+            return None
+        slow_since = self.now() - self.slow_seconds
+        if sum(job.started > slow_since for job in self.running) >= self.limit:
+            return None
+        groups = [job.group for job in self.running] if self.group_limit < self.hard_limit else []
+        return next((job for job in self.waiting if groups.count(job.group) < self.group_limit), None)
+
+    def _look_again(self) -> None:
+        """Some of what runs may count as slow soon; then there is room for what waits."""
+        if self._timer is None:
+            self._timer = gevent.get_hub().loop.timer(self.slow_seconds)
+        if not self._timer.active:
+            self._timer.start(self._hand_out, update=True)
+
+    def _work(self, tasks: "SimpleQueue[Job | None]", returns: Returns) -> None:
+        """Runs on: a thread of ours."""
+        if self.niceness and sys.platform == "linux":
+            os.nice(self.niceness)  # on Linux a thread's own
+        while (job := tasks.get()) is not None:
+            try:
+                job.value = job.function()
+            except BaseException as exc:  # whatever it is, it is for the one who asked
+                job.error = exc
+            returns.post(_Finished(self, job))
+            del job
+
+    def finished(self, job: Job) -> None:
+        """Runs on: hub."""
+        self.running.discard(job)
+        if self.idle_threads < self.limit:
+            self.idle_threads += 1
+        else:
+            self._tasks.put(None)
+        job.arrive()
+        self._hand_out()
+
+
+class _Finished:
+    """A call of Threads.finished; unlike a lambda it does not hold the thread's variables."""
+
+    __slots__ = ("job", "threads")
+
+    def __init__(self, threads: Threads, job: Job) -> None:
+        self.threads = threads
+        self.job = job
+
+    def __call__(self) -> None:
+        self.threads.finished(self.job)
