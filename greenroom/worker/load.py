@@ -50,10 +50,13 @@ class RequestGreenlet(greenlet):
     gevent resumes greenlets through their attributes `switch` and `throw`; that this is so, and that nothing is
     missed, a test holds fast. Measured against `greenlet.settrace`: 0.5 against 0.9 microseconds a slice, and only for
     requests.
+
+    `dead` says that its request is over, in place of greenlet's own: it may serve another one (see greenlets.py).
     """
 
-    __slots__ = ("meter", "promised_seconds", "spent_seconds")
+    __slots__ = ("dead", "meter", "promised_seconds", "spent_seconds")
 
+    dead: bool
     meter: Meter
     promised_seconds: float
     spent_seconds: float

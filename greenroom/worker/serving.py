@@ -15,16 +15,25 @@ from gunicorn.http.message import _ip_in_allow_list as is_in_allow_list
 from gunicorn.util import write_error
 from gunicorn.workers.base_async import ALREADY_HANDLED
 
+from .. import clock
+from ..errors import BudgetSpent
+from ..record import CLIENT_LEFT, CURRENT, FOREVER, WORKER_STOPS, Record
 from ..settings import Settings
+from ..waits import primitives
 from .admission import QUEUE_TICK_SECONDS, AdaptiveGate, Admission, Gate, StaticGate
+from .budget import Budgets
 from .connection import Connection, State
+from .greenlets import RequestGreenlets
 from .head import HeadParser
 from .listener import Listener
-from .load import RequestGreenlet, Turns, run_metered
+from .load import Turns
 from .request import PlainRequest
 from .response import Response
 from .timeouts import SWEEP_SECONDS, Timeouts
 from .wire import BodyCutShort, BodyTooSlow, ClientLeft, ClientTooSlow, GreenSocket
+
+# A request whose answer comes later than this after its deadline was not waiting, but computing.
+LATE_SECONDS = 1.0
 
 
 class Serving:
@@ -47,8 +56,17 @@ class Serving:
         self.has_pre_request = self.cfg.pre_request is not _default_hook("pre_request") or self.cfg.loglevel == "debug"
         self.has_post_request = self.cfg.post_request is not _default_hook("post_request")
         self.has_siblings = self.cfg.workers > 1
+        self.greenlets = RequestGreenlets(self.hub, self._run)
         self.connections: set[Connection] = set()
+        # Requests; while one runs its connection has its `record`.
         self.in_flight: dict[Connection, Any] = {}
+        self.budgets = Budgets(
+            settings.request_budget_milliseconds / 1000,
+            {path: number / 1000 for path, number in settings.route_budgets_milliseconds.items()},
+        )
+        # Since the worker's start, for metrics.
+        self.spent_requests = 0
+        self.abandoned_requests = 0
         self.timeouts = Timeouts(
             keepalive_seconds=settings.keepalive_seconds,
             head_timeout_seconds=settings.head_timeout_seconds,
@@ -70,6 +88,7 @@ class Serving:
         self._queue_ticker = self.loop.timer(QUEUE_TICK_SECONDS, repeat=QUEUE_TICK_SECONDS)
 
     def start(self) -> None:
+        primitives.install_hub()
         self._sweeper.start(self._sweep)
         self.turns.start()
 
@@ -77,6 +96,7 @@ class Serving:
         self._sweeper.stop()
         self._queue_ticker.stop()
         self.turns.stop()
+        self.greenlets.clear()
 
     def _sweep(self) -> None:
         self.timeouts.sweep()
@@ -137,7 +157,7 @@ class Serving:
     def _run_in_greenlet(self, connection: Connection, request: Any) -> None:
         connection.state = State.RUNNING
         self.in_flight[connection] = request
-        run_metered(RequestGreenlet(self._run, self.hub), self.gate, connection, request)
+        self.greenlets.start(self.gate, connection, request)
 
     def _turn_away(self, connection: Connection, request: Any) -> None:
         """503, with as little work as possible: no greenlet, no application, no access log. Runs on: hub."""
@@ -148,6 +168,8 @@ class Serving:
     def _run(self, connection: Connection, request: Any) -> None:
         """The life of a request greenlet. Nothing may escape it: its parent is the hub."""
         is_kept = False
+        record = connection.record = Record(arrived=connection.arrived)
+        CURRENT.set(record)
         try:
             is_kept = self._respond(connection, request)
             connection.finish(is_kept=is_kept)
@@ -155,6 +177,11 @@ class Serving:
             self.log.exception("a request's connection could not be finished")
             connection.close(reset=True)
         finally:
+            if record.deadline != FOREVER and record.is_spent():
+                self._report_spent(record, request)
+            record.finish()
+            record.environ = None  # which refers to the record
+            connection.record = None
             self.in_flight.pop(connection, None)
 
     def _respond(self, connection: Connection, request: Any) -> bool:
@@ -166,6 +193,7 @@ class Serving:
             if self.has_pre_request:
                 self.cfg.pre_request(self.worker, request)
             response, environ = self._prepare(connection, request)
+            self._start_budget(connection, response, environ)
             self.worker.request_started()
             if self.is_stopping() or not self.has_keepalive:
                 response.force_close()
@@ -209,6 +237,19 @@ class Serving:
         environ["greenroom.is_client_gone"] = connection.has_client_left
         return response, environ
 
+    def _start_budget(self, connection: Connection, response: Response, environ: dict[str, Any]) -> None:
+        """From when the request came, so it can be over before the application has begun."""
+        record = connection.record
+        assert record is not None
+        environ["greenroom.deadline"] = record
+        record.environ = environ
+        record.answer = response
+        seconds = self.budgets.seconds(environ, is_peer_trusted=connection.is_peer_trusted)
+        if seconds != FOREVER:
+            record.deadline = record.arrived + seconds
+            if record.deadline <= clock.now():
+                raise BudgetSpent(record.why())
+
     def _answer(self, response: Response, environ: dict[str, Any]) -> None:
         result = self.worker.wsgi(environ, response.start_response)
         if result is ALREADY_HANDLED:
@@ -229,10 +270,16 @@ class Serving:
         1. The client left: nobody is there to be told.
         2. The head was sent: the status can't be taken back; a broken connection says that this was not all.
         3. Its body did not come, or not all of it: 408 or 400.
-        4. Its body is not what HTTP allows, or the application failed: gunicorn knows the status and logs it.
+        4. It was not answered within its budget: 504; or before the worker had to stop: 503.
+        5. Its body is not what HTTP allows, or the application failed: gunicorn knows the status and logs it.
         """
+        record = connection.record
+        cut_reason = record.cut_reason if record is not None else ""
         is_head_sent = response is not None and response.is_head_on_wire
-        if isinstance(exc, ClientLeft | ClientTooSlow):
+        if cut_reason == CLIENT_LEFT:
+            self.log.info("%s %s: %s", request.method, request.uri, cut_reason)
+            connection.close(reset=True)
+        elif isinstance(exc, ClientLeft | ClientTooSlow):
             self.log.info("%s %s: %s", request.method, request.uri, exc)
             if is_head_sent or not isinstance(exc, BodyTooSlow | BodyCutShort):
                 connection.close(reset=True)
@@ -241,6 +288,12 @@ class Serving:
             if response is not None:
                 response.status = f"{status} {reason}"
             connection.wire.try_send(error_answer(status, reason, str(exc)))
+        elif record is not None and record.is_spent() and not is_head_sent:
+            status, reason = (503, "Service Unavailable") if cut_reason == WORKER_STOPS else (504, "Gateway Timeout")
+            self.log.warning("%s %s: %s (%s: %s)", request.method, request.uri, record.why(), type(exc).__name__, exc)
+            if response is not None:
+                response.status = f"{status} {reason}"
+            connection.wire.try_send(error_answer(status, reason, "The answer did not come in time."))
         elif is_head_sent:
             self.log.error("Error handling request %s %s", request.method, request.uri, exc_info=exc)
             connection.close(reset=True)
@@ -268,7 +321,33 @@ class Serving:
         connection.close_gently()
 
     def client_left(self, connection: Connection) -> None:
-        """The client of a running request has closed its connection. Runs on: hub."""
+        """The client of a running request has closed its connection: as a rule, nobody wants the answer any more.
+
+        What changes something is not stopped half-way, unless a setting says so. Runs on: hub.
+        """
+        record, ends = connection.record, self.settings.client_left_ends
+        if record is None or record.answer is None or ends == "off":
+            return
+        if connection.buffer:
+            return  # it sent several requests at once and ended its side: it waits for all answers
+        response = record.answer
+        if ends == "all" or response.req.method in ("GET", "HEAD") or response.is_event_stream:
+            self.abandoned_requests += 1
+            record.cut(CLIENT_LEFT)
+
+    def _report_spent(self, record: Record, request: Any) -> None:
+        """What could not be ended in time held the loop: nothing can cut that, so it is said."""
+        if record.cut_reason != CLIENT_LEFT:
+            self.spent_requests += 1
+        late_seconds = clock.now() - record.deadline
+        if late_seconds > LATE_SECONDS:
+            self.log.warning(
+                "%s %s ended %.1f s after %s: it did not wait, or it cleaned up",
+                request.method,
+                request.path,
+                late_seconds,
+                record.why(),
+            )
 
     def closed(self, connection: Connection) -> None:
         self.connections.discard(connection)
