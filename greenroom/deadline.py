@@ -2,22 +2,26 @@
 
 Every wait of a request asks how long it may last: `seconds = deadline.limit(own_timeout)`. When the budget is spent
 that is 0 and the wait raises, at once, the timeout error that its caller handles anyway. Nothing is ever thrown into
-code that does not wait. Clean-up goes on undisturbed inside `shield()`.
+code that does not wait. Clean-up goes on undisturbed inside `shield()`, for as long as CLEAN_UP_SECONDS.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from . import clock
-from .record import CURRENT, FOREVER
+from .record import BARE, CLEAN_UP, CURRENT, FOREVER, UNBOUNDED, Record
+
+# Of the running greenlet. What a clean-up starts cleans up as well.
+SHIELD: ContextVar[int] = ContextVar("greenroom.shield", default=BARE)
 
 
 def remaining_seconds() -> float:
-    """What is left of the current request's budget, never below 0; infinite outside requests and inside shields."""
+    """How long a wait may last now, never below 0: infinite outside requests, and where there is no budget."""
     record = CURRENT.get()
-    if record is None or record.shields or record.deadline == FOREVER:
+    if record is None or record.deadline == FOREVER:
         return FOREVER
-    left = record.deadline - clock.now()
+    left = record.ends_at(SHIELD.get()) - clock.now()
     return left if left > 0.0 else 0.0
 
 
@@ -30,19 +34,38 @@ def limit(timeout_seconds: float | None) -> float | None:
 
 
 def is_spent() -> bool:
-    """Whether the current request's budget is used up."""
+    """Whether waits are over for whoever asks."""
     return remaining_seconds() == 0.0
 
 
 @contextmanager
 def shield() -> Iterator[None]:
-    """Inside, waits of the current request are not bounded by its budget: commit, rollback, return to a pool."""
-    record = CURRENT.get()
-    if record is None:
-        yield
-        return
-    record.shields += 1
+    """Inside, waits may go on past the deadline, for a few seconds: commit, rollback, return to a pool."""
+    token = SHIELD.set(max(CLEAN_UP, SHIELD.get()))
     try:
         yield
     finally:
-        record.shields -= 1
+        SHIELD.reset(token)
+
+
+@contextmanager
+def unbounded() -> Iterator[None]:
+    """Inside, waits are not bounded at all: only for what would leave things broken, and ends by itself."""
+    token = SHIELD.set(UNBOUNDED)
+    try:
+        yield
+    finally:
+        SHIELD.reset(token)
+
+
+@contextmanager
+def budget(seconds: float) -> Iterator[Record]:
+    """For work outside of requests, a job say: inside, all waits together last `seconds` at most."""
+    now = clock.now()
+    record = Record(now, now + seconds)
+    token = CURRENT.set(record)
+    try:
+        yield record
+    finally:
+        CURRENT.reset(token)
+        record.finish()

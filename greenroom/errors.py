@@ -6,6 +6,7 @@
       CompanionError     start-up stops: the companion process did not become ready
       AppNotFound        start-up stops: WSGI_APP names nothing that can be served
       OffloadError       start-up stops: some functions to offload do not exist, or can't be replaced
+      BudgetSpent        504: a wait of a request has come to the request's deadline; it is a TimeoutError, too
 
 Start-up errors have no HTTP status: no request exists yet.
 """
@@ -53,3 +54,7 @@ class OffloadError(GreenroomError):
 
 class CompanionError(GreenroomError):
     """The process that prepares the server (database, migrations) failed or took too long."""
+
+
+class BudgetSpent(GreenroomError, TimeoutError):
+    """Nobody wants the answer of this request any more; to whoever waits it is an ordinary timeout."""

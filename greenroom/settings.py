@@ -89,6 +89,24 @@ class Settings:
         about="How long a request may wait at the limit before it is turned away with 503; in the first moments of a "
         "burst two and a half times as long.",
     )
+    request_budget_milliseconds: int = knob(
+        60_000,
+        low=0,
+        high=86_400_000,
+        about="How long a request may take until its answer begins; then what it waits for raises a timeout error and "
+        "the client gets 504. 0: as long as it takes. The default is what nginx waits for.",
+    )
+    route_budgets: str = knob(
+        "",
+        about="Other budgets for single paths and all below them, in milliseconds, comma separated: "
+        "`/search=2000, /reports=0`. The longest path that fits counts.",
+    )
+    client_left_ends: str = knob(
+        "safe",
+        choices=("safe", "all", "off"),
+        about="Requests that end when their client hangs up: `safe`, those of GET, HEAD and server-sent events; `all`; "
+        "or none.",
+    )
     priority_paths: str = knob(
         "",
         about="Paths that are never turned away, comma separated, with all below them; `/healthz` and `/readyz` never "
@@ -252,6 +270,10 @@ class Settings:
             found.append(f"WSGI_APP must look like `module:name` (got {self.wsgi_app!r})")
         if self.max_requests_jitter and not self.max_requests:
             found.append("GREENROOM_MAX_REQUESTS_JITTER has no meaning while GREENROOM_MAX_REQUESTS is 0")
+        try:
+            self.route_budgets_milliseconds  # noqa: B018  # whether it can be read
+        except ValueError as exc:
+            found.append(f"GREENROOM_ROUTE_BUDGETS must look like `/search=2000, /reports=0` (got {exc})")
         found += [
             f"{environment_name(setting)} names what can't be a function: {name!r} (`module.function`)"
             for setting in ("offload", "offload_drivers")
@@ -263,6 +285,17 @@ class Settings:
     @property
     def priority_path_prefixes(self) -> tuple[str, ...]:
         return tuple(path.strip() for path in self.priority_paths.split(",") if path.strip())
+
+    @property
+    def route_budgets_milliseconds(self) -> dict[str, int]:
+        """Path -> milliseconds. Raises ValueError with the part that says neither."""
+        budgets = {}
+        for part in filter(None, (part.strip() for part in self.route_budgets.split(","))):
+            path, equals, number = (piece.strip() for piece in part.rpartition("="))
+            if not (path.startswith("/") and number.isascii() and number.isdigit()):
+                raise ValueError(repr(part))
+            budgets[path] = int(number)
+        return budgets
 
     @property
     def is_green(self) -> bool:

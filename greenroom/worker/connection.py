@@ -19,6 +19,8 @@ from gunicorn.http.body import Body, ChunkedReader, LengthReader
 from gunicorn.http.errors import InvalidProxyLine, LimitRequestHeaders
 from gunicorn.http.message import Request
 
+from .. import clock
+from ..record import Record
 from .head import HEAD_END, demand, has_bare_line_feed
 from .request import PlainRequest
 from .wire import RECEIVE_BYTES, NeedMore, Wire, WireUnreader
@@ -51,6 +53,7 @@ class Connection:
     """
 
     __slots__ = (
+        "arrived",
         "buffer",
         "is_client_gone",
         "is_peer_trusted",
@@ -58,6 +61,7 @@ class Connection:
         "peer",
         "proxy_protocol_info",
         "reader",
+        "record",
         "request_count",
         "serving",
         "state",
@@ -84,6 +88,8 @@ class Connection:
         self.proxy_protocol_info: dict[str, Any] | None = None
         self.state = State.IDLE
         self.is_client_gone = False
+        self.arrived = 0.0  # when the running request's head was complete
+        self.record: Record | None = None  # of the running request
         self.reader.start(self.on_readable)
 
     def on_readable(self) -> None:
@@ -229,6 +235,7 @@ class Connection:
     def _offer(self, request: Any) -> None:
         self.request_count += 1
         self.state = State.WAITING
+        self.arrived = clock.now()
         self.serving.offer(self, request)
 
     def _look_while_busy(self) -> None:

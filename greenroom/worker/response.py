@@ -17,6 +17,8 @@ from gunicorn.http.wsgi import Response as GunicornResponse
 from gunicorn.http.wsgi import _make_early_hints_callback as make_early_hints
 from gunicorn.util import is_hoppish
 
+from ..errors import BudgetSpent
+from ..record import CURRENT, FOREVER, Record
 from .wire import Wire
 
 REMEMBERED_NAMES = 1000
@@ -103,8 +105,28 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
             return
         if self.status is None:
             raise AssertionError("the application did not call start_response")
+        record = CURRENT.get()
+        if record is not None and record.deadline != FOREVER:
+            self._has_begun(record)
         self._pending_head = self._head()
         self.headers_sent = True
+
+    def _has_begun(self, record: Record) -> None:
+        """The answer begins, so the budget has done its work: a stream may take as long as somebody reads it.
+
+        A failure (500) that comes after the deadline is how frameworks tell of the timeout error that it caused.
+        """
+        if not record.is_spent():
+            record.set(None)
+        elif self.status_code == 500:
+            raise BudgetSpent(f"{record.why()}, and the application answered {self.status}")
+
+    @property
+    def is_event_stream(self) -> bool:
+        return any(
+            name.lower() == "content-type" and value.lower().startswith("text/event-stream")
+            for name, value in self.headers
+        )
 
     def _head(self) -> bytes:
         if self.wire.interim:

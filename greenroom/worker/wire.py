@@ -15,7 +15,9 @@ from gevent import socket as green
 from gunicorn.http.body import Body
 from gunicorn.http.unreader import Unreader
 
-from .. import clock
+from .. import clock, deadline
+from ..errors import BudgetSpent
+from ..record import Wait
 
 RECEIVE_BYTES = 65_536
 LARGEST_RECEIVE_BYTES = 1_048_576
@@ -110,7 +112,11 @@ class Wire:
     def _wait_readable(self) -> None:
         began = clock.now()
         self.reader.stop()
-        green.wait(self.reader, self.patience, BodyTooSlow("the rest of the body did not come in time"))
+        try:
+            with Wait("client", "body"):
+                green.wait(self.reader, self.patience, BodyTooSlow("the rest of the body did not come in time"))
+        except BudgetSpent as exc:
+            raise BodyTooSlow(f"the rest of the body did not come in time: {exc}") from exc
         self.patience = max(0.0, self.patience - (clock.now() - began))
 
     def send(self, data: bytes | memoryview) -> None:
@@ -185,7 +191,11 @@ class Wire:
     def wait_writable(self) -> None:
         writer = get_hub().loop.io(self.sock.fileno(), 2)
         try:
-            green.wait(writer, self.send_timeout_seconds, ClientTooSlow("the client did not take the answer in time"))
+            # An answer that has begun is sent, however late it is.
+            with deadline.unbounded(), Wait("client", "answer"):
+                green.wait(
+                    writer, self.send_timeout_seconds, ClientTooSlow("the client did not take the answer in time")
+                )
         finally:
             writer.close()
 
