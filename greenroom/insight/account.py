@@ -11,13 +11,291 @@ Time is charged when one of them begins or ends a slice, so that costs nothing w
 known when a slice ends. When the next one begins, the time between is split in the moment the greenlet became ready:
 
     the loop idled before this turn     it became ready when the loop woke: exact
-    the loop was busy                   it came while the last turn ran, and nobody saw when: its middle is right on
-                                        average, wrong by half a turn at most
+    the loop was busy                   it came while the last turn ran, and nobody saw when: the middle between that
+                                        turn's beginning, or the wait's, and its end is right on average
     it ended its last slice since then  at once: it was never waiting, or whoever woke it ran in this turn
+
+A request's own arrival is judged in the same way, so the time that it waited in the kernel for a busy loop is `ready`.
 
 cpu is measured on the wall clock, as the admission does it (see worker/load.py); what is known to have been stolen from
 the process in a long slice is taken out again (see stalls).
 """
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from greenlet import getcurrent, gettrace, settrace
+
+from .. import clock
+from ..record import CURRENT, Record, Wait
+
 # The order of Account.seconds, and of each list of seconds by state anywhere in insight.
 STATES = ("cpu", "ready", "upstream", "query", "pool", "dns", "offload", "lock", "sleep", "client", "other")
+CPU, READY, UPSTREAM = range(3)
+OTHER = len(STATES) - 1
+STATE_OF = {name: number for number, name in enumerate(STATES)}
+NOTHING = (0.0,) * len(STATES)
+# These can be waits for the request's own other greenlets.
+FOR_OTHERS = ("lock", "other")
+# A poll that took less than this found what had come while the loop was busy; with a timer that is due libev's takes up
+# to a millisecond all the same. After a long turn more is likely to have come in that turn than in a short poll.
+IDLE_SECONDS = 0.0001
+LONGEST_POLL_SECONDS = 0.0015
+POLL_SHARE = 1 / 8
+MOST_HELPERS = 32
+
+
+class Account(Record):
+    """A request with its time. `since` is when `state` began; `began` when the request came.
+
+    `helpers` are the greenlets that it started and that have run. `detail` says what is waited for: a host, a query
+    without values, a pool.
+    """
+
+    __slots__ = ("began", "detail", "ended", "greenlet", "helpers", "hosts", "seconds", "since", "state")
+
+    def __init__(self, **known: Any) -> None:
+        super().__init__(**known)
+        self.began = self.since = self.arrived
+        self.ended = 0.0
+        self.state = READY
+        self.detail = ""
+        self.seconds = list(NOTHING)
+        self.greenlet: Any = None
+        self.helpers: dict[Any, None] | None = None
+        self.hosts: dict[str, float] | None = None
+
+    def total_seconds(self, now: float) -> float:
+        return (self.ended or now) - self.began
+
+    def seconds_at(self, now: float) -> list[float]:
+        """What it has spent in each state, including the one it is in."""
+        seconds = list(self.seconds)
+        if not self.ended:
+            seconds[self.state] += max(0.0, now - self.since)
+        return seconds
+
+    def wait(self) -> Wait | None:
+        """What the request as a whole waits for, as far as anybody said."""
+        inner: dict[int, Wait] = {}
+        for wait in tuple(self.waits):
+            known = inner.get(id(wait.greenlet))
+            if known is None or wait.since >= known.since:
+                inner[id(wait.greenlet)] = wait
+        own = inner.pop(id(self.greenlet), None)
+        if own is not None and own.kind not in FOR_OTHERS:
+            return own
+        others = [wait for wait in inner.values() if wait.kind not in FOR_OTHERS]
+        if not others:
+            return own or next(iter(inner.values()), None)
+        return min(others, key=_since)
+
+    def slept(self, until: float) -> None:
+        """Charge what it waited for up to `until`, when it became ready."""
+        waited = until - self.since
+        self.seconds[self.state] += waited
+        self.since = until
+        if self.state == UPSTREAM:
+            if self.hosts is None:
+                self.hosts = {}
+            self.hosts[self.detail] = self.hosts.get(self.detail, 0.0) + waited
+
+    def adopt(self, helper: Any) -> None:
+        """A greenlet that this request started has begun to run."""
+        helpers = self.helpers
+        if helpers is None:
+            self.helpers = {helper: None}
+        elif helper not in helpers:
+            if len(helpers) >= MOST_HELPERS:
+                self.helpers = helpers = {one: None for one in helpers if not one.dead}
+            helpers[helper] = None
+
+
+def _since(wait: Wait) -> float:
+    return wait.since
+
+
+class Slices:
+    """Charges every slice of the loop's thread, at the switch that ends it.
+
+    `on_long(began, ended, account, greenlet)` is told of slices above `long_seconds`; `account` is None for those of
+    no request, `greenlet` is the one that ran. `turns` are those of the loop. All is written by the loop's thread, and
+    read by the watch thread. Runs on: hub, and at the edge of each greenlet's slice. Must not raise: greenlet would end
+    the tracing.
+    """
+
+    __slots__ = (
+        "began",
+        "background_seconds",
+        "failures",
+        "finished",
+        "hub",
+        "hub_seconds",
+        "late_turns",
+        "live",
+        "long_seconds",
+        "now",
+        "on_long",
+        "ready_from",
+        "request_seconds",
+        "running",
+        "turn_began",
+        "turns",
+    )
+
+    def __init__(
+        self,
+        hub: Any,
+        turns: Any,
+        long_seconds: float,
+        on_long: Callable[[float, float, Account | None, Any], None],
+        now: Callable[[], float] = clock.now,
+    ) -> None:
+        self.hub = hub
+        self.turns = turns
+        self.long_seconds = long_seconds
+        self.on_long = on_long
+        self.now = now
+        self.running: Account | None = None
+        self.began = self.turn_began = self.ready_from = now()
+        self.request_seconds = self.background_seconds = self.hub_seconds = 0.0
+        self.finished = self.late_turns = self.failures = 0
+        # Requests that are in flight, oldest first.
+        self.live: dict[Account, None] = {}
+
+    def install(self) -> None:
+        """Be told of each switch in this thread. Whoever was told before is not any more."""
+        settrace(self.switched)
+
+    def remove(self) -> None:
+        if gettrace() == self.switched:
+            settrace(None)
+
+    def begin(self, account: Account) -> None:
+        """A request's greenlet has just begun to run for it, and set it as the current record."""
+        now = self.now()
+        came = (self.ready_from + self.turn_began) / 2
+        if account.arrived < came:
+            came = account.arrived  # it stood in line
+        account.began = came
+        account.seconds[READY] = now - came
+        account.state = CPU
+        account.since = now
+        account.greenlet = getcurrent()
+        self.running = account
+        self.live[account] = None
+        # What the hub did before (reading the head) is its own.
+        self.hub_seconds += now - self.began
+        self.began = now
+
+    def finish(self, account: Account) -> None:
+        """Its answer is written, and the greenlet about to end."""
+        now = self.now()
+        account.seconds[CPU] += now - account.since
+        account.since = account.ended = now
+        account.greenlet = account.helpers = None
+        self.live.pop(account, None)
+        self.finished += 1
+        self.request_seconds += now - self.began
+        if now - self.began > self.long_seconds:
+            self._tell(self.began, now, account, getcurrent())
+        self.running = None
+        self.began = now
+
+    def is_idle(self) -> bool:
+        """Whether the loop waits for something to happen."""
+        return bool(self.turns._ended_at >= self.turns._began_at)
+
+    def turned(self, ended: float, began: float) -> None:
+        """The loop has polled from `ended` until `began`: a turn begins."""
+        own = ended - self.began
+        if own > 0.0:
+            self.hub_seconds += own
+            if own > self.long_seconds:
+                self._tell(self.began, ended, None, self.hub)
+        if ended - self.turn_began > self.long_seconds:
+            self.late_turns += 1
+        shortest = POLL_SHARE * (ended - self.turn_began)
+        if began - ended > min(max(shortest, IDLE_SECONDS), LONGEST_POLL_SECONDS):
+            self.ready_from = began
+        else:
+            self.ready_from = self.turn_began
+        self.turn_began = self.began = began
+
+    def switched(self, event: str, switch: tuple[Any, Any]) -> None:
+        """greenlet's trace function: called in the greenlet that begins to run, with its context."""
+        now = self.now()
+        began = self.began
+        account: Any = self.running
+        if account is not None:
+            self.request_seconds += now - began
+            if now - began > self.long_seconds:
+                self._tell(began, now, account, switch[0])
+            self._suspend(account, now)
+        elif switch[0] is self.hub:
+            self.hub_seconds += now - began
+            if now - began > self.long_seconds:
+                self._tell(began, now, None, self.hub)
+        else:
+            self._ran_without(began, now, switch[0])
+        self.began = now
+        account = CURRENT.get()
+        if account is None or account.ended:
+            self.running = None
+            return
+        self.running = account
+        self._resume(account, now)
+        if switch[1] is not account.greenlet:
+            account.adopt(switch[1])
+
+    def _ran_without(self, began: float, now: float, greenlet: Any) -> None:
+        """A slice began for no request; a pool's thread may have taken a request's job within it."""
+        context = greenlet.gr_context
+        account = None if context is None else context.get(CURRENT)
+        if account is None or account.ended:
+            self.background_seconds += now - began
+            account = None
+        else:
+            self.request_seconds += now - began
+            self._resume(account, began)
+            self._suspend(account, now)
+        if now - began > self.long_seconds:
+            self._tell(began, now, account, greenlet)
+
+    def _resume(self, account: Account, now: float) -> None:
+        since, turn_began = account.since, self.turn_began
+        if since < turn_began:
+            ready_from = self.ready_from
+            account.slept(((ready_from if ready_from > since else since) + turn_began) / 2)
+        account.seconds[READY] += now - account.since
+        account.state = CPU
+        account.since = now
+
+    def _suspend(self, account: Account, now: float) -> None:
+        account.seconds[CPU] += now - account.since
+        account.since = now
+        wait = account.wait() if account.waits else None
+        if wait is None:
+            account.state = OTHER
+            account.detail = ""
+        else:
+            account.state = STATE_OF[wait.kind]
+            account.detail = wait.detail
+
+    def _tell(self, began: float, ended: float, account: Account | None, greenlet: Any) -> None:
+        try:
+            self.on_long(began, ended, account, greenlet)
+        except Exception:
+            # Raised here it would end the tracing, and come out of a switch that has nothing to do with it.
+            self.failures += 1
+
+    def job_changed(self) -> None:
+        """The greenlet that runs goes on for another request, or for none: a pool's thread between two jobs."""
+        current = getcurrent()
+        self.switched("switch", (current, current))
+
+
+def add(total: list[float], seconds: Iterable[float]) -> None:
+    for number, some in enumerate(seconds):
+        if some:
+            total[number] += some

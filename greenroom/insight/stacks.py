@@ -1,0 +1,86 @@
+"""Stacks as lists of (file, line, function), innermost call first; and which of their lines is the application's."""
+
+import os
+import re
+import sysconfig
+from pathlib import Path
+from typing import Any, NamedTuple
+
+DEEPEST_FRAMES = 60
+SITE_PACKAGES = f"{os.sep}site-packages{os.sep}"
+_DUMP_FRAME = re.compile(r'  File "(.*)", line (\d+|\?\?\?) in (.*)')
+_DUMP_THREAD = re.compile(r"(?:Current t|T)hread (0x[0-9a-f]+).*:")
+_PATHS = sysconfig.get_paths()
+_INSTALLED = tuple(sorted({_PATHS[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}))
+_OURS = str(Path(__file__).resolve().parents[1]) + os.sep
+
+
+class Call(NamedTuple):
+    """A function that is being called, and the line that it is at."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.place} {self.function}"
+
+    @property
+    def place(self) -> str:
+        """`file:line`, the file as seen from the working directory if it is below it."""
+        return f"{shortened(self.file)}:{self.line}"
+
+
+Stack = list[Call]
+
+
+def of_frame(frame: Any, deepest: int = DEEPEST_FRAMES) -> Stack:
+    """The stack that `frame` is the innermost of. Another thread may go on meanwhile: then it is a mixture."""
+    stack: Stack = []
+    while frame is not None and len(stack) < deepest:
+        code = frame.f_code
+        stack.append(Call(code.co_filename, frame.f_lineno or code.co_firstlineno, code.co_qualname))
+        frame = frame.f_back
+    return stack
+
+
+def of_dump(text: str, thread_id: int) -> list[Stack]:
+    """The stacks of one thread in what faulthandler wrote, once for each time that it wrote."""
+    stacks: list[Stack] = []
+    is_it = False
+    for line in text.splitlines():
+        if frame := _DUMP_FRAME.fullmatch(line):
+            if is_it:
+                number = int(frame[2]) if frame[2].isdigit() else 0
+                stacks[-1].append(Call(frame[1], number, frame[3]))
+        elif thread := _DUMP_THREAD.match(line):
+            is_it = int(thread[1], 16) == thread_id
+            if is_it:
+                stacks.append([])
+    return [stack for stack in stacks if stack]
+
+
+def is_installed(file: str) -> bool:
+    """Whether the file belongs to Python, a package, or us: not what the application's authors look after."""
+    return (
+        file.startswith((*_INSTALLED, _OURS, "<frozen ", "<__array_function__"))
+        or f"{os.sep}site-packages{os.sep}" in file
+    )
+
+
+def guilty(stack: Stack) -> Call | None:
+    """The innermost line of the application's own, else of a package, else the innermost; None if there is none."""
+    for call in stack:
+        if not is_installed(call.file):
+            return call
+    for call in stack:
+        if SITE_PACKAGES in call.file:
+            return call
+    return stack[0] if stack else None
+
+
+def shortened(file: str) -> str:
+    for root in (os.getcwd() + os.sep, *_INSTALLED[::-1]):
+        if file.startswith(root):
+            return file[len(root) :]
+    return file

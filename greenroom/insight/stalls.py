@@ -1,0 +1,339 @@
+"""Stalls: the loop did not turn for longer than the threshold. Which line, which request, how long, whose fault.
+
+How long is known exactly, from the switches of greenlets (see account). Where it was is seen by two who look on:
+
+    the watch thread    takes the stack of the loop's thread, several times in a long slice; needs the GIL
+    faulthandler        a thread in C, which the watch thread puts off again and again. While C code holds the GIL (a
+                        regular expression) the watch thread can't, and faulthandler writes the stacks into a pipe,
+                        without the GIL; nothing moves while it reads, because whoever could move needs the GIL
+
+Whose fault: of the slice's length, what the machine took away is left out, and nobody is blamed for what remains below
+the threshold:
+
+    stolen    the thread was ready, and the kernel or the hypervisor ran somebody else
+    stopped   SIGSTOP, a debugger, a frozen container: the watch thread did not wake, faulthandler did not write, and
+              the loop's thread used no processor. After SIGCONT, only what it used of the processor counts
+
+Turns that were too long without one long slice are counted as late: many requests at once, and no line to blame.
+"""
+
+import faulthandler
+import logging
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import gevent
+
+from .. import clock
+from . import stacks
+from .account import CPU, OTHER, Account, Slices
+from .machine import Machine, Use
+from .routes import route_of
+
+logger = logging.getLogger("gunicorn.error")
+
+# As shares of the threshold. The watch thread looks this often; faulthandler writes when not put off for so long.
+LOOK_SHARE = 1 / 3
+WRITE_SHARE = 3 / 4
+MOST_LINES = 200
+MOST_LAST = 50
+PIPE_BYTES = 262_144
+# Lines in the log: so many at once, then one a second. All are counted.
+LOG_BURST = 60
+UNKNOWN = "a line that nobody saw"
+
+
+@dataclass(slots=True)
+class Stall:
+    """One stall. `at` is Unix time; `seconds` how long the loop did not turn, `stolen_seconds` of it nobody's fault."""
+
+    at: float
+    seconds: float
+    stolen_seconds: float
+    line: str
+    called: str
+    stack: list[str]
+    request: str
+    route: str
+    holds_gil: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class Line:
+    """All stalls of one line."""
+
+    line: str
+    count: int = 0
+    seconds: float = 0.0
+    longest_seconds: float = 0.0
+    route: str = ""
+    last_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Look:
+    """What was seen of a slice that began at `slice_began`."""
+
+    slice_began: float
+    stack: stacks.Stack
+    holds_gil: bool
+
+
+@dataclass(slots=True)
+class Seen:
+    """A long slice that has just ended, before anybody has thought about it."""
+
+    at: float
+    began: float
+    seconds: float
+    account: Account | None
+    request: str
+    use: Use
+    is_continued: bool
+    dump: str
+    place: stacks.Stack = field(default_factory=list)
+
+
+class Stalls:
+    """Finds and keeps them. `slices` tells of long slices; the watch thread calls `look`.
+
+    Runs on: hub, but for `look`, which is the watch thread's.
+    """
+
+    def __init__(
+        self,
+        threshold_seconds: float,
+        now: Callable[[], float] = clock.now,
+        machine: Machine | None = None,
+    ) -> None:
+        self.threshold_seconds = threshold_seconds
+        self.now = now
+        self.machine = machine or Machine()
+        self.slices: Slices | None = None
+        self.thread_id = 0
+        self.total = 0
+        self.seconds = 0.0
+        self.unblamed = 0
+        self.stolen_seconds = 0.0
+        self.lines: dict[str, Line] = {}
+        self.last: deque[Stall] = deque(maxlen=MOST_LAST)
+        self.looks: deque[Look] = deque(maxlen=64)
+        self.looked_at = now()
+        self.earlier = self.machine.use()
+        self.gaps: deque[tuple[float, float]] = deque(maxlen=256)  # (when the watch thread woke, after how long)
+        self.continued_at = 0.0
+        self._allowance = float(LOG_BURST)
+        self._allowed_at = now()
+        self._silent = 0
+        self._reader = self._writer = -1
+        self._pending: list[Seen] = []
+
+    @property
+    def look_seconds(self) -> float:
+        return self.threshold_seconds * LOOK_SHARE
+
+    def start(self, slices: Slices, thread_id: int) -> None:
+        """Runs on: worker start-up, in the loop's thread."""
+        self.slices = slices
+        self.thread_id = thread_id
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)  # what does not fit is lost, and the loop's thread not held up
+        _enlarge(self._writer)
+        if signal.getsignal(signal.SIGCONT) is signal.SIG_DFL:
+            signal.signal(signal.SIGCONT, self._continued)
+
+    def stop(self) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        writer, self._writer = self._writer, -1
+        if writer >= 0:
+            os.close(writer)
+            os.close(self._reader)
+        self.machine.close()
+
+    def _continued(self, number: int, frame: Any) -> None:
+        self.continued_at = self.now()
+
+    def look(self, frame_of: Callable[[int], Any]) -> None:
+        """Look at the loop's thread, and put faulthandler off. Runs on: watch thread; must be called all the time."""
+        if self._writer < 0 or self.slices is None:
+            return
+        faulthandler.dump_traceback_later(self.threshold_seconds * WRITE_SHARE, repeat=True, file=self._writer)
+        slices, now = self.slices, self.now()
+        gap, self.looked_at = now - self.looked_at, now
+        self.gaps.append((now, gap))
+        began = slices.began
+        if gap > self.threshold_seconds * WRITE_SHARE:
+            self._take_dump(began, gap)
+        if slices.is_idle() or now - began < self.look_seconds:
+            self.earlier = self.machine.use()
+            return
+        stack = stacks.of_frame(frame_of(self.thread_id))
+        if slices.began == began:
+            self.looks.append(Look(began, stack, holds_gil=False))
+
+    def _take_dump(self, began: float, gap: float) -> None:
+        """What faulthandler wrote while nobody could put it off. It is of this slice if that began before."""
+        dump = self._read()
+        if self.now() - began < gap / 2:
+            return
+        self.looks.extend(Look(began, stack, holds_gil=True) for stack in stacks.of_dump(dump, self.thread_id))
+
+    def _read(self) -> str:
+        data = b""
+        try:
+            while piece := os.read(self._reader, PIPE_BYTES):
+                data += piece
+        except BlockingIOError:
+            pass
+        return data.decode("utf-8", "replace")
+
+    def ended(self, began: float, ended: float, account: Account | None, greenlet: Any) -> None:
+        """A long slice has ended. Runs on: at its edge; the rest is done in a greenlet of its own."""
+        seconds = ended - began
+        use = self.machine.use()
+        is_continued = self.continued_at >= began
+        seen = Seen(
+            at=time.time() - seconds,
+            began=began,
+            seconds=seconds,
+            account=account,
+            request=account.id if account is not None else "",
+            use=use.since(self.earlier),
+            is_continued=is_continued,
+            dump=self._read() if self._reader >= 0 else "",
+        )
+        self.earlier = use
+        frame = getattr(greenlet, "gr_frame", None)
+        if frame is not None:
+            seen.place = stacks.of_frame(frame)
+        stolen = self._stolen_seconds(seen)
+        if account is not None:
+            account.seconds[CPU] -= stolen
+            account.seconds[OTHER] += stolen
+        self.stolen_seconds += stolen
+        if seconds - stolen < self.threshold_seconds:
+            self.unblamed += 1
+            return
+        self._pending.append(seen)
+        if len(self._pending) == 1:
+            gevent.get_hub().loop.run_callback(gevent.spawn, self._report)
+
+    def _stolen_seconds(self, seen: Seen) -> float:
+        """How much of a slice the machine took away, or somebody who stopped the process."""
+        seconds = seen.seconds
+        stolen = seen.use.stolen_seconds(seconds)
+        used = seen.use.cpu + stolen
+        if seen.is_continued:
+            return max(stolen, seconds - seen.use.cpu)
+        # The watch thread sleeps through a stop as it does through a held GIL; faulthandler's only through a stop.
+        stopped = max((gap for woke, gap in list(self.gaps) if woke > seen.began), default=0.0)
+        stopped = max(stopped, seen.began + seconds - max(self.looked_at, seen.began))
+        stopped = min(stopped, seconds)
+        written = self.threshold_seconds * WRITE_SHARE * (seen.dump.count("Timeout (") + self._written(seen.began))
+        if stopped > self.threshold_seconds and used < stopped / 2 and written < stopped / 2:
+            return min(seconds, max(stolen, stopped))
+        return stolen
+
+    def _written(self, began: float) -> int:
+        return sum(look.holds_gil for look in list(self.looks) if look.slice_began == began)
+
+    def _report(self) -> None:
+        """Runs on: background greenlet."""
+        pending, self._pending = self._pending, []
+        for seen in pending:
+            self._keep(self._explain(seen))
+
+    def _explain(self, seen: Seen) -> Stall:
+        looks = [look for look in list(self.looks) if look.slice_began == seen.began]
+        looks += [Look(seen.began, stack, holds_gil=True) for stack in stacks.of_dump(seen.dump, self.thread_id)]
+        guilty, stack = most_seen([look.stack for look in looks])
+        if guilty is None and seen.place:
+            stack = seen.place
+            guilty = stacks.guilty(stack)
+        innermost = stack[0] if stack else None
+        return Stall(
+            at=seen.at,
+            seconds=seen.seconds,
+            stolen_seconds=self._stolen_seconds(seen),
+            line=guilty.place if guilty else UNKNOWN,
+            called=str(innermost) if innermost and innermost is not guilty else guilty.function if guilty else "",
+            stack=[str(call) for call in stack],
+            request=seen.request,
+            route=route_of(seen.account.environ) if seen.account is not None else "",
+            holds_gil=sum(look.holds_gil for look in looks) * 2 > len(looks),
+        )
+
+    def _keep(self, stall: Stall) -> None:
+        self.total += 1
+        self.seconds += stall.seconds
+        self.last.appendleft(stall)
+        line = self.lines.get(stall.line)
+        if line is None:
+            if len(self.lines) >= MOST_LINES:
+                del self.lines[min(self.lines.values(), key=lambda one: one.seconds).line]
+            line = self.lines[stall.line] = Line(stall.line)
+        line.count += 1
+        line.seconds += stall.seconds
+        line.longest_seconds = max(line.longest_seconds, stall.seconds)
+        line.route = stall.route
+        line.last_at = stall.at
+        self._log(stall, line)
+
+    def _log(self, stall: Stall, line: Line) -> None:
+        now = self.now()
+        self._allowance = min(float(LOG_BURST), self._allowance + now - self._allowed_at)
+        self._allowed_at = now
+        if self._allowance < 1.0:
+            self._silent += 1
+            return
+        self._allowance -= 1.0
+        logger.warning(
+            "stall: %.3f s at %s (%s)%s%s, request %s, route %s; %d so far at this line, %.1f s together%s",
+            stall.seconds,
+            stall.line,
+            stall.called,
+            ", holding the GIL" if stall.holds_gil else "",
+            f", {stall.stolen_seconds:.3f} s of it taken by the machine" if stall.stolen_seconds >= 0.001 else "",
+            stall.request or "-",
+            stall.route or "-",
+            line.count,
+            line.seconds,
+            f"; {self._silent} more not logged" if self._silent else "",
+            extra={"request_id": stall.request, "stall": stall.as_dict()},
+        )
+        self._silent = 0
+
+
+def most_seen(seen: list[stacks.Stack]) -> tuple[stacks.Call | None, stacks.Stack]:
+    """The line that most of the stacks blame, and the first stack that does."""
+    votes: dict[tuple[str, int], int] = {}
+    for stack in seen:
+        call = stacks.guilty(stack)
+        if call is not None:
+            votes[call[:2]] = votes.get(call[:2], 0) + 1
+    if not votes:
+        return None, []
+    most = max(votes, key=lambda place: votes[place])
+    for stack in seen:
+        call = stacks.guilty(stack)
+        if call is not None and call[:2] == most:
+            return call, stack
+    return None, []
+
+
+def _enlarge(pipe: int) -> None:
+    try:
+        import fcntl
+
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    except (ImportError, AttributeError, OSError):
+        pass  # as large as pipes are here; a long stall is seen fewer times
