@@ -85,6 +85,7 @@ class Offload:
                 raise TimeoutError(f"the request's time was up before {name} was done")
             return job.result()
         finally:
+            job.error = None  # its traceback refers to this frame
             if not job.is_done:
                 self.threads.withdraw(job)
                 if record is not None:

@@ -2,7 +2,7 @@
 
     patch() -> already done?  nothing to do
             -> somebody holds unpatched objects?  PatchedTooLate names the modules
-            -> gevent patches the standard library; psycopg2 gets its wait callback
+            -> gevent patches the standard library; psycopg2 gets its wait callback; names are looked up our way
 
 Too late is worse than never: a module that did `from ssl import SSLContext` before goes on using the old class (endless
 recursion in urllib3's case), and a lock born unpatched freezes the whole process when two greenlets meet at it. Both
@@ -57,6 +57,11 @@ def patch(settings: Settings) -> None:
             # gevent only warns where it can see that something is wrong: that is an error, too.
             warnings.simplefilter("error", monkey.MonkeyPatchWarning)
             monkey.patch_all()
+    if settings.patch and settings.patch_dns:
+        from .waits import connecting, dns  # they take the patched sockets
+
+        dns.install(settings)
+        connecting.install()
     if settings.patch and settings.patch_psycopg2:
         patch_psycopg2(settings.database_silence_seconds)
 

@@ -84,7 +84,7 @@ class Pending:
             try:
                 raise self.error
             finally:
-                self.error = None  # the traceback refers to us
+                del self  # its error's traceback would refer to it
         return self.value
 
     def arrive(self) -> None:
@@ -125,13 +125,19 @@ class Returns:
 
 
 class Job(Pending):
-    """A call for a thread. `group`: whose it is; see Threads."""
+    """A call for a thread. `group`: whose it is, see Threads; `landed` is called in the hub before anybody goes on."""
 
-    def __init__(self, function: Callable[[], Any], group: str) -> None:
+    def __init__(self, function: Callable[[], Any], group: str, landed: Callable[["Job"], None] | None) -> None:
         super().__init__()
         self.function = function
         self.group = group
+        self.landed = landed
         self.started = FOREVER
+
+    def arrive(self) -> None:
+        if self.landed is not None:
+            self.landed(self)
+        super().arrive()
 
 
 class Threads:
@@ -169,11 +175,11 @@ class Threads:
         self._returns = Returns()
         self._timer: Any = None
 
-    def submit(self, function: Callable[[], Any], group: str = "") -> Job:
+    def submit(self, function: Callable[[], Any], group: str = "", landed: Callable[[Job], None] | None = None) -> Job:
         """Runs on: the loop's thread; never switches."""
         if self.pid != os.getpid():
             self._begin()  # forked: the threads stayed behind
-        job = Job(function, group)
+        job = Job(function, group, landed)
         self.waiting.append(job)
         self._hand_out()
         return job

@@ -57,6 +57,36 @@ def test_each_part_can_be_switched_off() -> None:
     assert result.returncode == 0, result.stderr
 
 
+def test_names_and_connections_go_our_way_and_can_be_left_alone() -> None:
+    result = run(
+        PATCH + "import gevent, socket, urllib3.util.connection\n"
+        "from greenroom.waits import connecting, dns\n"
+        "assert isinstance(gevent.get_hub().resolver, dns.Resolver)\n"
+        "assert socket.create_connection is connecting.create_connection\n"
+        "assert 'greenroom' in urllib3.util.connection.create_connection.__module__\n"
+        "names = dns.Resolver.names\n"
+        "assert socket.getaddrinfo('127.0.0.1', 80)[0][0] is socket.AF_INET\n"
+        "assert socket.gethostbyname('127.1') == '127.0.0.1' and socket.gethostbyname('') == '0.0.0.0'\n"
+        "assert socket.getnameinfo(('127.0.0.1', 80), 3) == ('127.0.0.1', '80')\n"
+        "listener = socket.create_server(('127.0.0.1', 0))\n"
+        "port = listener.getsockname()[1]\n"
+        "socket.create_connection(('localhost', port), 10).close()\n"
+        "urllib3.util.connection.create_connection(('localhost', port), 10).close()\n"
+        "assert not names.threads.idle_threads, 'addresses and localhost need no thread'\n"
+        "listener.close()\n"
+    )
+    left_alone = run(
+        "from greenroom import patching\nfrom greenroom.settings import Settings\n"
+        "patching.patch(Settings(patch_dns=False))\n"
+        "import gevent, socket\n"
+        "assert type(gevent.get_hub().resolver).__module__ == 'gevent.resolver.thread'\n"
+        "assert 'gevent' in socket.create_connection.__module__\n"
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert left_alone.returncode == 0, left_alone.stderr
+
+
 def test_too_late_names_the_holder_and_who_imported_it(tmp_path: Path) -> None:
     (tmp_path / "shop_client.py").write_text("import requests\n")
 
