@@ -12,6 +12,7 @@ answer before they have read it (RFC 9112 9.6).
 
 import enum
 import io
+import os
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -132,28 +133,31 @@ class Connection:
         end = self.buffer.find(HEAD_END) + len(HEAD_END)
         is_complete = end >= len(HEAD_END)
         # The first request may follow a PROXY line, which gunicorn knows how to read.
-        if is_complete and self.listener.is_plain and (self.request_count or not self.serving.has_proxy_protocol):
-            head = self.serving.parser.parse(
+        if is_complete and (self.request_count or not self.serving.has_proxy_protocol):
+            request = self.serving.parser.parse(
                 self.buffer[:end], self.listener.environ, peer_is_trusted=self.is_peer_trusted
             )
-            if head is not None:
-                rest = self.buffer[end:]
-                self._prepare_body(head.environ, head.content_length, rest)
-                self._offer(PlainRequest(head.environ, is_kept_alive=head.is_kept_alive))
+            if request is not None:
+                self._prepare(request, self.buffer[end:])
+                self._offer(request)
                 return
         if is_complete or self._must_be_judged():
             self._parse_as_gunicorn()
         else:
             self._wait_for_more()
 
-    def _prepare_body(self, environ: dict[str, Any], content_length: int, rest: bytes) -> None:
-        if isinstance(self.peer, tuple):
-            environ["REMOTE_ADDR"] = self.peer[0]
-            environ["REMOTE_PORT"] = str(self.peer[1])
+    def _prepare(self, request: PlainRequest, rest: bytes) -> None:
+        """Add what is this connection's to the environ of a plain request; `rest` is what came after its head."""
+        environ, peer = request.environ, self.peer
+        if isinstance(peer, tuple):
+            environ["REMOTE_ADDR"] = peer[0]
+            environ["REMOTE_PORT"] = str(peer[1])
+        else:
+            environ["REMOTE_ADDR"] = peer if isinstance(peer, str) else os.fsdecode(peer)
         if self.proxy_protocol_info:
             environ.update(self.serving.proxy_environ(self.proxy_protocol_info))
-        if content_length:
-            self._take_body(WireUnreader(self.wire, rest, may_wait=True), content_length)
+        if request.content_length:
+            self._take_body(WireUnreader(self.wire, rest, may_wait=True), request.content_length)
             environ["wsgi.input"] = self.wire.body
         else:
             self.buffer = rest

@@ -32,8 +32,6 @@ class Listener:
         self.turn = turn
         # Asked now: after close() it would fail, and connections that were accepted before still need it.
         self.name = sock.getsockname()
-        # Behind a unix socket SERVER_NAME is in the Host header, and under a SCRIPT_NAME paths are cut: gunicorn knows.
-        self.is_plain = isinstance(self.name, tuple) and not serving.script_name
         self.environ = self._environ()
         self.watcher = serving.loop.io(sock.fileno(), 1)
         self._pause = serving.loop.timer(STEP_SECONDS)
@@ -44,8 +42,8 @@ class Listener:
         environ["wsgi.multithread"] = True
         environ["wsgi.url_scheme"] = self.serving.parser.scheme
         environ["SERVER_PROTOCOL"] = "HTTP/1.1"
-        environ["SCRIPT_NAME"] = ""
-        if self.is_plain:
+        environ["SCRIPT_NAME"] = self.serving.parser.script_name
+        if isinstance(self.name, tuple):  # behind a unix socket the Host header says it
             environ["SERVER_NAME"] = self.name[0]
             environ["SERVER_PORT"] = str(self.name[1])
         return environ

@@ -6,14 +6,15 @@ from typing import Any
 class PlainRequest:
     """A view of the environ; nothing is computed before somebody asks."""
 
-    __slots__ = ("environ", "is_kept_alive", "proxy_protocol_info")
+    __slots__ = ("content_length", "environ", "is_kept_alive", "proxy_protocol_info")
 
     version = (1, 1)
     trailers: tuple[Any, ...] = ()
     fragment = ""
 
-    def __init__(self, environ: dict[str, Any], *, is_kept_alive: bool) -> None:
+    def __init__(self, environ: dict[str, Any], *, is_kept_alive: bool, content_length: int = 0) -> None:
         self.environ = environ
+        self.content_length = content_length
         self.is_kept_alive = is_kept_alive
         self.proxy_protocol_info: dict[str, Any] | None = None
 

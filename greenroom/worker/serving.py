@@ -47,8 +47,7 @@ class Serving:
         self.log = worker.log
         self.hub = gevent.get_hub()
         self.loop = self.hub.loop
-        self.parser = HeadParser(self.cfg)
-        self.script_name = os.environ.get("SCRIPT_NAME", "")
+        self.parser = HeadParser(self.cfg, os.environ.get("SCRIPT_NAME", ""))
         self.has_keepalive = bool(self.cfg.keepalive)
         self.has_proxy_protocol = self.cfg.proxy_protocol != "off"
         # What would do nothing is not called: gunicorn's own access log while it is off, and its default hooks.

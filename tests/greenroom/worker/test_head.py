@@ -10,7 +10,7 @@ from gunicorn.http.unreader import IterUnreader
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greenroom.worker.head import HeadParser, demand
+from greenroom.worker.head import REMEMBERED_FIELDS, HeadParser, demand
 
 PEER = ("127.0.0.1", 40000)
 SERVER = ("127.0.0.1", 8000)
@@ -85,18 +85,24 @@ def cfg() -> Config:
     return Config()
 
 
-def reference(cfg: Config, head: bytes) -> tuple[dict[str, Any], Any]:
+@pytest.fixture(scope="module")
+def parser(cfg: Config) -> HeadParser:
+    """One for all heads of a test, as in a worker: what it remembers of one must be right for the next."""
+    return HeadParser(cfg)
+
+
+def reference(cfg: Config, head: bytes, server: Any = SERVER) -> tuple[dict[str, Any], Any]:
     """gunicorn's environ and request for `head`. Raises whatever gunicorn raises."""
     request = Request(cfg, IterUnreader([head]), PEER)
-    _, environ = wsgi.create(request, None, PEER, SERVER, cfg)
+    _, environ = wsgi.create(request, None, PEER, server, cfg)
     return environ, request
 
 
-def base_environ(cfg: Config) -> dict[str, Any]:
+def base_environ(cfg: Config, script_name: str = "") -> dict[str, Any]:
     environ = wsgi.base_environ(cfg)
     environ["wsgi.url_scheme"] = "http"
     environ["SERVER_PROTOCOL"] = "HTTP/1.1"
-    environ["SCRIPT_NAME"] = ""
+    environ["SCRIPT_NAME"] = script_name
     environ["SERVER_NAME"], environ["SERVER_PORT"] = SERVER[0], str(SERVER[1])
     return environ
 
@@ -105,14 +111,7 @@ def base_environ(cfg: Config) -> dict[str, Any]:
 ELSEWHERE = ("wsgi.input", "wsgi.errors", "wsgi.early_hints", "gunicorn.socket", "REMOTE_ADDR", "REMOTE_PORT")
 
 
-@given(head=heads())
-@settings(max_examples=1500, deadline=None, derandomize=True)
-def test_a_plain_head_means_what_gunicorn_says_it_means(cfg: Config, head: bytes) -> None:
-    parsed = HeadParser(cfg).parse(head, base_environ(cfg), peer_is_trusted=True)
-
-    if parsed is None:
-        return
-    environ, request = reference(cfg, head)
+def assert_same(cfg: Config, parsed: Any, environ: dict[str, Any], request: Any) -> None:
     for key in ELSEWHERE:
         environ.pop(key, None)
         parsed.environ.pop(key, None)
@@ -120,6 +119,48 @@ def test_a_plain_head_means_what_gunicorn_says_it_means(cfg: Config, head: bytes
     demand(request)  # where HTTP/1.1 asks for more than gunicorn does
     assert parsed.is_kept_alive is not request.should_close()
     assert parsed.content_length == request.body.reader.length
+
+
+@given(head=heads())
+@settings(max_examples=1500, deadline=None, derandomize=True)
+def test_a_plain_head_means_what_gunicorn_says_it_means(cfg: Config, parser: HeadParser, head: bytes) -> None:
+    first, second = (parser.parse(head, base_environ(cfg), peer_is_trusted=True) for _ in range(2))
+
+    assert (first is None) == (second is None)
+    if first is None:
+        return
+    assert_same(cfg, first, *reference(cfg, head))
+    first.environ.clear()  # what an application does to its environ is its own business
+    assert_same(cfg, second, *reference(cfg, head))
+
+
+@given(head=heads())
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_a_plain_head_over_a_unix_socket_means_what_gunicorn_says_it_means(
+    cfg: Config, parser: HeadParser, head: bytes
+) -> None:
+    base = base_environ(cfg)
+    del base["SERVER_NAME"], base["SERVER_PORT"]
+
+    parsed = parser.parse(head, base, peer_is_trusted=True)
+
+    if parsed is not None:
+        assert_same(cfg, parsed, *reference(cfg, head, "/run/socket"))
+
+
+@pytest.mark.parametrize("target", ["/app", "/app/", "/app/x%20y?z", "/application", "/other", "/", "/%61pp/x"])
+def test_a_script_name_is_cut_off_the_path_as_gunicorn_does(
+    cfg: Config, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    monkeypatch.setenv("SCRIPT_NAME", "/app")
+    head = f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+
+    parsed = HeadParser(cfg, "/app").parse(head, base_environ(cfg, "/app"), peer_is_trusted=True)
+
+    if target.startswith("/app"):
+        assert_same(cfg, parsed, *reference(cfg, head))
+    else:  # gunicorn refuses it
+        assert parsed is None
 
 
 @pytest.mark.parametrize(
@@ -150,3 +191,26 @@ def test_names_from_clients_do_not_fill_the_memory(cfg: Config) -> None:
         parser.parse(b"GET / HTTP/1.1\r\nX-%d: y\r\n\r\n" % number, {}, peer_is_trusted=False)
 
     assert len(parser._keys) <= 1000
+
+
+def test_fields_from_clients_do_not_fill_the_memory(cfg: Config) -> None:
+    parser, base = HeadParser(cfg), base_environ(cfg)
+
+    for number in range(3 * REMEMBERED_FIELDS):
+        parser.parse(b"GET / HTTP/1.1\r\nHost: x\r\nX: %d\r\n\r\n" % number, base, peer_is_trusted=False)
+    parser.parse(b"GET / HTTP/1.1\r\nHost: x\r\nX: %s\r\n\r\n" % (b"y" * 5000), base, peer_is_trusted=False)
+
+    assert 0 < len(parser._fields) <= REMEMBERED_FIELDS
+    assert max(len(data) for data in parser._fields) < 100
+
+
+def test_remembered_fields_say_https_only_where_the_peer_is_trusted(cfg: Config, parser: HeadParser) -> None:
+    head = b"GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-Proto: https\r\nX-This: test\r\n\r\n"
+
+    schemes = []
+    for is_trusted in (True, False, True):
+        parsed = parser.parse(head, base_environ(cfg), peer_is_trusted=is_trusted)
+        assert parsed is not None
+        schemes.append(parsed.environ["wsgi.url_scheme"])
+
+    assert schemes == ["https", "http", "https"]
