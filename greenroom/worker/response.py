@@ -12,6 +12,7 @@ import time
 from email.utils import formatdate
 from typing import Any
 
+from gunicorn import SERVER
 from gunicorn.http.errors import InvalidResponseHeader
 from gunicorn.http.wsgi import Response as GunicornResponse
 from gunicorn.http.wsgi import _make_early_hints_callback as make_early_hints
@@ -23,8 +24,13 @@ from .wire import Wire
 
 REMEMBERED_NAMES = 1000
 LARGE_BYTES = 65_536  # from here on, copying costs more than another system call
+LONGEST_REMEMBERED_VALUE = 200
 # Names of response headers that passed gunicorn's check, in lower case.
 _checked_names: dict[str, str] = {}
+# Whole headers that did, as they were given, each with its length if it is a Content-Length: applications send the same
+# ones again and again. Not cookies: those are somebody's, and never the same.
+_checked_headers: dict[tuple[str, str], int | None] = {}
+UNKNOWN = -1
 # Statuses that passed gunicorn's check and have a body, with their code.
 _checked_statuses: dict[str, int] = {}
 _date = (0, "")
@@ -36,19 +42,28 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
     Runs on: request greenlet; switches where the client is slow.
     """
 
-    # What gunicorn's class sets, with the types that it has here.
+    # What gunicorn's class sets for each response, with the types that it has here; a test compares them.
     req: Any
     headers: list[tuple[str, str]]
-    headers_sent: bool
-    response_length: int | None
-    status: str | None
     status_code: int
-    sent: int
+    sock: Any = None
+    version: str = SERVER
+    status: str | None = None
+    chunked: bool = False
+    must_close: bool = False
+    headers_sent: bool = False
+    response_length: int | None = None
+    sent: int = 0
+    upgrade: bool = False
+    _omits_body: bool = False
+    _omits_body_warned: bool = False
+    _pending_head: bytes = b""
 
     def __init__(self, req: Any, sock: Any, cfg: Any, wire: Wire) -> None:
-        super().__init__(req, sock, cfg)
+        self.req = req
+        self.cfg = cfg
         self.wire = wire
-        self._pending_head = b""
+        self.headers = []
 
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         if exc_info is None and self.status is None and type(status) is str:
@@ -70,24 +85,47 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
         return self.write
 
     def process_headers(self, headers: list[tuple[str, str]]) -> None:
-        for name, value in headers:
-            lower = _checked_names.get(name) if type(name) is str else None
-            if lower is None or type(value) is not str or not (value.isascii() and value.isprintable()):
-                count = len(self.headers)
-                length, self.response_length = self.response_length, None
-                super().process_headers([(name, value)])  # raises if the name or the value is wrong
-                if self.response_length is not None:
-                    del self.headers[count:]
-                    self.response_length = length
-                    self._take_length(name, value.strip(" \t"))
-                else:
-                    self.response_length = length
-                if not is_hoppish(name):
-                    remember(name)
-            elif lower == "content-length":
+        kept = self.headers
+        for header in headers:
+            try:
+                length = _checked_headers.get(header, UNKNOWN)
+            except TypeError:  # not a tuple of strings
+                length = UNKNOWN
+            if length is None:
+                kept.append(header)
+            elif length == UNKNOWN:
+                self._check(*header)
+            elif self.response_length is None:
+                self.response_length = length
+                kept.append(header)
+            elif self.response_length != length:
+                raise InvalidResponseHeader(f"{header[0]!r}")
+
+    def _check(self, name: str, value: str) -> None:
+        """Keep a header, if gunicorn would. Raises what gunicorn raises."""
+        lower = _checked_names.get(name) if type(name) is str else None
+        if lower is None or type(value) is not str or not (value.isascii() and value.isprintable()):
+            count = len(self.headers)
+            length, self.response_length = self.response_length, None
+            super().process_headers([(name, value)])  # raises if the name or the value is wrong
+            if self.response_length is not None:
+                del self.headers[count:]
+                self.response_length = length
                 self._take_length(name, value.strip(" \t"))
             else:
-                self.headers.append((name, value.strip(" \t")))
+                self.response_length = length
+            if not is_hoppish(name):
+                remember(name)
+            return
+        stripped = value.strip(" \t")
+        if lower == "content-length":
+            self._take_length(name, stripped)
+        else:
+            self.headers.append((name, stripped))
+        if stripped == value and lower != "set-cookie" and len(value) <= LONGEST_REMEMBERED_VALUE:
+            if len(_checked_headers) >= REMEMBERED_NAMES:
+                _checked_headers.clear()
+            _checked_headers[name, value] = int(value) if lower == "content-length" else None
 
     def _take_length(self, name: str, value: str) -> None:
         """One Content-Length, digits only (RFC 9110 8.6); gunicorn would send `-5`, and two that contradict."""

@@ -17,8 +17,13 @@ from typing import Any
 import gevent
 import gevent.event
 import pytest
+from gunicorn.config import Config
+from gunicorn.http.wsgi import Response as GunicornResponse
 
-from .harness import Ours, Stock, serve, turn, wait_until
+from greenroom.worker import response
+from greenroom.worker.response import REMEMBERED_NAMES, Response
+
+from .harness import DATE, Ours, Stock, serve, turn, wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 OLD = b"GET / HTTP/1.0\r\n\r\n"
@@ -514,3 +519,62 @@ def test_validator_finds_nothing(data: bytes, recwarn: pytest.WarningsRecorder) 
 
         assert b" 200 OK\r\n" in answer
         assert site.records.at(logging.ERROR) == []
+
+
+def test_response_begins_with_what_gunicorns_begins_with() -> None:
+    """Ours does not call gunicorn's constructor: what that sets for each response are defaults of the class here."""
+    cfg, request = Config(), object()
+
+    theirs = vars(GunicornResponse(request, None, cfg))
+    ours = Response(request, None, cfg, None)  # type: ignore[arg-type]
+
+    assert {name: getattr(ours, name) for name in theirs} == theirs
+    assert ours.headers is not Response(request, None, cfg, None).headers  # type: ignore[arg-type]
+
+
+HEADERS_TWICE: list[list[Any]] = [
+    [("Content-Length", "2"), ("X-A", "b")],
+    [("content-length", " 2 "), ("X-A", " b\t")],
+    [("Content-Length", "2"), ("Content-Length", "2")],
+    [("Content-Length", "2"), ("Content-Length", "3")],
+    [("Content-Length", "-2")],
+    [("Connection", "close"), ("Content-Length", "2")],
+    [["X-A", "b"], ("Content-Length", "2")],
+    [("X-A", ["b"])],
+    [("X-A", b"b")],
+    [("X-A", "b\nc")],
+    [("X-A", "b", "c")],
+]
+
+
+@pytest.mark.parametrize("headers", HEADERS_TWICE, ids=str)
+def test_headers_that_come_again_are_judged_as_the_first_time(headers: list[Any]) -> None:
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        start_response("200 OK", headers)
+        return [b"ok"]
+
+    def answer() -> bytes:
+        return DATE.sub(b"", site.ask(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+
+    with serve(Ours, application) as site:
+        first, second = answer(), answer()
+
+    assert second == first
+    assert first.startswith((b"HTTP/1.1 200", b"HTTP/1.1 500"))
+
+
+def test_headers_of_applications_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    known: dict[tuple[str, str], int | None] = {}
+    monkeypatch.setattr(response, "_checked_headers", known)
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        tags = [("ETag", f'"{number}"') for number in range(REMEMBERED_NAMES + 10)]
+        secrets = [("Set-Cookie", "session=secret"), ("X-Long", "y" * 5000)]
+        start_response("200 OK", [("Content-Length", "0"), *tags, *secrets, *tags, *secrets])
+        return []
+
+    with serve(Ours, application) as site:
+        site.ask(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+
+    assert 0 < len(known) <= REMEMBERED_NAMES
+    assert {name for name, _ in known} <= {"ETag", "Content-Length"}
