@@ -7,8 +7,9 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import __version__, importing, patching
+from . import __version__, importing
 from .errors import GreenroomError
+from .ops.commands import add_to as add_ops_commands
 from .settings import Row, Settings, read_environment, rows
 
 
@@ -35,6 +36,8 @@ def parser() -> argparse.ArgumentParser:
     settings.add_argument("--env-template", action="store_true", help="as the lines of .env-template")
     settings.add_argument("--markdown", action="store_true", help="as the README's table")
     settings.set_defaults(run=run_settings)
+
+    add_ops_commands(commands)
     return top
 
 
@@ -43,6 +46,8 @@ def run_serve(options: argparse.Namespace) -> int:
     settings = Settings.read(environ)
     if options.bind:
         settings = dataclasses.replace(settings, bind=options.bind)
+    from . import patching
+
     patching.patch(settings)
     if environ.get("WSGI_APP"):
         importing.prefer_pythonpath(environ, Path.cwd())

@@ -87,10 +87,10 @@ class Companion:
     def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:
         """Release the companion and wait until it is gone; killed if it stays longer than `timeout_seconds`."""
         self.release()
-        if not _wait_until(lambda: not _is_running(self.pid), timeout_seconds):
+        if not wait_until(lambda: not is_running(self.pid), timeout_seconds):
             logger.warning("companion did not end, killing it", extra={"pid": self.pid})
             os.kill(self.pid, signal.SIGKILL)
-            _wait_until(lambda: not _is_running(self.pid), timeout_seconds)
+            wait_until(lambda: not is_running(self.pid), timeout_seconds)
 
 
 def _read_environment(descriptor: int, timeout_seconds: float) -> dict[str, str]:
@@ -119,7 +119,7 @@ def _read_line(descriptor: int, timeout_seconds: float) -> bytes:
     return received
 
 
-def _is_running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     """Whether the child `pid` still runs; reaps it if it does not."""
     try:
         # The real waitpid: gevent's would wait for a child watcher that the arbiter's SIGCHLD handler starves.
@@ -129,7 +129,7 @@ def _is_running(pid: int) -> bool:
         return False  # the arbiter reaped it already
 
 
-def _wait_until(condition: Callable[[], bool], timeout_seconds: float) -> bool:
+def wait_until(condition: Callable[[], bool], timeout_seconds: float) -> bool:
     deadline = clock.now() + timeout_seconds
     while not condition():
         if clock.now() > deadline:

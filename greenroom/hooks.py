@@ -1,11 +1,11 @@
 """gunicorn's hooks, given what they need once and named in gunicorn.conf.py.
 
 on_starting       refuse a worker class that the patching does not fit; start the companion; take over the replacing
-                  of workers
+                  of workers; start the ops process
 on_reload         a new companion, so that new migrations are applied, then the old one is let go; replace the workers
-post_fork         the companion's environment, before the application is imported
+post_fork         the companion's environment, before the application is imported; answer the ops process
 post_worker_init  refuse functions to offload that don't exist; tell the application when its worker drains
-on_exit           stop the companion
+on_exit           stop the companion and the ops process
 """
 
 import logging
@@ -22,6 +22,7 @@ from .reloading import call_off_reload
 from .settings import GREEN_WORKER_CLASSES, PLAIN_WORKER_CLASSES, Settings
 
 if TYPE_CHECKING:
+    from .ops.keeper import Keeper
     from .worker.recycle import Fleet
 
 logger = logging.getLogger("gunicorn.error")
@@ -40,6 +41,7 @@ class Running:
     settings: Settings | None = None
     companion: Companion | None = None
     fleet: "Fleet | None" = None
+    ops: "Keeper | None" = None
     is_reload_refused: bool = False
 
 
@@ -86,6 +88,7 @@ class Hooks:
                 sys.exit(f"Error: {exc}")
         if server.cfg.worker_class_str == GREENROOM_WORKER:
             running.fleet = self._fleet(server)
+            running.ops = self._ops(server)
 
     def on_reload(self, server: Any) -> None:
         """Runs on: arbiter. With wrong settings, or code that can't be prepared, the workers stay as they are."""
@@ -102,6 +105,10 @@ class Hooks:
                 return
             if old is not None:
                 old.release()
+        if running.ops is not None:
+            running.ops.reload(self.settings)
+        elif running.fleet is not None:
+            running.ops = self._ops(server)
         if running.fleet is not None:
             running.fleet.begin_reload()
 
@@ -115,6 +122,11 @@ class Hooks:
             from . import offload  # with it comes gevent's hub, which has no place in workers of other kinds
 
             offload.install(self.settings)
+        if running.ops is not None and running.ops.wanted is not None:
+            from .ops.answering import Answering
+
+            worker.answering = Answering(worker, running.ops.rendezvous)
+            worker.answering.start()
 
     def post_worker_init(self, worker: Any) -> None:
         """Runs on: worker start-up."""
@@ -128,6 +140,35 @@ class Hooks:
         """Runs on: arbiter."""
         if running.companion is not None:
             running.companion.stop()
+        if running.ops is not None:
+            running.ops.stop()
+
+    def _ops(self, server: Any) -> "Keeper | None":
+        if self.settings.ops_address is None:
+            return None
+        from .ops.keeper import Keeper
+        from .worker.lifecycle import shared_board
+
+        about = {
+            "app": self.settings.wsgi_app,
+            "bind": [_shown(address) for address in server.address],
+            "arbiter": os.getpid(),
+            "timeout_seconds": self.settings.timeout_seconds,
+        }
+        try:
+            keeper = Keeper(self.settings, shared_board().descriptor, about, (server.cfg.uid, server.cfg.gid))
+        except OSError as exc:
+            logger.warning("the ops process can't be started, the server goes on without it: %s", exc)
+            return None
+        manage = server.manage_workers
+
+        def manage_and_look() -> None:
+            manage()
+            keeper.look()
+
+        # Beside the fleet, in each turn of the arbiter's loop.
+        server.manage_workers = manage_and_look
+        return keeper
 
     @staticmethod
     def _fleet(server: Any) -> "Fleet":
@@ -172,6 +213,12 @@ def unfit_worker_class(worker_class: str, *, is_patched: bool) -> str:
                 f"set GREENROOM_WORKER_CLASS={name} instead of -k"
             )
     return ""
+
+
+def _shown(address: Any) -> str:
+    if not isinstance(address, tuple):
+        return f"unix:{address}"
+    return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
 
 
 def public_url(addresses: Sequence[Any]) -> str:

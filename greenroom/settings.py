@@ -6,6 +6,7 @@ a shrug: a misspelt limit is a limit that is not there. `.env-template` and the 
 """
 
 import difflib
+import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -28,6 +29,8 @@ GREEN_WORKER_CLASSES = {
     "gevent_pywsgi": "gevent_pywsgi",
 }
 PLAIN_WORKER_CLASSES = {"gthread": "gthread", "sync": "sync"}
+OPS_OFF = "off"
+SHORTEST_TOKEN = 24
 REFERENCE_APP = "app:create_app()"
 # Those of packages that are not installed mean nothing, and are no mistake.
 OFFLOAD_DEFAULTS = (
@@ -43,10 +46,23 @@ OFFLOAD_DEFAULTS = (
 
 
 def knob(
-    default: Any, *, about: str, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()
+    default: Any,
+    *,
+    about: str,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    is_secret: bool = False,
 ) -> Any:
-    """A field of Settings. `low` and `high` are included in the range; `choices` lists the only values allowed."""
-    return field(default=default, metadata={"about": about, "low": low, "high": high, "choices": choices})
+    """A field of Settings. `low` and `high` are included in the range; `choices` lists the only values allowed.
+
+    What is secret does not show when settings are printed.
+    """
+    return field(
+        default=default,
+        repr=not is_secret,
+        metadata={"about": about, "low": low, "high": high, "choices": choices},
+    )
 
 
 @dataclass(frozen=True)
@@ -173,7 +189,46 @@ class Settings:
         "info", choices=("debug", "info", "warning", "error"), about="The least severe line that is logged."
     )
     access_log: bool = knob(False, about="One line for each request on standard output.")
+    access_log_format: str = knob(
+        "common",
+        choices=("common", "json"),
+        about="How that line looks: as web servers do, or as JSON with where the request's time went (worker class "
+        "`greenroom`).",
+    )
+    insight: bool = knob(
+        True,
+        about="Explain each request's time, name what stops the loop, and know what is in flight (worker class "
+        "`greenroom`).",
+    )
+    stall_threshold_milliseconds: int = knob(
+        100, low=20, high=60_000, about="A loop that does not turn for this long is a stall, and its line is logged."
+    )
+    server_timing: str = knob(
+        "trusted",
+        choices=("off", "trusted", "all"),
+        about="Who gets the answer's Server-Timing header, which names upstream hosts: nobody; trusted addresses that "
+        "did not forward the request for somebody else; everybody.",
+    )
     patch: bool = knob(True, about="Patch the standard library so that blocking calls wait in the event loop.")
+    patch_requests: bool = knob(
+        True,
+        about="Let all of `requests` share one pool of connections to each upstream; without it each Session has pools "
+        "of its own, and `requests.get()` connects anew each time.",
+    )
+    upstream_connections: int = knob(
+        0,
+        low=0,
+        high=100_000,
+        about="Connections of a worker to one upstream; 0 means as many as worker_connections. A request that finds "
+        "all of them taken waits for one.",
+    )
+    upstream_idle_seconds: int = knob(
+        30, low=1, high=3_600, about="How long a connection to an upstream is kept for the next request."
+    )
+    upstream_budget: bool = knob(
+        True,
+        about="Tell upstreams in the header X-Request-Timeout-Ms what is left of the request's budget, if it has one.",
+    )
     patch_psycopg2: bool = knob(True, about="Let psycopg2 wait in the event loop; without it a query stops its worker.")
     patch_dns: bool = knob(
         True,
@@ -218,7 +273,10 @@ class Settings:
         "driver.Connection.*`.",
     )
     offload_driver_threads: int = knob(
-        20, low=1, high=1000, about="Threads of each worker for `offload_drivers`: calls that may wait at the same time."
+        20,
+        low=1,
+        high=1000,
+        about="Threads of each worker for `offload_drivers`: calls that may wait at the same time.",
     )
     database_silence_seconds: int = knob(
         120,
@@ -234,6 +292,26 @@ class Settings:
     companion_timeout_seconds: int = knob(
         90, low=1, high=3_600, about="How long the companion may take to become ready before start-up is given up."
     )
+
+    ops_bind: str = knob(
+        "127.0.0.1:8001",
+        about="Where the ops page and /metrics are, `host:port` (worker class `greenroom`); `off`: nowhere.",
+    )
+    ops_token: str = knob(
+        "",
+        is_secret=True,
+        about="Who asks the ops page must say this: 24 characters or more, from `openssl rand -hex 32`. Needed for "
+        "every ops_bind but loopback, and wherever a proxy or other users of the machine can reach it.",
+    )
+    ops_hosts: str = knob(
+        "",
+        about="Names under which browsers ask for the ops page, comma separated; addresses and `localhost` always may.",
+    )
+    recordings_path: str = knob(
+        "instance/recordings",
+        about="Folder for what the flight recorder saves when lag, refusals or deadlines spike.",
+    )
+    recordings_kept: int = knob(20, low=0, high=1000, about="Recordings that are kept, the newest; 0 records nothing.")
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Self:
@@ -280,7 +358,39 @@ class Settings:
             for name in comma_separated(getattr(self, setting))
             if not is_dotted_name(name)
         ]
+        return found + self._ops_conflicts()
+
+    def _ops_conflicts(self) -> list[str]:
+        found = []
+        address = self.ops_address
+        if address is None and self.ops_bind != OPS_OFF:
+            found.append(
+                f"GREENROOM_OPS_BIND must be an address and a port, `127.0.0.1:8001`, or `off` ({self.ops_bind!r})"
+            )
+        if address is not None and not self.ops_token and not is_loopback(address[0]):
+            found.append(
+                f"GREENROOM_OPS_TOKEN must be set where the ops page can be reached from elsewhere ({self.ops_bind})"
+            )
+        if self.ops_token and (
+            len(self.ops_token) < SHORTEST_TOKEN or len(set(self.ops_token)) < 8 or "change" in self.ops_token.lower()
+        ):
+            found.append(
+                f"GREENROOM_OPS_TOKEN must be a secret of {SHORTEST_TOKEN} characters or more: openssl rand -hex 32"
+            )
         return found
+
+    @property
+    def ops_address(self) -> tuple[str, int] | None:
+        """Where the ops page listens; None: nowhere."""
+        host, _, port = self.ops_bind.rpartition(":")
+        host = host.strip("[]")
+        if not port.isdecimal() or int(port) > 65_535 or not _is_address(host):
+            return None
+        return "127.0.0.1" if host == "localhost" else host, int(port)
+
+    @property
+    def ops_host_names(self) -> tuple[str, ...]:
+        return tuple(name.strip().lower() for name in self.ops_hosts.split(",") if name.strip())
 
     @property
     def priority_path_prefixes(self) -> tuple[str, ...]:
@@ -347,8 +457,10 @@ def comma_separated(text: str) -> list[str]:
 def is_dotted_name(name: str) -> bool:
     """`module.function`, `package.module.Class.method`, or `*` for the last part."""
     parts = name.split(".")
-    return len(parts) > 1 and all(part.isidentifier() for part in parts[:-1]) and (
-        parts[-1] == "*" or parts[-1].isidentifier()
+    return (
+        len(parts) > 1
+        and all(part.isidentifier() for part in parts[:-1])
+        and (parts[-1] == "*" or parts[-1].isidentifier())
     )
 
 
@@ -361,6 +473,20 @@ def unknown_names(environ: Mapping[str, str]) -> list[str]:
             close = difflib.get_close_matches(name, known, n=1)
             found.append(f"{name} is unknown" + (f"; did you mean {close[0]}?" if close else ""))
     return found
+
+
+def is_loopback(host: str) -> bool:
+    address = ipaddress.ip_address(host)
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def _is_address(host: str) -> bool:
+    """Whether this is an address, or `localhost`: what a name means is not ours to find out while starting."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return True
 
 
 def _parse(knob_field: Field[Any], text: str) -> tuple[Any, str]:

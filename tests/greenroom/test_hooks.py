@@ -121,7 +121,7 @@ class FakeFleet:
 def test_a_fleet_replaces_the_workers_in_a_reload() -> None:
     hooks.running.fleet = fleet = FakeFleet()  # type: ignore[assignment]
 
-    Hooks(Settings(), None, {}).on_reload(SimpleNamespace())
+    Hooks(Settings(ops_bind="off"), None, {}).on_reload(SimpleNamespace())
 
     assert fleet.reloads == 1
 
@@ -134,7 +134,7 @@ def test_only_our_workers_are_replaced_by_us(
     monkeypatch.setattr(hooks, "unfit_worker_class", lambda *_, **__: "")
     server = SimpleNamespace(cfg=SimpleNamespace(worker_class_str=worker_class))
 
-    Hooks(Settings(), None, {}).on_starting(server)
+    Hooks(Settings(ops_bind="off"), None, {}).on_starting(server)
 
     assert (hooks.running.fleet is not None) is has_fleet
     assert hasattr(server, "manage_workers") is has_fleet

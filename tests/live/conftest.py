@@ -111,7 +111,12 @@ def start(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[.
     def run(environ: Mapping[str, str] | None = None, command: Sequence[str] = (*PYTHON_MODULE, "gunicorn")) -> Server:
         port = free_port()
         instance = str(tmp_path / "instance")
-        settings = {"GREENROOM_BIND": f"127.0.0.1:{port}", "INSTANCE_PATH": instance, **(environ or {})}
+        settings = {
+            "GREENROOM_BIND": f"127.0.0.1:{port}",
+            "GREENROOM_OPS_BIND": "off",  # it has one port for the whole machine, and tests of its own
+            "INSTANCE_PATH": instance,
+            **(environ or {}),
+        }
         server = Server(
             [part.format(port=port) for part in command], settings, tmp_path / f"server-{len(servers)}.log", port
         )
@@ -146,7 +151,12 @@ def board_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("newcomer")
     port = free_port()
     # Two workers on any machine: what is true with one of them may be luck.
-    environ = {"GREENROOM_BIND": f"127.0.0.1:{port}", "INSTANCE_PATH": str(folder / "instance"), "WEB_CONCURRENCY": "2"}
+    environ = {
+        "GREENROOM_BIND": f"127.0.0.1:{port}",
+        "GREENROOM_OPS_BIND": "off",
+        "INSTANCE_PATH": str(folder / "instance"),
+        "WEB_CONCURRENCY": "2",
+    }
     server = Server([*PYTHON_MODULE, "gunicorn"], environ, folder / "server.log", port).wait_ready()
     yield server
     server.stop()

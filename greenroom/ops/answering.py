@@ -1,0 +1,149 @@
+"""The worker's side: a thread that says what goes on in it, also while its loop is blocked.
+
+A real thread of the operating system and sockets of the C library: gevent's would wait for the loop. It needs the GIL
+for a moment, which computing code gives away every 5 ms; C code that keeps it keeps this thread waiting too, which the
+ops process tells from the scoreboard. Logging is not for it: its locks belong to greenlets.
+
+    question   one line of JSON: {"ask": "snapshot"}; {"ask": "stacks", "id": ...}; "everything"; "ring"
+    answer     one line of JSON, then the end; one that does not end with a newline is not whole
+"""
+
+import _socket
+import importlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from gevent import monkey
+
+from .rendezvous import Rendezvous
+
+VERSION = 1
+BACKLOG = 16
+# Questions come from a process of ours, at once. Who connects and says nothing must not keep the others waiting.
+QUESTION_SECONDS = 1.0
+ANSWER_SECONDS = 5.0
+LONGEST_QUESTION = 4096
+STACK_DEPTH = 60
+
+# gevent's put greenlets in the place of threads.
+start_thread: Callable[..., int] = monkey.get_original("_thread", "start_new_thread")
+thread_ident: Callable[[], int] = monkey.get_original("_thread", "get_ident")
+pause: Callable[[float], None] = monkey.get_original("time", "sleep")
+
+
+class Answering:
+    """Runs on: its own thread, started in the worker after the fork, before the application is imported."""
+
+    def __init__(self, worker: Any, rendezvous: Rendezvous) -> None:
+        self.worker = worker
+        self.rendezvous = rendezvous
+        self.listener: Any = None
+        self.main_ident = thread_ident()
+
+    def start(self) -> None:
+        path = self.rendezvous.socket(os.getpid())
+        listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        try:
+            path.unlink(missing_ok=True)
+            listener.bind(str(path))
+            listener.listen(BACKLOG)
+        except OSError as exc:
+            listener.close()
+            self.worker.log.warning("the ops process can't ask this worker: %s", exc)
+            return
+        self.listener = listener
+        start_thread(self._run, ())
+
+    def _run(self) -> None:
+        # `timeout` of a C socket polls without the GIL, and without gevent.
+        self.listener.settimeout(None)
+        while True:
+            try:
+                descriptor, _ = self.listener._accept()
+            except OSError:
+                pause(0.1)  # out of descriptors: others will be closed
+                continue
+            connection = _socket.socket(fileno=descriptor)
+            try:
+                self._answer(connection)
+            except OSError:
+                continue  # who asked has gone
+            finally:
+                connection.close()
+
+    def _answer(self, connection: Any) -> None:
+        connection.settimeout(QUESTION_SECONDS)
+        question = b""
+        while not question.endswith(b"\n") and len(question) < LONGEST_QUESTION:
+            received = connection.recv(LONGEST_QUESTION)
+            if not received:
+                return
+            question += received
+        answer = json.dumps(self.answer(question), separators=(",", ":"), default=str).encode() + b"\n"
+        connection.settimeout(ANSWER_SECONDS)
+        connection.sendall(answer)
+
+    def answer(self, question: bytes) -> Any:
+        """What to say to one line. An error is an answer as well: this thread must go on."""
+        try:
+            asked = json.loads(question)
+            return self._handlers()[asked["ask"]](asked)
+        except Exception as exc:
+            where = traceback.extract_tb(exc.__traceback__)[-1]
+            return {"error": f"{type(exc).__name__} at {where.filename}:{where.lineno}: {exc}"[:500]}
+
+    def say_last_words(self) -> None:
+        """What was counted, for sums that miss nothing. Runs on: the worker's main greenlet, when it has drained."""
+        said = json.dumps(self._snapshot({}), separators=(",", ":"), default=str)
+        path = self.rendezvous.last_words(os.getpid())
+        try:
+            path.with_suffix(".part").write_text(said)
+            path.with_suffix(".part").replace(path)
+        except OSError as exc:
+            self.worker.log.warning("this worker's last counts are lost: %s", exc)
+
+    def _handlers(self) -> dict[str, Callable[[dict[str, Any]], Any]]:
+        return {
+            "snapshot": self._snapshot,
+            "stacks": self._stacks,
+            "everything": self._everything,
+            "ring": self._ring,
+        }
+
+    def _snapshot(self, asked: dict[str, Any]) -> Any:
+        if not hasattr(self.worker, "serving"):
+            return {"version": VERSION, "pid": os.getpid(), "booting": self._main_stack()}
+        return insight().snapshot(self.worker)
+
+    def _stacks(self, asked: dict[str, Any]) -> Any:
+        return insight().stacks(self.worker, str(asked["id"])) or {"gone": True}
+
+    def _everything(self, asked: dict[str, Any]) -> Any:
+        """A snapshot with the stacks of the longest requests in it, for a ticket."""
+        said = self._snapshot(asked)
+        for request in said.get("in_flight", [])[: int(asked.get("most", 50))]:
+            request["stacks"] = self._stacks(request)
+        said["main_stack"] = self._main_stack()
+        return said
+
+    def _ring(self, asked: dict[str, Any]) -> Any:
+        ring = getattr(self.worker, "ring", None)
+        return ring.read() if ring is not None else {"events": []}
+
+    def _main_stack(self) -> list[str]:
+        """What the worker's main thread runs now, the innermost call first."""
+        frame = sys._current_frames().get(self.main_ident)
+        found: list[str] = []
+        while frame is not None and len(found) < STACK_DEPTH:
+            found.append(f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}")
+            frame = frame.f_back
+        return found
+
+
+def insight() -> Any:
+    """What knows the worker; loaded with the first question."""
+    return importlib.import_module("greenroom.insight.snapshot")

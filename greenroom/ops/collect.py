@@ -1,0 +1,240 @@
+"""Looking at all workers once a second: the scoreboard, their processes, and what they say themselves.
+
+Three sources, because each fails in its own way: the scoreboard is there always, and its heartbeat stops with the loop;
+a worker's thread knows everything, and waits while C code keeps the GIL; the process says whether it lives, and
+computes.
+"""
+
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from .. import clock
+from ..worker.balance import COUNTERS, HEARTBEAT_SECONDS, Scoreboard, State
+from .asking import Asker
+from .rendezvous import Rendezvous
+from .sums import Sums, difference
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 1.0
+ANSWER_SECONDS = 0.5
+# Rates and percentiles are those of the last so many seconds.
+WINDOW_TICKS = 15
+HISTORY_TICKS = 120
+MOST_EVENTS = 50
+CPU_WINDOW_SECONDS = 2.5
+
+
+@dataclass
+class Seen:
+    """One worker, as it was seen last."""
+
+    number: int
+    pid: int
+    line: dict[str, float]
+    first_seen_at: float
+    seen_at: float = 0.0
+    snapshot: dict[str, Any] | None = None
+    answered_at: float | None = None
+    is_stopped: bool = False
+    is_gone: bool = False  # the process has ended, and the arbiter has not noticed yet
+    cpu_ratio: float = 0.0
+    cpu_seen: deque[tuple[float, float]] = field(default_factory=deque)
+
+    @property
+    def state(self) -> State:
+        return State(int(self.line["state"]))
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long the loop has not turned, as the scoreboard shows it."""
+        return max(0.0, self.seen_at - self.line["heartbeat"]) if self.line["heartbeat"] else 0.0
+
+    @property
+    def unanswered_seconds(self) -> float:
+        """How old its last answer is."""
+        return self.seen_at - (self.first_seen_at if self.answered_at is None else self.answered_at)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Everything known at one moment. `before` are the sums of `window_seconds` ago."""
+
+    now: float
+    at: float
+    totals: dict[str, float]
+    workers: list[Seen]
+    sums: dict[str, Any]
+    before: dict[str, Any]
+    totals_before: dict[str, float]
+    window_seconds: float
+    history: list[dict[str, float]]
+    events: list[dict[str, Any]]
+    machine_cpu_ratio: float
+    cores: int
+    is_stopping: bool = False
+
+
+class Collector:
+    """Runs on: one thread of the ops process."""
+
+    def __init__(
+        self,
+        board: Scoreboard,
+        rendezvous: Rendezvous,
+        *,
+        cores: int,
+        asker: Asker | None = None,
+        now: Callable[[], float] = clock.now,
+    ) -> None:
+        self.board = board
+        self.rendezvous = rendezvous
+        self.cores = cores
+        self.asker = asker or Asker(now)
+        self.now = now
+        self.sums = Sums(rendezvous.sums)
+        self.workers: dict[int, Seen] = {}
+        self.history: deque[dict[str, float]] = deque(maxlen=HISTORY_TICKS)
+        self.events: deque[dict[str, Any]] = deque(maxlen=MOST_EVENTS)
+        self._windows: deque[tuple[float, dict[str, float], dict[str, Any]]] = deque(maxlen=WINDOW_TICKS)
+        self._fold_what_was_left()
+
+    def tick(self) -> Moment:
+        """Look once. Takes as long as the slowest answer, at most ANSWER_SECONDS."""
+        totals, lines = self.board.read()
+        self._look(lines)
+        living = [seen for seen in self.workers.values() if not seen.is_gone]
+        self.asker.ask([(seen.pid, self.rendezvous.socket(seen.pid)) for seen in living], {"ask": "snapshot"})
+        for pid, answer in self.asker.wait(ANSWER_SECONDS).items():
+            self._heard(pid, answer)
+        totals, lines = self.board.read()  # as late as the answers are
+        self._look(lines)
+        return self._moment(totals)
+
+    def _look(self, lines: list[dict[str, float]]) -> None:
+        now = self.now()
+        found = {int(line["pid"]): line for line in lines if line["pid"]}
+        for pid, line in found.items():
+            if pid not in self.workers:
+                self.workers[pid] = Seen(int(line["number"]), pid, line, now)
+                self._note("started", int(line["number"]), pid)
+            seen = self.workers[pid]
+            seen.line, seen.seen_at = line, now
+            self._look_at_process(seen)
+        for pid in set(self.workers) - set(found):
+            self._gone(self.workers.pop(pid))
+
+    def _look_at_process(self, seen: Seen) -> None:
+        try:
+            process = psutil.Process(seen.pid)
+            with process.oneshot():
+                status, times = process.status(), process.cpu_times()
+        except psutil.Error:
+            seen.is_gone = True
+            return
+        seen.is_gone = status in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+        seen.is_stopped = status == psutil.STATUS_STOPPED
+        seen.cpu_seen.append((seen.seen_at, times.user + times.system))
+        while len(seen.cpu_seen) > 2 and seen.seen_at - seen.cpu_seen[1][0] > CPU_WINDOW_SECONDS:
+            seen.cpu_seen.popleft()
+        (began, used), (ended, used_now) = seen.cpu_seen[0], seen.cpu_seen[-1]
+        if ended - began > 0.2:
+            seen.cpu_ratio = (used_now - used) / (ended - began)
+
+    def _heard(self, pid: int, answer: Any) -> None:
+        seen = self.workers.get(pid)
+        if seen is None or not isinstance(answer, dict) or "error" in answer:
+            if isinstance(answer, dict):
+                logger.debug("worker %s answered with an error: %s", pid, answer.get("error"))
+            return
+        seen.snapshot, seen.answered_at = answer, self.now()
+        self.sums.update(answer)
+
+    def _gone(self, seen: Seen) -> None:
+        self.asker.forget([seen.pid])
+        last_words = read_json(self.rendezvous.last_words(seen.pid))
+        start_id = (seen.snapshot or {}).get("start_id") or (last_words or {}).get("start_id")
+        if start_id is not None:
+            self.sums.update(last_words or {})
+            self.sums.fold(start_id, last_words)
+        self.rendezvous.tidy(seen.pid)
+        is_orderly = last_words is not None or seen.state == State.DRAINING
+        self._note("ended" if is_orderly else "died", seen.number, seen.pid, had=seen.line["in_flight"])
+
+    def _fold_what_was_left(self) -> None:
+        """Last words that were said while no ops process ran."""
+        pids = {int(line["pid"]) for line in self.board.read()[1]}
+        for path in self.rendezvous.folder.glob("*.json"):
+            said = read_json(path)
+            if path.stem.isdecimal() and int(path.stem) not in pids and said and "start_id" in said:
+                self.sums.update(said)
+                self.sums.fold(said["start_id"], said)
+                self.rendezvous.tidy(int(path.stem))
+
+    def _note(self, kind: str, number: int, pid: int, **more: Any) -> None:
+        self.events.append({"at": time.time(), "since": self.now(), "kind": kind, "worker": number, "pid": pid, **more})
+
+    def _moment(self, totals: dict[str, float]) -> Moment:
+        now = self.now()
+        sums = self.sums.total()
+        before_at, totals_before, sums_before = self._windows[0] if self._windows else (now, totals, sums)
+        self._windows.append((now, totals, sums))
+        workers = sorted(self.workers.values(), key=lambda seen: (seen.number, seen.pid))
+        self._remember(now, totals, workers)
+        return Moment(
+            now=now,
+            at=time.time(),
+            totals=totals,
+            workers=workers,
+            sums=sums,
+            before=sums_before,
+            totals_before=totals_before,
+            window_seconds=now - before_at,
+            history=list(self.history),
+            events=list(self.events),
+            machine_cpu_ratio=psutil.cpu_percent() / 100,
+            cores=self.cores,
+            is_stopping=self.board.is_stopping,
+        )
+
+    def _remember(self, now: float, totals: dict[str, float], workers: list[Seen]) -> None:
+        last_at, last_totals, _ = self._windows[-2] if len(self._windows) > 1 else (now, totals, None)
+        seconds = now - last_at
+        grown = difference(totals, last_totals, COUNTERS)
+        rates = {name: amount / seconds if seconds > 0 else 0.0 for name, amount in grown.items()}
+        self.history.append(
+            {
+                "now": now,
+                **rates,
+                "in_flight": sum(seen.line["in_flight"] for seen in workers),
+                "lag_seconds": max((lag_seconds(seen) for seen in workers), default=0.0),
+                "cpu_ratio": max((seen.cpu_ratio for seen in workers), default=0.0),
+            }
+        )
+
+
+def lag_seconds(seen: Seen) -> float:
+    """How late the loop is: when it turned last, or now, if it does not turn."""
+    if seen.state in (State.BOOTING, State.EMPTY):
+        return 0.0
+    late = seen.silent_seconds - 2 * HEARTBEAT_SECONDS
+    return max(seen.line["lag_seconds"], late, 0.0)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        said = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as exc:
+        logger.warning("%s can't be read: %s", path.name, exc)
+        return None
+    return said if isinstance(said, dict) else None

@@ -1,0 +1,70 @@
+"""The commands `ops`, `top` and `stacks`."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..errors import GreenroomError
+from ..settings import Settings, read_environment
+from .client import Client
+
+
+def add_to(commands: Any) -> None:
+    """Add them to the parser of `python -m greenroom`."""
+    ops = commands.add_parser("ops", help="say where the ops page of the running server is, and whether it answers")
+    _add_where(ops)
+    # What the server itself starts. Not for people: it needs what only the arbiter can hand over.
+    ops.add_argument("--serve", help=argparse.SUPPRESS)
+    ops.set_defaults(run=run_ops)
+
+    top = commands.add_parser("top", help="watch the running server in this terminal")
+    _add_where(top)
+    top.set_defaults(run=run_top)
+
+    stacks = commands.add_parser("stacks", help="print all that the running server is doing, once, for a ticket")
+    _add_where(stacks)
+    stacks.set_defaults(run=run_stacks)
+
+
+def _add_where(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--at", metavar="HOST:PORT", help="where the ops page is, instead of GREENROOM_OPS_BIND")
+
+
+def run_ops(options: argparse.Namespace) -> int:
+    if options.serve:
+        from .program import serve
+
+        return serve(json.loads(options.serve), os.environ.pop("GREENROOM_OPS_TOKEN", ""))
+    client = find_client(options)
+    verdict = client.view()["verdict"]
+    print(f"{client.url}/\n{verdict['sentence']}")
+    return 0
+
+
+def run_top(options: argparse.Namespace) -> int:
+    from .top import run
+
+    return run(find_client(options))
+
+
+def run_stacks(options: argparse.Namespace) -> int:
+    print(find_client(options).everything(), end="")
+    return 0
+
+
+def find_client(options: argparse.Namespace) -> Client:
+    settings = Settings.read(read_environment(Path(".env")))
+    if options.at:
+        address = Settings(ops_bind=options.at).ops_address
+        if address is None:
+            raise GreenroomError(f"--at must be an address and a port, 127.0.0.1:8001 (got {options.at!r})")
+    else:
+        address = settings.ops_address
+    if address is None:
+        raise GreenroomError("the ops page is off: GREENROOM_OPS_BIND=off")
+    if not address[1]:
+        raise GreenroomError("GREENROOM_OPS_BIND leaves the port open; its log says which it is: pass it with --at")
+    return Client(address, settings.ops_token, is_terminal=sys.stdout.isatty())

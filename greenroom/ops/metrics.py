@@ -1,0 +1,195 @@
+"""The view for Prometheus: OpenMetrics text.
+
+Counters come from the scoreboard's totals and from Sums, so they never fall, whoever dies. Labels are bounded: route
+patterns, upstream hosts and lines are as many as Sums keeps names for, workers are numbered from 1.
+Format: https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md
+"""
+
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from .. import __version__
+from ..worker.balance import State
+from .collect import Moment, lag_seconds
+from .view import answered, pools
+
+CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+LONGEST_LABEL = 200
+STATUSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
+STATE_NAMES = tuple(state.name.lower() for state in State if state != State.EMPTY)
+
+Labels = Mapping[str, str]
+Sample = tuple[str, Labels, float]
+
+
+def exposition(moment: Moment) -> str:
+    return "".join(line + "\n" for family in families(moment) for line in family) + "# EOF\n"
+
+
+def families(moment: Moment) -> Iterator[list[str]]:
+    """Each metric family as its lines."""
+    totals = moment.totals
+    yield info("greenroom", "Which Greenroom this is.", {"version": __version__})
+    for name, about in (
+        ("requests", "Requests that were admitted."),
+        ("shed", "Requests turned away with 503 before the application ran."),
+        ("errors", "Requests answered with a status of 500 or more."),
+        ("expired", "Requests whose time budget was spent."),
+        ("accepted", "Connections accepted."),
+        ("stalls", "Times that a loop did not turn for longer than the threshold."),
+    ):
+        full = {"accepted": "connections_accepted", "shed": "requests_shed"}.get(name, name)
+        full = {"errors": "requests_failed", "expired": "requests_expired"}.get(name, full)
+        yield counter(f"greenroom_{full}", about, [({}, totals[name])])
+    for name, about in (
+        ("workers_started", "Workers that were started."),
+        ("workers_ended", "Workers that are gone."),
+        ("workers_died", "Workers that are gone and did not drain first."),
+    ):
+        yield counter(f"greenroom_{name}", about, [({}, totals[name])])
+    yield from _worker_gauges(moment)
+    yield from _routes(moment)
+    yield from _upstreams_and_pools(moment)
+    yield from _stalls(moment)
+
+
+def _worker_gauges(moment: Moment) -> Iterator[list[str]]:
+    workers = [seen for seen in moment.workers if not seen.is_gone]
+    counts = {name: sum(seen.state.name.lower() == name for seen in workers) for name in STATE_NAMES}
+    yield gauge("greenroom_workers", "Workers by what they do.", [({"state": name}, counts[name]) for name in counts])
+    for name, about, unit, value in (
+        ("in_flight_requests", "Requests admitted and not answered.", "", lambda seen: seen.line["in_flight"]),
+        ("connections", "Open connections, idle ones included.", "", lambda seen: seen.line["connections"]),
+        ("lag_seconds", "How late the loop is.", "seconds", lag_seconds),
+        ("memory_bytes", "Resident memory.", "bytes", lambda seen: seen.line["rss_bytes"]),
+        ("cpu_ratio", "Share of one core that the process uses.", "ratio", lambda seen: seen.cpu_ratio),
+    ):
+        samples = {str(seen.number): float(value(seen)) for seen in workers}
+        yield gauge(f"greenroom_{name}", about, [({"worker": key}, samples[key]) for key in samples], unit)
+    queued = {str(seen.number): (said.get("worker") or {}).get("queued", 0) for seen, said in answered(moment)}
+    yield gauge("greenroom_queued_requests", "Requests in line.", [({"worker": key}, queued[key]) for key in queued])
+
+
+def _routes(moment: Moment) -> Iterator[list[str]]:
+    states, routes = moment.sums["states"], moment.sums["routes"]
+    yield counter(
+        "greenroom_route_requests",
+        "Finished requests by route pattern and class of status.",
+        [
+            ({"route": route, "status": status}, row["statuses"].get(status, 0))
+            for route, row in routes.items()
+            for status in STATUSES
+            if status in row.get("statuses", {})
+        ],
+    )
+    yield counter(
+        "greenroom_route_seconds",
+        "Time of finished requests by route pattern and where it went.",
+        [
+            ({"route": route, "state": state}, seconds)
+            for route, row in routes.items()
+            for state, seconds in zip(states, row.get("seconds", []), strict=False)
+        ],
+        "seconds",
+    )
+    yield histogram(
+        "greenroom_request_duration_seconds",
+        "How long requests took, by route pattern.",
+        [({"route": route}, row.get("buckets", []), row.get("total_seconds", 0.0)) for route, row in routes.items()],
+        moment.sums["le"],
+        "seconds",
+    )
+
+
+def _upstreams_and_pools(moment: Moment) -> Iterator[list[str]]:
+    upstreams = moment.sums["upstreams"]
+    yield counter(
+        "greenroom_upstream_waits",
+        "Waits for an upstream, by host.",
+        [({"host": host}, row.get("waits", 0)) for host, row in upstreams.items()],
+    )
+    yield counter(
+        "greenroom_upstream_seconds",
+        "Time waited for an upstream, by host.",
+        [({"host": host}, row.get("seconds", 0)) for host, row in upstreams.items()],
+        "seconds",
+    )
+    found = pools(moment)
+    for name, key, about in (
+        ("size_connections", "size", "Connections that the pools may open."),
+        ("in_use_connections", "in_use", "Connections in use."),
+        ("waiting_requests", "waiting", "Requests that wait for a connection."),
+    ):
+        yield gauge(f"greenroom_pool_{name}", about, [({"pool": pool["name"]}, pool[key]) for pool in found])
+
+
+def _stalls(moment: Moment) -> Iterator[list[str]]:
+    yield counter(
+        "greenroom_stall_seconds",
+        "Time in which a loop did not turn.",
+        [({}, moment.sums["stalls"].get("seconds", 0.0))],
+        "seconds",
+    )
+    yield counter(
+        "greenroom_line_stalls",
+        "Stalls by the line that caused them.",
+        [({"line": line}, row.get("count", 0)) for line, row in moment.sums["lines"].items()],
+    )
+
+
+def info(name: str, about: str, labels: Labels) -> list[str]:
+    return [*_head(name, "info", about), sample(f"{name}_info", labels, 1)]
+
+
+def counter(name: str, about: str, samples: Iterable[tuple[Labels, float]], unit: str = "") -> list[str]:
+    return [*_head(name, "counter", about, unit), *(sample(f"{name}_total", *each) for each in samples)]
+
+
+def gauge(name: str, about: str, samples: Iterable[tuple[Labels, float]], unit: str = "") -> list[str]:
+    return [*_head(name, "gauge", about, unit), *(sample(name, *each) for each in samples)]
+
+
+def histogram(
+    name: str,
+    about: str,
+    samples: Iterable[tuple[Labels, Sequence[float], float]],
+    bounds: Sequence[float | None],
+    unit: str = "",
+) -> list[str]:
+    """`samples` are (labels, how many in each bucket, sum)."""
+    lines = _head(name, "histogram", about, unit)
+    for labels, buckets, total in samples:
+        if not buckets:
+            continue
+        below = 0.0
+        for count, bound in zip(buckets, bounds, strict=False):
+            below += count
+            lines.append(
+                sample(f"{name}_bucket", {**labels, "le": "+Inf" if bound is None else repr(float(bound))}, below)
+            )
+        lines += [sample(f"{name}_count", labels, below), sample(f"{name}_sum", labels, total)]
+    return lines
+
+
+def _head(name: str, kind: str, about: str, unit: str = "") -> list[str]:
+    head = [f"# TYPE {name} {kind}"]
+    if unit:
+        head.append(f"# UNIT {name} {unit}")
+    return [*head, f"# HELP {name} {about}"]
+
+
+def sample(name: str, labels: Labels, value: float) -> str:
+    inner = ",".join(f'{key}="{escaped(text)}"' for key, text in labels.items())
+    return f"{name}{{{inner}}} {number(value)}" if inner else f"{name} {number(value)}"
+
+
+def escaped(text: str) -> str:
+    r"""A label's value: `\`, `"` and line ends are escaped; other control characters have no business in one."""
+    if len(text) > LONGEST_LABEL:  # what is different stays different
+        text = f"{text[:LONGEST_LABEL]}~{zlib.crc32(text.encode(errors='replace')):08x}"
+    bounded = text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in bounded)
+
+
+def number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else repr(float(value))

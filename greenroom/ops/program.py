@@ -1,0 +1,151 @@
+"""The ops process: joins its parts, and lives as long as somebody holds the other end of its standard input.
+
+main thread      waits for the end of stdin
+collecting       looks at the workers, publishes the view, lets the recorder judge it
+web              the page and the metrics; waits for its port when another server has it
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import clock
+from ..cores import usable_cores
+from ..worker.balance import Scoreboard
+from .access import Access
+from .asking import ask
+from .collect import TICK_SECONDS, Collector, Moment
+from .keeper import BOARD_DESCRIPTOR
+from .metrics import exposition
+from .recorder import Recorder
+from .rendezvous import Rendezvous
+from .view import clean, view
+from .web import Board, Part, Web
+
+logger = logging.getLogger(__name__)
+
+ASK_SECONDS = 2.0
+EVERYTHING_SECONDS = 5.0
+BIND_AGAIN_SECONDS = 2.0
+STILL_BUSY_SECONDS = 300.0
+LOG_FORMAT = "[%(asctime)s] [%(process)d] [%(levelname)s] ops: %(message)s"
+LOG_DATE_FORMAT = "%Y-%m-%d %H:%M:%S %z"
+
+
+def serve(told: Mapping[str, Any], token: str) -> int:
+    """Run until standard input ends. `told` is what the keeper says; see Keeper.arguments."""
+    # The arbiter's listening sockets are inherited by every process it starts; a port must not outlive its server.
+    os.closerange(BOARD_DESCRIPTOR + 1, os.sysconf("SC_OPEN_MAX") if hasattr(os, "sysconf") else 4096)
+    logging.basicConfig(format=LOG_FORMAT, datefmt=LOG_DATE_FORMAT, level=logging.INFO, stream=sys.stderr)
+    become(*told["ids"])
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)  # meant for the server, when sent to all of its processes
+    Program(told, token).start()
+    # No buffered reader: at the end of the process it would wait for a lock of its own.
+    while os.read(0, 4096):
+        pass
+    Rendezvous(Path(told["folder"])).remove()
+    return 0
+
+
+def become(uid: int, gid: int) -> None:
+    """The user that the workers are."""
+    if os.geteuid() == 0 and (uid, gid) != (0, 0):
+        os.setgroups([])
+        os.setgid(gid)
+        os.setuid(uid)
+
+
+class Program:
+    def __init__(self, told: Mapping[str, Any], token: str) -> None:
+        self.about = told["about"]
+        self.address = (str(told["address"][0]), int(told["address"][1]))
+        self.rendezvous = Rendezvous(Path(told["folder"]))
+        self.collector = Collector(
+            Scoreboard(descriptor=BOARD_DESCRIPTOR), self.rendezvous, cores=usable_cores(), now=clock.now
+        )
+        self.recorder = Recorder(
+            Path(told["recordings_path"]), int(told["recordings_kept"]), self._ask_ring, self.about
+        )
+        self.board = Board()
+        self.moment: Moment | None = None
+        self.part = Part(
+            self.board,
+            Access(token, tuple(told["host_names"])),
+            stacks=self._stacks,
+            everything=self._everything,
+            record=self._record_now,
+            recording=self.recorder.read,
+        )
+
+    def start(self) -> None:
+        for work in (self._collect, self._serve):
+            threading.Thread(target=work, name=work.__name__, daemon=True).start()
+
+    def _collect(self) -> None:
+        while True:
+            began = clock.now()
+            try:
+                self._tick()
+            except Exception:
+                # Whatever one look trips over: the next one comes, and the page must not stand still unnoticed.
+                logger.exception("looking at the workers failed")
+            time.sleep(max(0.05, TICK_SECONDS - (clock.now() - began)))
+
+    def _tick(self) -> None:
+        moment = self.moment = self.collector.tick()
+        seen = view(moment, self.about, self.recorder.listing())
+        self.board.publish(json.dumps(seen, separators=(",", ":")).encode(), exposition(moment).encode())
+        self.recorder.look(moment, seen)
+
+    def _serve(self) -> None:
+        """Bind as soon as the port is free: a server that is being replaced (USR2) still has it for a while."""
+        warned_at = float("-inf")
+        while True:
+            try:
+                web = Web(self.address, self.part)
+                break
+            except OSError as exc:
+                if clock.now() - warned_at > STILL_BUSY_SECONDS:
+                    logger.warning(
+                        "the page can't listen on %s:%s (%s): the server goes on without it, and it is tried again. "
+                        "Another server on this machine? Set GREENROOM_OPS_BIND to another port, or to off.",
+                        *self.address,
+                        exc.strerror or exc,
+                    )
+                    warned_at = clock.now()
+                time.sleep(BIND_AGAIN_SECONDS)
+        host, port = web.server_address[:2]
+        (self.rendezvous.folder / "address").write_text(json.dumps([str(host), port]))
+        logger.info("the page is on http://%s:%s", f"[{host!s}]" if ":" in str(host) else host, port)
+        web.serve_forever()
+
+    def _pids(self) -> dict[int, int]:
+        return {seen.pid: seen.number for seen in self.moment.workers} if self.moment else {}
+
+    def _stacks(self, pid: int, request_id: str) -> Any:
+        if pid not in self._pids():
+            return None
+        answer = ask(self.rendezvous.socket(pid), {"ask": "stacks", "id": request_id}, ASK_SECONDS)
+        return None if answer is None else clean(answer)
+
+    def _everything(self) -> str:
+        from .report import everything
+
+        answers = {
+            pid: ask(self.rendezvous.socket(pid), {"ask": "everything"}, EVERYTHING_SECONDS) for pid in self._pids()
+        }
+        return everything(json.loads(self.board.view), clean(answers))
+
+    def _ask_ring(self, pid: int) -> Any:
+        return ask(self.rendezvous.socket(pid), {"ask": "ring"}, EVERYTHING_SECONDS)
+
+    def _record_now(self) -> str | None:
+        return self.recorder.save(self.moment, "asked for") if self.moment is not None else None

@@ -1,0 +1,47 @@
+"""The folder in which the ops process and the workers of one server meet: each worker has a socket there.
+
+Only its owner can enter it, so whoever can connect may ask. Its path is short: the path of a unix socket is at most 104
+bytes long on some systems.
+"""
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+LONGEST_FOLDER = 80
+
+
+@dataclass(frozen=True)
+class Rendezvous:
+    folder: Path
+
+    @classmethod
+    def make(cls, uid: int = -1, gid: int = -1) -> "Rendezvous":
+        """A new folder for the user that the workers will be."""
+        base = tempfile.gettempdir()
+        folder = tempfile.mkdtemp(prefix="greenroom-", dir=base if len(base) < LONGEST_FOLDER else "/tmp")
+        if os.geteuid() == 0:
+            os.chown(folder, uid, gid)
+        return cls(Path(folder))
+
+    def socket(self, pid: int) -> Path:
+        return self.folder / f"{pid}.sock"
+
+    def last_words(self, pid: int) -> Path:
+        """What a worker that ends orderly has to say, for sums that miss nothing."""
+        return self.folder / f"{pid}.json"
+
+    @property
+    def sums(self) -> Path:
+        """What the ops process must know again when it was started anew."""
+        return self.folder / "sums"
+
+    def tidy(self, pid: int) -> None:
+        """Forget a worker that is gone."""
+        self.socket(pid).unlink(missing_ok=True)
+        self.last_words(pid).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,171 @@
+"""What workers have counted, added up over all that there were, so that no counter ever falls.
+
+    sums = what the dead had counted, as last seen + what the living say
+
+A worker counts from 0 and says its `start_id`. One that ends orderly leaves its last words; of one that was killed,
+what it counted since it was last asked is lost (less than a second; what must not be lost is on the scoreboard). What
+the dead had counted is kept in a file, so that the ops process itself can be killed.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+# A worker keeps its own number of routes, hosts and lines bounded; different workers can know different ones.
+MOST_NAMES = 300
+OTHER = "other"
+MOST_REMEMBERED = 2000
+ROUTE_NUMBERS = ("count", "total_seconds", "cut")
+LOOP_NUMBERS = ("turns", "busy_seconds", "idle_seconds", "late_turns", "request_seconds", "stolen_seconds")
+
+
+class Sums:
+    """Runs on: the collecting thread of the ops process."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self.gone = empty()
+        self.living: dict[str, dict[str, Any]] = {}
+        self.folded: list[str] = []
+        # By kind. Who has a name of its own keeps it: a counter that moved to "other" would fall.
+        self.names: dict[str, set[str]] = {kind: set() for kind in NAMED}
+        self._has_warned = False
+        if path is not None and path.exists():
+            self._load(path)
+
+    def update(self, snapshot: Mapping[str, Any]) -> None:
+        """What a living worker says."""
+        if "start_id" in snapshot and snapshot["start_id"] not in self.folded:
+            self.living[snapshot["start_id"]] = self._countable(snapshot)
+
+    def fold(self, start_id: str, last_words: Mapping[str, Any] | None = None) -> None:
+        """A worker is gone."""
+        last = self.living.pop(start_id, None)
+        if last_words is not None and last_words.get("start_id") == start_id:
+            last = self._countable(last_words)
+        if last is None or start_id in self.folded:
+            return
+        self.gone = add(self.gone, last)
+        self.folded = [*self.folded[-MOST_REMEMBERED:], start_id]
+        self._save()
+
+    def total(self) -> dict[str, Any]:
+        total = self.gone
+        for counted in self.living.values():
+            total = add(total, counted)
+        return total
+
+    def _countable(self, snapshot: Mapping[str, Any]) -> dict[str, Any]:
+        counted = countable(snapshot)
+        for kind, add_one in NAMED.items():
+            names = self.names[kind]
+            result: dict[str, Any] = {}
+            for name, value in counted[kind].items():
+                known = name if name in names or len(names) < MOST_NAMES else OTHER
+                names.add(known)
+                result[known] = add_one(result[known], value) if known in result else value
+            counted[kind] = result
+        return counted
+
+    def _save(self) -> None:
+        if self.path is None:
+            return
+        try:
+            part = self.path.with_suffix(".part")
+            part.write_text(json.dumps({"gone": self.gone, "folded": self.folded}))
+            part.replace(self.path)
+        except OSError as exc:
+            if not self._has_warned:
+                logger.warning("counts of workers that are gone can't be kept for a restart of this process: %s", exc)
+            self._has_warned = True
+
+    def _load(self, path: Path) -> None:
+        try:
+            kept = json.loads(path.read_text())
+            self.gone, self.folded = {**empty(), **kept["gone"]}, list(kept["folded"])
+            self.names = {kind: set(self.gone[kind]) for kind in NAMED}
+        except (OSError, ValueError, KeyError, TypeError) as exc:
+            logger.warning("what workers counted before can't be read, counters begin anew: %s", exc)
+
+
+def empty() -> dict[str, Any]:
+    return {"states": [], "le": [], "seconds": [], "loop": {}, "routes": {}, "upstreams": {}, "stalls": {}, "lines": {}}
+
+
+def countable(snapshot: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a snapshot only ever grows."""
+    stalls = snapshot.get("stalls") or {}
+    return {
+        "states": snapshot.get("states", []),
+        "le": snapshot.get("le", []),
+        "seconds": snapshot.get("seconds", []),
+        "loop": {name: (snapshot.get("loop") or {}).get(name, 0) for name in LOOP_NUMBERS},
+        "routes": snapshot.get("routes") or {},
+        "upstreams": snapshot.get("upstreams") or {},
+        "stalls": {name: stalls.get(name, 0) for name in ("total", "seconds", "unblamed")},
+        "lines": {row["line"]: row for row in stalls.get("top", [])},
+    }
+
+
+def add(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "states": other["states"] or one["states"],
+        "le": other["le"] or one["le"],
+        "seconds": add_lists(one["seconds"], other["seconds"]),
+        "loop": add_numbers(one["loop"], other["loop"]),
+        "routes": add_named(one["routes"], other["routes"], add_routes),
+        "upstreams": add_named(one["upstreams"], other["upstreams"], add_numbers),
+        "stalls": add_numbers(one["stalls"], other["stalls"]),
+        "lines": add_named(one["lines"], other["lines"], add_lines),
+    }
+
+
+def add_routes(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **{name: one.get(name, 0) + other.get(name, 0) for name in ROUTE_NUMBERS},
+        "statuses": add_numbers(one.get("statuses", {}), other.get("statuses", {})),
+        "seconds": add_lists(one.get("seconds", []), other.get("seconds", [])),
+        "buckets": add_lists(one.get("buckets", []), other.get("buckets", [])),
+        "bands": add_named(one.get("bands", {}), other.get("bands", {}), add_lists),
+    }
+
+
+def add_lines(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    newer = max(one, other, key=lambda row: row.get("last_at") or 0)
+    return {
+        **newer,
+        "count": one.get("count", 0) + other.get("count", 0),
+        "seconds": one.get("seconds", 0) + other.get("seconds", 0),
+        "longest_seconds": max(one.get("longest_seconds", 0), other.get("longest_seconds", 0)),
+    }
+
+
+def add_numbers(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
+
+
+def add_lists(one: list[float], other: list[float]) -> list[float]:
+    if not one or not other:
+        return one or other
+    return [left + right for left, right in zip(one, other, strict=False)]
+
+
+def add_named(one: Mapping[str, Any], other: Mapping[str, Any], add_one: Callable[[Any, Any], Any]) -> dict[str, Any]:
+    return {
+        name: add_one(one[name], other[name]) if name in one and name in other else one.get(name, other.get(name))
+        for name in {**one, **other}
+    }
+
+
+def difference(
+    new: Mapping[str, float], old: Mapping[str, float], names: Iterable[str] | None = None
+) -> dict[str, float]:
+    """How much each number grew; never below 0."""
+    return {name: max(0, new[name] - old.get(name, 0)) for name in (names or new)}
+
+
+NAMED: dict[str, Callable[[Any, Any], Any]] = {"routes": add_routes, "upstreams": add_numbers, "lines": add_lines}

@@ -1,0 +1,365 @@
+"""What the page, the terminal and a ticket show of one moment, as one dict that JSON can carry.
+
+Nothing here is markup, and nothing is secret: routes are patterns, paths come without queries, queries without values.
+Whatever text came from outside is bounded and has no control characters; who shows it must still escape it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..worker.balance import State
+from .collect import Moment, Seen, lag_seconds
+from .sums import add_lists
+from .verdict import findings
+
+MOST_IN_FLIGHT = 200
+MOST_ROWS = 50
+LONGEST_TEXT = 300
+LONGEST_STACK = 60
+# The share of the requests that a percentile leaves below it.
+PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+HISTORY_NAMES = ("requests", "shed", "errors", "in_flight", "lag_seconds", "cpu_ratio")
+# A worker that did not answer for this long is shown as what the scoreboard knows.
+STALE_SECONDS = 2.5
+
+
+def view(moment: Moment, about: Mapping[str, Any], recordings: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    routes = _routes(moment)
+    seen = {
+        "at": moment.at,
+        "about": dict(about),
+        "states": moment.sums["states"],
+        "total": _total(moment, routes),
+        "saturation": _saturation(moment),
+        "history": {name: [round(point.get(name, 0.0), 4) for point in moment.history] for name in HISTORY_NAMES},
+        "routes": routes[:MOST_ROWS],
+        "workers": [_worker(moment, worker) for worker in moment.workers],
+        "pools": pools(moment),
+        "upstreams": _upstreams(moment),
+        "stalls": _stalls(moment),
+        "held": _held(moment),
+        "deadlocks": deadlocks(moment),
+        "in_flight": in_flight(moment)[:MOST_IN_FLIGHT],
+        "in_flight_states": counted(moment, "in_flight_states"),
+        "in_flight_routes": counted(moment, "in_flight_routes"),
+        "events": [{**event, "ago_seconds": moment.now - event["since"]} for event in reversed(moment.events)],
+        "recordings": list(recordings),
+    }
+    found = findings(moment, seen)
+    seen["verdict"] = {**found[0], "others": found[1:]}
+    cleaned: dict[str, Any] = clean(seen)
+    return cleaned
+
+
+def clean(value: Any) -> Any:
+    """Text bounded and without control characters, numbers that JSON knows."""
+    if isinstance(value, str):
+        return "".join(
+            letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in value[:LONGEST_TEXT]
+        )
+    if isinstance(value, float):
+        return round(value, 6) if value == value and abs(value) != float("inf") else None
+    if isinstance(value, Mapping):
+        return {clean(str(key)): clean(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(item) for item in value]
+    return value
+
+
+def answered(moment: Moment) -> Iterable[tuple[Seen, dict[str, Any]]]:
+    """The workers that have said something, with what they said last."""
+    return [(seen, seen.snapshot) for seen in moment.workers if seen.snapshot is not None and not seen.is_gone]
+
+
+def rate(moment: Moment, name: str) -> float:
+    if moment.window_seconds <= 0:
+        return 0.0
+    return max(0.0, moment.totals[name] - moment.totals_before[name]) / moment.window_seconds
+
+
+def _total(moment: Moment, routes: list[dict[str, Any]]) -> dict[str, Any]:
+    serving = [seen for seen in moment.workers if seen.state in (State.SERVING, State.RETIRING) and not seen.is_gone]
+    requests, errors, expired = (rate(moment, name) for name in ("requests", "errors", "expired"))
+    return {
+        "requests_rate": requests,
+        "goodput_rate": max(0.0, requests - errors),
+        "shed_rate": rate(moment, "shed"),
+        "error_rate": errors,
+        "expired_rate": expired,
+        "in_flight": sum(seen.line["in_flight"] for seen in moment.workers),
+        "queued": sum((said.get("worker") or {}).get("queued", 0) for _, said in answered(moment)),
+        "connections": sum(seen.line["connections"] for seen in moment.workers),
+        "lag_seconds": max((lag_seconds(seen) for seen in moment.workers), default=0.0),
+        "workers_serving": len(serving),
+        "workers": len(moment.workers),
+        "workers_started": moment.totals["workers_started"],
+        "workers_ended": moment.totals["workers_ended"],
+        "workers_died": moment.totals["workers_died"],
+        "requests": moment.totals["requests"],
+        "shed": moment.totals["shed"],
+        "rss_bytes": sum(seen.line["rss_bytes"] for seen in moment.workers),
+        **_latency(*_all_routes(moment), moment.sums["le"]),
+    }
+
+
+def _saturation(moment: Moment) -> list[dict[str, Any]]:
+    """What could be full, 1.0 is full. The page draws a bar for each."""
+    rows = []
+    busiest = max(moment.workers, key=lambda seen: seen.cpu_ratio, default=None)
+    if busiest is not None:
+        rows.append(
+            {
+                "name": "CPU",
+                "ratio": min(1.0, busiest.cpu_ratio),
+                "text": f"worker {busiest.number} uses {busiest.cpu_ratio:.0%} of a core",
+            }
+        )
+    rows += [_limit_row(moment)]
+    rows += [
+        {
+            "name": f"Pool {pool['name']}",
+            "ratio": pool["in_use"] / pool["size"] if pool["size"] else 0.0,
+            "text": f"{pool['in_use']:g} of {pool['size']:g} connections, {pool['waiting']:g} wait",
+        }
+        for pool in pools(moment)[:3]
+    ]
+    states = counted(moment, "in_flight_states")
+    total = sum(states.values())
+    hosts = waiting_by_detail(moment, "upstream")
+    if total and hosts:
+        host, waits = max(hosts.items(), key=lambda item: len(item[1]))
+        rows.append(
+            {
+                "name": "Upstream",
+                "ratio": min(1.0, len(waits) / total),
+                "text": f"{len(waits)} of {total:g} requests wait for {host}",
+            }
+        )
+    return rows
+
+
+def _limit_row(moment: Moment) -> dict[str, Any]:
+    limit, running, load, load_limit, queued = 0.0, 0.0, 0.0, 0.0, 0.0
+    for _, said in answered(moment):
+        worker = said.get("worker") or {}
+        limit += worker.get("limit_requests", 0)
+        running += worker.get("in_flight", 0)
+        load = max(load, worker.get("load", 0.0))
+        load_limit = max(load_limit, worker.get("load_limit", 0.0))
+        queued += worker.get("queued", 0)
+    if limit:
+        return {
+            "name": "Limit",
+            "ratio": min(1.0, running / limit),
+            "text": f"{running:g} of {limit:g}, {queued:g} queue",
+        }
+    ratio = min(1.0, load / load_limit) if load_limit else (1.0 if queued else 0.0)
+    return {"name": "Limit", "ratio": ratio, "text": f"adaptive: {running:g} run, {queued:g} queue"}
+
+
+def _all_routes(moment: Moment) -> tuple[list[float], dict[str, list[float]]]:
+    buckets: list[float] = []
+    bands: dict[str, list[float]] = {}
+    for name, now in moment.sums["routes"].items():
+        grown_buckets, grown_bands = _grown(now, moment.before["routes"].get(name, {}))
+        buckets = add_lists(buckets, grown_buckets)
+        for index, seconds in grown_bands.items():
+            bands[index] = add_lists(bands.get(index, []), seconds)
+    return buckets, bands
+
+
+def _grown(now: Mapping[str, Any], before: Mapping[str, Any]) -> tuple[list[float], dict[str, list[float]]]:
+    """Buckets and bands of the requests since `before`."""
+    bands = now.get("bands", {})
+    old_bands = before.get("bands", {})
+    return (
+        _less(now.get("buckets", []), before.get("buckets", [])),
+        {index: _less(seconds, old_bands.get(index, [])) for index, seconds in bands.items()},
+    )
+
+
+def _less(now: Sequence[float], before: Sequence[float]) -> list[float]:
+    before = before or [0.0] * len(now)
+    return [max(0.0, new - old) for new, old in zip(now, before, strict=False)]
+
+
+def _latency(buckets: list[float], bands: Mapping[str, list[float]], bounds: Sequence[float | None]) -> dict[str, Any]:
+    """Percentiles, and for each of them the share of each state in requests that took about as long."""
+    result: dict[str, Any] = {}
+    for name, share in PERCENTILES.items():
+        index, seconds = percentile(buckets, bounds, share)
+        band = bands.get(str(index), []) if index is not None else []
+        whole = sum(band)
+        result[name] = seconds
+        result[f"{name}_by_state"] = [part / whole for part in band] if whole else []
+    return result
+
+
+def percentile(
+    buckets: Sequence[float], bounds: Sequence[float | None], share: float
+) -> tuple[int | None, float | None]:
+    """The bucket in which a percentile lies, and its value, taken as even within the bucket; (None, None) of nothing.
+
+    Of the last bucket, which has no upper bound, only the lower one is known.
+    """
+    wanted = share * sum(buckets)
+    if not wanted:
+        return None, None
+    below = 0.0
+    for index, count in enumerate(buckets):
+        if count and below + count >= wanted:
+            low = (bounds[index - 1] or 0.0) if index else 0.0
+            high = bounds[index]
+            return index, low if high is None else low + (high - low) * (wanted - below) / count
+        below += count
+    return None, None
+
+
+def _routes(moment: Moment) -> list[dict[str, Any]]:
+    rows = []
+    for name, now in moment.sums["routes"].items():
+        before = moment.before["routes"].get(name, {})
+        count = now.get("count", 0) - before.get("count", 0)
+        buckets, bands = _grown(now, before)
+        seconds = _less(now.get("seconds", []), before.get("seconds", []))
+        rows.append(
+            {
+                "route": name,
+                "count": now.get("count", 0),
+                "rate": count / moment.window_seconds if moment.window_seconds > 0 else 0.0,
+                "errors": now.get("statuses", {}).get("5xx", 0) - before.get("statuses", {}).get("5xx", 0),
+                "cut": now.get("cut", 0) - before.get("cut", 0),
+                "seconds": [part / count for part in seconds] if count > 0 else [],
+                **_latency(buckets, bands, moment.sums["le"]),
+            }
+        )
+    return sorted(rows, key=lambda row: (-row["rate"] * (row["p95"] or 0.0), -row["count"]))
+
+
+def _worker(moment: Moment, seen: Seen) -> dict[str, Any]:
+    said = seen.snapshot or {}
+    worker = said.get("worker") or {}
+    age = moment.now - seen.first_seen_at
+    return {
+        "number": seen.number,
+        "pid": seen.pid,
+        "state": "gone" if seen.is_gone else "stopped" if seen.is_stopped else seen.state.name.lower(),
+        "in_flight": seen.line["in_flight"],
+        "queued": worker.get("queued", 0),
+        "limit_requests": worker.get("limit_requests", 0),
+        "load_ratio": worker["load"] / worker["load_limit"] if worker.get("load_limit") else None,
+        "connections": seen.line["connections"],
+        "requests": seen.line["requests"],
+        "shed": seen.line["shed"],
+        "stalls": (said.get("stalls") or {}).get("total", 0),
+        "lag_seconds": lag_seconds(seen),
+        "cpu_ratio": seen.cpu_ratio,
+        "rss_bytes": seen.line["rss_bytes"],
+        "age_seconds": said.get("age_seconds", age),
+        "greenlets": (said.get("greenlets") or {}).get("count", 0),
+        "unanswered_seconds": seen.unanswered_seconds,
+        "is_stale": seen.unanswered_seconds > STALE_SECONDS,
+        "stall": (said.get("stalls") or {}).get("current"),
+        "booting": (said.get("booting") or [])[:LONGEST_STACK],
+    }
+
+
+def pools(moment: Moment) -> list[dict[str, Any]]:
+    """Each pool by name, its connections in all workers together; those that somebody waits for first."""
+    found: dict[str, dict[str, Any]] = {}
+    for _, said in answered(moment):
+        for pool in said.get("pools") or []:
+            name = str(pool.get("name", "?"))
+            row = found.setdefault(name, {"name": name, "size": 0, "in_use": 0, "waiting": 0, "workers": 0})
+            for number in ("size", "in_use", "waiting"):
+                row[number] += pool.get(number) or 0
+            row["workers"] += 1
+    return sorted(found.values(), key=lambda row: (-row["waiting"], -row["in_use"]))
+
+
+def waiting_by_detail(moment: Moment, kind: str) -> dict[str, list[float]]:
+    """How long requests in flight have been waiting for each host, query, ... of this kind."""
+    found: dict[str, list[float]] = {}
+    for _, said in answered(moment):
+        for request in said.get("in_flight") or []:
+            if request.get("state") == kind:
+                found.setdefault(str(request.get("detail") or "?"), []).append(request.get("state_seconds") or 0.0)
+    return found
+
+
+def _upstreams(moment: Moment) -> list[dict[str, Any]]:
+    waiting = waiting_by_detail(moment, "upstream")
+    rows = []
+    for host in {**moment.sums["upstreams"], **waiting}:
+        now, before = moment.sums["upstreams"].get(host, {}), moment.before["upstreams"].get(host, {})
+        waits = now.get("waits", 0) - before.get("waits", 0)
+        seconds = now.get("seconds", 0.0) - before.get("seconds", 0.0)
+        rows.append(
+            {
+                "host": host,
+                "rate": waits / moment.window_seconds if moment.window_seconds > 0 else 0.0,
+                "seconds": seconds / waits if waits > 0 else None,
+                "usual_seconds": now["seconds"] / now["waits"] if now.get("waits") else None,
+                "waiting": len(waiting.get(host, [])),
+                "longest_seconds": max(waiting.get(host, []), default=0.0),
+            }
+        )
+    return sorted(rows, key=lambda row: (-row["waiting"], -row["rate"], row["host"]))[:MOST_ROWS]
+
+
+def _stalls(moment: Moment) -> dict[str, Any]:
+    last = [
+        {**stall, "worker": seen.number, "ago_seconds": moment.at - stall["at"]}
+        for seen, said in answered(moment)
+        for stall in (said.get("stalls") or {}).get("last", [])
+    ]
+    return {
+        "total": moment.sums["stalls"].get("total", 0),
+        "seconds": moment.sums["stalls"].get("seconds", 0.0),
+        "top": sorted(moment.sums["lines"].values(), key=lambda row: -row["seconds"])[:20],
+        "last": sorted(last, key=lambda stall: stall["ago_seconds"])[:20],
+    }
+
+
+def _held(moment: Moment) -> list[dict[str, Any]]:
+    """The same two lines in several workers are one row."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for _, said in answered(moment):
+        for row in said.get("held") or []:
+            key = (str(row.get("used") or row.get("checkout")), str(row.get("upstream")))
+            known = found.setdefault(key, {**row, "count": 0, "seconds": 0.0})
+            known["count"] += row.get("count", 0)
+            known["seconds"] += row.get("seconds", 0.0)
+    return sorted(found.values(), key=lambda row: -row["seconds"])[:20]
+
+
+def deadlocks(moment: Moment) -> list[dict[str, Any]]:
+    return [
+        {**deadlock, "worker": seen.number}
+        for seen, said in answered(moment)
+        for deadlock in (said.get("locks") or {}).get("deadlocks", [])
+    ]
+
+
+def in_flight(moment: Moment) -> list[dict[str, Any]]:
+    """The longest first. Of a worker that does not answer: as it was when it did, and older by now."""
+    rows = [
+        {
+            **request,
+            "worker": seen.number,
+            "pid": seen.pid,
+            "is_stale": seen.unanswered_seconds > STALE_SECONDS,
+            "age_seconds": request.get("age_seconds", 0.0) + seen.unanswered_seconds,
+        }
+        for seen, said in answered(moment)
+        for request in said.get("in_flight") or []
+    ]
+    return sorted(rows, key=lambda row: -row["age_seconds"])
+
+
+def counted(moment: Moment, name: str) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for _, said in answered(moment):
+        for key, count in (said.get(name) or {}).items():
+            total[key] = total.get(key, 0) + count
+    return dict(sorted(total.items(), key=lambda item: -item[1])[:MOST_ROWS])
