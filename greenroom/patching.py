@@ -2,7 +2,8 @@
 
     patch() -> already done?  nothing to do
             -> somebody holds unpatched objects?  PatchedTooLate names the modules
-            -> gevent patches the standard library; psycopg2 gets its wait callback; names are looked up our way
+            -> gevent patches the standard library; psycopg2 gets its wait callback; names are looked up and
+               `requests` sends our way
 
 Too late is worse than never: a module that did `from ssl import SSLContext` before goes on using the old class (endless
 recursion in urllib3's case), and a lock born unpatched freezes the whole process when two greenlets meet at it. Both
@@ -24,6 +25,7 @@ from typing import Any
 from gevent import monkey
 
 from .errors import PatchedTooLate
+from .on_import import when_imported
 from .settings import Settings
 
 # Held by modules that were imported for their functions; gevent replaces each of these.
@@ -62,8 +64,25 @@ def patch(settings: Settings) -> None:
 
         dns.install(settings)
         connecting.install()
+    if settings.patch and settings.patch_requests:
+        patch_requests(settings)
     if settings.patch and settings.patch_psycopg2:
         patch_psycopg2(settings.database_silence_seconds)
+
+
+def patch_requests(settings: Settings) -> None:
+    """Let `requests` send through our pools, as soon as it is imported."""
+
+    def install(module: ModuleType) -> None:
+        from .waits.http import install as http
+
+        http.install(
+            connections=settings.upstream_connections or settings.worker_connections,
+            idle_seconds=settings.upstream_idle_seconds,
+            tells_budget=settings.upstream_budget,
+        )
+
+    when_imported("requests", install)
 
 
 def patch_psycopg2(silence_seconds: float) -> None:

@@ -1,0 +1,11 @@
+"""Upstream HTTP: what `requests` sends its requests with, when `greenroom.patching` has installed it.
+
+    requests.get / Session.send -> HTTPAdapter.send, replaced -> is it plain?  no: requests' own goes on, unseen
+        yes -> Origin.take: a kept connection, or leave to open one
+            -> Connection: request out, head in
+            -> Answer, a urllib3 response -> body read to its end -> Origin.give_back
+
+One pool per origin and process serves all sessions and the bare `requests.get()`: a connection carries no cookies and
+no credentials, sessions keep theirs. What is not clear-cut (proxies, `Retry`, adapters of somebody's own, strange URLs)
+goes the way it always went.
+"""

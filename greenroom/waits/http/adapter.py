@@ -1,0 +1,242 @@
+"""`HTTPAdapter.send`, with which `requests` sends everything: ours where the request is plain, the original else.
+
+Replaced in the class itself and not mounted, so that it serves sessions that exist already and those of subclasses; and
+so that whoever replaces it later (the mocks of tests do) still gets what he expects. Ours only is what nobody has put a
+hand to: an HTTPAdapter and not a subclass, no retries, no pool of a fixed size, no proxy.
+"""
+
+from collections import OrderedDict
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+
+from gevent.hub import get_hub
+from greenlet import getcurrent
+from requests.adapters import HTTPAdapter
+from requests.cookies import extract_cookies_to_jar
+from requests.exceptions import ConnectionError, ConnectTimeout, InvalidHeader, ReadTimeout, SSLError
+from requests.models import PreparedRequest, Response
+from requests.structures import CaseInsensitiveDict
+from requests.utils import get_encoding_from_headers, select_proxy
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    MaxRetryError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+)
+from urllib3.exceptions import InvalidHeader as Urllib3InvalidHeader
+from urllib3.exceptions import SSLError as Urllib3SSLError
+from urllib3.poolmanager import PoolManager, pool_classes_by_scheme
+from urllib3.util import Timeout
+
+from ... import deadline
+from ...record import FOREVER
+from .answer import Answer, StreamedAnswer
+from .head import Outgoing, Target, outgoing, target_of
+from .pool import Pools
+from .tls import FileMissing
+from .transport import Call
+
+# The attributes of an HTTPAdapter without its pool manager, which is made when somebody asks for it.
+PLAIN_ATTRIBUTES = 6
+PLAIN_POOL_SETTINGS = {"maxsize", "block"}
+NUMBERS = (int, float)
+NO_TIME = timedelta(0)
+BUDGET_HEADER = "X-Request-Timeout-Ms"
+
+
+class Transport:
+    """Our side of `requests` in this process. `tells_budget`: upstreams get what is left of a request's budget."""
+
+    def __init__(self, original_send: Any, *, connections: int, idle_seconds: float, tells_budget: bool) -> None:
+        self.original_send = original_send
+        self.connections = connections
+        self.idle_seconds = idle_seconds
+        self.tells_budget = tells_budget
+        self.pools: Pools | None = None
+
+    def send(
+        self,
+        adapter: HTTPAdapter,
+        request: PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: Any = True,
+        cert: Any = None,
+        proxies: Any = None,
+    ) -> Response:
+        """What HTTPAdapter.send does, with its errors.
+
+        Runs on: any greenlet or thread; switches.
+        """
+        call = self._call(adapter, request, timeout, verify, cert, proxies)
+        if call is None:
+            original: Response = self.original_send(
+                adapter, request, stream=stream, timeout=timeout, verify=verify, cert=cert, proxies=proxies
+            )
+            return original
+        try:
+            answer = call.run()
+        except FileMissing:
+            raise
+        except (ProtocolError, OSError) as exc:
+            raise ConnectionError(exc, request=request) from exc
+        except MaxRetryError as exc:
+            raise _given_up(exc, request) from exc
+        except Urllib3SSLError as exc:
+            raise SSLError(exc, request=request) from exc
+        except ReadTimeoutError as exc:
+            raise ReadTimeout(exc, request=request) from exc
+        except Urllib3InvalidHeader as exc:
+            raise InvalidHeader(exc, request=request) from exc
+        return response_of(adapter, request, answer)
+
+    def _call(
+        self, adapter: HTTPAdapter, request: PreparedRequest, timeout: Any, verify: Any, cert: Any, proxies: Any
+    ) -> Call | None:
+        """The call that serves this request, None if it is not for us."""
+        if not is_plain(adapter):
+            return None
+        target = target_of(request.url)
+        if target is None or (proxies and select_proxy(request.url, proxies)):  # type: ignore[arg-type]
+            return None
+        pools = self.pools
+        hub: Any = get_hub()
+        if pools is None or pools.hub is not hub:
+            pools = self._pools_here(hub)
+        if pools is None or getcurrent() is hub:
+            return None
+        timeouts = seconds_of(timeout)
+        if timeouts is None:
+            return None
+        prepared = outgoing(request.method, target, request.headers, request.body, self._budget(request))
+        if prepared is None:
+            return None
+        return self._call_to(pools, target, prepared, request, adapter, timeouts, verify, cert)
+
+    def _call_to(
+        self,
+        pools: Pools,
+        target: Target,
+        prepared: Outgoing,
+        request: PreparedRequest,
+        adapter: HTTPAdapter,
+        timeouts: tuple[float | None, float | None],
+        verify: Any,
+        cert: Any,
+    ) -> Call | None:
+        if target.scheme == "http":
+            origin = pools.origin("http", target.host, target.port)
+        else:
+            if not (verify is None or isinstance(verify, (bool, str))):
+                return None
+            if isinstance(cert, list):
+                cert = tuple(cert)
+            if not (cert is None or isinstance(cert, str) or (isinstance(cert, tuple) and len(cert) == 2)):
+                return None
+            origin = pools.origin("https", target.host, target.port, verify, cert or None)
+        method: Any = request.method
+        return Call(origin, method, target.path, prepared, *timeouts, adapter.max_retries)
+
+    def _pools_here(self, hub: Any) -> Pools | None:
+        """The pools are the main thread's; a real thread, with a hub of its own, uses the original adapter."""
+        if not hub.main_hub:
+            return None
+        self.pools = Pools(limit=self.connections, idle_seconds=self.idle_seconds)
+        return self.pools
+
+    def _budget(self, request: PreparedRequest) -> str:
+        if not self.tells_budget or BUDGET_HEADER in request.headers:
+            return ""
+        left = deadline.remaining_seconds()
+        return "" if left == FOREVER else f"{BUDGET_HEADER}: {left * 1000:.0f}\r\n"
+
+    def forget(self) -> None:
+        """In a forked child: its parent's connections are not its own. They are closed here, and live on there."""
+        pools, self.pools = self.pools, None
+        if pools is not None:
+            pools.abandon()
+
+
+def is_plain(adapter: HTTPAdapter) -> bool:
+    """Whether nobody has given this adapter a behaviour of its own."""
+    if type(adapter) is not HTTPAdapter:
+        return False
+    attributes = adapter.__dict__
+    retries = adapter.max_retries
+    if retries.total != 0 or retries.total is False or retries.read is not False or attributes["_pool_block"]:
+        return False
+    manager = attributes.get("poolmanager")
+    if manager is None:
+        return len(attributes) == PLAIN_ATTRIBUTES
+    return (
+        len(attributes) == PLAIN_ATTRIBUTES + 1
+        and type(manager) is PoolManager
+        and manager.connection_pool_kw.keys() <= PLAIN_POOL_SETTINGS
+        and not manager.headers
+        and manager.pool_classes_by_scheme is pool_classes_by_scheme
+    )
+
+
+def seconds_of(timeout: Any) -> tuple[float | None, float | None] | None:
+    """Connect and read timeout; None where requests will complain of them, or has to count them together."""
+    if timeout is None:
+        return None, None
+    if type(timeout) in NUMBERS:
+        return (timeout, timeout) if timeout > 0 else None
+    if type(timeout) is tuple and len(timeout) == 2:
+        connect, read = timeout
+    elif type(timeout) is Timeout and timeout.total is None:
+        connect, read = timeout._connect, timeout._read
+    else:
+        return None
+    if all(each is None or type(each) in NUMBERS and each > 0 for each in (connect, read)):
+        return connect, read
+    return None
+
+
+def response_of(adapter: HTTPAdapter, request: PreparedRequest, answer: Answer | StreamedAnswer) -> Response:
+    """What HTTPAdapter.build_response makes of an answer."""
+    if type(answer) is not Answer:
+        return adapter.build_response(request, answer)
+    fields = answer.head.fields
+    headers: Any = CaseInsensitiveDict()
+    headers._store = OrderedDict(
+        (key, (values[0], values[1] if len(values) == 2 else ", ".join(values[1:]))) for key, values in fields.items()
+    )
+    content_type = fields.get("content-type")
+    # Not Response(): its __init__ makes a cookie jar and a dictionary to throw away. A test compares the attributes.
+    response: Any = Response.__new__(Response)
+    response._content = False
+    response._content_consumed = False
+    response._next = None
+    response.status_code = answer.status
+    response.headers = headers
+    response.encoding = encoding_of(headers["content-type"]) if content_type is not None else None
+    response.raw = answer
+    response.reason = answer.reason
+    response.url = request.url
+    response.history = []
+    response.elapsed = NO_TIME
+    if answer.sets_cookies:
+        extract_cookies_to_jar(response.cookies, request, answer)  # type: ignore[no-untyped-call]
+    response.request = request
+    response.connection = adapter
+    made: Response = response
+    return made
+
+
+@lru_cache(maxsize=200)
+def encoding_of(content_type: str) -> str | None:
+    """What requests takes the encoding to be."""
+    return get_encoding_from_headers(CaseInsensitiveDict({"content-type": content_type}))
+
+
+def _given_up(exc: MaxRetryError, request: PreparedRequest) -> ConnectionError:
+    reason = exc.reason
+    if isinstance(reason, ConnectTimeoutError) and not isinstance(reason, NewConnectionError):
+        return ConnectTimeout(exc, request=request)
+    if isinstance(reason, Urllib3SSLError):
+        return SSLError(exc, request=request)
+    return ConnectionError(exc, request=request)

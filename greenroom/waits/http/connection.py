@@ -1,0 +1,329 @@
+"""One connection to an upstream: bytes out and bytes in, each wait bounded by a timeout and by the request's budget.
+
+The socket never blocks. Whoever waits gives the hub to the others until a watcher, a timer, a cut or a close calls it
+back; nobody else may use the connection meanwhile. A wait that did not end well leaves a connection that is closed, so
+a late answer finds nobody: no reply can reach the request that comes next.
+"""
+
+import errno
+import os
+import ssl
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from gevent.exceptions import BlockingSwitchOutError
+from gevent.hub import get_hub
+from greenlet import getcurrent
+
+from ... import deadline
+from ...record import Wait
+
+READ, WRITE = 1, 2
+RECEIVE_BYTES = 65_536
+# What a wait is ended with, beside its watcher and its timer.
+CUT, CLOSED = object(), object()
+
+
+class Owner(Protocol):
+    """Who is told when a connection has become useless, and who takes it back."""
+
+    def give_back(self, connection: "Connection") -> None: ...
+
+    def lose(self, connection: "Connection") -> None: ...
+
+
+class Connection:
+    """A connected socket, plain or TLS, that one request at a time uses.
+
+    `sock` is non-blocking: a `_socket.socket`, or gevent's SSLSocket with a timeout of 0. `where` is "host:port".
+    `timeout_seconds` bounds each single wait as `requests` means it; None is for ever.
+    """
+
+    __slots__ = (
+        "_read_watcher",
+        "_receive",
+        "_send",
+        "_sock",
+        "_waiting",
+        "_write_watcher",
+        "has_sent",
+        "hub",
+        "idle_since",
+        "is_closed",
+        "is_tls",
+        "is_verified",
+        "owner",
+        "position",
+        "received",
+        "timeout_seconds",
+        "where",
+    )
+
+    def __init__(self, sock: Any, where: str, owner: Owner, *, is_tls: bool = False) -> None:
+        self.hub: Any = get_hub()
+        self.where = where
+        self.owner = owner
+        self.is_tls = is_tls
+        self.is_verified = False
+        self.is_closed = False
+        self.has_sent = False  # the kernel took something; somebody may have read it
+        self.idle_since = 0.0
+        self.timeout_seconds: float | None = None
+        # What has arrived and nobody has taken yet: received[position:].
+        self.received = b""
+        self.position = 0
+        self._waiting: Any = None
+        self._sock = sock
+        self._receive = sock.recv
+        self._send = sock.send
+        self._read_watcher = self.hub.loop.io(sock.fileno(), READ)
+        self._write_watcher: Any = None  # made when first needed: few requests fill the socket's buffer
+
+    def handshake(self) -> None:
+        """Do TLS's. Raises ssl.SSLError, OSError, or TimeoutError."""
+        while True:
+            try:
+                self._sock.do_handshake()
+                return
+            except ssl.SSLWantReadError:
+                self._wait_read()
+            except ssl.SSLWantWriteError:
+                self._wait_write()
+
+    def send(self, data: bytes) -> None:
+        """Send all of `data`. Raises OSError, TimeoutError among them.
+
+        Runs on: any greenlet; switches only when the socket's buffer is full.
+        """
+        view: bytes | memoryview = data
+        while view:
+            try:
+                sent = self._send(view)
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                self._wait_write()
+            except ssl.SSLWantReadError:
+                self._wait_read()
+            else:
+                self.has_sent = True
+                if sent == len(view):
+                    return
+                view = memoryview(view)[sent:]
+
+    def send_all(self, chunks: Iterable[bytes]) -> None:
+        for chunk in chunks:
+            self.send(chunk)
+
+    def receive(self) -> bytes:
+        """The bytes that come next, b"" at the end. Raises OSError, TimeoutError among them.
+
+        Runs on: any greenlet; switches.
+        """
+        if not self.is_tls:
+            self._wait_read()  # trying first would mostly fail, and costs more than asking the loop
+        while True:
+            try:
+                received: bytes = self._receive(RECEIVE_BYTES)
+                return received
+            except (BlockingIOError, ssl.SSLWantReadError):
+                self._wait_read()
+            except ssl.SSLWantWriteError:
+                self._wait_write()
+
+    def is_quiet(self) -> bool:
+        """Whether a connection that waited in the pool can be used: open, and nobody has said anything."""
+        if self.is_closed or self.received:
+            return False
+        try:
+            if self.is_tls:
+                self._receive(1)  # takes in session tickets, which say nothing
+            else:
+                self._receive(1, 2)  # MSG_PEEK
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return True
+        except OSError:
+            return False
+        return False
+
+    def interrupt(self) -> None:
+        """End the wait that goes on now, as if its time were over.
+
+        Runs on: the hub.
+        """
+        if self._waiting is not None:
+            self._waiting.switch(CUT)
+
+    def close(self) -> None:
+        """Close at once. Whoever waits gets an OSError. Safe to call again, from any greenlet and any thread."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        self._read_watcher.stop()
+        self._read_watcher.close()
+        if self._write_watcher is not None:
+            self._write_watcher.stop()
+            self._write_watcher.close()
+        if self._waiting is not None:
+            self.hub.loop.run_callback_threadsafe(self._wake_closed, self._waiting)
+        try:
+            # gevent's TLS socket waits a moment before it closes unless told that nobody uses it; so take the number.
+            self._sock.close()
+        finally:
+            self.owner.lose(self)
+
+    def abandon(self) -> None:
+        """In a forked child: close this copy of the socket and forget the rest, which is the parent's."""
+        self.is_closed = True
+        os.close(self._sock.detach())
+
+    def _wake_closed(self, greenlet: Any) -> None:
+        if self._waiting is greenlet:
+            greenlet.switch(CLOSED)
+
+    def _wait_read(self) -> None:
+        self._wait(self._read_watcher)
+
+    def _wait_write(self) -> None:
+        if self._write_watcher is None:
+            self._write_watcher = self.hub.loop.io(self._sock.fileno(), WRITE)
+        self._wait(self._write_watcher)
+
+    def _wait(self, watcher: Any) -> None:
+        """Until the socket is ready. Raises TimeoutError when the time is over, OSError when it is closed meanwhile."""
+        if self.is_closed:
+            raise OSError(errno.EBADF, "the connection was closed")
+        hub = self.hub
+        greenlet: Any = getcurrent()
+        if greenlet is hub:
+            raise BlockingSwitchOutError("a request may not wait in the hub")
+        seconds = deadline.limit(self.timeout_seconds)
+        if seconds is not None and seconds <= 0.0:
+            raise TimeoutError("timed out")
+        with Wait("upstream", self.where, self.interrupt):
+            switch = greenlet.switch
+            timer = None
+            self._waiting = greenlet
+            watcher.start(switch, watcher)
+            if seconds is not None:
+                timer = hub.loop.timer(seconds)
+                timer.start(switch, timer)
+            try:
+                woken_by = hub.switch()
+            finally:
+                self._waiting = None
+                if timer is not None:
+                    timer.stop()
+                    timer.close()
+                if not self.is_closed:
+                    watcher.stop()
+        if woken_by is watcher:
+            return
+        if woken_by is CLOSED:
+            raise OSError(errno.EBADF, "the connection was closed")
+        if woken_by is CUT or (timer is not None and woken_by is timer):
+            raise TimeoutError("timed out")
+        raise RuntimeError(f"a request was switched to while it waited for {self.where}")
+
+
+class Reader:
+    """What a connection receives, as the file that http.client reads an answer from.
+
+    The bytes are taken from `connection.received` first. `last_line` is the last line that was read, when nothing was
+    read after it: an answer in chunks is complete when that is the empty line behind them.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.last_line: bytes | None = None
+        self.taken_bytes = 0
+        self.is_at_end = False
+        self.closed = False
+
+    def _fill(self) -> bool:
+        """Receive more behind what is there; False at the end."""
+        if self.is_at_end:
+            return False
+        connection = self.connection
+        more = connection.receive()
+        if not more:
+            self.is_at_end = True
+            return False
+        if connection.position >= len(connection.received):
+            connection.received = more
+        else:
+            connection.received = connection.received[connection.position :] + more
+        connection.position = 0
+        return True
+
+    def _take(self, count: int) -> bytes:
+        connection = self.connection
+        data = connection.received[connection.position : connection.position + count]
+        connection.position += len(data)
+        self.taken_bytes += len(data)
+        return data
+
+    def _held(self) -> int:
+        return len(self.connection.received) - self.connection.position
+
+    def read(self, count: int | None = None) -> bytes:
+        self.last_line = None
+        if count is None or count < 0:
+            count = -1
+        elif count <= self._held():
+            return self._take(count)
+        pieces: list[bytes] = []
+        wanted = count
+        while wanted:
+            if not self._held() and not self._fill():
+                break
+            piece = self._take(wanted if wanted > 0 else self._held())
+            pieces.append(piece)
+            if wanted > 0:
+                wanted -= len(piece)
+        return b"".join(pieces)
+
+    def read1(self, count: int = -1) -> bytes:
+        self.last_line = None
+        if not count or (not self._held() and not self._fill()):
+            return b""
+        return self._take(self._held() if count < 0 else count)
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def peek(self, count: int = 0) -> bytes:
+        if not self._held():
+            self._fill()
+        return self.connection.received[self.connection.position :]
+
+    def readline(self, limit: int = -1) -> bytes:
+        connection = self.connection
+        searched = connection.position
+        while True:
+            end = connection.received.find(b"\n", searched) + 1
+            length = end - connection.position if end else self._held()
+            if end or 0 <= limit <= length:
+                break
+            before = self._held()
+            if not self._fill():
+                break
+            searched = connection.position + before
+        self.last_line = self._take(length if limit < 0 else min(limit, length))
+        return self.last_line
+
+    def readable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return int(self.connection._sock.fileno())
+
+    def flush(self) -> None:
+        """Nothing: there is only reading."""
+
+    def close(self) -> None:
+        self.closed = True
+
+    # http.client's HTTPResponse is made over something that has a makefile().
+    def makefile(self, mode: str) -> "Reader":
+        return self

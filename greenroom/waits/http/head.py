@@ -1,0 +1,161 @@
+"""Heads of requests and of answers: the usual ones are written and read here, quickly; all others elsewhere.
+
+"Elsewhere" is what `requests` has always used (its own adapter for requests, http.client for answers), so that what is
+unusual means the same as ever. A function that leaves a head to them returns None.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from urllib3.connection import _get_default_user_agent
+from urllib3.util.request import body_to_chunks
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+BLOCK_BYTES = 16_384  # what urllib3 reads of a file at a time
+_PATH = r"[A-Za-z0-9\-._~!$&'()*+,;=:@/]*(?:%[0-9A-F]{2}[A-Za-z0-9\-._~!$&'()*+,;=:@/]*)*"
+_QUERY = r"[A-Za-z0-9\-._~!$&'()*+,;=:@/?]+(?:%[0-9A-F]{2}[A-Za-z0-9\-._~!$&'()*+,;=:@/?]*)*"
+# A URL that urllib3 would send as it stands: a lower-case host, a path and a query in which nothing is to be quoted.
+_URL = re.compile(
+    r"(https?)://(?:[^@/?#\\\s]*@)?([a-z0-9][a-z0-9._\-]*|\[[0-9a-f:.]+\])(?::([1-9][0-9]{0,4}))?"
+    rf"(/{_PATH}(?:\?{_QUERY})?)(?:#\S*)?"
+).fullmatch
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+_WITHOUT_BODY = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
+_FIELDS = re.compile(r"(?:[!-9;-~]+: [^\r\n]*\r\n)*").fullmatch
+_ANSWER = re.compile(rb"HTTP/1\.1 ([2-9][0-9][0-9]) ?([^\r\n]*)\r\n").match
+_ANSWER_FIELDS = re.compile(r"^([!-9;-~]+):[ \t]*([^\x00-\x08\n-\x1f\x7f]*)\r\n", re.MULTILINE).findall
+MOST_FIELDS = 100  # http.client's limit
+LARGEST_PLAIN_BYTES = 65_536  # http.client's limit for one line
+INTERIM = re.compile(rb"HTTP/1\.1 10[02-9](?: [^\r\n]*)?\r\n").match
+
+
+class Target(NamedTuple):
+    """Where a request goes and what it asks for there. `host` has no brackets."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+    host_field: str
+
+
+def target_of(url: Any) -> Target | None:
+    """None unless the URL is one that needs no thought."""
+    match = _URL(url) if type(url) is str else None
+    if match is None:
+        return None
+    scheme, host, port_text, path = match.groups()
+    port = int(port_text) if port_text else DEFAULT_PORTS[scheme]
+    if port > 65_535:
+        return None
+    name = host.rstrip(".")  # only the look-up needs the dot
+    if not name:
+        return None
+    host_field = name if port == DEFAULT_PORTS[scheme] else f"{name}:{port}"
+    return Target(scheme, host[1:-1] if host[0] == "[" else host, port, path, host_field)
+
+
+class Outgoing(NamedTuple):
+    """A request ready to be sent. `chunks` follow the head; `is_repeatable`: it can be sent again from the start."""
+
+    head: bytes
+    chunks: Iterable[bytes]
+    is_repeatable: bool
+
+
+def outgoing(method: Any, target: Target, headers: Any, body: Any, extra: str) -> Outgoing | None:
+    """The request as urllib3 writes it, `extra` fields added. None for what is better left to urllib3.
+
+    `headers` is a CaseInsensitiveDict of requests.
+    """
+    if method not in _METHODS:
+        return None
+    fields = []
+    store = headers._store
+    for name, value in store.values():
+        if type(value) is not str:
+            if not isinstance(value, bytes) or type(name) is not str:
+                return None
+            value = value.decode("latin-1")
+        fields.append(f"{name}: {value}\r\n")
+    first = [f"{method} {target.path} HTTP/1.1\r\n"]
+    if "host" not in store:
+        first.append(f"Host: {target.host_field}\r\n")
+    if "accept-encoding" not in store:
+        first.append("Accept-Encoding: identity\r\n")
+    is_chunked = False
+    chunks: Iterable[bytes] = ()
+    if body is None:
+        if "transfer-encoding" in store:
+            return None
+        if "content-length" not in store and method not in _WITHOUT_BODY:
+            first.append("Content-Length: 0\r\n")
+    else:
+        # As requests' adapter decides it.
+        is_chunked = "content-length" not in store
+        if is_chunked and "transfer-encoding" not in store:
+            first.append("Transfer-Encoding: chunked\r\n")
+        chunks = body_to_chunks(body, method, BLOCK_BYTES).chunks or ()
+    if "user-agent" not in store:
+        first.append(f"User-Agent: {_get_default_user_agent()}\r\n")
+    text = "".join(fields)
+    if _FIELDS(text) is None or "@@@SKIP_HEADER@@@" in text:
+        return None
+    try:
+        head = f"{''.join(first)}{text}{extra}\r\n".encode("latin-1")
+    except UnicodeEncodeError:
+        return None
+    if is_chunked:
+        return Outgoing(head, _in_chunks(chunks), isinstance(body, (bytes, str)))
+    if isinstance(chunks, tuple) and len(chunks) == 1 and len(chunks[0]) <= BLOCK_BYTES:
+        return Outgoing(head + chunks[0], (), True)
+    return Outgoing(head, _encoded(chunks), isinstance(body, (bytes, str)))
+
+
+def _encoded(chunks: Iterable[Any]) -> Iterable[bytes]:
+    for chunk in chunks:
+        if chunk:
+            yield chunk.encode() if isinstance(chunk, str) else chunk
+
+
+def _in_chunks(chunks: Iterable[Any]) -> Iterable[bytes]:
+    for chunk in _encoded(chunks):
+        yield b"%x\r\n%b\r\n" % (len(chunk), chunk)
+    yield b"0\r\n\r\n"
+
+
+class Head(NamedTuple):
+    """The head of an answer. `fields` has for each lower-case name: the name as it came, and its values."""
+
+    status: int
+    reason: str
+    fields: dict[str, list[str]]
+    items: list[tuple[str, str]]
+
+
+def end_of_head(received: bytes, searched: int = 0) -> int:
+    """Where the body begins, 0 if the head isn't complete. A line may end in a bare newline, as in http.client."""
+    start = max(0, searched - 3)
+    end = received.find(b"\n\r\n", start) + 3
+    bare = received.find(b"\n\n", start, end if end > 2 else len(received)) + 2
+    return bare if bare > 1 else end if end > 2 else 0
+
+
+def plain_head(head: bytes) -> Head | None:
+    """What is in `head`, all up to and with the empty line; None for what http.client should read."""
+    match = _ANSWER(head)
+    if match is None or len(head) > LARGEST_PLAIN_BYTES:
+        return None
+    text = head[match.end() : -2].decode("latin-1")
+    items: list[tuple[str, str]] = _ANSWER_FIELDS(text)
+    if len(items) != text.count("\n") or len(items) > MOST_FIELDS:
+        return None
+    fields: dict[str, list[str]] = {}
+    for name, value in items:
+        known = fields.get(lowered := name.lower())
+        if known is None:
+            fields[lowered] = [name, value]
+        else:
+            known.append(value)
+    return Head(int(match[1]), match[2].decode("latin-1").strip(), fields, items)

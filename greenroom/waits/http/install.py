@@ -1,0 +1,98 @@
+"""What is replaced in `requests`: how it sends, when it makes pools of its own, where cookies are."""
+
+import os
+from typing import Any
+
+import requests.adapters
+import requests.auth
+import requests.cookies
+import requests.sessions
+from requests.adapters import HTTPAdapter
+
+from . import shortcuts
+from .adapter import Transport
+from .answer import Answer, StreamedAnswer
+
+_transport: Transport | None = None
+_originals: dict[str, Any] = {}
+
+
+def install(*, connections: int, idle_seconds: float, tells_budget: bool) -> None:
+    """Let `requests` send through our pools, sessions that exist already included. Safe to call again.
+
+    Runs on: the main thread, after patching.
+    """
+    global _transport
+    if _transport is not None:
+        return
+    transport = _transport = Transport(
+        HTTPAdapter.send, connections=connections, idle_seconds=idle_seconds, tells_budget=tells_budget
+    )
+
+    def send(self: HTTPAdapter, request: Any, *args: Any, **kwargs: Any) -> Any:
+        return transport.send(self, request, *args, **kwargs)
+
+    send.__doc__ = HTTPAdapter.send.__doc__
+    _replace(HTTPAdapter, "send", send)
+    _make_pool_managers_late()
+    _seek_cookies_where_they_are()
+    shortcuts.replace_all(_replace)
+    os.register_at_fork(after_in_child=transport.forget)
+
+
+def is_installed() -> bool:
+    return _transport is not None
+
+
+def _replace(owner: Any, name: str, value: Any) -> None:
+    _originals[f"{owner.__name__}.{name}"] = getattr(owner, name, None)
+    setattr(owner, name, value)
+
+
+def _make_pool_managers_late() -> None:
+    """An HTTPAdapter's own pools are made when they are asked for: most adapters never need them now."""
+    original_init: Any = HTTPAdapter.init_poolmanager
+    original_close: Any = HTTPAdapter.close
+
+    def init_poolmanager(
+        self: HTTPAdapter, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any
+    ) -> None:
+        if type(self) is not HTTPAdapter or pool_kwargs:
+            original_init(self, connections, maxsize, block, **pool_kwargs)
+            return
+        self._pool_connections = connections  # type: ignore[attr-defined]
+        self._pool_maxsize = maxsize  # type: ignore[attr-defined]
+        self._pool_block = block  # type: ignore[attr-defined]
+
+    def make_late(self: HTTPAdapter, name: str) -> Any:
+        attributes = self.__dict__
+        if name != "poolmanager" or "_pool_block" not in attributes:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        original_init(
+            self, attributes["_pool_connections"], attributes["_pool_maxsize"], block=attributes["_pool_block"]
+        )
+        return attributes["poolmanager"]
+
+    def close(self: HTTPAdapter) -> None:
+        if "poolmanager" in self.__dict__ or type(self) is not HTTPAdapter:
+            original_close(self)
+            return
+        for proxy in self.proxy_manager.values():
+            proxy.clear()
+
+    _replace(HTTPAdapter, "init_poolmanager", init_poolmanager)
+    _replace(HTTPAdapter, "__getattr__", make_late)
+    _replace(HTTPAdapter, "close", close)
+
+
+def _seek_cookies_where_they_are() -> None:
+    """Our answers know whether they set cookies, without http.client's message being made to look into."""
+    original: Any = requests.cookies.extract_cookies_to_jar
+
+    def extract_cookies_to_jar(jar: Any, request: Any, response: Any) -> None:
+        if type(response) in (Answer, StreamedAnswer) and not response.sets_cookies:
+            return
+        original(jar, request, response)
+
+    for module in (requests.cookies, requests.sessions, requests.adapters, requests.auth):
+        _replace(module, "extract_cookies_to_jar", extract_cookies_to_jar)
