@@ -43,20 +43,21 @@ IDLE_SECONDS = 0.0001
 LONGEST_POLL_SECONDS = 0.0015
 POLL_SHARE = 1 / 8
 MOST_HELPERS = 32
+OTHER_ROUTE = "other"
 
 
 class Account(Record):
     """A request with its time. `since` is when `state` began; `began` when the request came.
 
     `helpers` are the greenlets that it started and that have run. `detail` says what is waited for: a host, a query
-    without values, a pool.
+    without values, a pool. `route` is the pattern of the route that answers, once somebody has asked: see `pattern`.
     """
 
-    __slots__ = ("began", "detail", "ended", "greenlet", "helpers", "hosts", "seconds", "since", "state")
+    __slots__ = ("began", "detail", "ended", "greenlet", "helpers", "hosts", "route", "seconds", "since", "state")
 
-    def __init__(self, **known: Any) -> None:
-        super().__init__(**known)
-        self.began = self.since = self.arrived
+    def __init__(self, arrived: float) -> None:
+        super().__init__(arrived)
+        self.began = self.since = arrived
         self.ended = 0.0
         self.state = READY
         self.detail = ""
@@ -64,6 +65,20 @@ class Account(Record):
         self.greenlet: Any = None
         self.helpers: dict[Any, None] | None = None
         self.hosts: dict[str, float] | None = None
+        self.route = ""
+
+    def pattern(self) -> str:
+        """The pattern of the application's route that answers, or "other".
+
+        Werkzeug, and so Flask, leaves its request in the environ; until the view is over, so whoever will need the
+        answer asks before.
+        """
+        if not self.route and self.environ is not None:
+            request = self.environ.get("werkzeug.request")
+            rule = getattr(request, "url_rule", None)
+            if rule is not None:
+                self.route = str(rule.rule)
+        return self.route or OTHER_ROUTE
 
     def total_seconds(self, now: float) -> float:
         return (self.ended or now) - self.began
@@ -204,7 +219,7 @@ class Slices:
 
     def is_idle(self) -> bool:
         """Whether the loop waits for something to happen."""
-        return bool(self.turns._ended_at >= self.turns._began_at)
+        return bool(self.turns.ended_at >= self.turns.began_at)
 
     def turned(self, ended: float, began: float) -> None:
         """The loop has polled from `ended` until `began`: a turn begins."""
@@ -240,7 +255,7 @@ class Slices:
             self._ran_without(began, now, switch[0])
         self.began = now
         account = CURRENT.get()
-        if account is None or account.ended:
+        if type(account) is not Account or account.ended:
             self.running = None
             return
         self.running = account
@@ -252,7 +267,7 @@ class Slices:
         """A slice began for no request; a pool's thread may have taken a request's job within it."""
         context = greenlet.gr_context
         account = None if context is None else context.get(CURRENT)
-        if account is None or account.ended:
+        if type(account) is not Account or account.ended:
             self.background_seconds += now - began
             account = None
         else:

@@ -5,33 +5,50 @@ the hypervisor ran somebody else. Where there is no /proc, nothing was stolen.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from .. import clock
+
+PROCESSORS = os.cpu_count() or 1
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
 class Use:
-    """Seconds since the thread began: on a processor, ready for one; and what the hypervisor took from the machine."""
+    """Seconds up to `at`: of the thread on a processor, and ready for one; and what the hypervisor took of all."""
 
+    at: float = 0.0
     cpu: float = 0.0
     delayed: float = 0.0
     steal: float = 0.0
 
-    def since(self, earlier: "Use") -> "Use":
-        return Use(self.cpu - earlier.cpu, self.delayed - earlier.delayed, self.steal - earlier.steal)
+    def since(self, earlier: "Use", seconds: float) -> "Use":
+        """The share of the last `seconds` in what was used since `earlier`, which is longer ago."""
+        passed = self.at - earlier.at
+        share = min(1.0, seconds / passed) if passed > 0.0 else 1.0
+        return Use(
+            self.at,
+            share * (self.cpu - earlier.cpu),
+            share * (self.delayed - earlier.delayed),
+            share * (self.steal - earlier.steal),
+        )
 
     def stolen_seconds(self, of: float) -> float:
-        """How much of `of` seconds the thread would have run, had it been let."""
+        """How much of `of` seconds the thread would have run, had it been let.
+
+        What the hypervisor took counts as the thread's own time on a processor, and is known only for all processors
+        together: the average of one is taken, and nothing from a thread that slept.
+        """
         delayed = min(self.delayed, of)
-        # What the hypervisor took is neither time on a processor nor waiting for one, and of any of the processors.
-        return delayed + max(0.0, min(self.steal, of - delayed - self.cpu))
+        return delayed + min(self.steal / PROCESSORS, self.cpu, of - delayed)
 
 
 class Machine:
     """Reads the use of the thread that makes it. Costs some microseconds; for any thread to ask."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = clock.now) -> None:
+        self.now = now
         self._schedule = _open("/proc/thread-self/schedstat")
         self._stat = _open("/proc/stat")
 
@@ -43,7 +60,7 @@ class Machine:
         if self._stat >= 0:
             numbers = os.pread(self._stat, 200, 0).split(b"\n", 1)[0].split()
             steal = int(numbers[8]) / _TICKS_PER_SECOND if len(numbers) > 8 else 0.0
-        return Use(cpu, delayed, steal)
+        return Use(self.now(), cpu, delayed, steal)
 
     def close(self) -> None:
         for descriptor in (self._schedule, self._stat):

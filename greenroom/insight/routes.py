@@ -7,7 +7,7 @@ route, and applications without routes, are "other". So a scan for pages that do
 from bisect import bisect_left
 from typing import Any
 
-from .account import STATES, Account
+from .account import OTHER_ROUTE, STATES, Account
 
 # Upper bounds of the latency buckets, in seconds; each is the same part of the next but for rounding.
 LE = (
@@ -15,7 +15,6 @@ LE = (
     *(0.25, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0),
 )
 STATUSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
-OTHER_ROUTE = "other"
 MOST_ROUTES = 500
 MOST_HOSTS = 200
 
@@ -74,7 +73,7 @@ class Routes:
         self.hosts: dict[str, list[float]] = {}  # [requests that waited for it, seconds]
 
     def add(self, account: Account, status: int) -> None:
-        pattern = route_of(account.environ)
+        pattern = account.pattern()
         route = self.by_pattern.get(pattern)
         if route is None:
             if len(self.by_pattern) >= MOST_ROUTES:
@@ -93,11 +92,3 @@ class Routes:
             host = self.hosts.setdefault(name, [0, 0.0])
         host[0] += 1
         host[1] += seconds
-
-
-def route_of(environ: Any) -> str:
-    """The pattern of the route that answers; Werkzeug, and so Flask, leaves its request in the environ."""
-    if not environ:
-        return OTHER_ROUTE
-    rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
-    return OTHER_ROUTE if rule is None else str(rule.rule)

@@ -33,13 +33,14 @@ from .. import clock
 from . import stacks
 from .account import CPU, OTHER, Account, Slices
 from .machine import Machine, Use
-from .routes import route_of
 
 logger = logging.getLogger("gunicorn.error")
 
 # As shares of the threshold. The watch thread looks this often; faulthandler writes when not put off for so long.
 LOOK_SHARE = 1 / 3
 WRITE_SHARE = 3 / 4
+# What was stolen is not known to the millisecond.
+BLAME_SHARE = 0.8
 MOST_LINES = 200
 MOST_LAST = 50
 PIPE_BYTES = 262_144
@@ -96,6 +97,7 @@ class Seen:
     seconds: float
     account: Account | None
     request: str
+    route: str
     use: Use
     is_continued: bool
     dump: str
@@ -207,7 +209,8 @@ class Stalls:
             seconds=seconds,
             account=account,
             request=account.id if account is not None else "",
-            use=use.since(self.earlier),
+            route=account.pattern() if account is not None else "",
+            use=use.since(self.earlier, seconds),
             is_continued=is_continued,
             dump=self._read() if self._reader >= 0 else "",
         )
@@ -220,7 +223,7 @@ class Stalls:
             account.seconds[CPU] -= stolen
             account.seconds[OTHER] += stolen
         self.stolen_seconds += stolen
-        if seconds - stolen < self.threshold_seconds:
+        if seconds - stolen < BLAME_SHARE * self.threshold_seconds:
             self.unblamed += 1
             return
         self._pending.append(seen)
@@ -268,7 +271,7 @@ class Stalls:
             called=str(innermost) if innermost and innermost is not guilty else guilty.function if guilty else "",
             stack=[str(call) for call in stack],
             request=seen.request,
-            route=route_of(seen.account.environ) if seen.account is not None else "",
+            route=seen.route,
             holds_gil=sum(look.holds_gil for look in looks) * 2 > len(looks),
         )
 

@@ -16,6 +16,7 @@ import psutil
 from gunicorn.workers.ggevent import GeventWorker
 
 from .. import clock
+from ..insight.observer import Insight
 from ..settings import Settings
 from . import tls
 from .balance import HEARTBEAT_SECONDS, Line, Scoreboard, State, Turn
@@ -81,6 +82,9 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         if settings.tune_gc:
             tune_gc()
         self.serving.start()
+        if settings.insight:
+            self.serving.insight = Insight(self.serving, settings)
+            self.serving.insight.start()
         self._beat()
         self.line.state = State.SERVING
         for listener in listeners:
@@ -93,6 +97,8 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         self.line.state = State.DRAINING
         self._drain(listeners, settings.drain_seconds if board.is_stopping else 0)
         self.line.state = State.EMPTY
+        if self.serving.insight is not None:
+            self.serving.insight.stop()
 
     def _drain(self, listeners: list[Listener], window_seconds: float) -> None:
         board = shared_board()

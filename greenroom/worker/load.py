@@ -110,7 +110,7 @@ class Turns:
         self.busy_seconds = 0.0
         self.idle_seconds = 0.0
         self.last_seconds = 0.0  # the length of the last turn: the lag that was
-        self._began_at = self._ended_at = now()
+        self.began_at = self.ended_at = now()  # while the loop waits, the end is later
         self._watchers = (
             (loop.check(ref=False, priority=FIRST), self.begin),
             (loop.check(ref=False, priority=LAST), ending),
@@ -118,7 +118,7 @@ class Turns:
         )
 
     def start(self) -> None:
-        self._began_at = self._ended_at = self.now()
+        self.began_at = self.ended_at = self.now()
         for watcher, callback in self._watchers:
             watcher.start(callback)
 
@@ -127,17 +127,17 @@ class Turns:
             watcher.stop()
 
     def begin(self) -> None:
-        self._began_at = now = self.now()
-        idle = now - self._ended_at
+        self.began_at = now = self.now()
+        idle = now - self.ended_at
         self.idle_seconds += idle
         self.began(idle)
 
     def end(self) -> None:
-        self._ended_at = now = self.now()
+        self.ended_at = now = self.now()
         self.count += 1
-        self.last_seconds = took = now - self._began_at
+        self.last_seconds = took = now - self.began_at
         self.busy_seconds += took
 
     def lag_seconds(self) -> float:
         """How long what became ready lately waits, at least."""
-        return max(self.last_seconds, self.now() - self._began_at)
+        return max(self.last_seconds, self.now() - self.began_at)

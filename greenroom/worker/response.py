@@ -20,6 +20,8 @@ from gunicorn.util import is_hoppish
 
 from ..errors import BudgetSpent
 from ..record import CURRENT, FOREVER, Record
+from ..insight.account import Account
+from ..insight.timing import head_lines
 from .wire import Wire
 
 REMEMBERED_NAMES = 1000
@@ -49,6 +51,8 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
     sock: Any = None
     version: str = SERVER
     status: str | None = None
+        self.account: Account | None = None  # whose request this answers, where that is known
+        self.has_timing = False
     chunked: bool = False
     must_close: bool = False
     headers_sent: bool = False
@@ -66,6 +70,8 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
         self.headers = []
 
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        if self.account is not None:
+            self.account.pattern()  # which is known now, and not for long
         if exc_info is None and self.status is None and type(status) is str:
             code = _checked_statuses.get(status)
             if code is not None and self.req.method != "HEAD":
@@ -183,6 +189,8 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
         if self.chunked:
             lines.append("Transfer-Encoding: chunked\r\n")
         lines += [f"{name}: {value}\r\n" for name, value in self.headers]
+        if self.account is not None:
+            lines.append(head_lines(self.account, self.headers, has_timing=self.has_timing))
         lines.append("\r\n")
         return "".join(lines).encode("latin-1")
 
@@ -272,7 +280,7 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
     def let_go(self) -> None:
         """The request is over. Without this its environ would live until the next garbage collection: it refers to
         early_hints, that to the response, that to the request, and that to the environ."""
-        self.req = None
+        self.req = self.account = None
 
     @property
     def is_head_on_wire(self) -> bool:

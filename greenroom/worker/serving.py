@@ -17,6 +17,7 @@ from gunicorn.workers.base_async import ALREADY_HANDLED
 
 from .. import clock
 from ..errors import BudgetSpent
+from ..insight.observer import Insight
 from ..record import CLIENT_LEFT, CURRENT, FOREVER, WORKER_STOPS, Record
 from ..settings import Settings
 from ..waits import primitives
@@ -83,6 +84,7 @@ class Serving:
             priority_paths=settings.priority_path_prefixes,
         )
         self.turns = Turns(self.loop, self._turn_began, self._turn_ending)
+        self.insight: Insight | None = None
         # An idle loop must not sleep while requests wait in line.
         self._queue_ticker = self.loop.timer(QUEUE_TICK_SECONDS, repeat=QUEUE_TICK_SECONDS)
 
@@ -102,6 +104,8 @@ class Serving:
         self.admission.report()
 
     def _turn_began(self, idle_seconds: float) -> None:
+        if self.insight is not None:
+            self.insight.slices.turned(self.turns.ended_at, self.turns.began_at)
         self.gate.turn(idle_seconds, self.turns.last_seconds)
 
     def _turn_ending(self) -> None:
@@ -167,7 +171,9 @@ class Serving:
     def _run(self, connection: Connection, request: Any) -> None:
         """The life of a request greenlet. Nothing may escape it: its parent is the hub."""
         is_kept = False
-        record = connection.record = Record(arrived=connection.arrived)
+        insight = self.insight
+        record: Any = Record(connection.arrived) if insight is None else insight.begin(connection.arrived)
+        connection.record = record
         CURRENT.set(record)
         try:
             is_kept = self._respond(connection, request)
@@ -179,6 +185,8 @@ class Serving:
             if record.deadline != FOREVER and record.is_spent():
                 self._report_spent(record, request)
             record.finish()
+            if insight is not None:
+                insight.finish(record)
             record.environ = None  # which refers to the record
             connection.record = None
             self.in_flight.pop(connection, None)
@@ -211,7 +219,7 @@ class Serving:
             self._failed(connection, request, response, exc)
             return False
         finally:
-            self._finish_accounts(request, response, environ, started)
+            self._finish_accounts(connection, request, response, environ, started)
             if response is not None:
                 response.let_go()
 
@@ -238,11 +246,13 @@ class Serving:
 
     def _start_budget(self, connection: Connection, response: Response, environ: dict[str, Any]) -> None:
         """From when the request came, so it can be over before the application has begun."""
-        record = connection.record
+        record: Any = connection.record
         assert record is not None
         environ["greenroom.deadline"] = record
         record.environ = environ
         record.answer = response
+        if self.insight is not None:
+            self.insight.prepared(record, environ, response, is_peer_trusted=connection.is_peer_trusted)
         seconds = self.budgets.seconds(environ, is_peer_trusted=connection.is_peer_trusted)
         if seconds != FOREVER:
             record.deadline = record.arrived + seconds
@@ -301,9 +311,15 @@ class Serving:
                 response.status = None  # what is answered is not its; gunicorn writes the line of the access log
             self.worker.handle_error(request, _ToHub(connection), connection.peer, exc)
 
-    def _finish_accounts(self, request: Any, response: Any, environ: dict[str, Any], started: datetime | None) -> None:
+    def _finish_accounts(
+        self, connection: Connection, request: Any, response: Any, environ: dict[str, Any], started: datetime | None
+    ) -> None:
         if started is not None and response is not None and response.status is not None:
-            self.log.access(response, request, environ, datetime.now() - started)
+            took = datetime.now() - started
+            if self.insight is not None:
+                self.insight.log_access(self.log, connection.record, request, response, environ, took)
+            else:
+                self.log.access(response, request, environ, took)
         if self.has_post_request:
             try:
                 self.cfg.post_request(self.worker, request, environ, response)

@@ -32,7 +32,7 @@ class Loop:
         )
 
     def _turned(self, idle_seconds: float) -> None:
-        self.slices.turned(self.turns._ended_at, self.turns._began_at)
+        self.slices.turned(self.turns.ended_at, self.turns.began_at)
 
     def request(self, work: Callable[[], object]) -> Account:
         """Run `work` as a request's; returns at once."""
