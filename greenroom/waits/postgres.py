@@ -1,20 +1,43 @@
 """psycopg2 waiting in the event loop: libpq asks us to wait for its socket, and we let other greenlets run meanwhile.
 
 Without this a query stops its whole worker, because libpq waits in C where patching does not reach.
-Source: psycopg2's documentation, "Support for coroutine libraries".
+
+    psycopg2.connect -> names resolved in the event loop -> GreenConnection -> GreenCursor
+    execute -> in use by somebody else? both are named -> budget spent? raise -> BEGIN and statement in one message
+            -> wait (line.py): bounded by the budget, then cancelled in PostgreSQL
+    commit, rollback -> the same, and not bounded by the budget: they are clean-up
+    COPY -> copying.py
+
+Connections and cursors of a class that the application brings wait the same way, without what is done in the classes
+here. Source: psycopg2's documentation, "Support for coroutine libraries".
 """
 
-from collections.abc import Callable
-from typing import Any
+import os
+import weakref
+from typing import Any, NoReturn
 
 import psycopg2
-from gevent.socket import wait_read, wait_write
 from psycopg2 import extensions
+from psycopg2.errors import QueryCanceled
 
-from .. import clock
+from .. import clock, deadline
+from ..record import CLEAN_UP, CURRENT, Record
+from . import copying
+from .libpq import STATUS_OFFSET, status_of
+from .line import Line
+from .resolving import with_addresses
 
 # How long a connection attempt may take when its URL has no connect_timeout.
 CONNECT_TIMEOUT_SECONDS = 30.0
+# A ROLLBACK that is not answered by then: the connection is closed, which rolls back too.
+ROLLBACK_SECONDS = 5.0
+BEGIN = "BEGIN;"
+STATUS_READY, STATUS_BEGIN = extensions.STATUS_READY, extensions.STATUS_BEGIN
+IDLE, IN_ERROR = extensions.TRANSACTION_STATUS_IDLE, extensions.TRANSACTION_STATUS_INERROR
+
+psycopg2_connect = psycopg2._connect  # type: ignore[attr-defined]  # private; one test holds it fast
+# All that are open, for the day that this process forks.
+connections: "weakref.WeakSet[GreenConnection]" = weakref.WeakSet()
 
 
 class WaitCallback:
@@ -24,35 +47,274 @@ class WaitCallback:
     merely takes long is `statement_timeout`'s to end; this one catches a server that stopped or vanished.
     """
 
-    def __init__(self, silence_seconds: float, now: Callable[[], float] = clock.now) -> None:
+    def __init__(self, silence_seconds: float) -> None:
         self.silence_seconds = silence_seconds
-        self.now = now
 
     def __call__(self, connection: Any) -> None:
         """Wait until libpq has what it needs.
 
-        Raises psycopg2.OperationalError when a new connection takes longer than its connect_timeout, or the server is
-        silent for too long; psycopg2 then closes the connection, so no later query can meet the late answer.
+        Raises psycopg2.OperationalError when a new connection takes longer than its connect_timeout, the server is
+        silent for too long, or the request's time is over; psycopg2 then closes the connection, so no later query can
+        meet the late answer.
         Runs on: any greenlet; switches.
         """
         if connection.status == extensions.STATUS_SETUP:
-            # libpq's own connect_timeout has no effect while a callback is installed, so it is kept here.
-            self._wait(connection, connect_timeout_seconds(connection.dsn), "connect_timeout: no connection")
+            self._connect(connection)
+        elif isinstance(connection, GreenConnection):
+            connection.line.wait(
+                connection, connection.poll, connection.silence_seconds or self.silence_seconds, is_connecting=False
+            )
         else:
-            self._wait(connection, None, "no word from PostgreSQL")
+            line = Line()
+            try:
+                line.wait(connection, connection.poll, self.silence_seconds, is_connecting=False)
+            finally:
+                line.release()
 
-    def _wait(self, connection: Any, total_seconds: float | None, complaint: str) -> None:
-        deadline = None if total_seconds is None else self.now() + total_seconds
-        while (state := connection.poll()) != extensions.POLL_OK:
-            seconds = self.silence_seconds if deadline is None else max(0.0, deadline - self.now())
-            too_late = psycopg2.OperationalError(f"{complaint} within {total_seconds or self.silence_seconds:g} s")
-            wait = wait_read if state == extensions.POLL_READ else wait_write
-            wait(connection.fileno(), seconds, too_late)
+    def _connect(self, connection: Any) -> None:
+        # libpq's own connect_timeout has no effect while a callback is installed, so it is kept here.
+        seconds = connect_timeout_seconds(connection.dsn)
+        line = Line()
+        try:
+            line.wait(connection, connection.poll, seconds, is_connecting=True)
+        finally:
+            line.release()
+        if isinstance(connection, GreenConnection):
+            connection.line.heard_at = clock.now()
+            connection.line.timer_seconds = self.silence_seconds
+
+
+class GreenConnection(extensions.connection):
+    """A connection as psycopg2.connect() gives it out: waits are bounded, and who uses it twice at once is told."""
+
+    def __init__(self, dsn: str, async_: int = 0) -> None:
+        self.line = Line()
+        self.silence_seconds: float | None = None
+        super().__init__(dsn, async_)  # type: ignore[call-arg]  # the stubs have it by keyword only
+        self.cursor_factory = GreenCursor
+        connections.add(self)
+
+    def commit(self) -> None:
+        self.refuse_second_user("COMMIT")
+        self._clean_up("COMMIT", super().commit)
+
+    def rollback(self) -> None:
+        self.refuse_second_user("ROLLBACK")
+        self.silence_seconds = ROLLBACK_SECONDS
+        try:
+            self._clean_up("ROLLBACK", super().rollback)
+        finally:
+            self.silence_seconds = None
+
+    def _clean_up(self, sql: str, call: Any) -> None:
+        """What may go on when the request's time is over. As deadline.shield(), which costs more."""
+        self.line.sql = sql
+        token = deadline.SHIELD.set(max(CLEAN_UP, deadline.SHIELD.get()))
+        try:
+            call()
+        finally:
+            deadline.SHIELD.reset(token)
+
+    def cancel(self) -> None:
+        """Have what runs on this connection ended. psycopg2's own blocks the whole process meanwhile."""
+        if self.closed:
+            raise psycopg2.InterfaceError("connection already closed")
+        copying.cancel(self)
+
+    def lobject(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise psycopg2.NotSupportedError(
+            "large objects can't be used through psycopg2's lobject() in a green worker. Call the server's functions "
+            "instead (SELECT lo_get(oid), lo_put(oid, offset, bytes), lo_from_bytea(0, bytes), lo_unlink(oid)), store "
+            "bytea, or do it in a job outside of the worker"
+        )
+
+    def begins_plainly(self) -> bool:
+        """Whether the next statement begins a transaction, with nothing but a plain BEGIN."""
+        return (
+            STATUS_OFFSET is not None
+            and self.status == STATUS_READY
+            and not self.autocommit
+            and self.isolation_level is None
+            and self.readonly is None
+            and self.deferrable is None
+        )
+
+    def close(self) -> None:
+        self.line.release()
+        super().close()
+
+    def __del__(self) -> None:
+        self.line.release()
+
+    def refuse_second_user(self, sql: str) -> None:
+        """Raise ProgrammingError when another greenlet waits for an answer on this connection, naming both."""
+        line = self.line
+        if line.greenlet is not None or line.is_copying:
+            raise psycopg2.ProgrammingError(
+                f"one database connection is used by two greenlets at once: {whose(line.record)} waits for "
+                f"{shortened(line.sql)!r} on it, and {whose(CURRENT.get())} asks for {shortened(sql)!r}. Give each "
+                "request, thread and greenlet a session or connection of its own"
+            )
+
+    def is_alive_for_sure(self, now: float, within_seconds: float) -> bool:
+        """Whether the server has answered within these seconds and its end of the connection has not come since.
+
+        Costs no round trip.
+        """
+        line = self.line
+        return line.is_quiet and now - line.heard_at < within_seconds and not self.closed and not line.has_stirred(self)
+
+
+class GreenCursor(extensions.cursor):
+    """A cursor as connection.cursor() gives it out."""
+
+    copied_rows: int | None = None
+    has_begun = False
+
+    def execute(self, query: Any, vars: Any = None) -> None:
+        connection: Any = self.connection
+        connection.refuse_second_user(query)
+        connection.line.sql = query if isinstance(query, str) else str(query)
+        self.copied_rows = None
+        self.has_begun = False
+        if deadline.is_spent():
+            raise QueryCanceled("the request's time is over; the statement was not sent")
+        if query and isinstance(query, str) and self.name is None and connection.begins_plainly():
+            self._begin_and_execute(connection, query, vars)
+        else:
+            super().execute(query, vars)
+
+    def _begin_and_execute(self, connection: Any, query: str, vars: Any) -> None:
+        """BEGIN and the transaction's first statement in one message: a round trip less for each transaction.
+
+        A message that PostgreSQL can't parse begins nothing. psycopg2 expects a transaction to be open after any
+        error, so then it is sent again as psycopg2 would have sent it, which fails with the same error in the same
+        state.
+        """
+        status = status_of(connection)
+        status.value = STATUS_BEGIN
+        self.has_begun = True
+        try:
+            super().execute(BEGIN + query, vars)
+        except BaseException as exc:
+            if connection.closed:
+                raise
+            if connection.get_transaction_status() == IDLE:
+                status.value = STATUS_READY
+                self.has_begun = False
+                if not isinstance(exc, psycopg2.Error) or exc.pgcode is None:
+                    raise  # it was never sent: wrong parameters
+            else:
+                if isinstance(exc, psycopg2.Error):
+                    _without_begin(exc)
+                raise
+        if not self.has_begun:
+            super().execute(query, vars)
+
+    @property
+    def query(self) -> Any:
+        """What was sent, without the BEGIN before it."""
+        sent = super().query
+        return sent[len(BEGIN) :] if sent and self.has_begun else sent
+
+    @property
+    def rowcount(self) -> int:
+        return super().rowcount if self.copied_rows is None else self.copied_rows
+
+    def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
+        copying.copy_expert(self, sql, file, size)
+
+    def copy_from(
+        self,
+        file: Any,
+        table: str,
+        sep: str = "\t",
+        null: str = "\\N",
+        size: int = 8192,
+        columns: Any = None,
+    ) -> None:
+        copying.copy_expert(self, copying.statement(self, table, columns, "FROM stdin", sep, null), file, size)
+
+    def copy_to(self, file: Any, table: str, sep: str = "\t", null: str = "\\N", columns: Any = None) -> None:
+        copying.copy_expert(self, copying.statement(self, table, columns, "TO stdout", sep, null), file, 8192)
+
+
+def _without_begin(exc: psycopg2.Error) -> None:
+    """Take our BEGIN out of the line of SQL that an error shows, and out of the spaces before its caret."""
+    lines = str(exc).split("\n")
+    for number, line in enumerate(lines):
+        if line.startswith("LINE 1: " + BEGIN):
+            lines[number] = line.replace(BEGIN, "", 1)
+            if number + 1 < len(lines) and lines[number + 1].startswith(" " * len(BEGIN)):
+                lines[number + 1] = lines[number + 1][len(BEGIN) :]
+            text = "\n".join(lines)
+            exc.args = (text,)
+            state = {"pgerror": text if exc.pgerror is not None else None, "pgcode": exc.pgcode}
+            exc.__setstate__(state)  # type: ignore[no-untyped-call]
+            return
+
+
+def whose(record: Record | None) -> str:
+    """A request as a person would name it."""
+    if record is None:
+        return "a greenlet outside of requests"
+    environ = record.environ or {}
+    name = f"{environ.get('REQUEST_METHOD', '')} {environ.get('PATH_INFO', '')}".strip() or "a request"
+    return f"{name} ({record.id})" if record.id else name
+
+
+def shortened(sql: Any, most: int = 100) -> str:
+    text = " ".join(str(sql).split())
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def connect(dsn: str, connection_factory: Any = None, **is_async: Any) -> Any:
+    """In place of psycopg2's own: host names are looked up here, where others can run meanwhile."""
+    if any(is_async.values()):
+        return psycopg2_connect(dsn, connection_factory=connection_factory, **is_async)
+    if deadline.is_spent():
+        raise QueryCanceled("the request's time is over; no connection was opened")
+    factory = GreenConnection if connection_factory in (None, extensions.connection) else connection_factory
+    try:
+        return psycopg2_connect(with_addresses(dsn, connect_timeout_seconds(dsn)), connection_factory=factory)
+    except psycopg2.OperationalError as exc:
+        if "too many clients" in str(exc) or "remaining connection slots are reserved" in str(exc):
+            exc.args = (f"{str(exc).rstrip()}\n{NO_SLOTS}",)
+        raise
+
+
+NO_SLOTS = (
+    "PostgreSQL has no free connection slot: lower the pools (pool_size + max_overflow) of all processes that use it, "
+    "run fewer workers, or raise max_connections"
+)
 
 
 def install(silence_seconds: float) -> None:
     """Make every psycopg2 connection of this process wait in the event loop."""
     extensions.set_wait_callback(WaitCallback(silence_seconds))
+    # Not psycopg2.connect: whoever holds that already gets this, too.
+    psycopg2._connect = connect  # type: ignore[attr-defined]
+    if hasattr(os, "register_at_fork") and not _is_fork_watched:
+        os.register_at_fork(after_in_child=leave_to_parent)
+        _is_fork_watched.append(True)
+
+
+_is_fork_watched: list[bool] = []
+
+
+def leave_to_parent() -> None:
+    """In a forked child: let go of the parent's connections, so that none is used by two processes.
+
+    Nothing is said to the server; using one here is an error. Their sockets' numbers stay taken, by nothing: libpq will
+    close them, and must not close somebody else's.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for connection in list(connections):
+        connection.line.forget()
+        if not connection.closed:
+            os.dup2(nothing, connection.fileno(), inheritable=False)
+    os.close(nothing)
+    connections.clear()
 
 
 def is_installed() -> bool:

@@ -50,7 +50,7 @@ seen = 0
 while not all(sleeper.ready() for sleeper in sleepers):
     with watcher.cursor() as cursor:
         cursor.execute("SELECT count(*)"
-            " FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(0.5)' AND state = 'active'")
+            " FROM pg_stat_activity WHERE query LIKE '%SELECT pg_sleep(0.5)' AND state = 'active'")
         seen = max(seen, cursor.fetchone()[0])
     gevent.sleep(0.02)
 assert seen == 4, seen

@@ -1,0 +1,250 @@
+"""The wait at one PostgreSQL connection's socket: with a watcher that is kept, an end in time, and cancelling.
+
+    wait ── answer ──────────────────────────────> return
+      └── time is over ── cancel in PostgreSQL ──> its answer ("canceling statement ...") ──> return
+                                └── no answer in GRACE_SECONDS ──> Unanswered: psycopg2 closes the connection
+
+A connection goes on being used only when its answer has come and the request to cancel was delivered: else that
+request could end the next query, or the next query read this one's answer.
+"""
+
+from collections.abc import Callable
+from select import POLLIN
+from typing import Any
+
+import psycopg2
+from gevent import monkey
+from gevent.hub import get_hub
+from greenlet import getcurrent
+from psycopg2 import extensions
+from psycopg2.errors import QueryCanceled
+
+from .. import clock, deadline
+from ..errors import BudgetSpent
+from ..record import FOREVER, Record, Wait, current
+from .libpq import Cancel
+
+select_poll = monkey.get_original("select", "poll")
+# From the end of the budget until the connection is given up.
+GRACE_SECONDS = 0.04
+READ, WRITE = 1, 2  # of the event loop's watchers
+POLL_OK, POLL_READ, POLL_WRITE = extensions.POLL_OK, extensions.POLL_READ, extensions.POLL_WRITE
+# Statements are shown, not parsed: the beginning says which one it is.
+SHOWN_CHARACTERS = 200
+
+
+class Silent(psycopg2.OperationalError):
+    """PostgreSQL said nothing for too long, or did not let us in in time; the connection is closed."""
+
+
+class Unanswered(QueryCanceled):
+    """The request's time was over and PostgreSQL did not answer the cancelling; this one connection is closed."""
+
+
+class Line:
+    """One connection's side of the wait. `sql` is what it waits for, `greenlet` who waits, `record` for which request.
+
+    `is_quiet`: nothing came that nobody waited for, the end of the connection for one. `heard_at` is when the server
+    last answered. `timer_seconds` is the usual length of silence that ends a wait.
+    """
+
+    __slots__ = (
+        "file_number",
+        "greenlet",
+        "heard_at",
+        "is_copying",
+        "is_cut",
+        "is_quiet",
+        "loop",
+        "record",
+        "sql",
+        "timer",
+        "timer_seconds",
+        "watcher",
+    )
+
+    def __init__(self, timer_seconds: float = 0.0) -> None:
+        self.watcher: Any = None
+        self.timer: Any = None
+        self.timer_seconds = timer_seconds
+        self.loop: Any = None
+        self.file_number = -1
+        self.greenlet: Any = None
+        self.record: Record | None = None
+        self.sql = ""
+        self.is_copying = False
+        self.is_cut = False
+        self.is_quiet = True
+        self.heard_at = 0.0
+
+    def wait(self, connection: Any, poll: Callable[[], int], silence_seconds: float, *, is_connecting: bool) -> None:
+        """Return once `poll()` returns POLL_OK. Raises psycopg2.OperationalError; the connection is then to be closed.
+
+        Runs on: any greenlet; switches.
+        """
+        state = poll()
+        if state == POLL_OK:
+            return
+        if is_connecting:
+            self.sql = f"connect to {place(connection)}"
+        self.greenlet = getcurrent()
+        record = self.record = current()
+        self.is_cut = False
+        try:
+            if record is None:
+                self._wait(connection, poll, state, silence_seconds, is_connecting)
+            else:
+                with Wait("query", self.sql[:SHOWN_CHARACTERS], self._cut):
+                    self._wait(connection, poll, state, silence_seconds, is_connecting)
+        except BaseException as exc:
+            if not is_connecting and not isinstance(exc, Unanswered):
+                Cancel(connection, _nothing)  # whatever ended the wait: what nobody waits for shall not go on
+            self.release()
+            raise
+        finally:
+            self.greenlet = None
+            if not self.is_copying:
+                self.record = None
+
+    def _wait(
+        self, connection: Any, poll: Callable[[], int], state: int, silence_seconds: float, is_connecting: bool
+    ) -> None:
+        hub: Any = get_hub()
+        now = clock.now()
+        left = deadline.remaining_seconds()
+        give_up_at = FOREVER if left == FOREVER else now + left
+        silent_at = now + silence_seconds
+        while state != POLL_OK:
+            if self.is_cut or now >= give_up_at:
+                if is_connecting:
+                    raise Unanswered(f"no connection to {place(connection)} before the request's time was over")
+                self._cancel(connection, poll, state, hub)
+                return
+            if now >= silent_at:
+                what = "connect_timeout: no connection" if is_connecting else "no word from PostgreSQL"
+                raise Silent(f"{what} within {silence_seconds:g} s ({place(connection)})")
+            # A timer of our own for every wait would cost more than all the rest of this.
+            timer = (
+                None
+                if silence_seconds == self.timer_seconds and self._is_timed(give_up_at, silent_at)
+                else (min(give_up_at, silent_at) - now)
+            )
+            try:
+                is_heard = self._switch(connection, state, hub, timer)
+            except BudgetSpent:
+                is_heard, self.is_cut = False, True
+            now = clock.now()
+            if is_heard:
+                if is_connecting:
+                    self.release()  # libpq may go on to the next address, whose socket may get the same number
+                else:
+                    silent_at = now + silence_seconds
+                state = poll()
+        self.heard_at = now
+
+    def _is_timed(self, give_up_at: float, silent_at: float) -> bool:
+        """Whether the kept timer will do: silence ends first, or the request's record sees to its deadline."""
+        return give_up_at >= silent_at or (self.record is not None and self.record.timer is not None)
+
+    def _cancel(self, connection: Any, poll: Callable[[], int], state: int, hub: Any) -> None:
+        """Have the query ended, and see its answer. Raises Unanswered when there is none in time."""
+        give_up_at = clock.now() + GRACE_SECONDS
+        with deadline.shield():
+            cancel = Cancel(connection, self._wake)
+            while state != POLL_OK or not cancel.done:
+                left = give_up_at - clock.now()
+                if left <= 0.0:
+                    raise Unanswered(
+                        f"the request's time is over and PostgreSQL did not stop its query within {GRACE_SECONDS:g} s; "
+                        "the connection was closed"
+                    )
+                if self._switch(connection, state, hub, left):
+                    state = poll()
+        self.heard_at = clock.now()
+
+    def _switch(self, connection: Any, state: int, hub: Any, seconds: float | None) -> bool:
+        """Let others run until the socket is ready, somebody wakes us, or it is time; whether it was the socket.
+
+        Nothing is expected of the socket when `state` is POLL_OK. `seconds` None: `timer_seconds`.
+        """
+        woken = self.greenlet.switch
+        loop = hub.loop
+        if state == POLL_READ or self.watcher is None or self.loop is not loop:
+            self._attach(connection, loop)
+        timer = self.timer if seconds is None else loop.timer(seconds if seconds > 0.0 else 0.0)
+        writable = None
+        try:
+            timer.start(woken, None)
+            if state == POLL_READ:
+                self.watcher.start(woken, self)
+            elif state == POLL_WRITE:
+                writable = loop.io(connection.fileno(), READ | WRITE)
+                writable.start(woken, self)
+            return hub.switch() is self
+        finally:
+            self.watcher.callback = self._stirred
+            timer.stop()
+            if seconds is not None:
+                timer.close()
+            if writable is not None:
+                writable.stop()
+                writable.close()
+
+    def _attach(self, connection: Any, loop: Any) -> None:
+        """Have a watcher for this socket in this loop: the same one as long as nothing changes."""
+        file_number = connection.fileno()
+        if self.file_number != file_number or self.loop is not loop:
+            self.release()
+            # Not counted by the loop: a kept connection does not keep a process from ending. What waits has its timer.
+            self.watcher = loop.io(file_number, READ, ref=False)
+            self.timer = loop.timer(self.timer_seconds)
+            self.file_number, self.loop = file_number, loop
+
+    def _stirred(self, _: Any) -> None:
+        """Something came that nobody waits for: a notice, a notification, or the end. Runs on: hub."""
+        self.is_quiet = False
+        self.watcher.stop()
+
+    def _cut(self) -> None:
+        """The request is over. Runs on: hub."""
+        self.is_cut = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self.greenlet is not None:
+            get_hub().loop.run_callback(self._switch_to, self.greenlet, self.record)
+
+    def _switch_to(self, greenlet: Any, record: Record | None) -> None:
+        if self.greenlet is greenlet and self.record is record:
+            greenlet.switch(None)
+
+    def release(self) -> None:
+        """Stop watching: before the socket is closed, because its number may be another's a moment later."""
+        if self.watcher is not None:
+            self.watcher.stop()
+            self.watcher.close()
+            self.timer.close()
+            self.watcher = self.timer = None
+            self.file_number = -1
+
+    def has_stirred(self, connection: Any) -> bool:
+        """Whether something has come that nobody waits for, asked of the system."""
+        poller = select_poll()
+        poller.register(connection.fileno(), POLLIN)
+        return bool(poller.poll(0))
+
+    def forget(self) -> None:
+        """After a fork: the socket is the parent's."""
+        self.release()
+        self.is_quiet = False
+
+
+def _nothing() -> None:
+    """For a cancelling whose end interests nobody."""
+
+
+def place(connection: Any) -> str:
+    """Where a connection leads, for people. Its password is not in it."""
+    parameters = extensions.parse_dsn(connection.dsn)
+    host = parameters.get("host") or parameters.get("hostaddr") or "the default host"
+    return f"{host}:{parameters.get('port', 5432)}"
