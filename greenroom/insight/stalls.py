@@ -46,6 +46,8 @@ MOST_LAST = 50
 PIPE_BYTES = 262_144
 # Lines in the log: so many at once, then one a second. All are counted.
 LOG_BURST = 60
+REPORT_SECONDS = 0.02
+MOST_TRIES = 10
 UNKNOWN = "a line that nobody saw"
 
 
@@ -85,7 +87,7 @@ class Look:
 
     slice_began: float
     stack: stacks.Stack
-    holds_gil: bool
+    holds_gil: bool = False
 
 
 @dataclass(slots=True)
@@ -100,7 +102,7 @@ class Seen:
     route: str
     use: Use
     is_continued: bool
-    dump: str
+    stolen: float = 0.0
     place: stacks.Stack = field(default_factory=list)
 
 
@@ -128,6 +130,8 @@ class Stalls:
         self.lines: dict[str, Line] = {}
         self.last: deque[Stall] = deque(maxlen=MOST_LAST)
         self.looks: deque[Look] = deque(maxlen=64)
+        # What faulthandler wrote, and when the slice began.
+        self.dumps: deque[tuple[float, str]] = deque(maxlen=4)
         self.looked_at = now()
         self.earlier = self.machine.use()
         self.gaps: deque[tuple[float, float]] = deque(maxlen=256)  # (when the watch thread woke, after how long)
@@ -180,14 +184,13 @@ class Stalls:
             return
         stack = stacks.of_frame(frame_of(self.thread_id))
         if slices.began == began:
-            self.looks.append(Look(began, stack, holds_gil=False))
+            self.looks.append(Look(began, stack))
 
     def _take_dump(self, began: float, gap: float) -> None:
         """What faulthandler wrote while nobody could put it off. It is of this slice if that began before."""
         dump = self._read()
-        if self.now() - began < gap / 2:
-            return
-        self.looks.extend(Look(began, stack, holds_gil=True) for stack in stacks.of_dump(dump, self.thread_id))
+        if dump and self.now() - began > gap / 2:
+            self.dumps.append((began, dump))
 
     def _read(self) -> str:
         data = b""
@@ -212,52 +215,62 @@ class Stalls:
             route=account.pattern() if account is not None else "",
             use=use.since(self.earlier, seconds),
             is_continued=is_continued,
-            dump=self._read() if self._reader >= 0 else "",
         )
+        dump = self._read() if self._reader >= 0 else ""
+        if dump:
+            self.dumps.append((began, dump))
         self.earlier = use
         frame = getattr(greenlet, "gr_frame", None)
         if frame is not None:
             seen.place = stacks.of_frame(frame)
-        stolen = self._stolen_seconds(seen)
+        seen.stolen = seen.use.stolen_seconds(seconds)
+        if is_continued:
+            seen.stolen = max(seen.stolen, seconds - seen.use.cpu)
         if account is not None:
-            account.seconds[CPU] -= stolen
-            account.seconds[OTHER] += stolen
-        self.stolen_seconds += stolen
-        if seconds - stolen < BLAME_SHARE * self.threshold_seconds:
-            self.unblamed += 1
-            return
+            account.seconds[CPU] -= seen.stolen
+            account.seconds[OTHER] += seen.stolen
         self._pending.append(seen)
         if len(self._pending) == 1:
             gevent.get_hub().loop.run_callback(gevent.spawn, self._report)
 
-    def _stolen_seconds(self, seen: Seen) -> float:
-        """How much of a slice the machine took away, or somebody who stopped the process."""
-        seconds = seen.seconds
-        stolen = seen.use.stolen_seconds(seconds)
-        used = seen.use.cpu + stolen
-        if seen.is_continued:
-            return max(stolen, seconds - seen.use.cpu)
-        # The watch thread sleeps through a stop as it does through a held GIL; faulthandler's only through a stop.
-        stopped = max((gap for woke, gap in list(self.gaps) if woke > seen.began), default=0.0)
-        stopped = max(stopped, seen.began + seconds - max(self.looked_at, seen.began))
-        stopped = min(stopped, seconds)
-        written = self.threshold_seconds * WRITE_SHARE * (seen.dump.count("Timeout (") + self._written(seen.began))
-        if stopped > self.threshold_seconds and used < stopped / 2 and written < stopped / 2:
-            return min(seconds, max(stolen, stopped))
-        return stolen
-
-    def _written(self, began: float) -> int:
-        return sum(look.holds_gil for look in list(self.looks) if look.slice_began == began)
-
     def _report(self) -> None:
         """Runs on: background greenlet."""
+        gevent.sleep(REPORT_SECONDS)  # the watch thread may have in its hands what it saw
         pending, self._pending = self._pending, []
         for seen in pending:
-            self._keep(self._explain(seen))
+            for _ in range(MOST_TRIES):
+                if self._is_seen(seen):
+                    break
+                gevent.sleep(REPORT_SECONDS)
+            seen.stolen = max(seen.stolen, self._stopped_seconds(seen))
+            self.stolen_seconds += seen.stolen
+            if seen.seconds - seen.stolen < BLAME_SHARE * self.threshold_seconds:
+                self.unblamed += 1
+            else:
+                self._keep(self._explain(seen))
+
+    def _is_seen(self, seen: Seen) -> bool:
+        return any(look.slice_began == seen.began for look in list(self.looks)) or any(
+            began == seen.began for began, _ in list(self.dumps)
+        )
+
+    def _stopped_seconds(self, seen: Seen) -> float:
+        """For how long somebody stopped the whole process, as far as can be told afterwards.
+
+        The watch thread sleeps through a stop as it does through a held GIL; faulthandler's only through a stop.
+        """
+        ended = seen.began + seen.seconds
+        stopped = max((gap for woke, gap in list(self.gaps) if seen.began < woke < ended + gap), default=0.0)
+        stopped = min(stopped, seen.seconds)
+        dumps = sum(dump.count("Timeout (") for began, dump in list(self.dumps) if began == seen.began)
+        was_there = max(seen.use.cpu + seen.stolen, self.threshold_seconds * WRITE_SHARE * dumps)
+        return stopped if stopped > self.threshold_seconds and was_there < stopped / 2 else 0.0
 
     def _explain(self, seen: Seen) -> Stall:
         looks = [look for look in list(self.looks) if look.slice_began == seen.began]
-        looks += [Look(seen.began, stack, holds_gil=True) for stack in stacks.of_dump(seen.dump, self.thread_id)]
+        for began, dump in list(self.dumps):
+            if began == seen.began:
+                looks += [Look(began, stack, holds_gil=True) for stack in stacks.of_dump(dump, self.thread_id)]
         guilty, stack = most_seen([look.stack for look in looks])
         if guilty is None and seen.place:
             stack = seen.place
@@ -266,7 +279,7 @@ class Stalls:
         return Stall(
             at=seen.at,
             seconds=seen.seconds,
-            stolen_seconds=self._stolen_seconds(seen),
+            stolen_seconds=seen.stolen,
             line=guilty.place if guilty else UNKNOWN,
             called=str(innermost) if innermost and innermost is not guilty else guilty.function if guilty else "",
             stack=[str(call) for call in stack],
