@@ -2,8 +2,8 @@
 
     patch() -> already done?  nothing to do
             -> somebody holds unpatched objects?  PatchedTooLate names the modules
-            -> gevent patches the standard library; psycopg2 gets its wait callback; names are looked up and
-               `requests` sends our way
+            -> gevent patches the standard library, and we what it waits in (under our worker); psycopg2 gets its
+               wait callback; names are looked up and `requests` sends our way
 
 Too late is worse than never: a module that did `from ssl import SSLContext` before goes on using the old class (endless
 recursion in urllib3's case), and a lock born unpatched freezes the whole process when two greenlets meet at it. Both
@@ -59,6 +59,10 @@ def patch(settings: Settings) -> None:
             # gevent only warns where it can see that something is wrong: that is an error, too.
             warnings.simplefilter("error", monkey.MonkeyPatchWarning)
             monkey.patch_all()
+    if settings.patch and settings.worker_class == "greenroom":
+        from .waits import primitives  # they take the patched names
+
+        primitives.install()
     if settings.patch and settings.patch_dns:
         from .waits import connecting, dns  # they take the patched sockets
 

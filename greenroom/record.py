@@ -55,7 +55,7 @@ class Record:
         "id",
         "is_cut",
         "is_over",
-        "refusals",
+        "loops",
         "timer",
         "waiting",
         "waits",
@@ -72,7 +72,7 @@ class Record:
         self.is_over = False
         self.cut_reason = ""
         self.clean_up_until = 0.0
-        self.refusals = 0
+        self.loops: dict[Any, Any] | None = None  # greenlets whose waits are refused; see waits/primitives/loops.py
         self.timer: Any = None
         self.waits: set[Wait] = set()
         self.waiting: dict[Any, int] = {}
@@ -114,6 +114,7 @@ class Record:
     def finish(self) -> None:
         """The request is answered. What it leaves behind may go on, if the budget was enough; else it stays cut."""
         self.is_over = True
+        self.loops = None
         if not self.is_spent():
             self.deadline = FOREVER
         if self.waiting:

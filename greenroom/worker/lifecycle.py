@@ -18,6 +18,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from .. import clock
 from ..insight.observer import Insight
 from ..settings import Settings
+from ..waits import primitives
 from . import tls
 from .balance import HEARTBEAT_SECONDS, Line, Scoreboard, State, Turn
 from .drain import Drain
@@ -48,6 +49,11 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         # The limit is ours to act on: gunicorn's own code stops a worker that reaches it before there is another.
         self.request_limit, self.max_requests = self.max_requests, sys.maxsize
         self.line: Line = shared_board().take(self)
+
+    def patch(self) -> None:
+        """gunicorn patches here, where no configuration file of ours has. Runs on: worker start-up."""
+        super().patch()
+        primitives.install()
 
     def init_process(self) -> None:
         """Runs on: worker start-up. While others serve, a worker that can't boot must not end the server."""

@@ -1,0 +1,172 @@
+"""Threads, executors and greenlets that a request starts work for it: they have its record, and so its deadline.
+
+    threading.Thread, gevent.spawn, spawn_later, spawn_raw, pools of greenlets
+        from their start; not when the budget is spent by then: such a thread is no part of the answer
+    ThreadPoolExecutor.submit
+        for the one call: the executor's threads may serve many requests
+
+What a request leaves behind when it has been answered within its budget is no longer bounded.
+"""
+
+import functools
+import importlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
+from typing import Any
+
+import gevent
+import gevent.pool
+
+from ... import deadline
+from ...deadline import SHIELD
+from ...record import CURRENT, Record, Wait
+
+
+def install() -> None:
+    """Runs on: the main thread, after patching."""
+    if hasattr(gevent.spawn, "__wrapped__"):
+        return
+    # Each start of a thread comes here. Private to gevent; a test holds it fast.
+    greenlets = importlib.import_module("gevent.thread")
+    setattr(greenlets, "_start_new_greenlet", inheriting(greenlets._start_new_greenlet))  # noqa: B010
+    for name in ("spawn", "spawn_later", "spawn_raw"):
+        setattr(gevent, name, inheriting(getattr(gevent, name)))
+    group: Any = gevent.pool.Group
+    group.start = started_for_request(group.start)
+    thread: Any = threading.Thread
+    thread.start = begun_whole(thread.start)
+    if hasattr(thread, "_wait_for_tstate_lock"):  # until Python 3.12
+        thread._wait_for_tstate_lock = wait_for_tstate_lock(thread._wait_for_tstate_lock)
+    else:
+        thread.join = join(thread.join)
+    executor: Any = ThreadPoolExecutor
+    executor.submit = submit(executor.submit)
+    executor.shutdown = shutdown(executor.shutdown)
+
+
+def inherited() -> Record | None:
+    """What is started now works for this request, if any."""
+    record = CURRENT.get()
+    return None if record is None or record.is_over or record.is_spent() else record
+
+
+def give(greenlet: Any, record: Record) -> None:
+    """Let `greenlet`, which has not run yet, work for this request."""
+    greenlet.gr_context = context = Context()
+    context.run(CURRENT.set, record)
+
+
+def inheriting(plain: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that returns a greenlet which will run."""
+
+    @functools.wraps(plain)
+    def spawn(*args: Any, **kwargs: Any) -> Any:
+        greenlet = plain(*args, **kwargs)
+        record = inherited()
+        if record is not None:
+            give(greenlet, record)
+        return greenlet
+
+    return spawn
+
+
+def started_for_request(plain: Callable[..., None]) -> Callable[..., None]:
+    """Group.start, and with it Pool.spawn and all their maps."""
+
+    @functools.wraps(plain)
+    def start(self: Any, greenlet: Any) -> None:
+        record = inherited()
+        if record is not None and greenlet.gr_context is None:
+            give(greenlet, record)
+        plain(self, greenlet)
+
+    return start
+
+
+def begun_whole(plain: Callable[..., None]) -> Callable[..., None]:
+    """Thread.start waits until the thread runs, which is in the next turn of the loop."""
+
+    @functools.wraps(plain)
+    def start(self: Any) -> None:
+        if CURRENT.get() is None:
+            plain(self)
+            return
+        with deadline.unbounded():
+            plain(self)
+
+    return start
+
+
+def wait_for_tstate_lock(plain: Callable[..., None]) -> Callable[..., None]:
+    """What Thread.join waits in. CPython takes an error in it for a sign that the thread has ended (bpo-45274)."""
+
+    @functools.wraps(plain)
+    def wait(self: Any, block: bool = True, timeout: float = -1) -> None:
+        lock = self._tstate_lock
+        if block and lock is not None and CURRENT.get() is not None:
+            with Wait("lock", f"thread {self.name}"):
+                if not lock.acquire(True, timeout):
+                    return
+            lock.release()
+        plain(self, block, timeout)
+
+    return wait
+
+
+def join(plain: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(plain)
+    def join(self: Any, timeout: float | None = None) -> None:
+        with Wait("lock", f"thread {self.name}"):
+            plain(self, timeout)
+
+    return join
+
+
+# Called in a thread of an executor when it begins and ends to work for a request; insight charges its time by it.
+on_job_changed: Callable[[], None] | None = None
+
+
+def submit(plain: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(plain)
+    def submit(self: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        record = CURRENT.get()
+        if record is None or record.is_over:
+            return plain(self, function, *args, **kwargs)
+        # Threads that are started now serve others as well, later.
+        token = CURRENT.set(None)
+        try:
+            return plain(self, work_for, record, SHIELD.get(), function, *args, **kwargs)
+        finally:
+            CURRENT.reset(token)
+
+    return submit
+
+
+def work_for(record: Record, shield: int, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """One call, in a thread of an executor."""
+    token, shield_token = CURRENT.set(record), SHIELD.set(shield)
+    if on_job_changed is not None:
+        on_job_changed()
+    try:
+        return function(*args, **kwargs)
+    finally:
+        CURRENT.reset(token)
+        SHIELD.reset(shield_token)
+        if on_job_changed is not None:
+            on_job_changed()
+
+
+def shutdown(plain: Callable[..., None]) -> Callable[..., None]:
+    """Leaving `with ThreadPoolExecutor()` waits for its calls, which end at the deadline, too."""
+
+    @functools.wraps(plain)
+    def shutdown(self: Any, *args: Any, **kwargs: Any) -> None:
+        if CURRENT.get() is None:
+            plain(self, *args, **kwargs)
+            return
+        with deadline.shield():
+            plain(self, *args, **kwargs)
+
+    return shutdown
