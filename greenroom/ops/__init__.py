@@ -2,7 +2,7 @@
 
 arbiter   keeper      starts the process, starts it again when it dies, stops it
 worker    answering   a thread that says what goes on, also while the loop is blocked
-          ring        the last 60 seconds, for the flight recorder
+          (insight.ring  remembers the last 60 seconds, for the flight recorder)
 process   program     joins the parts below
           collect  -> sums        asks everybody, once a second; what they counted outlives them
           view     -> verdict     what the page shows, and the one sentence at its top

@@ -117,10 +117,10 @@ class Answering:
     def _snapshot(self, asked: dict[str, Any]) -> Any:
         if not hasattr(self.worker, "serving"):
             return {"version": VERSION, "pid": os.getpid(), "booting": self._main_stack()}
-        return insight().snapshot(self.worker)
+        return knowledge().snapshot(self.worker)
 
     def _stacks(self, asked: dict[str, Any]) -> Any:
-        return insight().stacks(self.worker, str(asked["id"])) or {"gone": True}
+        return knowledge().stacks(self.worker, str(asked["id"])) or {"gone": True}
 
     def _everything(self, asked: dict[str, Any]) -> Any:
         """A snapshot with the stacks of the longest requests in it, for a ticket."""
@@ -131,8 +131,8 @@ class Answering:
         return said
 
     def _ring(self, asked: dict[str, Any]) -> Any:
-        ring = getattr(self.worker, "ring", None)
-        return ring.read() if ring is not None else {"events": []}
+        insight = getattr(getattr(self.worker, "serving", None), "insight", None)
+        return {} if insight is None else insight.ring.read()
 
     def _main_stack(self) -> list[str]:
         """What the worker's main thread runs now, the innermost call first."""
@@ -144,6 +144,6 @@ class Answering:
         return found
 
 
-def insight() -> Any:
+def knowledge() -> Any:
     """What knows the worker; loaded with the first question."""
     return importlib.import_module("greenroom.insight.snapshot")

@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..insight.ring import records_in
 from .collect import Moment
 from .report import recording
-from .ring import records_in
 
 logger = logging.getLogger(__name__)
 

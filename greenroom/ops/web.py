@@ -52,10 +52,6 @@ SECURITY_HEADERS = {
 }
 # A recording brings its style along; nothing in it runs.
 RECORDING_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox; frame-ancestors 'none'"
-STATIC = {
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
-}
 
 
 class Board:
@@ -172,6 +168,9 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/healthz":
             self._text(200, "ok\n")
             return
+        if path == "/page.css":  # of the form that asks for the token, too
+            self._send(200, "text/css; charset=utf-8", static("page.css"))
+            return
         if self._is_refused(is_page=path == "/" or path.startswith("/recordings/")):
             return
         pages: dict[str, Callable[[], None]] = {
@@ -179,13 +178,11 @@ class Handler(BaseHTTPRequestHandler):
             "/events": self._events,
             "/view": lambda: self._send(200, "application/json", self.server.part.board.view),
             "/metrics": lambda: self._send(200, METRICS_TYPE, self.server.part.board.metrics),
+            "/page.js": lambda: self._send(200, "text/javascript; charset=utf-8", static("page.js")),
             "/everything": lambda: self._text(200, self.server.part.everything()),
         }
         if path in pages:
             pages[path]()
-        elif path in STATIC:
-            name, content_type = STATIC[path]
-            self._send(200, content_type, static(name))
         elif path.startswith("/request/"):
             self._request(path)
         elif path.startswith("/recordings/"):

@@ -1,1 +1,440 @@
+// The ops page: shows each view that comes. Whatever is shown is text: nothing that came from outside is ever markup.
+"use strict";
 
+const $ = (id) => document.getElementById(id);
+const STATE_WORDS = {
+  cpu: "computing", ready: "ready, queued", upstream: "upstream", query: "query", pool: "database pool", dns: "DNS",
+  offload: "offloaded", lock: "lock", sleep: "sleep", client: "client", other: "other",
+};
+let view = null;
+let heardAt = 0;
+let order = { key: "age_seconds", down: true };
+let announced = "";
+
+// --- small helpers ---
+
+function make(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name === "data") Object.assign(element.dataset, value);
+    else if (name === "className" || name === "type" || name === "scope") element[name] = value;
+    else element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+function say(element, text) {
+  // Only what changes is touched: a selection, or a screen reader in the middle of it, stays.
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function level(element, value) {
+  if (value) element.dataset.level = value;
+  else delete element.dataset.level;
+}
+
+function seconds(value) {
+  if (value === null || value === undefined) return "–";
+  if (value < 0.0005) return value > 0 ? "<1 ms" : "0";
+  if (value < 1) return `${value < 0.01 ? (value * 1000).toFixed(1) : Math.round(value * 1000)} ms`;
+  if (value < 120) return `${value < 10 ? value.toFixed(1) : Math.round(value)} s`;
+  return value < 7200 ? `${Math.round(value / 60)} min` : `${Math.round(value / 3600)} h`;
+}
+
+function rate(value) {
+  if (!value) return "0";
+  return value < 10 ? value.toFixed(1) : Math.round(value).toLocaleString("en");
+}
+
+const whole = (value) => Math.round(value || 0).toLocaleString("en");
+const percent = (value) => `${Math.round((value || 0) * 100)} %`;
+const megabytes = (value) => (value ? `${Math.round(value / 1e6)} MB` : "–");
+const clock = (at) => new Date(at * 1000).toLocaleTimeString();
+
+// A table whose rows are kept by key: focus and scrolling survive each second's news.
+function table(id, columns, rows, { key, empty = "None.", levelOf = () => "" }) {
+  const element = $(id);
+  if (!element.tHead) {
+    const row = element.createTHead().insertRow();
+    for (const column of columns) row.append(make("th", { scope: "col", className: column.className || "" }, column.name));
+    element.createTBody();
+  }
+  const body = element.tBodies[0];
+  const known = new Map([...body.rows].map((row) => [row.dataset.key, row]));
+  const wanted = rows.length ? rows : [null];
+  wanted.forEach((data, index) => {
+    const name = data === null ? "" : String(key(data));
+    let row = known.get(name);
+    if (!row) {
+      row = make("tr", { data: { key: name } });
+      if (data === null) row.append(make("td", { className: "empty", colspan: columns.length }, empty));
+      else columns.forEach((column, at) => {
+        const cell = make(at === 0 ? "th" : "td", at === 0 ? { scope: "row" } : {});
+        cell.className = column.className || "";
+        row.append(cell);
+      });
+    }
+    known.delete(name);
+    if (body.rows[index] !== row) body.insertBefore(row, body.rows[index] || null);
+    if (data === null) return;
+    level(row, levelOf(data));
+    columns.forEach((column, at) => column.show(row.cells[at], data));
+  });
+  for (const row of known.values()) row.remove();
+}
+
+const text = (name, of, className = "text") => ({ name, className, show: (cell, row) => say(cell, String(of(row) ?? "")) });
+const number = (name, of) => text(name, of, "number");
+
+// A bar of parts, each in its state's colour; in words for who can't see it.
+function stack(parent, parts, label) {
+  let bar = parent.querySelector(".stack");
+  if (!bar) parent.append((bar = make("div", { className: "stack", role: "img" })));
+  bar.setAttribute("aria-label", label);
+  bar.title = label;
+  const shown = parts.filter(([, share]) => share > 0.004);
+  while (bar.children.length > shown.length) bar.lastChild.remove();
+  shown.forEach(([state, share], at) => {
+    const part = bar.children[at] || bar.appendChild(make("i"));
+    part.dataset.state = state;
+    part.style.width = `${share * 100}%`;
+  });
+  return bar;
+}
+
+function shares(values) {
+  return (view.states || []).map((state, at) => [state, values[at] || 0]);
+}
+
+function inWords(parts) {
+  return parts.filter(([, share]) => share >= 0.01).sort((one, other) => other[1] - one[1])
+    .map(([state, share]) => `${STATE_WORDS[state] || state} ${percent(share)}`).join(", ") || "nothing measured yet";
+}
+
+// --- the parts of the page ---
+
+function showVerdict(verdict) {
+  $("verdict").dataset.level = verdict.level;
+  say($("sentence"), verdict.sentence);
+  say($("advice"), verdict.advice || "");
+  const list = $("others");
+  const others = verdict.others.slice(0, 6);
+  while (list.children.length > others.length) list.lastChild.remove();
+  others.forEach((other, at) => say(list.children[at] || list.appendChild(make("li")), other.sentence));
+  const mark = { ok: "✓", watch: "!", bad: "✕" }[verdict.level] || "…";
+  document.title = `${mark} ${verdict.sentence.slice(0, 60)} – greenroom`;
+  // Numbers change every second; what is said aloud is said once.
+  const kind = [verdict.level, verdict.cause, verdict.worker, verdict.line, verdict.detail].join();
+  if (kind !== announced) {
+    announced = kind;
+    say($("announce"), verdict.sentence);
+  }
+}
+
+function showSaturation(rows) {
+  const parent = $("saturation");
+  while (parent.children.length > rows.length) parent.lastChild.remove();
+  rows.forEach((row, at) => {
+    let meter = parent.children[at];
+    if (!meter) {
+      const bar = make("div", { className: "track", role: "meter", "aria-valuemin": "0", "aria-valuemax": "100" }, make("i"));
+      meter = parent.appendChild(make("div", { className: "meter" }, make("b"), bar, make("span", { className: "text" })));
+    }
+    const [name, bar, words] = meter.children;
+    say(name, row.name);
+    say(words, row.text);
+    bar.setAttribute("aria-label", `${row.name}: ${row.text}`);
+    bar.setAttribute("aria-valuenow", Math.round(row.ratio * 100));
+    bar.firstChild.style.width = `${Math.min(1, row.ratio) * 100}%`;
+    level(bar.firstChild, row.ratio >= 0.9 ? "bad" : row.ratio >= 0.7 ? "watch" : "");
+  });
+}
+
+function showTiles(total, history) {
+  const tiles = [
+    ["Requests/s", rate(total.requests_rate), "", history.requests, ""],
+    ["Served well/s", rate(total.goodput_rate), "", null, ""],
+    ["Turned away/s", rate(total.shed_rate), `${whole(total.shed)} in all`, history.shed, total.shed_rate ? "bad" : ""],
+    ["Failed/s", rate(total.error_rate), "5xx", history.errors, total.error_rate ? "watch" : ""],
+    ["In flight", whole(total.in_flight), total.queued ? `${whole(total.queued)} queue` : "", history.in_flight, ""],
+    ["Median", seconds(total.p50), `p99 ${seconds(total.p99)}`, null, ""],
+    ["Loop lag", seconds(total.lag_seconds), "", history.lag_seconds, total.lag_seconds >= 1 ? "bad" : total.lag_seconds >= 0.1 ? "watch" : ""],
+    ["Busiest worker", percent(history.cpu_ratio.at(-1)), "of a core", history.cpu_ratio, ""],
+  ];
+  const list = $("tiles");
+  tiles.forEach(([name, value, small, points, mark], at) => {
+    let tile = list.children[at];
+    if (!tile) {
+      tile = list.appendChild(make("div", {}, make("dt", {}, name), make("dd", {}, make("b"), make("small"))));
+      if (points) tile.lastChild.append(sparkline());
+    }
+    const cell = tile.lastChild;
+    say(cell.children[0], value);
+    say(cell.children[1], small);
+    level(cell, mark);
+    if (points) draw(cell.children[2], points);
+  });
+}
+
+function sparkline() {
+  const namespace = "http://www.w3.org/2000/svg";
+  const svg = document.createElementNS(namespace, "svg");
+  svg.setAttribute("viewBox", "0 0 120 30");
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("aria-hidden", "true");
+  svg.append(document.createElementNS(namespace, "polyline"));
+  return svg;
+}
+
+function draw(svg, points) {
+  const most = Math.max(...points, 1e-9);
+  const from = 120 - points.length;
+  svg.firstChild.setAttribute("points", points.map((value, at) => `${from + at},${(29 - (value / most) * 27).toFixed(1)}`).join(" "));
+}
+
+function showLatency(total) {
+  const parent = $("latency");
+  const longest = Math.max(total.p99 || 0, total.p95 || 0, total.p50 || 0, 1e-9);
+  [["p50", "p50_by_state"], ["p95", "p95_by_state"], ["p99", "p99_by_state"]].forEach(([name, by], at) => {
+    let row = parent.children[at];
+    if (!row) {
+      row = parent.appendChild(make("div", { className: "row" }, make("span", {}, name), make("div", { className: "space" }), make("span")));
+    }
+    const parts = shares(total[by] || []);
+    const bar = stack(row.children[1], parts, `${name}: ${seconds(total[name])}; ${inWords(parts)}`);
+    bar.style.width = `${((total[name] || 0) / longest) * 100}%`;
+    say(row.children[2], seconds(total[name]));
+  });
+  const legend = $("legend");
+  if (!legend.children.length) {
+    for (const state of view.states) legend.append(make("li", { className: "key", data: { state } }, STATE_WORDS[state] || state));
+  }
+}
+
+function barColumn(name, by) {
+  return { name, show: (cell, row) => { const parts = shares(row[by] || []); stack(cell, parts, inWords(parts)); } };
+}
+
+function showRoutes(routes) {
+  table("routes", [
+    text("Route", (row) => row.route, "text mono"),
+    number("per s", (row) => rate(row.rate)),
+    number("5xx", (row) => whole(row.errors)),
+    number("late or left", (row) => whole(row.cut)),
+    number("p50", (row) => seconds(row.p50)),
+    barColumn("p50 goes to", "p50_by_state"),
+    number("p99", (row) => seconds(row.p99)),
+    barColumn("p99 goes to", "p99_by_state"),
+  ], routes.slice(0, 25), { key: (row) => row.route, empty: "No request has finished yet.", levelOf: (row) => (row.errors ? "watch" : "") });
+}
+
+function showInFlight() {
+  const states = Object.entries(view.in_flight_states);
+  const count = states.reduce((sum, [, some]) => sum + some, 0);
+  const parent = $("flight-states");
+  const parts = states.map(([state, some]) => [state, some / Math.max(1, count)]);
+  stack(parent, parts, inWords(parts));
+  const words = states.map(([state, some]) => `${whole(some)} ${STATE_WORDS[state] || state}`).join(", ");
+  say($("flight-count"), count ? `${whole(count)}: ${words}` : "none");
+  const wanted = $("filter").value.toLowerCase();
+  const rows = view.in_flight
+    .filter((row) => !wanted || [row.id, row.route, row.path, row.state, row.detail].join(" ").toLowerCase().includes(wanted))
+    .sort((one, other) => {
+      const [left, right] = [one[order.key] ?? "", other[order.key] ?? ""];
+      const up = typeof left === "number" && typeof right === "number" ? left - right : String(left).localeCompare(String(right));
+      return order.down ? -up : up;
+    });
+  table("in-flight", [
+    { name: "Route", className: "text mono", show: (cell, row) => requestButton(cell, row) },
+    number("Age", (row) => seconds(row.age_seconds)),
+    text("Doing", (row) => STATE_WORDS[row.state] || row.state),
+    text("For", (row) => row.detail, "text mono"),
+    number("Since", (row) => seconds(row.state_seconds)),
+    number("Left", (row) => (row.budget_seconds === null || row.budget_seconds === undefined ? "–" : seconds(row.budget_seconds))),
+    number("Worker", (row) => row.worker + (row.is_stale ? " ?" : "")),
+  ], rows.slice(0, 100), { key: (row) => `${row.pid}/${row.id}`, empty: wanted ? "None like this." : "None.", levelOf: (row) => (row.is_cut ? "watch" : "") });
+  sortButtons();
+}
+
+function requestButton(cell, row) {
+  let button = cell.firstChild;
+  if (!button) cell.append((button = make("button", { type: "button", className: "link" })));
+  say(button, `${row.method || ""} ${row.route}`.trim());
+  button.onclick = () => openRequest(row);
+}
+
+function sortButtons() {
+  const keys = { Route: "route", Age: "age_seconds", Doing: "state", For: "detail", Since: "state_seconds", Left: "budget_seconds", Worker: "worker" };
+  for (const head of $("in-flight").tHead.rows[0].cells) {
+    const key = keys[head.textContent];
+    if (!head.querySelector("button")) {
+      const button = make("button", { type: "button" }, head.textContent);
+      head.replaceChildren(button);
+      button.onclick = () => { order = { key, down: order.key === key ? !order.down : true }; showInFlight(); };
+    }
+    if (order.key === key) head.setAttribute("aria-sort", order.down ? "descending" : "ascending");
+    else head.removeAttribute("aria-sort");
+  }
+}
+
+async function openRequest(row) {
+  say($("request-title"), `${row.method || ""} ${row.route}`.trim());
+  const facts = [
+    ["Id", row.id], ["Path", row.path], ["Worker", `${row.worker}, pid ${row.pid}`], ["Age", seconds(row.age_seconds)],
+    ["Doing", `${STATE_WORDS[row.state] || row.state} for ${seconds(row.state_seconds)}`], ["Waits for", row.detail],
+    ["Budget left", row.budget_seconds === null || row.budget_seconds === undefined ? "" : seconds(row.budget_seconds)],
+    ["Time so far", inSeconds(row.seconds || [])],
+  ].filter(([, value]) => value !== "" && value !== null && value !== undefined);
+  $("request-facts").replaceChildren(...facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, String(value))]));
+  $("request-stacks").replaceChildren(make("p", { role: "status" }, "Asking the worker…"));
+  if (!$("request").open) $("request").showModal();
+  let parts;
+  try {
+    const response = await fetch(`/request/${row.pid}/${encodeURIComponent(row.id)}`);
+    parts = stacks(await response.json());
+  } catch (error) {
+    parts = [make("p", { role: "status" }, `The ops process does not answer: ${error.message}`)];
+  }
+  $("request-stacks").replaceChildren(...parts);
+}
+
+function inSeconds(values) {
+  return shares(values).filter(([, some]) => some >= 0.0005).map(([state, some]) => `${STATE_WORDS[state] || state} ${seconds(some)}`).join(", ");
+}
+
+function stacks(answer) {
+  if (answer.error) return [make("p", { role: "status" }, answer.error)];
+  if (answer.gone) return [make("p", { role: "status" }, "It is answered already.")];
+  return (answer.greenlets || []).flatMap((greenlet) => [
+    make("h3", {}, `${greenlet.name} (${greenlet.state})`),
+    make("pre", { tabindex: "0" }, (greenlet.stack || []).join("\n") || "no Python code"),
+  ]);
+}
+
+function showRest() {
+  table("upstreams", [
+    text("Host", (row) => row.host, "text mono"),
+    number("per s", (row) => rate(row.rate)),
+    number("takes", (row) => seconds(row.seconds)),
+    number("usually", (row) => seconds(row.usual_seconds)),
+    number("waiting now", (row) => whole(row.waiting)),
+    number("longest", (row) => (row.waiting ? seconds(row.longest_seconds) : "–")),
+  ], view.upstreams.slice(0, 15), { key: (row) => row.host, empty: "No request has waited for another host." });
+  table("pools", [
+    text("Pool", (row) => row.name, "text mono"),
+    number("in use", (row) => `${whole(row.in_use)} of ${whole(row.size)}`),
+    number("requests waiting", (row) => whole(row.waiting)),
+    number("workers", (row) => whole(row.workers)),
+  ], view.pools, { key: (row) => row.name, empty: "No database pool is in use.", levelOf: (row) => (row.waiting ? "bad" : "") });
+  table("stalls", [
+    text("Line", (row) => row.line, "text mono"),
+    number("times", (row) => whole(row.count)),
+    number("together", (row) => seconds(row.seconds)),
+    number("longest", (row) => seconds(row.longest_seconds)),
+    text("Route", (row) => row.route, "text mono"),
+  ], view.stalls.top.slice(0, 12), { key: (row) => row.line, empty: "Nothing has." });
+  table("held", [
+    text("Connection taken at", (row) => row.used || row.checkout, "text mono"),
+    text("held while waiting at", (row) => [row.upstream, row.host].filter(Boolean).join(" for "), "text mono"),
+    number("times", (row) => whole(row.count)),
+    number("together", (row) => seconds(row.seconds)),
+    number("released: up to", (row) => (row.gain > 1.05 ? `${row.gain.toFixed(1)}×` : "–")),
+  ], view.held, { key: (row) => `${row.used}${row.upstream}`, empty: "None." });
+  table("workers", [
+    text("Worker", (row) => row.number, "number"),
+    number("pid", (row) => row.pid),
+    text("State", (row) => row.state + (row.is_stale && row.state !== "booting" ? ", does not answer" : "")),
+    number("in flight", (row) => whole(row.in_flight) + (row.limit_requests ? ` of ${row.limit_requests}` : "")),
+    number("queue", (row) => whole(row.queued)),
+    number("connections", (row) => whole(row.connections)),
+    number("requests", (row) => whole(row.requests)),
+    number("turned away", (row) => whole(row.shed)),
+    number("stalls", (row) => whole(row.stalls)),
+    number("lag", (row) => seconds(row.lag_seconds)),
+    number("CPU", (row) => percent(row.cpu_ratio)),
+    number("memory", (row) => megabytes(row.rss_bytes)),
+    number("age", (row) => seconds(row.age_seconds)),
+  ], view.workers, {
+    key: (row) => row.pid, empty: "No worker runs.",
+    levelOf: (row) => (["gone", "stopped"].includes(row.state) || row.lag_seconds >= 1 ? "bad" : row.state === "serving" ? "" : "watch"),
+  });
+  const happened = { started: "started", ended: "ended in order", died: "died" };
+  table("events", [
+    text("When", (row) => clock(row.at)),
+    text("Worker", (row) => `${row.worker} (pid ${row.pid})`),
+    text("What", (row) => (happened[row.kind] || row.kind) + (row.had ? `, with ${whole(row.had)} in flight` : "")),
+  ], view.events.slice(0, 12), { key: (row) => `${row.at}${row.pid}${row.kind}`, levelOf: (row) => (row.kind === "died" ? "bad" : "") });
+  table("recordings", [
+    { name: "Saved", className: "text", show: recordingLink },
+    number("size", (row) => `${Math.max(1, Math.round(row.bytes / 1000))} kB`),
+  ], view.recordings.slice(0, 20), { key: (row) => row.name, empty: "None yet: nothing has spiked." });
+  showDeadlocks();
+}
+
+function recordingLink(cell, row) {
+  if (!cell.firstChild) cell.append(make("a", { href: `/recordings/${encodeURIComponent(row.name)}` }, new Date(row.at * 1000).toLocaleString()));
+}
+
+function showDeadlocks() {
+  $("locks-section").hidden = !view.deadlocks.length;
+  $("locks").replaceChildren(...view.deadlocks.flatMap((deadlock) => [
+    make("p", {}, `Worker ${deadlock.worker}, for ${seconds(deadlock.since_seconds)}:`),
+    ...deadlock.members.flatMap((member) => [
+      make("h3", {}, `${member.route || member.request || "a thread"} waits for ${member.lock}`),
+      make("pre", { tabindex: "0" }, (member.stack || []).join("\n")),
+    ]),
+  ]));
+}
+
+function show() {
+  const about = view.about;
+  say($("server"), `${(about.bind || []).join(", ")} · ${about.app || ""} · ${whole(view.total.workers_serving)} of ${whole(view.total.workers)} workers serve`);
+  showVerdict(view.verdict);
+  showSaturation(view.saturation);
+  showTiles(view.total, view.history);
+  showLatency(view.total);
+  showRoutes(view.routes);
+  showInFlight();
+  showRest();
+}
+
+// --- where the news come from ---
+
+function listen() {
+  const events = new EventSource("/events");
+  events.onmessage = (message) => {
+    view = JSON.parse(message.data);
+    if (!view.verdict) return;
+    heardAt = Date.now();
+    show();
+  };
+  events.onerror = () => {
+    // Where the answer is no stream (the token has changed) the browser gives up by itself.
+    if (events.readyState === EventSource.CLOSED) {
+      events.close();
+      setTimeout(listen, 3000);
+    }
+  };
+}
+
+setInterval(() => {
+  const silent = heardAt ? Math.round((Date.now() - heardAt) / 1000) : 0;
+  say($("clock"), heardAt ? (silent > 2 ? `${silent} s old` : `live, ${clock(view.at)}`) : "");
+  if (silent > 5) {
+    showVerdict({ level: "bad", cause: "silent", others: [], sentence: `No news for ${silent} s: the ops process does not answer.`,
+      advice: "The server has stopped, or this machine can't reach it. What stands below is old. This page goes on by itself." });
+  }
+}, 1000);
+
+$("filter").addEventListener("input", () => view && showInFlight());
+$("record").addEventListener("click", async () => {
+  say($("record-said"), "Asking the workers…");
+  try {
+    const response = await fetch("/recordings", { method: "POST", headers: { "X-Greenroom": "1" } });
+    say($("record-said"), response.ok ? "Saved." : "It could not be saved; the log of the server says why.");
+  } catch (error) {
+    say($("record-said"), `Not saved: ${error.message}`);
+  }
+});
+listen();
