@@ -103,7 +103,7 @@ class Settings:
         low=1,
         high=60_000,
         about="How long a request may wait at the limit before it is turned away with 503; in the first moments of a "
-        "burst two and a half times as long.",
+        "burst twice as long.",
     )
     request_budget_milliseconds: int = knob(
         60_000,

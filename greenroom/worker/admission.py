@@ -57,12 +57,15 @@ DEPTH_SECONDS = 0.02
 # A turn this long says that more became ready than had been promised.
 LONGEST_TURN_SECONDS = 0.08
 # How much longer than queue_timeout a request may wait while its queue is young.
-BURST = 2.5
+BURST = 2.0
 # Where requests hold the loop for long, one may wait for a few like itself: two at a time is no overload. Nor is one
 # turn of the loop that is longer than the timeout, as requests that need much more than the average make it.
 WAIT_COSTS = 10.0
 WAIT_TURNS = 4.0
 TURN_MEMORY_SECONDS = 2.0
+# A line of so many is not too long by its length, only by how long its first has waited: a page that asks for a dozen
+# things at once, a board that fetches from its own server.
+SHORTEST_LINE = 20.0
 # Who waited too long in a line that is shorter than this, in shares of what can be run in the time that one may wait,
 # was held up (a stall, some requests that compute for long) and is served nevertheless, up to so much too late.
 LONG_LINE = 0.5
@@ -240,8 +243,9 @@ class Admission:
         self.priority_paths = tuple(path.rstrip("/") for path in (*ALWAYS, *priority_paths))
         self.now = now
         self.queue: deque[Waiting] = deque()
-        # How much longer than usual requests may wait: grows while nobody waits, shrinks while somebody does.
-        self.slack_seconds = float("inf")
+        # How much longer than usual requests may wait, in shares of what is usual: grows while nobody waits, shrinks
+        # while somebody does. In shares, so that a worker that learns what its requests take has slack for them.
+        self.slack = BURST - 1
         self._slack_at = now()
         # Since the worker's start, for metrics.
         self.queued_requests = 0
@@ -261,7 +265,7 @@ class Admission:
             return
         now = self.now()
         wait_seconds = self._longest_wait_seconds(now)
-        if len(self.queue) >= min(self.queue_limit_requests, max(1.0, self.gate.room(wait_seconds))):
+        if len(self.queue) >= min(self.queue_limit_requests, max(SHORTEST_LINE, self.gate.room(wait_seconds))):
             self.shed_full_requests += 1
             self.shed(connection, request)
             return
@@ -308,12 +312,13 @@ class Admission:
         self._report_at = now + REPORT_SECONDS
 
     def _longest_wait_seconds(self, now: float) -> float:
-        """How long a request that comes now may wait. Also keeps `slack_seconds`."""
+        """How long a request that comes now may wait. Also keeps `slack`."""
         shortest = self.gate.patience_seconds(self.queue_timeout_seconds)
         passed, self._slack_at = now - self._slack_at, now
-        slack = self.slack_seconds - passed if self.queue else self.slack_seconds + passed
-        self.slack_seconds = slack = min(max(slack, 0.0), (BURST - 1) * shortest)
-        return shortest + slack
+        change = passed / shortest
+        slack = self.slack - change if self.queue else self.slack + change
+        self.slack = slack = min(max(slack, 0.0), BURST - 1)
+        return shortest * (1 + slack)
 
     def _has_priority(self, path: str) -> bool:
         return any(path == one or path.startswith(one + "/") for one in self.priority_paths)

@@ -268,7 +268,7 @@ def test_a_thousand_clients_of_a_slow_upstream_are_all_admitted(world: World) ->
 
 def test_hundreds_at_the_same_moment_are_all_admitted(world: World) -> None:
     loop = world.loop()
-    offer(loop, [Request(0.0, [("compute", 0.00015), ("wait", 0.1), ("compute", 0.00005)]) for _ in range(700)])
+    offer(loop, [Request(0.0, [("compute", 0.00015), ("wait", 0.1), ("compute", 0.00005)]) for _ in range(600)])
 
     loop.run(until=5)
 
