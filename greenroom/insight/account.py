@@ -142,6 +142,7 @@ class Slices:
     __slots__ = (
         "began",
         "background_seconds",
+        "current",
         "failures",
         "finished",
         "hub",
@@ -172,6 +173,7 @@ class Slices:
         self.on_long = on_long
         self.now = now
         self.running: Account | None = None
+        self.current: Any = hub  # the greenlet that runs
         self.began = self.turn_began = self.ready_from = now()
         self.request_seconds = self.background_seconds = self.hub_seconds = 0.0
         self.finished = self.late_turns = self.failures = 0
@@ -198,6 +200,7 @@ class Slices:
         account.since = now
         account.greenlet = getcurrent()
         self.running = account
+        self.current = account.greenlet
         self.live[account] = None
         # What the hub did before (reading the head) is its own.
         self.hub_seconds += now - self.began
@@ -254,6 +257,7 @@ class Slices:
         else:
             self._ran_without(began, now, switch[0])
         self.began = now
+        self.current = switch[1]
         account = CURRENT.get()
         if type(account) is not Account or account.ended:
             self.running = None

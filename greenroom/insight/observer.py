@@ -4,12 +4,18 @@ import time
 from datetime import timedelta
 from typing import Any
 
+import gevent
+
 from ..settings import Settings
 from . import timing
 from .account import Account, Slices
+from .locks import Locks
+from .ring import Ring
 from .routes import Routes
 from .stalls import Stalls
 from .watch import Watch, thread_id
+
+TICK_SECONDS = 1.0
 
 
 class Insight:
@@ -23,20 +29,47 @@ class Insight:
         self.start_id = self.ids.start_id
         self.started_at = time.time()
         self.routes = Routes()
-        self.stalls = Stalls(settings.stall_threshold_milliseconds / 1000)
+        self.ring = Ring()
+        # For the scoreboard, where they outlive the worker.
+        self.errors = self.expired = 0
+        self.stalls = Stalls(settings.stall_threshold_milliseconds / 1000, ring=self.ring)
         self.slices = Slices(serving.hub, serving.turns, self.stalls.threshold_seconds, self.stalls.ended)
         self.watch = Watch(self.stalls)
+        self.locks = Locks()
+        self._ticker = serving.loop.timer(TICK_SECONDS, repeat=TICK_SECONDS, ref=False)
 
     def start(self) -> None:
         """Runs on: worker start-up, in the loop's thread."""
         self.slices.install()
         self.stalls.start(self.slices, thread_id())
         self.watch.start()
+        self.locks.install()
+        self._ticker.start(self._tick)
+
+    def _tick(self) -> None:
+        """Runs on: hub."""
+        if self.locks.waiting or self.locks.reported:
+            gevent.spawn(self.locks.report)
 
     def stop(self) -> None:
+        self._ticker.stop()
+        self.locks.remove()
         self.watch.stop()
         self.stalls.stop()
         self.slices.remove()
+
+    def pools(self) -> list[dict[str, Any]]:
+        return []
+
+    def held(self) -> list[dict[str, Any]]:
+        return []
+
+    def deadlocks(self) -> list[dict[str, Any]]:
+        now = self.locks.now()
+        return [deadlock.as_dict(now) for deadlock in self.locks.deadlocks()]
+
+    def greenlets(self) -> dict[str, Any]:
+        return {"count": len(self.slices.live), "by_spawner": {}}
 
     def begin(self, arrived: float) -> Account:
         """A request's greenlet begins. Runs on: request greenlet; the caller makes the account its current record."""
@@ -53,7 +86,13 @@ class Insight:
     def finish(self, account: Account) -> None:
         """The request is over."""
         self.slices.finish(account)
-        self.routes.add(account, timing.status_of(account.answer))
+        status = timing.status_of(account.answer)
+        self.routes.add(account, status)
+        self.ring.finished(account.pattern(), status, account.began, account.ended - account.began, account.seconds)
+        if status >= 500:
+            self.errors += 1
+        if account.deadline <= account.ended and not account.is_cut:
+            self.expired += 1
 
     def log_access(
         self, log: Any, account: Any, request: Any, response: Any, environ: dict[str, Any], took: timedelta

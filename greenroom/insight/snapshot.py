@@ -39,3 +39,249 @@ in the order of `states`. Everything that counts is monotonic for one `start_id`
 `stacks(worker, request_id)` -> {"id", "greenlets": [{"name", "state", "stack": ["file:line function", ...]}]}, with the
 innermost call first; None when there is no such request any more.
 """
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from greenlet import getcurrent
+
+from .. import clock
+from ..record import FOREVER, Wait
+from . import stacks as stack_lists
+from .account import CPU, STATES, Account
+from .observer import Insight
+from .routes import LE
+
+VERSION = 1
+MOST_IN_FLIGHT = 200
+MOST_STALL_LINES = 20
+MOST_STALLS = 20
+LONGEST_DETAIL = 300
+Answer = TypeVar("Answer")
+
+
+def snapshot(worker: Any, now: Callable[[], float] = clock.now) -> dict[str, Any]:
+    """What `worker` (a GreenWorker that has begun to serve) is doing. Runs on: any thread; never switches."""
+    serving = worker.serving
+    insight: Insight | None = serving.insight
+    moment = now()
+    said: dict[str, Any] = {
+        "version": VERSION,
+        "pid": os.getpid(),
+        "states": list(STATES),
+        "le": [*LE, None],
+        "worker": _worker(worker),
+        "start_id": "",
+        "started_at": 0.0,
+        "age_seconds": 0.0,
+        "seconds": [0.0] * len(STATES),
+        "loop": {},
+        "routes": {},
+        "upstreams": {},
+        "pools": [],
+        "stalls": {},
+        "held": [],
+        "locks": {"deadlocks": []},
+        "greenlets": {},
+        "in_flight": [],
+        "in_flight_states": {},
+        "in_flight_routes": {},
+    }
+    if insight is not None:
+        said.update(_insight(worker, insight, moment))
+    return said
+
+
+def stacks(worker: Any, request_id: str) -> dict[str, Any] | None:
+    """The stacks of one request's greenlets, the innermost call first; None when it is over. Runs on: any thread."""
+    insight: Insight | None = worker.serving.insight
+    if insight is None:
+        return None
+    for account in again(lambda: list(insight.slices.live)):
+        if account.id == request_id:
+            return {"id": request_id, "greenlets": greenlets_of(insight, account)}
+    return None
+
+
+def greenlets_of(insight: Insight, account: Account) -> list[dict[str, Any]]:
+    """What each greenlet of a request does."""
+    found = []
+    waits = {id(wait.greenlet): wait for wait in again(lambda: sorted(account.waits, key=_since))}
+    for greenlet in _greenlets(account):
+        name = "request" if greenlet is account.greenlet else str(getattr(greenlet, "name", "") or "greenlet")
+        found.append({"name": name, **describe(insight, greenlet, waits.get(id(greenlet)))})
+    return found
+
+
+def describe(insight: Insight, greenlet: Any, wait: Wait | None = None) -> dict[str, Any]:
+    """State and stack of a greenlet that has begun."""
+    frame = greenlet.gr_frame
+    is_running = greenlet is insight.slices.current and not insight.slices.is_idle()
+    if is_running:
+        frame = insight.watch.frame() if getcurrent() is not greenlet else frame
+    state = "running" if is_running else f"{wait.kind} {_short(wait.detail)}".strip() if wait else "waiting"
+    return {"state": state, "stack": [str(call) for call in stack_lists.of_frame(frame)]}
+
+
+def _greenlets(account: Account) -> list[Any]:
+    """The main one first; of those that it started, those that still work for it."""
+    found: dict[Any, None] = {}
+    if account.greenlet is not None:
+        found[account.greenlet] = None
+    for greenlet in again(lambda: [*account.waiting, *(account.helpers or ())]):
+        if not greenlet.dead:
+            found[greenlet] = None
+    return list(found)
+
+
+def _worker(worker: Any) -> dict[str, Any]:
+    serving, line = worker.serving, worker.line
+    gate, admission = serving.gate, serving.admission
+    return {
+        "state": line.state_name if hasattr(line, "state_name") else _state_name(line.state),
+        "requests": worker.nr,
+        "connections": len(serving.connections),
+        "in_flight": len(serving.in_flight),
+        "queued": len(admission.queue),
+        "limit_requests": serving.settings.limit_requests,
+        "load": gate.load,
+        "load_limit": gate.limit,
+        "cost_seconds": gate.cost,
+        "rss_bytes": int(line.rss_bytes),
+        "accepted": int(line.accepted),
+        "shed_full_requests": admission.shed_full_requests,
+        "shed_late_requests": admission.shed_late_requests,
+        "queued_requests": admission.queued_requests,
+        "spent_requests": serving.spent_requests,
+        "abandoned_requests": serving.abandoned_requests,
+    }
+
+
+def _state_name(state: float) -> str:
+    names = ("empty", "booting", "serving", "retiring", "draining")
+    return names[int(state)] if 0 <= state < len(names) else ""
+
+
+def _insight(worker: Any, insight: Insight, now: float) -> dict[str, Any]:
+    routes = again(lambda: dict(insight.routes.by_pattern))
+    live = again(lambda: list(insight.slices.live))
+    by_route = {pattern: again(route.as_dict) for pattern, route in routes.items()}
+    states: dict[str, int] = {}
+    patterns: dict[str, int] = {}
+    for account in live:
+        states[STATES[account.state]] = states.get(STATES[account.state], 0) + 1
+        pattern = account.pattern()
+        patterns[pattern] = patterns.get(pattern, 0) + 1
+    return {
+        "start_id": insight.start_id,
+        "started_at": insight.started_at,
+        "age_seconds": time.time() - insight.started_at,
+        "seconds": [sum(column) for column in zip(*(one["seconds"] for one in by_route.values()), strict=True)]
+        or [0.0] * len(STATES),
+        "loop": _loop(worker, insight, now),
+        "routes": by_route,
+        "upstreams": {
+            name: {"waits": host[0], "seconds": host[1]}
+            for name, host in again(lambda: list(insight.routes.hosts.items()))
+        },
+        "pools": insight.pools(),
+        "stalls": _stalls(insight, now),
+        "held": insight.held(),
+        "locks": {"deadlocks": insight.deadlocks()},
+        "greenlets": insight.greenlets(),
+        "in_flight": [in_flight(account, now) for account in live[:MOST_IN_FLIGHT]],
+        "in_flight_states": states,
+        "in_flight_routes": patterns,
+    }
+
+
+def _loop(worker: Any, insight: Insight, now: float) -> dict[str, Any]:
+    turns, slices = worker.serving.turns, insight.slices
+    is_idle = slices.is_idle()
+    return {
+        "is_idle": is_idle,
+        "current_turn_seconds": 0.0 if is_idle else max(0.0, now - turns.began_at),
+        "turns": turns.count,
+        "busy_seconds": turns.busy_seconds,
+        "idle_seconds": turns.idle_seconds,
+        "last_turn_seconds": turns.last_seconds,
+        "late_turns": slices.late_turns,
+        "hub_seconds": slices.hub_seconds,
+        "request_seconds": slices.request_seconds,
+        "background_seconds": slices.background_seconds,
+        "stolen_seconds": insight.stalls.machine_stolen_seconds,
+    }
+
+
+def _stalls(insight: Insight, now: float) -> dict[str, Any]:
+    stalls, slices = insight.stalls, insight.slices
+    lines = again(lambda: list(stalls.lines.values()))
+    current = None
+    seconds = now - slices.began
+    if not slices.is_idle() and seconds > stalls.threshold_seconds:
+        account = slices.running
+        stack = stack_lists.of_frame(insight.watch.frame())
+        guilty = stack_lists.guilty(stack)
+        current = {
+            "seconds": seconds,
+            "request": account.id if account is not None else "",
+            "route": account.pattern() if account is not None else "",
+            "line": guilty.place if guilty is not None else "",
+            "stack": [str(call) for call in stack],
+        }
+    return {
+        "total": stalls.total,
+        "seconds": stalls.seconds,
+        "unblamed": stalls.unblamed,
+        "threshold_seconds": stalls.threshold_seconds,
+        "current": current,
+        "top": [line.as_dict() for line in sorted(lines, key=_seconds, reverse=True)[:MOST_STALL_LINES]],
+        "last": [stall.as_dict() for stall in again(lambda: list(stalls.last))[:MOST_STALLS]],
+    }
+
+
+def in_flight(account: Account, now: float) -> dict[str, Any]:
+    """One request, without anything that came from its client but its path."""
+    environ = account.environ or {}
+    waits = again(lambda: sorted(account.waits, key=_since))
+    return {
+        "id": account.id,
+        "route": account.pattern(),
+        "method": str(environ.get("REQUEST_METHOD", "")),
+        "path": str(environ.get("PATH_INFO", ""))[:LONGEST_DETAIL],
+        "age_seconds": now - account.began,
+        "state": "running" if account.state == CPU else STATES[account.state],
+        "detail": _short(account.detail),
+        "state_seconds": max(0.0, now - account.since),
+        "budget_seconds": None if account.deadline == FOREVER else max(0.0, account.deadline - now),
+        "is_cut": account.is_cut,
+        "seconds": account.seconds_at(now),
+        "waits": [
+            {"kind": wait.kind, "detail": _short(wait.detail), "seconds": max(0.0, now - wait.since)} for wait in waits
+        ],
+        "greenlets": len(_greenlets(account)),
+    }
+
+
+def again(read: Callable[[], Answer]) -> Answer:
+    """`read()`, which goes through what another thread may change at the same time: then once more, some times."""
+    for _ in range(20):
+        try:
+            return read()
+        except RuntimeError:  # changed size during iteration
+            continue
+    return read()
+
+
+def _since(wait: Wait) -> float:
+    return wait.since
+
+
+def _seconds(line: Any) -> float:
+    return float(line.seconds)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_DETAIL else text[: LONGEST_DETAIL - 3] + "..."

@@ -6,6 +6,8 @@ import sysconfig
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import gevent
+
 DEEPEST_FRAMES = 60
 SITE_PACKAGES = f"{os.sep}site-packages{os.sep}"
 _DUMP_FRAME = re.compile(r'  File "(.*)", line (\d+|\?\?\?) in (.*)')
@@ -13,6 +15,9 @@ _DUMP_THREAD = re.compile(r"(?:Current t|T)hread (0x[0-9a-f]+).*:")
 _PATHS = sysconfig.get_paths()
 _INSTALLED = tuple(sorted({_PATHS[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}))
 _OURS = str(Path(__file__).resolve().parents[1]) + os.sep
+# Those that stand between a wait and whoever waits.
+GREEN = (_OURS, str(Path(gevent.__file__).resolve().parent) + os.sep, "src/gevent/")
+UNKNOWN = "a line that nobody saw"
 
 
 class Call(NamedTuple):

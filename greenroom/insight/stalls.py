@@ -33,6 +33,7 @@ from .. import clock
 from . import stacks
 from .account import CPU, OTHER, Account, Slices
 from .machine import Machine, Use
+from .ring import Ring
 
 logger = logging.getLogger("gunicorn.error")
 
@@ -48,7 +49,6 @@ PIPE_BYTES = 262_144
 LOG_BURST = 60
 REPORT_SECONDS = 0.02
 MOST_TRIES = 10
-UNKNOWN = "a line that nobody saw"
 
 
 @dataclass(slots=True)
@@ -79,6 +79,9 @@ class Line:
     longest_seconds: float = 0.0
     route: str = ""
     last_at: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 @dataclass(slots=True)
@@ -117,7 +120,9 @@ class Stalls:
         threshold_seconds: float,
         now: Callable[[], float] = clock.now,
         machine: Machine | None = None,
+        ring: Ring | None = None,
     ) -> None:
+        self.ring = ring
         self.threshold_seconds = threshold_seconds
         self.now = now
         self.machine = machine or Machine()
@@ -126,7 +131,8 @@ class Stalls:
         self.total = 0
         self.seconds = 0.0
         self.unblamed = 0
-        self.stolen_seconds = 0.0
+        self.stolen_seconds = 0.0  # of long slices
+        self._began_with = self.machine.use()
         self.lines: dict[str, Line] = {}
         self.last: deque[Stall] = deque(maxlen=MOST_LAST)
         self.looks: deque[Look] = deque(maxlen=64)
@@ -141,6 +147,11 @@ class Stalls:
         self._silent = 0
         self._reader = self._writer = -1
         self._pending: list[Seen] = []
+
+    @property
+    def machine_stolen_seconds(self) -> float:
+        """For how long the loop's thread was ready and not let run, as the watch thread last saw."""
+        return self.earlier.delayed - self._began_with.delayed
 
     @property
     def look_seconds(self) -> float:
@@ -204,6 +215,8 @@ class Stalls:
     def ended(self, began: float, ended: float, account: Account | None, greenlet: Any) -> None:
         """A long slice has ended. Runs on: at its edge; the rest is done in a greenlet of its own."""
         seconds = ended - began
+        if self.ring is not None:
+            self.ring.slice(account.pattern() if account is not None else "no request", began, seconds)
         use = self.machine.use()
         is_continued = self.continued_at >= began
         seen = Seen(
@@ -280,7 +293,7 @@ class Stalls:
             at=seen.at,
             seconds=seen.seconds,
             stolen_seconds=seen.stolen,
-            line=guilty.place if guilty else UNKNOWN,
+            line=guilty.place if guilty else stacks.UNKNOWN,
             called=str(innermost) if innermost and innermost is not guilty else guilty.function if guilty else "",
             stack=[str(call) for call in stack],
             request=seen.request,
@@ -292,6 +305,8 @@ class Stalls:
         self.total += 1
         self.seconds += stall.seconds
         self.last.appendleft(stall)
+        if self.ring is not None:
+            self.ring.stalled(stall.line, stall.at - time.time() + self.now(), stall.seconds)
         line = self.lines.get(stall.line)
         if line is None:
             if len(self.lines) >= MOST_LINES:

@@ -30,6 +30,10 @@ class Watch:
     def stop(self) -> None:
         self.is_stopping = True
 
+    def frame(self) -> Any:
+        """The innermost frame of the loop's thread."""
+        return _frame_of(self.stalls.thread_id)
+
     def _run(self) -> None:
         looks = 0
         looks_a_second = max(1, round(1 / self.stalls.look_seconds))
