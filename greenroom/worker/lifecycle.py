@@ -17,6 +17,7 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from .. import clock
 from ..insight.observer import Insight
+from ..record import FOREVER
 from ..settings import Settings
 from ..waits import primitives
 from . import tls
@@ -28,6 +29,8 @@ from .serving import Serving
 NOTIFY_SECONDS = 1.0
 # The arbiter kills at graceful_timeout; a worker that gives up a little earlier can still say so.
 GIVE_UP_EARLIER_SECONDS = 0.5
+# Until then requests may run; they have this time to answer that they were cut.
+CUT_EARLIER_SECONDS = 2.0
 DRAIN_CHECK_SECONDS = 0.02
 # Not gunicorn's codes for "failed to boot": with those the arbiter ends the whole server.
 EXIT_BOOT_FAILED = 1
@@ -115,6 +118,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             window_seconds,
         )
         give_up_at = clock.now() + max(self.cfg.graceful_timeout - GIVE_UP_EARLIER_SECONDS, 0)
+        cut_at = give_up_at - min(CUT_EARLIER_SECONDS, self.cfg.graceful_timeout / 4)
         notify_at = 0.0
         drain.start()
         while not drain.is_over:
@@ -123,6 +127,9 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
                     "Worker graceful timeout (pid:%s): %s requests are cut", self.pid, len(self.serving.in_flight)
                 )
                 break
+            if clock.now() > cut_at:
+                self.serving.cut_all(give_up_at - cut_at)
+                cut_at = FOREVER
             if clock.now() > notify_at:
                 self.notify()
                 notify_at = clock.now() + NOTIFY_SECONDS

@@ -350,6 +350,14 @@ class Serving:
             self.abandoned_requests += 1
             record.cut(CLIENT_LEFT)
 
+    def cut_all(self, clean_up_seconds: float) -> None:
+        """End the requests that run, because the worker has to: they answer 503. Runs on: the worker's main greenlet."""
+        records = [record for key in self.in_flight if (record := getattr(key, "record", None)) is not None]
+        if records:
+            self.log.warning("%s requests are cut: the worker has to stop", len(records))
+        for record in records:
+            record.cut(WORKER_STOPS, clean_up_seconds)
+
     def _report_spent(self, record: Record, request: Any) -> None:
         """What could not be ended in time held the loop: nothing can cut that, so it is said."""
         if record.cut_reason != CLIENT_LEFT:
