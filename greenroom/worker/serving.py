@@ -187,7 +187,7 @@ class Serving:
             record.finish()
             if insight is not None:
                 insight.finish(record)
-            record.environ = None  # which refers to the record
+            record.environ = record.answer = None  # which lead back to the record
             connection.record = None
             self.in_flight.pop(connection, None)
 
@@ -351,7 +351,7 @@ class Serving:
             record.cut(CLIENT_LEFT)
 
     def cut_all(self, clean_up_seconds: float) -> None:
-        """End the requests that run, because the worker has to: they answer 503. Runs on: the worker's main greenlet."""
+        """End the requests that run, because the worker has to: they answer 503. Runs on: main greenlet."""
         records = [record for key in self.in_flight if (record := getattr(key, "record", None)) is not None]
         if records:
             self.log.warning("%s requests are cut: the worker has to stop", len(records))
