@@ -59,7 +59,3 @@ def raise_if_spent() -> None:
 def install() -> None:
     """Bound the waits of every request of this process from now on."""
     Hub.switch = switch  # type: ignore[method-assign, assignment]
-
-
-def uninstall() -> None:
-    Hub.switch = plain_switch  # type: ignore[method-assign]

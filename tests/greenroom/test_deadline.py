@@ -1,0 +1,452 @@
+"""Budgets in a real worker's serving, in this process: the waits are gevent's own, nothing is patched."""
+
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import gevent.queue
+import gevent.select
+import pytest
+from gevent import lock
+from gevent import socket as green
+from gevent.event import Event
+from gevent.hub import Hub
+
+from greenroom import clock, deadline
+from greenroom.errors import BudgetSpent
+from greenroom.record import CLEAN_UP_SECONDS, CURRENT, FOREVER, Record, Wait
+from greenroom.waits.primitives import hub as choke
+from tests.greenroom.worker.harness import Client, Ours, Site, serve, wait_until
+
+SHORT_SECONDS = 0.05
+NEVER_SECONDS = 60.0
+LATE_SECONDS = 5.0
+GET = b"GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _bounded() -> None:
+    choke.install()  # and it stays: it concerns requests only
+
+
+class App:
+    """`/wait` waits for a very long time, `/catch` and says so, `/loop` for ever; each notes how it ended."""
+
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+        self.running = 0
+        self.release = Event()
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        self.running += 1
+        return getattr(self, environ["PATH_INFO"].strip("/").partition("/")[0])(environ, start_response)
+
+    def answer(self, start_response: Callable[..., Any], body: bytes, status: str = "200 OK") -> list[bytes]:
+        start_response(status, [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+        return [body]
+
+    def quick(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        left = environ["greenroom.deadline"].remaining_seconds()
+        return self.answer(start_response, b"none" if left == FOREVER else str(round(left * 1000)).encode())
+
+    def wait(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        try:
+            gevent.sleep(NEVER_SECONDS)
+        except BaseException as exc:
+            self.ended.append(type(exc).__name__)
+            raise
+        return self.answer(start_response, b"waited")
+
+    def catch(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        try:
+            gevent.sleep(NEVER_SECONDS)
+        except TimeoutError:
+            return self.answer(start_response, b"caught")
+        return self.answer(start_response, b"waited")
+
+    def fail(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        try:
+            gevent.sleep(NEVER_SECONDS)
+        except TimeoutError:
+            pass
+        return self.answer(start_response, b"oops", "500 Internal Server Error")
+
+    def loop(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        while True:
+            try:
+                gevent.sleep(NEVER_SECONDS)
+            except BaseException:
+                continue
+
+    def stream(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        try:
+            yield b"data: first\n\n"
+            self.release.wait()
+            yield b"data: last\n\n"
+        except BudgetSpent:
+            self.ended.append("cut")
+            raise
+        finally:
+            self.ended.append("closed")
+
+    def longer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        environ["greenroom.deadline"].set(None)
+        gevent.sleep(4 * SHORT_SECONDS)
+        return self.answer(start_response, b"in time")
+
+
+@pytest.fixture
+def app() -> App:
+    return App()
+
+
+def site(app: App, **settings: Any) -> Any:
+    return serve(Ours, app, settings={"request_budget_milliseconds": 0, **settings})
+
+
+def ask(client: Client, path: bytes, *headers: bytes, method: bytes = b"GET") -> None:
+    client.send((GET % (path, b"".join(header + b"\r\n" for header in headers))).replace(b"GET", method, 1))
+
+
+def answer_to(site: Site, path: bytes, *headers: bytes) -> tuple[int, bytes]:
+    with site.connect() as client:
+        ask(client, path, *headers)
+        answer = client.answer()
+    return answer.status, answer.body
+
+
+def test_view_that_waits_past_its_budget_is_answered_504(app: App) -> None:
+    with site(app, request_budget_milliseconds=50) as running:
+        began = clock.now()
+        status, body = answer_to(running, b"/wait")
+
+        assert status == 504
+        assert b"did not come in time" in body
+        assert app.ended == ["BudgetSpent"]
+        assert clock.now() - began < LATE_SECONDS
+        assert running.kind.serving.spent_requests == 1
+        assert not running.kind.serving.in_flight
+    assert any("budget of 0.05 s is spent" in line for line in running.records.at(30))
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "body"),
+    [(b"/catch", 200, b"caught"), (b"/fail", 504, b"did not come in time"), (b"/loop", 504, b"did not come in time")],
+    ids=["answered in spite of it", "a framework's 500", "an endless loop of retries"],
+)
+def test_what_becomes_of_the_timeout_decides_the_answer(app: App, path: bytes, status: int, body: bytes) -> None:
+    with site(app, request_budget_milliseconds=50) as running:
+        found = answer_to(running, path)
+
+    assert found[0] == status
+    assert body in found[1]
+
+
+def test_longest_path_that_fits_has_its_own_budget(app: App) -> None:
+    routes = "/quick=7000, /quick/slow=9000, /quick/slow/report=0"
+    with site(app, request_budget_milliseconds=3000, route_budgets=routes) as running:
+        budgets = {
+            path: answer_to(running, path)[1]
+            for path in (b"/quick", b"/quick/x", b"/quick/slow", b"/quick/slow/report", b"/quick/slow/reports")
+        }
+
+    assert budgets.pop(b"/quick/slow/report") == b"none"
+    assert {path: -(-int(left) // 1000) for path, left in budgets.items()} == {
+        b"/quick": 7,
+        b"/quick/x": 7,
+        b"/quick/slow": 9,
+        b"/quick/slow/reports": 9,
+    }
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [(b"2000", 2), (b"9000", 5), (b"", 5), (b"-1", 5), (b"2e3", 5), (b"2,3", 5), (b"9" * 400, 5)],
+)
+def test_trusted_proxy_can_only_shorten_the_budget(app: App, asked: bytes, seconds: int) -> None:
+    with site(app, request_budget_milliseconds=5000) as running:
+        _, left = answer_to(running, b"/quick", b"X-Request-Timeout-Ms: " + asked)
+
+    assert seconds - 1 < int(left) / 1000 <= seconds
+
+
+def test_untrusted_client_cannot_set_a_budget(app: App) -> None:
+    cfg = {"forwarded_allow_ips": "192.0.2.1"}
+    with serve(Ours, app, cfg=cfg, settings={"request_budget_milliseconds": 5000}) as running:
+        _, left = answer_to(running, b"/quick", b"X-Request-Timeout-Ms: 1")
+
+    assert int(left) > 1000
+
+
+def test_request_whose_time_was_up_before_it_began_is_not_begun(app: App) -> None:
+    with site(app) as running:
+        status, _ = answer_to(running, b"/quick", b"X-Request-Timeout-Ms: 0")
+
+    assert status == 504
+    assert not app.running
+
+
+def test_application_can_change_its_budget(app: App) -> None:
+    with site(app, request_budget_milliseconds=50) as running:
+        assert answer_to(running, b"/longer") == (200, b"in time")
+
+
+def test_budget_ends_where_a_stream_begins(app: App) -> None:
+    with site(app, request_budget_milliseconds=50) as running, running.connect() as client:
+        ask(client, b"/stream")
+        client.until(b"first\n\n")
+        gevent.sleep(3 * SHORT_SECONDS)
+        app.release.set()
+
+        client.until(b"last\n\n")
+
+    assert app.ended == ["closed"]
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_client_that_hangs_up_ends_its_request(app: App, method: bytes) -> None:
+    with site(app) as running:
+        with running.connect() as client:
+            ask(client, b"/wait", method=method)
+            wait_until(lambda: app.running, "the request runs")
+        wait_until(lambda: not running.kind.serving.in_flight, "the request is over")
+
+        assert app.ended == ["BudgetSpent"]
+        assert running.kind.serving.abandoned_requests == 1
+        assert not running.kind.serving.spent_requests
+    assert not running.records.at(40)
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+def test_client_that_hangs_up_ends_its_event_stream(app: App, method: bytes) -> None:
+    with site(app) as running:
+        with running.connect() as client:
+            ask(client, b"/stream", b"Content-Length: 0", method=method)
+            client.until(b"first\n\n")
+        wait_until(lambda: not running.kind.serving.in_flight, "the stream is over")
+
+    assert app.ended == ["cut", "closed"]
+
+
+@pytest.mark.parametrize(
+    ("method", "ends", "is_cut"),
+    [(b"POST", "safe", False), (b"POST", "all", True), (b"GET", "off", False)],
+)
+def test_setting_says_which_requests_a_client_ends(app: App, method: bytes, ends: str, is_cut: bool) -> None:
+    with site(app, client_left_ends=ends) as running:
+        with running.connect() as client:
+            ask(client, b"/wait", b"Content-Length: 0", method=method)
+            wait_until(lambda: app.running, "the request runs")
+        connection = next(iter(running.kind.serving.connections))
+        wait_until(lambda: connection.is_client_gone, "the worker has seen it")
+        gevent.sleep(SHORT_SECONDS)
+
+        assert bool(app.ended) is is_cut
+        running.kind.serving.cut_all(1.0)
+        wait_until(lambda: not running.kind.serving.in_flight, "the request is over")
+
+
+def test_worker_that_has_to_stop_answers_503(app: App) -> None:
+    with site(app) as running, running.connect() as client:
+        ask(client, b"/wait")
+        wait_until(lambda: app.running, "the request runs")
+
+        running.kind.serving.cut_all(1.0)
+
+        assert client.answer().status == 503
+
+
+def test_answer_under_way_is_not_cut_by_the_deadline(app: App) -> None:
+    body = b"x" * 8_000_000
+
+    def large(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        environ["greenroom.deadline"].set(0.0)
+        return app.answer(start_response, body)
+
+    app.large = large  # type: ignore[attr-defined]
+    with site(app) as running, running.connect() as client:
+        ask(client, b"/large")
+        gevent.sleep(SHORT_SECONDS)
+
+        assert client.answer().body == body
+
+
+def test_request_that_computes_past_its_deadline_is_reported(app: App) -> None:
+    def compute(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        environ["greenroom.deadline"].deadline -= 10.0
+        raise RuntimeError("late")
+
+    app.compute = compute  # type: ignore[attr-defined]
+    with site(app, request_budget_milliseconds=2000) as running:
+        status, _ = answer_to(running, b"/compute")
+
+    assert status == 504
+    assert any("GET /compute ended 8.0 s after" in line for line in running.records.at(30))
+
+
+# The pieces
+
+
+def test_outside_requests_nothing_is_bounded() -> None:
+    assert deadline.remaining_seconds() == FOREVER
+    assert deadline.limit(None) is None
+    assert deadline.limit(3.0) == 3.0
+    assert not deadline.is_spent()
+
+
+def test_wait_lasts_as_long_as_the_shorter_of_budget_and_its_own_timeout() -> None:
+    with deadline.budget(10.0):
+        assert deadline.limit(3.0) == 3.0
+        assert 9.0 < (deadline.limit(None) or 0.0) <= 10.0
+        assert 9.0 < (deadline.limit(30.0) or 0.0) <= 10.0
+
+
+def test_wait_in_a_shield_may_last_until_the_end_of_clean_up() -> None:
+    with deadline.budget(0.0):
+        with deadline.shield():
+            gevent.sleep(SHORT_SECONDS)
+            left = deadline.remaining_seconds()
+        is_spent = deadline.is_spent()
+
+    assert CLEAN_UP_SECONDS - LATE_SECONDS < left < CLEAN_UP_SECONDS
+    assert is_spent
+
+
+def test_shield_is_its_greenlets_own() -> None:
+    outcome: list[str] = []
+
+    def clean_up() -> None:
+        with deadline.shield():
+            gevent.sleep(4 * SHORT_SECONDS)
+            outcome.append("cleaned up")
+
+    def work() -> None:
+        try:
+            gevent.sleep(NEVER_SECONDS)
+        except TimeoutError:
+            outcome.append("timeout")
+
+    with deadline.budget(SHORT_SECONDS) as record:
+        greenlets = [gevent.spawn(with_record, record, function) for function in (clean_up, work)]
+        with deadline.unbounded():
+            gevent.joinall(greenlets)
+
+    assert outcome == ["timeout", "cleaned up"]
+
+
+def test_clean_up_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("greenroom.record.CLEAN_UP_SECONDS", 2 * SHORT_SECONDS)
+
+    with deadline.budget(SHORT_SECONDS), deadline.shield(), pytest.raises(TimeoutError):
+        gevent.sleep(NEVER_SECONDS)
+
+
+def with_record(record: Record, function: Callable[[], None]) -> None:
+    CURRENT.set(record)
+    function()
+
+
+def test_wait_knows_best_how_to_end_itself() -> None:
+    came = Event()
+
+    with deadline.budget(SHORT_SECONDS) as record:
+        with Wait("query", "SELECT", came.set):
+            assert came.wait(NEVER_SECONDS)
+
+        assert not record.waits
+
+
+def test_wait_that_does_not_end_when_told_to_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("greenroom.record.BACKSTOP_SECONDS", SHORT_SECONDS)
+
+    with deadline.budget(SHORT_SECONDS), Wait("query", "SELECT", lambda: None), pytest.raises(TimeoutError):
+        gevent.sleep(NEVER_SECONDS)
+
+
+def test_cut_ends_the_waits_of_all_greenlets_of_a_request() -> None:
+    ended: list[str] = []
+
+    def wait(name: str) -> None:
+        try:
+            gevent.sleep(NEVER_SECONDS)
+        except TimeoutError as exc:
+            ended.append(f"{name}: {exc}")
+
+    record = Record(clock.now())
+    greenlets = [gevent.spawn(with_record, record, lambda name=name: wait(name)) for name in "ab"]
+    wait_until(lambda: len(record.waiting) == 2, "both wait")
+    record.cut("the client has left")
+    record.cut("the worker stops")
+    gevent.joinall(greenlets, timeout=LATE_SECONDS)
+
+    assert ended == ["a: the client has left", "b: the client has left"]
+    assert not record.waiting
+
+
+def test_greenlet_left_behind_by_an_answered_request_goes_on() -> None:
+    done: list[bool] = []
+    with deadline.budget(SHORT_SECONDS) as record:
+        left_behind = gevent.spawn(with_record, record, lambda: (gevent.sleep(3 * SHORT_SECONDS), done.append(True)))
+        wait_until(lambda: record.waiting, "it waits")
+
+    left_behind.join(LATE_SECONDS)
+
+    assert done == [True]
+
+
+def test_budget_once_spent_stays_spent() -> None:
+    with deadline.budget(0.0) as record:
+        record.set(10.0)
+        record.extend(10.0)
+
+        with pytest.raises(BudgetSpent):
+            gevent.sleep(0)
+
+
+def test_every_wait_of_gevent_switches_through_the_hub_class() -> None:
+    """What the choke point relies on; gevent may change it."""
+    near, far = green.socketpair()
+    listener = green.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    waits: dict[str, Callable[[], Any]] = {
+        "sleep": lambda: gevent.sleep(NEVER_SECONDS),
+        "sleep(0)": lambda: gevent.sleep(0),
+        "idle": gevent.idle,
+        "event": Event().wait,
+        "lock": lambda: locked().acquire(),
+        "queue": lambda: gevent.queue.Queue().get(),
+        "result": lambda: gevent.event.AsyncResult().get(),
+        "join": lambda: gevent.spawn(gevent.sleep, 1).join(),
+        "joinall": lambda: gevent.joinall([gevent.spawn(gevent.sleep, 1)]),
+        "recv": lambda: near.recv(1),
+        "accept": listener.accept,
+        "wait_read": lambda: green.wait_read(far.fileno()),
+        "getaddrinfo": lambda: green.getaddrinfo("greenroom.invalid", 80),
+        "threadpool": lambda: gevent.get_hub().threadpool.apply(int),
+        "select": lambda: gevent.select.select([near], [], []),
+    }
+    with deadline.budget(0.0):
+        missed = [name for name, wait in waits.items() if not raises_at_once(wait)]
+    for sock in (near, far, listener):
+        sock.close()
+
+    assert not missed
+    assert Hub.switch is choke.switch
+
+
+def locked() -> Any:
+    held = lock.BoundedSemaphore()
+    held.acquire()
+    return held
+
+
+def raises_at_once(wait: Callable[[], Any]) -> bool:
+    CURRENT.get().loops = None  # type: ignore[union-attr]  # each is the first
+    try:
+        wait()
+    except (TimeoutError, socket.gaierror):
+        return True
+    return False
