@@ -408,13 +408,15 @@ def error_answer(status: int, reason: str, detail: str) -> bytes:
     return page.data
 
 
+SHED_BODY = b"The server is overloaded. Try again in a moment.\n"
+SHED_HEADERS = (("Retry-After", "1"), ("Content-Type", "text/plain"), ("Content-Length", str(len(SHED_BODY))))
+
+
 def _shed_answer(*, is_kept: bool, is_head: bool) -> bytes:
-    body = b"The server is overloaded. Try again in a moment.\n"
-    head = (
-        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Type: text/plain\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: {'keep-alive' if is_kept else 'close'}\r\n\r\n"
-    )
-    return head.encode() + (b"" if is_head else body)
+    fields = "".join(f"{name}: {value}\r\n" for name, value in SHED_HEADERS)
+    connection = "keep-alive" if is_kept else "close"
+    head = f"HTTP/1.1 503 Service Unavailable\r\n{fields}Connection: {connection}\r\n\r\n"
+    return head.encode() + (b"" if is_head else SHED_BODY)
 
 
 SHED_ANSWERS = {

@@ -1,44 +1,71 @@
-"""TLS and HTTP/2: gunicorn's own path, with a greenlet for each connection and another for each request.
+"""TLS, HTTP/2 and the uwsgi protocol: gunicorn's own path, a greenlet for each connection and one for each request.
 
-Used when TLS or cleartext HTTP/2 is configured in gunicorn; plain HTTP/1.1, as behind a proxy, never comes here.
-What gunicorn's AsyncWorker does with a connection stays as it is. Added are
+Used when one of them is configured in gunicorn; plain HTTP/1.1, as behind a proxy, never comes here. What gunicorn's
+AsyncWorker does with a connection stays as it is. Added are
 
     a bound for the TLS handshake, and for a client that neither sends nor takes anything
-    a greenlet and a contextvars.Context of its own for each request
+    admission, a greenlet and a contextvars.Context of its own for each request
     streams of one HTTP/2 connection side by side: gunicorn serves one after the other (four streams of 1 s: 4.1 s)
+    an answer for whatever an application raises, and no traceback for what clients do
     draining
-
-Admission does not count these requests.
 """
 
 import contextlib
-import contextvars
 import select
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent import monkey
 from gevent.event import Event
 from gevent.lock import RLock
+from gunicorn.http.body import LengthReader
 from gunicorn.http.errors import NoMoreData
 from gunicorn.http2.connection import HTTP2ServerConnection
-from gunicorn.http2.errors import HTTP2ConnectionError, HTTP2ErrorCode, HTTP2ProtocolError
+from gunicorn.http2.errors import HTTP2ConnectionError, HTTP2ErrorCode, HTTP2ProtocolError, HTTP2StreamError
 from gunicorn.sock import ssl_context
 from gunicorn.workers.base_async import AsyncWorker
 
-from .connection import State
-from .serving import Serving
+from .connection import DISCARD_BYTES, State
+from .serving import SHED_ANSWERS, SHED_BODY, SHED_HEADERS, Serving, error_answer
+from .wire import BodyTooSlow, ClientLeft
 
 if TYPE_CHECKING:
     from .listener import Listener
 
+# How long a client may go on sending the body of a request that was turned away.
+DISCARD_SECONDS = 1.0
+
 
 def is_needed(cfg: Any) -> bool:
     """Whether this configuration has connections that are not plain HTTP/1.1."""
-    return bool(cfg.is_ssl) or ("h2" in cfg.http_protocols and cfg.http2_cleartext != "off")
+    has_http2 = "h2" in cfg.http_protocols and cfg.http2_cleartext != "off"
+    return bool(cfg.is_ssl) or has_http2 or cfg.protocol == "uwsgi"
+
+
+class Call:
+    """One request, from asking for admission to its end. `work` answers it; `shed` says that it was turned away."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self.work = work
+        self.is_shed = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.over = Event()
+
+    def run(self) -> None:
+        try:
+            self.result = self.work()
+        except BaseException as exc:  # handed on to whoever waits, whatever it is
+            self.error = exc
+        finally:
+            self.over.set()
+
+    def shed(self) -> None:
+        self.is_shed = True
+        self.over.set()
 
 
 class GunicornServing(Serving):
@@ -57,6 +84,27 @@ class GunicornServing(Serving):
         connection: Any = GunicornConnection(self, listener, sock, peer)
         self.connections.add(connection)
         gevent.spawn(connection.run)
+
+    def admit(self, request: Any, work: Callable[[], Any]) -> Call:
+        """Run `work` as `request` when there is room for it, or not at all; returns when that is decided and done.
+
+        Raises what `work` raises. Runs on: a connection's greenlet; switches.
+        """
+        call: Any = Call(work)
+        self.loop.run_callback(self.offer, call, request)  # admission is the hub's
+        call.over.wait()
+        if call.error is not None:
+            raise call.error
+        return call  # type: ignore[no-any-return]
+
+    def _run_in_greenlet(self, call: Any, request: Any) -> None:
+        self.greenlets.start(self.gate, call, request)
+
+    def _run(self, call: Any, request: Any) -> None:
+        call.run()
+
+    def _turn_away(self, call: Any, request: Any) -> None:
+        call.shed()
 
 
 class GunicornConnection:
@@ -181,11 +229,44 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
         super().handle(listener, client, addr)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
-        self.connection.request_begins(self.connection, req)
+        """Answer one request of HTTP/1. Raises StopIteration to say that the connection is to be closed."""
+        connection = self.connection
+        exchange = Exchange(self.worker.wsgi)
+        handler = Handler(connection)  # for this request alone: gunicorn takes the application from it
+        handler.wsgi = exchange
+        connection.request_begins(connection, req)
         try:
-            return run_apart(super().handle_request, listener_name, req, sock, addr)
+            call = connection.serving.admit(
+                req, lambda: super(Handler, handler).handle_request(listener_name, req, sock, addr)
+            )
+            if call.is_shed:
+                self._turn_away(req, sock)
+        except (ClientLeft, BodyTooSlow) as exc:
+            self.log.info("%s %s: %s", req.method, req.uri, exc)
+            if isinstance(exc, BodyTooSlow) and not exchange.is_head_sent:
+                sock.sendall(error_answer(408, "Request Timeout", str(exc)))
+            raise StopIteration from exc
         finally:
-            self.connection.request_ends(self.connection)
+            connection.request_ends(connection)
+
+    def _turn_away(self, req: Any, sock: Any) -> None:
+        is_kept = not req.should_close() and bool(self.alive) and bool(self.cfg.keepalive) and self._discard(req)
+        sock.sendall(SHED_ANSWERS[is_kept, req.method == "HEAD"])
+        if not is_kept:
+            raise StopIteration
+
+    @staticmethod
+    def _discard(req: Any) -> bool:
+        """Whether the body of a request has come and can be thrown away."""
+        reader = req.body.reader
+        if not isinstance(reader, LengthReader) or reader.length > DISCARD_BYTES:
+            return False
+        with gevent.Timeout(DISCARD_SECONDS, False):  # type: ignore[arg-type]  # the stubs miss it
+            while reader.length:
+                if not req.body.read(DISCARD_BYTES):
+                    return False
+            return True
+        return False
 
     def handle_http2(self, listener: Any, client: Any, addr: Any, preface: bytes = b"", upgrade: Any = None) -> None:
         """gunicorn's loop, but each stream gets a greenlet, and this one only reads."""
@@ -221,10 +302,93 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
             gevent.joinall(list(streams), timeout=self.cfg.graceful_timeout)
 
     def _serve_stream(self, key: Any, request: Any, client: Any, addr: Any, http2: Any) -> None:
+        stream_id = request.stream.stream_id
+        handler = Handler(self.connection)
+        handler.wsgi = Exchange(self.worker.wsgi)
         try:
-            contextvars.Context().run(self._serve_http2_stream, self.getsockname(), request, client, addr, http2)
+            call = self.connection.serving.admit(
+                request,
+                lambda: handler._serve_http2_stream(self.getsockname(), request, client, addr, http2),
+            )
+            if call.is_shed:
+                body = None if request.method == "HEAD" else SHED_BODY
+                http2.send_response(stream_id, 503, [(name.lower(), value) for name, value in SHED_HEADERS], body)
+                http2.cleanup_stream(stream_id)
+        except (HTTP2StreamError, HTTP2ConnectionError, OSError) as exc:
+            self.log.debug("HTTP/2 stream closed: %s", exc)
         finally:
             self.connection.request_ends(key)
+
+
+class Failed(Exception):
+    """An application raised what gunicorn does not take for a failed request; it is the cause of this."""
+
+
+class Exchange:
+    """The application, as gunicorn calls it for one request: what it raises is its own, what the client does is not.
+
+    gunicorn closes without an answer when an application raises an OSError, and logs a traceback when a client is slow;
+    SystemExit, GreenletExit and the like leave a stream of HTTP/2 without an answer.
+    """
+
+    def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
+        self.application = application
+        self.response: Any = None
+
+    @property
+    def is_head_sent(self) -> bool:
+        return self.response is not None and bool(self.response.headers_sent)
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        self.response = start_response.__self__
+        environ["wsgi.input"] = ClientBody(environ["wsgi.input"])
+        try:
+            return self.application(environ, start_response)
+        except (ClientLeft, BodyTooSlow, StopIteration, HTTP2StreamError, HTTP2ConnectionError):
+            raise
+        except OSError as exc:
+            raise Failed(f"{type(exc).__name__}: {exc}") from exc
+        except Exception:
+            raise
+        except BaseException as exc:  # SystemExit, GreenletExit, KeyboardInterrupt, gevent.Timeout
+            raise Failed(f"{type(exc).__name__}: {exc}") from exc
+
+
+class ClientBody:
+    """environ["wsgi.input"]: gunicorn's, with errors that say that they are the client's."""
+
+    def __init__(self, body: Any) -> None:
+        self.body = body
+
+    def read(self, *args: Any) -> Any:
+        return self._ask(self.body.read, *args)
+
+    def readline(self, *args: Any) -> Any:
+        return self._ask(self.body.readline, *args)
+
+    def readlines(self, *args: Any) -> Any:
+        return self._ask(self.body.readlines, *args)
+
+    def __iter__(self) -> "ClientBody":
+        return self
+
+    def __next__(self) -> Any:
+        line = self.readline()
+        if not line:
+            raise StopIteration
+        return line
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.body, name)
+
+    @staticmethod
+    def _ask(function: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return function(*args)
+        except TimeoutError as exc:
+            raise BodyTooSlow("the rest of the body did not come in time") from exc
+        except OSError as exc:
+            raise ClientLeft(f"the client left before its body was complete: {exc}") from exc
 
 
 class GreenHTTP2Connection(HTTP2ServerConnection):  # type: ignore[misc]  # gunicorn has no types
@@ -277,22 +441,6 @@ class GreenHTTP2Connection(HTTP2ServerConnection):  # type: ignore[misc]  # guni
         """In the order in which the frames were made, whichever greenlet made them."""
         with self._writing:
             super()._send_pending_data()
-
-
-def run_apart(function: Callable[..., Any], *arguments: Any) -> Any:
-    """`function(*arguments)` in a greenlet and a Context of its own; returns or raises what it does."""
-    outcome: list[Any] = []
-
-    def run() -> None:
-        try:
-            outcome.extend((contextvars.Context().run(function, *arguments), None))
-        except BaseException as exc:  # handed on below, whatever it is
-            outcome.extend((None, exc))
-
-    gevent.spawn(run).join()
-    if outcome[1] is not None:
-        raise outcome[1]
-    return outcome[0]
 
 
 def _real_poll() -> Any:

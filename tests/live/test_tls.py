@@ -1,13 +1,15 @@
 """TLS and HTTP/2 on gunicorn's own path: isolated, bounded, streams side by side."""
 
+import http.client
 import socket
 import ssl
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import h2.config
 import h2.connection
@@ -85,6 +87,7 @@ class HTTP2Client:
         assert self.sock.selected_alpn_protocol() == "h2"
         self.connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
         self.connection.initiate_connection()
+        self.heads: dict[int, dict[bytes, bytes]] = {}
         self.bodies: dict[int, bytes] = {}
         self.ended: set[int] = set()
         self.is_told_to_go = False
@@ -117,7 +120,9 @@ class HTTP2Client:
         if not data:
             return False
         for event in self.connection.receive_data(data):
-            if isinstance(event, h2.events.DataReceived):
+            if isinstance(event, h2.events.ResponseReceived):
+                self.heads[event.stream_id] = dict(event.headers or [])
+            elif isinstance(event, h2.events.DataReceived):
                 self.bodies[event.stream_id] += event.data
                 self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             elif isinstance(event, h2.events.StreamEnded):
@@ -244,3 +249,128 @@ def test_a_stop_with_idle_tls_connections_is_quick(start_tls: Start, session: re
 
     assert exit_code == 0
     assert took < 15.0
+
+
+FULL = {**OURS, "GREENROOM_LIMIT_REQUESTS": "1", "GREENROOM_QUEUE_TIMEOUT_MILLISECONDS": "10"}
+
+
+def test_a_request_too_many_is_turned_away_and_keeps_its_connection(
+    start_tls: Start, certificate: dict[str, str]
+) -> None:
+    server = start_tls(FULL)
+
+    with tls_client(server, certificate) as busy, tls_client(server, certificate) as other:
+        busy.request("GET", "/sleep/4")
+        wait_until(lambda: status_of(other) == 503, "the slow request runs")
+        answers = []
+        for method, body in (("GET", None), ("HEAD", None), ("POST", b"x" * 5000), ("GET", None)):
+            other.request(method, "/", body)
+            answer = other.getresponse()
+            answers.append((answer.status, answer.getheader("Retry-After"), answer.getheader("Connection")))
+            answer.read()
+        other.request("GET", "/healthz")
+        health = other.getresponse().status
+        slept = busy.getresponse().status
+
+    assert answers == [(503, "1", "keep-alive")] * 4
+    assert (health, slept) == (200, 200)
+    assert server.text().count("requests turned away with 503") == 1
+
+
+def test_a_stream_too_many_is_turned_away(start_tls: Start, connect: Callable[[Server], HTTP2Client]) -> None:
+    server = start_tls(FULL, HTTP2)
+    client = connect(server)
+
+    slow = client.open("/sleep/3")
+    shed = [client.open("/") for _ in range(2)]  # they come after it, on one connection
+    health = client.open("/healthz")
+    client.finish()
+
+    assert [client.heads[stream][b":status"] for stream in (slow, health)] == [b"200", b"200"]
+    assert [client.heads[stream][b":status"] for stream in shed] == [b"503", b"503"]
+    assert [client.heads[stream][b"retry-after"] for stream in shed] == [b"1", b"1"]
+
+
+def test_a_slow_body_is_a_line_in_the_log_and_a_408(start_tls: Start, certificate: dict[str, str]) -> None:
+    server = start_tls({**OURS, "GREENROOM_BODY_TIMEOUT_SECONDS": "1", "GREENROOM_SEND_TIMEOUT_SECONDS": "1"})
+
+    with tls_client(server, certificate) as client:
+        client.putrequest("POST", "/echo")
+        client.putheader("Content-Length", "10")
+        client.endheaders(b"half")
+        answer = client.getresponse()
+
+    assert answer.status == 408
+    assert "POST /echo: the rest of the body did not come in time" in server.text()
+    assert "Traceback" not in server.text()
+
+
+@pytest.mark.parametrize("error", ["SystemExit", "GreenletExit", "Timeout", "OSError", "ValueError"])
+def test_whatever_an_application_raises_is_a_500_with_a_log_line(
+    start_tls: Start,
+    connect: Callable[[Server], HTTP2Client],
+    certificate: dict[str, str],
+    tmp_path: Path,
+    error: str,
+) -> None:
+    (tmp_path / "raises.py").write_text(
+        "import gevent\nfrom gevent import GreenletExit, Timeout\n"
+        "def app(environ, start):\n"
+        f"    if environ['PATH_INFO'] == '/raise': raise {error}()\n"
+        "    start('200 OK', [('Content-Length', '0')])\n"
+        "    return []\n"
+    )
+    server = start_tls({**OURS, "PYTHONPATH": str(tmp_path), "WSGI_APP": "raises:app"}, HTTP2)
+    client = connect(server)
+
+    stream = client.open("/raise")
+    client.finish()
+    over_http1 = get(server, certificate, "/raise")
+
+    assert client.heads[stream][b":status"] == b"500"
+    assert over_http1.status_code == 500
+    assert error in server.text()
+    assert get(server, certificate, "/").status_code == 200
+
+
+def test_the_uwsgi_protocol_goes_gunicorns_way(start: Start) -> None:
+    server = start(OURS, (*PYTHON_MODULE, "gunicorn", "--protocol", "uwsgi"))
+    wait_until(lambda: ask_uwsgi(server, "/")[0] == 200, "the worker answers")
+
+    answer = ask_uwsgi(server, "/large/1000")
+
+    assert answer == (200, b"x" * 1000)
+
+
+def tls_client(server: Server, certificate: dict[str, str]) -> Any:
+    """An HTTP/1.1 connection that is closed at the end of the block."""
+    context = ssl.create_default_context(cafile=certificate["GREENROOM_TLS_CERTIFICATE"])
+    return closing(http.client.HTTPSConnection("127.0.0.1", server.port, timeout=30, context=context))
+
+
+def status_of(client: http.client.HTTPSConnection) -> int:
+    client.request("GET", "/")
+    with client.getresponse() as answer:
+        answer.read()
+        return answer.status
+
+
+def ask_uwsgi(server: Server, path: str) -> tuple[int, bytes]:
+    """What a GET gets that comes as nginx's uwsgi_pass sends it; status 0 while nobody listens."""
+    fields = {
+        "REQUEST_METHOD": "GET",
+        "REQUEST_URI": path,
+        "PATH_INFO": path,
+        "QUERY_STRING": "",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "HTTP_HOST": "x",
+    }
+    block = b"".join(struct.pack("<H", len(part)) + part.encode() for field in fields.items() for part in field)
+    try:
+        with socket.create_connection(("127.0.0.1", server.port), 30) as sock:
+            sock.sendall(struct.pack("<BHB", 0, len(block), 0) + block)
+            with http.client.HTTPResponse(sock) as answer:
+                answer.begin()
+                return answer.status, answer.read()
+    except ConnectionError:
+        return 0, b""
