@@ -24,6 +24,7 @@ from typing import Any
 
 from gevent import monkey
 
+from .cores import usable_cores
 from .errors import PatchedTooLate
 from .on_import import when_imported
 from .settings import Settings
@@ -72,6 +73,8 @@ def patch(settings: Settings) -> None:
         patch_requests(settings)
     if settings.patch and settings.patch_psycopg2:
         patch_psycopg2(settings.database_silence_seconds)
+    if settings.patch and settings.patch_sqlalchemy:
+        patch_sqlalchemy(settings)
 
 
 def patch_requests(settings: Settings) -> None:
@@ -98,6 +101,18 @@ def patch_psycopg2(silence_seconds: float) -> None:
             raise
         return
     postgres.install(silence_seconds)
+
+
+def patch_sqlalchemy(settings: Settings) -> None:
+    """Let SQLAlchemy's engines use our pool, as soon as SQLAlchemy is imported."""
+
+    def install(_: ModuleType) -> None:
+        from .waits import pool
+
+        pool.install(workers=settings.web_concurrency or usable_cores(), hosts=settings.database_hosts)
+        when_imported("sqlalchemy.dialects.postgresql.psycopg", pool.hint_at_driver)
+
+    when_imported("sqlalchemy.pool.impl", install)
 
 
 def is_patched() -> bool:

@@ -278,6 +278,17 @@ class Settings:
         high=1000,
         about="Threads of each worker for `offload_drivers`: calls that may wait at the same time.",
     )
+    patch_sqlalchemy: bool = knob(
+        True,
+        about="Give SQLAlchemy's engines a pool that is fair, bounded by the budget, and names who holds what.",
+    )
+    database_hosts: int = knob(
+        1,
+        low=1,
+        high=10_000,
+        about="How many machines run this server on the same database: to warn when their pools together are larger "
+        "than PostgreSQL's max_connections.",
+    )
     database_silence_seconds: int = knob(
         120,
         low=1,

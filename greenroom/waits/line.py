@@ -40,12 +40,13 @@ class Silent(psycopg2.OperationalError):
 class Unanswered(QueryCanceled):
     """The request's time was over and PostgreSQL did not answer the cancelling; this one connection is closed."""
 
+    is_only_this_connection = True  # for pool.py: the others are as good as they were
+
 
 class Line:
     """One connection's side of the wait. `sql` is what it waits for, `greenlet` who waits, `record` for which request.
 
-    `is_quiet`: nothing came that nobody waited for, the end of the connection for one. `heard_at` is when the server
-    last answered. `timer_seconds` is the usual length of silence that ends a wait.
+    `heard_at` is when the server last answered. `timer_seconds` is the usual length of silence that ends a wait.
     """
 
     __slots__ = (
@@ -54,8 +55,9 @@ class Line:
         "heard_at",
         "is_copying",
         "is_cut",
-        "is_quiet",
         "loop",
+        "polled",
+        "poller",
         "record",
         "sql",
         "timer",
@@ -66,6 +68,8 @@ class Line:
     def __init__(self, timer_seconds: float = 0.0) -> None:
         self.watcher: Any = None
         self.timer: Any = None
+        self.poller: Any = None
+        self.polled = -1
         self.timer_seconds = timer_seconds
         self.loop: Any = None
         self.file_number = -1
@@ -74,7 +78,6 @@ class Line:
         self.sql = ""
         self.is_copying = False
         self.is_cut = False
-        self.is_quiet = True
         self.heard_at = 0.0
 
     def wait(self, connection: Any, poll: Callable[[], int], silence_seconds: float, *, is_connecting: bool) -> None:
@@ -202,7 +205,6 @@ class Line:
 
     def _stirred(self, _: Any) -> None:
         """Something came that nobody waits for: a notice, a notification, or the end. Runs on: hub."""
-        self.is_quiet = False
         self.watcher.stop()
 
     def _cut(self) -> None:
@@ -229,14 +231,11 @@ class Line:
 
     def has_stirred(self, connection: Any) -> bool:
         """Whether something has come that nobody waits for, asked of the system."""
-        poller = select_poll()
-        poller.register(connection.fileno(), POLLIN)
-        return bool(poller.poll(0))
-
-    def forget(self) -> None:
-        """After a fork: the socket is the parent's."""
-        self.release()
-        self.is_quiet = False
+        file_number = connection.fileno()
+        if self.poller is None or self.polled != file_number:
+            self.poller, self.polled = select_poll(), file_number
+            self.poller.register(file_number, POLLIN)
+        return bool(self.poller.poll(0))
 
 
 def _nothing() -> None:

@@ -21,10 +21,11 @@ from psycopg2 import extensions
 from psycopg2.errors import QueryCanceled
 
 from .. import clock, deadline
-from ..record import CLEAN_UP, CURRENT, Record
+from ..record import CLEAN_UP, CURRENT
 from . import copying
 from .libpq import STATUS_OFFSET, status_of
 from .line import Line
+from .naming import request_name, shortened
 from .resolving import with_addresses
 
 # How long a connection attempt may take when its URL has no connect_timeout.
@@ -151,18 +152,23 @@ class GreenConnection(extensions.connection):
         line = self.line
         if line.greenlet is not None or line.is_copying:
             raise psycopg2.ProgrammingError(
-                f"one database connection is used by two greenlets at once: {whose(line.record)} waits for "
-                f"{shortened(line.sql)!r} on it, and {whose(CURRENT.get())} asks for {shortened(sql)!r}. Give each "
-                "request, thread and greenlet a session or connection of its own"
+                f"one database connection is used by two greenlets at once: {request_name(line.record)} waits for "
+                f"{shortened(line.sql)!r} on it, and {request_name(CURRENT.get())} asks for {shortened(sql)!r}. Give "
+                "each request, thread and greenlet a session or connection of its own"
             )
 
-    def is_alive_for_sure(self, now: float, within_seconds: float) -> bool:
-        """Whether the server has answered within these seconds and its end of the connection has not come since.
-
-        Costs no round trip.
-        """
-        line = self.line
-        return line.is_quiet and now - line.heard_at < within_seconds and not self.closed and not line.has_stirred(self)
+    def has_ended(self) -> bool:
+        """Whether the server has closed its end, as far as the socket tells. Costs no round trip."""
+        if self.closed:
+            return True
+        if not self.line.has_stirred(self):
+            return False
+        try:
+            self.poll()  # takes notices and notifications, too
+        except psycopg2.OperationalError:
+            return True
+        self.line.heard_at = 0.0  # whatever it said, it may have been its last word: ask it
+        return False
 
 
 class GreenCursor(extensions.cursor):
@@ -254,20 +260,6 @@ def _without_begin(exc: psycopg2.Error) -> None:
             return
 
 
-def whose(record: Record | None) -> str:
-    """A request as a person would name it."""
-    if record is None:
-        return "a greenlet outside of requests"
-    environ = record.environ or {}
-    name = f"{environ.get('REQUEST_METHOD', '')} {environ.get('PATH_INFO', '')}".strip() or "a request"
-    return f"{name} ({record.id})" if record.id else name
-
-
-def shortened(sql: Any, most: int = 100) -> str:
-    text = " ".join(str(sql).split())
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
 def connect(dsn: str, connection_factory: Any = None, **is_async: Any) -> Any:
     """In place of psycopg2's own: host names are looked up here, where others can run meanwhile."""
     if any(is_async.values()):
@@ -310,7 +302,7 @@ def leave_to_parent() -> None:
     """
     nothing = os.open(os.devnull, os.O_RDWR)
     for connection in list(connections):
-        connection.line.forget()
+        connection.line.release()
         if not connection.closed:
             os.dup2(nothing, connection.fileno(), inheritable=False)
     os.close(nothing)

@@ -1,0 +1,416 @@
+"""SQLAlchemy's connection pool, made fair, bounded by the request's budget, and able to say who holds what.
+
+    checkout -> somebody waits already?
+                  no  -> an idle connection -> else room for one more? open it
+                  else wait in line: until one comes back, there is room, or time is over:
+                       sqlalchemy.exc.TimeoutError, with the holders in its message and in the log
+
+It takes the place of QueuePool for every engine of the process: same parameters, same methods, same error. What
+differs: who waits longest is served first; a connection that could not be opened lets the next one try; a connection is
+asked for a sign of life (pool_pre_ping) only where its socket can't tell; after a fork the child begins anew.
+"""
+
+import logging
+import os
+import sys
+import weakref
+from collections import deque
+from types import FrameType, FunctionType, ModuleType
+from typing import Any
+
+from gevent import monkey
+from gevent.hub import get_hub
+from greenlet import getcurrent
+from sqlalchemy import exc
+from sqlalchemy.pool.base import ConnectionPoolEntry
+from sqlalchemy.pool.impl import QueuePool
+from sqlalchemy.util import queue
+
+from .. import clock, deadline
+from ..errors import BudgetSpent
+from ..record import CURRENT, Wait
+from .naming import request_name
+
+logger = logging.getLogger(__name__)
+
+# A connection that answered this recently is not asked again whether it lives, unless its socket has something to say.
+# Long enough to spare it under load; short enough for what a socket can't tell: a proxy whose own backend is gone.
+PING_AFTER_SECONDS = 1.0
+SHOWN_HOLDERS = 10
+LOG_EVERY_SECONDS = 5.0
+DEFAULT_TIMEOUT_SECONDS = 30.0
+# Frames that are not the application's: of SQLAlchemy, of what is built on it, and ours.
+LIBRARIES = ("sqlalchemy.", "flask_sqlalchemy.", "greenroom.", "contextlib")
+ROOM = object()
+SLOTS = (
+    "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
+    " - coalesce(current_setting('reserved_connections', true), '0')::int"
+)
+allocate_rlock: Any = monkey.get_original("_thread", "RLock")
+pools: "weakref.WeakSet[GreenPool]" = weakref.WeakSet()
+
+
+class Idle(queue.QueueCommon[ConnectionPoolEntry]):
+    """The connections nobody uses. Never waits: that is the pool's to do."""
+
+    def __init__(self, maxsize: int = 0, use_lifo: bool = False) -> None:
+        self.maxsize = maxsize
+        self.use_lifo = use_lifo
+        self.entries: deque[ConnectionPoolEntry] = deque()
+
+    def empty(self) -> bool:
+        return not self.entries
+
+    def full(self) -> bool:
+        return 0 < self.maxsize <= len(self.entries)
+
+    def qsize(self) -> int:
+        return len(self.entries)
+
+    def put(self, item: ConnectionPoolEntry, block: bool = True, timeout: float | None = None) -> None:
+        if self.full():
+            raise queue.Full
+        self.entries.append(item)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> ConnectionPoolEntry:
+        if not self.entries:
+            raise queue.Empty
+        return self.entries.pop() if self.use_lifo else self.entries.popleft()
+
+    def put_nowait(self, item: ConnectionPoolEntry) -> None:
+        self.put(item)
+
+    def get_nowait(self) -> ConnectionPoolEntry:
+        return self.get()
+
+
+class Holder:
+    """Who has a connection, or is opening one."""
+
+    __slots__ = ("code", "line", "record", "since")
+
+    def __init__(self) -> None:
+        self.record = CURRENT.get()
+        self.since = clock.now()
+        self.code, self.line = checked_out_at(sys._getframe(2))
+
+    def describe(self, now: float) -> str:
+        where = f"{self.code.co_filename}:{self.line} in {self.code.co_name}" if self.code else "an unknown line"
+        return f"{request_name(self.record)} for {now - self.since:.1f} s, since {where}"
+
+
+class Waiter:
+    """One who waits in line. `given` is a connection, or ROOM to open one, as soon as it is theirs."""
+
+    __slots__ = ("given", "greenlet", "hub", "is_over")
+
+    def __init__(self) -> None:
+        self.greenlet = getcurrent()
+        self.hub: Any = get_hub()
+        self.given: Any = None
+        self.is_over = False
+
+    def give(self, what: Any) -> None:
+        self.given = what
+        loop = self.hub.loop
+        (loop.run_callback if get_hub() is self.hub else loop.run_callback_threadsafe)(self.wake)
+
+    def wake(self) -> None:
+        if not self.is_over:
+            self.greenlet.switch()
+
+    def wait(self, seconds: float, name: str) -> None:
+        """Until something is given, or this long."""
+        timer = self.hub.loop.timer(seconds)
+        try:
+            with Wait("pool", name, self.wake):
+                timer.start(self.wake, update=True)
+                self.hub.switch()
+        except BudgetSpent:
+            return
+        finally:
+            self.is_over = True
+            timer.stop()
+            timer.close()
+
+
+class GreenPool(QueuePool):
+    """What takes QueuePool's place."""
+
+    _queue_class = Idle
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Of the system, and entered again by the thread that has it: a connection may come back from inside, when the
+        # garbage collector finds one that somebody forgot. Never held while anything waits.
+        self._line_lock = allocate_rlock()
+        self._waiters: deque[Waiter] = deque()
+        self._holders: dict[ConnectionPoolEntry, Holder] = {}
+        self._opening: set[Holder] = set()
+        self._has_looked_at_slots = False
+        self._log_after = 0.0
+        self._unlogged = 0
+        pools.add(self)
+        warn_of_driver(self._dialect)
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        if deadline.is_spent():
+            raise exc.TimeoutError("the request's time is over; no database connection was taken")
+        holder = Holder()
+        entry = self._take()
+        if entry is None:
+            entry = self._open(holder)
+        else:
+            self._look_at(entry)
+        self._holders[entry] = holder
+        return entry
+
+    def _take(self) -> ConnectionPoolEntry | None:
+        """An idle connection; None: there is room to open one. Raises TimeoutError."""
+        with self._line_lock:
+            if not self._waiters:
+                try:
+                    return self._pool.get(False)
+                except queue.Empty:
+                    if self._inc_overflow():
+                        return None
+            waiter = Waiter()
+            self._waiters.append(waiter)
+            self._serve()
+        if waiter.given is None:
+            self._wait_in_line(waiter)
+        given = waiter.given
+        return None if given is ROOM else given
+
+    def _wait_in_line(self, waiter: Waiter) -> None:
+        timeout = DEFAULT_TIMEOUT_SECONDS if self._timeout is None else self._timeout
+        seconds = min(timeout, deadline.remaining_seconds())
+        try:
+            waiter.wait(seconds, self.logging_name or "QueuePool")
+        except BaseException:
+            self._leave_line(waiter)
+            if waiter.given is ROOM:
+                self._room_again()
+            elif waiter.given is not None:
+                self._pass_on(waiter.given)
+            raise
+        self._leave_line(waiter)
+        if waiter.given is None:
+            raise self._exhausted(seconds)
+
+    def _leave_line(self, waiter: Waiter) -> None:
+        with self._line_lock:
+            waiter.is_over = True
+            if waiter.given is None:
+                self._waiters.remove(waiter)
+
+    def _serve(self) -> None:
+        """Give what there is to those who wait longest."""
+        with self._line_lock:
+            while self._waiters:
+                try:
+                    what: Any = self._pool.get(False)
+                except queue.Empty:
+                    if not self._inc_overflow():
+                        return
+                    what = ROOM
+                self._waiters.popleft().give(what)
+
+    def _open(self, holder: Holder) -> ConnectionPoolEntry:
+        self._opening.add(holder)
+        try:
+            entry = self._create_connection()
+        except BaseException:
+            self._room_again()
+            raise
+        finally:
+            self._opening.discard(holder)
+        if not self._has_looked_at_slots:
+            self._has_looked_at_slots = True
+            warn_of_slots(self, entry.dbapi_connection)
+        return entry
+
+    def _room_again(self) -> None:
+        self._dec_overflow()
+        self._serve()
+
+    def _inc_overflow(self) -> bool:
+        with self._line_lock:
+            if -1 < self._max_overflow <= self._overflow:
+                return False
+            self._overflow += 1
+            return True
+
+    def _dec_overflow(self) -> Any:
+        with self._line_lock:
+            self._overflow -= 1
+        return True
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        if self._holders.pop(record, None) is None:
+            record.close()  # from before a fork: it is not counted here
+            return
+        self._pass_on(record)
+
+    def _pass_on(self, record: ConnectionPoolEntry) -> None:
+        with self._line_lock:
+            if self._waiters:
+                self._waiters.popleft().give(record)
+                return
+            try:
+                self._pool.put(record, False)
+                return
+            except queue.Full:
+                pass
+        try:
+            record.close()
+        finally:
+            self._room_again()
+
+    def _look_at(self, entry: Any) -> None:
+        """Find out, without a round trip, whether the server has ended this connection: then it is opened anew.
+
+        Where its socket is silent and it answered a moment ago, pool_pre_ping has nothing to find out. `fresh` is what
+        SQLAlchemy calls a connection that it does not ping.
+        """
+        connection = entry.dbapi_connection
+        has_ended = getattr(connection, "has_ended", None)
+        if has_ended is None:
+            return
+        if has_ended():
+            entry.invalidate()
+        elif self._pre_ping and clock.now() - connection.line.heard_at < PING_AFTER_SECONDS:
+            entry.fresh = True
+
+    def _invalidate(self, connection: Any, exception: BaseException | None = None, _checkin: bool = True) -> None:
+        # One query that was cut in time says nothing about the other connections, which stock SQLAlchemy would all
+        # replace.
+        if getattr(exception, "is_only_this_connection", False):
+            if _checkin and getattr(connection, "is_valid", False):
+                connection.invalidate(exception)
+            return
+        super()._invalidate(connection, exception, _checkin)
+
+    def _exhausted(self, seconds: float) -> exc.TimeoutError:
+        now = clock.now()
+        holders = sorted([*self._holders.values(), *self._opening], key=lambda one: one.since)
+        shown = [f"\n  - {one.describe(now)}" for one in holders[:SHOWN_HOLDERS]]
+        more = f"\n  - and {len(holders) - SHOWN_HOLDERS} more" if len(holders) > SHOWN_HOLDERS else ""
+        text = (
+            f"QueuePool limit of size {self.size()} overflow {self.overflow()} reached, connection timed out, timeout "
+            f"{seconds:.2f}; {len(self._waiters)} more wait. Held by:{''.join(shown)}{more}\nGive connections back "
+            "before waiting for something else, or raise pool_size"
+        )
+        self._unlogged += 1
+        if now >= self._log_after:
+            logger.warning("database pool exhausted %d times: %s", self._unlogged, text)
+            self._log_after, self._unlogged = now + LOG_EVERY_SECONDS, 0
+        return exc.TimeoutError(text, code="3o7r")
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: begin anew. The connections are the parent's, and are not closed."""
+        self._line_lock = allocate_rlock()
+        self._waiters.clear()
+        self._holders.clear()
+        self._opening.clear()
+        self._pool = Idle(self._pool.maxsize, use_lifo=self._pool.use_lifo)
+        self._overflow = -self._pool.maxsize
+        self._has_looked_at_slots = False
+
+
+# What the settings say about how many processes share the database: workers times hosts. 0: not known.
+processes: list[tuple[int, int]] = []
+inside: dict[int, Any] = {}
+
+
+def checked_out_at(frame: FrameType | None) -> tuple[Any, int]:
+    """Code and line of the application's innermost frame."""
+    while frame is not None:
+        code = frame.f_code
+        if id(code) not in inside:
+            if not (frame.f_globals.get("__name__") or "").startswith(LIBRARIES):
+                return code, frame.f_lineno
+            inside[id(code)] = code  # and kept, so that no other code gets its number
+        frame = frame.f_back
+    return None, 0
+
+
+def warn_of_slots(pool: GreenPool, connection: Any) -> None:
+    """Warn when all processes of this server together can open more connections than PostgreSQL has."""
+    if not processes or getattr(pool._dialect, "driver", "") != "psycopg2":
+        return
+    workers, hosts = processes[0]
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(SLOTS)
+            slots = cursor.fetchone()[0]
+        connection.rollback()
+    except Exception as problem:
+        logger.info("can't tell how many connections PostgreSQL allows: %s", problem)
+        return
+    most = pool.size() + pool._max_overflow
+    if pool._max_overflow == -1 or most * workers * hosts > slots:
+        each = "an unlimited number of" if pool._max_overflow == -1 else str(most)
+        logger.warning(
+            "this server may open more database connections than there are: %s for each of %d workers on %d host(s), "
+            "and PostgreSQL has %d for everybody. Let pool_size + max_overflow be %d at most, run fewer workers, or "
+            "raise max_connections (hosts: GREENROOM_DATABASE_HOSTS)",
+            each,
+            workers,
+            hosts,
+            slots,
+            max(1, slots // (workers * hosts)),
+        )
+
+
+def warn_of_driver(dialect: Any) -> None:
+    """Log an error for psycopg 3 where its queries would stop the whole worker."""
+    if getattr(dialect, "driver", "") != "psycopg":
+        return
+    wait = getattr(sys.modules.get("psycopg.waiting"), "wait", None)
+    if wait is not None and not isinstance(wait, FunctionType):
+        logger.error(
+            "an engine uses psycopg 3, which was imported before patching and waits in C: each of its queries stops "
+            "the whole worker. Since SQLAlchemy 2.1 that is what postgresql:// means: write postgresql+psycopg2://, or "
+            "import psycopg after patching"
+        )
+
+
+def hint_at_driver(module: ModuleType) -> None:
+    """Let SQLAlchemy's error for a missing psycopg 3 say why it is wanted at all."""
+    dialect: Any = module.PGDialect_psycopg
+    plain = dialect.import_dbapi
+
+    def import_dbapi(cls: type) -> Any:
+        try:
+            return plain()
+        except ModuleNotFoundError as problem:
+            problem.add_note(
+                "Since SQLAlchemy 2.1 postgresql:// means psycopg 3; write postgresql+psycopg2:// for psycopg2."
+            )
+            raise
+
+    dialect.import_dbapi = classmethod(import_dbapi)
+
+
+def install(workers: int, hosts: int) -> None:
+    """Take QueuePool's place, for whoever asks for it from now on.
+
+    Called when SQLAlchemy's own pools have just been loaded, or later; engines that are there keep what they have.
+    """
+    processes[:] = [(workers, hosts)]
+    for name in ("sqlalchemy.pool.impl", "sqlalchemy.pool", "sqlalchemy"):
+        module = sys.modules.get(name)
+        if module is not None and hasattr(module, "QueuePool"):
+            module.QueuePool = GreenPool  # type: ignore[attr-defined]
+    if hasattr(os, "register_at_fork") and not _is_fork_watched:
+        os.register_at_fork(after_in_child=leave_to_parent)
+        _is_fork_watched.append(True)
+
+
+_is_fork_watched: list[bool] = []
+
+
+def leave_to_parent() -> None:
+    for pool in list(pools):
+        pool.leave_to_parent()
