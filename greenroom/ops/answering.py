@@ -117,7 +117,12 @@ class Answering:
     def _snapshot(self, asked: dict[str, Any]) -> Any:
         if not hasattr(self.worker, "serving"):
             return {"version": VERSION, "pid": os.getpid(), "booting": self._main_stack()}
-        return knowledge().snapshot(self.worker)
+        said = knowledge().snapshot(self.worker)
+        insight = self.worker.serving.insight
+        if insight is not None:
+            # Where its faulthandler writes; see peek.
+            said["watch"] = {"pipe": insight.stalls._reader, "thread": insight.stalls.thread_id}
+        return said
 
     def _stacks(self, asked: dict[str, Any]) -> Any:
         return knowledge().stacks(self.worker, str(asked["id"])) or {"gone": True}

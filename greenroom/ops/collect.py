@@ -19,6 +19,7 @@ import psutil
 from .. import clock
 from ..worker.balance import COUNTERS, HEARTBEAT_SECONDS, Scoreboard, State
 from .asking import Asker
+from .peek import peek
 from .rendezvous import Rendezvous
 from .sums import Sums, difference
 
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 ANSWER_SECONDS = 0.5
+# Neither its loop nor its thread has moved for so long: somebody keeps the GIL.
+MUTE_SECONDS = 1.2
 # Rates and percentiles are those of the last so many seconds.
 WINDOW_TICKS = 15
 HISTORY_TICKS = 120
@@ -44,6 +47,7 @@ class Seen:
     seen_at: float = 0.0
     snapshot: dict[str, Any] | None = None
     answered_at: float | None = None
+    peeked: dict[str, Any] | None = None  # while C code keeps its GIL: what faulthandler saw
     is_stopped: bool = False
     is_gone: bool = False  # the process has ended, and the arbiter has not noticed yet
     cpu_ratio: float = 0.0
@@ -93,12 +97,14 @@ class Collector:
         *,
         cores: int,
         asker: Asker | None = None,
+        peek: Callable[[int, Any], dict[str, Any] | None] = peek,
         now: Callable[[], float] = clock.now,
     ) -> None:
         self.board = board
         self.rendezvous = rendezvous
         self.cores = cores
         self.asker = asker or Asker(now)
+        self.peek = peek
         self.now = now
         self.sums = Sums(rendezvous.sums)
         self.workers: dict[int, Seen] = {}
@@ -117,6 +123,10 @@ class Collector:
             self._heard(pid, answer)
         totals, lines = self.board.read()  # as late as the answers are
         self._look(lines)
+        for seen in self.workers.values():
+            is_mute = seen.unanswered_seconds > MUTE_SECONDS and seen.silent_seconds > MUTE_SECONDS
+            may_peek = is_mute and not seen.is_gone and not seen.is_stopped
+            seen.peeked = self.peek(seen.pid, (seen.snapshot or {}).get("watch")) if may_peek else None
         return self._moment(totals)
 
     def _look(self, lines: list[dict[str, float]]) -> None:

@@ -34,6 +34,8 @@ LAGGING_SECONDS = 0.1
 ERROR_SHARE = 0.05
 STALLING_SECONDS = 1.0
 
+MOST_CALLS = 30
+
 Finding = dict[str, Any]
 
 
@@ -100,6 +102,8 @@ def _blocked(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
 def _current_stall(worker: Seen) -> Mapping[str, Any]:
     if worker.silent_seconds < BLOCKED_SECONDS:
         return {}
+    if worker.peeked is not None:
+        return worker.peeked
     stall = ((worker.snapshot or {}).get("stalls") or {}).get("current") or {}
     fresh = worker.unanswered_seconds < worker.silent_seconds
     return stall if fresh else {}
@@ -110,7 +114,12 @@ def _blocked_finding(worker: Seen, stall: Mapping[str, Any], seconds: float, see
     waiting = f"; {_count(others, 'other request')} and every new one wait" if others else "; its clients wait"
     timeout = seen["about"].get("timeout_seconds") or 0
     advice = f"The server kills it after {timeout} s and starts another." if timeout else ""
-    common = {"worker": worker.number, "seconds": seconds, "cause": "blocked"}
+    common = {
+        "worker": worker.number,
+        "seconds": seconds,
+        "cause": "blocked",
+        "stack": list(stall.get("stack") or [])[:MOST_CALLS],
+    }
     if worker.is_stopped:
         return finding(
             BAD,

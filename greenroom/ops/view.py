@@ -259,7 +259,7 @@ def _worker(moment: Moment, seen: Seen) -> dict[str, Any]:
         "greenlets": (said.get("greenlets") or {}).get("count", 0),
         "unanswered_seconds": seen.unanswered_seconds,
         "is_stale": seen.unanswered_seconds > STALE_SECONDS,
-        "stall": (said.get("stalls") or {}).get("current"),
+        "stall": seen.peeked or (said.get("stalls") or {}).get("current"),
         "booting": (said.get("booting") or [])[:LONGEST_STACK],
     }
 

@@ -9,7 +9,7 @@ BOOTING ──> SERVING ──> RETIRING ──> DRAINING ──> gone
 import gc
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent.event
 import psutil
@@ -25,6 +25,9 @@ from .balance import HEARTBEAT_SECONDS, Line, Scoreboard, State, Turn
 from .drain import Drain
 from .listener import Listener
 from .serving import Serving
+
+if TYPE_CHECKING:
+    from ..ops.answering import Answering
 
 NOTIFY_SECONDS = 1.0
 # The arbiter kills at graceful_timeout; a worker that gives up a little earlier can still say so.
@@ -43,6 +46,8 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     max_requests: int
     # Set by the post_fork hook; under a configuration file that has no such hook, the environment's.
     settings: Settings | None = None
+    # Answers the ops process, if there is one; set by the post_fork hook.
+    answering: "Answering | None" = None
     # Made in the arbiter with the first worker, and shared by all of them.
     board: Scoreboard | None = None
 
@@ -105,6 +110,9 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             self.woken.clear()
         self.line.state = State.DRAINING
         self._drain(listeners, settings.drain_seconds if board.is_stopping else 0)
+        self._beat()
+        if self.answering is not None:
+            self.answering.say_last_words()
         self.line.state = State.EMPTY
         if self.serving.insight is not None:
             self.serving.insight.stop()
@@ -149,6 +157,9 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         line.in_flight = len(self.serving.in_flight)
         line.requests = self.nr
         line.shed = self.serving.admission.shed_requests
+        insight = self.serving.insight
+        if insight is not None:
+            line.errors, line.expired, line.stalls = insight.errors, insight.expired, insight.stalls.total
 
     def request_started(self) -> None:
         self.nr += 1

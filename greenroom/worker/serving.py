@@ -164,6 +164,8 @@ class Serving:
 
     def _turn_away(self, connection: Connection, request: Any) -> None:
         """503, with as little work as possible: no greenlet, no application, no access log. Runs on: hub."""
+        if self.insight is not None:
+            self.insight.ring.shed()
         is_kept = not request.should_close() and not self.is_stopping() and connection.is_body_here()
         connection.wire.try_send(SHED_ANSWERS[is_kept, request.method == "HEAD"])
         connection.finish(is_kept=is_kept)

@@ -3,7 +3,7 @@
 
 const $ = (id) => document.getElementById(id);
 const STATE_WORDS = {
-  cpu: "computing", ready: "ready, queued", upstream: "upstream", query: "query", pool: "database pool", dns: "DNS",
+  cpu: "computing", running: "computing", ready: "ready, queued", upstream: "upstream", query: "query", pool: "database pool", dns: "DNS",
   offload: "offloaded", lock: "lock", sleep: "sleep", client: "client", other: "other",
 };
 let view = null;
@@ -97,7 +97,7 @@ function stack(parent, parts, label) {
   while (bar.children.length > shown.length) bar.lastChild.remove();
   shown.forEach(([state, share], at) => {
     const part = bar.children[at] || bar.appendChild(make("i"));
-    part.dataset.state = state;
+    part.dataset.state = state === "running" ? "cpu" : state;
     part.style.width = `${share * 100}%`;
   });
   return bar;
@@ -118,6 +118,9 @@ function showVerdict(verdict) {
   $("verdict").dataset.level = verdict.level;
   say($("sentence"), verdict.sentence);
   say($("advice"), verdict.advice || "");
+  const calls = verdict.stack || [];
+  $("where").hidden = !calls.length;
+  say($("where-stack"), calls.join("\n"));
   const list = $("others");
   const others = verdict.others.slice(0, 6);
   while (list.children.length > others.length) list.lastChild.remove();

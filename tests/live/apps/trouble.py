@@ -1,0 +1,106 @@
+"""An application with everything that goes wrong in production, each behind a path of its own.
+
+/regex/<n>        a regular expression that backtracks: C code that holds the GIL, twice as long for each more
+/compute/<ms>     Python that computes: the GIL changes hands, the loop does not turn
+/pool/<ms>        a query of that length, with one of the pool's few connections
+/upstream/<ms>    asks UPSTREAM_URL, which takes its time
+/held/<ms>        the same, with a database connection in its hands
+/locks/<order>    takes two locks in one order or the other
+/query/<ms>       a query that takes its time
+/work/<ms>        computes that long and returns: for overload
+/fail             an exception
+"""
+
+import os
+import re
+import threading
+import time
+
+import requests
+from flask import Flask
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import Session
+
+app = Flask(__name__)
+UPSTREAM_URL = os.environ.get("UPSTREAM_URL", "http://127.0.0.1:9")
+engine = create_engine(
+    os.environ.get("TROUBLE_DATABASE_URL", "postgresql+psycopg2://"), pool_size=3, max_overflow=0, pool_timeout=60
+)
+left, right = threading.Lock(), threading.Lock()
+
+
+@app.get("/")
+@app.get("/readyz")
+def ready() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+@app.get("/regex/<int:n>")
+def regex(n: int) -> dict[str, bool]:
+    return {"matches": bool(re.match(r"(a+)+$", "a" * n + "b"))}
+
+
+@app.get("/compute/<int:ms>")
+def compute(ms: int) -> dict[str, int]:
+    until = time.monotonic() + ms / 1000
+    while time.monotonic() < until:
+        pass
+    return {"ms": ms}
+
+
+@app.get("/work/<int:ms>")
+def work(ms: int) -> dict[str, int]:
+    until = time.thread_time() + ms / 1000
+    while time.thread_time() < until:
+        pass
+    return {"ms": ms}
+
+
+@app.get("/pool/<int:ms>")
+@app.get("/query/<int:ms>")
+def pool(ms: int) -> dict[str, int]:
+    with Session(engine) as session:
+        session.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": ms / 1000})
+    return {"ms": ms}
+
+
+@app.get("/upstream/<int:ms>")
+def upstream(ms: int) -> dict[str, int]:
+    requests.get(f"{UPSTREAM_URL}/{ms}", timeout=60)
+    return {"ms": ms}
+
+
+@app.get("/held/<int:ms>")
+def held(ms: int) -> dict[str, int]:
+    with Session(engine) as session:
+        user = session.scalar(text("SELECT 42"))
+        requests.get(f"{UPSTREAM_URL}/{ms}", timeout=60)
+        session.commit()
+    return {"user": user}
+
+
+@app.get("/locks/left")
+def locks_left() -> dict[str, str]:
+    with left:
+        time.sleep(0.5)
+        with right:
+            return {"order": "left"}
+
+
+@app.get("/locks/right")
+def locks_right() -> dict[str, str]:
+    with right:
+        time.sleep(0.5)
+        with left:
+            return {"order": "right"}
+
+
+@app.get("/sleep/<int:ms>")
+def sleep(ms: int) -> dict[str, int]:
+    time.sleep(ms / 1000)
+    return {"ms": ms}
+
+
+@app.get("/fail")
+def fail() -> None:
+    raise ValueError("as asked")

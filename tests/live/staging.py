@@ -1,0 +1,135 @@
+"""Staging troubles for the ops page: a server with the application `trouble`, a slow upstream, clients that come.
+
+Used by the tests and by `python -m tests.live.screenshots`.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import requests
+
+TROUBLE = {
+    "WSGI_APP": "tests.live.apps.trouble:app",
+    "GREENROOM_WORKER_CLASS": "greenroom",
+    "GREENROOM_REQUEST_BUDGET_MILLISECONDS": "0",
+    "WEB_CONCURRENCY": "2",
+}
+
+
+class _Slow(BaseHTTPRequestHandler):
+    """Answers /<ms> after that time."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        time.sleep(int(self.path.strip("/")) / 1000)
+        with suppress(OSError):
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+class _SlowServer(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that are cut off are what these tests are about."""
+
+
+@contextmanager
+def slow_upstream() -> Iterator[str]:
+    """The URL of a server that takes as long as it is asked to."""
+    server = _SlowServer(("127.0.0.1", 0), _Slow)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join(timeout=10)
+        server.server_close()
+
+
+class Clients:
+    """So many clients that each ask for `path` again and again, until `stop`."""
+
+    def __init__(self, url: str, path: str, count: int, pause_seconds: float = 0.0) -> None:
+        self.url = url + path
+        self.pause_seconds = pause_seconds
+        self.answers: list[int] = []
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self) -> None:
+        with requests.Session() as session:
+            while not self._stopping.is_set():
+                try:
+                    self.answers.append(session.get(self.url, timeout=60).status_code)
+                except requests.RequestException:
+                    self.answers.append(0)
+                    self._stopping.wait(0.05)
+                self._stopping.wait(self.pause_seconds)
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def join(self, timeout_seconds: float = 10.0) -> None:
+        for thread in self._threads:
+            thread.join(timeout_seconds)
+
+
+@contextmanager
+def clients(url: str, *asked: tuple[str, int] | tuple[str, int, float]) -> Iterator[list[Clients]]:
+    """`clients(url, ("/path", how many, pause))`; they stop at the end."""
+    running = [Clients(url, *each) for each in asked]
+    try:
+        yield running
+    finally:
+        for each in running:
+            each.stop()
+
+
+class Ops:
+    """What the ops page says, for a test."""
+
+    def __init__(self, port: int, token: str = "") -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        return requests.get(self.url + path, headers=self.headers, timeout=30, **options)
+
+    def view(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.get("/view").json()
+        return found
+
+    def metrics(self) -> dict[str, float]:
+        """Each sample, by its name with its labels."""
+        lines = [line for line in self.get("/metrics").text.splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+    def wait_for(
+        self, condition: Callable[[dict[str, Any]], object], what: str, timeout_seconds: float = 60.0
+    ) -> dict[str, Any]:
+        """The first view that fulfils `condition`."""
+        give_up_at = time.monotonic() + timeout_seconds
+        said = ""
+        while time.monotonic() < give_up_at:
+            with suppress(requests.RequestException, KeyError):
+                view = self.view()
+                said = view["verdict"]["sentence"]
+                if condition(view):
+                    return view
+            time.sleep(0.2)
+        raise AssertionError(f"waited {timeout_seconds:g} s in vain: {what}; the verdict was: {said}")
