@@ -195,7 +195,7 @@ class StreamedAnswer(urllib3.HTTPResponse):
             headers=HTTPHeaderDict(_normalize_header_values(response.msg)),
             status=response.status,
             version=response.version,
-            version_string="HTTP/1.1" if response.version == 11 else "HTTP/1.0",
+            version_string="HTTP/1.1",  # so urllib3 says of every version
             reason=response.reason,
             preload_content=False,
             decode_content=False,

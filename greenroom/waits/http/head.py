@@ -25,7 +25,7 @@ _WITHOUT_BODY = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
 _FIELDS = re.compile(r"(?:[!-9;-~]+: [^\r\n]*\r\n)*").fullmatch
 _ANSWER = re.compile(rb"HTTP/1\.1 ([2-9][0-9][0-9]) ?([^\r\n]*)\r\n").match
 _ANSWER_FIELDS = re.compile(r"^([!-9;-~]+):[ \t]*([^\x00-\x08\n-\x1f\x7f]*)\r\n", re.MULTILINE).findall
-MOST_FIELDS = 100  # http.client's limit
+MOST_FIELDS = 99  # http.client's limit: a hundred lines, the empty one included
 LARGEST_PLAIN_BYTES = 65_536  # http.client's limit for one line
 INTERIM = re.compile(rb"HTTP/1\.1 10[02-9](?: [^\r\n]*)?\r\n").match
 
@@ -106,6 +106,8 @@ def outgoing(method: Any, target: Target, headers: Any, body: Any, extra: str) -
         head = f"{''.join(first)}{text}{extra}\r\n".encode("latin-1")
     except UnicodeEncodeError:
         return None
+    if body is None:
+        return Outgoing(head, (), True)
     if is_chunked:
         return Outgoing(head, _in_chunks(chunks), isinstance(body, (bytes, str)))
     if isinstance(chunks, tuple) and len(chunks) == 1 and len(chunks[0]) <= BLOCK_BYTES:

@@ -1,6 +1,7 @@
 """What is replaced in `requests`: how it sends, when it makes pools of its own, where cookies are."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import requests.adapters
@@ -13,8 +14,8 @@ from . import shortcuts
 from .adapter import Transport
 from .answer import Answer, StreamedAnswer
 
+Replace = Callable[[Any, str, Any], None]
 _transport: Transport | None = None
-_originals: dict[str, Any] = {}
 
 
 def install(*, connections: int, idle_seconds: float, tells_budget: bool) -> None:
@@ -25,31 +26,31 @@ def install(*, connections: int, idle_seconds: float, tells_budget: bool) -> Non
     global _transport
     if _transport is not None:
         return
-    transport = _transport = Transport(
+    _transport = Transport(
         HTTPAdapter.send, connections=connections, idle_seconds=idle_seconds, tells_budget=tells_budget
     )
-
-    def send(self: HTTPAdapter, request: Any, *args: Any, **kwargs: Any) -> Any:
-        return transport.send(self, request, *args, **kwargs)
-
-    send.__doc__ = HTTPAdapter.send.__doc__
-    _replace(HTTPAdapter, "send", send)
-    _make_pool_managers_late()
-    _seek_cookies_where_they_are()
-    shortcuts.replace_all(_replace)
-    os.register_at_fork(after_in_child=transport.forget)
+    put_in_place(_transport, setattr)
+    os.register_at_fork(after_in_child=_transport.forget)
 
 
 def is_installed() -> bool:
     return _transport is not None
 
 
-def _replace(owner: Any, name: str, value: Any) -> None:
-    _originals[f"{owner.__name__}.{name}"] = getattr(owner, name, None)
-    setattr(owner, name, value)
+def put_in_place(transport: Transport, replace: Replace) -> None:
+    """All that is replaced, with `replace(owner, name, value)`."""
+
+    def send(self: HTTPAdapter, request: Any, *args: Any, **kwargs: Any) -> Any:
+        return transport.send(self, request, *args, **kwargs)
+
+    send.__doc__ = HTTPAdapter.send.__doc__
+    replace(HTTPAdapter, "send", send)
+    _make_pool_managers_late(replace)
+    _seek_cookies_where_they_are(replace)
+    shortcuts.replace_all(replace)
 
 
-def _make_pool_managers_late() -> None:
+def _make_pool_managers_late(replace: Replace) -> None:
     """An HTTPAdapter's own pools are made when they are asked for: most adapters never need them now."""
     original_init: Any = HTTPAdapter.init_poolmanager
     original_close: Any = HTTPAdapter.close
@@ -80,12 +81,12 @@ def _make_pool_managers_late() -> None:
         for proxy in self.proxy_manager.values():
             proxy.clear()
 
-    _replace(HTTPAdapter, "init_poolmanager", init_poolmanager)
-    _replace(HTTPAdapter, "__getattr__", make_late)
-    _replace(HTTPAdapter, "close", close)
+    replace(HTTPAdapter, "init_poolmanager", init_poolmanager)
+    replace(HTTPAdapter, "__getattr__", make_late)
+    replace(HTTPAdapter, "close", close)
 
 
-def _seek_cookies_where_they_are() -> None:
+def _seek_cookies_where_they_are(replace: Replace) -> None:
     """Our answers know whether they set cookies, without http.client's message being made to look into."""
     original: Any = requests.cookies.extract_cookies_to_jar
 
@@ -95,4 +96,4 @@ def _seek_cookies_where_they_are() -> None:
         original(jar, request, response)
 
     for module in (requests.cookies, requests.sessions, requests.adapters, requests.auth):
-        _replace(module, "extract_cookies_to_jar", extract_cookies_to_jar)
+        replace(module, "extract_cookies_to_jar", extract_cookies_to_jar)

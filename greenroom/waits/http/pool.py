@@ -167,7 +167,8 @@ class Origin:
 
     def lose(self, connection: Connection) -> None:
         """`connection` has been closed, whoever had it."""
-        if self.pools.idle.pop(connection, None) is not None:
+        if connection in self.pools.idle:
+            del self.pools.idle[connection]
             self.idle.remove(connection)
         self.lose_slot()
 

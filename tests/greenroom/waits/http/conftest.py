@@ -1,0 +1,117 @@
+"""`requests` with its own adapter and with ours, in turn; and an upstream to ask.
+
+Nothing is patched here: our waits are gevent's in any case, and the upstream lives in threads.
+"""
+
+import ssl
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from requests.adapters import HTTPAdapter
+
+from greenroom.waits.http.adapter import Transport
+from greenroom.waits.http.install import put_in_place
+
+from .upstream import Upstream
+
+ADAPTERS = ("original", "ours")
+
+
+class Switch:
+    """Has `requests` send through one adapter or the other."""
+
+    def __init__(self) -> None:
+        self.patch = pytest.MonkeyPatch()
+        self.transport: Transport | None = None
+        self.fell_back: list[str] = []
+
+    def to(self, adapter: str, **settings: Any) -> Transport | None:
+        self.undo()
+        if adapter == "ours":
+            original = HTTPAdapter.send
+
+            def fall_back(own: HTTPAdapter, request: Any, **kwargs: Any) -> Any:
+                self.fell_back.append(request.url)
+                return original(own, request, **kwargs)
+
+            chosen = {"connections": 50, "idle_seconds": 30.0, "tells_budget": True, **settings}
+            self.transport = Transport(fall_back, **chosen)
+            put_in_place(self.transport, lambda *what: self.patch.setattr(*what, raising=False))
+        return self.transport
+
+    def undo(self) -> None:
+        self.patch.undo()
+        if self.transport is not None and self.transport.pools is not None:
+            self.transport.pools.close()
+        self.transport = None
+
+
+@pytest.fixture
+def switch() -> Iterator[Switch]:
+    made = Switch()
+    yield made
+    made.undo()
+
+
+@pytest.fixture(params=ADAPTERS)
+def adapter(request: pytest.FixtureRequest, switch: Switch) -> str:
+    """The test runs with both."""
+    switch.to(request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+def ours(switch: Switch) -> Transport:
+    transport = switch.to("ours")
+    assert transport is not None
+    return transport
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    made = Upstream()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A certificate for localhost and 127.0.0.1 that signed itself, and its key: two files."""
+    folder = tmp_path_factory.mktemp("tls")
+    pem, key = str(folder / "cert.pem"), str(folder / "key.pem")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", pem],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    return pem, key
+
+
+@pytest.fixture
+def tls_upstream(certificate: tuple[str, str]) -> Iterator[Callable[..., Upstream]]:
+    """`tls_upstream()` starts one; `tls_upstream(asks=True)` one that wants a client's certificate."""
+    made: list[Upstream] = []
+
+    def start(*, asks: bool = False) -> Upstream:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        if asks:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(certificate[0])
+        made.append(Upstream(context))
+        return made[-1]
+
+    yield start
+    for upstream in made:
+        upstream.close()
