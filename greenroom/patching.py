@@ -71,6 +71,10 @@ def patch(settings: Settings) -> None:
         connecting.install()
     if settings.patch and settings.patch_requests:
         patch_requests(settings)
+    if settings.patch and settings.patch_asyncio:
+        from .waits import coroutines
+
+        coroutines.install()
     if settings.patch and settings.patch_psycopg2:
         patch_psycopg2(settings.database_silence_seconds)
     if settings.patch and settings.patch_sqlalchemy:

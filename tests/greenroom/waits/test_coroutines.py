@@ -1,0 +1,296 @@
+"""Coroutines in patched processes of their own."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+# Patched, with a bound on everything: what hangs fails.
+PREPARED = f"""
+import sys; sys.path.insert(0, {str(ROOT)!r})
+from greenroom import patching
+from greenroom.settings import Settings
+patching.patch(Settings(worker_class="gevent"))
+import contextvars, threading, time
+import gevent
+from gevent import monkey
+
+thread_ident = monkey.get_original("_thread", "get_ident")
+HERE = thread_ident()
+LONG_WAIT_SECONDS = 30
+
+def at_once(function, count=50):
+    "What `count` greenlets get that call `function(number)` together."
+    greenlets = [gevent.spawn(function, number) for number in range(count)]
+    with gevent.Timeout(LONG_WAIT_SECONDS):
+        gevent.joinall(greenlets, raise_error=True)
+    return [greenlet.value for greenlet in greenlets]
+
+def wait_until(condition):
+    with gevent.Timeout(LONG_WAIT_SECONDS):
+        while not condition():
+            gevent.sleep(0.005)
+"""
+
+
+def check(code: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PREPARED + textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_asyncio_is_imported_by_nobody_but_the_application() -> None:
+    check("assert 'asyncio' not in sys.modules; import flask; assert 'asyncio' not in sys.modules")
+
+
+def test_fifty_async_views_wait_together_on_one_loop_with_their_requests() -> None:
+    check(
+        """
+        from flask import Flask, g, request
+        assert "asgiref" not in sys.modules
+        app = Flask("shop")
+        waiting, most, threads, loops = [], [], set(), set()
+
+        @app.get("/<int:number>")
+        async def view(number):
+            import asyncio
+            waiting.append(number)
+            most.append(len(waiting))
+            threads.add(thread_ident())
+            loops.add(asyncio.get_running_loop())
+            g.seen = request.path
+            while len(most) < 50:
+                await asyncio.sleep(0.01)
+            waiting.remove(number)
+            return {"path": request.path}
+
+        @app.after_request
+        def tell(response):
+            response.headers["X-Seen"] = g.get("seen", "")
+            return response
+
+        @app.errorhandler(LookupError)
+        async def lost(exc):
+            return {"lost": str(exc)}, 404
+
+        @app.get("/lost")
+        async def fail():
+            raise LookupError("it")
+
+        answers = at_once(lambda number: app.test_client().get(f"/{number}"))
+        assert [answer.json["path"] for answer in answers] == [f"/{number}" for number in range(50)]
+        assert [answer.headers["X-Seen"] for answer in answers] == [f"/{number}" for number in range(50)]
+        assert max(most) == 50 and len(loops) == 1 and len(threads) == 1 and HERE not in threads
+        assert app.test_client().get("/lost").json == {"lost": "it"}
+        """
+    )
+
+
+def test_a_library_that_only_speaks_asyncio_is_called_by_fifty_at_once() -> None:
+    check(
+        """
+        import asyncio, socket
+        listener = socket.create_server(("127.0.0.1", 0), backlog=100)
+
+        def serve():
+            while True:
+                client, _ = listener.accept()
+                gevent.spawn(lambda client=client: (client.sendall(client.recv(100)), client.close()))
+
+        gevent.spawn(serve)
+
+        async def ask(number):
+            port = listener.getsockname()[1]
+            reader, writer = await asyncio.open_connection("localhost", port, family=socket.AF_INET)
+            writer.write(b"%d\\n" % number)
+            line = await reader.readline()
+            writer.close()
+            await writer.wait_closed()
+            slow = await asyncio.to_thread(lambda: (time.monotonic(), thread_ident()))
+            assert slow[1] not in (HERE, thread_ident())
+            return int(line)
+
+        def by_own_loop(number):
+            loop = asyncio.new_event_loop()
+            try:
+                return loop.run_until_complete(ask(number))
+            finally:
+                loop.close()
+
+        def by_runner(number):
+            with asyncio.Runner() as runner:
+                return runner.run(ask(number))
+
+        assert at_once(lambda number: asyncio.run(ask(number))) == list(range(50))
+        assert at_once(by_own_loop, 20) == list(range(20))
+        assert at_once(by_runner, 5) == list(range(5))
+        assert at_once(lambda number: asyncio.run(ask(number), debug=False), 5) == list(range(5))
+        """
+    )
+
+
+def test_it_ends_as_under_asyncio_run() -> None:
+    check(
+        """
+        import asyncio, logging, traceback
+        from contextvars import ContextVar
+        logging.disable(logging.CRITICAL)
+        user = ContextVar("user", default="nobody")
+        ends = []
+
+        async def stay():
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                await asyncio.sleep(0)
+                ends.append("cancelled")
+                raise
+
+        async def leave_running():
+            asyncio.create_task(stay())
+            keeper = asyncio.get_running_loop().create_task(asyncio.sleep(1000), context=contextvars.Context())
+            await asyncio.sleep(0.01)
+            return keeper
+
+        keeper = asyncio.run(leave_running())
+        assert ends == ["cancelled"] and not keeper.done()
+
+        async def rename():
+            before = user.get()
+            user.set("ben")
+            return before
+
+        user.set("ann")
+        assert asyncio.run(rename()) == "ann" and user.get() == "ben"
+
+        async def fail(error):
+            await asyncio.sleep(0)
+            raise error
+
+        for error in (LookupError("empty"), SystemExit(3), asyncio.CancelledError()):
+            try:
+                asyncio.run(fail(error))
+            except BaseException as exc:
+                assert type(exc) is type(error), exc
+                assert ", in fail" in "".join(traceback.format_exception(exc))
+            else:
+                raise AssertionError(error)
+        assert asyncio.run(rename()) == "ben", "the loop goes on after SystemExit"
+
+        async def nested():
+            coroutine = rename()
+            try:
+                asyncio.run(coroutine)
+            finally:
+                coroutine.close()
+
+        for wrong, error, message in ((nested(), RuntimeError, "running event loop"), (7, ValueError, "coroutine")):
+            try:
+                asyncio.run(wrong)
+            except error as exc:
+                assert message in str(exc), exc
+            else:
+                raise AssertionError(message)
+        """
+    )
+
+
+def test_at_the_end_of_the_budget_the_coroutine_is_cancelled_and_a_timeout_raised() -> None:
+    check(
+        """
+        import asyncio
+        from greenroom import clock
+        from greenroom.record import CURRENT, Record
+        ends = []
+
+        async def stay():
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                ends.append(1)
+                raise
+
+        def by_own_loop():
+            loop = asyncio.new_event_loop()
+            try:
+                loop.run_until_complete(stay())
+            finally:
+                loop.close()
+
+        def within(seconds, function):
+            CURRENT.set(Record(arrived=clock.now(), deadline=clock.now() + seconds))
+            try:
+                function()
+            except TimeoutError as exc:
+                assert "time was up" in str(exc), exc
+                return "timeout"
+
+        for number, function in enumerate((lambda: asyncio.run(stay()), by_own_loop), 1):
+            with gevent.Timeout(LONG_WAIT_SECONDS):
+                assert contextvars.copy_context().run(within, 0.1, function) == "timeout"
+            wait_until(lambda: len(ends) == number)
+            with gevent.Timeout(LONG_WAIT_SECONDS):
+                assert contextvars.copy_context().run(within, 0.0, lambda: asyncio.run(stay())) == "timeout"
+        """
+    )
+
+
+def test_a_loop_that_a_thread_runs_for_ever_serves_others_and_disturbs_nobody() -> None:
+    check(
+        """
+        import asyncio
+        loop = asyncio.new_event_loop()
+        threading.Thread(target=loop.run_forever, daemon=True).start()
+        wait_until(loop.is_running)
+
+        async def double(number):
+            await asyncio.sleep(0.01)
+            return 2 * number
+
+        def both(number):
+            future = asyncio.run_coroutine_threadsafe(double(number), loop)
+            return future.result(LONG_WAIT_SECONDS) + asyncio.run(double(number))
+
+        assert at_once(both) == [4 * number for number in range(50)]
+        loop.call_soon_threadsafe(loop.stop)
+        """
+    )
+
+
+def test_asgiref_s_own_functions_work_for_fifty_at_once() -> None:
+    check(
+        """
+        from asgiref.sync import async_to_sync, sync_to_async
+
+        def blocking(number):
+            assert thread_ident() != HERE
+            return number + 1
+
+        async def view(number):
+            return await sync_to_async(blocking)(number)
+
+        assert at_once(lambda number: async_to_sync(view)(number)) == list(range(1, 51))
+        """
+    )
+
+
+def test_it_can_be_left_alone() -> None:
+    check(
+        """
+        import subprocess
+        subprocess.run([sys.executable, "-W", "error", "-c", '''
+import sys; sys.path.insert(0, %r)
+from greenroom import patching
+from greenroom.settings import Settings
+patching.patch(Settings(patch_asyncio=False, worker_class="gevent"))
+import asyncio, flask
+assert asyncio.run.__module__ == "asyncio.runners" and not hasattr(asyncio.run, "__wrapped__")
+assert not hasattr(flask.Flask.async_to_sync, "__wrapped__")
+''' % sys.path[0]], check=True)
+        """
+    )
