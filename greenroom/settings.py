@@ -32,6 +32,7 @@ PLAIN_WORKER_CLASSES = {"gthread": "gthread", "sync": "sync"}
 OPS_OFF = "off"
 SHORTEST_TOKEN = 24
 REFERENCE_APP = "app:create_app()"
+OFF = "off"
 # Those of packages that are not installed mean nothing, and are no mistake.
 OFFLOAD_DEFAULTS = (
     "hashlib.scrypt",
@@ -259,7 +260,7 @@ class Settings:
     offload: str = knob(
         ", ".join(OFFLOAD_DEFAULTS),
         about="Functions that compute for long without holding the interpreter: they run in threads while the request "
-        "waits. Comma separated: `module.function`, `module.Class.method`, `module.*`.",
+        "waits. Comma separated: `module.function`, `module.Class.method`, `module.*`; `off`: none.",
     )
     offload_threads: int = knob(
         0,
@@ -462,7 +463,8 @@ def read_environment(env_file: Path) -> dict[str, str]:
 
 
 def comma_separated(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+    """The parts of a list; none for `off`, since an empty setting means its default."""
+    return [part.strip() for part in text.split(",") if part.strip() and part.strip() != OFF]
 
 
 def is_dotted_name(name: str) -> bool:

@@ -283,6 +283,10 @@ def test_what_can_be_no_name_is_a_wrong_setting() -> None:
         Settings.read({"GREENROOM_OFFLOAD": "hashlib.scrypt, scrypt", "GREENROOM_OFFLOAD_DRIVERS": "a.*.b"})
 
 
+def test_it_can_be_switched_off() -> None:
+    assert [made.names for made in offload.offloads(Settings.read({"GREENROOM_OFFLOAD": "off"}), cores=4)] == [[], []]
+
+
 @pytest.mark.parametrize(("workers", "threads", "expected"), [(0, 0, 1), (1, 0, 4), (2, 0, 2), (8, 0, 1), (4, 3, 3)])
 def test_all_workers_together_compute_on_the_cores_there_are(workers: int, threads: int, expected: int) -> None:
     computing, _ = offload.offloads(Settings(web_concurrency=workers, offload_threads=threads), cores=4)
