@@ -4,6 +4,8 @@
     calls      sleep, sockets, select, subprocesses: what waits is named, and times out as its callers know it
     locks      locks, conditions, events, queues: the same
     threads    threads, executors and greenlets that a request starts work for it
+    clean_up   what frameworks do at the end goes on: teardowns, commits, rollbacks
+    loops      loops that try again for ever are left
 
 What timing out means (`hub` raises BudgetSpent, which is a TimeoutError; the rest is what callers handle anyway):
 
@@ -30,6 +32,6 @@ __all__ = ["install", "install_hub"]
 
 def install() -> None:
     """Bound the standard library's waits in this process, which is patched. Safe to call again."""
-    for part in ("calls", "locks", "threads"):
+    for part in ("calls", "locks", "threads", "clean_up"):
         importlib.import_module(f"{__name__}.{part}").install()
     install_hub()

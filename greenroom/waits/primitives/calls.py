@@ -16,6 +16,7 @@ import gevent.subprocess
 from ... import deadline
 from ...errors import BudgetSpent
 from ...record import CURRENT, Wait
+from .clean_up import shield_methods
 from .hub import raise_if_spent
 
 
@@ -37,8 +38,8 @@ def install() -> None:
     process.wait = process_wait(process.wait)
     process.communicate = process_wait(process.communicate)
     process.__exit__ = process_wait(process.__exit__)
-    handler: Any = logging.Handler
-    handler.handle = shielded(handler.handle)
+    # There is the most to say when the budget is spent.
+    shield_methods(logging.Handler, ("handle",))
 
 
 def sleep(plain: Callable[[float], None]) -> Callable[[float], None]:
@@ -126,16 +127,3 @@ def begun_whole(plain: Callable[..., Any]) -> Callable[..., Any]:
             plain(self, *args, **kwargs)
 
     return init
-
-
-def shielded(plain: Callable[..., Any]) -> Callable[..., Any]:
-    """Writing a log record: there is the most to say when the budget is spent."""
-
-    @functools.wraps(plain)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if CURRENT.get() is None:
-            return plain(*args, **kwargs)
-        with deadline.shield():
-            return plain(*args, **kwargs)
-
-    return call

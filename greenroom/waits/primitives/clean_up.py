@@ -1,0 +1,62 @@
+"""Clean-up of frameworks goes on when the budget is spent: a teardown that stops half-way leaves its session behind.
+
+Flask-SQLAlchemy, for one, keeps sessions by id(application context): one that is not removed is given to a later
+request. So Flask's teardowns are shielded, and what SQLAlchemy does to end a transaction, whatever the driver;
+psycopg2's own COMMIT and ROLLBACK are so in waits/postgres.py. It is bounded all the same, by CLEAN_UP_SECONDS.
+"""
+
+import functools
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from ...deadline import SHIELD
+from ...on_import import when_imported
+from ...record import CLEAN_UP, CURRENT
+
+TEARDOWNS = ("do_teardown_request", "do_teardown_appcontext")
+ENDS_OF_TRANSACTIONS = (
+    "do_commit",
+    "do_rollback",
+    "do_close",
+    "do_terminate",
+    "do_commit_twophase",
+    "do_rollback_twophase",
+)
+
+
+def install() -> None:
+    when_imported("flask.app", shield_flask)
+    when_imported("sqlalchemy.engine.default", shield_sqlalchemy)
+
+
+def shield_flask(module: ModuleType) -> None:
+    shield_methods(module.Flask, TEARDOWNS)
+
+
+def shield_sqlalchemy(module: ModuleType) -> None:
+    shield_methods(module.DefaultDialect, ENDS_OF_TRANSACTIONS)
+
+
+def shield_methods(owner: Any, names: tuple[str, ...]) -> None:
+    for name in names:
+        plain = getattr(owner, name, None)
+        if plain is not None and not hasattr(plain, "__shielded__"):
+            setattr(owner, name, shielded(plain))
+
+
+def shielded(plain: Callable[..., Any]) -> Callable[..., Any]:
+    """As `with deadline.shield()`, which costs more."""
+
+    @functools.wraps(plain)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if CURRENT.get() is None:
+            return plain(*args, **kwargs)
+        token = SHIELD.set(max(CLEAN_UP, SHIELD.get()))
+        try:
+            return plain(*args, **kwargs)
+        finally:
+            SHIELD.reset(token)
+
+    call.__shielded__ = True  # type: ignore[attr-defined]
+    return call
