@@ -150,6 +150,7 @@ class Answer(urllib3.HTTPResponse):
     def _stream(self, amt: int | None, decode_content: bool | None) -> Any:
         """The pieces, as long as nobody reads in another way meanwhile."""
         self._decoder_initialized = True
+        self._uncached_read_occurred = True
         while self._left:
             piece = self._left.pop(0)
             if amt is not None and len(piece) > amt:

@@ -16,7 +16,8 @@ from gevent.hub import get_hub
 from greenlet import getcurrent
 
 from ... import deadline
-from ...record import Wait
+from ...errors import BudgetSpent
+from ...record import CURRENT, FOREVER, Wait
 
 READ, WRITE = 1, 2
 RECEIVE_BYTES = 65_536
@@ -195,9 +196,12 @@ class Connection:
         greenlet: Any = getcurrent()
         if greenlet is hub:
             raise BlockingSwitchOutError("a request may not wait in the hub")
-        seconds = deadline.limit(self.timeout_seconds)
+        left = deadline.remaining_seconds()
+        own_seconds = self.timeout_seconds
+        is_budget = left != FOREVER and (own_seconds is None or left < own_seconds)
+        seconds = left if is_budget else own_seconds
         if seconds is not None and seconds <= 0.0:
-            raise TimeoutError("timed out")
+            raise spent()
         with Wait("upstream", self.where, self.interrupt):
             switch = greenlet.switch
             timer = None
@@ -219,9 +223,16 @@ class Connection:
             return
         if woken_by is CLOSED:
             raise OSError(errno.EBADF, "the connection was closed")
-        if woken_by is CUT or (timer is not None and woken_by is timer):
-            raise TimeoutError("timed out")
+        if woken_by is CUT:
+            raise spent()
+        if timer is not None and woken_by is timer:
+            raise spent() if is_budget else TimeoutError("timed out")
         raise RuntimeError(f"a request was switched to while it waited for {self.where}")
+
+
+def spent() -> BudgetSpent:
+    record = CURRENT.get()
+    return BudgetSpent("the request's budget is spent" if record is None else record.why())
 
 
 class Reader:

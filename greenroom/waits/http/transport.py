@@ -28,9 +28,10 @@ from urllib3.exceptions import (
 from urllib3.util.ssl_match_hostname import CertificateError
 
 from ... import deadline
+from ...errors import BudgetSpent
 from . import tls
 from .answer import Answer, Exchange, Files, StreamedAnswer, check_parsing, client_response, closes
-from .connection import Connection, Reader
+from .connection import Connection, Reader, spent
 from .head import INTERIM, LARGEST_PLAIN_BYTES, Head, Outgoing, end_of_head, plain_head
 from .pool import NoSlot, Origin
 
@@ -75,7 +76,7 @@ class Call:
         Runs on: any greenlet of the main thread; switches.
         """
         if deadline.is_spent():
-            raise self._too_late(self.read_seconds)
+            raise self._too_late(spent())
         try:
             connection = self.origin.take(self.connect_seconds)
             if connection is not None:
@@ -120,7 +121,7 @@ class Call:
                 check_name(wrapped, self.origin.host)
             is_done = True
         except TimeoutError as exc:
-            raise self._too_late(self.connect_seconds) from exc
+            raise self._too_late(exc, self.connect_seconds) from exc
         except (ssl.SSLError, CertificateError) as exc:
             raise self._given_up(SSLError(exc)) from exc
         except OSError as exc:
@@ -171,10 +172,8 @@ class Call:
             connection.send(self.outgoing.head)
             if self.outgoing.chunks:
                 connection.send_all(self.outgoing.chunks)
-        except TimeoutError as exc:
-            if deadline.is_spent():
-                raise self._too_late(self.read_seconds) from exc
-            raise ProtocolError("Connection aborted.", exc) from exc
+        except BudgetSpent as exc:
+            raise self._too_late(exc) from exc
         except ssl.SSLError as exc:
             raise self._given_up(SSLError(exc)) from exc
         except OSError as exc:
@@ -200,7 +199,7 @@ class Call:
                     break
                 received = received[end:]  # "100 Continue" and the like: the answer is still to come
         except TimeoutError as exc:
-            raise self._too_late(self.read_seconds) from exc
+            raise self._too_late(exc) from exc
         except ssl.SSLError as exc:
             raise self._given_up(SSLError(exc)) from exc
         except (OSError, HTTPException) as exc:
@@ -246,7 +245,7 @@ class Call:
             if reader.is_at_end:
                 raise RemoteDisconnected(WITHIN_HEAD)
         except TimeoutError as exc:
-            raise self._too_late(self.read_seconds) from exc
+            raise self._too_late(exc) from exc
         except ssl.SSLError as exc:
             raise self._given_up(SSLError(exc)) from exc
         except (OSError, HTTPException) as exc:
@@ -262,8 +261,8 @@ class Call:
     def _given_up(self, reason: Exception) -> MaxRetryError:
         return MaxRetryError(self.origin, self.path, reason)  # type: ignore[arg-type]
 
-    def _too_late(self, seconds: float | None) -> ReadTimeoutError:
-        words = "the request's budget is spent" if deadline.is_spent() else f"read timeout={seconds}"
+    def _too_late(self, exc: TimeoutError, seconds: float | None = None) -> ReadTimeoutError:
+        words = str(exc) if isinstance(exc, BudgetSpent) else f"read timeout={seconds or self.read_seconds}"
         return ReadTimeoutError(self.origin, self.path, f"Read timed out. ({words})")  # type: ignore[arg-type]
 
     def _warn_unverified(self) -> None:

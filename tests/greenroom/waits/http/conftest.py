@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gevent.hub import Hub
 from requests.adapters import HTTPAdapter
 
 from greenroom.waits.http.adapter import Transport
 from greenroom.waits.http.install import put_in_place
+from greenroom.waits.primitives import hub
 
 from .upstream import Upstream
 
@@ -68,6 +70,12 @@ def ours(switch: Switch) -> Transport:
     transport = switch.to("ours")
     assert transport is not None
     return transport
+
+
+@pytest.fixture
+def bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits of a request are ended when its budget is spent, as in a worker."""
+    monkeypatch.setattr(Hub, "switch", hub.switch)
 
 
 @pytest.fixture(autouse=True)

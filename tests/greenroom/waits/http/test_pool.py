@@ -62,7 +62,7 @@ def test_the_connection_used_last_is_used_next(ours: Transport, upstream: Upstre
 
     assert upstream.connections == 3
     for stream in streams:
-        stream.content
+        assert stream.content
     assert {requests.get(upstream.url).json()["connection"] for _ in range(5)} == {3}
 
 
@@ -301,7 +301,7 @@ def test_a_forked_child_does_not_use_its_parents_connections(ours: Transport, up
     assert requests.get(upstream.url).json()["connection"] == 1
 
 
-def test_no_reply_reaches_another_request(switch: Switch, upstream: Upstream) -> None:
+def test_no_reply_reaches_another_request(switch: Switch, upstream: Upstream, bounded: None) -> None:
     """A thousand requests that each want an answer of their own, cut at random moments by all that cuts."""
     transport = switch.to("ours", connections=8)
     assert transport is not None

@@ -55,6 +55,8 @@ class Upstream:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
+        with suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)  # or accept() would take one more
         self.listener.close()
         self.drop()
 

@@ -1,0 +1,274 @@
+"""A request's budget bounds each wait for an upstream, and the upstream is told what is left of it."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gevent
+import gevent.socket
+import pytest
+import requests
+import urllib3
+
+from greenroom import deadline, record
+from greenroom.waits.http.adapter import BUDGET_HEADER, Transport
+
+from .conftest import Switch
+from .test_pool import SOON, hang, origin_of, wait_until
+from .upstream import Upstream, answer, echo, sends
+
+pytestmark = pytest.mark.usefixtures("bounded")
+SHORT_SECONDS = 0.15
+# What a busy machine may add. Without a budget each of these would take SOON.
+SLACK_SECONDS = 3.0
+
+
+class Elapsed:
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+
+    def assert_short(self) -> None:
+        assert time.monotonic() - self.started < SHORT_SECONDS + SLACK_SECONDS
+
+
+@pytest.fixture
+def elapsed() -> Elapsed:
+    return Elapsed()
+
+
+@pytest.fixture
+def full_port() -> Iterator[int]:
+    """A port whose queue of connections is full: connecting to it takes for ever."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(0)
+    others = []
+    for _ in range(4):
+        other = socket.socket()
+        other.setblocking(False)
+        other.connect_ex(listener.getsockname())
+        others.append(other)
+    yield listener.getsockname()[1]
+    for each in (*others, listener):
+        each.close()
+
+
+def test_a_silent_upstream_is_a_read_timeout(ours: Transport, upstream: Upstream, elapsed: Elapsed) -> None:
+    with deadline.budget(SHORT_SECONDS), pytest.raises(requests.ReadTimeout, match="budget of 0.15 s is spent"):
+        requests.get(upstream.on("/", hang), timeout=SOON)
+
+    elapsed.assert_short()
+    assert origin_of(ours).open == 0
+
+
+def test_a_shorter_timeout_of_the_caller_counts(ours: Transport, upstream: Upstream, elapsed: Elapsed) -> None:
+    with deadline.budget(SOON), pytest.raises(requests.ReadTimeout, match=r"read timeout=0\.05"):
+        requests.get(upstream.on("/", hang), timeout=(SOON, 0.05))
+
+    elapsed.assert_short()
+
+
+def test_a_body_that_stops_is_a_connection_error_that_says_timeout(
+    ours: Transport, upstream: Upstream, elapsed: Elapsed
+) -> None:
+    """As in requests, where a timeout within the body is a ConnectionError over urllib3's ReadTimeoutError."""
+    url = upstream.on("/", sends(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", then="hang"))
+
+    with deadline.budget(SHORT_SECONDS), pytest.raises(requests.ConnectionError) as caught:
+        requests.get(url, timeout=SOON)
+
+    assert isinstance(caught.value.args[0], urllib3.exceptions.ReadTimeoutError)
+    elapsed.assert_short()
+    assert origin_of(ours).open == 0
+
+
+@pytest.mark.parametrize("where", ["head", "body", "chunks"])
+def test_an_upstream_that_drips_is_cut_at_the_deadline(
+    where: str, ours: Transport, upstream: Upstream, elapsed: Elapsed
+) -> None:
+    """Each byte comes in good time, so no timeout of the caller's would ever end it."""
+    begin = {
+        "head": b"HTTP/1.1 200 OK\r\nX-A: ",
+        "body": b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n",
+        "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    }[where]
+    piece = b"1\r\na\r\n" if where == "chunks" else b"a"
+    url = upstream.on("/", sends(begin, *[piece] * 2000, pause_seconds=0.01))
+
+    with deadline.budget(SHORT_SECONDS), pytest.raises((requests.Timeout, requests.ConnectionError)):
+        requests.get(url, timeout=SOON)
+
+    elapsed.assert_short()
+    assert origin_of(ours).open == 0
+
+
+def test_sending_to_an_upstream_that_does_not_read_is_a_read_timeout(ours: Transport, elapsed: Elapsed) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        with deadline.budget(SHORT_SECONDS), pytest.raises(requests.ReadTimeout):
+            requests.post(url, data=b"x" * 20_000_000, timeout=SOON)
+
+    elapsed.assert_short()
+
+
+def test_a_tls_handshake_that_hangs_is_a_read_timeout(ours: Transport, elapsed: Elapsed) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
+        with deadline.budget(SHORT_SECONDS), pytest.raises(requests.ReadTimeout):
+            requests.get(url, timeout=SOON)
+
+    elapsed.assert_short()
+    assert origin_of(ours).open == 0
+
+
+def test_connecting_in_vain_is_a_connect_timeout(
+    ours: Transport, full_port: int, elapsed: Elapsed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from greenroom.waits import connecting
+
+    monkeypatch.setattr("socket.socket", gevent.socket.socket)
+    monkeypatch.setattr(
+        "urllib3.util.connection.create_connection", lambda *args, **kwargs: connecting.create_connection(*args)
+    )
+    with deadline.budget(SHORT_SECONDS), pytest.raises(requests.ConnectTimeout):
+        requests.get(f"http://127.0.0.1:{full_port}/", timeout=SOON)
+
+    elapsed.assert_short()
+    assert origin_of(ours).open == 0
+
+
+def test_waiting_for_a_connection_is_a_connect_timeout(switch: Switch, upstream: Upstream, elapsed: Elapsed) -> None:
+    transport = switch.to("ours", connections=1)
+    assert transport is not None
+    first = gevent.spawn(requests.get, upstream.on("/", hang), timeout=SOON)
+    wait_until(lambda: upstream.requests)
+
+    with deadline.budget(SHORT_SECONDS), pytest.raises(requests.ConnectTimeout, match="no connection"):
+        requests.get(upstream.url, timeout=SOON)
+
+    elapsed.assert_short()
+    first.kill()
+    assert not origin_of(transport).waiting
+
+
+def test_nothing_is_sent_when_the_budget_is_spent(ours: Transport, upstream: Upstream) -> None:
+    requests.get(upstream.url)
+
+    with deadline.budget(0.0), pytest.raises(requests.ReadTimeout):
+        requests.get(upstream.url)
+
+    assert len(upstream.requests) == 1
+    assert len(origin_of(ours).idle) == 1
+
+
+def test_a_cut_ends_the_wait_at_once(ours: Transport, upstream: Upstream, elapsed: Elapsed) -> None:
+    with deadline.budget(SOON) as current:
+        gevent.spawn_later(0.05, current.cut, record.CLIENT_LEFT)
+        with pytest.raises(requests.ReadTimeout):
+            requests.get(upstream.on("/", hang), timeout=SOON)
+
+    elapsed.assert_short()
+    assert origin_of(ours).open == 0
+
+
+def test_the_wait_is_named_after_the_upstream(ours: Transport, upstream: Upstream) -> None:
+    with deadline.budget(SOON) as current:
+        asking = gevent.spawn(requests.get, upstream.on("/", hang), timeout=SOON)
+        asking.gr_context = gevent.getcurrent().gr_context.copy()
+        wait_until(lambda: upstream.requests and current.waits)
+        seen = [(wait.kind, wait.detail) for wait in current.waits]
+        asking.kill()
+
+    assert seen == [("upstream", f"127.0.0.1:{upstream.port}")]
+    assert not current.waits
+
+
+def test_the_upstream_is_told_what_is_left(ours: Transport, upstream: Upstream) -> None:
+    with deadline.budget(5.0):
+        response = requests.get(upstream.url)
+
+    assert 0 < int(response.json()["fields"][BUDGET_HEADER.lower()]) <= 5000
+    assert BUDGET_HEADER not in response.request.headers
+
+
+@pytest.mark.parametrize("case", ["no budget", "the caller's own", "switched off"])
+def test_the_upstream_is_told_nothing_else(case: str, switch: Switch, upstream: Upstream) -> None:
+    switch.to("ours", tells_budget=case != "switched off")
+    headers = {BUDGET_HEADER: "7"} if case == "the caller's own" else {}
+
+    if case == "no budget":
+        response = requests.get(upstream.url, headers=headers)
+    else:
+        with deadline.budget(5.0):
+            response = requests.get(upstream.url, headers=headers)
+
+    assert response.json()["fields"].get(BUDGET_HEADER.lower()) == headers.get(BUDGET_HEADER)
+
+
+def test_clean_up_may_still_ask(ours: Transport, upstream: Upstream) -> None:
+    with deadline.budget(0.0), deadline.shield():
+        assert requests.get(upstream.url, timeout=SOON).ok
+
+
+# Faults: each is an error that is bounded and clear, and the next request is served.
+
+
+def test_after_every_fault_the_upstream_is_served_again(ours: Transport, upstream: Upstream) -> None:
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    fields = b"".join(b"X-%d: 1\r\n" % number for number in range(1000))
+    faults = [
+        sends(b"HTTP/1.1 200 OK\r\nX-A", then="reset"),
+        sends(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc", then="reset"),
+        sends(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc", then="close"),
+        sends(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabc"),
+        sends(b"HTTP/1.1 200 OK\r\n" + fields + b"\r\n"),
+        sends(b"HTTP/1.1 200 OK\r\nX-A: " + b"a" * 100_000, then="hang"),
+        sends(chunked + b"ffffffffffffffff\r\n" + b"a" * 1000, then="hang"),
+        sends(chunked + b"f" * 100_000, then="hang"),
+        sends(chunked + b"5\r\nhello\r\n", then="hang"),
+        sends(b"\x16\x03\x01 this is not HTTP", then="hang"),
+        sends(b"HTTP/1.1 100 Continue\r\n\r\n" * 50, then="hang"),
+        sends(then="hang"),
+        sends(then="reset"),
+    ]
+    errors = []
+
+    for fault in faults:
+        upstream.on("/", fault)
+        try:
+            with deadline.budget(SHORT_SECONDS):
+                assert requests.get(upstream.url, timeout=SOON).content == b"ab"
+        except requests.RequestException as exc:
+            errors.append(str(exc))
+        upstream.on("/", echo)
+        assert requests.get(upstream.url, timeout=SOON).ok
+
+    assert len(errors) >= len(faults) - 1
+    assert all(len(error) < 500 for error in errors)
+    assert origin_of(ours).open == len(origin_of(ours).idle) == 1
+
+
+def test_an_upstream_that_is_back_is_served_at_once(ours: Transport) -> None:
+    first = Upstream()
+    url = first.url
+    assert requests.get(url, timeout=SOON).ok
+    first.close()
+    with pytest.raises(requests.ConnectionError):
+        requests.get(url, timeout=SOON)
+
+    listener = socket.create_server(("127.0.0.1", first.port))
+
+    def serve() -> None:
+        sock, _ = listener.accept()
+        sock.recv(1000)
+        sock.sendall(answer(b"back"))
+        sock.close()
+
+    thread: Any = threading.Thread(target=serve)
+    thread.start()
+
+    assert requests.get(url, timeout=SOON).text == "back"
+    thread.join(SOON)
+    listener.close()
