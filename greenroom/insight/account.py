@@ -51,9 +51,25 @@ class Account(Record):
 
     `helpers` are the greenlets that it started and that have run. `detail` says what is waited for: a host, a query
     without values, a pool. `route` is the pattern of the route that answers, once somebody has asked: see `pattern`.
+    `holds` are the database connections that it used, `keeps` the lines at which it keeps one while it waits now, and
+    `kept` how long it did: see held.
     """
 
-    __slots__ = ("began", "detail", "ended", "greenlet", "helpers", "hosts", "route", "seconds", "since", "state")
+    __slots__ = (
+        "began",
+        "detail",
+        "ended",
+        "greenlet",
+        "helpers",
+        "holds",
+        "hosts",
+        "kept",
+        "keeps",
+        "route",
+        "seconds",
+        "since",
+        "state",
+    )
 
     def __init__(self, arrived: float) -> None:
         super().__init__(arrived)
@@ -66,6 +82,9 @@ class Account(Record):
         self.helpers: dict[Any, None] | None = None
         self.hosts: dict[str, float] | None = None
         self.route = ""
+        self.holds: dict[int, Any] | None = None
+        self.keeps: tuple[str, str] | None = None
+        self.kept: dict[tuple[str, str], float] | None = None
 
     def pattern(self) -> str:
         """The pattern of the application's route that answers, or "other".
@@ -114,6 +133,10 @@ class Account(Record):
             if self.hosts is None:
                 self.hosts = {}
             self.hosts[self.detail] = self.hosts.get(self.detail, 0.0) + waited
+            if self.keeps is not None:
+                if self.kept is None:
+                    self.kept = {}
+                self.kept[self.keeps] = self.kept.get(self.keeps, 0.0) + waited
 
     def adopt(self, helper: Any) -> None:
         """A greenlet that this request started has begun to run."""
@@ -145,6 +168,7 @@ class Slices:
         "current",
         "failures",
         "finished",
+        "held",
         "hub",
         "hub_seconds",
         "late_turns",
@@ -165,12 +189,14 @@ class Slices:
         turns: Any,
         long_seconds: float,
         on_long: Callable[[float, float, Account | None, Any], None],
+        held: Any = None,
         now: Callable[[], float] = clock.now,
     ) -> None:
         self.hub = hub
         self.turns = turns
         self.long_seconds = long_seconds
         self.on_long = on_long
+        self.held = held  # a Held
         self.now = now
         self.running: Account | None = None
         self.current: Any = hub  # the greenlet that runs
@@ -300,6 +326,18 @@ class Slices:
         else:
             account.state = STATE_OF[wait.kind]
             account.detail = wait.detail
+            if account.holds is not None:
+                account.keeps = None
+                if account.state == UPSTREAM:
+                    account.keeps = self._ask_keeper(account, wait)
+
+    def _ask_keeper(self, account: Account, wait: Wait) -> tuple[str, str] | None:
+        try:
+            pair: tuple[str, str] | None = self.held.suspended(account, wait.detail, wait.greenlet)
+            return pair
+        except Exception:  # see _tell
+            self.failures += 1
+            return None
 
     def _tell(self, began: float, ended: float, account: Account | None, greenlet: Any) -> None:
         try:

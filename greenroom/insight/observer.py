@@ -1,5 +1,6 @@
 """What the worker tells insight, and what insight has of it: one per worker, made when the worker begins to serve."""
 
+import sys
 import time
 from datetime import timedelta
 from typing import Any
@@ -9,6 +10,7 @@ import gevent
 from ..settings import Settings
 from . import timing
 from .account import Account, Slices
+from .held import Held
 from .locks import Locks
 from .ring import Ring
 from .routes import Routes
@@ -33,7 +35,8 @@ class Insight:
         # For the scoreboard, where they outlive the worker.
         self.errors = self.expired = 0
         self.stalls = Stalls(settings.stall_threshold_milliseconds / 1000, ring=self.ring)
-        self.slices = Slices(serving.hub, serving.turns, self.stalls.threshold_seconds, self.stalls.ended)
+        self.held = Held()
+        self.slices = Slices(serving.hub, serving.turns, self.stalls.threshold_seconds, self.stalls.ended, self.held)
         self.watch = Watch(self.stalls)
         self.locks = Locks()
         self._ticker = serving.loop.timer(TICK_SECONDS, repeat=TICK_SECONDS, ref=False)
@@ -44,6 +47,9 @@ class Insight:
         self.stalls.start(self.slices, thread_id())
         self.watch.start()
         self.locks.install()
+        postgres = sys.modules.get("greenroom.waits.line")
+        if postgres is not None:
+            postgres.on_query = self.held.used  # type: ignore[attr-defined]
         self._ticker.start(self._tick)
 
     def _tick(self) -> None:
@@ -59,9 +65,6 @@ class Insight:
         self.slices.remove()
 
     def pools(self) -> list[dict[str, Any]]:
-        return []
-
-    def held(self) -> list[dict[str, Any]]:
         return []
 
     def deadlocks(self) -> list[dict[str, Any]]:
@@ -86,6 +89,8 @@ class Insight:
     def finish(self, account: Account) -> None:
         """The request is over."""
         self.slices.finish(account)
+        if account.holds is not None:
+            self.held.finish(account)
         status = timing.status_of(account.answer)
         self.routes.add(account, status)
         self.ring.finished(account.pattern(), status, account.began, account.ended - account.began, account.seconds)

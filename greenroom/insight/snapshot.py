@@ -28,7 +28,8 @@ in the order of `states`. Everything that counts is monotonic for one `start_id`
     stalls           total, seconds, unblamed (stopped or stolen: nobody's fault), current: None or {seconds, request,
                      route, line, stack}, top: [{line, count, seconds, longest_seconds, route, last_at}] by seconds,
                      last: [{at, seconds, stolen_seconds, line, stack, request, route, holds_gil}] newest first
-    held             [{checkout, used, upstream, host, count, seconds, rate, rate_released, gain, route}]
+    held             [{used, upstream (both `file:line`), host, route, count, seconds, held_seconds, rate,
+                     rate_released, gain}]: `rate` is what one connection serves, requests/s; the worst first
     locks            deadlocks: [{since_seconds, is_cycle, members: [{request, route, lock, waits_for, stack}]}]
     greenlets        count, by_spawner: {"file:line": n} (most first, bounded)
     in_flight        [{id, route, method, path, age_seconds, state, detail, state_seconds, budget_seconds (null: none),
@@ -120,7 +121,9 @@ def describe(insight: Insight, greenlet: Any, wait: Wait | None = None) -> dict[
     frame = greenlet.gr_frame
     is_running = greenlet is insight.slices.current and not insight.slices.is_idle()
     if is_running:
-        frame = insight.watch.frame() if getcurrent() is not greenlet else frame
+        frame = insight.watch.frame()
+        while frame is not None and getcurrent() is greenlet and stack_lists.is_ours(frame.f_code.co_filename):
+            frame = frame.f_back  # who asks
     state = "running" if is_running else f"{wait.kind} {_short(wait.detail)}".strip() if wait else "waiting"
     return {"state": state, "stack": [str(call) for call in stack_lists.of_frame(frame)]}
 
@@ -188,7 +191,7 @@ def _insight(worker: Any, insight: Insight, now: float) -> dict[str, Any]:
         },
         "pools": insight.pools(),
         "stalls": _stalls(insight, now),
-        "held": insight.held(),
+        "held": insight.held.as_list(),
         "locks": {"deadlocks": insight.deadlocks()},
         "greenlets": insight.greenlets(),
         "in_flight": [in_flight(account, now) for account in live[:MOST_IN_FLIGHT]],

@@ -1,5 +1,6 @@
 """Stacks as lists of (file, line, function), innermost call first; and which of their lines is the application's."""
 
+import functools
 import os
 import re
 import sysconfig
@@ -65,6 +66,10 @@ def of_dump(text: str, thread_id: int) -> list[Stack]:
     return [stack for stack in stacks if stack]
 
 
+def is_ours(file: str) -> bool:
+    return file.startswith(_OURS)
+
+
 def is_installed(file: str) -> bool:
     """Whether the file belongs to Python, a package, or us: not what the application's authors look after."""
     return (
@@ -73,15 +78,29 @@ def is_installed(file: str) -> bool:
     )
 
 
+_is_installed = functools.lru_cache(maxsize=4096)(is_installed)
+
+
 def guilty(stack: Stack) -> Call | None:
     """The innermost line of the application's own, else of a package, else the innermost; None if there is none."""
     for call in stack:
-        if not is_installed(call.file):
+        if not _is_installed(call.file):
             return call
     for call in stack:
         if SITE_PACKAGES in call.file:
             return call
     return stack[0] if stack else None
+
+
+def guilty_of_frame(frame: Any) -> Call | None:
+    """The same as guilty(of_frame(frame)) where the application's own code is among them, and cheaper."""
+    innermost = frame
+    while frame is not None:
+        code = frame.f_code
+        if not _is_installed(code.co_filename):
+            return Call(code.co_filename, frame.f_lineno or code.co_firstlineno, code.co_qualname)
+        frame = frame.f_back
+    return guilty(of_frame(innermost))
 
 
 def shortened(file: str) -> str:

@@ -31,6 +31,8 @@ READ, WRITE = 1, 2  # of the event loop's watchers
 POLL_OK, POLL_READ, POLL_WRITE = extensions.POLL_OK, extensions.POLL_READ, extensions.POLL_WRITE
 # Statements are shown, not parsed: the beginning says which one it is.
 SHOWN_CHARACTERS = 200
+# Told of each query that a request waits for, if anybody wants to know (see insight.held).
+on_query: Callable[[Any, Any], None] | None = None
 
 
 class Silent(psycopg2.OperationalError):
@@ -97,6 +99,8 @@ class Line:
             if record is None:
                 self._wait(connection, poll, state, silence_seconds, is_connecting)
             else:
+                if on_query is not None and not is_connecting:
+                    on_query(record, connection)
                 with Wait("query", self.sql[:SHOWN_CHARACTERS], self._cut):
                     self._wait(connection, poll, state, silence_seconds, is_connecting)
         except BaseException as exc:

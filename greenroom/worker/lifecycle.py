@@ -16,6 +16,7 @@ import psutil
 from gunicorn.workers.ggevent import GeventWorker
 
 from .. import clock
+from ..insight import lastwords
 from ..insight.observer import Insight
 from ..record import FOREVER
 from ..settings import Settings
@@ -99,6 +100,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         if settings.insight:
             self.serving.insight = Insight(self.serving, settings)
             self.serving.insight.start()
+            lastwords.register(self)
         self._beat()
         self.line.state = State.SERVING
         for listener in listeners:
@@ -131,8 +133,9 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         drain.start()
         while not drain.is_over:
             if clock.now() > give_up_at:
-                self.log.warning(
-                    "Worker graceful timeout (pid:%s): %s requests are cut", self.pid, len(self.serving.in_flight)
+                lastwords.say(
+                    self,
+                    f"Worker graceful timeout (pid:{self.pid}): {len(self.serving.in_flight)} requests are cut",
                 )
                 break
             if clock.now() > cut_at:
@@ -143,6 +146,17 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
                 notify_at = clock.now() + NOTIFY_SECONDS
             gevent.sleep(DRAIN_CHECK_SECONDS)
         drain.stop()
+
+    def handle_abort(self, sig: int, frame: Any) -> None:
+        """The arbiter gives this worker up: its loop has not turned for too long. Runs on: signal handler."""
+        lastwords.cry(self, f"Worker {self.pid} is killed: its loop did not turn for {self.cfg.timeout} s")
+        super().handle_abort(sig, frame)
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """The worker is to go at once. Runs on: signal handler."""
+        if hasattr(self, "serving") and self.serving.in_flight:
+            gevent.spawn(lastwords.say, self, f"Worker {self.pid} is told to go at once")
+        super().handle_quit(sig, frame)
 
     def _on_signal(self) -> None:
         """Runs on: hub. The handler itself has run by now; `alive` says what it wants."""
@@ -170,6 +184,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         self.line.rss_bytes = rss_bytes = self.process.memory_info().rss
         if 0 < self.memory_limit_bytes < rss_bytes and self.line.state == State.SERVING:
             self.retire(f"{rss_bytes / 1e6:.0f} MB of memory")
+            lastwords.say(self, f"Worker {self.pid} is over its memory limit: {lastwords.memory(rss_bytes)}")
 
     def retire(self, reason: str) -> None:
         """Serve on until a replacement has come; where nobody brings one beforehand, stop now, as gunicorn does."""

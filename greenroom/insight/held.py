@@ -1,0 +1,144 @@
+"""Database connections that are kept while an upstream is waited for: both lines, and what it costs.
+
+A pool's connection that stands in a transaction while its request waits for somebody else serves nobody. With H, how
+long a request keeps a connection, and U, how much of that it waits for upstreams,
+
+    one connection serves           1 / H         requests a second
+    released before the call        1 / (H - U)
+    gain                            H / (H - U)
+
+until something else is the limit. A connection counts as kept from its first query in the request until its last one
+(COMMIT and ROLLBACK are queries), while PostgreSQL says that it is in a transaction, and nobody else has used it since.
+After commit or rollback, and with autocommit, nothing is said.
+"""
+
+import logging
+import sys
+import weakref
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .. import clock
+from . import stacks
+from .account import Account
+
+logger = logging.getLogger("gunicorn.error")
+
+MOST_PAIRS = 100
+# A wait that is shorter than this is no reason to write other code.
+SHORTEST_SECONDS = 0.002
+IN_TRANSACTION = (2, 3)  # libpq's PQTRANS_INTRANS, PQTRANS_INERROR
+
+
+class Hold:
+    """A connection that a request has used. `place` is the line that used it last."""
+
+    __slots__ = ("connection", "last", "place", "since")
+
+    def __init__(self, connection: Any, since: float) -> None:
+        self.connection = weakref.ref(connection)
+        self.since = self.last = since
+        self.place = ""
+
+
+@dataclass(slots=True)
+class Pair:
+    """A line that used a connection, and one that waited for an upstream while it was kept."""
+
+    used: str
+    upstream: str
+    host: str
+    route: str
+    count: int = 0
+    seconds: float = 0.0  # waited for upstreams
+    held_seconds: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        return self.count / self.held_seconds if self.held_seconds else 0.0
+
+    @property
+    def rate_released(self) -> float:
+        needed = max(self.held_seconds - self.seconds, self.held_seconds / 1000)
+        return self.count / needed if needed else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        gain = self.rate_released / self.rate if self.rate else 1.0
+        return {**asdict(self), "rate": self.rate, "rate_released": self.rate_released, "gain": gain}
+
+    def __str__(self) -> str:
+        return (
+            f"held: a database connection last used at {self.used} was kept for {self.seconds / self.count:.3f} s "
+            f"while {self.upstream} waited for {self.host or 'an upstream'} (route {self.route}); one connection "
+            f"serves {self.rate:.1f} requests/s like this, and {self.rate_released:.1f} if it is released first "
+            "(commit or rollback before the call)"
+        )
+
+
+class Held:
+    """All pairs of lines of a worker."""
+
+    def __init__(self, now: Callable[[], float] = clock.now) -> None:
+        self.now = now
+        self.pairs: dict[tuple[str, str], Pair] = {}
+        # Who used a connection last.
+        self.users: weakref.WeakKeyDictionary[Any, Account] = weakref.WeakKeyDictionary()
+
+    def used(self, record: Any, connection: Any) -> None:
+        """A query begins. Runs on: request greenlet."""
+        if type(record) is not Account or record.ended:
+            return
+        now = self.now()
+        if record.holds is None:
+            record.holds = {}
+        hold = record.holds.get(id(connection))
+        if hold is None or hold.connection() is not connection or self.users.get(connection) is not record:
+            hold = record.holds[id(connection)] = Hold(connection, now)
+            self.users[connection] = record
+        hold.last = now
+        call = stacks.guilty_of_frame(sys._getframe(1))
+        if call is not None:
+            hold.place = call.place
+
+    def suspended(self, account: Account, host: str, greenlet: Any) -> tuple[str, str] | None:
+        """A request begins to wait for an upstream; the pair of lines if it keeps a connection meanwhile."""
+        for hold in (account.holds or {}).values():
+            connection = hold.connection()
+            if connection is None or connection.closed or self.users.get(connection) is not account:
+                continue
+            if connection.get_transaction_status() in IN_TRANSACTION:
+                call = stacks.guilty_of_frame(greenlet.gr_frame)
+                pair = (hold.place, call.place if call is not None else "")
+                if pair not in self.pairs and len(self.pairs) < MOST_PAIRS:
+                    self.pairs[pair] = Pair(*pair, host, "")
+                return pair
+        return None
+
+    def finish(self, account: Account) -> None:
+        """Runs on: request greenlet, at its end."""
+        holds, kept = account.holds, account.kept
+        account.holds = account.kept = None
+        if not holds or not kept:
+            return
+        held_seconds = max(hold.last - hold.since for hold in holds.values())
+        for key, seconds in kept.items():
+            pair = self.pairs.get(key)
+            if pair is None or seconds < SHORTEST_SECONDS:
+                continue
+            is_new = not pair.count
+            pair.route = account.pattern()
+            pair.count += 1
+            pair.seconds += seconds
+            pair.held_seconds += max(held_seconds, seconds)
+            if is_new:
+                logger.warning("%s", pair, extra={"request_id": account.id})
+
+    def as_list(self) -> list[dict[str, Any]]:
+        """The worst first. Runs on: any thread."""
+        pairs = [pair for pair in list(self.pairs.values()) if pair.count]
+        return [pair.as_dict() for pair in sorted(pairs, key=_seconds, reverse=True)]
+
+
+def _seconds(pair: Pair) -> float:
+    return pair.seconds

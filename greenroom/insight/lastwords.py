@@ -1,0 +1,130 @@
+"""What a worker says before it goes: what it was doing, in the error log.
+
+    killed by the arbiter, its loop did not turn for `timeout`     SIGABRT first, SIGKILL a second later
+    asked to go at once (SIGQUIT, SIGINT)                          with requests still running
+    not done in the graceful timeout                               the requests that are cut
+    over its memory limit                                          how much, and who has how many greenlets
+
+SIGABRT comes to a worker that may hold the GIL for ever, so faulthandler writes the stacks from within the signal
+handler, in C. Whatever can still run Python adds what is in flight and the last stalls.
+"""
+
+import faulthandler
+import gc
+import logging
+import os
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+import gevent
+
+from . import snapshot, stacks
+from .observer import Insight
+
+logger = logging.getLogger("gunicorn.error")
+
+MOST_REQUESTS = 50
+MOST_STACKS = 10
+MOST_SPAWNERS = 20
+
+
+def register(worker: Any) -> None:
+    """Have the stacks written when the arbiter gives this worker up.
+
+    And when it crashes. gunicorn's own handler, which must be there already, has its turn afterwards, when Python next
+    runs. Runs on: worker start-up.
+    """
+    try:
+        faulthandler.enable(error_log(worker), all_threads=True)  # afterwards it raises the signal anew
+    except (OSError, ValueError, RuntimeError) as exc:
+        logger.warning("stacks can't be written when this worker is killed: %s", exc)
+
+
+def error_log(worker: Any) -> int:
+    """The descriptor that gunicorn's error log goes to."""
+    for handler in worker.log.error_log.handlers:
+        stream = getattr(handler, "stream", None)
+        if stream is not None:
+            try:
+                return int(stream.fileno())
+            except (OSError, ValueError):
+                continue
+    return sys.__stderr__.fileno() if sys.__stderr__ is not None else 2
+
+
+def say(worker: Any, reason: str) -> None:
+    """Write what the worker is doing. Runs on: any greenlet; never raises."""
+    logger.error("%s", _words(worker, reason))
+
+
+def cry(worker: Any, reason: str) -> None:
+    """The same, past logging, whose locks may be held. Runs on: signal handler; never raises."""
+    at = time.strftime("%Y-%m-%d %H:%M:%S %z")
+    try:
+        os.write(error_log(worker), f"[{at}] [{worker.pid}] [ERROR] {_words(worker, reason)}\n".encode())
+    except OSError:
+        pass  # nobody listens
+
+
+def _words(worker: Any, reason: str) -> str:
+    try:
+        return words(worker, reason)
+    except Exception as exc:
+        return f"{reason}; what was in flight can't be told: {type(exc).__name__}: {exc}"
+
+
+def words(worker: Any, reason: str) -> str:
+    if not hasattr(worker, "serving"):
+        return f"{reason}; it has not begun to serve"
+    insight: Insight | None = worker.serving.insight
+    if insight is None:
+        return f"{reason}; {len(worker.serving.in_flight)} requests in flight"
+    now = insight.slices.now()
+    live = list(insight.slices.live)
+    lines = [f"{reason}; {len(live)} requests in flight, the oldest first:"]
+    for number, account in enumerate(live[:MOST_REQUESTS]):
+        said = snapshot.in_flight(account, now)
+        budget = "" if said["budget_seconds"] is None else f", {said['budget_seconds']:.3f} s of its budget left"
+        lines.append(
+            f"  request {said['id'] or '-'} {said['method']} {said['path']} (route {said['route']}), "
+            f"{said['age_seconds']:.3f} s old, {said['state']} {said['detail']} "
+            f"for {said['state_seconds']:.3f} s{budget}"
+        )
+        if number < MOST_STACKS:
+            for greenlet in snapshot.greenlets_of(insight, account):
+                lines.append(f"    {greenlet['name']}: {greenlet['state']}, innermost call first")
+                lines += [f"      {call}" for call in greenlet["stack"]]
+    if len(live) > MOST_REQUESTS:
+        lines.append(f"  and {len(live) - MOST_REQUESTS} more")
+    for stall in list(insight.stalls.last)[:5]:
+        at = time.strftime("%H:%M:%S", time.localtime(stall.at))
+        lines.append(f"  stall at {at}: {stall.seconds:.3f} s at {stall.line}, request {stall.request or '-'}")
+    return "\n".join(lines)
+
+
+def memory(rss_bytes: int) -> str:
+    greenlets = greenlets_by_spawner()
+    shown = ", ".join(f"{count} from {line}" for line, count in list(greenlets.items())[:5])
+    return f"{rss_bytes / 1e6:.0f} MB; greenlets: {shown or 'none'}"
+
+
+def greenlets_by_spawner(most: int = MOST_SPAWNERS) -> dict[str, int]:
+    """How many greenlets there are, by the line that started them. Looks at all objects: some milliseconds."""
+    counts: Counter[str] = Counter()
+    for one in gc.get_objects():
+        if isinstance(one, gevent.Greenlet) and not one.dead:
+            counts[_spawner(one)] += 1
+    return dict(counts.most_common(most))
+
+
+def _spawner(greenlet: Any) -> str:
+    frame = getattr(greenlet, "spawning_stack", None)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not stacks.is_installed(file):
+            return f"{stacks.shortened(file)}:{frame.f_lineno}"
+        frame = frame.f_back
+    run = getattr(greenlet, "_run", None)
+    return str(getattr(run, "__qualname__", None) or type(greenlet).__name__)
