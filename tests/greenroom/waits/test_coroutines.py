@@ -11,7 +11,7 @@ PREPARED = f"""
 import sys; sys.path.insert(0, {str(ROOT)!r})
 from greenroom import patching
 from greenroom.settings import Settings
-patching.patch(Settings(worker_class="gevent"))
+patching.patch(Settings())
 import contextvars, threading, time
 import gevent
 from gevent import monkey
@@ -287,7 +287,7 @@ def test_it_can_be_left_alone() -> None:
 import sys; sys.path.insert(0, %r)
 from greenroom import patching
 from greenroom.settings import Settings
-patching.patch(Settings(patch_asyncio=False, worker_class="gevent"))
+patching.patch(Settings(patch_asyncio=False))
 import asyncio, flask
 assert asyncio.run.__module__ == "asyncio.runners" and not hasattr(asyncio.run, "__wrapped__")
 assert not hasattr(flask.Flask.async_to_sync, "__wrapped__")

@@ -1,0 +1,84 @@
+"""What can't wait in the event loop, in a real server: password hashes, coroutines, wrong names."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.support import csrf_token
+
+from .conftest import PYTHON_MODULE, Server
+
+APPS = Path(__file__).parent / "apps"
+COROUTINES = {"PYTHONPATH": str(APPS), "WSGI_APP": "coroutines:app", "WEB_CONCURRENCY": "1"}
+SERVE = (*PYTHON_MODULE, "greenroom", "serve")
+SIGN_INS = 20
+
+
+@pytest.mark.parametrize("command", [(*PYTHON_MODULE, "gunicorn"), SERVE], ids=["gunicorn", "serve"])
+def test_fifty_async_views_and_fifty_calls_of_an_asyncio_library_wait_together(
+    start: Callable[..., Server], command: tuple[str, ...]
+) -> None:
+    server = start(COROUTINES, command).wait_ready("/seen")
+
+    def ask(number: int) -> dict[str, str]:
+        path = "/view/4000" if number % 2 else "/library/4000"
+        answer = requests.get(f"{server.url}{path}", params={"number": number}, timeout=60)
+        answer.raise_for_status()
+        assert answer.json()["path"] == path
+        return answer.json()["number"]
+
+    with ThreadPoolExecutor(100) as pool:
+        numbers = list(pool.map(ask, range(100)))
+
+    assert numbers == [str(number) for number in range(100)]
+    assert requests.get(server.url + "/seen", timeout=30).json()["most_waiting"] >= 50
+
+
+def test_health_is_answered_while_twenty_sign_in(start: Callable[..., Server], database_url: str) -> None:
+    environ = {
+        "DATABASE_URL": database_url,
+        "SIGN_IN_LIMIT": "1000",
+        "WEB_CONCURRENCY": "1",
+        "GREENROOM_LIMIT_REQUESTS": "100",
+    }
+    server = start(environ).wait_ready()
+    visitors = [requests.Session() for _ in range(SIGN_INS)]
+    tokens = [csrf_token(visitor.get(server.url + "/sign-in", timeout=30).text) for visitor in visitors]
+
+    def sign_in(number: int) -> float:
+        form = {"csrf_token": tokens[number], "email": f"nobody{number}@example.org", "password": "not the password"}
+        answer = visitors[number].post(server.url + "/sign-in", data=form, timeout=60)
+        assert "The address or the password is wrong." in answer.text
+        return time.monotonic()
+
+    latencies = []
+    with ThreadPoolExecutor(SIGN_INS) as pool, requests.Session() as probe:
+        probe.get(server.url + "/healthz", timeout=30)
+        began = time.monotonic()
+        ends = [pool.submit(sign_in, number) for number in range(SIGN_INS)]
+        while not all(end.done() for end in ends):
+            asked = time.monotonic()
+            assert probe.get(server.url + "/healthz", timeout=30).status_code == 200
+            latencies.append(time.monotonic() - asked)
+        took = max(end.result() for end in ends) - began
+    for visitor in visitors:
+        visitor.close()
+
+    # On a loop that is stopped for each hash, most of the twenty come between a question and its answer.
+    assert max(latencies) < took / 4, (took, sorted(latencies)[-5:])
+    assert sorted(latencies)[len(latencies) // 2] < took / SIGN_INS
+
+
+@pytest.mark.parametrize("command", [(*PYTHON_MODULE, "gunicorn"), SERVE], ids=["gunicorn", "serve"])
+def test_names_that_mean_nothing_stop_the_start_and_are_all_told(
+    start: Callable[..., Server], command: tuple[str, ...]
+) -> None:
+    server = start({**COROUTINES, "GREENROOM_OFFLOAD": "coroutines.nothing, hashlib.scrypt, no_such.thing"}, command)
+
+    assert server.wait_gone() != 0
+    assert "coroutines.nothing: coroutines has no function nothing" in server.text()
+    assert "no_such.thing: there is no module no_such" in server.text()
