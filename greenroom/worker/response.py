@@ -19,9 +19,9 @@ from gunicorn.http.wsgi import _make_early_hints_callback as make_early_hints
 from gunicorn.util import is_hoppish
 
 from ..errors import BudgetSpent
-from ..record import CURRENT, FOREVER, Record
 from ..insight.account import Account
 from ..insight.timing import head_lines
+from ..record import CURRENT, FOREVER, Record
 from .wire import Wire
 
 REMEMBERED_NAMES = 1000
@@ -51,8 +51,6 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
     sock: Any = None
     version: str = SERVER
     status: str | None = None
-        self.account: Account | None = None  # whose request this answers, where that is known
-        self.has_timing = False
     chunked: bool = False
     must_close: bool = False
     headers_sent: bool = False
@@ -62,6 +60,8 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
     _omits_body: bool = False
     _omits_body_warned: bool = False
     _pending_head: bytes = b""
+    account: Account | None = None  # whose request this answers, where that is known
+    has_timing: bool = False
 
     def __init__(self, req: Any, sock: Any, cfg: Any, wire: Wire) -> None:
         self.req = req
