@@ -80,8 +80,8 @@ class Settings:
     worker_class: str = knob(
         "greenroom",
         choices=(*GREEN_WORKER_CLASSES, *PLAIN_WORKER_CLASSES),
-        about="How a worker serves requests: `greenroom` is ours, `gevent` and `gevent_pywsgi` gunicorn's own; `gthread` "
-        "and `sync` are there to compare with and are not patched.",
+        about="How a worker serves requests: `greenroom` is ours, `gevent` and `gevent_pywsgi` gunicorn's own; "
+        "`gthread` and `sync` are there to compare with and are not patched.",
     )
     threads: int = knob(8, low=1, high=1000, about="Threads of each worker under `gthread`; no meaning elsewhere.")
     worker_connections: int = knob(
