@@ -60,6 +60,9 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
     _omits_body: bool = False
     _omits_body_warned: bool = False
     _pending_head: bytes = b""
+    # What the head says about the connection. It is kept to, even if the worker begins to drain meanwhile: the client's
+    # next request may be under way, and would find a closed door.
+    is_last: bool = True
     account: Account | None = None  # whose request this answers, where that is known
     has_timing: bool = False
 
@@ -180,7 +183,8 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
             self.must_close = True
         if self.wire.body is not None and self.wire.body.failed:
             self.must_close = True  # nor is it after a body that did not come as it should
-        connection = "upgrade" if self.upgrade else "close" if self.should_close() else "keep-alive"
+        self.is_last = self.should_close()
+        connection = "upgrade" if self.upgrade else "close" if self.is_last else "keep-alive"
         version = self.req.version
         lines = [
             f"HTTP/{version[0]}.{version[1]} {self.status}\r\nServer: {self.version}\r\nDate: {http_date()}\r\n"

@@ -211,7 +211,7 @@ class Serving:
                 self.log.warning("%s %s answered less than its Content-Length", request.method, request.uri)
                 connection.close(reset=True)
                 return False
-            return not response.should_close()
+            return not response.is_last
         except StopIteration as exc:
             # How applications that took the socket for themselves say that there is nothing left to answer.
             if connection.wire.green is None:

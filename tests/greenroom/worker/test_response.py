@@ -191,6 +191,29 @@ def test_write_sends_at_once(kind: Any) -> None:
         assert client.until(b"0\r\n\r\n") == b"6\r\nsecond\r\n0\r\n\r\n"
 
 
+def test_connection_is_kept_if_the_head_said_so_before_a_drain_began() -> None:
+    """Else a client that sends its next request at once gets nothing for it."""
+    release = gevent.event.Event()
+
+    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        write = start_response("200 OK", [])
+        if not release.is_set():
+            write(b"first")
+            release.wait()
+        return [b"second"]
+
+    with serve(Ours, application) as site, site.connect() as client:
+        client.send(GET)
+        client.until(b"5\r\nfirst\r\n")
+        for request in site.kind.serving.in_flight.values():
+            request.force_close()  # as a drain does
+        release.set()
+        client.until(b"0\r\n\r\n")
+        client.send(GET)
+
+        assert client.answer().status == 200
+
+
 def test_stored_headers_are_replaced_after_an_error() -> None:
     def application(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
         start_response("200 OK", [("X-Old", "1"), ("Content-Length", "3")])
