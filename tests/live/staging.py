@@ -16,6 +16,7 @@ TROUBLE = {
     "WSGI_APP": "tests.live.apps.trouble:app",
     "GREENROOM_WORKER_CLASS": "greenroom",
     "GREENROOM_REQUEST_BUDGET_MILLISECONDS": "0",
+    "GREENROOM_GRACEFUL_TIMEOUT_SECONDS": "1",
     "WEB_CONCURRENCY": "2",
 }
 

@@ -1,0 +1,321 @@
+"""The ops process beside a real server: alive when the workers are not, gone when it is, and no trouble itself."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+from .conftest import LONG_WAIT_SECONDS, PYTHON_MODULE, ROOT, Server, clean_environment, free_port, wait_until
+from .staging import TROUBLE, Ops, clients
+
+Start = Callable[..., Server]
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+class Watched:
+    """A server with its ops page."""
+
+    def __init__(self, start: Start, **environ: str) -> None:
+        self.port = int(environ.pop("PORT", free_port()))
+        settings = {
+            **TROUBLE,
+            "WEB_CONCURRENCY": "1",
+            "GREENROOM_OPS_BIND": f"127.0.0.1:{self.port}",
+            "GREENROOM_RECORDINGS_KEPT": "0",
+            **environ,
+        }
+        self.server = start(settings)
+        self.ops = Ops(self.port, environ.get("GREENROOM_OPS_TOKEN", ""))
+
+    def wait_ready(self) -> "Watched":
+        self.server.wait_ready("/")
+        self.ops.wait_for(lambda view: view["total"]["workers_serving"], "a worker is seen")
+        return self
+
+    def processes(self) -> list[psutil.Process]:
+        """The ops process: the arbiter's child that serves it."""
+        found = []
+        for child in psutil.Process(self.server.process.pid).children():
+            try:
+                if "--serve" in child.cmdline():
+                    found.append(child)
+            except psutil.NoSuchProcess:
+                continue
+        return found
+
+
+@pytest.fixture
+def watched(start: Start) -> Watched:
+    return Watched(start).wait_ready()
+
+
+def test_killed_it_comes_back_and_nobody_else_notices(watched: Watched) -> None:
+    (before,) = watched.processes()
+    workers = {worker.pid for worker in watched.server.workers()}
+
+    before.kill()
+    wait_until(lambda: [one for one in watched.processes() if one.pid != before.pid], "another is started")
+
+    watched.ops.wait_for(lambda view: view["total"]["workers_serving"] == 1, "it answers again")
+    assert requests.get(watched.server.url + "/", timeout=10).status_code == 200
+    assert {worker.pid for worker in watched.server.workers()} == workers
+
+
+def test_what_it_counted_survives_it_and_recycles(start: Start) -> None:
+    """Every counter of every scrape is at least what it was in the one before."""
+    watched = Watched(start, GREENROOM_MAX_REQUESTS="30", WEB_CONCURRENCY="2").wait_ready()
+    asked = 0
+    highest: dict[str, float] = {}
+
+    def scrape() -> dict[str, float]:
+        now = {name: value for name, value in watched.ops.metrics().items() if "_total" in name.partition("{")[0]}
+        assert {name: value for name, value in highest.items() if now.get(name, 0.0) < value} == {}
+        highest.update(now)
+        return now
+
+    give_up_at = time.monotonic() + LONG_WAIT_SECONDS
+    with requests.Session() as session:
+        while scrape()["greenroom_workers_ended_total"] < 4 and time.monotonic() < give_up_at:
+            for _ in range(20):
+                session.get(watched.server.url + "/", timeout=30)
+                asked += 1
+            if asked == 100:
+                watched.processes()[0].kill()
+                watched.ops.wait_for(lambda view: view["total"]["workers_serving"], "it is back")
+
+    wait_until(lambda: scrape()['greenroom_route_requests_total{route="/",status="2xx"}'] >= asked, "all are counted")
+    assert scrape()["greenroom_requests_total"] >= asked
+    assert scrape()["greenroom_workers_died_total"] == 0
+
+
+def test_it_ends_with_a_server_that_was_killed(watched: Watched) -> None:
+    processes = watched.processes()
+    folder = Path(json.loads(processes[0].cmdline()[-1])["folder"])
+    workers = watched.server.workers()
+
+    watched.server.signal(signal.SIGKILL)
+
+    wait_until(lambda: not any(one.is_running() for one in processes), "it ends")
+    wait_until(lambda: not any(one.is_running() for one in workers), "the workers end")
+    assert not folder.exists()
+
+
+def test_it_ends_with_a_server_that_stops(watched: Watched) -> None:
+    processes = watched.processes()
+    folder = Path(json.loads(processes[0].cmdline()[-1])["folder"])
+
+    assert watched.server.stop() == 0
+
+    assert not any(one.is_running() for one in processes)
+    assert not folder.exists()
+
+
+def test_it_stays_over_a_reload_and_sees_the_new_workers(watched: Watched) -> None:
+    (before,) = watched.processes()
+    old = watched.server.workers()[0].pid
+
+    watched.server.signal(signal.SIGHUP)
+
+    watched.ops.wait_for(
+        lambda view: view["workers"] and all(row["pid"] != old for row in view["workers"]), "the new worker is seen"
+    )
+    assert [one.pid for one in watched.processes()] == [before.pid]
+    assert watched.ops.metrics()["greenroom_workers_died_total"] == 0
+
+
+def test_the_second_server_goes_on_without_and_takes_over_when_the_first_is_gone(start: Start) -> None:
+    first = Watched(start).wait_ready()
+    second = Watched(start, PORT=str(first.port))
+    second.server.wait_ready("/")
+    wait_until(lambda: "can't listen on" in second.server.text(), "the second one says so")
+    assert "GREENROOM_OPS_BIND" in second.server.text()
+    assert first.ops.view()["about"]["arbiter"] == first.server.process.pid
+
+    first.server.stop()
+
+    second.ops.wait_for(
+        lambda view: view["about"]["arbiter"] == second.server.process.pid, "the second one has the port"
+    )
+
+
+def test_while_the_only_worker_is_blocked_it_answers_says_by_what_and_is_scraped(watched: Watched) -> None:
+    with clients(watched.server.url, ("/compute/6000", 1)):
+        view = watched.ops.wait_for(lambda view: view["verdict"].get("cause") == "blocked", "it sees the block")
+        took = []
+        for _ in range(5):
+            began = time.monotonic()
+            watched.ops.metrics()
+            took.append(time.monotonic() - began)
+
+    assert "trouble.py:" in view["verdict"]["sentence"]
+    assert view["verdict"]["level"] == "bad"
+    assert min(took) < 0.1
+
+
+def test_a_request_is_looked_into_while_it_waits(watched: Watched) -> None:
+    with clients(watched.server.url, ("/sleep/20000?password=hunter2", 1)):
+        view = watched.ops.wait_for(lambda view: view["in_flight"], "the request is seen")
+        row = view["in_flight"][0]
+        answer = watched.ops.get(f"/request/{row['pid']}/{row['id']}").json()
+        ticket = watched.ops.get("/everything").text
+
+    assert (row["route"], row["state"]) == ("/sleep/<int:ms>", "sleep")
+    assert any("trouble.py" in call for greenlet in answer["greenlets"] for call in greenlet["stack"])
+    assert "trouble.py" in ticket
+    assert "/sleep/20000" in ticket
+    assert "hunter2" not in json.dumps([view, answer]) + ticket + watched.ops.get("/metrics").text
+
+
+def test_who_has_no_token_sees_nothing(start: Start) -> None:
+    watched = Watched(start, GREENROOM_OPS_TOKEN=TOKEN).wait_ready()
+    url = watched.ops.url
+
+    def status(path: str, **headers: str) -> int:
+        return requests.get(url + path, headers=headers, timeout=30).status_code
+
+    assert {path: status(path) for path in ("/", "/view", "/metrics", "/events", "/everything", "/request/1/x")} == (
+        dict.fromkeys(("/", "/view", "/metrics", "/events", "/everything", "/request/1/x"), 401)
+    )
+    assert status("/view", Authorization="Bearer wrong") == 401
+    assert status("/view", Authorization=f"Bearer {TOKEN}", Host="evil.example") == 421
+    assert status("/healthz") == 200
+    with requests.Session() as session:
+        assert session.post(url + "/login", data={"token": "wrong"}, timeout=30).status_code == 401
+        assert session.post(url + "/login", data={"token": TOKEN}, timeout=30).status_code == 200
+        assert "Where the time goes" in session.get(url + "/", timeout=30).text
+        refused = session.post(url + "/recordings", timeout=30)
+        assert refused.status_code == 403
+    log = watched.server.text()
+    assert "wrong tokens for the ops page" in log
+    assert TOKEN not in log
+    assert TOKEN not in " ".join(part for one in watched.processes() for part in one.cmdline())
+
+
+def run_command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PYTHON_MODULE, "greenroom", *arguments],
+        cwd=ROOT,
+        env={**clean_environment(), **environ},
+        capture_output=True,
+        text=True,
+        timeout=LONG_WAIT_SECONDS,
+    )
+
+
+def test_the_commands_find_the_server_or_say_what_is_wrong(start: Start) -> None:
+    watched = Watched(start, GREENROOM_OPS_TOKEN=TOKEN).wait_ready()
+    where = {"GREENROOM_OPS_BIND": f"127.0.0.1:{watched.port}", "GREENROOM_OPS_TOKEN": TOKEN}
+
+    stacks = run_command("stacks", **where)
+    ops = run_command("ops", "--at", f"127.0.0.1:{watched.port}", GREENROOM_OPS_TOKEN=TOKEN)
+    wrong = run_command("stacks", **{**where, "GREENROOM_OPS_TOKEN": TOKEN[::-1]})
+    nobody = run_command("ops", GREENROOM_OPS_BIND=f"127.0.0.1:{free_port()}")
+    off = run_command("ops", GREENROOM_OPS_BIND="off")
+    no_terminal = run_command("top", **where)
+
+    assert (stacks.returncode, ops.returncode) == (0, 0), stacks.stderr + ops.stderr
+    assert "Healthy" in stacks.stdout
+    assert "main thread" in stacks.stdout
+    assert f"http://127.0.0.1:{watched.port}/" in ops.stdout
+    assert "is another than the server's" in wrong.stderr
+    assert "nothing listens at" in nobody.stderr
+    assert "is off" in off.stderr
+    assert "needs a terminal" in no_terminal.stderr
+    assert [one.returncode for one in (wrong, nobody, off, no_terminal)] == [2, 2, 2, 2]
+
+
+@contextmanager
+def terminal(command: list[str], environ: dict[str, str]) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**clean_environment(), "TERM": "xterm", "COLUMNS": "120", "LINES": "40", **environ},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    try:
+        yield ours, process
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def test_top_shows_the_same_in_a_terminal_and_looks_into_a_request(watched: Watched) -> None:
+    command = [*PYTHON_MODULE, "greenroom", "top", "--at", f"127.0.0.1:{watched.port}"]
+    shown = ""
+
+    with clients(watched.server.url, ("/sleep/60000", 1)):
+        watched.ops.wait_for(lambda view: view["in_flight"], "the request is seen")
+        with terminal(command, {}) as (screen, process):
+
+            def reads(words: str) -> Callable[[], bool]:
+                def read() -> bool:
+                    nonlocal shown
+                    if select.select([screen], [], [], 0.1)[0]:
+                        shown += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", os.read(screen, 65536).decode(errors="replace"))
+                    return words in shown
+
+                return read
+
+            wait_until(reads("/sleep/<int:ms>"), "the request is shown")
+            os.write(screen, b"s")
+            wait_until(reads("by since"), "sorted by something else")
+            os.write(screen, b"\r")
+            wait_until(reads("trouble.py"), "its stack is shown")
+            os.write(screen, b"\x1b")
+            os.write(screen, b"p")
+            wait_until(reads("PAUSED"), "it pauses")
+            os.write(screen, b"q")
+            assert process.wait(LONG_WAIT_SECONDS) == 0
+
+
+def test_a_spike_is_saved_once_as_a_file_that_a_load_test_can_replay(start: Start, tmp_path: Path) -> None:
+    folder = tmp_path / "recordings"
+    watched = Watched(start, GREENROOM_RECORDINGS_KEPT="5", GREENROOM_RECORDINGS_PATH=str(folder)).wait_ready()
+    for _ in range(20):
+        requests.get(watched.server.url + "/?password=hunter2", timeout=30)
+
+    requests.get(watched.server.url + "/compute/3000", timeout=60)
+    view = watched.ops.wait_for(lambda view: view["recordings"], "the recording is listed")
+
+    (row,) = view["recordings"]
+    page = watched.ops.get(f"/recordings/{row['name']}")
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'unsafe-inline'; sandbox")
+    block = re.search(r'<script type="application/json" id="arrivals">(.*?)</script>', page.text, re.S)
+    assert block
+    said = json.loads(block[1])
+    assert said["format"] == "greenroom-arrivals/1"
+    assert [arrival[1] for arrival in said["arrivals"]].count("/") >= 20
+    assert ["/compute/<int:ms>", 200] in [arrival[1:3] for arrival in said["arrivals"]]
+    assert "trouble.py:" in page.text, "the stall's line"
+    assert "hunter2" not in page.text
+    assert watched.ops.get("/recordings/../../etc/passwd").status_code == 404
+
+
+def test_a_disk_that_takes_nothing_costs_a_line_in_the_log(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "a-file").write_text("where the folder should be")
+    watched = Watched(
+        start, GREENROOM_RECORDINGS_KEPT="5", GREENROOM_RECORDINGS_PATH=str(tmp_path / "a-file")
+    ).wait_ready()
+
+    answer = requests.post(watched.ops.url + "/recordings", headers={"X-Greenroom": "1"}, timeout=60)
+
+    assert answer.status_code == 503
+    assert "a recording can't be saved" in watched.server.text()
+    assert requests.get(watched.server.url + "/", timeout=30).status_code == 200
+    assert watched.ops.view()["verdict"]["level"] == "ok"
