@@ -64,6 +64,7 @@ class Copying:
         self.encoding = extensions.encodings[connection.encoding]
         self.buffer = ctypes.c_void_p()
         self.length = 0
+        self.is_over = False  # all that the server has to say of it has been heard
 
     def run(self, cursor: Any, query: str, file: Any, size: int) -> None:
         line = self.connection.line
@@ -82,8 +83,8 @@ class Copying:
             elif failure is None:
                 failure = psycopg2.ProgrammingError("can't copy: the statement is no COPY FROM STDIN or TO STDOUT")
             cursor.copied_rows = self._drain(failure)
-        except BaseException as exc:
-            if not isinstance(exc, psycopg2.Error) or exc.pgcode is None:
+        except BaseException:
+            if not self.is_over:
                 self.connection.close()  # in the middle of the conversation: nobody could go on with it
             raise
         finally:
@@ -133,7 +134,7 @@ class Copying:
                     problem = exc  # what still comes must be taken, or the next statement would meet it
 
     def _drain(self, failure: Exception | None) -> int:
-        """Take all results; returns the rows copied. Raises the server's complaint, or `failure`."""
+        """Take all results; returns the rows copied. Raises the server's complaint, else `failure`."""
         rows = 0
         complaint: Exception | None = None
         while (answer := self._next_result()) is not None:
@@ -142,10 +143,11 @@ class Copying:
                 rows, complaint = count or rows, complaint or problem
             finally:
                 libpq.PQclear(answer)
-        if failure is not None and not isinstance(failure, psycopg2.Error):
+        self.is_over = True
+        if complaint is not None:
+            raise complaint from failure
+        if failure is not None:
             raise failure
-        if complaint is not None or failure is not None:
-            raise complaint or failure  # type: ignore[misc]  # one of them is there
         return rows
 
     def _result(self) -> tuple[int, Exception | None]:

@@ -32,6 +32,8 @@ from .resolving import with_addresses
 CONNECT_TIMEOUT_SECONDS = 30.0
 # A ROLLBACK that is not answered by then: the connection is closed, which rolls back too.
 ROLLBACK_SECONDS = 5.0
+# How often an idle connection that has something to say is listened to before it is taken for a live one.
+LAST_WORDS = 3
 BEGIN = "BEGIN;"
 STATUS_READY, STATUS_BEGIN = extensions.STATUS_READY, extensions.STATUS_BEGIN
 IDLE, IN_ERROR = extensions.TRANSACTION_STATUS_IDLE, extensions.TRANSACTION_STATUS_INERROR
@@ -159,15 +161,16 @@ class GreenConnection(extensions.connection):
 
     def has_ended(self) -> bool:
         """Whether the server has closed its end, as far as the socket tells. Costs no round trip."""
-        if self.closed:
-            return True
-        if not self.line.has_stirred(self):
-            return False
-        try:
-            self.poll()  # takes notices and notifications, too
-        except psycopg2.OperationalError:
-            return True
-        self.line.heard_at = 0.0  # whatever it said, it may have been its last word: ask it
+        for _ in range(LAST_WORDS):
+            if self.closed:
+                return True
+            if not self.line.has_stirred(self):
+                return False
+            try:
+                self.poll()  # takes notices and notifications, too; libpq sees the end only after the last words
+            except psycopg2.OperationalError:
+                return True
+            self.line.heard_at = 0.0  # whatever it said, it may have been its last word: ask it
         return False
 
 
@@ -245,19 +248,23 @@ class GreenCursor(extensions.cursor):
         copying.copy_expert(self, copying.statement(self, table, columns, "TO stdout", sep, null), file, 8192)
 
 
-def _without_begin(exc: psycopg2.Error) -> None:
-    """Take our BEGIN out of the line of SQL that an error shows, and out of the spaces before its caret."""
-    lines = str(exc).split("\n")
+def _without_begin(error: psycopg2.Error) -> None:
+    """Take our BEGIN out of the line of SQL that an error shows."""
+    state = {"pgerror": _line_without_begin(error.pgerror), "pgcode": error.pgcode}
+    error.args = (_line_without_begin(str(error)),)
+    error.__setstate__(state)  # type: ignore[no-untyped-call]
+
+
+def _line_without_begin(text: str | None) -> str | None:
+    """The text of an error, with the caret below that line where it belongs."""
+    lines = (text or "").split("\n")
     for number, line in enumerate(lines):
         if line.startswith("LINE 1: " + BEGIN):
             lines[number] = line.replace(BEGIN, "", 1)
-            if number + 1 < len(lines) and lines[number + 1].startswith(" " * len(BEGIN)):
-                lines[number + 1] = lines[number + 1][len(BEGIN) :]
-            text = "\n".join(lines)
-            exc.args = (text,)
-            state = {"pgerror": text if exc.pgerror is not None else None, "pgcode": exc.pgcode}
-            exc.__setstate__(state)  # type: ignore[no-untyped-call]
-            return
+            lines[number + 1 : number + 2] = [
+                caret.replace(" " * len(BEGIN), "", 1) for caret in lines[number + 1 :][:1]
+            ]
+    return "\n".join(lines) if text is not None else None
 
 
 def connect(dsn: str, connection_factory: Any = None, **is_async: Any) -> Any:

@@ -1,4 +1,4 @@
-"""psycopg2's wait callback in processes of their own, against the real embedded PostgreSQL and a silent impostor."""
+"""psycopg2 in processes patched as the server's are; tests/greenroom/waits/test_postgres.py has the rest."""
 
 import subprocess
 import sys
@@ -54,39 +54,6 @@ while not all(sleeper.ready() for sleeper in sleepers):
         seen = max(seen, cursor.fetchone()[0])
     gevent.sleep(0.02)
 assert seen == 4, seen
-""",
-        postgres_url,
-    )
-
-
-def test_a_server_that_accepts_and_says_nothing_ends_at_connect_timeout() -> None:
-    run(
-        """
-silent = socket.create_server(("127.0.0.1", 0))
-started = time.monotonic()
-try:
-    psycopg2.connect(host="127.0.0.1", port=silent.getsockname()[1], dbname="x", user="x", connect_timeout=1)
-except psycopg2.OperationalError as exc:
-    assert "connect_timeout: no connection within 1 s" in str(exc), exc
-else:
-    raise AssertionError("connected to a server that never answered")
-assert 0.9 < time.monotonic() - started < 30
-"""
-    )
-
-
-def test_a_server_that_falls_silent_costs_its_connection_and_not_the_worker(postgres_url: str) -> None:
-    run(
-        """
-connection = psycopg2.connect(url)
-try:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_sleep(30)")
-except psycopg2.OperationalError as exc:
-    assert "no word from PostgreSQL within 1 s" in str(exc), exc
-else:
-    raise AssertionError("the query came back")
-assert connection.closed, "a late answer could meet the next query"
 """,
         postgres_url,
     )

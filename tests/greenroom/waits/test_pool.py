@@ -1,0 +1,287 @@
+"""The pool in SQLAlchemy's engines, against the real embedded PostgreSQL."""
+
+import logging
+import os
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import psycopg2
+import pytest
+from psycopg2 import extensions
+from sqlalchemy import create_engine, exc, text
+from sqlalchemy.engine import Engine, make_url
+
+from greenroom import deadline
+from greenroom.record import CURRENT, Record
+from greenroom.waits import pool, postgres
+
+ROOT = Path(__file__).resolve().parents[3]
+LONG_WAIT_SECONDS = 30.0
+
+
+@pytest.fixture
+def make_engine(postgres_url: str) -> Iterator[Callable[..., Engine]]:
+    """`make_engine(pool_size=1)`: an engine with our pool over psycopg2 as it is in a green worker."""
+    postgres.install(silence_seconds=60)
+    engines = []
+
+    def make(**options: Any) -> Engine:
+        url = make_url(postgres_url).set(drivername="postgresql+psycopg2")
+        engines.append(create_engine(url, poolclass=pool.GreenPool, **{"max_overflow": 0, **options}))
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.dispose()
+    pool.processes.clear()
+    extensions.set_wait_callback(None)
+    psycopg2._connect = postgres.psycopg2_connect
+
+
+def ask(engine: Engine, sql: str = "SELECT 1") -> Any:
+    with engine.connect() as connection:
+        return connection.execute(text(sql)).scalar()
+
+
+def hold(engine: Engine, path: str = "") -> tuple[gevent.Greenlet, gevent.event.Event]:
+    """A request that holds a connection until the event is set."""
+    let_go, has_it = gevent.event.Event(), gevent.event.Event()
+
+    def holding() -> None:
+        if path:
+            CURRENT.set(Record(time.monotonic(), environ={"REQUEST_METHOD": "GET", "PATH_INFO": path}))
+        with engine.connect():
+            has_it.set()
+            let_go.wait()
+
+    greenlet = gevent.spawn(holding)
+    assert has_it.wait(LONG_WAIT_SECONDS)
+    return greenlet, let_go
+
+
+def end(*holders: tuple[gevent.Greenlet, gevent.event.Event]) -> None:
+    for greenlet, let_go in holders:
+        let_go.set()
+        greenlet.get(timeout=LONG_WAIT_SECONDS)
+
+
+def test_those_who_wait_are_served_in_their_order(make_engine: Callable[..., Engine]) -> None:
+    engine = make_engine(pool_size=2)
+    served: list[int] = []
+
+    def use(number: int) -> None:
+        with engine.connect():
+            served.append(number)
+            gevent.sleep(0.001)
+
+    holders = [hold(engine), hold(engine)]
+    waiting = [gevent.spawn(use, number) for number in range(20)]
+    gevent.sleep(0)
+    end(*holders)
+    gevent.joinall(waiting, timeout=LONG_WAIT_SECONDS, raise_error=True)
+
+    assert served == list(range(20))
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+
+
+def test_exhaustion_names_request_age_and_line_of_each_holder(
+    make_engine: Callable[..., Engine], caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = make_engine(pool_size=2, pool_timeout=0.05)
+    holders = [hold(engine, "/boards"), hold(engine, "/reports")]
+    line = hold.__code__.co_firstlineno + 7
+
+    with pytest.raises(exc.TimeoutError) as caught:
+        ask(engine)
+    end(*holders)
+
+    message = str(caught.value)
+    assert "QueuePool limit of size 2 overflow 0 reached" in message
+    for path in ("/boards", "/reports"):
+        assert f"GET {path} for 0." in message
+    assert f"{Path(__file__).name}:{line} in holding" in message
+    assert "database pool exhausted 1 times" in caplog.text
+    assert ask(engine) == 1
+
+
+def test_wait_for_a_connection_ends_with_the_deadline(make_engine: Callable[..., Engine]) -> None:
+    engine = make_engine(pool_size=1, pool_timeout=LONG_WAIT_SECONDS)
+    holder = hold(engine)
+
+    with deadline.budget(0.05), pytest.raises(exc.TimeoutError, match="connection timed out"):
+        ask(engine)
+    with deadline.budget(0.0), pytest.raises(exc.TimeoutError, match="no database connection was taken"):
+        ask(engine)
+    end(holder)
+
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    assert ask(engine) == 1
+
+
+def test_who_is_killed_in_line_leaves_nothing_behind(make_engine: Callable[..., Engine]) -> None:
+    engine = make_engine(pool_size=1)
+    holder = hold(engine)
+    killed, served = gevent.spawn(ask, engine), gevent.spawn(ask, engine)
+    gevent.sleep(0)
+
+    holder[1].set()
+    gevent.sleep(0)
+    killed.kill()
+
+    assert served.get(timeout=LONG_WAIT_SECONDS) == 1
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+
+
+def test_connection_that_can_not_be_opened_lets_the_next_one_try(make_engine: Callable[..., Engine]) -> None:
+    """The stock pool leaves those in line waiting for a connection that will never come back."""
+    engine = make_engine(pool_size=1, pool_timeout=LONG_WAIT_SECONDS)
+    plain, failures = engine.pool._invoke_creator, iter([True])
+
+    def fail_once(record: Any) -> Any:
+        gevent.sleep(0.02)
+        if next(failures, False):
+            raise psycopg2.OperationalError("no route to the database")
+        return plain(record)
+
+    engine.pool._invoke_creator = fail_once  # type: ignore[method-assign]
+    first, second = gevent.spawn(lambda: pytest.raises(exc.OperationalError, ask, engine)), gevent.spawn(ask, engine)
+
+    first.get(timeout=LONG_WAIT_SECONDS)
+    assert second.get(timeout=LONG_WAIT_SECONDS / 2) == 1
+
+
+def test_query_cut_by_the_deadline_leaves_the_other_connections(
+    make_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine(pool_size=2)
+    holder = hold(engine)
+    before = engine.pool._invalidate_time
+
+    with deadline.budget(0.05), pytest.raises(exc.OperationalError):
+        ask(engine, "SELECT pg_sleep(30)")
+    monkeypatch.setattr("greenroom.waits.line.GRACE_SECONDS", 0.0)  # too short for any answer
+    with deadline.budget(0.05), pytest.raises(exc.OperationalError):
+        ask(engine, "SELECT pg_sleep(30)")
+    end(holder)
+
+    assert engine.pool._invalidate_time == before
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    assert ask(engine) == 1
+
+
+@pytest.mark.parametrize("pre_ping", [True, False])
+def test_connection_that_the_server_has_ended_costs_no_request(
+    make_engine: Callable[..., Engine], postgres_url: str, pre_ping: bool
+) -> None:
+    engine = make_engine(pool_size=1, pool_pre_ping=pre_ping)
+    pid = ask(engine, "SELECT pg_backend_pid()")
+    admin = psycopg2.connect(postgres_url)
+    admin.autocommit = True
+    cursor = admin.cursor()
+    cursor.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])  # returns when it is gone
+
+    assert ask(engine, "SELECT pg_backend_pid()") != pid
+    admin.close()
+
+
+def test_ping_is_spared_where_the_socket_tells(make_engine: Callable[..., Engine]) -> None:
+    engine = make_engine(pool_size=1, pool_pre_ping=True)
+    pings = []
+    plain = engine.dialect.do_ping
+    engine.dialect.do_ping = lambda connection: pings.append(1) or plain(connection)  # type: ignore[method-assign]
+    ask(engine)
+
+    ask(engine)
+    spared = len(pings)
+    with engine.connect() as connection:
+        raw: Any = connection.connection.dbapi_connection
+    raw.line.heard_at -= pool.PING_AFTER_SECONDS
+    ask(engine)
+
+    assert (spared, len(pings)) == (0, 1)
+
+
+def test_forked_child_opens_its_own(make_engine: Callable[..., Engine]) -> None:
+    engine = make_engine(pool_size=2)
+    mine = ask(engine, "SELECT pg_backend_pid()")
+    pool.install(workers=1, hosts=1)
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            engine.pool.leave_to_parent()  # type: ignore[attr-defined]  # as the hook does; it may be there once only
+            code = 0 if ask(engine, "SELECT pg_backend_pid()") != mine else 2
+        finally:
+            os._exit(code)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert ask(engine, "SELECT pg_backend_pid()") == mine
+
+
+def test_more_connections_than_postgres_has_are_warned_of(
+    make_engine: Callable[..., Engine], caplog: pytest.LogCaptureFixture
+) -> None:
+    pool.processes[:] = [(4, 3)]
+
+    ask(make_engine(pool_size=2, max_overflow=1))
+    assert "may open more" not in caplog.text
+    ask(make_engine(pool_size=40, max_overflow=10))
+
+    assert "50 for each of 4 workers on 3 host(s), and PostgreSQL has 297 for everybody" in caplog.text
+    assert "be 24 at most" in caplog.text
+
+
+def test_psycopg_3_that_waits_in_c_is_an_error_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    waiting = types.ModuleType("psycopg.waiting")
+    monkeypatch.setitem(sys.modules, "psycopg.waiting", waiting)
+    dialect = types.SimpleNamespace(driver="psycopg")
+
+    waiting.wait = time.sleep  # type: ignore[attr-defined]  # in C
+    pool.warn_of_driver(dialect)
+    assert "imported before patching" in caplog.text
+    caplog.clear()
+    waiting.wait = hold  # type: ignore[attr-defined]  # in Python
+    pool.warn_of_driver(dialect)
+
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_patched_process_gives_every_engine_this_pool(postgres_url: str) -> None:
+    """Also the engine that was made before a fork: the child begins with an empty pool."""
+    code = """
+import os, sys
+from greenroom import patching
+from greenroom.settings import Settings
+patching.patch(Settings())
+from sqlalchemy import QueuePool, create_engine, text
+url = sys.argv[1].replace("postgresql:", "postgresql+psycopg2:")
+engine = create_engine(url)
+assert type(engine.pool).__name__ == "GreenPool", engine.pool
+assert type(create_engine(url, poolclass=QueuePool).pool).__name__ == "GreenPool"
+def backend():
+    with engine.connect() as connection:
+        return connection.execute(text("SELECT pg_backend_pid()")).scalar()
+mine = backend()
+pid = os.fork()
+if pid == 0:
+    os._exit(0 if backend() != mine else 2)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+assert backend() == mine
+try:
+    create_engine("postgresql://")
+except ModuleNotFoundError as exc:
+    assert "postgresql+psycopg2://" in exc.__notes__[0]
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code, postgres_url], cwd=ROOT, capture_output=True, text=True, timeout=LONG_WAIT_SECONDS
+    )
+
+    assert result.returncode == 0, result.stderr
