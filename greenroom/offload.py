@@ -26,6 +26,7 @@ from .cores import usable_cores
 from .errors import OffloadError
 from .on_import import when_imported
 from .settings import OFFLOAD_DEFAULTS, Settings, comma_separated
+from .waits.primitives.hub import raise_if_spent
 from .waits.threads import Threads, can_wait, own_record
 
 # Threads that compute step back for the loop: a request that only passes through does not wait for a password's hash.
@@ -74,9 +75,8 @@ class Offload:
         """
         if not can_wait():
             return function(*args, **kwargs)
+        raise_if_spent()
         seconds = deadline.limit(None)
-        if seconds == 0:
-            raise TimeoutError(f"the request's time was up before {name} was called")
         context = copy_context()
         record = context.run(own_record)
         job = self.threads.submit(functools.partial(context.run, function, *args, **kwargs))

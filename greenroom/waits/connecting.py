@@ -19,6 +19,7 @@ from gevent.event import Event
 from .. import clock, deadline
 from ..on_import import when_imported
 from ..record import Wait
+from .primitives.hub import raise_if_spent
 
 # "Connection Attempt Delay": 250 ms is recommended.
 STAGGER_SECONDS = 0.25
@@ -117,6 +118,7 @@ def _first_connected(
     options: Sequence[Any],
     all_errors: bool,
 ) -> socket.socket:
+    raise_if_spent()
     seconds = deadline.limit(timeout)
     give_up_at = None if seconds is None else clock.now() + seconds
     changed = Event()

@@ -28,6 +28,7 @@ import gevent
 
 from .. import clock, deadline
 from ..settings import Settings
+from .primitives.hub import raise_if_spent
 from .threads import Job, Threads, is_loop_thread
 
 # What the threads call: the C functions, which know nothing of gevent.
@@ -112,9 +113,8 @@ class Names:
         """Another function of libc's that may ask a name server; nothing is remembered."""
         if not is_loop_thread():
             return function(*args)
+        raise_if_spent()
         seconds = deadline.limit(self.timeout_seconds)
-        if seconds == 0:
-            raise self._too_slow(name)
         job = self.threads.submit(partial(function, *args), zone(name))
         try:
             if job.wait("dns", name, seconds):
@@ -129,9 +129,8 @@ class Names:
         patience = self.timeout_seconds
         if is_usable := old is not None and self._is_usable(old):
             patience = min(STALE_AFTER_SECONDS, patience)
+        raise_if_spent()
         seconds = deadline.limit(patience)
-        if seconds == 0:
-            raise self._too_slow(name)
         flight = self._flight(key, look_up)
         if self.now() - flight.started < patience:  # one that is in line has not started: for ever to come
             try:

@@ -15,6 +15,7 @@ from typing import Any
 from gevent.selectors import GeventSelector
 
 from ... import deadline
+from ..primitives.hub import raise_if_spent
 from ..threads import Threads, can_wait
 from .real import EXECUTOR_THREADS, RealSelector, RealThreadPoolExecutor
 
@@ -50,6 +51,12 @@ def _run_until_complete_instead_of(original: Callable[..., Any]) -> Callable[...
     def run_until_complete(loop: Any, future: Any) -> Any:
         if not can_wait() or loop.is_running() or loop.is_closed():
             return original(loop, future)
+        try:
+            raise_if_spent()
+        except BaseException:
+            if asyncio.iscoroutine(future):
+                future.close()  # else Python warns that nobody has awaited it
+            raise
         task = asyncio.ensure_future(future, loop=loop)
         return _run_in_thread(loop, functools.partial(original, loop, task), task.cancel)
 
@@ -69,8 +76,6 @@ def _run_forever_instead_of(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _run_in_thread(loop: Any, call: Callable[[], Any], stop: Callable[[], Any]) -> Any:
     seconds = deadline.limit(None)
-    if seconds == 0:
-        raise TimeoutError("the request's time was up before its event loop began")
     _prepare(loop)
     context = copy_context()
     job = threads.submit(functools.partial(context.run, call))

@@ -16,6 +16,7 @@ from typing import Any
 
 from ... import deadline
 from ...record import CURRENT
+from ..primitives.hub import raise_if_spent
 from ..threads import Pending, Returns, own_record, start_thread
 from .real import EXECUTOR_THREADS, RealSelector, RealThreadPoolExecutor
 
@@ -114,11 +115,13 @@ class SideLoop:
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Runs on: request greenlet; switches."""
         name = getattr(coroutine, "__qualname__", type(coroutine).__name__)
-        seconds = deadline.limit(None)
-        if seconds == 0:
-            coroutine.close()
-            raise TimeoutError(f"the request's time was up before {name} began")
-        loop = self._running_loop()
+        try:
+            raise_if_spent()
+            seconds = deadline.limit(None)
+            loop = self._running_loop()
+        except BaseException:
+            coroutine.close()  # else Python warns that nobody has awaited it
+            raise
         context = copy_context()
         record = context.run(own_record)
         call = Call(coroutine, context, self.returns)

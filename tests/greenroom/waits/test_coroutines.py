@@ -226,8 +226,7 @@ def test_at_the_end_of_the_budget_the_coroutine_is_cancelled_and_a_timeout_raise
             CURRENT.set(Record(arrived=clock.now(), deadline=clock.now() + seconds))
             try:
                 function()
-            except TimeoutError as exc:
-                assert "time was up" in str(exc), exc
+            except TimeoutError:
                 return "timeout"
 
         for number, function in enumerate((lambda: asyncio.run(stay()), by_own_loop), 1):
@@ -235,7 +234,7 @@ def test_at_the_end_of_the_budget_the_coroutine_is_cancelled_and_a_timeout_raise
                 assert contextvars.copy_context().run(within, 0.1, function) == "timeout"
             wait_until(lambda: len(ends) == number)
             with gevent.Timeout(LONG_WAIT_SECONDS):
-                assert contextvars.copy_context().run(within, 0.0, lambda: asyncio.run(stay())) == "timeout"
+                assert contextvars.copy_context().run(within, 0.0, function) == "timeout"
         """
     )
 

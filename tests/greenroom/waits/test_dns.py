@@ -230,7 +230,7 @@ def test_the_budget_bounds_a_look_up_with_a_timeout(
     context = contextvars.copy_context()
     context.run(CURRENT.set, record)
 
-    with gevent.Timeout(LONG_WAIT_SECONDS), pytest.raises(TimeoutError, match=r"example\.com"):
+    with gevent.Timeout(LONG_WAIT_SECONDS), pytest.raises(TimeoutError):
         context.run(address_of, names, "example.com")
 
     assert server.asked["example.com"] == (0 if spent else 1)
