@@ -174,3 +174,10 @@ def git_commit() -> str | None:
 def _git(*arguments: str) -> str:
     done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=10, check=True)
     return done.stdout.strip()
+
+
+def verdict(what: str, value: float, *, most: float) -> bool:
+    """Print whether a target is reached: `value` is at most `most`."""
+    is_reached = value <= most
+    print(f"{what}: {value:.3g} (target: at most {most:g}): {'' if is_reached else 'not '}reached", flush=True)
+    return is_reached

@@ -29,10 +29,12 @@ from pathlib import Path
 import psutil
 
 from .client import RECEIVE_BYTES, AnswerParser, MalformedAnswer
+from .machine import verdict
 from .servers import HOST, gunicorn, serving
 
 APP = "benchmarks.apps.pid:app"
 TIMEOUT_SECONDS = 10.0
+MOST_DETAILS = 10
 LOSSES = ("refused", "reset", "empty", "cut", "timeout", "status")
 
 
@@ -44,6 +46,9 @@ class Count:
     shed: int = 0
     closed_idle: int = 0
     losses: Counter[str] = field(default_factory=Counter)
+    # For each loss: what it was, seconds since the load began, since its request was sent, requests that its connection
+    # had carried before.
+    details: list[tuple[str, float, float, int]] = field(default_factory=list)
     by_worker: Counter[bytes] = field(default_factory=Counter)
     slowest_seconds: float = 0.0
 
@@ -62,6 +67,7 @@ class Client:
         self.parser: AnswerParser | None = None
         self.received = 0
         self.sent_at = 0.0
+        self.carried = 0
 
     def send(self, now: float) -> None:
         self.sent_at, self.received, self.parser = now, 0, AnswerParser()
@@ -107,6 +113,7 @@ class Client:
             self.lose("cut")
             return
         parser, self.parser = self.parser, None
+        self.carried += 1
         if parser.status == 503:
             self.load.count.shed += 1
         elif parser.status != 200:
@@ -120,7 +127,9 @@ class Client:
         self.load.plan(self)
 
     def lose(self, what: str) -> None:
-        self.load.count.losses[what] += 1
+        count, now = self.load.count, time.monotonic()
+        count.losses[what] += 1
+        count.details.append((what, now - self.load.began, now - self.sent_at, self.carried))
         self.parser = None
         self.disconnect()
         self.load.plan(self)
@@ -130,6 +139,7 @@ class Client:
             self.load.selector.unregister(self.sock)
             self.sock.close()
             self.sock = None
+            self.carried = 0
 
 
 class Load:
@@ -137,6 +147,7 @@ class Load:
 
     def __init__(self, port: int, clients: int, rate: float, seed: int = 1) -> None:
         self.port = port
+        self.began = time.monotonic()
         self.request = f"GET / HTTP/1.1\r\nHost: {HOST}:{port}\r\n\r\n".encode()
         self.selector = selectors.DefaultSelector()
         self.count = Count()
@@ -239,6 +250,9 @@ def measure(worker_class: str, way: str, arguments: argparse.Namespace) -> Count
         f"lost: {told}",
         flush=True,
     )
+    for what, at, after, carried in count.details[:MOST_DETAILS]:
+        when = f"{at:.2f} s, {after * 1000:.1f} ms after it was sent"
+        print(f"    {what} at {when}, request {carried + 1} of its connection")
     return count
 
 
@@ -263,12 +277,22 @@ def main() -> int:
     parser.add_argument("--share", type=float, default=0.7, help="of the capacity")
     parser.add_argument("--rate", type=float, default=0.0, help="requests a second, instead of a share")
     arguments = parser.parse_args()
-    lost = 0
+    totals = {worker_class: Count() for worker_class in arguments.worker_classes}
     for way in arguments.ways:
-        for worker_class in arguments.worker_classes:
+        for worker_class, total in totals.items():
             count = measure(worker_class, way, arguments)
-            lost += count.lost if worker_class == "greenroom" else 0
-    return 1 if lost else 0
+            total.answered += count.answered
+            total.shed += count.shed
+            total.losses += count.losses
+    reached = {
+        worker_class: verdict(
+            f"{worker_class}: requests lost of {total.answered + total.shed + total.lost:,}, {total.shed} of them shed",
+            total.lost,
+            most=0,
+        )
+        for worker_class, total in totals.items()
+    }
+    return 0 if reached.get("greenroom", True) else 1
 
 
 if __name__ == "__main__":

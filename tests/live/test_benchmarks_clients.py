@@ -1,0 +1,40 @@
+"""The benchmarks of difficult clients and of many workers: run short, they measure and judge aloud."""
+
+import subprocess
+import sys
+
+import pytest
+
+from .conftest import ROOT, clean_environment
+
+SLOW = "benchmarks.slow --heads 20 --bodies 20 --seconds 1 --rounds 1 --rate 50"
+BALANCE = "benchmarks.balance --workers 2 --clients 10 --seconds 1 --rounds 1 --rate 20"
+ROLLING = "benchmarks.rolling --ways max_requests --requests 300 --rate 200 --clients 8"
+
+
+@pytest.mark.parametrize(
+    ("command", "judged"),
+    [
+        (SLOW, ["p99 with slow clients / quiet", "memory at the end", "failed requests of the others"]),
+        (BALANCE, ["busiest / idlest worker of 10 connections", "share of new connections over 1 s"]),
+        (ROLLING, ["requests lost of 3"]),
+    ],
+    ids=["slow", "balance", "rolling"],
+)
+def test_it_measures_and_judges_every_target(command: str, judged: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split(), "--worker-classes", "greenroom"],
+        cwd=ROOT,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+
+    lines = done.stdout.splitlines()
+    verdicts = [line for line in lines if line.endswith("reached")]
+    assert done.stderr == ""
+    assert [next((line for line in verdicts if what in line), None) is not None for what in judged] == [True] * len(
+        judged
+    ), done.stdout
+    assert done.returncode == (1 if any(line.endswith("not reached") for line in verdicts) else 0)
