@@ -47,6 +47,8 @@ FAILURES = {
     getattr(socket, name) for name in ("EAI_AGAIN", "EAI_FAIL", "EAI_MEMORY", "EAI_SYSTEM") if hasattr(socket, name)
 }
 HOSTS_FILE = Path("/etc/hosts")
+# glibc's RES_MAXRETRY, see resolv.conf(5).
+MOST_ATTEMPTS = 5
 
 
 class Entry:
@@ -235,6 +237,8 @@ def install(settings: Settings) -> None:
     """
     import encodings.idna  # noqa: F401  # libc's caller needs it in a thread, where importing can hang
 
+    # glibc asks a silent name server again after 5 s; after 1 s means that its recovery is noticed within one.
+    os.environ.setdefault("RES_OPTIONS", f"timeout:1 attempts:{min(settings.dns_timeout_seconds, MOST_ATTEMPTS)}")
     threads = Threads(
         settings.dns_threads,
         slow_seconds=SLOW_SECONDS,

@@ -184,10 +184,12 @@ class Threads:
         self._hand_out()
         return job
 
-    def withdraw(self, job: Job) -> None:
-        """Nobody wants `job`'s answer: it is not begun if it has not been."""
-        if job in self.waiting:
+    def withdraw(self, job: Job) -> bool:
+        """Nobody wants `job`'s answer: it is not begun if it has not been. Returns whether it was still in line."""
+        is_in_line = job in self.waiting
+        if is_in_line:
             self.waiting.remove(job)
+        return is_in_line
 
     def _hand_out(self) -> None:
         while (job := self._next()) is not None:

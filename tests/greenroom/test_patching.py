@@ -65,6 +65,7 @@ def test_names_and_connections_go_our_way_and_can_be_left_alone() -> None:
         "assert socket.create_connection is connecting.create_connection\n"
         "assert 'greenroom' in urllib3.util.connection.create_connection.__module__\n"
         "names = dns.Resolver.names\n"
+        "import os; assert os.environ['RES_OPTIONS']\n"
         "assert socket.getaddrinfo('127.0.0.1', 80)[0][0] is socket.AF_INET\n"
         "assert socket.gethostbyname('127.1') == '127.0.0.1' and socket.gethostbyname('') == '0.0.0.0'\n"
         "assert socket.getnameinfo(('127.0.0.1', 80), 3) == ('127.0.0.1', '80')\n"

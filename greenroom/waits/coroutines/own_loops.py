@@ -9,14 +9,14 @@ import asyncio
 import functools
 from asyncio import base_events, runners
 from collections.abc import Callable
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import Any
 
 from gevent.selectors import GeventSelector
 
 from ... import deadline
 from ..primitives.hub import raise_if_spent
-from ..threads import Threads, can_wait
+from ..threads import Threads, can_wait, own_record
 from .real import EXECUTOR_THREADS, RealSelector, RealThreadPoolExecutor
 
 # Loops that run at the same time; others wait for a thread.
@@ -57,8 +57,9 @@ def _run_until_complete_instead_of(original: Callable[..., Any]) -> Callable[...
             if asyncio.iscoroutine(future):
                 future.close()  # else Python warns that nobody has awaited it
             raise
-        task = asyncio.ensure_future(future, loop=loop)
-        return _run_in_thread(loop, functools.partial(original, loop, task), task.cancel)
+        context = _context_for_thread()
+        task = context.run(asyncio.ensure_future, future, loop=loop)
+        return _run_in_thread(loop, functools.partial(context.run, original, loop, task), task.cancel)
 
     return run_until_complete
 
@@ -69,24 +70,28 @@ def _run_forever_instead_of(original: Callable[..., Any]) -> Callable[..., Any]:
         if not can_wait() or loop.is_running() or loop.is_closed() or _has_gevent_selector(loop):
             original(loop)
         else:
-            _run_in_thread(loop, functools.partial(original, loop), loop.stop)
+            _run_in_thread(loop, functools.partial(_context_for_thread().run, original, loop), loop.stop)
 
     return run_forever
+
+
+def _context_for_thread() -> Context:
+    context = copy_context()
+    context.run(own_record)
+    return context
 
 
 def _run_in_thread(loop: Any, call: Callable[[], Any], stop: Callable[[], Any]) -> Any:
     seconds = deadline.limit(None)
     _prepare(loop)
-    context = copy_context()
-    job = threads.submit(functools.partial(context.run, call))
+    job = threads.submit(call)
     try:
         if not job.wait("other", "event loop", seconds):
             raise TimeoutError("the request's time was up before its event loop was done")
         return job.result()
     finally:
         job.error = None
-        if not job.is_done:
-            threads.withdraw(job)
+        if not job.is_done and not threads.withdraw(job):
             loop.call_soon_threadsafe(stop)
             # Who closes a loop that runs gets an error for it.
             with deadline.shield():

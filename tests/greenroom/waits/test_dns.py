@@ -146,6 +146,8 @@ def test_thirty_hanging_names_leave_room_for_a_good_one(make: Callable[..., Name
 
     assert time.monotonic() - began < LONG_WAIT_SECONDS / 5
     assert not any(asker.ready() for asker in slow)
+    with gevent.Timeout(LONG_WAIT_SECONDS):
+        assert gevent.get_hub().threadpool.apply(int) == 0, "gevent's own threads are left to others"
     gevent.killall(slow)
 
 
