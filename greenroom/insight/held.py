@@ -7,9 +7,10 @@ long a request keeps a connection, and U, how much of that it waits for upstream
     released before the call        1 / (H - U)
     gain                            H / (H - U)
 
-until something else is the limit. A connection counts as kept from its first query in the request until its last one
-(COMMIT and ROLLBACK are queries), while PostgreSQL says that it is in a transaction, and nobody else has used it since.
-After commit or rollback, and with autocommit, nothing is said.
+times the connections that the pool may have, until something else is the limit. A connection counts as kept from its
+first query in the request until its last one (COMMIT and ROLLBACK are queries), while PostgreSQL says that it is in a
+transaction, and nobody else has used it since; with autocommit, while it was not given back to its pool. After commit
+or rollback nothing is said.
 """
 
 import logging
@@ -20,7 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .. import clock
-from . import stacks
+from . import pools, stacks
 from .account import Account
 
 logger = logging.getLogger("gunicorn.error")
@@ -48,6 +49,8 @@ class Pair:
 
     used: str
     upstream: str
+    taken: str  # where the connection was taken from its pool; "" if it is of no pool that we know
+    connections: int  # that the pool may have in one worker; 1 where that is not known
     host: str
     route: str
     count: int = 0
@@ -56,23 +59,28 @@ class Pair:
 
     @property
     def rate(self) -> float:
-        return self.count / self.held_seconds if self.held_seconds else 0.0
+        """Requests a second that the pool serves at most."""
+        return self.connections * self.count / self.held_seconds if self.held_seconds else 0.0
 
     @property
     def rate_released(self) -> float:
         needed = max(self.held_seconds - self.seconds, self.held_seconds / 1000)
-        return self.count / needed if needed else 0.0
+        return self.connections * self.count / needed if needed else 0.0
 
     def as_dict(self) -> dict[str, Any]:
         gain = self.rate_released / self.rate if self.rate else 1.0
         return {**asdict(self), "rate": self.rate, "rate_released": self.rate_released, "gain": gain}
 
+    @property
+    def _those(self) -> str:
+        return "a connection serves" if self.connections == 1 else f"the {self.connections} of a worker serve"
+
     def __str__(self) -> str:
         return (
             f"held: a database connection last used at {self.used} was kept for {self.seconds / self.count:.3f} s "
-            f"while {self.upstream} waited for {self.host or 'an upstream'} (route {self.route}); one connection "
-            f"serves {self.rate:.1f} requests/s like this, and {self.rate_released:.1f} if it is released first "
-            "(commit or rollback before the call)"
+            f"while {self.upstream} waited for {self.host or 'an upstream'} (route {self.route}); {self._those} "
+            f"{self.rate:.1f} requests/s like this, and {self.rate_released:.1f} if it is released before the call "
+            "(commit or rollback)"
         )
 
 
@@ -107,13 +115,20 @@ class Held:
             connection = hold.connection()
             if connection is None or connection.closed or self.users.get(connection) is not account:
                 continue
-            if connection.get_transaction_status() in IN_TRANSACTION:
+            if connection.get_transaction_status() in IN_TRANSACTION or self._is_of_account(connection, account):
                 call = stacks.guilty_of_frame(greenlet.gr_frame)
                 pair = (hold.place, call.place if call is not None else "")
                 if pair not in self.pairs and len(self.pairs) < MOST_PAIRS:
-                    self.pairs[pair] = Pair(*pair, host, "")
+                    holder, pool = pools.holder_of(connection)
+                    taken = pools.taken_at(holder) if holder is not None else ""
+                    self.pairs[pair] = Pair(*pair, taken, (pools.limit(pool) if pool is not None else 0) or 1, host, "")
                 return pair
         return None
+
+    @staticmethod
+    def _is_of_account(connection: Any, account: Account) -> bool:
+        """Whether a connection that knows no transactions was taken from its pool and not given back."""
+        return bool(connection.autocommit) and getattr(pools.holder_of(connection)[0], "record", None) is account
 
     def finish(self, account: Account) -> None:
         """Runs on: request greenlet, at its end."""

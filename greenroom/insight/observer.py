@@ -64,9 +64,6 @@ class Insight:
         self.stalls.stop()
         self.slices.remove()
 
-    def pools(self) -> list[dict[str, Any]]:
-        return []
-
     def deadlocks(self) -> list[dict[str, Any]]:
         now = self.locks.now()
         return [deadlock.as_dict(now) for deadlock in self.locks.deadlocks()]

@@ -24,12 +24,13 @@ in the order of `states`. Everything that counts is monotonic for one `start_id`
                      buckets: [n for each of le], bands: {"<bucket index>": [seconds by state]},
                      cut (deadline spent or client gone)}}; "other": no pattern known
     upstreams        {"host:port": {waits, seconds}}; what is beyond 200 hosts is in "other"
-    pools            [{name, size, in_use, waiting, ...}] as the pools themselves say
+    pools            [{name, kind ("database", "upstream"), size (0: no limit), in_use, waiting, holders: [{request,
+                     route, seconds, line}]}], those of one worker
     stalls           total, seconds, unblamed (stopped or stolen: nobody's fault), current: None or {seconds, request,
                      route, line, stack}, top: [{line, count, seconds, longest_seconds, route, last_at}] by seconds,
                      last: [{at, seconds, stolen_seconds, line, stack, request, route, holds_gil}] newest first
-    held             [{used, upstream (both `file:line`), host, route, count, seconds, held_seconds, rate,
-                     rate_released, gain}]: `rate` is what one connection serves, requests/s; the worst first
+    held             [{taken, used, upstream (all `file:line`), host, route, count, seconds, held_seconds, rate,
+                     rate_released, gain}]: `rate` is what the worker's pool can serve, requests/s; the worst first
     locks            deadlocks: [{since_seconds, is_cycle, members: [{request, route, lock, waits_for, stack}]}]
     greenlets        count, by_spawner: {"file:line": n} (most first, bounded)
     in_flight        [{id, route, method, path, age_seconds, state, detail, state_seconds, budget_seconds (null: none),
@@ -50,6 +51,7 @@ from greenlet import getcurrent
 
 from .. import clock
 from ..record import FOREVER, Wait
+from . import pools
 from . import stacks as stack_lists
 from .account import CPU, STATES, Account
 from .observer import Insight
@@ -189,7 +191,7 @@ def _insight(worker: Any, insight: Insight, now: float) -> dict[str, Any]:
             name: {"waits": host[0], "seconds": host[1]}
             for name, host in again(lambda: list(insight.routes.hosts.items()))
         },
-        "pools": insight.pools(),
+        "pools": again(pools.all_pools),
         "stalls": _stalls(insight, now),
         "held": insight.held.as_list(),
         "locks": {"deadlocks": insight.deadlocks()},

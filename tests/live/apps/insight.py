@@ -1,15 +1,22 @@
 """An application whose time goes where its routes say, and that does what operators have to find."""
 
 import ctypes
+import os
 import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import requests
 from flask import Flask, request
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import Session
 
 app = Flask(__name__)
+UPSTREAM_URL = os.environ.get("UPSTREAM_URL", "")
+DATABASE_URL = os.environ.get("INSIGHT_DATABASE_URL", "postgresql+psycopg2://")
+engine = create_engine(DATABASE_URL, pool_size=4, max_overflow=0)
 TROUBLED = re.compile(r"(a+)+$")
 first_lock, second_lock = threading.Lock(), threading.Lock()
 hold_gil = ctypes.PyDLL(None)
@@ -46,7 +53,7 @@ def sleep(ms: int) -> dict[str, int]:
 @app.get("/blocking-sleep/<int:ms>")
 def blocking_sleep(ms: int) -> dict[str, int]:
     """Blocks the loop without using the processor, and holds the GIL."""
-    hold_gil.usleep(ms * 1000)
+    hold_gil.usleep(ms * 1000)  # the line that sleeps
     return {"slept": ms}
 
 
@@ -63,7 +70,7 @@ def mixed() -> dict[str, Any]:
 def take(first: threading.Lock, second: threading.Lock) -> None:
     with first:
         time.sleep(0.3)
-        if second.acquire(timeout=20):
+        if second.acquire(timeout=8):  # the second lock
             second.release()
 
 
@@ -71,3 +78,67 @@ def take(first: threading.Lock, second: threading.Lock) -> None:
 def deadlock(way: int) -> dict[str, int]:
     take(*((first_lock, second_lock) if way else (second_lock, first_lock)))
     return {"way": way}
+
+
+@app.get("/held/<ending>")
+def held(ending: str) -> dict[str, Any]:
+    """A query, then an upstream; in between a commit, a rollback, or nothing."""
+    with Session(engine) as session:
+        session.scalar(text("SELECT 1"))  # the line that used it
+        if ending != "nothing":
+            getattr(session, ending)()
+        requests.get(f"{UPSTREAM_URL}/200", timeout=60)  # the line that waits
+        session.commit()
+    return {"ending": ending}
+
+
+@app.get("/parts")
+def parts() -> dict[str, Any]:
+    """Something of everything."""
+    spin(20)
+    with Session(engine) as session:
+        session.execute(text("SELECT pg_sleep(0.06)"))
+    requests.get(f"{UPSTREAM_URL}/80", timeout=60)
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(lambda ms: requests.get(f"{UPSTREAM_URL}/{ms}", timeout=60).status_code, [50, 60, 70]))
+    time.sleep(0.04)
+    return {}
+
+
+@app.get("/slices/<int:count>/<int:ms>")
+def slices(count: int, ms: int) -> dict[str, int]:
+    """Compute in slices that are short."""
+    for _ in range(count):
+        spin(ms)
+        time.sleep(0)
+    return {"count": count}
+
+
+def fetch(ms: int) -> int:
+    return requests.get(f"{UPSTREAM_URL}/{ms}", timeout=60).status_code  # the line that fans out
+
+
+@app.get("/fan/<int:count>")
+def fan(count: int) -> dict[str, list[int]]:
+    with ThreadPoolExecutor(count) as threads:
+        return {"answers": list(threads.map(fetch, [3000] * count))}
+
+
+@app.get("/hostile/<path:name>")
+def hostile(name: str) -> dict[str, str]:
+    return {"name": name}
+
+
+@app.get("/snapshot")
+def snapshot() -> dict[str, Any]:
+    """What the watch thread would tell the ops process."""
+    from greenroom.insight.snapshot import snapshot
+
+    return snapshot(request.environ["greenroom.deadline"].answer.wire.owner.serving.worker)
+
+
+@app.get("/stacks/<id>")
+def stacks(id: str) -> dict[str, Any]:
+    from greenroom.insight.snapshot import stacks
+
+    return stacks(request.environ["greenroom.deadline"].answer.wire.owner.serving.worker, id) or {}
