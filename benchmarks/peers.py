@@ -1,8 +1,11 @@
 """The servers that are compared, how each is started, and what is asked of it.
 
-    route   under gunicorn, granian, uWSGI    under Hypercorn     under uvicorn
-    hello   a bare WSGI application           a bare ASGI one     a bare ASGI one
-    dict    Flask                             Quart               FastAPI
+    route      under gunicorn, granian, uWSGI    under Hypercorn     under uvicorn
+    hello      a bare WSGI application           a bare ASGI one     a bare ASGI one
+    dict       Flask                             Quart               FastAPI
+    session    Flask, requests.Session           -                   FastAPI, aiohttp
+    bare       Flask, requests.get               -                   the same
+    fanout     Flask, requests in 20 threads     -                   FastAPI, aiohttp, gather
 
 Each is one process for requests, or one and what it can't serve without, on one core. No access log, because none of
 them should measure the terminal; else the defaults, but for what stands beside the command with its reason.
@@ -31,6 +34,8 @@ OURS = "greenroom"
 BASELINE = "gevent"
 # What both environments have, and has to be the same in both or the comparison is not one of servers.
 SHARED_PACKAGES = ("flask", "werkzeug", "gevent", "greenlet")
+# What Greenroom adds to gunicorn's own workers too, and a stock one doesn't have.
+PATCHES = ("GREENROOM_PATCH_REQUESTS", "GREENROOM_PATCH_DNS")
 # Most connections at a time for uWSGI, which has to know it beforehand; gunicorn's worker_connections has the same.
 UWSGI_CORES = 1000
 ASK_VERSIONS = """\
@@ -48,12 +53,18 @@ print(json.dumps(found))
 
 @dataclass(frozen=True)
 class Route:
-    """What is asked for, and the only right answer: these bytes, or JSON that says this."""
+    """What is asked for, and the only right answer: these bytes, or JSON that says this.
+
+    `clients`: how many ask, where the route has a number of its own; `peers`: who is asked, where not all are.
+    """
 
     name: str
     about: str
     expected: bytes | dict[str, Any]
     path: str = "/"
+    clients: int = 0
+    peers: tuple[str, ...] = ()
+    needs_upstream: bool = False
 
     def is_right(self, body: bytes) -> bool:
         if isinstance(self.expected, bytes):
@@ -66,11 +77,30 @@ class Route:
 
 HELLO = Route("hello", "14 bytes of text from a bare WSGI or ASGI application", b"Hello, world!\n")
 DICT = Route("dict", "a Flask, Quart or FastAPI route that returns a dict", {"message": "hello", "numbers": [1, 2, 3]})
-ROUTES = {route.name: route for route in (HELLO, DICT)}
+# Who waits for upstreams in the event loop; with 8 threads, 200 clients would measure the threads.
+WAITERS = (BASELINE, OURS, "uvicorn")
+DELAYED = {"delay_ms": 100}
+SESSION = Route(
+    "session", "one call of 100 ms through requests.Session", {"upstream": DELAYED}, "/session", 200, WAITERS, True
+)
+BARE = Route("bare", "one call of 100 ms with requests.get()", {"upstream": DELAYED}, "/bare", 200, WAITERS, True)
+FAN_OUT = Route(
+    # One client that asks again at once asks 9 times a second.
+    "fanout", "20 calls of 100 ms side by side", {"upstreams": [DELAYED] * 20}, "/fanout", 1, WAITERS, True
+)  # fmt: skip
+ROUTES = {route.name: route for route in (HELLO, DICT, SESSION, BARE, FAN_OUT)}
 
-WSGI_APPS = {"hello": "benchmarks.apps.hello:wsgi", "dict": "benchmarks.apps.flask_dict:app"}
+WSGI_APPS = {
+    "hello": "benchmarks.apps.hello:wsgi",
+    "dict": "benchmarks.apps.flask_dict:app",
+    **dict.fromkeys(("session", "bare", "fanout"), "benchmarks.apps.flask_upstream:app"),
+}
 QUART_APPS = {"hello": "benchmarks.apps.hello:asgi", "dict": "benchmarks.apps.quart_dict:app"}
-FASTAPI_APPS = {"hello": "benchmarks.apps.hello:asgi", "dict": "benchmarks.apps.fastapi_dict:app"}
+FASTAPI_APPS = {
+    "hello": "benchmarks.apps.hello:asgi",
+    "dict": "benchmarks.apps.fastapi_dict:app",
+    **dict.fromkeys(("session", "bare", "fanout"), "benchmarks.apps.fastapi_upstream:app"),
+}
 
 
 @dataclass(frozen=True)
@@ -114,7 +144,10 @@ class Peer:
 
     def label(self, route: Route) -> str:
         """The name in table and plot; it says so where the framework is another one."""
-        return f"{self.framework} + {self.name}" if self.framework and route is DICT else self.name
+        return f"{self.framework} + {self.name}" if self.framework and route is not HELLO else self.name
+
+    def is_asked(self, route: Route) -> bool:
+        return not route.peers or self.name in route.peers
 
     def missing(self, environment: Environment) -> list[str]:
         return [name for name in self.packages if name not in environment.versions]
@@ -123,7 +156,8 @@ class Peer:
         app = (self.apps or WSGI_APPS)[route.name]
         label = self.label(route)
         if self.command is None:
-            return replace(gunicorn(self.name, app, {"GREENROOM_THREADS": str(threads)}), name=label)
+            stock = {} if self.name == OURS else {name: "no" for name in PATCHES}
+            return replace(gunicorn(self.name, app, {"GREENROOM_THREADS": str(threads), **stock}), name=label)
         folder = environment.python.parent
         known = {"{app}": app, "{threads}": str(threads), "{venv}": str(folder.parent)}
         words = [known.get(word, word) for word in self.command]
@@ -159,7 +193,7 @@ HYPERCORN = Peer(
 )  # fmt: skip
 UVICORN = Peer(
     "uvicorn",
-    ("uvicorn", "fastapi", "uvloop", "httptools"),
+    ("uvicorn", "fastapi", "uvloop", "httptools", "aiohttp"),
     ("-m", "uvicorn", "--host", HOST, "--port", "{port}", "--workers", "1")
     + ("--no-access-log", "--log-level", "warning", "{app}"),
     FASTAPI_APPS,

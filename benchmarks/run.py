@@ -16,6 +16,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -28,13 +29,16 @@ from .client import Generator, Load
 from .compare import DEFAULT_OUTPUT, EXIT_FAILED, TABLE_COLUMNS, Meter, between, now, pinning_document, round_of
 from .machine import running_on, this_machines_pinning
 from .peers import (
+    BARE,
     BASELINE,
     DICT,
+    FAN_OUT,
     HELLO,
     HOW_TO_INSTALL,
     OURS,
     PEERS,
     ROUTES,
+    SESSION,
     SHARED_PACKAGES,
     Environment,
     Peer,
@@ -43,7 +47,7 @@ from .peers import (
     packages_of,
     peers_python,
 )
-from .servers import HOST, RunningServer, ServerFailed, effective_settings, serving
+from .servers import HOST, RunningServer, ServerFailed, effective_settings, serving, upstream_running
 from .stats import Round, Summary, summarize
 
 OUR_PACKAGES = ("flask", "werkzeug", "gunicorn", "gevent", "greenlet")
@@ -68,6 +72,12 @@ TARGETS = (
     Target(HELLO, "gevent_pywsgi", 2.0),
     Target(DICT, BASELINE, 1.7),
     Target(DICT, "uvicorn", 1.0, is_aim=True),
+    Target(SESSION, BASELINE, 2.5),
+    Target(SESSION, "uvicorn", 1.0),
+    Target(SESSION, "uvicorn", 1.25, is_aim=True),
+    Target(BARE, BASELINE, 2.5),
+    Target(BARE, "uvicorn", 1.0),
+    Target(FAN_OUT, "uvicorn", 1.0, is_aim=True),
 )
 
 
@@ -126,6 +136,10 @@ class Options:
     routes: tuple[str, ...]
     peers_venv: Path | None
     output: Path
+    is_quick: bool = False
+
+    def clients_on(self, route: Route) -> int:
+        return self.clients if self.is_quick else route.clients or self.clients
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -175,6 +189,7 @@ def read_options(arguments: Sequence[str]) -> Options:
         routes=given.routes,
         peers_venv=given.peers_venv,
         output=given.output.resolve(),
+        is_quick=given.quick,
     )
 
 
@@ -220,7 +235,7 @@ class Comparison:
         """Fill `rounds`; who failed is in `not_measured` afterwards, and not in `rounds`."""
         for number in range(1, self.options.rounds + 1):
             for route in self.routes:
-                for peer in rotated(self.peers, number - 1):
+                for peer in rotated([peer for peer in self.peers if peer.is_asked(route)], number - 1):
                     try:
                         one = self.measure(peer, route, number)
                     except ServerFailed as exc:
@@ -242,13 +257,17 @@ class Comparison:
         options = self.options
         server = peer.server(route, self.environment, options.threads)
         log = options.output / "logs" / f"run-{peer.name}-{route.name}-{number}.log"
-        with serving(server, log=log, cores=self.pinning.server, environment={}, ready_path=route.path) as running:
+        with ExitStack() as stack:
+            environment = {"UPSTREAM_URL": stack.enter_context(upstream_running())} if route.needs_upstream else {}
+            running = stack.enter_context(
+                serving(server, log=log, cores=self.pinning.server, environment=environment, ready_path=route.path)
+            )
             load = Load(
                 host=HOST,
                 port=running.port,
                 path=route.path,
                 expected_body=right_answer(running, route),
-                clients=options.clients,
+                clients=options.clients_on(route),
                 warm_up_seconds=options.warm_up_seconds,
                 seconds=options.seconds,
                 timeout_seconds=options.timeout_seconds,
@@ -276,7 +295,12 @@ class Comparison:
             machine={**self.facts, "pinning": pinning_document(self.pinning)},
             versions={**self.environment.versions, **ours, "commit": machine.git_commit() or "unknown"},
             options={**asdict(self.options), "output": self.options.output.name, "peers_venv": None},
-            servers=[self._server_document(peer, route) for route in self.routes for peer in self.peers],
+            servers=[
+                self._server_document(peer, route)
+                for route in self.routes
+                for peer in self.peers
+                if peer.is_asked(route)
+            ],
             routes={route.name: route.about for route in self.routes},
             baseline=baseline.name,
             memory_kind=self.memory_kind,
