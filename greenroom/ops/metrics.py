@@ -51,6 +51,7 @@ def families(moment: Moment) -> Iterator[list[str]]:
     yield from _routes(moment)
     yield from _upstreams_and_pools(moment)
     yield from _stalls(moment)
+    yield from _held(moment)
 
 
 def _worker_gauges(moment: Moment) -> Iterator[list[str]]:
@@ -120,7 +121,11 @@ def _upstreams_and_pools(moment: Moment) -> Iterator[list[str]]:
         ("in_use_connections", "in_use", "Connections in use."),
         ("waiting_requests", "waiting", "Requests that wait for a connection."),
     ):
-        yield gauge(f"greenroom_pool_{name}", about, [({"pool": pool["name"]}, pool[key]) for pool in found])
+        yield gauge(
+            f"greenroom_pool_{name}",
+            about,
+            [({"kind": pool["kind"], "pool": pool["name"]}, pool[key]) for pool in found],
+        )
 
 
 def _stalls(moment: Moment) -> Iterator[list[str]]:
@@ -134,6 +139,15 @@ def _stalls(moment: Moment) -> Iterator[list[str]]:
         "greenroom_line_stalls",
         "Stalls by the line that caused them.",
         [({"line": line}, row.get("count", 0)) for line, row in moment.sums["lines"].items()],
+    )
+
+
+def _held(moment: Moment) -> Iterator[list[str]]:
+    held = moment.sums["held"]
+    yield counter(
+        "greenroom_held_connections",
+        "Times that a database connection was held during an upstream wait, by the lines.",
+        [({"lines": name}, row.get("count", 0)) for name, row in held.items()],
     )
 
 

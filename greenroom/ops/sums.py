@@ -40,13 +40,13 @@ class Sums:
     def update(self, snapshot: Mapping[str, Any]) -> None:
         """What a living worker says."""
         if "start_id" in snapshot and snapshot["start_id"] not in self.folded:
-            self.living[snapshot["start_id"]] = self._countable(snapshot)
+            self.living[snapshot["start_id"]] = self._countable(snapshot, self.living.get(snapshot["start_id"]))
 
     def fold(self, start_id: str, last_words: Mapping[str, Any] | None = None) -> None:
         """A worker is gone."""
         last = self.living.pop(start_id, None)
         if last_words is not None and last_words.get("start_id") == start_id:
-            last = self._countable(last_words)
+            last = self._countable(last_words, last)
         if last is None or start_id in self.folded:
             return
         self.gone = add(self.gone, last)
@@ -59,7 +59,7 @@ class Sums:
             total = add(total, counted)
         return total
 
-    def _countable(self, snapshot: Mapping[str, Any]) -> dict[str, Any]:
+    def _countable(self, snapshot: Mapping[str, Any], known_before: Mapping[str, Any] | None) -> dict[str, Any]:
         counted = countable(snapshot)
         for kind, add_one in NAMED.items():
             names = self.names[kind]
@@ -68,6 +68,11 @@ class Sums:
                 known = name if name in names or len(names) < MOST_NAMES else OTHER
                 names.add(known)
                 result[known] = add_one(result[known], value) if known in result else value
+            if known_before is not None:
+                # A worker forgets the least of its lines when there are too many, and begins anew with them.
+                for name, before in known_before[kind].items():
+                    if result.get(name, {}).get("count", 0) < before.get("count", 0):
+                        result[name] = before
             counted[kind] = result
         return counted
 
@@ -93,7 +98,7 @@ class Sums:
 
 
 def empty() -> dict[str, Any]:
-    return {"states": [], "le": [], "seconds": [], "loop": {}, "routes": {}, "upstreams": {}, "stalls": {}, "lines": {}}
+    return {"states": [], "le": [], "seconds": [], "loop": {}, "stalls": {}, **{kind: {} for kind in NAMED}}
 
 
 def countable(snapshot: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,6 +113,7 @@ def countable(snapshot: Mapping[str, Any]) -> dict[str, Any]:
         "upstreams": snapshot.get("upstreams") or {},
         "stalls": {name: stalls.get(name, 0) for name in ("total", "seconds", "unblamed")},
         "lines": {row["line"]: row for row in stalls.get("top", [])},
+        "held": {f"{row['used']} > {row['upstream']}": row for row in snapshot.get("held") or []},
     }
 
 
@@ -121,6 +127,7 @@ def add(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
         "upstreams": add_named(one["upstreams"], other["upstreams"], add_numbers),
         "stalls": add_numbers(one["stalls"], other["stalls"]),
         "lines": add_named(one["lines"], other["lines"], add_lines),
+        "held": add_named(one["held"], other["held"], add_held),
     }
 
 
@@ -142,6 +149,13 @@ def add_lines(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any
         "seconds": one.get("seconds", 0) + other.get("seconds", 0),
         "longest_seconds": max(one.get("longest_seconds", 0), other.get("longest_seconds", 0)),
     }
+
+
+def add_held(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Two rows of the same lines; what releasing the connection would gain follows from the sums."""
+    added = {name: one.get(name, 0) + other.get(name, 0) for name in ("count", "seconds", "held_seconds")}
+    needed = max(added["held_seconds"] - added["seconds"], added["held_seconds"] / 1000)
+    return {**one, **other, **added, "gain": added["held_seconds"] / needed if needed else 1.0}
 
 
 def add_numbers(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
@@ -168,4 +182,9 @@ def difference(
     return {name: max(0, new[name] - old.get(name, 0)) for name in (names or new)}
 
 
-NAMED: dict[str, Callable[[Any, Any], Any]] = {"routes": add_routes, "upstreams": add_numbers, "lines": add_lines}
+NAMED: dict[str, Callable[[Any, Any], Any]] = {
+    "routes": add_routes,
+    "upstreams": add_numbers,
+    "lines": add_lines,
+    "held": add_held,
+}

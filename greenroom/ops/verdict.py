@@ -10,9 +10,12 @@ A blocked worker makes everybody wait, so whatever else is seen in it may be its
 that is empty, and that in turn the refusals behind it.
 """
 
+import functools
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..insight import stacks
 from ..worker.balance import State
 from .collect import Moment, Seen
 
@@ -158,12 +161,14 @@ def _deadlock(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             sentence = f"Deadlock in worker {deadlock['worker']}: {names} wait for each other's locks, for {since}."
         else:
             sentence = f"Worker {deadlock['worker']}: {names} wait for a lock that nobody will release, for {since}."
-        lines = [f"{member.get('lock')}: {_top(member.get('stack'))}" for member in members[:3] if member.get("stack")]
+        lines = [
+            f"{member.get('route')} waits at {_own(member['stack'])}" for member in members[:3] if member.get("stack")
+        ]
         found.append(
             finding(
                 BAD,
                 sentence,
-                "Take locks in the same order everywhere, or with a timeout. " + "; ".join(lines),
+                "Take locks in the same order everywhere, or with a timeout. " + "; ".join(lines) + ".",
                 cause="deadlock",
                 worker=deadlock["worker"],
             )
@@ -222,17 +227,26 @@ def _pool(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     """Held connections explain a pool that is empty; so both are looked at together."""
     total = sum(seen["in_flight_states"].values())
     waiting = seen["in_flight_states"].get("pool", 0)
-    held = next((row for row in seen["held"] if _is_recent(row)), None)
+    held = next((row for row in seen["held"] if row["recent"] > 0), None)
     if waiting >= FEWEST and waiting >= SHARE_OF_WAITING * total:
-        pool = next(iter(seen["pools"]), None)
-        size = f" of its {pool['size']:g} connections" if pool and pool["size"] else " of its connections"
-        name = f" '{pool['name']}'" if pool and len(seen["pools"]) > 1 else ""
-        sentence = f"The database pool{name} is the bottleneck: {waiting:g} of {_requests(total)} wait for one{size}"
+        pool: Mapping[str, Any] = next((pool for pool in seen["pools"] if pool["waiting"]), {})
+        size = f" of its {pool['size']:g} connections" if pool.get("size") else " of its connections"
+        if pool.get("kind") == "upstream":
+            return [
+                finding(
+                    BAD,
+                    f"The connections to {pool['name']} are the bottleneck: {waiting:g} of {_requests(total)} "
+                    f"wait for one{size}.",
+                    "Raise GREENROOM_UPSTREAM_CONNECTIONS, if that upstream can bear it.",
+                    cause="upstream_pool",
+                )
+            ]
+        sentence = f"The database pool is the bottleneck: {waiting:g} of {_requests(total)} wait for one{size}"
         if held is not None:
             return [
                 finding(
                     BAD,
-                    f"{sentence}, because {_where(held)} keeps one while it waits for {held.get('upstream')}.",
+                    f"{sentence}, because {_where(held)} keeps one while it waits for {_other(held)}.",
                     _held_advice(held),
                     cause="held",
                 )
@@ -250,7 +264,7 @@ def _pool(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
         return [
             finding(
                 WATCH,
-                f"{_where(held)} keeps a database connection while it waits for {held.get('upstream')}: "
+                f"{_where(held)} keeps a database connection while it waits for {_other(held)}: "
                 f"{held.get('count', 0):g} times, {duration(held['seconds'] / max(1, held.get('count', 1)))} each.",
                 _held_advice(held),
                 cause="held",
@@ -262,17 +276,16 @@ def _pool(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
 def _held_advice(held: Mapping[str, Any]) -> str:
     gain = held.get("gain") or 0
     promise = f" Releasing it would let {gain:.2g} times as many requests through." if gain > 1.05 else ""
-    return f"Call session.commit() or session.rollback() before {held.get('upstream_line') or 'that call'}.{promise}"
+    return f"Call session.commit() or session.rollback() before {held.get('upstream') or 'that call'}.{promise}"
+
+
+def _other(held: Mapping[str, Any]) -> str:
+    return str(held.get("host") or held.get("upstream") or "somebody else")
 
 
 def _where(held: Mapping[str, Any]) -> str:
     line = str(held.get("used") or held.get("checkout") or "somebody")
     return f"{held['route']} ({line})" if held.get("route") else line
-
-
-def _is_recent(held: Mapping[str, Any]) -> bool:
-    ago = held.get("ago_seconds")
-    return ago is None or ago < RECENT_SECONDS
 
 
 def _state_seconds(seen: Mapping[str, Any], state: str, detail: str | None = None) -> list[float]:
@@ -467,6 +480,17 @@ def duration(seconds: float) -> str:
 
 def _top(stack: Any) -> str:
     return str(stack[0]) if stack else ""
+
+
+def _own(stack: Any) -> str:
+    """The innermost call of the application's own code, as `file:line function`."""
+    return next((str(call) for call in stack if _is_own(str(call).rpartition(":")[0])), _top(stack))
+
+
+@functools.cache
+def _is_own(file: str) -> bool:
+    """Files of packages are shown without the folder they are installed in, so they are not found from here."""
+    return os.path.exists(file) and not stacks.is_installed(os.path.abspath(file))
 
 
 def _requests(count: float) -> str:

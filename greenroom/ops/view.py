@@ -117,11 +117,11 @@ def _saturation(moment: Moment) -> list[dict[str, Any]]:
     rows += [_limit_row(moment)]
     rows += [
         {
-            "name": f"Pool {pool['name']}",
+            "name": "Database pool" if pool["kind"] == "database" else f"Connections to {pool['name']}",
             "ratio": pool["in_use"] / pool["size"] if pool["size"] else 0.0,
             "text": f"{pool['in_use']:g} of {pool['size']:g} connections, {pool['waiting']:g} wait",
         }
-        for pool in pools(moment)[:3]
+        for pool in [pool for pool in pools(moment) if pool["size"]][:3]
     ]
     states = counted(moment, "in_flight_states")
     total = sum(states.values())
@@ -270,7 +270,10 @@ def pools(moment: Moment) -> list[dict[str, Any]]:
     for _, said in answered(moment):
         for pool in said.get("pools") or []:
             name = str(pool.get("name", "?"))
-            row = found.setdefault(name, {"name": name, "size": 0, "in_use": 0, "waiting": 0, "workers": 0})
+            kind = str(pool.get("kind", "database"))
+            row = found.setdefault(
+                f"{kind} {name}", {"name": name, "kind": kind, "size": 0, "in_use": 0, "waiting": 0, "workers": 0}
+            )
             for number in ("size", "in_use", "waiting"):
                 row[number] += pool.get(number) or 0
             row["workers"] += 1
@@ -322,15 +325,13 @@ def _stalls(moment: Moment) -> dict[str, Any]:
 
 
 def _held(moment: Moment) -> list[dict[str, Any]]:
-    """The same two lines in several workers are one row."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for _, said in answered(moment):
-        for row in said.get("held") or []:
-            key = (str(row.get("used") or row.get("checkout")), str(row.get("upstream")))
-            known = found.setdefault(key, {**row, "count": 0, "seconds": 0.0})
-            known["count"] += row.get("count", 0)
-            known["seconds"] += row.get("seconds", 0.0)
-    return sorted(found.values(), key=lambda row: -row["seconds"])[:20]
+    """Connections held during another wait; `recent` is how often lately."""
+    before = moment.before["held"]
+    rows = [
+        {**row, "recent": row["count"] - before.get(name, {}).get("count", 0)}
+        for name, row in moment.sums["held"].items()
+    ]
+    return sorted(rows, key=lambda row: (-row["recent"], -row["seconds"]))[:20]
 
 
 def deadlocks(moment: Moment) -> list[dict[str, Any]]:

@@ -326,10 +326,11 @@ function showRest() {
   ], view.upstreams.slice(0, 15), { key: (row) => row.host, empty: "No request has waited for another host." });
   table("pools", [
     text("Pool", (row) => row.name, "text mono"),
-    number("in use", (row) => `${whole(row.in_use)} of ${whole(row.size)}`),
+    text("of", (row) => row.kind),
+    number("in use", (row) => (row.size ? `${whole(row.in_use)} of ${whole(row.size)}` : whole(row.in_use))),
     number("requests waiting", (row) => whole(row.waiting)),
     number("workers", (row) => whole(row.workers)),
-  ], view.pools, { key: (row) => row.name, empty: "No database pool is in use.", levelOf: (row) => (row.waiting ? "bad" : "") });
+  ], view.pools, { key: (row) => row.kind + row.name, empty: "No pool is in use.", levelOf: (row) => (row.waiting ? "bad" : "") });
   table("stalls", [
     text("Line", (row) => row.line, "text mono"),
     number("times", (row) => whole(row.count)),
@@ -338,7 +339,7 @@ function showRest() {
     text("Route", (row) => row.route, "text mono"),
   ], view.stalls.top.slice(0, 12), { key: (row) => row.line, empty: "Nothing has." });
   table("held", [
-    text("Connection taken at", (row) => row.used || row.checkout, "text mono"),
+    text("Last used at", (row) => row.used, "text mono"),
     text("held while waiting at", (row) => [row.upstream, row.host].filter(Boolean).join(" for "), "text mono"),
     number("times", (row) => whole(row.count)),
     number("together", (row) => seconds(row.seconds)),

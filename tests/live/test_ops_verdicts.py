@@ -1,0 +1,131 @@
+"""What an operator with only the ops page is told: each trouble is staged for real, and the verdict names it."""
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+import requests
+
+from app.postgres import psycopg2_url
+
+from .conftest import PYTHON_MODULE, Server, free_port, wait_until
+from .staging import TROUBLE, Ops, clients, slow_upstream
+
+# The issue gives the operator a minute.
+MINUTE = 60.0
+
+
+class Stage:
+    def __init__(self, server: Server, ops: Ops, upstream: str) -> None:
+        self.server = server
+        self.ops = ops
+        self.upstream = upstream.removeprefix("http://")
+
+    def verdict(self, cause: str) -> dict[str, object]:
+        """The page's view once its first sentence is of this cause."""
+        view = self.ops.wait_for(lambda view: view["verdict"].get("cause") == cause, f"a verdict of {cause}", MINUTE)
+        return view["verdict"]
+
+
+@pytest.fixture
+def stage(tmp_path_factory: pytest.TempPathFactory, postgres_url: str) -> Iterator[Stage]:
+    """A server of two workers, its ops page, and an upstream that takes as long as it is asked to."""
+    folder = tmp_path_factory.mktemp("stage")
+    port, ops_port = free_port(), free_port()
+    with slow_upstream() as upstream:
+        environ = {
+            **TROUBLE,
+            "UPSTREAM_URL": upstream,
+            "TROUBLE_DATABASE_URL": psycopg2_url(postgres_url).render_as_string(hide_password=False),
+            "GREENROOM_BIND": f"127.0.0.1:{port}",
+            "GREENROOM_OPS_BIND": f"127.0.0.1:{ops_port}",
+            "GREENROOM_RECORDINGS_PATH": str(folder / "recordings"),
+        }
+        server = Server([*PYTHON_MODULE, "gunicorn"], environ, folder / "server.log", port).wait_ready("/")
+        ops = Ops(ops_port)
+        ops.wait_for(lambda view: view["total"]["workers_serving"] == 2, "both workers serve")
+        yield Stage(server, ops, upstream)
+        with suppress(ProcessLookupError):
+            for worker in server.workers():
+                worker.kill()  # some of them are in a state that a graceful stop would wait for
+        server.stop()
+        print(server.text())
+
+
+def test_a_healthy_server_is_called_healthy(stage: Stage) -> None:
+    with clients(stage.server.url, ("/", 2, 0.05), ("/upstream/100", 5)):
+        stage.ops.wait_for(lambda view: view["total"]["requests_rate"] > 5, "requests are counted")
+        verdict = stage.verdict("healthy")
+
+    assert verdict["level"] == "ok"
+    assert "requests/s" in str(verdict["sentence"])
+
+
+def test_a_regex_that_holds_the_gil(stage: Stage) -> None:
+    """2^31 steps: it holds until the worker is killed at the end."""
+    with clients(stage.server.url, ("/regex/31", 1)):
+        view = stage.ops.wait_for(
+            lambda view: view["verdict"].get("cause") == "blocked" and view["verdict"].get("holds_gil"),
+            "a held GIL",
+            MINUTE,
+        )
+
+    sentence = view["verdict"]["sentence"]
+    assert "C code holds the GIL" in sentence
+    assert "tests/live/apps/trouble.py:" in sentence
+    assert any("trouble.py" in call and "regex" in call for call in view["verdict"]["stack"])
+
+
+def test_a_pool_too_small(stage: Stage) -> None:
+    with clients(stage.server.url, ("/pool/1000", 24)):
+        verdict = stage.verdict("pool")
+
+    assert "The database pool" in str(verdict["sentence"])
+    assert "is the bottleneck" in str(verdict["sentence"])
+    assert "connections" in str(verdict["sentence"])
+
+
+def test_a_slow_upstream(stage: Stage) -> None:
+    with clients(stage.server.url, ("/upstream/100", 4)):
+        time.sleep(1)
+    with clients(stage.server.url, ("/upstream/5000", 10), ("/", 1, 0.1)):
+        verdict = stage.verdict("upstream")
+
+    assert f"Upstream {stage.upstream} is slow" in str(verdict["sentence"])
+
+
+def test_a_database_connection_held_across_a_call(stage: Stage) -> None:
+    with clients(stage.server.url, ("/held/700", 24)):
+        verdict = stage.verdict("held")
+
+    assert stage.upstream in str(verdict["sentence"])
+    assert "trouble.py:" in str(verdict["sentence"])
+
+
+def test_a_deadlock(stage: Stage) -> None:
+    with clients(stage.server.url, ("/locks/left", 4), ("/locks/right", 4)):
+        verdict = stage.verdict("deadlock")
+
+    assert "/locks/left" in str(verdict["sentence"])
+    assert "/locks/right" in str(verdict["sentence"])
+    assert "trouble.py:" in str(verdict["advice"])
+
+
+def test_overload(stage: Stage) -> None:
+    with clients(stage.server.url, ("/work/20", 60)):
+        verdict = stage.verdict("overload")
+
+    assert "turned away with 503" in str(verdict["sentence"])
+
+
+def test_one_dead_worker(stage: Stage) -> None:
+    victim = stage.server.workers()[0]
+
+    victim.kill()
+    verdict = stage.verdict("died")
+
+    assert f"(pid {victim.pid})" in str(verdict["sentence"])
+    stage.ops.wait_for(lambda view: "its replacement serves" in view["verdict"]["sentence"], "it is replaced", MINUTE)
+    assert stage.ops.metrics()["greenroom_workers_died_total"] == 1
+    wait_until(lambda: requests.get(stage.server.url + "/", timeout=10).status_code == 200, "it serves")
