@@ -12,6 +12,7 @@ Connections and cursors of a class that the application brings wait the same way
 here. Source: psycopg2's documentation, "Support for coroutine libraries".
 """
 
+import logging
 import os
 import weakref
 from typing import Any, NoReturn
@@ -31,12 +32,14 @@ from .resolving import with_addresses
 # How long a connection attempt may take when its URL has no connect_timeout.
 CONNECT_TIMEOUT_SECONDS = 30.0
 # A ROLLBACK that is not answered by then: the connection is closed, which rolls back too.
-ROLLBACK_SECONDS = 5.0
+ROLLBACK_SECONDS = 2.0
 # How often an idle connection that has something to say is listened to before it is taken for a live one.
 LAST_WORDS = 3
 BEGIN = "BEGIN;"
 STATUS_READY, STATUS_BEGIN = extensions.STATUS_READY, extensions.STATUS_BEGIN
 IDLE, IN_ERROR = extensions.TRANSACTION_STATUS_IDLE, extensions.TRANSACTION_STATUS_INERROR
+
+logger = logging.getLogger(__name__)
 
 psycopg2_connect = psycopg2._connect  # type: ignore[attr-defined]  # private; one test holds it fast
 # All that are open, for the day that this process forks.
@@ -93,6 +96,7 @@ class GreenConnection(extensions.connection):
     def __init__(self, dsn: str, async_: int = 0) -> None:
         self.line = Line()
         self.silence_seconds: float | None = None
+        self.has_ended_in_rollback = False
         super().__init__(dsn, async_)  # type: ignore[call-arg]  # the stubs have it by keyword only
         self.cursor_factory = GreenCursor
         connections.add(self)
@@ -102,10 +106,20 @@ class GreenConnection(extensions.connection):
         self._clean_up("COMMIT", super().commit)
 
     def rollback(self) -> None:
+        if self.has_ended_in_rollback:
+            return
         self.refuse_second_user("ROLLBACK")
+        is_open = not self.closed
         self.silence_seconds = ROLLBACK_SECONDS
         try:
             self._clean_up("ROLLBACK", super().rollback)
+        except psycopg2.OperationalError as exc:
+            if not (is_open and self.closed):
+                raise
+            # The connection has ended, and the transaction with it: what was asked for has happened. Whoever had its
+            # answer already need not fail for this; who uses the connection again is told.
+            self.has_ended_in_rollback = True
+            logger.info("a connection ended before its ROLLBACK: %s", str(exc).strip())
         finally:
             self.silence_seconds = None
 
