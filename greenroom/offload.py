@@ -40,7 +40,7 @@ class Offload:
         self.names = names
         self.threads = threads
         self.optional = optional
-        self.replaced: list[str] = []
+        self.replaced: set[str] = set()
 
     def install(self) -> None:
         """Replace the functions of all modules that are loaded, and of the others when they are.
@@ -110,7 +110,7 @@ class Offload:
             raise OffloadError(f"{name}: there is no public function")
         for attribute in attributes:
             self._replace_one(f"{name.removesuffix('.*')}.{attribute}" if path[-1] == "*" else name, owner, attribute)
-        self.replaced.append(name)
+        self.replaced.add(name)
 
     def _replace_one(self, name: str, owner: Any, attribute: str) -> None:
         held = inspect.getattr_static(owner, attribute, None)

@@ -330,3 +330,48 @@ def test_twenty_sign_ins_at_once_do_not_stop_a_patched_loop() -> None:
     )
 
     assert result.returncode == 0, result.stderr
+
+
+def test_a_whole_c_driver_waits_for_twenty_requests_at_once(tmp_path: Path) -> None:
+    (tmp_path / "driver.py").write_text(
+        textwrap.dedent(
+            """
+            import ctypes
+            waiting, most = [], []
+            blocks = ctypes.CDLL(None).usleep  # C code that waits, and lets go of the interpreter meanwhile
+
+            class Connection:
+                def query(self, number):
+                    waiting.append(number)
+                    most.append(len(waiting))
+                    while len(most) < 20:
+                        blocks(5_000)
+                    waiting.remove(number)
+                    return number
+
+            def connect():
+                blocks(1_000)
+                return Connection()
+            """
+        )
+    )
+
+    result = run(
+        """
+        from greenroom import offload, patching
+        from greenroom.settings import Settings
+        settings = Settings(offload_drivers="driver.*, driver.Connection.*", offload_driver_threads=20)
+        patching.patch(settings)
+        offload.install(settings)
+        import driver, gevent
+        offload.check(settings)
+        queries = [gevent.spawn(lambda number=number: driver.connect().query(number)) for number in range(20)]
+        with gevent.Timeout(60):
+            gevent.joinall(queries, raise_error=True)
+        assert [query.value for query in queries] == list(range(20))
+        assert max(driver.most) == 20
+        """,
+        tmp_path,
+    )
+
+    assert result.returncode == 0, result.stderr
