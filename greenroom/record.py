@@ -201,6 +201,8 @@ class Wait:
             record.waits.add(self)
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
         if self.record is not None:
             self.record.waits.discard(self)
+        if kind is BudgetSpent and exc is not None:
+            exc.__traceback__ = None  # how gevent waits explains nothing, and is the most of the work of logging it

@@ -1,0 +1,388 @@
+"""Budgets and cuts: how exactly waits end, and whether anything is mixed up or left behind when requests are cut.
+
+    python -m benchmarks.deadlines precision     how long the waits of many requests outlast their budgets
+    python -m benchmarks.deadlines fuzz          10,000 requests cut at random moments
+
+Against a worker of ours on this machine, with a PostgreSQL, an HTTP upstream and, where redis-server is installed, a
+Redis of their own. Exits with 1 when something is not as it must be.
+
+fuzz: each request asks each service for its own nonce and compares. A third is cut by its deadline, a third by its
+client's leaving, a third is left alone, and one in a hundred waits until its worker is replaced, which is done again
+and again.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import http.client
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+
+from app.postgres import EmbeddedPostgres
+
+ROOT = Path(__file__).resolve().parents[1]
+HOST = "127.0.0.1"
+READY_SECONDS = 90.0
+SETTLE_SECONDS = 20.0
+SEVEN = ("tls", "dns", "lock", "queue", "process", "sleep", "pool")
+KINDS = (*SEVEN, "query", "upstream", "redis", "thread", "executor")
+BUDGETS_MILLISECONDS = (300, 1500)
+LOAD_MILLISECONDS = 5
+TOLERANCE_MILLISECONDS = 50
+RELOAD_EVERY_SECONDS = 8.0
+
+
+class Upstream:
+    """`GET /echo/<nonce>/<ms>` answers the nonce after that time; anything else (a TLS handshake, say) is not answered.
+
+    Runs in a thread of its own.
+    """
+
+    def __init__(self) -> None:
+        self.connections: set[asyncio.StreamWriter] = set()
+        self.loop = asyncio.new_event_loop()
+        self.address = ""
+        started = threading.Event()
+        self.thread = threading.Thread(target=self._run, args=[started], daemon=True)
+        self.thread.start()
+        started.wait()
+
+    def _run(self, started: threading.Event) -> None:
+        asyncio.set_event_loop(self.loop)
+        server = self.loop.run_until_complete(asyncio.start_server(self._serve, HOST, 0, backlog=2048))
+        self.address = "{}:{}".format(*server.sockets[0].getsockname())
+        started.set()
+        self.loop.run_forever()
+        server.close()
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+        self.loop.run_until_complete(asyncio.sleep(0))
+        self.loop.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections.add(writer)
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                _, _, nonce, milliseconds = head.split(b" ", 2)[1].decode().split("/")
+                await asyncio.sleep(int(milliseconds) / 1000)
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(nonce), nonce.encode()))
+                await writer.drain()
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError):
+            pass  # the client has left, or is not one of HTTP
+        finally:
+            self.connections.discard(writer)
+            writer.close()
+
+    def stop(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+
+
+@contextlib.contextmanager
+def redis_running(folder: Path) -> Iterator[str]:
+    """Its URL; "" where there is no redis-server."""
+    command = shutil.which("redis-server")
+    if command is None:
+        yield ""
+        return
+    port = free_port()
+    arguments = ["--port", str(port), "--bind", HOST, "--save", "", "--appendonly", "no", "--dir", str(folder)]
+    process = subprocess.Popen([command, *arguments], stdout=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: can_connect(port), "Redis is ready")
+        yield f"redis://{HOST}:{port}/0"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@dataclass
+class Bench:
+    """The server under test and what stands round it."""
+
+    port: int
+    arbiter: subprocess.Popen[bytes]
+    log: Path
+    database_url: str
+    upstream: Upstream
+    has_redis: bool
+
+    def get(self, path: str, headers: dict[str, str] | None = None, timeout: float = 30.0) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=timeout)
+        try:
+            connection.request("GET", path, headers=headers or {})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def state(self) -> dict[str, Any]:
+        return dict(json.loads(self.get("/state")[1]))
+
+    def active_queries(self) -> int:
+        with contextlib.closing(psycopg2.connect(self.database_url)) as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' "
+                "AND pid <> pg_backend_pid()"
+            )
+            row = cursor.fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+@contextlib.contextmanager
+def bench_running(folder: Path, database_url: str, settings: dict[str, str] | None = None) -> Iterator[Bench]:
+    """One worker of ours with the application that can be cut, ready. `database_url` as psycopg2 takes it."""
+    with contextlib.closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE IF NOT EXISTS nonces (nonce text)")
+    upstream, port, log = Upstream(), free_port(), folder / "server.log"
+    with redis_running(folder) as redis_url, log.open("wb") as output:
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("GREENROOM_")},
+            "PYTHONPATH": str(ROOT / "benchmarks" / "apps"),
+            "WSGI_APP": "cut:app",
+            "WEB_CONCURRENCY": "1",
+            "GREENROOM_BIND": f"{HOST}:{port}",
+            "GREENROOM_WORKER_CLASS": "greenroom",
+            "GREENROOM_COMPANION": "no",
+            "GREENROOM_OPS_BIND": "off",
+            "GREENROOM_LIMIT_REQUESTS": "10000",
+            "GREENROOM_UPSTREAM_IDLE_SECONDS": "1",  # what is still open later was lost, not kept
+            "DATABASE_URL": database_url.replace("postgresql://", "postgresql+psycopg2://", 1),
+            "REDIS_URL": redis_url,
+            "UPSTREAM": upstream.address,
+            **(settings or {}),
+        }
+        arbiter = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn"], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+        bench = Bench(port, arbiter, log, database_url, upstream, bool(redis_url))
+        try:
+            wait_for(lambda: arbiter.poll() is not None or is_ready(bench), "the server is ready")
+            if arbiter.poll() is not None:
+                raise RuntimeError(f"the server ended:\n{log.read_text()}")
+            yield bench
+        finally:
+            arbiter.terminate()
+            arbiter.wait()
+            upstream.stop()
+
+
+def is_ready(bench: Bench) -> bool:
+    try:
+        return bench.get("/ready", timeout=5)[0] == 200
+    except OSError:
+        return False
+
+
+# Precision
+
+
+def precision(bench: Bench, rounds: int) -> dict[str, list[float]]:
+    """Kind of wait -> by how many milliseconds it outlasted its budget: `rounds` requests of each kind, all under way
+    at the same time with budgets of their own, while others compute for a third of the time.
+    """
+    over = threading.Event()
+
+    def load() -> None:
+        while not over.wait(2 * LOAD_MILLISECONDS / 1000):
+            bench.get(f"/spin/{LOAD_MILLISECONDS}")
+
+    def late(kind: str) -> float:
+        time.sleep(random.uniform(0.0, 2.0))
+        status, body = bench.get(
+            f"/late/{kind}", {"X-Request-Timeout-Ms": str(random.randrange(*BUDGETS_MILLISECONDS))}
+        )
+        answer = json.loads(body) if status == 200 else {}
+        if "late_milliseconds" not in answer:
+            raise RuntimeError(f"{kind}: {status} {body[:200]!r}")
+        return float(answer["late_milliseconds"])
+
+    loader = threading.Thread(target=load)
+    kinds = [kind for kind in KINDS if kind != "redis" or bench.has_redis]
+    for kind in kinds:  # imports and first connections are no waits
+        bench.get(f"/late/{kind}", {"X-Request-Timeout-Ms": "1000"})
+    loader.start()
+    try:
+        with ThreadPoolExecutor(len(kinds) * rounds) as clients:
+            late_by = {kind: [clients.submit(late, kind) for _ in range(rounds)] for kind in kinds}
+            return {kind: sorted(future.result() for future in futures) for kind, futures in late_by.items()}
+    finally:
+        over.set()
+        loader.join()
+
+
+# Fuzz
+
+
+@dataclass
+class Findings:
+    """What became of the requests, and what was wrong."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+
+def fuzz(bench: Bench, requests: int, clients: int, *, is_reloading: bool, seed: int) -> Findings:
+    """Cut requests at random moments; then look whether anything is left behind."""
+    found = Findings()
+    lock = threading.Lock()
+    over = threading.Event()
+
+    def client(number: int) -> None:
+        chance = random.Random(seed * 1_000_003 + number)
+        nonce = f"{seed}-{number}"
+        outcome, problem = ask_and_cut(bench, nonce, chance, is_reloading=is_reloading)
+        with lock:
+            found.outcomes[outcome] += 1
+            if problem:
+                found.problems.append(problem)
+
+    reloader = threading.Thread(target=reload_again_and_again, args=[bench, over])
+    if is_reloading:
+        reloader.start()
+    with ThreadPoolExecutor(clients) as pool:
+        for _ in pool.map(client, range(requests)):
+            pass
+    over.set()
+    if is_reloading:
+        reloader.join()
+    found.problems += left_behind(bench)
+    return found
+
+
+def ask_and_cut(bench: Bench, nonce: str, chance: random.Random, *, is_reloading: bool) -> tuple[str, str]:
+    """One request. What became of it, and what is wrong with that or ""."""
+    way = chance.choice(["deadline", "leave", "finish"])
+    if is_reloading and chance.random() < 0.01:
+        way = "stop"
+    method = chance.choice(["GET", "GET", "POST"])
+    path = f"/mixed/{nonce}?long" if way == "stop" else f"/mixed/{nonce}"
+    budget = f"X-Request-Timeout-Ms: {chance.randrange(1, 150)}\r\n" if way == "deadline" else ""
+    patience = chance.uniform(0.0, 0.15) if way == "leave" else 60.0
+    received = b""
+    try:
+        with socket.create_connection((HOST, bench.port), timeout=patience + 0.001) as sock:
+            head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n{budget}\r\n"
+            sock.sendall(head.encode())
+            while data := sock.recv(65_536):
+                received += data
+    except TimeoutError:
+        return f"{way}: left", "" if way == "leave" else f"{nonce}: no answer in {patience} s"
+    except OSError as exc:
+        return f"{way}: {type(exc).__name__}", "" if way == "leave" else f"{nonce}, {way}: {exc!r}"
+    status = received[9:12].decode() or "nothing"
+    body = received.partition(b"\r\n\r\n")[2]
+    if status == "200" and json.loads(body) != {"nonce": nonce}:
+        return f"{way}: wrong", f"{nonce} was answered {body!r}"
+    expected = {"deadline": ("200", "503", "504"), "stop": ("503",)}.get(way, ("200", "503"))
+    return f"{way}: {status}", "" if status in expected else f"{nonce}, {way}: {status} {body[:300]!r}"
+
+
+def reload_again_and_again(bench: Bench, over: threading.Event) -> None:
+    while not over.wait(RELOAD_EVERY_SECONDS):
+        bench.arbiter.send_signal(signal.SIGHUP)
+
+
+def left_behind(bench: Bench) -> list[str]:
+    """What should not be there when no request runs any more."""
+    problems = [line for line in bench.log.read_text(errors="replace").splitlines() if line.startswith("MIXED UP")]
+    wanted = {"sessions": 1, "checked_out": 0, "redis_in_use": 0}  # asking for the state is a request with a session
+
+    def is_clean() -> bool:
+        with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+            state = bench.state()
+            is_idle = not bench.active_queries() and not bench.upstream.connections
+            return is_idle and all(state[name] <= most for name, most in wanted.items())
+        return False
+
+    try:
+        wait_for(is_clean, "nothing is left behind", SETTLE_SECONDS)
+    except TimeoutError:
+        queries, connections = bench.active_queries(), len(bench.upstream.connections)
+        problems.append(f"left behind: {bench.state()}, {queries} active queries, {connections} upstream connections")
+    state = bench.state()
+    if state["begun"] != state["torn_down"]:
+        problems.append(f"not torn down: {state}")
+    return problems
+
+
+# Small things
+
+
+def wait_for(condition: Any, what: str, seconds: float = READY_SECONDS) -> None:
+    give_up_at = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > give_up_at:
+            raise TimeoutError(f"waited {seconds:g} s in vain: {what}")
+        time.sleep(0.05)
+
+
+def can_connect(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((HOST, port), 1):
+        return True
+    return False
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def report_precision(late_by: dict[str, list[float]]) -> bool:
+    count = len(late_by["sleep"])
+    print(f"milliseconds from the end of the budget to the end of the wait, {count} requests of each")
+    print(f"{'wait':<10} {'p50':>7} {'p99':>7} {'most':>7}")
+    for kind, late in late_by.items():
+        print(f"{kind:<10} {statistics.median(late):7.1f} {late[int(len(late) * 0.99)]:7.1f} {late[-1]:7.1f}")
+    return all(late_by[kind][-1] <= TOLERANCE_MILLISECONDS for kind in SEVEN)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.deadlines", description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["precision", "fuzz"])
+    parser.add_argument("--requests", type=int, default=10_000, help="fuzz: how many in all")
+    parser.add_argument("--clients", type=int, default=40, help="fuzz: how many at the same time")
+    parser.add_argument("--rounds", type=int, default=20, help="precision: how many requests for each kind of wait")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="deadlines-")))
+        postgres = EmbeddedPostgres(ROOT / "instance" / "benchmarks" / "postgres")
+        url = postgres.start()
+        stack.callback(postgres.stop)
+        bench = stack.enter_context(bench_running(folder, url, {"GREENROOM_GRACEFUL_TIMEOUT_SECONDS": "4"}))
+        if options.what == "precision":
+            return 0 if report_precision(precision(bench, options.rounds)) else 1
+        began = time.monotonic()
+        found = fuzz(bench, options.requests, options.clients, is_reloading=True, seed=options.seed)
+        print(f"{options.requests} requests in {time.monotonic() - began:.0f} s:")
+        for outcome, count in sorted(found.outcomes.items()):
+            print(f"  {outcome:<24} {count}")
+        for problem in found.problems[:50]:
+            print(f"PROBLEM {problem}")
+        print(f"{len(found.problems)} problems; state: {bench.state()}")
+        return 1 if found.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
