@@ -2,11 +2,13 @@
 
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import gevent
 
+from ..record import CURRENT
 from ..settings import Settings
 from . import timing
 from .account import Account, Slices
@@ -50,7 +52,26 @@ class Insight:
         postgres = sys.modules.get("greenroom.waits.line")
         if postgres is not None:
             postgres.on_query = self.held.used  # type: ignore[attr-defined]
+        if self.serving.has_access_log:
+            self._explain_access(self.serving.log)
         self._ticker.start(self._tick)
+
+    def _explain_access(self, log: Any) -> None:
+        """Let gunicorn's access log know what we know: each line is written in its request's greenlet."""
+        plain = log.access
+
+        def access(response: Any, request: Any, environ: dict[str, Any], took: timedelta) -> None:
+            account = CURRENT.get()
+            if not isinstance(account, Account):
+                plain(response, request, environ, took)
+            elif self.has_json_log:
+                log.access_log.info(timing.access_line(account, environ, response))
+            else:
+                for name, value in timing.access_fields(account, environ).items():
+                    environ[timing.PREFIX + name] = value
+                plain(response, request, environ, took)
+
+        log.access = access
 
     def _tick(self) -> None:
         """Runs on: hub."""
@@ -83,6 +104,23 @@ class Insight:
         response.account = account
         response.has_timing = timing.may_see_timing(self.server_timing, environ, is_peer_trusted=is_peer_trusted)
 
+    def opened(
+        self, account: Account, environ: dict[str, Any], start_response: Any, *, is_peer_trusted: bool
+    ) -> Callable[..., Any]:
+        """The same where gunicorn writes the answer: its start_response, which adds what `prepared` lets ours add."""
+        account.environ = environ
+        account.answer = start_response.__self__
+        account.id = self.ids.of(environ, is_peer_trusted=is_peer_trusted)
+        has_timing = timing.may_see_timing(self.server_timing, environ, is_peer_trusted=is_peer_trusted)
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            account.pattern()
+            return start_response(
+                status, [*headers, *timing.head_fields(account, headers, has_timing=has_timing)], exc_info
+            )
+
+        return start
+
     def finish(self, account: Account) -> None:
         """The request is over."""
         self.slices.finish(account)
@@ -95,14 +133,3 @@ class Insight:
             self.errors += 1
         if account.deadline <= account.ended and not account.is_cut:
             self.expired += 1
-
-    def log_access(
-        self, log: Any, account: Any, request: Any, response: Any, environ: dict[str, Any], took: timedelta
-    ) -> None:
-        """The request's line in the access log. Runs on: request greenlet, when the answer is written."""
-        if self.has_json_log:
-            log.access_log.info(timing.access_line(account, environ, response))
-            return
-        for name, value in timing.access_fields(account, environ).items():
-            environ[timing.PREFIX + name] = value
-        log.access(response, request, environ, took)

@@ -45,14 +45,14 @@ class Ids:
         return made
 
 
-def head_lines(account: Account, headers: list[tuple[str, str]], *, has_timing: bool) -> str:
+def head_fields(account: Account, headers: list[tuple[str, str]], *, has_timing: bool) -> list[tuple[str, str]]:
     """What to add to the head of an answer; nothing in it comes from the application or an untrusted client."""
-    lines = ""
+    fields = []
     if account.id and not any(len(name) == 12 and name.lower() == "x-request-id" for name, _ in headers):
-        lines = f"X-Request-ID: {account.id}\r\n"
+        fields.append(("X-Request-ID", account.id))
     if has_timing:
-        lines += f"Server-Timing: {server_timing(account)}\r\n"
-    return lines
+        fields.append(("Server-Timing", server_timing(account)))
+    return fields
 
 
 def server_timing(account: Account, now: Callable[[], float] = clock.now) -> str:

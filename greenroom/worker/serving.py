@@ -221,7 +221,7 @@ class Serving:
             self._failed(connection, request, response, exc)
             return False
         finally:
-            self._finish_accounts(connection, request, response, environ, started)
+            self._finish_accounts(request, response, environ, started)
             if response is not None:
                 response.let_go()
 
@@ -313,15 +313,9 @@ class Serving:
                 response.status = None  # what is answered is not its; gunicorn writes the line of the access log
             self.worker.handle_error(request, _ToHub(connection), connection.peer, exc)
 
-    def _finish_accounts(
-        self, connection: Connection, request: Any, response: Any, environ: dict[str, Any], started: datetime | None
-    ) -> None:
+    def _finish_accounts(self, request: Any, response: Any, environ: dict[str, Any], started: datetime | None) -> None:
         if started is not None and response is not None and response.status is not None:
-            took = datetime.now() - started
-            if self.insight is not None:
-                self.insight.log_access(self.log, connection.record, request, response, environ, took)
-            else:
-                self.log.access(response, request, environ, took)
+            self.log.access(response, request, environ, datetime.now() - started)
         if self.has_post_request:
             try:
                 self.cfg.post_request(self.worker, request, environ, response)

@@ -28,6 +28,9 @@ from gunicorn.http2.errors import HTTP2ConnectionError, HTTP2ErrorCode, HTTP2Pro
 from gunicorn.sock import ssl_context
 from gunicorn.workers.base_async import AsyncWorker
 
+from .. import clock
+from ..insight.account import Account
+from ..record import CURRENT
 from .connection import DISCARD_BYTES, State
 from .serving import SHED_ANSWERS, SHED_BODY, SHED_HEADERS, Serving, error_answer
 from .wire import BodyTooSlow, ClientLeft
@@ -101,7 +104,17 @@ class GunicornServing(Serving):
         self.greenlets.start(self.gate, call, request)
 
     def _run(self, call: Any, request: Any) -> None:
-        call.run()
+        if self.insight is None:
+            call.run()
+            return
+        account = self.insight.begin(clock.now())
+        CURRENT.set(account)
+        try:
+            call.run()
+        finally:
+            account.finish()
+            self.insight.finish(account)
+            account.environ = None
 
     def _turn_away(self, call: Any, request: Any) -> None:
         call.shed()
@@ -231,7 +244,7 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         """Answer one request of HTTP/1. Raises StopIteration to say that the connection is to be closed."""
         connection = self.connection
-        exchange = Exchange(self.worker.wsgi)
+        exchange = Exchange(connection)
         handler = Handler(connection)  # for this request alone: gunicorn takes the application from it
         handler.wsgi = exchange
         connection.request_begins(connection, req)
@@ -304,7 +317,7 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
     def _serve_stream(self, key: Any, request: Any, client: Any, addr: Any, http2: Any) -> None:
         stream_id = request.stream.stream_id
         handler = Handler(self.connection)
-        handler.wsgi = Exchange(self.worker.wsgi)
+        handler.wsgi = Exchange(self.connection)
         try:
             call = self.connection.serving.admit(
                 request,
@@ -331,8 +344,8 @@ class Exchange:
     SystemExit, GreenletExit and the like leave a stream of HTTP/2 without an answer.
     """
 
-    def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
-        self.application = application
+    def __init__(self, connection: "GunicornConnection") -> None:
+        self.connection = connection
         self.response: Any = None
 
     @property
@@ -341,9 +354,13 @@ class Exchange:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         self.response = start_response.__self__
+        serving, account = self.connection.serving, CURRENT.get()
+        if serving.insight is not None and isinstance(account, Account):
+            is_trusted = serving.trusts(self.connection.peer)
+            start_response = serving.insight.opened(account, environ, start_response, is_peer_trusted=is_trusted)
         environ["wsgi.input"] = ClientBody(environ["wsgi.input"])
         try:
-            return self.application(environ, start_response)
+            return serving.worker.wsgi(environ, start_response)  # type: ignore[no-any-return]
         except (ClientLeft, BodyTooSlow, StopIteration, HTTP2StreamError, HTTP2ConnectionError):
             raise
         except OSError as exc:
