@@ -6,6 +6,7 @@
     session    Flask, requests.Session           -                   FastAPI, aiohttp
     bare       Flask, requests.get               -                   the same
     fanout     Flask, requests in 20 threads     -                   FastAPI, aiohttp, gather
+    database   Flask, SQLAlchemy, psycopg2       -                   FastAPI, SQLAlchemy, asyncpg
 
 Each is one process for requests, or one and what it can't serve without, on one core. No access log, because none of
 them should measure the terminal; else the defaults, but for what stands beside the command with its reason.
@@ -22,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .database import messages_about
 from .machine import ROOT
 from .servers import HOST, ServerFailed, ServerUnderTest, clean_environment, gunicorn
 
@@ -35,7 +37,12 @@ BASELINE = "gevent"
 # What both environments have, and has to be the same in both or the comparison is not one of servers.
 SHARED_PACKAGES = ("flask", "werkzeug", "gevent", "greenlet")
 # What Greenroom adds to gunicorn's own workers too, and a stock one doesn't have.
-PATCHES = ("GREENROOM_PATCH_REQUESTS", "GREENROOM_PATCH_DNS")
+PATCHES = (
+    "GREENROOM_PATCH_REQUESTS",
+    "GREENROOM_PATCH_DNS",
+    "GREENROOM_PATCH_PSYCOPG2",  # the stock worker has psycogreen, from its application
+    "GREENROOM_PATCH_SQLALCHEMY",
+)
 # Most connections at a time for uWSGI, which has to know it beforehand; gunicorn's worker_connections has the same.
 UWSGI_CORES = 1000
 ASK_VERSIONS = """\
@@ -65,6 +72,7 @@ class Route:
     clients: int = 0
     peers: tuple[str, ...] = ()
     needs_upstream: bool = False
+    needs_database: bool = False
 
     def is_right(self, body: bytes) -> bool:
         if isinstance(self.expected, bytes):
@@ -75,6 +83,7 @@ class Route:
             return False
 
 
+TOPIC = 7  # of the messages that the applications ask the database for
 HELLO = Route("hello", "14 bytes of text from a bare WSGI or ASGI application", b"Hello, world!\n")
 DICT = Route("dict", "a Flask, Quart or FastAPI route that returns a dict", {"message": "hello", "numbers": [1, 2, 3]})
 # Who waits for upstreams in the event loop; with 8 threads, 200 clients would measure the threads.
@@ -88,18 +97,28 @@ FAN_OUT = Route(
     # One client that asks again at once asks 9 times a second.
     "fanout", "20 calls of 100 ms side by side", {"upstreams": [DELAYED] * 20}, "/fanout", 1, WAITERS, True
 )  # fmt: skip
-ROUTES = {route.name: route for route in (HELLO, DICT, SESSION, BARE, FAN_OUT)}
+DATABASE = Route(
+    "database",
+    "one query of ten rows",
+    {"rows": messages_about(TOPIC)},
+    peers=WAITERS,
+    needs_database=True,
+)
+ROUTES = {route.name: route for route in (HELLO, DICT, SESSION, BARE, FAN_OUT, DATABASE)}
 
 WSGI_APPS = {
     "hello": "benchmarks.apps.hello:wsgi",
     "dict": "benchmarks.apps.flask_dict:app",
     **dict.fromkeys(("session", "bare", "fanout"), "benchmarks.apps.flask_upstream:app"),
+    "database": "benchmarks.apps.flask_database:app",
 }
+STOCK_APPS = {**WSGI_APPS, "database": "benchmarks.apps.flask_database_psycogreen:app"}
 QUART_APPS = {"hello": "benchmarks.apps.hello:asgi", "dict": "benchmarks.apps.quart_dict:app"}
 FASTAPI_APPS = {
     "hello": "benchmarks.apps.hello:asgi",
     "dict": "benchmarks.apps.fastapi_dict:app",
     **dict.fromkeys(("session", "bare", "fanout"), "benchmarks.apps.fastapi_upstream:app"),
+    "database": "benchmarks.apps.fastapi_database:app",
 }
 
 
@@ -165,7 +184,7 @@ class Peer:
         return ServerUnderTest(label, (*first, *words), {}, app)
 
 
-GUNICORN = tuple(Peer(name) for name in (BASELINE, OURS, "gevent_pywsgi", "gthread"))
+GUNICORN = (Peer(BASELINE, apps=STOCK_APPS), *(Peer(name) for name in (OURS, "gevent_pywsgi", "gthread")))
 GRANIAN = Peer(
     "granian",
     ("granian", "flask"),
@@ -193,7 +212,7 @@ HYPERCORN = Peer(
 )  # fmt: skip
 UVICORN = Peer(
     "uvicorn",
-    ("uvicorn", "fastapi", "uvloop", "httptools", "aiohttp"),
+    ("uvicorn", "fastapi", "uvloop", "httptools", "aiohttp", "sqlalchemy", "asyncpg"),
     ("-m", "uvicorn", "--host", HOST, "--port", "{port}", "--workers", "1")
     + ("--no-access-log", "--log-level", "warning", "{app}"),
     FASTAPI_APPS,

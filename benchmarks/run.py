@@ -27,10 +27,12 @@ from rich.console import Console
 from . import machine, report
 from .client import Generator, Load
 from .compare import DEFAULT_OUTPUT, EXIT_FAILED, TABLE_COLUMNS, Meter, between, now, pinning_document, round_of
+from .database import database_running
 from .machine import running_on, this_machines_pinning
 from .peers import (
     BARE,
     BASELINE,
+    DATABASE,
     DICT,
     FAN_OUT,
     HELLO,
@@ -78,6 +80,8 @@ TARGETS = (
     Target(BARE, BASELINE, 2.5),
     Target(BARE, "uvicorn", 1.0),
     Target(FAN_OUT, "uvicorn", 1.0, is_aim=True),
+    Target(DATABASE, BASELINE, 1.5),
+    Target(DATABASE, "uvicorn", 1.0),
 )
 
 
@@ -207,6 +211,7 @@ class Comparison:
         self.peers, self.not_measured = installed([PEERS[name] for name in options.peers], environment)
         self.rounds: list[Round] = []
         self.memory_kind = "RSS"
+        self.database_url = self.database = ""
 
     def run(self) -> None:
         """Measure, and leave table, JSON and plot. Raises ServerFailed when ours or the baseline does not work."""
@@ -220,7 +225,10 @@ class Comparison:
         if not self.peers:
             raise ServerFailed("none of the servers to compare is installed")
 
-        with running_on(self.pinning.load):
+        with running_on(self.pinning.load), ExitStack() as stack:
+            if any(route.needs_database for route in self.routes):
+                folder = self.options.output / "instance" / "postgres"
+                self.database_url, self.database = stack.enter_context(database_running(folder))
             self.run_rounds()
 
         baseline = baseline_of(self.peers)
@@ -259,6 +267,8 @@ class Comparison:
         log = options.output / "logs" / f"run-{peer.name}-{route.name}-{number}.log"
         with ExitStack() as stack:
             environment = {"UPSTREAM_URL": stack.enter_context(upstream_running())} if route.needs_upstream else {}
+            if route.needs_database:
+                environment["DATABASE_URL"] = self.database_url
             running = stack.enter_context(
                 serving(server, log=log, cores=self.pinning.server, environment=environment, ready_path=route.path)
             )
@@ -293,7 +303,12 @@ class Comparison:
             started_at=started_at,
             finished_at=now(),
             machine={**self.facts, "pinning": pinning_document(self.pinning)},
-            versions={**self.environment.versions, **ours, "commit": machine.git_commit() or "unknown"},
+            versions={
+                **self.environment.versions,
+                **ours,
+                "commit": machine.git_commit() or "unknown",
+                **({"database": self.database} if self.database else {}),
+            },
             options={**asdict(self.options), "output": self.options.output.name, "peers_venv": None},
             servers=[
                 self._server_document(peer, route)

@@ -239,6 +239,8 @@ def test_ours_has_every_setting_at_its_default_and_stock_workers_none_of_our_pat
         "worker_class",
         "patch_requests",
         "patch_dns",
+        "patch_psycopg2",
+        "patch_sqlalchemy",
     }
 
 
