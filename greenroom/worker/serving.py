@@ -348,11 +348,14 @@ class Serving:
 
     def cut_all(self, clean_up_seconds: float) -> None:
         """End the requests that run, because the worker has to: they answer 503. Runs on: main greenlet."""
-        records = [record for key in self.in_flight if (record := getattr(key, "record", None)) is not None]
+        records = self.running_records()
         if records:
             self.log.warning("%s requests are cut: the worker has to stop", len(records))
         for record in records:
             record.cut(WORKER_STOPS, clean_up_seconds)
+
+    def running_records(self) -> list[Record]:
+        return [connection.record for connection in self.in_flight if connection.record is not None]
 
     def _report_spent(self, record: Record, request: Any) -> None:
         """What could not be ended in time held the loop: nothing can cut that, so it is said."""

@@ -14,6 +14,7 @@ import contextlib
 import select
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,9 @@ from gunicorn.sock import ssl_context
 from gunicorn.workers.base_async import AsyncWorker
 
 from .. import clock
+from ..errors import BudgetSpent
 from ..insight.account import Account
-from ..record import CURRENT
+from ..record import CURRENT, FOREVER, WORKER_STOPS, Record
 from .connection import DISCARD_BYTES, State
 from .serving import SHED_ANSWERS, SHED_BODY, SHED_HEADERS, Serving, error_answer
 from .wire import BodyTooSlow, ClientLeft
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
 # How long a client may go on sending the body of a request that was turned away.
 DISCARD_SECONDS = 1.0
+LATE_BODY = b"The answer did not come in time.\n"
 
 
 def is_needed(cfg: Any) -> bool:
@@ -52,6 +55,7 @@ class Call:
     """One request, from asking for admission to its end. `work` answers it; `shed` says that it was turned away."""
 
     def __init__(self, work: Callable[[], Any]) -> None:
+        self.arrived = clock.now()
         self.work = work
         self.is_shed = False
         self.result: Any = None
@@ -77,6 +81,7 @@ class GunicornServing(Serving):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.context: ssl.SSLContext | None = ssl_context(self.cfg) if self.cfg.is_ssl else None
+        self.records: set[Record] = set()  # of the requests that run
 
     def accepted(self, listener: "Listener", descriptor: int, peer: Any) -> None:
         sock = gevent.socket.socket(fileno=descriptor)
@@ -104,17 +109,23 @@ class GunicornServing(Serving):
         self.greenlets.start(self.gate, call, request)
 
     def _run(self, call: Any, request: Any) -> None:
-        if self.insight is None:
-            call.run()
-            return
-        account = self.insight.begin(clock.now())
-        CURRENT.set(account)
+        insight = self.insight
+        record: Any = Record(call.arrived) if insight is None else insight.begin(call.arrived)
+        self.records.add(record)
+        CURRENT.set(record)
         try:
             call.run()
         finally:
-            account.finish()
-            self.insight.finish(account)
-            account.environ = None
+            if record.deadline != FOREVER and record.is_spent():
+                self._report_spent(record, request)
+            record.finish()
+            if insight is not None:
+                insight.finish(record)
+            record.environ = record.answer = None
+            self.records.discard(record)
+
+    def running_records(self) -> list[Record]:
+        return list(self.records)
 
     def _turn_away(self, call: Any, request: Any) -> None:
         call.shed()
@@ -359,16 +370,48 @@ class Exchange:
             is_trusted = serving.trusts(self.connection.peer)
             start_response = serving.insight.opened(account, environ, start_response, is_peer_trusted=is_trusted)
         environ["wsgi.input"] = ClientBody(environ["wsgi.input"])
+        record = CURRENT.get()
         try:
+            if record is not None:
+                start_response = self._start_budget(record, environ, start_response)
             return serving.worker.wsgi(environ, start_response)  # type: ignore[no-any-return]
         except (ClientLeft, BodyTooSlow, StopIteration, HTTP2StreamError, HTTP2ConnectionError):
             raise
-        except OSError as exc:
+        except BaseException as exc:  # SystemExit, GreenletExit, KeyboardInterrupt, gevent.Timeout: all the same here
+            if record is not None and record.is_spent() and not self.is_head_sent:
+                return self._too_late(record, environ, exc)
+            if isinstance(exc, Exception) and not isinstance(exc, OSError):
+                raise
             raise Failed(f"{type(exc).__name__}: {exc}") from exc
-        except Exception:
-            raise
-        except BaseException as exc:  # SystemExit, GreenletExit, KeyboardInterrupt, gevent.Timeout
-            raise Failed(f"{type(exc).__name__}: {exc}") from exc
+
+    def _start_budget(self, record: Record, environ: dict[str, Any], start_response: Any) -> Any:
+        """As Serving and Response do it for plain HTTP/1.1; but no client is seen to hang up here."""
+        serving = self.connection.serving
+        environ["greenroom.deadline"] = record
+        record.environ = environ
+        record.answer = self.response
+        is_trusted = serving.trusts(self.connection.peer)
+        record.deadline = record.arrived + serving.budgets.seconds(environ, is_peer_trusted=is_trusted)
+        if record.is_spent():
+            raise BudgetSpent(record.why())
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            if record.deadline != FOREVER and not record.is_spent():
+                record.set(None)
+            elif record.deadline != FOREVER and status.startswith("500"):
+                raise BudgetSpent(f"{record.why()}, and the application answered {status}")
+            return start_response(status, headers, exc_info)
+
+        return start
+
+    def _too_late(self, record: Record, environ: dict[str, Any], exc: BaseException) -> Iterable[bytes]:
+        status = "503 Service Unavailable" if record.cut_reason == WORKER_STOPS else "504 Gateway Timeout"
+        self.connection.serving.log.warning(
+            "%s %s: %s (%s: %s)", environ["REQUEST_METHOD"], environ["PATH_INFO"], record.why(), type(exc).__name__, exc
+        )
+        headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(LATE_BODY)))]
+        self.response.start_response(status, headers, sys.exc_info())
+        return [LATE_BODY]
 
 
 class ClientBody:
