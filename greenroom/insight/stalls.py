@@ -255,12 +255,16 @@ class Stalls:
                 if self._is_seen(seen):
                     break
                 gevent.sleep(REPORT_SECONDS)
-            seen.stolen = max(seen.stolen, self._stopped_seconds(seen))
-            self.stolen_seconds += seen.stolen
-            if seen.seconds - seen.stolen < BLAME_SHARE * self.threshold_seconds:
-                self.unblamed += 1
-            else:
-                self._keep(self._explain(seen))
+            self.judge(seen)
+
+    def judge(self, seen: Seen) -> None:
+        """Blame a line for a long slice, or nobody."""
+        seen.stolen = max(seen.stolen, self._stopped_seconds(seen))
+        self.stolen_seconds += seen.stolen
+        if seen.seconds - seen.stolen < BLAME_SHARE * self.threshold_seconds:
+            self.unblamed += 1
+        else:
+            self._keep(self._explain(seen))
 
     def _is_seen(self, seen: Seen) -> bool:
         return any(look.slice_began == seen.began for look in list(self.looks)) or any(

@@ -1,0 +1,220 @@
+"""Whose fault a long slice was, with times that are made up."""
+
+import contextlib
+import os
+from typing import Any
+
+import pytest
+
+from greenroom.insight import stacks
+from greenroom.insight.account import Account
+from greenroom.insight.machine import Use
+from greenroom.insight.stacks import Call
+from greenroom.insight.stalls import Look, Seen, Stalls, most_seen
+
+THRESHOLD = 0.1
+APPLICATION = Call("/srv/app/views.py", 12, "search")
+LIBRARY = Call(stacks._PATHS["stdlib"] + "/re/__init__.py", 166, "match")
+DUMP = f"""Timeout (0:00:00.075000)!
+Thread 0x00000000000000bb (most recent call first):
+  File "/srv/app/other.py", line 3 in run
+Thread 0x00000000000000aa (most recent call first):
+  File "{LIBRARY.file}", line 166 in match
+  File "/srv/app/views.py", line 12 in search
+"""
+
+
+class Machine:
+    """A machine that says what the test wants."""
+
+    def __init__(self) -> None:
+        self.used = Use()
+
+    def use(self) -> Use:
+        return self.used
+
+    def close(self) -> None:
+        pass
+
+
+class Watched:
+    """Stalls with a machine of the test's, and what they log."""
+
+    def __init__(self, clock: Any) -> None:
+        self.clock = clock
+        self.machine = Machine()
+        self.stalls = Stalls(THRESHOLD, now=clock.now, machine=self.machine)  # type: ignore[arg-type]
+        self.stalls.thread_id = 0xAA
+        self.account = Account(clock.now())
+        self.account.id = "id-1"
+        self.account.environ = {"PATH_INFO": "/search"}
+
+    def long_slice(
+        self,
+        seconds: float,
+        *,
+        cpu: float = 0.0,
+        delayed: float = 0.0,
+        looks: int = 0,
+        dumps: int = 0,
+        is_watched: bool = True,
+        is_continued: bool = False,
+    ) -> None:
+        """A slice of the request has ended, of which so much was seen; then everything is thought about."""
+        stalls, began = self.stalls, self.clock.now()
+        stalls.earlier = Use(at=began)
+        stalls.looked_at = began
+        self.clock.advance(seconds)
+        if is_watched:
+            stalls.gaps.extend((began + number * 0.033, 0.033) for number in range(1, int(seconds / 0.033)))
+            stalls.looked_at = began + seconds
+        else:
+            stalls.gaps.append((began + seconds, seconds))
+        self.machine.used = Use(at=began + seconds, cpu=cpu, delayed=delayed)
+        stalls.looks.extend(Look(began, [LIBRARY, APPLICATION]) for _ in range(looks))
+        if dumps:
+            stalls.dumps.append((began, DUMP * dumps))
+        if is_continued:
+            stalls.continued_at = began + seconds / 2
+        stalls.ended(began, began + seconds, self.account, None)
+        pending, stalls._pending = stalls._pending, []
+        for seen in pending:
+            stalls.judge(seen)
+
+
+@pytest.fixture
+def watched(clock: Any, monkeypatch: pytest.MonkeyPatch) -> Watched:
+    monkeypatch.setattr("gevent.get_hub", lambda: _NoHub())
+    return Watched(clock)
+
+
+class _NoHub:
+    class loop:
+        @staticmethod
+        def run_callback(*_: object) -> None:
+            """The test thinks about it itself."""
+
+
+def test_line_of_the_application_is_blamed_and_not_the_library_that_it_called(watched: Watched) -> None:
+    watched.long_slice(0.15, cpu=0.15, looks=3)
+
+    (stall,) = watched.stalls.last
+    assert stall.line == "/srv/app/views.py:12"
+    assert "match" in stall.called
+    assert stall.request == "id-1"
+    assert stall.seconds == pytest.approx(0.15)
+    assert not stall.holds_gil
+
+
+def test_what_faulthandler_saw_counts_where_nobody_else_could_look(watched: Watched) -> None:
+    watched.long_slice(1.5, cpu=1.5, dumps=20, is_watched=False)
+
+    (stall,) = watched.stalls.last
+    assert stall.line == "/srv/app/views.py:12"
+    assert stall.holds_gil
+
+
+def test_code_that_sleeps_and_holds_the_gil_is_blamed(watched: Watched) -> None:
+    watched.long_slice(0.3, dumps=3, is_watched=False)
+
+    assert [stall.line for stall in watched.stalls.last] == ["/srv/app/views.py:12"]
+
+
+def test_code_that_waits_without_the_gil_is_blamed(watched: Watched) -> None:
+    watched.long_slice(2.0, looks=50)
+
+    assert [stall.line for stall in watched.stalls.last] == ["/srv/app/views.py:12"]
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        {"is_watched": False},  # a frozen container: nobody saw anything, and nothing was used
+        {"is_watched": False, "dumps": 1},  # SIGSTOP: faulthandler wrote once, when it was over
+        {"is_continued": True, "looks": 1, "cpu": 0.02},  # SIGCONT came
+        {"delayed": 1.97, "cpu": 0.03, "looks": 10},  # the processor was somebody else's
+    ],
+)
+def test_what_was_taken_from_the_process_blames_nobody(watched: Watched, what: dict[str, Any]) -> None:
+    watched.long_slice(2.0, **what)
+
+    assert not watched.stalls.last
+    assert watched.stalls.total == 0
+    assert watched.stalls.unblamed == 1
+
+
+def test_stolen_time_is_taken_out_of_the_requests_cpu(watched: Watched) -> None:
+    watched.long_slice(1.0, cpu=0.6, delayed=0.4, looks=5)
+
+    assert watched.account.seconds[0] == pytest.approx(-0.4)  # of what the slice has added before
+    assert sum(watched.account.seconds) == pytest.approx(0.0)
+    assert watched.stalls.last[0].stolen_seconds == pytest.approx(0.4)
+
+
+def test_twenty_blocks_are_twenty_reports_counted_at_their_line(watched: Watched) -> None:
+    for _ in range(20):
+        watched.long_slice(0.15, cpu=0.15, looks=2)
+        watched.clock.advance(0.05)
+
+    (line,) = watched.stalls.lines.values()
+    assert line.count == watched.stalls.total == 20
+    assert line.seconds == pytest.approx(3.0)
+    assert line.longest_seconds == pytest.approx(0.15)
+
+
+def test_log_of_many_stalls_is_bounded_and_says_so(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(200):
+        watched.long_slice(0.11, cpu=0.11, looks=1)
+
+    assert watched.stalls.total == 200
+    lines = [message for message in caplog.messages if message.startswith("stall: ")]
+    assert 60 <= len(lines) < 100
+    assert any("more not logged" in line for line in lines)
+
+
+def test_lines_that_are_kept_are_bounded_and_the_worst_stay(watched: Watched) -> None:
+    for number in range(300):
+        seen = Seen(
+            at=0.0, began=0.0, seconds=0.2 + number, account=None, request="", route="", use=Use(), is_continued=False
+        )
+        seen.place = [Call("/srv/app/views.py", number, "view")]
+        watched.stalls._keep(watched.stalls._explain(seen))
+
+    assert len(watched.stalls.lines) == 200
+    assert "/srv/app/views.py:299" in watched.stalls.lines
+    assert "/srv/app/views.py:0" not in watched.stalls.lines
+
+
+def test_the_line_that_is_seen_most_often_is_blamed() -> None:
+    once, often = Call("/srv/app/a.py", 1, "a"), Call("/srv/app/b.py", 2, "b")
+
+    call, stack = most_seen([[once], [LIBRARY, often], [often]])
+
+    assert call == often
+    assert stack == [LIBRARY, often]
+
+
+def test_dumps_of_newer_pythons_are_read_as_well() -> None:
+    text = (
+        'Thread 0x00000000000000aa [MainThread] (most recent call first):\n  File "/a b/c.py", line 7 in f.<locals>.g\n'
+    )
+
+    assert stacks.of_dump(text, 0xAA) == [[Call("/a b/c.py", 7, "f.<locals>.g")]]
+
+
+def test_dump_that_was_cut_short_gives_what_there_is() -> None:
+    assert stacks.of_dump(DUMP[: len(DUMP) - 20], 0xAA) == [[LIBRARY]]
+
+
+def test_pipe_that_is_full_holds_nobody_up(clock: Any) -> None:
+    stalls = Stalls(THRESHOLD, now=clock.now, machine=Machine())  # type: ignore[arg-type]
+    stalls.start(None, 0xAA)  # type: ignore[arg-type]
+    try:
+        written = 0
+        with contextlib.suppress(BlockingIOError):
+            while written < 10_000_000:
+                written += os.write(stalls._writer, b"x" * 4096)
+        assert written < 10_000_000
+        assert len(stalls._read()) >= 65_536
+    finally:
+        stalls.stop()
