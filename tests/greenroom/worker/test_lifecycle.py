@@ -111,10 +111,15 @@ def _gc_as_before() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_gc_as_before")
 def test_what_was_loaded_is_not_collected_again() -> None:
-    tune_gc()
+    threshold = gc.get_threshold()
+    try:
+        tune_gc()
 
-    assert gc.get_freeze_count() > 10_000
-    assert gc.get_threshold() == (10_000, 20, 50)
+        assert gc.get_freeze_count() > 10_000
+        assert gc.get_threshold() == (10_000, 20, 50)
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*threshold)
 
 
 class FakeListener:

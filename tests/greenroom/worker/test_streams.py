@@ -1,10 +1,6 @@
-"""Whole connections: generated streams of requests, cut anywhere, mean what gunicorn's parser says they mean.
-
-GREENROOM_FUZZ_EXAMPLES=100000 makes it a long run.
-"""
+"""Whole connections: generated streams of requests, cut anywhere, mean what gunicorn's parser says they mean."""
 
 import logging
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,15 +9,15 @@ from gunicorn.http import wsgi
 from gunicorn.http.errors import NoMoreData
 from gunicorn.http.message import Request
 from gunicorn.http.unreader import Unreader
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom.worker.head import demand
 from greenroom.worker.serving import error_answer
 
+from .fuzz import examples
 from .harness import Ours, Site, Worker, serve, without_date
 
-EXAMPLES = int(os.environ.get("GREENROOM_FUZZ_EXAMPLES") or 400)
 PEER = ("127.0.0.1", 40000)
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # What belongs to the connection or to the response, not to the request.
@@ -200,7 +196,7 @@ def site(app: App) -> Iterator[Site]:
 
 
 @given(pieces=streams())
-@settings(max_examples=EXAMPLES, deadline=None, derandomize="GREENROOM_FUZZ_EXAMPLES" not in os.environ)
+@examples(150)
 def test_a_stream_is_served_and_refused_as_gunicorn_would(site: Site, app: App, pieces: list[bytes]) -> None:
     app.seen.clear()
     site.records.records.clear()
