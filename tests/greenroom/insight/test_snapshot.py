@@ -1,0 +1,228 @@
+"""What the watch thread can say, whatever the hub's thread does meanwhile."""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import gevent
+import pytest
+from greenlet import getcurrent, greenlet
+
+from greenroom import clock
+from greenroom.insight.account import STATES, Account
+from greenroom.insight.locks import Deadlock, Locks, Waiter
+from greenroom.insight.observer import Insight
+from greenroom.insight.snapshot import again, snapshot, stacks
+from greenroom.record import Wait
+from greenroom.settings import Settings
+from greenroom.worker.admission import AdaptiveGate
+from greenroom.worker.balance import Scoreboard
+from greenroom.worker.load import Turns
+
+
+@pytest.fixture
+def worker() -> Iterator[Any]:
+    """A worker that serves, as far as a snapshot looks."""
+    hub = gevent.get_hub()
+    board, owner = Scoreboard(2), SimpleNamespace()
+    owner_with_weakref = _Owner()
+    serving = SimpleNamespace(
+        hub=hub,
+        loop=hub.loop,
+        turns=Turns(hub.loop, lambda _: None, lambda: None),
+        gate=AdaptiveGate(),
+        admission=SimpleNamespace(queue=[], shed_full_requests=0, shed_late_requests=0, queued_requests=0),
+        connections=set(),
+        in_flight={},
+        spent_requests=0,
+        abandoned_requests=0,
+        settings=Settings(),
+        has_access_log=False,
+    )
+    serving.insight = Insight(serving, Settings())
+    owner.serving, owner.line, owner.nr = serving, board.take(owner_with_weakref), 0
+    yield owner
+    serving.insight.stalls.stop()
+
+
+class _Owner:
+    pass
+
+
+def in_flight(insight: Insight, number: int) -> Account:
+    account = Account(clock.now())
+    account.id = f"id-{number}"
+    account.environ = {"REQUEST_METHOD": "GET", "PATH_INFO": f"/{number}", "QUERY_STRING": "token=secret"}
+    wait = Wait("upstream", "api.example:443")
+    wait.record, wait.greenlet, wait.since = account, None, clock.now()
+    account.waits.add(wait)
+    account.state = STATES.index("upstream")
+    insight.slices.live[account] = None
+    return account
+
+
+def test_snapshot_is_json_without_anything_that_is_secret(worker: Any) -> None:
+    in_flight(worker.serving.insight, 1)
+
+    text = json.dumps(snapshot(worker))
+
+    assert "secret" not in text
+    said = json.loads(text)
+    assert said["start_id"]
+    assert said["in_flight_states"] == {"upstream": 1}
+    assert said["in_flight"][0]["waits"][0]["detail"] == "api.example:443"
+    assert set(said) >= {
+        "loop",
+        "routes",
+        "upstreams",
+        "pools",
+        "stalls",
+        "held",
+        "locks",
+        "greenlets",
+        "seconds",
+        "le",
+    }
+
+
+def test_ten_thousand_requests_in_flight_are_counted_and_few_are_listed(worker: Any) -> None:
+    for number in range(10_000):
+        in_flight(worker.serving.insight, number)
+
+    began = time.thread_time()
+    said = snapshot(worker)
+    took = time.thread_time() - began
+
+    assert said["in_flight_states"] == {"upstream": 10_000}
+    assert len(said["in_flight"]) == 200
+    assert said["in_flight"][0]["id"] == "id-0"
+    assert len(json.dumps(said)) < 300_000
+    assert took < 0.5
+
+
+def test_snapshot_can_be_taken_while_requests_come_and_go(worker: Any) -> None:
+    insight = worker.serving.insight
+    taken: list[int] = []
+    failures: list[BaseException] = []
+    is_over = threading.Event()
+
+    def look() -> None:
+        try:
+            while not is_over.is_set():
+                taken.append(len(snapshot(worker)["in_flight"]))
+        except BaseException as exc:  # shown by the test
+            failures.append(exc)
+
+    thread = threading.Thread(target=look)
+    old, number = sys.getswitchinterval(), 0
+    sys.setswitchinterval(1e-5)
+    thread.start()
+    try:
+        give_up_at = time.monotonic() + 30
+        while len(taken) < 20 and not failures and time.monotonic() < give_up_at:
+            number += 1
+            account = in_flight(insight, number)
+            account.environ["werkzeug.request"] = SimpleNamespace(url_rule=SimpleNamespace(rule=f"/{number % 97}"))
+            account.hosts = {f"host-{number}": 0.1}
+            insight.slices.finish(account)
+            insight.routes.add(account, 200)
+    finally:
+        is_over.set()
+        thread.join(30)
+        sys.setswitchinterval(old)
+
+    assert not failures
+    assert len(taken) >= 20
+
+
+def test_stacks_are_those_of_all_greenlets_of_the_request(worker: Any) -> None:
+    account, parent = in_flight(worker.serving.insight, 1), getcurrent()
+
+    def view() -> None:
+        parent.switch()
+
+    def helper() -> None:
+        parent.switch()
+
+    account.greenlet, child = greenlet(view), greenlet(helper)
+    account.greenlet.switch()
+    child.switch()
+    account.adopt(child)
+
+    said = stacks(worker, "id-1")
+
+    assert said is not None
+    assert [one["name"] for one in said["greenlets"]] == ["request", "greenlet"]
+    assert "view" in said["greenlets"][0]["stack"][0]
+    assert "helper" in said["greenlets"][1]["stack"][0]
+    assert stacks(worker, "id-2") is None
+    account.greenlet.throw()
+    child.throw()
+
+
+def test_what_changes_under_a_reader_is_read_again() -> None:
+    tries = []
+
+    def read() -> str:
+        tries.append(1)
+        if len(tries) < 3:
+            raise RuntimeError("dictionary changed size during iteration")
+        return "read"
+
+    assert again(read) == "read"
+
+
+class Lock:
+    def __init__(self, owner: Any) -> None:
+        self._greenroom_owner = owner
+
+
+class Greenlet:
+    """A greenlet that waits."""
+
+    def __init__(self, *, is_dead: bool = False) -> None:
+        self.dead = is_dead
+        self.gr_frame = None
+
+
+def deadlocks(*waits: tuple[Greenlet, Lock]) -> list[Deadlock]:
+    locks = Locks(now=lambda: 100.0)
+    for one, lock in waits:
+        locks.waiting[one] = Waiter(one, lock, 90.0, None)
+    return locks.deadlocks()
+
+
+def test_circle_is_found_once_with_all_its_members_and_not_those_who_wait_for_it() -> None:
+    a, b, c, d = (Greenlet() for _ in range(4))
+
+    (found,) = deadlocks((a, Lock(b)), (b, Lock(c)), (c, Lock(a)), (d, Lock(a)))
+
+    assert found.is_cycle
+    assert {member.greenlet for member in found.members} == {a, b, c}
+    said = found.as_dict(100.0)
+    assert said["since_seconds"] == 10.0
+    assert len(said["members"]) == 3
+
+
+def test_lock_whose_holder_has_ended_is_found() -> None:
+    (found,) = deadlocks((Greenlet(), Lock(Greenlet(is_dead=True))))
+
+    assert not found.is_cycle
+
+
+def test_lock_that_is_taken_again_by_its_holder_is_found() -> None:
+    a = Greenlet()
+
+    (found,) = deadlocks((a, Lock(a)))
+
+    assert found.is_cycle
+
+
+def test_waiting_for_somebody_who_works_is_no_deadlock() -> None:
+    a, b = Greenlet(), Greenlet()
+
+    assert deadlocks((a, Lock(b)), (b, Lock(None))) == []
