@@ -406,12 +406,12 @@ def _stalls(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
         return []
     last = next(stall for stall in recent if stall["line"] == line)
     route = f" ({last['route']})" if last.get("route") else ""
-    gil = " in C code that holds the GIL" if last.get("holds_gil") else ""
+    gil = ", C code held the GIL" if last.get("holds_gil") else ""
     return [
         finding(
             WATCH,
-            f"{line}{route} blocked worker {last['worker']} {_times(len(seconds))}{gil} in the last minute, "
-            f"{duration(sum(seconds))} together.",
+            f"{line}{route} blocked worker {last['worker']} for {duration(sum(seconds))} in the last minute "
+            f"({_count(len(seconds), 'stall')}{gil}).",
             "While it runs, no other request of that worker moves.",
             cause="stalls",
             line=line,
@@ -499,7 +499,3 @@ def _requests(count: float) -> str:
 
 def _count(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..worker.balance import State
 from .collect import Moment, Seen, lag_seconds
-from .sums import add_lists
+from .sums import add_lists, difference
 from .verdict import findings
 
 MOST_IN_FLIGHT = 200
@@ -117,11 +117,11 @@ def _saturation(moment: Moment) -> list[dict[str, Any]]:
     rows += [_limit_row(moment)]
     rows += [
         {
-            "name": "Database pool" if pool["kind"] == "database" else f"Connections to {pool['name']}",
+            "name": "Database pool" if pool["kind"] == "database" else f"To {pool['name'].partition('//')[2]}",
             "ratio": pool["in_use"] / pool["size"] if pool["size"] else 0.0,
             "text": f"{pool['in_use']:g} of {pool['size']:g} connections, {pool['waiting']:g} wait",
         }
-        for pool in [pool for pool in pools(moment) if pool["size"]][:3]
+        for pool in [pool for pool in pools(moment) if _is_of_interest(pool)][:3]
     ]
     states = counted(moment, "in_flight_states")
     total = sum(states.values())
@@ -138,23 +138,26 @@ def _saturation(moment: Moment) -> list[dict[str, Any]]:
     return rows
 
 
+def _is_of_interest(pool: Mapping[str, Any]) -> bool:
+    """Database pools always; connections to upstreams are many, and worth a word when they run short."""
+    return bool(pool["size"]) and (
+        pool["kind"] == "database" or pool["waiting"] > 0 or pool["in_use"] >= 0.5 * pool["size"]
+    )
+
+
 def _limit_row(moment: Moment) -> dict[str, Any]:
-    limit, running, load, load_limit, queued = 0.0, 0.0, 0.0, 0.0, 0.0
-    for _, said in answered(moment):
-        worker = said.get("worker") or {}
-        limit += worker.get("limit_requests", 0)
-        running += worker.get("in_flight", 0)
-        load = max(load, worker.get("load", 0.0))
-        load_limit = max(load_limit, worker.get("load_limit", 0.0))
-        queued += worker.get("queued", 0)
+    """A limit that is a number is full at that number. The adaptive one is full when the loops have no time left."""
+    workers = [said.get("worker") or {} for _, said in answered(moment)]
+    limit, running, queued = (
+        sum(worker.get(name, 0) for worker in workers) for name in ("limit_requests", "in_flight", "queued")
+    )
     if limit:
-        return {
-            "name": "Limit",
-            "ratio": min(1.0, running / limit),
-            "text": f"{running:g} of {limit:g}, {queued:g} queue",
-        }
-    ratio = min(1.0, load / load_limit) if load_limit else (1.0 if queued else 0.0)
-    return {"name": "Limit", "ratio": ratio, "text": f"adaptive: {running:g} run, {queued:g} queue"}
+        return {"name": "Limit", "ratio": min(1.0, running / limit), "text": f"{running} of {limit}, {queued} queue"}
+    grown = difference(moment.sums["loop"], moment.before["loop"])
+    busy, idle = grown.get("busy_seconds", 0.0), grown.get("idle_seconds", 0.0)
+    ratio = busy / (busy + idle) if busy + idle else 0.0
+    text = f"adaptive: loops busy {ratio:.0%}, {running} run, {queued} queue"
+    return {"name": "Limit", "ratio": max(ratio, 1.0 if queued else 0.0), "text": text}
 
 
 def _all_routes(moment: Moment) -> tuple[list[float], dict[str, list[float]]]:

@@ -192,8 +192,8 @@ function sparkline() {
 
 function draw(svg, points) {
   const most = Math.max(...points, 1e-9);
-  const from = 120 - points.length;
-  svg.firstChild.setAttribute("points", points.map((value, at) => `${from + at},${(29 - (value / most) * 27).toFixed(1)}`).join(" "));
+  const step = 120 / Math.max(1, points.length - 1);
+  svg.firstChild.setAttribute("points", points.map((value, at) => `${(at * step).toFixed(1)},${(29 - (value / most) * 27).toFixed(1)}`).join(" "));
 }
 
 function showLatency(total) {

@@ -1,0 +1,202 @@
+"""The sentence at the top names what is wrong; of several things, the one that explains the others."""
+
+from typing import Any
+
+import pytest
+
+from greenroom.worker.balance import State
+
+from .fakes import NOW, moment, request, route, seen, shown, snapshot
+
+BLOCK = {
+    "seconds": 3.2,
+    "line": "shop/views.py:41",
+    "route": "/search",
+    "request": "r-9",
+    "stack": ["views.py:41 find"],
+}
+STALLING = {"total": 1, "seconds": 3.2, "current": BLOCK, "top": [], "last": []}
+
+
+def stuck(count: int, state: str, detail: str = "api:443", seconds: float = 2.0) -> list[dict[str, Any]]:
+    return [request(state, detail, seconds, id=f"r-{number}") for number in range(count)]
+
+
+def verdict(*workers: Any, **more: Any) -> dict[str, Any]:
+    found: dict[str, Any] = shown(*workers, **more)["verdict"]
+    return found
+
+
+def test_nothing_wrong_is_healthy_with_numbers() -> None:
+    found = verdict(seen(said=snapshot(routes={"/": route()})), grown={"requests": 100})
+
+    assert found["level"] == "ok"
+    assert found["sentence"] == "Healthy: 10 requests/s, 95 % of them within 96 ms."
+
+
+def test_a_blocked_worker_is_named_with_line_route_and_who_waits() -> None:
+    found = verdict(seen(2, snapshot(stalls=STALLING, in_flight=stuck(5, "ready")), silent=3.2))
+
+    assert found["level"] == "bad"
+    assert found["sentence"] == (
+        "Worker 2 is blocked by shop/views.py:41 in /search for 3.2 s; 4 other requests and every new one wait."
+    )
+    assert "kills it after 30 s" in found["advice"]
+
+
+def test_a_worker_that_can_not_even_answer_has_its_gil_held() -> None:
+    peeked = {"line": "shop/views.py:41", "stack": ["shop/views.py:41 find"], "holds_gil": True}
+
+    found = verdict(seen(2, snapshot(), silent=9.0, unanswered=8.6, peeked=peeked))
+
+    assert found["sentence"].startswith("Worker 2 is blocked at shop/views.py:41 for 9 s: C code holds the GIL")
+    assert found["stack"] == ["shop/views.py:41 find"]
+
+
+def test_what_a_mute_worker_said_before_its_block_is_not_blamed() -> None:
+    """Its last answer is older than the block: the stall in it is another one."""
+    found = verdict(seen(2, snapshot(stalls=STALLING), silent=9.0, unanswered=9.5))
+
+    assert "views.py:41" not in found["sentence"]
+    assert "C code holds the GIL" in found["sentence"]
+
+
+def test_a_stopped_process_is_not_called_blocked() -> None:
+    found = verdict(seen(1, snapshot(), silent=9.0, unanswered=9.0, is_stopped=True))
+
+    assert "SIGSTOP" in found["sentence"]
+    assert "kill -CONT 11" in found["advice"]
+
+
+@pytest.mark.parametrize("silent", [0.0, 0.3, 0.9])
+def test_a_heartbeat_that_is_a_little_late_blames_nobody(silent: float) -> None:
+    assert verdict(seen(1, snapshot(stalls=STALLING), silent=silent))["level"] == "ok"
+
+
+def test_a_full_pool_is_the_bottleneck() -> None:
+    pool = {"name": "orders", "kind": "database", "size": 3, "in_use": 3, "waiting": 12}
+
+    found = verdict(seen(said=snapshot(in_flight=[*stuck(12, "pool", "orders"), *stuck(3, "query")], pools=[pool])))
+
+    assert found["cause"] == "pool"
+    assert found["sentence"] == (
+        "The database pool is the bottleneck: 12 of 15 requests wait for one of its 3 connections, the longest for 2 s."
+    )
+
+
+def test_connections_held_across_a_call_explain_the_full_pool() -> None:
+    held = {"used": "v.py:30", "upstream": "v.py:34", "host": "pay:443", "route": "/buy", "count": 5, "seconds": 9.0}
+    said = snapshot(in_flight=stuck(12, "pool"), held=[{**held, "held_seconds": 10.0, "gain": 10.0}])
+
+    found = verdict(seen(said=said))
+
+    assert found["cause"] == "held"
+    assert "because /buy (v.py:30) keeps one while it waits for pay:443." in found["sentence"]
+    assert "before v.py:34. Releasing it would let 10 times as many requests through." in found["advice"]
+
+
+def test_few_connections_to_an_upstream_are_not_the_databases_fault() -> None:
+    pool = {"name": "http://api:80", "kind": "upstream", "size": 2, "in_use": 2, "waiting": 12}
+
+    found = verdict(seen(said=snapshot(in_flight=stuck(12, "pool"), pools=[pool])))
+
+    assert found["cause"] == "upstream_pool"
+    assert "GREENROOM_UPSTREAM_CONNECTIONS" in found["advice"]
+
+
+def test_a_slow_upstream_is_named_with_what_is_usual() -> None:
+    said = snapshot(in_flight=stuck(8, "upstream"), upstreams={"api:443": {"waits": 100, "seconds": 20.0}})
+
+    found = verdict(seen(said=said))
+
+    assert found["sentence"] == (
+        "Upstream api:443 is slow: 8 of 8 requests wait for it, the longest for 2 s; on average it takes 200 ms."
+    )
+
+
+def test_waiting_for_different_hosts_or_not_for_long_is_no_verdict() -> None:
+    many = [request("upstream", f"host-{number}:443") for number in range(9)]
+
+    assert verdict(seen(said=snapshot(in_flight=many)))["level"] == "ok"
+    assert verdict(seen(said=snapshot(in_flight=stuck(9, "upstream", seconds=0.2))))["level"] == "ok"
+    assert verdict(seen(said=snapshot(in_flight=stuck(2, "upstream", seconds=60.0))))["level"] == "ok"
+
+
+def test_a_deadlock_names_both() -> None:
+    members = [
+        {"route": f"/{side}", "request": side, "lock": f"lock {side}", "stack": [f"v.py:{line} take"]}
+        for side, line in (("left", 3), ("right", 9))
+    ]
+    locks = {"deadlocks": [{"since_seconds": 7.0, "is_cycle": True, "members": members}]}
+
+    found = verdict(seen(said=snapshot(locks=locks)))
+
+    assert found["sentence"] == "Deadlock in worker 1: /left and /right wait for each other's locks, for 7 s."
+
+
+def test_overload_says_how_much_and_what_is_full() -> None:
+    found = verdict(seen(said=snapshot(), cpu=0.98), grown={"requests": 950, "shed": 1200})
+
+    assert found["sentence"] == (
+        "Overload: 120 requests/s are turned away with 503, 95/s are served well; "
+        "the CPU is the limit (a worker uses 98% of a core)."
+    )
+    assert "raise WEB_CONCURRENCY" in found["advice"]
+
+
+def test_a_dead_worker_is_named_for_a_minute_and_until_it_is_replaced() -> None:
+    def event(ago: float) -> dict[str, Any]:
+        return {"at": 1.0, "since": NOW - ago, "kind": "died", "worker": 2, "pid": 99, "had": 3}
+
+    alone = verdict(seen(1, snapshot()), events=[event(8.0)])
+    replacement = seen(2, snapshot())
+    replacement.first_seen_at = NOW - 7.0
+    replaced = verdict(seen(1, snapshot()), replacement, events=[event(8.0)])
+    later = verdict(seen(1, snapshot()), replacement, events=[event(61.0)])
+
+    assert alone["level"] == "bad"
+    assert alone["sentence"] == "Worker 2 (pid 99) died 8 s ago, with 3 requests in it; no replacement serves yet."
+    assert (replaced["level"], replaced["sentence"][-23:]) == ("watch", "its replacement serves.")
+    assert later["level"] == "ok"
+    assert "again and again" in verdict(seen(1, snapshot()), events=[event(1.0)] * 3)["sentence"]
+
+
+def test_nobody_who_serves_is_worse_than_anything() -> None:
+    booting = seen(1, {"booting": ["shop/models.py:3 <module>"]}, state=State.BOOTING)
+    booting.first_seen_at = NOW - 20.0
+
+    assert verdict()["sentence"] == "No worker runs."
+    assert verdict(booting)["sentence"] == (
+        "No worker serves yet: 1 worker starting, for 20 s, now at shop/models.py:3 <module>."
+    )
+    assert "The server stops" in verdict(seen(1, snapshot()), is_stopping=True)["sentence"]
+
+
+def test_a_blocked_worker_comes_before_what_it_causes() -> None:
+    workers = (
+        seen(1, snapshot(in_flight=stuck(9, "pool"))),
+        seen(2, snapshot(stalls=STALLING), silent=3.2),
+    )
+
+    found = verdict(*workers, grown={"shed": 500, "requests": 100, "errors": 90})
+
+    assert found["cause"] == "blocked"
+    assert [other.get("cause") for other in found["others"]] == ["pool", "overload", "errors"]
+
+
+def test_stalls_that_are_over_are_still_told_for_a_minute() -> None:
+    last = {"at": 1.7e9 - 20, "seconds": 2.5, "line": "v.py:7", "route": "/report", "holds_gil": True}
+    stalls = {"total": 1, "seconds": 2.5, "current": None, "top": [], "last": [last, {**last, "seconds": 1.5}]}
+
+    found = verdict(seen(said=snapshot(stalls=stalls)))
+
+    assert found["level"] == "watch"
+    assert found["sentence"] == (
+        "v.py:7 (/report) blocked worker 1 for 4 s in the last minute (2 stalls, C code held the GIL)."
+    )
+
+
+def test_every_moment_has_a_verdict_even_of_a_worker_that_says_little() -> None:
+    for said in (None, {}, {"version": 1}, {"stalls": None, "in_flight": None, "worker": None, "pools": None}):
+        assert verdict(seen(said=said))["sentence"]
+    assert moment().workers == []
