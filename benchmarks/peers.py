@@ -160,13 +160,15 @@ class Peer:
     command: tuple[str, ...] | None = None
     apps: Mapping[str, str] | None = None
     framework: str = ""
+    worker_class: str = ""  # where it is not the name
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def label(self, route: Route) -> str:
         """The name in table and plot; it says so where the framework is another one."""
         return f"{self.framework} + {self.name}" if self.framework and route is not HELLO else self.name
 
     def is_asked(self, route: Route) -> bool:
-        return not route.peers or self.name in route.peers
+        return not route.peers or (self.worker_class or self.name) in route.peers
 
     def missing(self, environment: Environment) -> list[str]:
         return [name for name in self.packages if name not in environment.versions]
@@ -175,8 +177,10 @@ class Peer:
         app = (self.apps or WSGI_APPS)[route.name]
         label = self.label(route)
         if self.command is None:
-            stock = {} if self.name == OURS else {name: "no" for name in PATCHES}
-            return replace(gunicorn(self.name, app, {"GREENROOM_THREADS": str(threads), **stock}), name=label)
+            worker_class = self.worker_class or self.name
+            stock = {} if worker_class == OURS else {name: "no" for name in PATCHES}
+            settings = {"GREENROOM_THREADS": str(threads), **stock, **self.settings}
+            return replace(gunicorn(worker_class, app, settings), name=label)
         folder = environment.python.parent
         known = {"{app}": app, "{threads}": str(threads), "{venv}": str(folder.parent)}
         words = [known.get(word, word) for word in self.command]

@@ -24,7 +24,7 @@ from typing import Any
 
 from rich.console import Console
 
-from . import machine, report
+from . import insight, machine, report
 from .client import Generator, Load
 from .compare import DEFAULT_OUTPUT, EXIT_FAILED, TABLE_COLUMNS, Meter, between, now, pinning_document, round_of
 from .database import database_running
@@ -141,6 +141,7 @@ class Options:
     peers_venv: Path | None
     output: Path
     is_quick: bool = False
+    has_insight: bool = False
 
     def clients_on(self, route: Route) -> int:
         return self.clients if self.is_quick else route.clients or self.clients
@@ -175,9 +176,10 @@ def read_options(arguments: Sequence[str]) -> Options:
     add("--threads", type=between(int, 1, 1000), default=8, help="threads of gthread and granian (default: 8)")
     add("--timeout", type=between(float, 0.1, 600), default=30, help="seconds until a request failed (default: 30)")
     add("--peers", type=some_of(PEERS), default=tuple(PEERS), help=f"of {','.join(PEERS)} (default: all)")
-    add("--routes", type=some_of(ROUTES), default=tuple(ROUTES), help=f"of {','.join(ROUTES)} (default: all)")
+    add("--routes", type=some_of(ROUTES), help=f"of {','.join(ROUTES)} (default: all; dict with --insight)")
     add("--peers-venv", type=Path, help="where the peers are installed (default: benchmarks/.venv, if it is there)")
     add("--output", type=Path, default=DEFAULT_OUTPUT, help="folder for results and logs")
+    add("--insight", action="store_true", help="what insight costs: ours with it and without, no other server")
     add("--quick", action="store_true", help="a smoke test: one round, half a second a route, 8 clients")
     given = parser.parse_args(arguments)
     if given.quick:
@@ -190,10 +192,11 @@ def read_options(arguments: Sequence[str]) -> Options:
         threads=given.threads,
         timeout_seconds=given.timeout,
         peers=given.peers,
-        routes=given.routes,
+        routes=given.routes or (("dict",) if given.insight else tuple(ROUTES)),
         peers_venv=given.peers_venv,
         output=given.output.resolve(),
         is_quick=given.quick,
+        has_insight=given.insight,
     )
 
 
@@ -208,7 +211,8 @@ class Comparison:
         self.facts = machine.facts()
         self.pinning = this_machines_pinning()
         self.routes = [ROUTES[name] for name in options.routes]
-        self.peers, self.not_measured = installed([PEERS[name] for name in options.peers], environment)
+        chosen = [insight.WITHOUT, PEERS[OURS]] if options.has_insight else [PEERS[name] for name in options.peers]
+        self.peers, self.not_measured = installed(chosen, environment)
         self.rounds: list[Round] = []
         self.memory_kind = "RSS"
         self.database_url = self.database = ""
@@ -326,6 +330,7 @@ class Comparison:
         return {
             **content,
             "targets": [verdict.as_dict() for verdict in verdicts],
+            "insight": [cost.as_dict() for route in self.routes if (cost := insight.cost(route.name, self.rounds))],
             "not_measured": list(self.not_measured),
         }
 
@@ -343,6 +348,8 @@ class Comparison:
         say(f"{load_in_words(self.options)}.", soft_wrap=True)
         for target in content["targets"]:
             say(f"{OURS} on {target['sentence']}.", style="green" if target["is_reached"] else "red", soft_wrap=True)
+        for cost in content["insight"]:
+            say(f"Cost: {cost['sentence']}.", style="green" if cost["is_within"] else "red", soft_wrap=True)
         for sentence in content["not_measured"]:
             say(f"Not measured: {sentence}.", style="yellow", soft_wrap=True)
         for warning in content["warnings"]:

@@ -1,6 +1,8 @@
 """Where a request's time goes: on a real loop, with blocking and waiting that are known."""
 
+import gc
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextvars import Context
 
@@ -10,7 +12,7 @@ from greenlet import greenlet
 
 from greenroom import clock
 from greenroom.insight.account import CPU, OTHER, READY, STATES, Account, Slices
-from greenroom.record import CURRENT, Wait
+from greenroom.record import CURRENT, Record, Wait
 from greenroom.worker.load import Turns
 
 QUERY = STATES.index("query")
@@ -194,3 +196,18 @@ def test_no_thread_of_mine_stays_in_a_request_that_is_over(loop: Loop) -> None:
     assert sum(account.seconds) == total
     assert loop.slices.background_seconds >= 0.019
     assert not loop.slices.live
+
+
+def test_account_costs_less_than_two_kilobytes_of_memory() -> None:
+    def kept(make: Callable[[], object]) -> float:
+        gc.collect()
+        tracemalloc.start()
+        try:
+            kept = [make() for _ in range(1000)]
+            return tracemalloc.get_traced_memory()[0] / len(kept)
+        finally:
+            tracemalloc.stop()
+
+    account, record = kept(lambda: Account(clock.now())), kept(lambda: Record(clock.now()))
+
+    assert account - record < 1000
