@@ -5,7 +5,7 @@ that is 0 and the wait raises, at once, the timeout error that its caller handle
 code that does not wait. Clean-up goes on undisturbed inside `shield()`, for as long as CLEAN_UP_SECONDS.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -14,15 +14,24 @@ from .record import BARE, CLEAN_UP, CURRENT, FOREVER, UNBOUNDED, Record
 
 # Of the running greenlet. What a clean-up starts cleans up as well.
 SHIELD: ContextVar[int] = ContextVar("greenroom.shield", default=BARE)
+# Told of each wait that will not be, because the budget is spent (see waits/primitives/loops.py).
+on_refusal: Callable[[Record], None] | None = None
 
 
 def remaining_seconds() -> float:
-    """How long a wait may last now, never below 0: infinite outside requests, and where there is no budget."""
+    """How long a wait may last now, never below 0: infinite outside requests, and where there is no budget.
+
+    Runs on: any greenlet; for whoever goes on asking when it is 0, it switches.
+    """
     record = CURRENT.get()
     if record is None or record.deadline == FOREVER:
         return FOREVER
     left = record.ends_at(SHIELD.get()) - clock.now()
-    return left if left > 0.0 else 0.0
+    if left > 0.0:
+        return left
+    if on_refusal is not None:
+        on_refusal(record)
+    return 0.0
 
 
 def limit(timeout_seconds: float | None) -> float | None:

@@ -13,10 +13,11 @@ from gevent import get_hub
 from gevent.hub import Hub
 from greenlet import getcurrent
 
-from ... import clock
+from ... import clock, deadline
 from ...deadline import SHIELD
 from ...errors import BudgetSpent
 from ...record import CURRENT, FOREVER, Record
+from ..threads import can_wait
 from .loops import break_out
 
 plain_switch = Hub.switch
@@ -31,7 +32,8 @@ def switch(hub: Any) -> Any:
     me = getcurrent()
     if record.deadline != FOREVER:
         if record.ends_at(shield) <= clock.now():
-            refuse(record, hub)
+            break_out(record, hub)
+            raise BudgetSpent(record.why())
         record.waiting[me] = shield
         if record.timer is None:
             record.keep_time()
@@ -43,19 +45,20 @@ def switch(hub: Any) -> Any:
         del record.waiting[me]
 
 
-def refuse(record: Record, hub: Any) -> None:
-    """The budget is spent. Whoever comes again and again is in a loop that takes the error for a reason to go on."""
-    break_out(record, hub)
-    raise BudgetSpent(record.why())
-
-
 def raise_if_spent() -> None:
     """Raises BudgetSpent where a wait would have to: for calls that time out by returning something."""
-    record = CURRENT.get()
-    if record is not None and record.deadline != FOREVER and record.ends_at(SHIELD.get()) <= clock.now():
-        refuse(record, get_hub())
+    if deadline.is_spent():
+        record = CURRENT.get()
+        raise BudgetSpent(record.why() if record is not None else "")
+
+
+def refused(record: Record) -> None:
+    """A wait that is bounded in its own way has been refused."""
+    if can_wait():
+        break_out(record, get_hub())
 
 
 def install() -> None:
     """Bound the waits of every request of this process from now on."""
     Hub.switch = switch  # type: ignore[method-assign, assignment]
+    deadline.on_refusal = refused

@@ -30,7 +30,7 @@ import gevent.pool
 from greenroom import deadline
 from greenroom.record import CURRENT
 
-BUDGET_SECONDS = 0.3
+BUDGET_SECONDS = 1.0
 NEVER_SECONDS = 60.0
 SHARED = ThreadPoolExecutor(2)
 near, far = socket.socketpair()

@@ -261,6 +261,35 @@ def test_a_loop_that_a_thread_runs_for_ever_serves_others_and_disturbs_nobody() 
     )
 
 
+def test_coroutines_and_their_threads_use_the_same_database_pool_as_views(postgres_url: str) -> None:
+    check(
+        f"""
+        import asyncio
+        from sqlalchemy import create_engine, text
+        engine = create_engine({postgres_url.replace("postgresql:", "postgresql+psycopg2:")!r})
+
+        def query(number):
+            with engine.connect() as connection:
+                return connection.execute(text("SELECT pg_sleep(0.005), :number"), {{"number": number}}).one()[1]
+
+        async def in_coroutine(number):
+            await asyncio.sleep(0.001)
+            return query(number)
+
+        async def in_its_thread(number):
+            return await asyncio.to_thread(query, number)
+
+        def in_a_way(number):
+            if number % 3 == 0:
+                return query(number)
+            return asyncio.run(in_coroutine(number) if number % 3 == 1 else in_its_thread(number))
+
+        assert at_once(in_a_way, 60) == list(range(60))
+        assert engine.pool.checkedout() == 0
+        """
+    )
+
+
 def test_asgiref_s_own_functions_work_for_fifty_at_once() -> None:
     check(
         """

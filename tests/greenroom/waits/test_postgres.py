@@ -7,7 +7,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from typing import Any
 
 import gevent
@@ -220,24 +220,49 @@ def test_transaction_begins_in_one_message_with_its_first_statement(connection: 
     cursor.execute("SELECT 1")
 
     sent = rows(watcher, "SELECT query, state FROM pg_stat_activity WHERE pid = %s", [connection.info.backend_pid])
-    assert sent == [("BEGIN;SELECT 1", "idle in transaction")]
+    assert sent == [("BEGIN;\nSELECT 1", "idle in transaction")]
     assert cursor.query == b"SELECT 1"
     assert connection.status == extensions.STATUS_BEGIN
     connection.rollback()
     assert connection.status == extensions.STATUS_READY
 
 
-@pytest.mark.parametrize("wrong", ["SELEC 1", "SELECT no_such_column", "SELECT 1/0", "VACUUM", "SELECT %s", "COMMIT"])
+def test_transaction_of_a_request_tells_postgres_how_long_it_may_take(connect: Callable[..., Any]) -> None:
+    """For the day that the worker is killed. Never longer than what the application has set itself."""
+    unlimited, own = connect(), connect(options="-c statement_timeout=2min")
+
+    def timeout_of(connection: Any, budget_seconds: float) -> str:
+        with deadline.budget(budget_seconds):
+            # Its name is not spelt out: a statement that names it is taken for one that sets it.
+            shown = rows(connection.cursor(), "SELECT current_setting('statement' || '_timeout')")[0][0]
+            connection.rollback()
+        return shown
+
+    assert timeout_of(unlimited, 9.5) == "15s"  # and five for clean-up
+    assert timeout_of(own, 9.5) == "15s"
+    assert timeout_of(own, 300.0) == "2min"
+    own.cursor().execute("SET statement_timeout = '1s'")
+    own.commit()
+    assert timeout_of(own, 9.5) == "1s"
+    assert rows(unlimited.cursor(), "SHOW statement_timeout") == [("0",)]
+
+
+@pytest.mark.parametrize("budget_seconds", [None, LONG_WAIT_SECONDS])
+@pytest.mark.parametrize(
+    "wrong",
+    ["SELEC 1", "SELECT no_such_column", "SELECT 1/0", "SELECT\n" * 9 + "nope", "VACUUM", "SELECT %s", "COMMIT"],
+)
 def test_errors_are_those_of_a_transaction_begun_separately(
-    connection: Any, monkeypatch: pytest.MonkeyPatch, wrong: str
+    connection: Any, monkeypatch: pytest.MonkeyPatch, wrong: str, budget_seconds: float | None
 ) -> None:
     def seen() -> tuple[Any, ...]:
         cursor = connection.cursor()
         error: Any = None
-        try:
-            cursor.execute(wrong, [1, 2] if "%s" in wrong else None)
-        except Exception as exc:
-            error = exc
+        with deadline.budget(budget_seconds) if budget_seconds else nullcontext():
+            try:
+                cursor.execute(wrong, [1, 2] if "%s" in wrong else None)
+            except Exception as exc:
+                error = exc
         with suppress(psycopg2.Error):
             cursor.execute("SELECT 1")
         state = connection.status, connection.get_transaction_status()

@@ -1,5 +1,6 @@
 """What our adapter sends is, byte for byte, what `requests` sends with its own; and what it does round it stays."""
 
+import atexit
 import io
 import json
 import pickle
@@ -29,6 +30,7 @@ def pieces() -> Any:
 
 
 FILE = tempfile.TemporaryFile()
+atexit.register(FILE.close)
 FILE.write(b"x" * 40_000)
 
 

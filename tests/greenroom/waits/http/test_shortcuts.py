@@ -1,6 +1,8 @@
 """The shortcuts answer as requests does, also when the environment or ~/.netrc changes."""
 
 import os
+import pickle
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import requests
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from requests.adapters import HTTPAdapter
+from requests.cookies import RequestsCookieJar
 from requests.models import PreparedRequest, Response
 from requests.structures import CaseInsensitiveDict
 from urllib3.response import HTTPResponse
@@ -165,6 +168,20 @@ def test_case_insensitive_dicts_are_made_as_ever(ours: Transport) -> None:
     assert copied == made
     assert CaseInsensitiveDict() == {}
     assert CaseInsensitiveDict([("X", "1")])["x"] == "1"
+
+
+def test_a_jar_is_a_jar_however_late_it_is_made(ours: Transport) -> None:
+    jar = RequestsCookieJar()
+    again = pickle.loads(pickle.dumps(jar))
+    copied = jar.copy()
+    again.set("a", "1", domain="a.example", path="/")
+    copied.update({"b": "2"})
+    jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+
+    assert (list(jar), again.get_dict(), copied.get_dict()) == ([], {"a": "1"}, {"b": "2"})
+    assert jar.copy().get_policy() is jar.get_policy()
+    assert not hasattr(jar, "nothing")
+    assert RequestsCookieJar(DefaultCookiePolicy()).get_policy() is not jar.get_policy()
 
 
 def test_our_answers_have_the_attributes_of_requests_and_urllib3(switch: Switch, upstream: Upstream) -> None:
