@@ -36,6 +36,7 @@ from .answer import Answer, StreamedAnswer
 from .head import Outgoing, Target, outgoing, target_of
 from .pool import Pools
 from .tls import FileMissing
+from .tracing import trace_lines
 from .transport import Call
 
 # The attributes of an HTTPAdapter without its pool manager, which is made when somebody asks for it.
@@ -110,7 +111,8 @@ class Transport:
         timeouts = seconds_of(timeout)
         if timeouts is None:
             return None
-        prepared = outgoing(request.method, target, request.headers, request.body, self._budget(request))
+        added = self._budget(request) + trace_lines(request.headers)
+        prepared = outgoing(request.method, target, request.headers, request.body, added)
         if prepared is None:
             return None
         return self._call_to(pools, target, prepared, request, adapter, timeouts, verify, cert)

@@ -1,0 +1,28 @@
+"""Carrying a request's trace to the upstreams it asks: W3C Trace Context, as OpenTelemetry and others send it.
+
+We take no part in the trace, so what came is passed on as it came (https://www.w3.org/TR/trace-context/, "forwarding").
+An application that sends headers of its own, an instrumented one, is left alone.
+"""
+
+import re
+from collections.abc import Mapping
+
+from ... import record
+
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]{1,200})?")
+# List members of visible characters; it goes into a head, so nothing that could end a line.
+TRACESTATE = re.compile(r"[ -~]{1,512}")
+
+
+def trace_lines(headers: Mapping[str, str]) -> str:
+    """The lines for the head of a request to an upstream; "" when there is nothing to carry."""
+    current = record.current()
+    environ = None if current is None else current.environ
+    if not environ:
+        return ""
+    parent = environ.get("HTTP_TRACEPARENT")
+    if not parent or not TRACEPARENT.fullmatch(parent) or "traceparent" in headers:
+        return ""
+    state = environ.get("HTTP_TRACESTATE", "")
+    lines = f"traceparent: {parent}\r\n"
+    return lines + f"tracestate: {state}\r\n" if TRACESTATE.fullmatch(state) and "tracestate" not in headers else lines
