@@ -36,8 +36,8 @@ class Cost:
     def sentence(self) -> str:
         return (
             f"insight costs the {self.route} route {self.lost_ratio:.1%} of its requests/s "
-            f"({self.lost_ratio_by_cpu:.1%} by CPU time), {self.p99_ms:+.2f} ms of p99, {self.microseconds:.1f} µs of CPU a request, "
-            f"{self.memory_bytes / 1e6:+.1f} MB in all"
+            f"({self.lost_ratio_by_cpu:.1%} by CPU time), {self.p99_ms:+.2f} ms of p99, "
+            f"{self.microseconds:.1f} µs of CPU a request, {self.memory_bytes / 1e6:+.1f} MB in all"
         )
 
     def as_dict(self) -> dict[str, Any]:
