@@ -3,7 +3,8 @@
 Without this a query stops its whole worker, because libpq waits in C where patching does not reach.
 
     psycopg2.connect -> names resolved in the event loop -> GreenConnection -> GreenCursor
-    execute -> in use by somebody else? both are named -> budget spent? raise -> BEGIN and statement in one message
+    execute -> in use by somebody else? both are named -> budget spent? raise
+            -> BEGIN, statement_timeout from the budget, and the statement in one message
             -> wait (line.py): bounded by the budget, then cancelled in PostgreSQL
     commit, rollback -> the same, and not bounded by the budget: they are clean-up
     COPY -> copying.py
@@ -13,7 +14,9 @@ here. Source: psycopg2's documentation, "Support for coroutine libraries".
 """
 
 import logging
+import math
 import os
+import re
 import weakref
 from typing import Any, NoReturn
 
@@ -22,7 +25,7 @@ from psycopg2 import extensions
 from psycopg2.errors import QueryCanceled
 
 from .. import clock, deadline
-from ..record import CLEAN_UP, CURRENT
+from ..record import CLEAN_UP, CLEAN_UP_SECONDS, CURRENT, FOREVER
 from . import copying
 from .libpq import STATUS_OFFSET, status_of
 from .line import Line
@@ -35,7 +38,12 @@ CONNECT_TIMEOUT_SECONDS = 30.0
 ROLLBACK_SECONDS = 2.0
 # How often an idle connection that has something to say is listened to before it is taken for a live one.
 LAST_WORDS = 3
-BEGIN = "BEGIN;"
+# The statement gets a line of its own: then the line that an error shows is as PostgreSQL would show it without this.
+BEGIN = "BEGIN;\n"
+SHOWN_LINE = re.compile(r"LINE (\d+):")
+# As SHOW shows a length of time.
+SHOWN_TIME = re.compile(r"(\d+)(|ms|s|min|h|d)")
+UNITS = {"": 0.001, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
 STATUS_READY, STATUS_BEGIN = extensions.STATUS_READY, extensions.STATUS_BEGIN
 IDLE, IN_ERROR = extensions.TRANSACTION_STATUS_IDLE, extensions.TRANSACTION_STATUS_INERROR
 
@@ -97,6 +105,8 @@ class GreenConnection(extensions.connection):
         self.line = Line()
         self.silence_seconds: float | None = None
         self.has_ended_in_rollback = False
+        # None: not asked yet. 0: the application sets it as it goes, and knows better.
+        self.own_timeout_seconds: float | None = None
         super().__init__(dsn, async_)  # type: ignore[call-arg]  # the stubs have it by keyword only
         self.cursor_factory = GreenCursor
         connections.add(self)
@@ -173,6 +183,34 @@ class GreenConnection(extensions.connection):
                 "each request, thread and greenlet a session or connection of its own"
             )
 
+    def begin_text(self) -> str:
+        """What begins a transaction. PostgreSQL is told how long the request, and its clean-up, can still take.
+
+        That is for the day that this worker is killed: nobody would cancel its queries then. While it lives it cancels
+        them at the deadline. A shorter statement_timeout of the application's own stays.
+        """
+        left = deadline.remaining_seconds()
+        if left == FOREVER:
+            return BEGIN
+        if self.own_timeout_seconds is None:
+            self.own_timeout_seconds = self._ask_own_timeout()
+        seconds = math.ceil(left + CLEAN_UP_SECONDS)
+        if self.own_timeout_seconds <= seconds:
+            return BEGIN
+        return f"BEGIN;SET LOCAL statement_timeout='{seconds}s';\n"
+
+    def _ask_own_timeout(self) -> float:
+        """The statement_timeout of this connection; infinite when there is none. Once for each connection."""
+        self.autocommit = True
+        try:
+            with extensions.cursor(self) as cursor:
+                cursor.execute("SHOW statement_timeout")
+                shown = SHOWN_TIME.fullmatch(cursor.fetchall()[0][0])
+        finally:
+            if not self.closed:
+                self.autocommit = False
+        return float(shown[1]) * UNITS[shown[2]] or FOREVER if shown is not None else 0.0
+
     def has_ended(self) -> bool:
         """Whether the server has closed its end, as far as the socket tells. Costs no round trip."""
         for _ in range(LAST_WORDS):
@@ -192,16 +230,18 @@ class GreenCursor(extensions.cursor):
     """A cursor as connection.cursor() gives it out."""
 
     copied_rows: int | None = None
-    has_begun = False
+    begun_with = ""
 
     def execute(self, query: Any, vars: Any = None) -> None:
         connection: Any = self.connection
         connection.refuse_second_user(query)
         connection.line.sql = query if isinstance(query, str) else str(query)
         self.copied_rows = None
-        self.has_begun = False
+        self.begun_with = ""
         if deadline.is_spent():
             raise QueryCanceled("the request's time is over; the statement was not sent")
+        if "statement_timeout" in connection.line.sql:
+            connection.own_timeout_seconds = 0.0
         if query and isinstance(query, str) and self.name is None and connection.begins_plainly():
             self._begin_and_execute(connection, query, vars)
         else:
@@ -214,31 +254,32 @@ class GreenCursor(extensions.cursor):
         error, so then it is sent again as psycopg2 would have sent it, which fails with the same error in the same
         state.
         """
+        begin = connection.begin_text()
         status = status_of(connection)
         status.value = STATUS_BEGIN
-        self.has_begun = True
+        self.begun_with = begin
         try:
-            super().execute(BEGIN + query, vars)
+            super().execute(begin + query, vars)
         except BaseException as exc:
             if connection.closed:
                 raise
             if connection.get_transaction_status() == IDLE:
                 status.value = STATUS_READY
-                self.has_begun = False
+                self.begun_with = ""
                 if not isinstance(exc, psycopg2.Error) or exc.pgcode is None:
                     raise  # it was never sent: wrong parameters
             else:
                 if isinstance(exc, psycopg2.Error):
-                    _without_begin(exc)
+                    _count_lines_without_ours(exc)
                 raise
-        if not self.has_begun:
+        if not self.begun_with:
             super().execute(query, vars)
 
     @property
     def query(self) -> Any:
         """What was sent, without the BEGIN before it."""
         sent = super().query
-        return sent[len(BEGIN) :] if sent and self.has_begun else sent
+        return sent[len(self.begun_with) :] if sent else sent
 
     @property
     def rowcount(self) -> int:
@@ -262,23 +303,23 @@ class GreenCursor(extensions.cursor):
         copying.copy_expert(self, copying.statement(self, table, columns, "TO stdout", sep, null), file, 8192)
 
 
-def _without_begin(error: psycopg2.Error) -> None:
-    """Take our BEGIN out of the line of SQL that an error shows."""
-    state = {"pgerror": _line_without_begin(error.pgerror), "pgcode": error.pgcode}
-    error.args = (_line_without_begin(str(error)),)
+def _count_lines_without_ours(error: psycopg2.Error) -> None:
+    """Let an error count the lines of SQL from the statement's own first one."""
+    state = {"pgerror": error.pgerror and _shown_line_less(error.pgerror), "pgcode": error.pgcode}
+    error.args = (_shown_line_less(str(error)),)
     error.__setstate__(state)  # type: ignore[no-untyped-call]
 
 
-def _line_without_begin(text: str | None) -> str | None:
-    """The text of an error, with the caret below that line where it belongs."""
-    lines = (text or "").split("\n")
-    for number, line in enumerate(lines):
-        if line.startswith("LINE 1: " + BEGIN):
-            lines[number] = line.replace(BEGIN, "", 1)
-            lines[number + 1 : number + 2] = [
-                caret.replace(" " * len(BEGIN), "", 1) for caret in lines[number + 1 :][:1]
-            ]
-    return "\n".join(lines) if text is not None else None
+def _shown_line_less(text: str) -> str:
+    lines = text.split("\n")
+    for number, line in enumerate(lines[:-1]):
+        if found := SHOWN_LINE.match(line):
+            less = f"LINE {int(found[1]) - 1}:"
+            lines[number] = less + line[found.end() :]
+            # The caret below stands where it stood, or one further left where the number has become shorter.
+            lines[number + 1] = lines[number + 1][found.end() - len(less) :]
+            break
+    return "\n".join(lines)
 
 
 def connect(dsn: str, connection_factory: Any = None, **is_async: Any) -> Any:
