@@ -39,8 +39,8 @@ from .tls import FileMissing
 from .tracing import trace_lines
 from .transport import Call
 
-# The attributes of an HTTPAdapter without its pool manager, which is made when somebody asks for it.
-PLAIN_ATTRIBUTES = 6
+# The attributes of an HTTPAdapter without its pool manager and retries, which are made when somebody asks for them.
+PLAIN_ATTRIBUTES = 5
 PLAIN_POOL_SETTINGS = {"maxsize", "block"}
 NUMBERS = (int, float)
 NO_TIME = timedelta(0)
@@ -139,7 +139,7 @@ class Transport:
                 return None
             origin = pools.origin("https", target.host, target.port, verify, cert or None)
         method: Any = request.method
-        return Call(origin, method, target.path, prepared, *timeouts, adapter.max_retries)
+        return Call(origin, method, target.path, prepared, *timeouts, adapter)
 
     def _pools_here(self, hub: Any) -> Pools | None:
         """The pools are the main thread's; a real thread, with a hub of its own, uses the original adapter."""
@@ -166,19 +166,25 @@ def is_plain(adapter: HTTPAdapter) -> bool:
     if type(adapter) is not HTTPAdapter:
         return False
     attributes = adapter.__dict__
-    retries = adapter.max_retries
-    if retries.total != 0 or retries.total is False or retries.read is not False or attributes["_pool_block"]:
+    count = len(attributes)
+    if attributes["_pool_block"]:
         return False
-    manager = attributes.get("poolmanager")
-    if manager is None:
-        return len(attributes) == PLAIN_ATTRIBUTES
-    return (
-        len(attributes) == PLAIN_ATTRIBUTES + 1
-        and type(manager) is PoolManager
-        and manager.connection_pool_kw.keys() <= PLAIN_POOL_SETTINGS
-        and not manager.headers
-        and manager.pool_classes_by_scheme is pool_classes_by_scheme
-    )
+    if "max_retries" in attributes:
+        retries = attributes["max_retries"]
+        if retries.total != 0 or retries.total is False or retries.read is not False:
+            return False
+        count -= 1
+    if "poolmanager" in attributes:
+        manager = attributes["poolmanager"]
+        if (
+            type(manager) is not PoolManager
+            or not manager.connection_pool_kw.keys() <= PLAIN_POOL_SETTINGS
+            or manager.headers
+            or manager.pool_classes_by_scheme is not pool_classes_by_scheme
+        ):
+            return False
+        count -= 1
+    return count == PLAIN_ATTRIBUTES
 
 
 def seconds_of(timeout: Any) -> tuple[float | None, float | None] | None:

@@ -97,7 +97,7 @@ class Answer(urllib3.HTTPResponse):
     version = 11
     version_string = "HTTP/1.1"
 
-    def __init__(self, head: Head, origin: Origin, method: str, path: str, retries: Any, pieces: list[bytes]) -> None:
+    def __init__(self, head: Head, origin: Origin, method: str, path: str, adapter: Any, pieces: list[bytes]) -> None:
         # Not super().__init__(): it costs as much as all the rest of reading an answer. A test compares the attributes.
         self.head = head
         self.status = head.status
@@ -106,7 +106,7 @@ class Answer(urllib3.HTTPResponse):
         self._request_url = path
         self._pool = origin  # type: ignore[assignment]
         self._connection = None
-        self._retries = retries
+        self._adapter = adapter
         self._method = method
         # What of the body nobody has taken yet, in the pieces that stream() gives; None once all is taken.
         self._left: list[bytes] | None = pieces
@@ -134,6 +134,9 @@ class Answer(urllib3.HTTPResponse):
             self._left = None
             self._fp = response
             return response
+        if name == "_retries":
+            self._retries = retries = self._adapter.max_retries
+            return retries
         if name == "_decoded_buffer":
             self._decoded_buffer = buffer = BytesQueueBuffer()
             return buffer

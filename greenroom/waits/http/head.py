@@ -6,6 +6,7 @@ unusual means the same as ever. A function that leaves a head to them returns No
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from urllib3.connection import _get_default_user_agent
@@ -42,7 +43,12 @@ class Target(NamedTuple):
 
 def target_of(url: Any) -> Target | None:
     """None unless the URL is one that needs no thought."""
-    match = _URL(url) if type(url) is str else None
+    return _target_of(url) if type(url) is str else None
+
+
+@lru_cache(maxsize=1000)
+def _target_of(url: str) -> Target | None:
+    match = _URL(url)
     if match is None:
         return None
     scheme, host, port_text, path = match.groups()

@@ -8,7 +8,8 @@ import requests.adapters
 import requests.auth
 import requests.cookies
 import requests.sessions
-from requests.adapters import HTTPAdapter
+from requests.adapters import DEFAULT_POOLBLOCK, DEFAULT_POOLSIZE, DEFAULT_RETRIES, HTTPAdapter
+from urllib3.util.retry import Retry
 
 from . import shortcuts
 from .adapter import Transport
@@ -51,9 +52,25 @@ def put_in_place(transport: Transport, replace: Replace) -> None:
 
 
 def _make_pool_managers_late(replace: Replace) -> None:
-    """An HTTPAdapter's own pools are made when they are asked for: most adapters never need them now."""
+    """An HTTPAdapter's own pools and retries are made when they are asked for: most adapters never need them now."""
     original_init: Any = HTTPAdapter.init_poolmanager
     original_close: Any = HTTPAdapter.close
+
+    original_create: Any = HTTPAdapter.__init__
+
+    def create(
+        self: HTTPAdapter,
+        pool_connections: int = DEFAULT_POOLSIZE,
+        pool_maxsize: int = DEFAULT_POOLSIZE,
+        max_retries: Any = DEFAULT_RETRIES,
+        pool_block: bool = DEFAULT_POOLBLOCK,
+    ) -> None:
+        if type(self) is not HTTPAdapter or max_retries != DEFAULT_RETRIES:
+            original_create(self, pool_connections, pool_maxsize, max_retries, pool_block)
+            return
+        self.config = {}
+        self.proxy_manager = {}
+        init_poolmanager(self, pool_connections, pool_maxsize, pool_block)
 
     def init_poolmanager(
         self: HTTPAdapter, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any
@@ -67,6 +84,9 @@ def _make_pool_managers_late(replace: Replace) -> None:
 
     def make_late(self: HTTPAdapter, name: str) -> Any:
         attributes = self.__dict__
+        if name == "max_retries" and "_pool_block" in attributes:
+            self.max_retries = retries = Retry(0, read=False)
+            return retries
         if name != "poolmanager" or "_pool_block" not in attributes:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         original_init(
@@ -81,6 +101,8 @@ def _make_pool_managers_late(replace: Replace) -> None:
         for proxy in self.proxy_manager.values():
             proxy.clear()
 
+    create.__doc__ = original_create.__doc__
+    replace(HTTPAdapter, "__init__", create)
     replace(HTTPAdapter, "init_poolmanager", init_poolmanager)
     replace(HTTPAdapter, "__getattr__", make_late)
     replace(HTTPAdapter, "close", close)

@@ -7,10 +7,12 @@ the environment or from ~/.netrc is worked out again when these have changed.
 
 import os
 import sys
+import threading
 import urllib.request
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache
+from http.cookiejar import DefaultCookiePolicy
 from netrc import NetrcParseError, netrc
 from typing import Any
 from urllib.parse import urlsplit
@@ -54,6 +56,7 @@ def replace_all(replace: Replace) -> None:
     replace(CaseInsensitiveDict, "__init__", init_over(CaseInsensitiveDict.__init__))
     replace(CaseInsensitiveDict, "copy", copy)
     replace(Response, "cookies", LateCookies())
+    make_jars_late(replace)
 
 
 def to_key_val_list_over(original: Any) -> Any:
@@ -175,6 +178,36 @@ class LateCookies:
             return self
         response.__dict__["cookies"] = jar = RequestsCookieJar()
         return jar
+
+
+def make_jars_late(replace: Replace) -> None:
+    """A jar's policy and lock are made when a cookie is dealt with: each request makes two or three jars in vain."""
+    original_init: Any = RequestsCookieJar.__init__
+    original_state: Any = RequestsCookieJar.__getstate__
+    plain: Any = RequestsCookieJar
+
+    def __init__(self: Any, policy: Any = None) -> None:
+        if type(self) is not plain or policy is not None:
+            original_init(self, policy)
+        else:
+            self._cookies = {}
+
+    def __getattr__(self: Any, name: str) -> Any:
+        if name == "_policy":
+            self._policy = made = DefaultCookiePolicy()
+            return made
+        if name == "_cookies_lock":
+            self._cookies_lock = lock = threading.RLock()
+            return lock
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __getstate__(self: Any) -> Any:
+        _ = self._policy, self._cookies_lock
+        return original_state(self)
+
+    replace(RequestsCookieJar, "__init__", __init__)
+    replace(RequestsCookieJar, "__getattr__", __getattr__)
+    replace(RequestsCookieJar, "__getstate__", __getstate__)
 
 
 class Environment:

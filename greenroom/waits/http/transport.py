@@ -60,7 +60,7 @@ class Call:
         outgoing: Outgoing,
         connect_seconds: float | None,
         read_seconds: float | None,
-        retries: Any,
+        adapter: Any,
     ) -> None:
         self.origin = origin
         self.method = method
@@ -68,7 +68,7 @@ class Call:
         self.outgoing = outgoing
         self.connect_seconds = connect_seconds
         self.read_seconds = read_seconds
-        self.retries = retries
+        self.adapter = adapter
 
     def run(self) -> Answer | StreamedAnswer:
         """The answer, its body still to be read. Raises urllib3's errors.
@@ -234,7 +234,7 @@ class Call:
             connection.close()
         else:
             connection.owner.give_back(connection)
-        return Answer(head, self.origin, self.method, self.path, self.retries, pieces)
+        return Answer(head, self.origin, self.method, self.path, self.adapter, pieces)
 
     def _receive_unusual(self, connection: Connection) -> StreamedAnswer:
         """http.client reads the head, from what has been received and on from there."""
@@ -254,7 +254,7 @@ class Call:
         return self._streamed(response, Exchange(connection, reader))
 
     def _streamed(self, response: HTTPResponse, exchange: Exchange) -> StreamedAnswer:
-        return StreamedAnswer(response, exchange, self.origin, self.method, self.path, self.retries)
+        return StreamedAnswer(response, exchange, self.origin, self.method, self.path, self.adapter.max_retries)
 
     # Errors
 
