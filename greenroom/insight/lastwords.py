@@ -10,24 +10,19 @@ handler, in C. Whatever can still run Python adds what is in flight and the last
 """
 
 import faulthandler
-import gc
 import logging
 import os
 import sys
 import time
-from collections import Counter
 from typing import Any
 
-import gevent
-
-from . import snapshot, stacks
+from . import greenlets, snapshot
 from .observer import Insight
 
 logger = logging.getLogger("gunicorn.error")
 
 MOST_REQUESTS = 50
 MOST_STACKS = 10
-MOST_SPAWNERS = 20
 
 
 def register(worker: Any) -> None:
@@ -37,7 +32,8 @@ def register(worker: Any) -> None:
     runs. Runs on: worker start-up.
     """
     try:
-        faulthandler.enable(error_log(worker), all_threads=True)  # afterwards it raises the signal anew
+        # Afterwards it raises the signal anew. A descriptor of its own: a log that is rotated is closed.
+        faulthandler.enable(os.dup(error_log(worker)), all_threads=True)
     except (OSError, ValueError, RuntimeError) as exc:
         logger.warning("stacks can't be written when this worker is killed: %s", exc)
 
@@ -105,26 +101,6 @@ def words(worker: Any, reason: str) -> str:
 
 
 def memory(rss_bytes: int) -> str:
-    greenlets = greenlets_by_spawner()
-    shown = ", ".join(f"{count} from {line}" for line, count in list(greenlets.items())[:5])
+    counts = greenlets.by_spawner()
+    shown = ", ".join(f"{count} from {line}" for line, count in list(counts.items())[:5])
     return f"{rss_bytes / 1e6:.0f} MB; greenlets: {shown or 'none'}"
-
-
-def greenlets_by_spawner(most: int = MOST_SPAWNERS) -> dict[str, int]:
-    """How many greenlets there are, by the line that started them. Looks at all objects: some milliseconds."""
-    counts: Counter[str] = Counter()
-    for one in gc.get_objects():
-        if isinstance(one, gevent.Greenlet) and not one.dead:
-            counts[_spawner(one)] += 1
-    return dict(counts.most_common(most))
-
-
-def _spawner(greenlet: Any) -> str:
-    frame = getattr(greenlet, "spawning_stack", None)
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if not stacks.is_installed(file):
-            return f"{stacks.shortened(file)}:{frame.f_lineno}"
-        frame = frame.f_back
-    run = getattr(greenlet, "_run", None)
-    return str(getattr(run, "__qualname__", None) or type(greenlet).__name__)

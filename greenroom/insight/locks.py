@@ -41,6 +41,20 @@ class Waiter:
     since: float
     record: Any
 
+    def holder(self) -> str:
+        """Who has the lock: a request's id, "ended" for a greenlet that has ended, "" where it is not known."""
+        owner = getattr(self.lock, OWNER, None)
+        if owner is None or owner is self.greenlet:
+            return ""
+        if owner.dead:
+            return "ended"
+        try:
+            context = owner.gr_context
+        except ValueError:
+            return ""  # it runs, and somebody in another thread asks
+        record = context.get(CURRENT) if context is not None else None
+        return getattr(record, "id", "")
+
     def stack(self) -> stacks.Stack:
         return stacks.of_frame(self.greenlet.gr_frame)
 

@@ -10,7 +10,7 @@ import gevent
 
 from ..record import CURRENT
 from ..settings import Settings
-from . import timing
+from . import greenlets, timing
 from .account import Account, Slices
 from .held import Held
 from .locks import Locks
@@ -20,6 +20,9 @@ from .stalls import Stalls
 from .watch import Watch, thread_id
 
 TICK_SECONDS = 1.0
+# Greenlets are counted this often: it takes some milliseconds.
+TICKS_PER_COUNT = 60
+FIRST_COUNT = 5
 
 
 class Insight:
@@ -41,6 +44,8 @@ class Insight:
         self.slices = Slices(serving.hub, serving.turns, self.stalls.threshold_seconds, self.stalls.ended, self.held)
         self.watch = Watch(self.stalls)
         self.locks = Locks()
+        self._greenlets: dict[str, int] = {}
+        self._ticks = 0
         self._ticker = serving.loop.timer(TICK_SECONDS, repeat=TICK_SECONDS, ref=False)
 
     def start(self) -> None:
@@ -75,6 +80,9 @@ class Insight:
 
     def _tick(self) -> None:
         """Runs on: hub."""
+        self._ticks += 1
+        if self._ticks % TICKS_PER_COUNT == FIRST_COUNT:
+            self._greenlets = greenlets.by_spawner()
         if self.locks.waiting or self.locks.reported:
             gevent.spawn(self.locks.report)
 
@@ -90,7 +98,7 @@ class Insight:
         return [deadlock.as_dict(now) for deadlock in self.locks.deadlocks()]
 
     def greenlets(self) -> dict[str, Any]:
-        return {"count": len(self.slices.live), "by_spawner": {}}
+        return {"count": sum(self._greenlets.values()) + len(self.slices.live), "by_spawner": dict(self._greenlets)}
 
     def begin(self, arrived: float) -> Account:
         """A request's greenlet begins. Runs on: request greenlet; the caller makes the account its current record."""

@@ -34,7 +34,8 @@ in the order of `states`. Everything that counts is monotonic for one `start_id`
     locks            deadlocks: [{since_seconds, is_cycle, members: [{request, route, lock, waits_for, stack}]}]
     greenlets        count, by_spawner: {"file:line": n} (most first, bounded)
     in_flight        [{id, route, method, path, age_seconds, state, detail, state_seconds, budget_seconds (null: none),
-                     is_cut, seconds: [by state], waits: [{kind, detail, seconds}], greenlets}] oldest first, bounded;
+                     is_cut, held_by (with state "lock": who has it), seconds: [by state],
+                     waits: [{kind, detail, seconds}], greenlets}] oldest first, bounded;
                      `path` without its query
     in_flight_states {state: n}, in_flight_routes {route: n}: all of them, also beyond the bound
 
@@ -196,7 +197,7 @@ def _insight(worker: Any, insight: Insight, now: float) -> dict[str, Any]:
         "held": insight.held.as_list(),
         "locks": {"deadlocks": insight.deadlocks()},
         "greenlets": insight.greenlets(),
-        "in_flight": [in_flight(account, now) for account in live[:MOST_IN_FLIGHT]],
+        "in_flight": [{**in_flight(account, now), **_lock(insight, account)} for account in live[:MOST_IN_FLIGHT]],
         "in_flight_states": states,
         "in_flight_routes": patterns,
     }
@@ -268,6 +269,15 @@ def in_flight(account: Account, now: float) -> dict[str, Any]:
         ],
         "greenlets": len(_greenlets(account)),
     }
+
+
+def _lock(insight: Insight, account: Account) -> dict[str, str]:
+    """Whose lock a request waits for, where it waits for one that is held."""
+    if STATES[account.state] == "lock":
+        for waiter in again(lambda: list(insight.locks.waiting.values())):
+            if waiter.record is account:
+                return {"held_by": waiter.holder()}
+    return {}
 
 
 def again(read: Callable[[], Answer]) -> Answer:

@@ -17,7 +17,9 @@ the threshold:
 Turns that were too long without one long slice are counted as late: many requests at once, and no line to blame.
 """
 
+import atexit
 import faulthandler
+import gc
 import logging
 import os
 import signal
@@ -146,6 +148,9 @@ class Stalls:
         self._allowed_at = now()
         self._silent = 0
         self._reader = self._writer = -1
+        self._is_forking = False
+        self._collected_since = 0.0
+        self.collections: deque[tuple[float, float]] = deque(maxlen=8)  # long ones of the garbage collector
         self._pending: list[Seen] = []
 
     @property
@@ -167,21 +172,47 @@ class Stalls:
         _enlarge(self._writer)
         if signal.getsignal(signal.SIGCONT) is signal.SIG_DFL:
             signal.signal(signal.SIGCONT, self._continued)
+        gc.callbacks.append(self._collecting)
+        atexit.register(self._put_down)
+        # A child would have faulthandler's lock and not its thread, and wait for it at its end.
+        os.register_at_fork(before=self._before_fork, after_in_parent=self._after_fork)
 
     def stop(self) -> None:
-        faulthandler.cancel_dump_traceback_later()
+        self._put_down()
+        atexit.unregister(self._put_down)
+        if self._collecting in gc.callbacks:
+            gc.callbacks.remove(self._collecting)
         writer, self._writer = self._writer, -1
         if writer >= 0:
             os.close(writer)
             os.close(self._reader)
         self.machine.close()
 
+    def _put_down(self) -> None:
+        self._is_forking = True
+        faulthandler.cancel_dump_traceback_later()
+
+    def _before_fork(self) -> None:
+        if self._writer >= 0:
+            self._put_down()
+
+    def _after_fork(self) -> None:
+        self._is_forking = False
+
+    def _collecting(self, phase: str, info: dict[str, int]) -> None:
+        """Told by the garbage collector: it runs at whatever line happens to make one object too many."""
+        now = self.now()
+        if phase == "start":
+            self._collected_since = now
+        elif now - self._collected_since > self.threshold_seconds / 2:
+            self.collections.append((self._collected_since, now))
+
     def _continued(self, number: int, frame: Any) -> None:
         self.continued_at = self.now()
 
     def look(self, frame_of: Callable[[int], Any]) -> None:
         """Look at the loop's thread, and put faulthandler off. Runs on: watch thread; must be called all the time."""
-        if self._writer < 0 or self.slices is None:
+        if self._writer < 0 or self.slices is None or self._is_forking:
             return
         faulthandler.dump_traceback_later(self.threshold_seconds * WRITE_SHARE, repeat=True, file=self._writer)
         slices, now = self.slices, self.now()
@@ -292,18 +323,30 @@ class Stalls:
         if guilty is None and seen.place:
             stack = seen.place
             guilty = stacks.guilty(stack)
-        innermost = stack[0] if stack else None
         return Stall(
             at=seen.at,
             seconds=seen.seconds,
             stolen_seconds=seen.stolen,
             line=guilty.place if guilty else stacks.UNKNOWN,
-            called=str(innermost) if innermost and innermost is not guilty else guilty.function if guilty else "",
+            called=self._called(seen, guilty, stack),
             stack=[str(call) for call in stack],
             request=seen.request,
             route=seen.route,
             holds_gil=sum(look.holds_gil for look in looks) * 2 > len(looks),
         )
+
+    def _called(self, seen: Seen, guilty: stacks.Call | None, stack: stacks.Stack) -> str:
+        """What the line was doing, as far as that says more than the line."""
+        collected = sum(
+            min(end, seen.began + seen.seconds) - start
+            for start, end in list(self.collections)
+            if start >= seen.began and start < seen.began + seen.seconds
+        )
+        if collected > seen.seconds / 2:
+            return f"garbage collection for {collected:.3f} s"
+        if guilty is None:
+            return ""
+        return guilty.function if stack[0] is guilty else str(stack[0])
 
     def _keep(self, stall: Stall) -> None:
         self.total += 1

@@ -1,7 +1,10 @@
 """Whose fault a long slice was, with times that are made up."""
 
 import contextlib
+import faulthandler
 import os
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -218,3 +221,48 @@ def test_pipe_that_is_full_holds_nobody_up(clock: Any) -> None:
         assert len(stalls._read()) >= 65_536
     finally:
         stalls.stop()
+
+
+def test_child_that_is_forked_under_the_watchdog_can_end(clock: Any) -> None:
+    """In a child faulthandler has its lock and not its thread."""
+    stalls = Stalls(THRESHOLD, now=clock.now, machine=Machine())  # type: ignore[arg-type]
+    stalls.start(Slice(), 0xAA)  # type: ignore[arg-type]
+    try:
+        stalls.look(lambda _: None)
+        child = os.fork()
+        if not child:
+            faulthandler.cancel_dump_traceback_later()  # as at the end of each Python
+            os._exit(0)
+        wait_until(lambda: os.waitpid(child, os.WNOHANG) != (0, 0))
+        stalls.look(lambda _: None)
+    finally:
+        stalls.stop()
+
+
+class Slice:
+    """Slices of a loop that has nothing to do."""
+
+    began = 0.0
+
+    def is_idle(self) -> bool:
+        return True
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    give_up_at = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.01)
+
+
+def test_garbage_collection_is_named_where_it_was_most_of_a_stall(watched: Watched) -> None:
+    stalls, began = watched.stalls, watched.clock.now()
+    stalls._collecting("start", {})
+    watched.clock.advance(0.2)
+    stalls._collecting("stop", {})
+    watched.clock.advance(-0.2)
+
+    watched.long_slice(0.25, cpu=0.25, looks=3)
+
+    assert began > 0
+    assert stalls.last[0].called == "garbage collection for 0.200 s"
