@@ -66,8 +66,15 @@ class Exchange:
             return reader.last_line in (b"\r\n", b"\n")
         return response.length == 0
 
-    def __str__(self) -> str:
-        return "HTTPConnection"
+    @property
+    def sock(self) -> Any:
+        """The socket, for those who look at the other side's address or certificate; None once it is given back."""
+        return None if self.connection is None else self.connection.sock
+
+    def shutdown(self, how: int) -> None:
+        """End the reading from another greenlet, as urllib3's `shutdown()` does."""
+        if self.connection is not None:
+            self.connection.sock.shutdown(how)
 
 
 class Files:
@@ -210,6 +217,7 @@ class StreamedAnswer(urllib3.HTTPResponse):
             retries=retries,
             connection=exchange,  # type: ignore[arg-type]
             pool=origin,  # type: ignore[arg-type]
+            sock_shutdown=exchange.shutdown,
         )
 
 

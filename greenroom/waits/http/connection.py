@@ -44,7 +44,6 @@ class Connection:
         "_read_watcher",
         "_receive",
         "_send",
-        "_sock",
         "_waiting",
         "_write_watcher",
         "has_sent",
@@ -56,6 +55,7 @@ class Connection:
         "owner",
         "position",
         "received",
+        "sock",
         "timeout_seconds",
         "where",
     )
@@ -74,7 +74,7 @@ class Connection:
         self.received = b""
         self.position = 0
         self._waiting: Any = None
-        self._sock = sock
+        self.sock = sock
         self._receive = sock.recv
         self._send = sock.send
         self._read_watcher = self.hub.loop.io(sock.fileno(), READ)
@@ -84,7 +84,7 @@ class Connection:
         """Do TLS's. Raises ssl.SSLError, OSError, or TimeoutError."""
         while True:
             try:
-                self._sock.do_handshake()
+                self.sock.do_handshake()
                 return
             except ssl.SSLWantReadError:
                 self._wait_read()
@@ -167,14 +167,14 @@ class Connection:
             self.hub.loop.run_callback_threadsafe(self._wake_closed, self._waiting)
         try:
             # gevent's TLS socket waits a moment before it closes unless told that nobody uses it; so take the number.
-            self._sock.close()
+            self.sock.close()
         finally:
             self.owner.lose(self)
 
     def abandon(self) -> None:
         """In a forked child: close this copy of the socket and forget the rest, which is the parent's."""
         self.is_closed = True
-        os.close(self._sock.detach())
+        os.close(self.sock.detach())
 
     def _wake_closed(self, greenlet: Any) -> None:
         if self._waiting is greenlet:
@@ -185,7 +185,7 @@ class Connection:
 
     def _wait_write(self) -> None:
         if self._write_watcher is None:
-            self._write_watcher = self.hub.loop.io(self._sock.fileno(), WRITE)
+            self._write_watcher = self.hub.loop.io(self.sock.fileno(), WRITE)
         self._wait(self._write_watcher)
 
     def _wait(self, watcher: Any) -> None:
@@ -327,7 +327,7 @@ class Reader:
         return True
 
     def fileno(self) -> int:
-        return int(self.connection._sock.fileno())
+        return int(self.connection.sock.fileno())
 
     def flush(self) -> None:
         """Nothing: there is only reading."""

@@ -15,6 +15,7 @@ from gevent.hub import get_hub
 from greenlet import getcurrent
 
 from ... import clock, deadline
+from ...errors import BudgetSpent
 from ...record import Wait
 from .connection import CUT, Connection
 
@@ -134,6 +135,9 @@ class Origin:
                     ticket.is_over = True
                     timer.stop()
                     timer.close()
+        except BudgetSpent as exc:
+            self._withdraw(ticket)
+            raise self._no_slot(seconds) from exc
         except BaseException:
             self._withdraw(ticket)
             raise

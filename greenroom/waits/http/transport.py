@@ -7,6 +7,7 @@ method) or nothing of it was sent.
 
 import _socket
 import errno
+import logging
 import socket
 import ssl
 import warnings
@@ -35,6 +36,7 @@ from .connection import Connection, Reader, spent
 from .head import INTERIM, LARGEST_PLAIN_BYTES, Head, Outgoing, end_of_head, plain_head
 from .pool import NoSlot, Origin
 
+urllib3_logger = logging.getLogger("urllib3.connectionpool")
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
 # The other side stopped reading; it may have said why, so the answer is read all the same. As in urllib3.
 STOPPED_READING = (errno.EPIPE, errno.ECONNRESET, errno.EPROTOTYPE)
@@ -77,6 +79,16 @@ class Call:
         """
         if deadline.is_spent():
             raise self._too_late(spent())
+        answer = self._answer()
+        if urllib3_logger.isEnabledFor(logging.DEBUG):
+            origin = self.origin
+            urllib3_logger.debug(  # the line that people look for
+                '%s://%s:%s "%s %s %s" %s %s', origin.scheme, origin.host, origin.port, self.method, self.path,
+                answer.version_string, answer.status, answer.length_remaining,
+            )  # fmt: skip
+        return answer
+
+    def _answer(self) -> Answer | StreamedAnswer:
         try:
             connection = self.origin.take(self.connect_seconds)
             if connection is not None:

@@ -270,6 +270,17 @@ def test_closing_while_another_greenlet_reads_ends_the_reading(ours: Transport, 
     assert origin_of(ours).open == 0
 
 
+def test_reading_can_be_shut_down_from_elsewhere(adapter: str, upstream: Upstream) -> None:
+    url = upstream.on("/", sends(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello", then="hang"))
+    response = requests.get(url, stream=True, timeout=SOON)
+
+    assert response.raw.connection.sock.getpeername() == ("127.0.0.1", upstream.port)
+    response.raw.shutdown()
+
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        _ = response.content
+
+
 def test_a_wait_that_is_broken_off_closes_its_connection(ours: Transport, upstream: Upstream) -> None:
     url = upstream.on("/", hang)
 

@@ -182,7 +182,7 @@ def test_an_answer_is_read_as_ever(name: str, switch: Switch, upstream: Upstream
     assert not switch.fell_back
 
 
-@pytest.mark.parametrize("name", [name for name, whole in ANSWERS.items() if len(whole) < 20_000])
+@pytest.mark.parametrize("name", [name for name, whole in ANSWERS.items() if len(whole) < 20_000][::2])
 def test_an_answer_in_many_small_pieces_is_read_as_ever(name: str, switch: Switch, upstream: Upstream) -> None:
     whole = ANSWERS[name]
     step = max(1, len(whole) // 7)

@@ -17,6 +17,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import HTTPDigestAuth
 from urllib3.util.retry import Retry
 
+from app.upstream import Fetcher, Target
 from greenroom.waits.http.adapter import Transport
 
 from .conftest import ADAPTERS, Switch
@@ -275,6 +276,17 @@ def test_an_adapter_of_somebodys_own_is_left_alone(switch: Switch, ours: Transpo
     assert adapter.calls == 1
     assert ours.pools is None
     assert len(switch.fell_back) == 1
+
+
+def test_the_reference_applications_adapter_works_as_ever(adapter: str, switch: Switch, upstream: Upstream) -> None:
+    fetcher = Fetcher(allow_private=True, response_bytes=1000, redirects=2, budget_ms=20_000)
+    upstream.on("/json", answer(b'{"a": 1}', "200 OK", "Content-Type: application/json"))
+    upstream.on("/moved", answer(b"", "302 Found", "Location: /json"))
+
+    targets = [Target(path, upstream.url + path, 20_000) for path in ("/json", "/moved")]
+    outcomes = {outcome.name: outcome.body for outcome in fetcher.fetch_all(targets)}
+
+    assert outcomes == {"/json": {"a": 1}, "/moved": {"a": 1}}
 
 
 def test_mounted_retries_are_made(ours: Transport, upstream: Upstream) -> None:

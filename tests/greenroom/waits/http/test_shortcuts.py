@@ -54,7 +54,7 @@ def prepared(function: Any, url: str, params: Any) -> str | None:
     return request.url
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(urls)
 def test_a_url_is_prepared_as_ever(url: str) -> None:
     quick = shortcuts.prepare_url_over(ORIGINALS["prepare_url"])
@@ -62,7 +62,7 @@ def test_a_url_is_prepared_as_ever(url: str) -> None:
     assert tried(prepared, quick, url, {}) == tried(prepared, ORIGINALS["prepare_url"], url, {})
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(urls)
 def test_credentials_in_a_url_are_found_as_ever(url: str) -> None:
     quick = shortcuts.get_auth_from_url_over(ORIGINALS["get_auth_from_url"])
@@ -75,7 +75,7 @@ values = some.none() | some.booleans() | some.text(max_size=3)
 mappings = some.dictionaries(some.sampled_from(["a", "A", "b", "c"]), values, max_size=3)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(mappings | values, mappings | values, some.sampled_from([dict, CaseInsensitiveDict]))
 def test_settings_are_merged_as_ever(mine: Any, sessions: Any, kind: Any) -> None:
     quick = shortcuts.merge_setting_over(ORIGINALS["merge_setting"])
