@@ -327,7 +327,11 @@ def _overload(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     if total["shed_rate"] < 0.5:
         return []
     busiest = max((worker.cpu_ratio for worker in moment.workers), default=0.0)
-    why = f"; the CPU is the limit (a worker uses {busiest:.0%} of a core)" if busiest >= 0.75 else ""
+    why = ""
+    if busiest >= 0.75:
+        why = f"; the CPU is the limit (a worker uses {busiest:.0%} of a core)"
+    elif _is_robbed(moment):
+        why = f"; other programs use the CPU (a worker gets {busiest:.0%} of a core)"
     return [
         finding(
             BAD,
@@ -335,6 +339,26 @@ def _overload(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             f"{total['goodput_rate']:.3g}/s are served well{why}.",
             "More comes than can be served. " + _cpu_advice(moment),
             cause="overload",
+        )
+    ]
+
+
+def _is_robbed(moment: Moment) -> bool:
+    """Whether the machine has no CPU left, and our workers use less than half of it."""
+    used = sum(worker.cpu_ratio for worker in moment.workers)
+    return moment.machine_cpu_ratio >= FULL_CPU and used < 0.5 * moment.cores
+
+
+def _robbed(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    if not _is_robbed(moment) or seen["total"]["lag_seconds"] < LAGGING_SECONDS:
+        return []
+    used = sum(worker.cpu_ratio for worker in moment.workers)
+    return [
+        finding(
+            WATCH,
+            f"Other programs use this machine's CPU: the workers get {used:.2g} of {moment.cores} cores, and are late.",
+            "Look at what else runs here (top), or give the server a machine of its own.",
+            cause="robbed",
         )
     ]
 
@@ -461,6 +485,7 @@ RULES: tuple[Callable[[Moment, Mapping[str, Any]], list[Finding]], ...] = (
     ),
     _overload,
     _cpu,
+    _robbed,
     _errors,
     _deadlines,
     _stalls,

@@ -21,6 +21,7 @@ PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 HISTORY_NAMES = ("requests", "shed", "errors", "in_flight", "lag_seconds", "cpu_ratio")
 # A worker that did not answer for this long is shown as what the scoreboard knows.
 STALE_SECONDS = 2.5
+QUEUEING_RATIO = 0.7
 
 
 def view(moment: Moment, about: Mapping[str, Any], recordings: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
@@ -157,7 +158,9 @@ def _limit_row(moment: Moment) -> dict[str, Any]:
     busy, idle = grown.get("busy_seconds", 0.0), grown.get("idle_seconds", 0.0)
     ratio = busy / (busy + idle) if busy + idle else 0.0
     text = f"adaptive: loops busy {ratio:.0%}, {running} run, {queued} queue"
-    return {"name": "Limit", "ratio": max(ratio, 1.0 if queued else 0.0), "text": text}
+    # A queue may be a burst; who is turned away has met a limit.
+    full = 1.0 if rate(moment, "shed") > 0 else QUEUEING_RATIO if queued else 0.0
+    return {"name": "Limit", "ratio": max(ratio, full), "text": text}
 
 
 def _all_routes(moment: Moment) -> tuple[list[float], dict[str, list[float]]]:

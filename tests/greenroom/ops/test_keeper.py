@@ -1,0 +1,129 @@
+"""The ops process is started again when it dies, later each time; its trouble is never the server's."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from greenroom.ops import keeper as keeper_module
+from greenroom.ops.keeper import HEALTHY_SECONDS, Keeper
+from greenroom.settings import Settings
+
+from ..conftest import ManualClock
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+Make = Callable[..., Keeper]
+
+
+class Processes:
+    """Processes that live until told."""
+
+    def __init__(self) -> None:
+        self.started: list[Any] = []
+        self.living: set[int] = set()
+        self.fails = False
+
+    def spawn(self, keeper: Keeper, wanted: Any) -> int:
+        if self.fails:
+            raise OSError(11, "Resource temporarily unavailable")
+        self.started.append(wanted)
+        self.living.add(len(self.started))
+        return len(self.started)
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> Processes:
+    made = Processes()
+    monkeypatch.setattr(keeper_module, "is_running", lambda pid: pid in made.living)
+    monkeypatch.setattr(keeper_module, "wait_until", lambda condition, seconds: condition())
+    monkeypatch.setattr(os, "kill", lambda pid, number: made.living.discard(pid))
+    return made
+
+
+@pytest.fixture
+def make(processes: Processes, clock: ManualClock) -> Iterator[Make]:
+    made: list[Keeper] = []
+
+    def keeper(**settings: Any) -> Keeper:
+        made.append(Keeper(Settings(**settings), 3, {"app": "x"}, (-1, -1), spawn=processes.spawn, now=clock.now))
+        return made[-1]
+
+    yield keeper
+    for each in made:
+        each.stop()
+        assert not each.rendezvous.folder.exists()
+
+
+def test_it_is_started_again_later_each_time_and_at_once_when_it_had_lived(
+    make: Make, processes: Processes, clock: ManualClock
+) -> None:
+    keeper = make()
+    waits = []
+    for _ in range(8):
+        keeper.look()
+        started, died_at = len(processes.started), clock.now()
+        processes.living.clear()
+        while len(processes.started) == started:
+            keeper.look()
+            clock.advance(1.0)
+        waits.append(clock.now() - died_at)
+    clock.advance(HEALTHY_SECONDS)
+    processes.living.clear()
+    keeper.look()
+
+    assert waits == sorted(waits)
+    assert waits[-1] <= 62
+    assert keeper.pid == len(processes.started), "it had lived long, so it is there again at once"
+
+
+def test_what_can_not_be_started_is_tried_again(
+    make: Make, processes: Processes, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeper = make()
+    processes.fails = True
+    keeper.look()
+    processes.fails = False
+    keeper.look()
+    before = keeper.pid
+    clock.advance(5.0)
+    keeper.look()
+
+    assert (before, keeper.pid) == (0, 1)
+    assert "can't be started" in caplog.text
+
+
+def test_a_reload_keeps_it_unless_it_should_be_another(make: Make, processes: Processes) -> None:
+    keeper = make()
+    keeper.look()
+
+    keeper.reload(Settings(backlog=7))
+    keeper.look()
+    kept = keeper.pid
+    keeper.reload(Settings(ops_bind="127.0.0.1:9001"))
+    keeper.look()
+    changed = keeper.pid
+    keeper.reload(Settings(ops_bind="off"))
+    keeper.look()
+
+    assert (kept, changed, keeper.pid) == (1, 2, 0)
+    assert [wanted.address[1] for wanted in processes.started] == [8001, 9001]
+
+
+def test_the_token_is_in_no_command_line_and_no_other_secret_comes_along(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_KEY", "do-not-tell")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u:do-not-tell@h/d")
+    keeper = make(ops_token=TOKEN)
+    assert keeper.wanted is not None
+
+    arguments, environment = keeper.arguments(keeper.wanted), keeper.environment(keeper.wanted)
+
+    assert arguments[:6] == [sys.executable, "-P", "-m", "greenroom", "ops", "--serve"]
+    assert json.loads(arguments[6])["address"] == ["127.0.0.1", 8001]
+    assert TOKEN not in " ".join(arguments)
+    assert environment["GREENROOM_OPS_TOKEN"] == TOKEN
+    assert "do-not-tell" not in " ".join(environment.values())
