@@ -76,7 +76,7 @@ def patch(settings: Settings) -> None:
 
         coroutines.install()
     if settings.patch and settings.patch_psycopg2:
-        patch_psycopg2(settings.database_silence_seconds)
+        patch_psycopg2(settings.database_silence_seconds, one_message=settings.database_one_message)
     if settings.patch and settings.patch_sqlalchemy:
         patch_sqlalchemy(settings)
 
@@ -96,7 +96,7 @@ def patch_requests(settings: Settings) -> None:
     when_imported("requests", install)
 
 
-def patch_psycopg2(silence_seconds: float) -> None:
+def patch_psycopg2(silence_seconds: float, *, one_message: bool = True) -> None:
     """Install psycopg2's wait callback; nothing where psycopg2 is not installed."""
     try:
         from .waits import postgres
@@ -104,7 +104,7 @@ def patch_psycopg2(silence_seconds: float) -> None:
         if exc.name != "psycopg2":
             raise
         return
-    postgres.install(silence_seconds)
+    postgres.install(silence_seconds, one_message=one_message)
 
 
 def patch_sqlalchemy(settings: Settings) -> None:

@@ -7,9 +7,11 @@ called here returns at once; the only exception is `PQcancel`, for libpq before 
 
 import ctypes
 from collections.abc import Callable
+from select import POLLIN, POLLOUT
 from typing import Any
 
 import gevent
+from gevent import monkey
 from gevent.hub import get_hub
 from gevent.socket import wait_read, wait_write
 from gevent.threadpool import ThreadPool
@@ -17,6 +19,7 @@ from psycopg2 import _psycopg, extensions
 
 from ..record import CURRENT
 
+select_poll = monkey.get_original("select", "poll")
 # How long a request to cancel may take to be delivered, once nobody waits for it any more.
 CANCEL_SECONDS = 5.0
 CANCEL_THREADS = 4
@@ -115,6 +118,22 @@ class Cancel:
     def _finish(self) -> None:
         self.done = True
         self.on_done()
+
+
+def cancel_in_thread(connection: Any, seconds: float) -> None:
+    """The same where there is no event loop, for a connection that is closed afterwards: bounded, best effort.
+
+    Runs on: a real thread; blocks it. psycopg2's own `cancel()` would block the whole process.
+    """
+    if libpq_17 is None or not connection.pgconn_ptr:
+        return
+    handle = libpq_17.PQcancelCreate(connection.pgconn_ptr)
+    state = POLLING_WRITING if libpq_17.PQcancelStart(handle) else POLLING_FAILED
+    while state not in (POLLING_FAILED, POLLING_OK):
+        poller = select_poll()
+        poller.register(libpq_17.PQcancelSocket(handle), POLLOUT if state == POLLING_WRITING else POLLIN)
+        state = libpq_17.PQcancelPoll(handle) if poller.poll(seconds * 1000) else POLLING_FAILED
+    libpq_17.PQcancelFinish(handle)
 
 
 def _cancel_and_wait(handle: int) -> None:

@@ -9,7 +9,7 @@ request could end the next query, or the next query read this one's answer.
 """
 
 from collections.abc import Callable
-from select import POLLIN
+from select import POLLIN, POLLOUT
 from typing import Any
 
 import psycopg2
@@ -22,7 +22,8 @@ from psycopg2.errors import QueryCanceled
 from .. import clock, deadline
 from ..errors import BudgetSpent
 from ..record import FOREVER, Record, Wait, current
-from .libpq import Cancel
+from .libpq import Cancel, cancel_in_thread
+from .threads import is_loop_thread
 
 select_poll = monkey.get_original("select", "poll")
 # From the end of the budget until the connection is given up.
@@ -48,7 +49,7 @@ class Unanswered(QueryCanceled):
 class Line:
     """One connection's side of the wait. `sql` is what it waits for, `greenlet` who waits, `record` for which request.
 
-    `heard_at` is when the server last answered. `timer_seconds` is the usual length of silence that ends a wait.
+    `heard_at` is when the server last answered.
     """
 
     __slots__ = (
@@ -62,17 +63,15 @@ class Line:
         "poller",
         "record",
         "sql",
-        "timer",
-        "timer_seconds",
+        "timers",
         "watcher",
     )
 
-    def __init__(self, timer_seconds: float = 0.0) -> None:
+    def __init__(self) -> None:
         self.watcher: Any = None
-        self.timer: Any = None
+        self.timers: dict[float, Any] = {}
         self.poller: Any = None
         self.polled = -1
-        self.timer_seconds = timer_seconds
         self.loop: Any = None
         self.file_number = -1
         self.greenlet: Any = None
@@ -92,6 +91,10 @@ class Line:
             return
         if is_connecting:
             self.sql = f"connect to {place(connection)}"
+        if not is_loop_thread():
+            with Wait("query", self.sql[:SHOWN_CHARACTERS]):
+                self._wait_in_thread(connection, poll, state, silence_seconds, is_connecting)
+            return
         self.greenlet = getcurrent()
         record = self.record = current()
         self.is_cut = False
@@ -117,6 +120,20 @@ class Line:
         self, connection: Any, poll: Callable[[], int], state: int, silence_seconds: float, is_connecting: bool
     ) -> None:
         hub: Any = get_hub()
+        record = self.record
+        if (
+            state == POLL_READ
+            and self.watcher is not None
+            and self.loop is hub.loop
+            and not is_connecting
+            and (record is None or record.timer is not None or record.deadline == FOREVER)
+        ):
+            # Nearly all waits: a query whose deadline, if there is one, its request's record sees to. All that follows
+            # is for the others, and would do here, too.
+            state = self._wait_once(poll, hub, silence_seconds)
+            if state == POLL_OK:
+                self.heard_at = clock.now()
+                return
         now = clock.now()
         left = deadline.remaining_seconds()
         give_up_at = FOREVER if left == FOREVER else now + left
@@ -130,14 +147,8 @@ class Line:
             if now >= silent_at:
                 what = "connect_timeout: no connection" if is_connecting else "no word from PostgreSQL"
                 raise Silent(f"{what} within {silence_seconds:g} s ({place(connection)})")
-            # A timer of our own for every wait would cost more than all the rest of this.
-            timer = (
-                None
-                if silence_seconds == self.timer_seconds and self._is_timed(give_up_at, silent_at)
-                else (min(give_up_at, silent_at) - now)
-            )
             try:
-                is_heard = self._switch(connection, state, hub, timer)
+                is_heard = self._switch(connection, state, hub, min(give_up_at, silent_at) - now)
             except BudgetSpent:
                 is_heard, self.is_cut = False, True
             now = clock.now()
@@ -149,9 +160,44 @@ class Line:
                 state = poll()
         self.heard_at = now
 
-    def _is_timed(self, give_up_at: float, silent_at: float) -> bool:
-        """Whether the kept timer will do: silence ends first, or the request's record sees to its deadline."""
-        return give_up_at >= silent_at or (self.record is not None and self.record.timer is not None)
+    def _wait_once(self, poll: Callable[[], int], hub: Any, silence_seconds: float) -> int:
+        """Until the socket says something, or for the length of silence; the state afterwards."""
+        timer = self.timers.get(silence_seconds)
+        if timer is None:
+            # Kept: one of its own for every wait would cost more than all the rest of this.
+            timer = self.timers[silence_seconds] = hub.loop.timer(silence_seconds)
+        watcher, woken = self.watcher, self.greenlet.switch
+        timer.start(woken, None)
+        watcher.start(woken, self)
+        try:
+            is_heard = hub.switch() is self
+        except BudgetSpent:
+            is_heard, self.is_cut = False, True
+        finally:
+            watcher.callback = self._stirred
+            timer.stop()
+        return poll() if is_heard else POLL_READ
+
+    def _wait_in_thread(
+        self, connection: Any, poll: Callable[[], int], state: int, silence_seconds: float, is_connecting: bool
+    ) -> None:
+        """The same where nobody else waits: an offloaded call, a coroutine or its threads. No event loop, no watcher.
+
+        A watcher belongs to the loop that it was made for, and only that loop's thread may touch it.
+        Runs on: a real thread; blocks it.
+        """
+        while state != POLL_OK:
+            seconds = deadline.limit(silence_seconds)
+            poller = select_poll()
+            poller.register(connection.fileno(), POLLIN if state == POLL_READ else POLLIN | POLLOUT)
+            if not poller.poll(max(0.0, seconds or 0.0) * 1000):
+                if not is_connecting:
+                    cancel_in_thread(connection, GRACE_SECONDS)
+                if deadline.is_spent():
+                    raise Unanswered(f"the request's time is over; the connection to {place(connection)} was closed")
+                raise Silent(f"no word from PostgreSQL within {silence_seconds:g} s ({place(connection)})")
+            state = poll()
+        self.heard_at = clock.now()
 
     def _cancel(self, connection: Any, poll: Callable[[], int], state: int, hub: Any) -> None:
         """Have the query ended, and see its answer. Raises Unanswered when there is none in time."""
@@ -169,16 +215,16 @@ class Line:
                     state = poll()
         self.heard_at = clock.now()
 
-    def _switch(self, connection: Any, state: int, hub: Any, seconds: float | None) -> bool:
+    def _switch(self, connection: Any, state: int, hub: Any, seconds: float) -> bool:
         """Let others run until the socket is ready, somebody wakes us, or it is time; whether it was the socket.
 
-        Nothing is expected of the socket when `state` is POLL_OK. `seconds` None: `timer_seconds`.
+        Nothing is expected of the socket when `state` is POLL_OK.
         """
         woken = self.greenlet.switch
         loop = hub.loop
         if state == POLL_READ or self.watcher is None or self.loop is not loop:
             self._attach(connection, loop)
-        timer = self.timer if seconds is None else loop.timer(seconds if seconds > 0.0 else 0.0)
+        timer = loop.timer(seconds if seconds > 0.0 else 0.0)
         writable = None
         try:
             timer.start(woken, None)
@@ -191,8 +237,7 @@ class Line:
         finally:
             self.watcher.callback = self._stirred
             timer.stop()
-            if seconds is not None:
-                timer.close()
+            timer.close()
             if writable is not None:
                 writable.stop()
                 writable.close()
@@ -204,7 +249,6 @@ class Line:
             self.release()
             # Not counted by the loop: a kept connection does not keep a process from ending. What waits has its timer.
             self.watcher = loop.io(file_number, READ, ref=False)
-            self.timer = loop.timer(self.timer_seconds)
             self.file_number, self.loop = file_number, loop
 
     def _stirred(self, _: Any) -> None:
@@ -227,11 +271,14 @@ class Line:
     def release(self) -> None:
         """Stop watching: before the socket is closed, because its number may be another's a moment later."""
         if self.watcher is not None:
-            self.watcher.stop()
-            self.watcher.close()
-            self.timer.close()
-            self.watcher = self.timer = None
+            watchers = self.watcher, *self.timers.values()
+            self.watcher = None
+            self.timers = {}
             self.file_number = -1
+            if is_loop_thread():
+                _let_go(*watchers)
+            else:
+                self.loop.run_callback_threadsafe(_let_go, *watchers)
 
     def has_stirred(self, connection: Any) -> bool:
         """Whether something has come that nobody waits for, asked of the system."""
@@ -240,6 +287,13 @@ class Line:
             self.poller, self.polled = select_poll(), file_number
             self.poller.register(file_number, POLLIN)
         return bool(self.poller.poll(0))
+
+
+def _let_go(*watchers: Any) -> None:
+    """Runs on: the thread of their loop."""
+    for watcher in watchers:
+        watcher.stop()
+        watcher.close()
 
 
 def _nothing() -> None:

@@ -274,10 +274,9 @@ class GreenPool(QueuePool):
         SQLAlchemy calls a connection that it does not ping.
         """
         connection = entry.dbapi_connection
-        has_ended = getattr(connection, "has_ended", None)
-        if has_ended is None:
+        if getattr(connection, "line", None) is None:
             return
-        if has_ended():
+        if connection.has_ended():
             entry.invalidate()
         elif self._pre_ping and clock.now() - connection.line.heard_at < PING_AFTER_SECONDS:
             entry.fresh = True

@@ -95,11 +95,12 @@ class WaitCallback:
             line.release()
         if isinstance(connection, GreenConnection):
             connection.line.heard_at = clock.now()
-            connection.line.timer_seconds = self.silence_seconds
 
 
 class GreenConnection(extensions.connection):
     """A connection as psycopg2.connect() gives it out: waits are bounded, and who uses it twice at once is told."""
+
+    can_begin_in_one_message = STATUS_OFFSET is not None
 
     def __init__(self, dsn: str, async_: int = 0) -> None:
         self.line = Line()
@@ -109,6 +110,7 @@ class GreenConnection(extensions.connection):
         self.own_timeout_seconds: float | None = None
         super().__init__(dsn, async_)  # type: ignore[call-arg]  # the stubs have it by keyword only
         self.cursor_factory = GreenCursor
+        self.status_field = status_of(self) if self.can_begin_in_one_message else None
         connections.add(self)
 
     def commit(self) -> None:
@@ -118,7 +120,8 @@ class GreenConnection(extensions.connection):
     def rollback(self) -> None:
         if self.has_ended_in_rollback:
             return
-        self.refuse_second_user("ROLLBACK")
+        if self.line.greenlet is not None or self.line.is_copying:
+            self.refuse_second_user("ROLLBACK")
         is_open = not self.closed
         self.silence_seconds = ROLLBACK_SECONDS
         try:
@@ -136,7 +139,10 @@ class GreenConnection(extensions.connection):
     def _clean_up(self, sql: str, call: Any) -> None:
         """What may go on when the request's time is over. As deadline.shield(), which costs more."""
         self.line.sql = sql
-        token = deadline.SHIELD.set(max(CLEAN_UP, deadline.SHIELD.get()))
+        if CURRENT.get() is None or deadline.SHIELD.get() >= CLEAN_UP:
+            call()
+            return
+        token = deadline.SHIELD.set(CLEAN_UP)
         try:
             call()
         finally:
@@ -158,8 +164,8 @@ class GreenConnection(extensions.connection):
     def begins_plainly(self) -> bool:
         """Whether the next statement begins a transaction, with nothing but a plain BEGIN."""
         return (
-            STATUS_OFFSET is not None
-            and self.status == STATUS_READY
+            self.status == STATUS_READY
+            and self.status_field is not None
             and not self.autocommit
             and self.isolation_level is None
             and self.readonly is None
@@ -234,15 +240,17 @@ class GreenCursor(extensions.cursor):
 
     def execute(self, query: Any, vars: Any = None) -> None:
         connection: Any = self.connection
-        connection.refuse_second_user(query)
-        connection.line.sql = query if isinstance(query, str) else str(query)
-        self.copied_rows = None
-        self.begun_with = ""
+        line = connection.line
+        if line.greenlet is not None or line.is_copying:
+            connection.refuse_second_user(query)
+        line.sql = sql = query if isinstance(query, str) else str(query)
+        if self.begun_with or self.copied_rows is not None:
+            self.begun_with, self.copied_rows = "", None
         if deadline.is_spent():
             raise QueryCanceled("the request's time is over; the statement was not sent")
-        if "statement_timeout" in connection.line.sql:
+        if "statement_timeout" in sql:
             connection.own_timeout_seconds = 0.0
-        if query and isinstance(query, str) and self.name is None and connection.begins_plainly():
+        if connection.begins_plainly() and sql is query and sql and self.name is None:
             self._begin_and_execute(connection, query, vars)
         else:
             super().execute(query, vars)
@@ -255,7 +263,7 @@ class GreenCursor(extensions.cursor):
         state.
         """
         begin = connection.begin_text()
-        status = status_of(connection)
+        status = connection.status_field
         status.value = STATUS_BEGIN
         self.begun_with = begin
         try:
@@ -343,8 +351,12 @@ NO_SLOTS = (
 )
 
 
-def install(silence_seconds: float) -> None:
-    """Make every psycopg2 connection of this process wait in the event loop."""
+def install(silence_seconds: float, *, one_message: bool = True) -> None:
+    """Make every psycopg2 connection of this process wait in the event loop.
+
+    `one_message`: a transaction begins in one message with its first statement.
+    """
+    GreenConnection.can_begin_in_one_message = one_message and STATUS_OFFSET is not None
     extensions.set_wait_callback(WaitCallback(silence_seconds))
     # Not psycopg2.connect: whoever holds that already gets this, too.
     psycopg2._connect = connect  # type: ignore[attr-defined]

@@ -161,7 +161,6 @@ def test_commit_and_rollback_go_on_when_the_budget_is_spent(connection: Any, wat
 def test_silent_server_costs_its_connection(connect: Callable[..., Any]) -> None:
     connection = connect()
     connection.silence_seconds = 0.1
-    connection.line.timer_seconds = 0.1
 
     with pytest.raises(psycopg2.OperationalError, match="no word from PostgreSQL within 0.1 s"):
         connection.cursor().execute(SLEEP)
@@ -253,7 +252,7 @@ def test_transaction_of_a_request_tells_postgres_how_long_it_may_take(connect: C
     ["SELEC 1", "SELECT no_such_column", "SELECT 1/0", "SELECT\n" * 9 + "nope", "VACUUM", "SELECT %s", "COMMIT"],
 )
 def test_errors_are_those_of_a_transaction_begun_separately(
-    connection: Any, monkeypatch: pytest.MonkeyPatch, wrong: str, budget_seconds: float | None
+    connection: Any, wrong: str, budget_seconds: float | None
 ) -> None:
     def seen() -> tuple[Any, ...]:
         cursor = connection.cursor()
@@ -270,7 +269,7 @@ def test_errors_are_those_of_a_transaction_begun_separately(
         return type(error), str(error), getattr(error, "pgcode", None), getattr(error, "pgerror", None), *state
 
     together = seen()
-    monkeypatch.setattr(postgres, "STATUS_OFFSET", None)
+    connection.status_field = None
     apart = seen()
 
     assert together == apart
