@@ -169,11 +169,16 @@ class AdaptiveGate:
     def patience_seconds(self, at_least: float) -> float:
         return max(at_least, WAIT_COSTS * self.cost, WAIT_TURNS * self.longest_turn)
 
+    @property
+    def is_learning(self) -> bool:
+        """Whether it has seen only a worker's first requests, which import and connect and are like no others."""
+        return self.share > 2 * COST_SHARE
+
     def room(self, wait_seconds: float) -> float:
-        return wait_seconds / self.cost
+        return float("inf") if self.is_learning else wait_seconds / self.cost
 
     def is_overloaded(self, line_requests: int, wait_seconds: float) -> bool:
-        return line_requests * self.cost > LONG_LINE * wait_seconds
+        return not self.is_learning and line_requests * self.cost > LONG_LINE * wait_seconds
 
 
 class StaticGate:

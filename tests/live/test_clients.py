@@ -119,7 +119,8 @@ def test_thousand_slow_clients_change_nothing_for_the_others(serve: Callable[...
 
 
 def test_client_that_leaves_is_noticed_while_its_request_runs(serve: Callable[..., Server]) -> None:
-    server = serve("greenroom", {})
+    # As it is by default, the request would just end.
+    server = serve("greenroom", {"GREENROOM_CLIENT_LEFT_ENDS": "off"})
     began = time.monotonic()
     with connect(server) as sock:
         sock.sendall(b"GET /slow/early-bird HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -391,9 +391,12 @@ def test_a_queue_that_stays_lets_nobody_wait_as_long_as_a_new_one(world: World) 
 
 
 def test_requests_turned_away_are_one_line_of_the_log_per_interval(
-    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("gunicorn.error"), "propagate", True)
+    said: list[str] = []
+    logger = logging.Logger("one test's own")
+    monkeypatch.setattr(logger, "warning", lambda message, *values: said.append(message % values))
+    monkeypatch.setattr("greenroom.worker.admission.logger", logger)
     loop = world.loop(gate=StaticGate(1), queue_limit_requests=1)
     lines = []
     for second in range(12):
@@ -401,11 +404,11 @@ def test_requests_turned_away_are_one_line_of_the_log_per_interval(
         loop.run(until=second + 1)
         loop.clock.seconds = second + 1
         loop.admission.report()
-        lines.append(len(caplog.records))
+        lines.append(len(said))
 
     assert lines == [1] * 10 + [2] * 2
-    assert caplog.messages[0].startswith("overload: 3 requests turned away with 503, 3 since the start")
-    assert caplog.messages[1].startswith("overload: 30 requests turned away")
+    assert said[0].startswith("overload: 3 requests turned away with 503, 3 since the start")
+    assert said[1].startswith("overload: 30 requests turned away with 503, 33 since the start")
 
 
 def test_finished_requests_leave_nothing_in_the_account(world: World) -> None:
@@ -538,6 +541,16 @@ def test_a_core_that_is_taken_away_again_and_again_sheds_nobody(world: World) ->
     closed(loop, 50, lambda _chance: [("compute", 0.0003 if chance.random() > 0.003 else 0.06)], 0.0)
 
     loop.run(until=20)
+
+    assert loop.admission.shed_requests == 0
+
+
+def test_a_worker_that_has_just_started_lets_a_crowd_wait_for_its_imports(world: World) -> None:
+    loop = world.loop()
+    offer(loop, [Request(0.01 * number, [("compute", 0.15 if number < 4 else 0.001)]) for number in range(4)])
+    offer(loop, [Request(0.5, [("compute", 0.001)]) for _ in range(100)])
+
+    loop.run(until=10)
 
     assert loop.admission.shed_requests == 0
 
