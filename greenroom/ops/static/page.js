@@ -63,6 +63,9 @@ function table(id, columns, rows, { key, empty = "None.", levelOf = () => "" }) 
   const body = element.tBodies[0];
   const known = new Map([...body.rows].map((row) => [row.dataset.key, row]));
   const wanted = rows.length ? rows : [null];
+  const focused = document.activeElement;
+  const stay = new Set(wanted.map((data) => (data === null ? "" : String(key(data)))));
+  for (const [name, row] of known) if (!stay.has(name)) row.remove();
   wanted.forEach((data, index) => {
     const name = data === null ? "" : String(key(data));
     let row = known.get(name);
@@ -75,13 +78,13 @@ function table(id, columns, rows, { key, empty = "None.", levelOf = () => "" }) 
         row.append(cell);
       });
     }
-    known.delete(name);
     if (body.rows[index] !== row) body.insertBefore(row, body.rows[index] || null);
     if (data === null) return;
     level(row, levelOf(data));
     columns.forEach((column, at) => column.show(row.cells[at], data));
   });
-  for (const row of known.values()) row.remove();
+  // A row that is moved loses the focus.
+  if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
 }
 
 const text = (name, of, className = "text") => ({ name, className, show: (cell, row) => say(cell, String(of(row) ?? "")) });
