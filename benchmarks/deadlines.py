@@ -82,7 +82,9 @@ class Upstream:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 _, _, nonce, milliseconds = head.split(b" ", 2)[1].decode().split("/")
-                await asyncio.sleep(int(milliseconds) / 1000)
+                answer_at = time.monotonic() + int(milliseconds) / 1000
+                while (left := answer_at - time.monotonic()) > 0 and not (reader.at_eof() or reader.exception()):
+                    await asyncio.sleep(min(left, 0.05))
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(nonce), nonce.encode()))
                 await writer.drain()
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError):

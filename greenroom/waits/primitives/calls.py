@@ -3,7 +3,6 @@
 import functools
 import logging
 import select
-import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -70,10 +69,10 @@ def socket_wait(plain: Callable[..., None]) -> Callable[..., None]:
 def peer_name(sock: Any) -> str:
     """`host:port`, a path, or "" while it leads nowhere."""
     try:
-        peer = sock.getpeername()
+        peer = sock._sock.getpeername()
     except OSError:
         return ""
-    return f"{peer[0]}:{peer[1]}" if sock.family in (socket.AF_INET, socket.AF_INET6) else str(peer)
+    return f"{peer[0]}:{peer[1]}" if type(peer) is tuple else str(peer)
 
 
 def nothing_ready(plain: Callable[..., Any], nothing: Any, *, timeout_at: int) -> Callable[..., Any]:

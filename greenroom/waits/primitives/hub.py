@@ -30,8 +30,9 @@ def switch(hub: Any) -> Any:
         return plain_switch(hub)
     shield = SHIELD.get()
     me = getcurrent()
-    if record.deadline != FOREVER:
-        if record.ends_at(shield) <= clock.now():
+    until = record.deadline
+    if until != FOREVER:
+        if until <= clock.now() and (not shield or record.ends_at(shield) <= clock.now()):
             break_out(record, hub)
             raise BudgetSpent(record.why())
         record.waiting[me] = shield
