@@ -33,14 +33,19 @@ IN_TRANSACTION = (2, 3)  # libpq's PQTRANS_INTRANS, PQTRANS_INERROR
 
 
 class Hold:
-    """A connection that a request has used. `place` is the line that used it last."""
+    """A connection that a request has used, and the line that used it last."""
 
-    __slots__ = ("connection", "last", "place", "since")
+    __slots__ = ("call", "connection", "last", "since")
 
     def __init__(self, connection: Any, since: float) -> None:
         self.connection = weakref.ref(connection)
         self.since = self.last = since
-        self.place = ""
+        self.call: stacks.Call | None = None
+
+    @property
+    def place(self) -> str:
+        """Worked out when it is wanted: each query would pay for it."""
+        return self.call.place if self.call is not None else ""
 
 
 @dataclass(slots=True)
@@ -105,9 +110,7 @@ class Held:
             hold = record.holds[id(connection)] = Hold(connection, now)
             self.users[connection] = record
         hold.last = now
-        call = stacks.guilty_of_frame(sys._getframe(1))
-        if call is not None:
-            hold.place = call.place
+        hold.call = stacks.guilty_of_frame(sys._getframe(1)) or hold.call
 
     def suspended(self, account: Account, host: str, greenlet: Any) -> tuple[str, str] | None:
         """A request begins to wait for an upstream; the pair of lines if it keeps a connection meanwhile."""

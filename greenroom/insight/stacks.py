@@ -79,6 +79,8 @@ def is_installed(file: str) -> bool:
 
 
 _is_installed = functools.lru_cache(maxsize=4096)(is_installed)
+# Code that is nobody's fault, by its id; kept, so that no other code gets that id.
+_installed_code: dict[int, Any] = {}
 
 
 def guilty(stack: Stack) -> Call | None:
@@ -97,7 +99,11 @@ def guilty_of_frame(frame: Any) -> Call | None:
     innermost = frame
     while frame is not None:
         code = frame.f_code
-        if not _is_installed(code.co_filename):
+        if id(code) not in _installed_code:
+            if _is_installed(code.co_filename):
+                _installed_code[id(code)] = code
+                frame = frame.f_back
+                continue
             return Call(code.co_filename, frame.f_lineno or code.co_firstlineno, code.co_qualname)
         frame = frame.f_back
     return guilty(of_frame(innermost))
