@@ -1,24 +1,16 @@
 """The application in a real Chromium, as somebody with a mouse, a thumb or a keyboard uses it."""
 
-import os
 import re
 import shutil
-import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask
-from flask_migrate import upgrade
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
-from sqlalchemy import create_engine, text
-from sqlalchemy.pool import NullPool
-from werkzeug.serving import make_server
 
-from app import create_app, seed
-from app.extensions import db
-from app.postgres import psycopg2_url
+from ..live.conftest import PYTHON_MODULE, Server, free_port
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CHROMIUM_ARGUMENTS = [
@@ -48,62 +40,21 @@ def outbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def database_url(postgres_url: str) -> Iterator[str]:
-    """A database of this ring's own, so that no other test empties its tables meanwhile."""
-    name = f"browser_{os.getpid()}"
-    engine = create_engine(psycopg2_url(postgres_url), isolation_level="AUTOCOMMIT", poolclass=NullPool)
-    with engine.connect() as connection:
-        connection.execute(text(f"DROP DATABASE IF EXISTS {name}"))
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield psycopg2_url(postgres_url).set(database=name).render_as_string(hide_password=False)
-    with engine.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-
-
-@pytest.fixture(scope="session")
-def served_app(database_url: str, outbox: Path) -> Iterator[tuple[Flask, str]]:
-    """The application on a free port, and its address."""
-    # The server is made first, because the application must know its own address: the demo board and mails name it.
-    server = make_server("127.0.0.1", 0, application := Late(), threaded=True)
-    url = f"http://127.0.0.1:{server.port}"
-    app = create_app(
-        {
-            "DATABASE_URL": database_url,
-            "INSTANCE_PATH": str(outbox.parent),
-            "PUBLIC_URL": url,
-            "SIGN_IN_LIMIT": "1000",
-            "JOBS": "thread",
-        }
-    )
-    with app.app_context():
-        upgrade()
-        seed.demo_board(url)
-    application.app = app
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield app, url
-    finally:
-        server.shutdown()
-        thread.join(timeout=10)
-        server.server_close()
-        with app.app_context():
-            db.engine.dispose()
-
-
-class Late:
-    """A WSGI application that is filled in after the server has its port."""
-
-    app: Flask
-
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        return self.app(environ, start_response)
-
-
-@pytest.fixture(scope="session")
-def server_url(served_app: tuple[Flask, str]) -> str:
-    """Where the application under test is served."""
-    return served_app[1]
+def server_url(outbox: Path) -> Iterator[str]:
+    """Where the application is served, by the server as a newcomer starts it."""
+    port = free_port()
+    environ = {
+        "GREENROOM_BIND": f"127.0.0.1:{port}",
+        "GREENROOM_OPS_BIND": "off",  # it has one port for the whole machine
+        "INSTANCE_PATH": str(outbox.parent),
+        "SIGN_IN_LIMIT": "1000",
+        "JOBS": "thread",
+        "WEB_CONCURRENCY": "1",
+    }
+    server = Server([*PYTHON_MODULE, "gunicorn"], environ, outbox.parent / "server.log", port).wait_ready()
+    yield server.url
+    server.stop()
+    print(server.text())  # shown by pytest only when a test failed
 
 
 @pytest.fixture(scope="module")
@@ -159,15 +110,15 @@ def visit(chromium: Browser, server_url: str) -> Iterator[Callable[..., Page]]:
 def mailed_link(outbox: Path) -> Callable[[str], str]:
     """`mailed_link("ann@example.org")`: the reset link in the newest mail to this address, once it is there."""
 
-    def find(email: str, timeout_seconds: float = 15.0) -> str:
-        give_up = threading.Event()
-        for _ in range(int(timeout_seconds / 0.05)):
+    def find(email: str, timeout_seconds: float = 30.0) -> str:
+        give_up_at = time.monotonic() + timeout_seconds
+        while time.monotonic() < give_up_at:
             for file in sorted(outbox.glob("*"), key=lambda path: path.stat().st_mtime, reverse=True):
                 content = file.read_text()
                 link = re.search(r"http://\S+/reset-password/\S+", content)
                 if f"To: {email}" in content and link:
                     return link[0]
-            give_up.wait(0.05)
+            time.sleep(0.05)
         raise AssertionError(f"no mail to {email} in {outbox}")
 
     return find

@@ -152,7 +152,7 @@ def test_without_javascript_a_button_fetches_and_the_page_shows_everything(visit
     row(page, "trains").get_by_text("Body").click()
     expect(row(page, "trains").locator("pre")).to_contain_text('"delay_ms": 250')
     slow, quick = (row(page, name).locator("rect[data-bar]").bounding_box() for name in ("payments", "weather"))
-    assert slow["width"] > 4 * quick["width"]
+    assert slow["width"] > 2 * quick["width"]
 
 
 def test_without_javascript_a_board_is_made_and_changed(

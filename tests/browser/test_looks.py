@@ -60,6 +60,7 @@ def look(server_url: str) -> Callable[[Page, str], None]:
 
     def check(page: Page, name: str) -> None:
         width = page.viewport_size["width"]
+        page.wait_for_load_state("load")  # with its style sheet
         if folder:
             scheme = "dark" if page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") else "light"
             page.screenshot(path=Path(folder) / f"{scheme}-{width}-{name}.png", full_page=True)
