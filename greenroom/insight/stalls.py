@@ -24,7 +24,7 @@ import logging
 import os
 import signal
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -50,6 +50,8 @@ PIPE_BYTES = 262_144
 # Lines in the log: so many at once, then one a second. All are counted.
 LOG_BURST = 60
 REPORT_SECONDS = 0.02
+# How faulthandler begins each time.
+DUMP_BEGIN = "Timeout ("
 MOST_TRIES = 10
 
 
@@ -139,7 +141,7 @@ class Stalls:
         self.last: deque[Stall] = deque(maxlen=MOST_LAST)
         self.looks: deque[Look] = deque(maxlen=64)
         # What faulthandler wrote, and when the slice began.
-        self.dumps: deque[tuple[float, str]] = deque(maxlen=4)
+        self.dumps: deque[tuple[float, list[str]]] = deque(maxlen=4)
         self.looked_at = now()
         self.earlier = self.machine.use()
         self.gaps: deque[tuple[float, float]] = deque(maxlen=256)  # (when the watch thread woke, after how long)
@@ -220,7 +222,7 @@ class Stalls:
         self.gaps.append((now, gap))
         began = slices.began
         if gap > self.threshold_seconds * WRITE_SHARE:
-            self._take_dump(began, gap)
+            self._take_dumps(began, now - began)
         if slices.is_idle() or now - began < self.look_seconds:
             self.earlier = self.machine.use()
             return
@@ -228,11 +230,13 @@ class Stalls:
         if slices.began == began:
             self.looks.append(Look(began, stack))
 
-    def _take_dump(self, began: float, gap: float) -> None:
-        """What faulthandler wrote while nobody could put it off. It is of this slice if that began before."""
-        dump = self._read()
-        if dump and self.now() - began > gap / 2:
-            self.dumps.append((began, dump))
+    def _take_dumps(self, began: float, seconds: float) -> None:
+        """What faulthandler wrote while nobody could put it off, as far as it is of the slice that began then."""
+        dumps = self._read().split(DUMP_BEGIN)[1:]
+        count = int(seconds / (self.threshold_seconds * WRITE_SHARE))
+        if count and dumps:
+            # The last ones first: the earliest may be of a moment before.
+            self.dumps.append((began, [DUMP_BEGIN + dump for dump in dumps[: -count - 1 : -1]]))
 
     def _read(self) -> str:
         data = b""
@@ -260,9 +264,8 @@ class Stalls:
             use=use.since(self.earlier, seconds),
             is_continued=is_continued,
         )
-        dump = self._read() if self._reader >= 0 else ""
-        if dump:
-            self.dumps.append((began, dump))
+        if self._reader >= 0:
+            self._take_dumps(began, seconds)
         self.earlier = use
         frame = getattr(greenlet, "gr_frame", None)
         if frame is not None:
@@ -310,15 +313,18 @@ class Stalls:
         ended = seen.began + seen.seconds
         stopped = max((gap for woke, gap in list(self.gaps) if seen.began < woke < ended + gap), default=0.0)
         stopped = min(stopped, seen.seconds)
-        dumps = sum(dump.count("Timeout (") for began, dump in list(self.dumps) if began == seen.began)
-        was_there = max(seen.use.cpu + seen.stolen, self.threshold_seconds * WRITE_SHARE * dumps)
+        dumps = sum(len(dumps) for began, dumps in list(self.dumps) if began == seen.began)
+        # Each was written after so long, and the next not yet due.
+        written = self.threshold_seconds * WRITE_SHARE * (dumps + 1) if dumps else 0.0
+        was_there = max(seen.use.cpu + seen.stolen, written)
         return stopped if stopped > self.threshold_seconds and was_there < stopped / 2 else 0.0
 
     def _explain(self, seen: Seen) -> Stall:
         looks = [look for look in list(self.looks) if look.slice_began == seen.began]
-        for began, dump in list(self.dumps):
+        for began, dumps in list(self.dumps):
             if began == seen.began:
-                looks += [Look(began, stack, holds_gil=True) for stack in stacks.of_dump(dump, self.thread_id)]
+                found = stacks.of_dump("".join(dumps), self.thread_id)
+                looks += [Look(began, stack, holds_gil=True) for stack in found]
         guilty, stack = most_seen([look.stack for look in looks])
         if guilty is None and seen.place:
             stack = seen.place
@@ -392,20 +398,17 @@ class Stalls:
 
 
 def most_seen(seen: list[stacks.Stack]) -> tuple[stacks.Call | None, stacks.Stack]:
-    """The line that most of the stacks blame, and the first stack that does."""
-    votes: dict[tuple[str, int], int] = {}
-    for stack in seen:
-        call = stacks.guilty(stack)
-        if call is not None:
-            votes[call[:2]] = votes.get(call[:2], 0) + 1
+    """The line that most of the stacks blame, one of the application's own if there is any, and the first such stack.
+
+    A look that comes late finds the request where it writes its answer.
+    """
+    found = [(call, stack) for stack in seen if (call := stacks.guilty(stack)) is not None]
+    found = [one for one in found if not stacks.is_installed(one[0].file)] or found
+    votes = Counter(call[:2] for call, _ in found)
     if not votes:
         return None, []
-    most = max(votes, key=lambda place: votes[place])
-    for stack in seen:
-        call = stacks.guilty(stack)
-        if call is not None and call[:2] == most:
-            return call, stack
-    return None, []
+    most = votes.most_common(1)[0][0]
+    return next(one for one in found if one[0][:2] == most)
 
 
 def _enlarge(pipe: int) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import faulthandler
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -76,7 +76,7 @@ class Watched:
         self.machine.used = Use(at=began + seconds, cpu=cpu, delayed=delayed)
         stalls.looks.extend(Look(began, [LIBRARY, APPLICATION]) for _ in range(looks))
         if dumps:
-            stalls.dumps.append((began, DUMP * dumps))
+            os.write(stalls._writer, (DUMP * dumps).encode())
         if is_continued:
             stalls.continued_at = began + seconds / 2
         stalls.ended(began, began + seconds, self.account, None)
@@ -86,9 +86,12 @@ class Watched:
 
 
 @pytest.fixture
-def watched(clock: Any, monkeypatch: pytest.MonkeyPatch) -> Watched:
+def watched(clock: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
     monkeypatch.setattr("gevent.get_hub", lambda: _NoHub())
-    return Watched(clock)
+    watched = Watched(clock)
+    watched.stalls.start(Slice(), 0xAA)  # type: ignore[arg-type]
+    yield watched
+    watched.stalls.stop()
 
 
 class _NoHub:
@@ -117,8 +120,9 @@ def test_what_faulthandler_saw_counts_where_nobody_else_could_look(watched: Watc
     assert stall.holds_gil
 
 
-def test_code_that_sleeps_and_holds_the_gil_is_blamed(watched: Watched) -> None:
-    watched.long_slice(0.3, dumps=3, is_watched=False)
+@pytest.mark.parametrize(("seconds", "dumps"), [(0.12, 1), (0.152, 1), (0.2, 2), (0.3, 3), (3.0, 39)])
+def test_code_that_sleeps_and_holds_the_gil_is_blamed(watched: Watched, seconds: float, dumps: int) -> None:
+    watched.long_slice(seconds, dumps=dumps, is_watched=False)
 
     assert [stall.line for stall in watched.stalls.last] == ["/srv/app/views.py:12"]
 
@@ -195,6 +199,21 @@ def test_the_line_that_is_seen_most_often_is_blamed() -> None:
 
     assert call == often
     assert stack == [LIBRARY, often]
+
+
+def test_look_that_came_late_does_not_outvote_the_application() -> None:
+    ours = Call(stacks._OURS + "worker/wire.py", 131, "Wire.send")
+
+    assert most_seen([[ours], [ours], [LIBRARY, APPLICATION]])[0] == APPLICATION
+
+
+def test_what_was_written_before_the_slice_began_is_not_of_it(watched: Watched) -> None:
+    before = DUMP.replace("views.py", "before.py")
+    os.write(watched.stalls._writer, before.encode() * 5)
+    watched.clock.advance(0.5)
+    watched.long_slice(0.16, dumps=2, is_watched=False)
+
+    assert [stall.line for stall in watched.stalls.last] == ["/srv/app/views.py:12"]
 
 
 def test_dumps_of_newer_pythons_are_read_as_well() -> None:
