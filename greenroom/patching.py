@@ -64,6 +64,10 @@ def patch(settings: Settings) -> None:
         from .waits import primitives  # they take the patched names
 
         primitives.install()
+    if settings.patch:
+        from .waits import threads
+
+        threads.install()
     if settings.patch and settings.patch_dns:
         from .waits import connecting, dns  # they take the patched sockets
 

@@ -6,7 +6,9 @@ in line -> running in a thread -> answer posted to the hub -> the greenlet goes 
    +-> nobody waits any more: never run
 """
 
+import functools
 import os
+import select
 import sys
 import threading
 from _queue import SimpleQueue  # gevent replaces queue.SimpleQueue; here real threads must block
@@ -15,16 +17,18 @@ from collections.abc import Callable
 from typing import Any
 
 import gevent
+import gevent.socket
 from gevent import monkey
 from gevent.event import Event
 from greenlet import getcurrent
 
-from .. import clock
+from .. import clock, deadline
 from ..record import CURRENT, FOREVER, Kind, Record, Wait
 
 # Under patching the names in `threading` are gevent's and would make greenlets.
 get_thread_ident: Callable[[], int] = monkey.get_original("_thread", "get_ident")
 start_thread: Callable[..., int] = monkey.get_original("_thread", "start_new_thread")
+real_poll: Callable[[], Any] | None = monkey.get_original("select", "poll") if hasattr(select, "poll") else None
 # After a fork it is still the same: the thread that forks is the one that goes on.
 LOOP_THREAD = threading.main_thread().ident if not monkey.is_module_patched("threading") else get_thread_ident()
 
@@ -255,3 +259,37 @@ class _Finished:
 
     def __call__(self) -> None:
         self.threads.finished(self.job)
+
+
+def install() -> None:
+    """Let sockets that were opened by greenlets be used in real threads, too: clients and pools are shared by all.
+
+    A socket's watchers belong to the event loop of the thread that opened it, and memory is corrupted when another one
+    touches them. Private to gevent: that its sockets, TLS ones included, wait in `_wait`. A test holds it fast.
+    Runs on: the main thread, after patching.
+    """
+    green: Any = gevent.socket.socket
+    if real_poll is not None and not hasattr(green._wait, "__in_threads__"):
+        green._wait = socket_wait(green._wait)
+
+
+def socket_wait(plain: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(plain)
+    def wait(self: Any, watcher: Any, timeout_exc: Any = None) -> None:
+        if get_thread_ident() == LOOP_THREAD:
+            plain(self, watcher, timeout_exc)
+        else:
+            wait_in_thread(self, select.POLLIN if watcher is self._read_event else select.POLLOUT, timeout_exc)
+
+    wait.__in_threads__ = True  # type: ignore[attr-defined]
+    return wait
+
+
+def wait_in_thread(sock: Any, events: int, timeout_exc: Any) -> None:
+    """Block this thread until the socket is ready. Raises TimeoutError, or what the caller has for it."""
+    assert real_poll is not None
+    seconds = deadline.limit(sock.timeout)
+    poller = real_poll()
+    poller.register(sock.fileno(), events)
+    if not poller.poll(None if seconds is None else seconds * 1000):
+        raise TimeoutError("timed out") if timeout_exc is None else timeout_exc

@@ -261,6 +261,44 @@ def test_a_loop_that_a_thread_runs_for_ever_serves_others_and_disturbs_nobody() 
     )
 
 
+def test_a_socket_that_a_view_opened_can_be_used_in_threads_as_well() -> None:
+    check(
+        """
+        import asyncio, socket
+        ours, theirs = socket.socketpair()
+        ours.settimeout(LONG_WAIT_SECONDS)
+
+        def answer():
+            while question := theirs.recv(100):
+                gevent.sleep(0.001)
+                theirs.sendall(question)
+
+        gevent.spawn(answer)
+
+        def ask(number):
+            ours.sendall(b"%d" % number)
+            return int(ours.recv(100))
+
+        async def in_coroutine(number):
+            return ask(number)
+
+        with gevent.Timeout(LONG_WAIT_SECONDS):
+            for number in range(0, 300, 3):
+                assert ask(number) == number
+                assert asyncio.run(asyncio.to_thread(ask, number + 1)) == number + 1
+                assert asyncio.run(in_coroutine(number + 2)) == number + 2
+            ours.settimeout(0.05)
+            for asked in (lambda: ours.recv(1), lambda: asyncio.run(asyncio.to_thread(ours.recv, 1))):
+                try:
+                    asked()
+                except TimeoutError as exc:
+                    assert str(exc) == "timed out"
+                else:
+                    raise AssertionError("there was nothing to read")
+        """
+    )
+
+
 def test_coroutines_and_their_threads_use_the_same_database_pool_as_views(postgres_url: str) -> None:
     check(
         f"""
