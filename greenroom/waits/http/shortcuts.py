@@ -2,7 +2,7 @@
 
 Each function here stands in for one of requests' with the same name and the same answer: where the case is one that it
 knows, at once, in all others by asking the original. Nothing is remembered that can change unnoticed: what comes from
-the environment or from ~/.netrc is worked out again when these have changed.
+the environment is worked out again when a variable has changed, what comes from ~/.netrc within a second.
 """
 
 import os
@@ -17,12 +17,15 @@ from netrc import NetrcParseError, netrc
 from typing import Any
 from urllib.parse import urlsplit
 
+import requests.sessions
 import requests.utils
 from requests._internal_utils import _VALID_HEADER_NAME_RE_STR, _VALID_HEADER_VALUE_RE_STR
 from requests.cookies import RequestsCookieJar
 from requests.models import PreparedRequest, Response
+from requests.sessions import Session
 from requests.structures import CaseInsensitiveDict
 
+from ... import clock
 from .head import target_of
 
 # Mappings whose items() are what they seem.
@@ -56,6 +59,7 @@ def replace_all(replace: Replace) -> None:
     replace(CaseInsensitiveDict, "__init__", init_over(CaseInsensitiveDict.__init__))
     replace(CaseInsensitiveDict, "copy", copy)
     replace(Response, "cookies", LateCookies())
+    replace(Session, "resolve_redirects", resolve_redirects_over(Session.resolve_redirects))
     make_jars_late(replace)
 
 
@@ -180,6 +184,13 @@ class LateCookies:
         return jar
 
 
+def resolve_redirects_over(original: Any) -> Any:
+    def resolve_redirects(self: Session, resp: Any, req: Any, *args: Any, **kwargs: Any) -> Any:
+        return original(self, resp, req, *args, **kwargs) if self.get_redirect_target(resp) else iter(())
+
+    return resolve_redirects
+
+
 def make_jars_late(replace: Replace) -> None:
     """A jar's policy and lock are made when a cookie is dealt with: each request makes two or three jars in vain."""
     original_init: Any = RequestsCookieJar.__init__
@@ -258,36 +269,58 @@ def origin_of(url: Any) -> tuple[str, str]:
     return parts.scheme, parts.netloc
 
 
-def get_netrc_auth_over(original: Any) -> Any:
+def get_netrc_auth_over(original: Any, now: Callable[[], float] = clock.now) -> Any:
+    netrc_file = NetrcFile(now)
+
     def get_netrc_auth(url: Any, raise_errors: bool = False) -> Any:
-        named = os.environ.get("NETRC")
-        for path in (named,) if named is not None else netrc_paths(os.environ.get("HOME")):
+        found = netrc_file.found(os.environ.get("NETRC"), os.environ.get("HOME"))
+        if found is None:
+            return None
+        host = urlsplit(url).hostname if type(url) is str else None
+        if host is None:
+            return original(url, raise_errors)
+        try:
+            logins = read_netrc(*found)
+        except (NetrcParseError, OSError):
+            return original(url, raise_errors)
+        login, account, password = logins.authenticators(host) or ("", "", "")
+        return (login or account or "", password or "") if login or account or password else None
+
+    return get_netrc_auth
+
+
+class NetrcFile:
+    """Where the logins are. Looked for at most once a second: asking for two files that aren't there costs as much as
+    parsing an answer.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
+        self._asked: tuple[str | None, str | None] = (None, None)
+        self._look_again_at = 0.0
+        self._found: tuple[str, tuple[int, ...]] | None = None
+
+    def found(self, named: str | None, home: str | None) -> tuple[str, tuple[int, ...]] | None:
+        """Path and version of the first file that is there, None if none is."""
+        now = self.now()
+        if now >= self._look_again_at or self._asked != (named, home):
+            self._found = self._look(named)
+            self._asked = (named, home)
+            self._look_again_at = now + 1.0
+        return self._found
+
+    def _look(self, named: str | None) -> tuple[str, tuple[int, ...]] | None:
+        for name in (named,) if named is not None else [f"~/{name}" for name in requests.utils.NETRC_FILES]:
+            path = os.path.expanduser(name)
             try:
-                path = os.path.expanduser(path)
                 found = os.stat(path)
             except (OSError, ValueError):
                 continue
-            host = urlsplit(url).hostname if type(url) is str else None
-            if host is None:
-                return original(url, raise_errors)
-            try:
-                logins = read_netrc(path, (found.st_mtime_ns, found.st_size, found.st_ino))
-            except (NetrcParseError, OSError):
-                return original(url, raise_errors)
-            login, account, password = logins.authenticators(host) or ("", "", "")
-            return (login or account or "", password or "") if login or account or password else None
+            return path, (found.st_mtime_ns, found.st_size, found.st_ino)
         return None
-
-    return get_netrc_auth
 
 
 @lru_cache(maxsize=4)
 def read_netrc(path: str, version: tuple[int, ...]) -> netrc:
     """The logins in a file, as long as it is of this version."""
     return netrc(path)
-
-
-@lru_cache(maxsize=4)
-def netrc_paths(home: str | None) -> tuple[str, ...]:
-    """Where requests looks. `home` is what they depend on."""
-    return tuple(os.path.expanduser(f"~/{name}") for name in requests.utils.NETRC_FILES)

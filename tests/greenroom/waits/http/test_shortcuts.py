@@ -19,6 +19,7 @@ from urllib3.response import HTTPResponse
 from greenroom.waits.http import shortcuts
 from greenroom.waits.http.adapter import PLAIN_ATTRIBUTES, Transport
 
+from ...conftest import ManualClock
 from .conftest import Switch
 from .upstream import Upstream, sends
 
@@ -132,7 +133,8 @@ def test_what_is_known_of_proxies_is_not_shared_by_those_who_ask(monkeypatch: py
 
 @pytest.mark.parametrize("name", [".netrc", "_netrc", "$NETRC"])
 def test_logins_are_those_of_netrc_at_the_time(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = shortcuts.get_netrc_auth_over(ORIGINALS["get_netrc_auth"])
+    clock = ManualClock()
+    quick = shortcuts.get_netrc_auth_over(ORIGINALS["get_netrc_auth"], clock.now)
     file = tmp_path / name.strip("$")
     if name == "$NETRC":
         monkeypatch.setenv("NETRC", str(file))
@@ -152,6 +154,7 @@ def test_logins_are_those_of_netrc_at_the_time(name: str, tmp_path: Path, monkey
         file.unlink(missing_ok=True)
         if content is not None:
             file.write_text(content)
+        clock.advance(1.0)
         for url in urls:
             assert quick(url) == ORIGINALS["get_netrc_auth"](url), (content, url)
             assert quick(url) == ORIGINALS["get_netrc_auth"](url), (content, url)
