@@ -57,6 +57,9 @@ class Insight:
         postgres = sys.modules.get("greenroom.waits.line")
         if postgres is not None:
             postgres.on_query = self.held.used  # type: ignore[attr-defined]
+        threads = sys.modules.get("greenroom.waits.primitives.threads")
+        if threads is not None:
+            threads.on_job_changed = self.slices.job_changed  # type: ignore[attr-defined]
         if self.serving.has_access_log:
             self._explain_access(self.serving.log)
         self._ticker.start(self._tick)

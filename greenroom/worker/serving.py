@@ -289,6 +289,8 @@ class Serving:
         is_head_sent = response is not None and response.is_head_on_wire
         if cut_reason == CLIENT_LEFT:
             self.log.info("%s %s: %s", request.method, request.uri, cut_reason)
+            if response is not None and not is_head_sent:
+                response.status = "499 Client Closed Request"  # nginx's number, for logs and metrics
             connection.close(reset=True)
         elif isinstance(exc, ClientLeft | ClientTooSlow):
             self.log.info("%s %s: %s", request.method, request.uri, exc)
