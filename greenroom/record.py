@@ -139,9 +139,11 @@ class Record:
     def keep_time(self) -> None:
         """See to it that the waits that go on now are ended when their time is over."""
         self.stop_timer()
+        if not self.waiting:
+            return
         now = clock.now()
         ends = {self.ends_at(shield) for shield in self.waiting.values()}
-        if self.waiting and now < self.deadline:
+        if now < self.deadline:
             ends.add(self.deadline)
         # What was interrupted already and still waits did not do as it was told: it gets a moment more.
         until = min((end if end > now else now + BACKSTOP_SECONDS for end in ends), default=FOREVER)

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .. import clock
-from .account import STATES, UPSTREAM, Account
+from .account import STATES, Account
 
 SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
@@ -47,9 +47,10 @@ class Ids:
 
 def head_fields(account: Account, headers: list[tuple[str, str]], *, has_timing: bool) -> list[tuple[str, str]]:
     """What to add to the head of an answer; nothing in it comes from the application or an untrusted client."""
-    fields = []
-    if account.id and not any(len(name) == 12 and name.lower() == "x-request-id" for name, _ in headers):
-        fields.append(("X-Request-ID", account.id))
+    fields = [("X-Request-ID", account.id)] if account.id else []
+    for name, _ in headers:
+        if len(name) == 12 and name.lower() == "x-request-id":
+            fields.clear()
     if has_timing:
         fields.append(("Server-Timing", server_timing(account)))
     return fields
@@ -59,13 +60,12 @@ def server_timing(account: Account, now: Callable[[], float] = clock.now) -> str
     """`cpu;dur=1.2, upstream;desc="host:443";dur=30.1, ..., total;dur=31.5`: milliseconds so far."""
     moment = now()
     parts = []
-    for state, seconds in enumerate(account.seconds_at(moment)):
-        if seconds < SHORTEST_SECONDS:
-            continue
-        if state == UPSTREAM and account.hosts:
-            parts += _upstreams(account.hosts, seconds)
-        else:
-            parts.append(f"{STATES[state]};dur={seconds * 1000:.1f}")
+    for name, seconds in zip(STATES, account.seconds_at(moment), strict=True):
+        if seconds >= SHORTEST_SECONDS:
+            if name == "upstream" and account.hosts:
+                parts += _upstreams(account.hosts, seconds)
+            else:
+                parts.append(f"{name};dur={seconds * 1000:.1f}")
     parts.append(f"total;dur={account.total_seconds(moment) * 1000:.1f}")
     return ", ".join(parts)
 
