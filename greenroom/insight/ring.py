@@ -5,7 +5,7 @@
     slice             one for each slice that held the loop for long, and one for each stall
 
 Memory is bounded, and untouched until it is used: 32,768 records of 64 bytes are 2 MB, a minute of 500 requests a
-second. Writing one costs under a microsecond and takes no lock: the loop's thread writes, the answering thread copies.
+second. Writing one costs a microsecond and takes no lock: the loop's thread writes, the answering thread copies.
 A record that is being overwritten while it is copied is the oldest one, and at most one.
 """
 

@@ -312,7 +312,8 @@ def _slow_wait(state: str, describe: Callable[[str, str], str], advice: str) -> 
         middle = sorted(seconds)[len(seconds) // 2] if seconds else 0.0
         usual = next((row["usual_seconds"] for row in seen["upstreams"] if row["host"] == detail), None)
         is_slower = usual is not None and middle > SLOWER_THAN_USUAL * usual and middle > SLOW_SECONDS / 4
-        if share < 0.5 or not (middle >= SLOW_SECONDS or is_slower):
+        # Who is seen waiting is on average in the middle of it.
+        if share < 0.5 or not (2 * middle >= SLOW_SECONDS or is_slower):
             return []
         numbers = f"{waiting * share:.0f} of {_requests(total)} wait for it, the longest for {duration(max(seconds))}"
         if is_slower and usual is not None:

@@ -7,6 +7,7 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,7 +36,8 @@ class Watched:
             "GREENROOM_RECORDINGS_KEPT": "0",
             **environ,
         }
-        self.server = start(settings)
+        # The script and not `python -m gunicorn`: what USR2 makes of the latter takes gunicorn's `http` for Python's.
+        self.server = start(settings, [str(Path(sys.executable).with_name("gunicorn"))])
         self.ops = Ops(self.port, environ.get("GREENROOM_OPS_TOKEN", ""))
 
     def wait_ready(self) -> "Watched":
@@ -132,6 +134,24 @@ def test_it_stays_over_a_reload_and_sees_the_new_workers(watched: Watched) -> No
     )
     assert [one.pid for one in watched.processes()] == [before.pid]
     assert watched.ops.metrics()["greenroom_workers_died_total"] == 0
+
+
+def test_a_server_that_is_replaced_hands_the_page_over(watched: Watched) -> None:
+    """USR2: the new arbiter's page waits for the port while the old one has it."""
+    old = watched.server.process.pid
+    workers = {worker.pid for worker in watched.server.workers()}
+    watched.server.signal(signal.SIGUSR2)
+    wait_until(lambda: "can't listen on" in watched.server.text(), "the new one waits for its port")
+
+    watched.server.signal(signal.SIGTERM)
+    watched.server.process.wait(LONG_WAIT_SECONDS)
+    view = watched.ops.wait_for(lambda view: view["about"]["arbiter"] != old, "the new one has it")
+
+    assert not {row["pid"] for row in view["workers"]} & workers
+    new = psutil.Process(view["about"]["arbiter"])
+    assert requests.get(watched.server.url + "/", timeout=10).status_code == 200
+    new.terminate()
+    wait_until(lambda: not new.is_running() or new.status() == psutil.STATUS_ZOMBIE, "it stops")
 
 
 def test_the_second_server_goes_on_without_and_takes_over_when_the_first_is_gone(start: Start) -> None:

@@ -27,7 +27,11 @@ def commands(section: str) -> list[str]:
 def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Terminal"]:
     folder = tmp_path_factory.mktemp("readme")
     port = PORT if is_free(PORT) else free_port()
-    environ = {"INSTANCE_PATH": str(folder / "instance"), "GREENROOM_BIND": f"127.0.0.1:{port}"}
+    environ = {
+        "INSTANCE_PATH": str(folder / "instance"),
+        "GREENROOM_BIND": f"127.0.0.1:{port}",
+        "GREENROOM_OPS_BIND": f"127.0.0.1:{free_port()}",  # the README's is shared by the whole machine
+    }
     server = Server([*PYTHON_MODULE, "gunicorn"], environ, folder / "server.log", port).wait_ready()
     (folder / "config.json").write_text('{"default_options": ["--check-status"]}')
     yield Terminal({**environ, "HTTPIE_CONFIG_DIR": str(folder)}, port)
@@ -83,6 +87,13 @@ def test_the_first_look_works_as_written(terminal: Terminal) -> None:
     assert len(printed) >= 10
     assert '"board":"demo"' in printed[0]
     assert "event: done" in printed[1]
+
+
+def test_looking_inside_works_as_written(terminal: Terminal) -> None:
+    ops, stacks = (terminal.run(command) for command in commands("Look inside"))
+
+    assert ops.startswith(f"http://{terminal.environ['GREENROOM_OPS_BIND']}/\n")
+    assert "main thread" in stacks
 
 
 def test_the_cron_commands_work_as_written(terminal: Terminal) -> None:

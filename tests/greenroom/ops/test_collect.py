@@ -1,0 +1,129 @@
+"""Looking at workers that come and go: who died is told from who ended, and nothing is lost or kept for ever."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from greenroom.ops.collect import Collector
+from greenroom.ops.rendezvous import Rendezvous
+from greenroom.worker.balance import Scoreboard, State
+
+from ..conftest import ManualClock
+from .fakes import route, snapshot
+
+
+class Owner:
+    """What a line of the scoreboard belongs to."""
+
+
+class Workers:
+    """All of them are this process, whichever pid they say: only one runs at a time."""
+
+    def __init__(self, board: Scoreboard, clock: ManualClock, rendezvous: Rendezvous) -> None:
+        self.board, self.clock, self.rendezvous = board, clock, rendezvous
+        self.said: dict[int, Any] = {}
+        self.forgotten: list[int] = []
+
+    # An Asker, as the collector sees it.
+    def ask(self, workers: Any, asked: Any) -> None:
+        self.asked = [pid for pid, _ in workers]
+
+    def wait(self, seconds: float) -> dict[int, Any]:
+        return {pid: self.said.get(pid) for pid in self.asked if pid in self.said}
+
+    def forget(self, pids: Any) -> None:
+        self.forgotten += pids
+
+
+@pytest.fixture
+def rendezvous() -> Iterator[Rendezvous]:
+    made = Rendezvous.make()
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def workers(clock: ManualClock, rendezvous: Rendezvous) -> Workers:
+    return Workers(Scoreboard(lines=8), clock, rendezvous)
+
+
+@pytest.fixture
+def collector(workers: Workers, clock: ManualClock) -> Collector:
+    asker: Any = workers
+    return Collector(workers.board, workers.rendezvous, cores=2, asker=asker, now=clock.now)
+
+
+def test_a_hundred_recycles_and_kills_lose_nothing_and_leave_nothing(
+    workers: Workers, collector: Collector, clock: ManualClock
+) -> None:
+    pid = os.getpid()
+    requests = []
+    routes = []
+    for life in range(100):
+        owner = Owner()
+        line = workers.board.take(owner)
+        line.pid, line.state, line.heartbeat = pid, State.SERVING, clock.now()
+        line.requests = 10
+        workers.said[pid] = snapshot(f"life-{life}", {"/": route(8)})
+        collector.tick()
+        line.requests = 12
+        if life % 2:
+            line.state = State.EMPTY
+            workers.rendezvous.last_words(pid).write_text(json.dumps(snapshot(f"life-{life}", {"/": route(12)})))
+        del owner
+        workers.board.sweep()
+        clock.advance(1.0)
+        moment = collector.tick()
+        requests.append(moment.totals["requests"])
+        routes.append(moment.sums["routes"]["/"]["count"])
+
+    assert requests == [12 * (life + 1) for life in range(100)]
+    assert routes == sorted(routes)
+    assert routes[-1] == 50 * 8 + 50 * 12, "of the killed as last seen, of the others all"
+    assert (moment.totals["workers_died"], moment.totals["workers_ended"]) == (50, 100)
+    assert [event["kind"] for event in moment.events][-4:] == ["started", "died", "started", "ended"]
+    assert len(moment.events) <= 50
+    assert collector.workers == {}
+    assert [path.name for path in Path(workers.rendezvous.folder).iterdir()] == ["sums"]
+
+
+def test_a_process_that_is_gone_before_its_arbiter_knows_is_seen_at_once(
+    workers: Workers, collector: Collector, clock: ManualClock
+) -> None:
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody has asked how
+    owner = Owner()
+    line = workers.board.take(owner)
+    line.pid, line.state, line.heartbeat = child, State.SERVING, clock.now()
+
+    (seen,) = collector.tick().workers
+
+    assert seen.is_gone, "a zombie"
+    os.waitpid(child, 0)
+
+
+def test_what_was_said_while_nobody_looked_counts(workers: Workers, clock: ManualClock) -> None:
+    """The ops process was dead while a worker ended."""
+    workers.rendezvous.last_words(4_000_001).write_text(json.dumps(snapshot("gone", {"/": route(7)})))
+    workers.rendezvous.last_words(4_000_002).write_text('{"start_id": "half')
+    asker: Any = workers
+
+    moment = Collector(workers.board, workers.rendezvous, cores=2, asker=asker, now=clock.now).tick()
+
+    assert moment.sums["routes"]["/"]["count"] == 7
+
+
+def test_a_worker_that_answers_nonsense_is_one_that_said_nothing(workers: Workers, collector: Collector) -> None:
+    owner = Owner()
+    line = workers.board.take(owner)
+    line.pid, line.state = os.getpid(), State.SERVING
+    for nonsense in ("text", {"error": "KeyError"}, None, 7):
+        workers.said[os.getpid()] = nonsense
+        (seen,) = collector.tick().workers
+        assert seen.snapshot is None
