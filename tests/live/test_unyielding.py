@@ -44,6 +44,7 @@ def test_health_is_answered_while_twenty_sign_in(start: Callable[..., Server], d
         "SIGN_IN_LIMIT": "1000",
         "WEB_CONCURRENCY": "1",
         "GREENROOM_LIMIT_REQUESTS": "100",
+        "GREENROOM_KEEPALIVE_SECONDS": "60",
     }
     server = start(environ).wait_ready()
     visitors = [requests.Session() for _ in range(SIGN_INS)]
