@@ -29,6 +29,8 @@ logger = logging.getLogger("gunicorn.error")
 # A wait that is younger is not looked at.
 SHORTEST_WAIT_SECONDS = 1.0
 OWNER = "_greenroom_owner"
+# Of threading.
+SIGNALS = ("Condition.wait", "Thread._wait_for_tstate_lock")
 _try_acquire = gevent.lock.BoundedSemaphore.acquire
 
 
@@ -206,7 +208,7 @@ def _is_signal(waiter: Waiter) -> bool:
     """Whether who waits took the lock for somebody else to release, as threading does to wake waiters."""
     for call in waiter.stack():
         if not call.file.startswith(stacks.GREEN):
-            return call.file == threading.__file__
+            return call.file == threading.__file__ and call.function in SIGNALS
     return False
 
 

@@ -1,5 +1,6 @@
 """What the worker tells insight, and what insight has of it: one per worker, made when the worker begins to serve."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +24,9 @@ TICK_SECONDS = 1.0
 # Greenlets are counted this often: it takes some milliseconds.
 TICKS_PER_COUNT = 60
 FIRST_COUNT = 5
+
+
+logger = logging.getLogger("gunicorn.error")
 
 
 class Insight:
@@ -133,11 +137,17 @@ class Insight:
         return start
 
     def finish(self, account: Account) -> None:
-        """The request is over."""
+        """The request is over. Never raises: what comes after it has to be done."""
         self.slices.finish(account)
+        try:
+            self._count(account)
+        except Exception:
+            logger.exception("a request could not be counted")
+
+    def _count(self, account: Account) -> None:
         if account.holds is not None:
             self.held.finish(account)
-        status = timing.status_of(account.answer)
+        status = timing.status_of(account)
         self.routes.add(account, status)
         self.ring.finished(account.pattern(), status, account.began, account.ended - account.began, account.seconds)
         if status >= 500:

@@ -44,6 +44,7 @@ innermost call first; None when there is no such request any more.
 """
 
 import os
+import re
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -63,6 +64,8 @@ MOST_IN_FLIGHT = 200
 MOST_STALL_LINES = 20
 MOST_STALLS = 20
 LONGEST_DETAIL = 300
+# In SQL: strings of all kinds, also when they are cut off, and numbers that are no part of a name.
+VALUES = re.compile(r"""\$(\w*)\$.*?(?:\$\1\$|$)|'(?:[^'\\]|''|\\.)*(?:'|$)|(?<![\w$%])\d[\d.eE]*""", re.DOTALL)
 Answer = TypeVar("Answer")
 
 
@@ -127,7 +130,7 @@ def describe(insight: Insight, greenlet: Any, wait: Wait | None = None) -> dict[
         frame = insight.watch.frame()
         while frame is not None and getcurrent() is greenlet and stack_lists.is_ours(frame.f_code.co_filename):
             frame = frame.f_back  # who asks
-    state = "running" if is_running else f"{wait.kind} {_short(wait.detail)}".strip() if wait else "waiting"
+    state = "running" if is_running else f"{wait.kind} {shown(wait.kind, wait.detail)}".strip() if wait else "waiting"
     return {"state": state, "stack": [str(call) for call in stack_lists.of_frame(frame)]}
 
 
@@ -259,13 +262,14 @@ def in_flight(account: Account, now: float) -> dict[str, Any]:
         "path": str(environ.get("PATH_INFO", ""))[:LONGEST_DETAIL],
         "age_seconds": now - account.began,
         "state": "running" if account.state == CPU else STATES[account.state],
-        "detail": _short(account.detail),
+        "detail": shown(STATES[account.state], account.detail),
         "state_seconds": max(0.0, now - account.since),
         "budget_seconds": None if account.deadline == FOREVER else max(0.0, account.deadline - now),
         "is_cut": account.is_cut,
         "seconds": account.seconds_at(now),
         "waits": [
-            {"kind": wait.kind, "detail": _short(wait.detail), "seconds": max(0.0, now - wait.since)} for wait in waits
+            {"kind": wait.kind, "detail": shown(wait.kind, wait.detail), "seconds": max(0.0, now - wait.since)}
+            for wait in waits
         ],
         "greenlets": len(_greenlets(account)),
     }
@@ -298,5 +302,8 @@ def _seconds(line: Any) -> float:
     return float(line.seconds)
 
 
-def _short(text: str) -> str:
+def shown(kind: str, detail: str) -> str:
+    """What is waited for, as anybody may see it: statements without their values."""
+    is_statement = kind == "query" and not detail.startswith("connect to ")
+    text = VALUES.sub("?", detail) if is_statement else detail
     return text if len(text) <= LONGEST_DETAIL else text[: LONGEST_DETAIL - 3] + "..."

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .. import clock
+from ..record import CLIENT_LEFT
 from .account import STATES, Account
 
 SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
@@ -121,7 +122,7 @@ def access_line(account: Account, environ: dict[str, Any], response: Any) -> str
             "client": environ.get("REMOTE_ADDR", ""),
             "method": environ.get("REQUEST_METHOD", ""),
             "path": environ.get("RAW_URI", environ.get("PATH_INFO", "")).partition("?")[0],
-            "status": status_of(response),
+            "status": status_of(account),
             "sent_bytes": response.sent,
             "agent": environ.get("HTTP_USER_AGENT", ""),
             "pid": os.getpid(),
@@ -131,11 +132,14 @@ def access_line(account: Account, environ: dict[str, Any], response: Any) -> str
     )
 
 
-def status_of(response: Any) -> int:
-    """The status that was answered: 500 where gunicorn wrote its error page, 0 when nobody was answered."""
+def status_of(account: Account) -> int:
+    """The status that was answered: 500 where gunicorn wrote its error page, 0 where nobody was answered by us."""
+    response = account.answer
     if response is None:
         return 0
     status = response.status
     if status is None:
-        return 500
+        has_left = account.cut_reason == CLIENT_LEFT
+        is_taken_over = getattr(getattr(response, "wire", None), "green", None) is not None  # a WebSocket
+        return 0 if has_left or is_taken_over else 500
     return int(status[:3]) if type(status) is str else int(status)

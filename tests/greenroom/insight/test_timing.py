@@ -10,6 +10,7 @@ from greenroom.insight import timing
 from greenroom.insight.account import STATES, UPSTREAM, Account
 from greenroom.insight.routes import MOST_ROUTES, Routes
 from greenroom.insight.timing import Ids
+from greenroom.record import CLIENT_LEFT
 
 
 class Response:
@@ -125,6 +126,7 @@ def test_access_line_is_one_line_of_json_without_the_query(clock: Any) -> None:
     }
     account = finished(clock, environ, cpu=0.1, upstream=0.2)
     account.hosts = {"a.example:443": 0.2}
+    account.answer = Response()
 
     text = timing.access_line(account, environ, Response())
 
@@ -138,11 +140,20 @@ def test_access_line_is_one_line_of_json_without_the_query(clock: Any) -> None:
 
 
 @pytest.mark.parametrize(("status", "number"), [("404 NOT FOUND", 404), (None, 500), (204, 204)])
-def test_status_of_whatever_was_answered(status: Any, number: int) -> None:
-    response = Response()
-    response.status = status
+def test_status_of_whatever_was_answered(clock: Any, status: Any, number: int) -> None:
+    account = finished(clock)
+    account.answer = Response()
+    account.answer.status = status
 
-    assert timing.status_of(response) == number
+    assert timing.status_of(account) == number
+
+
+def test_nobody_was_answered_who_had_left(clock: Any) -> None:
+    account = finished(clock)
+    account.answer = Response()
+    account.answer.status, account.cut_reason = None, CLIENT_LEFT
+
+    assert timing.status_of(account) == 0
 
 
 def test_routes_are_patterns_and_never_paths(clock: Any) -> None:
