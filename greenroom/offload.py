@@ -52,19 +52,18 @@ class Offload:
                 when_imported(module_name, functools.partial(self._replace_quietly, name))
 
     def problems(self) -> list[str]:
-        """What is wrong with the names, a sentence each. Imports their modules.
+        """What is wrong with the names, a sentence each. Imports their modules, but none for optional names.
 
         Runs on: worker start-up, when the application is loaded.
         """
         found = []
         for name in self.names:
-            if name in self.replaced:
+            if name in self.replaced or name in self.optional:
                 continue
             try:
                 self._replace(name, _module_of(name))
             except OffloadError as exc:
-                if name not in self.optional:
-                    found.append(str(exc))
+                found.append(str(exc))
         return found
 
     def run(self, name: str, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
