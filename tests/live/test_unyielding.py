@@ -1,5 +1,6 @@
 """What can't wait in the event loop, in a real server: password hashes, coroutines, wrong names."""
 
+import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ import requests
 
 from tests.support import csrf_token
 
-from .conftest import PYTHON_MODULE, Server
+from .conftest import PYTHON_MODULE, Server, wait_until
 
 APPS = Path(__file__).parent / "apps"
 COROUTINES = {"PYTHONPATH": str(APPS), "WSGI_APP": "coroutines:app", "WEB_CONCURRENCY": "1"}
@@ -72,6 +73,32 @@ def test_health_is_answered_while_twenty_sign_in(start: Callable[..., Server], d
     # On a loop that is stopped for each hash, most of the twenty come between a question and its answer.
     assert max(latencies) < took / 4, (took, sorted(latencies)[-5:])
     assert sorted(latencies)[len(latencies) // 2] < took / SIGN_INS
+
+
+def test_while_thirty_names_hang_others_are_found_and_each_error_is_bounded(
+    start: Callable[..., Server], tmp_path: Path
+) -> None:
+    hangs = tmp_path / "hangs"
+    hangs.touch()
+    environ = {"PYTHONPATH": str(APPS), "WSGI_APP": "names:app", "WEB_CONCURRENCY": "1", "HANGS_IF_EXISTS": str(hangs)}
+    settings = {"GREENROOM_DNS_TIMEOUT_SECONDS": "10", "GREENROOM_LIMIT_REQUESTS": "100"}
+    server = start(environ | settings).wait_ready("/seen")
+
+    def look_up(name: str) -> requests.Response:
+        return requests.get(f"{server.url}/look-up/{name}", timeout=60)
+
+    with ThreadPoolExecutor(30) as pool:
+        slow = [pool.submit(look_up, f"slow.zone{number}.test") for number in range(30)]
+        good = [look_up(f"good{number}.test").status_code for number in range(10)]
+        still_waiting = sum(not answer.done() for answer in slow)
+        answers = [answer.result() for answer in slow]
+    hangs.unlink()
+    wait_until(lambda: look_up("slow.zone1.test").ok, "the name is found when the name server answers again")
+
+    assert good == [200] * 10
+    assert still_waiting == 30, "ten good names took longer than the bound of the slow ones"
+    assert {(answer.status_code, answer.json()["errno"]) for answer in answers} == {(502, socket.EAI_AGAIN)}
+    assert min(answer.json()["seconds"] for answer in answers) >= 9.9
 
 
 @pytest.mark.parametrize("command", [(*PYTHON_MODULE, "gunicorn"), SERVE], ids=["gunicorn", "serve"])
