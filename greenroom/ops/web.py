@@ -20,6 +20,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from typing import Any
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 MOST_CONNECTIONS = 64
 MOST_WATCHERS = 24
 SOCKET_SECONDS = 10.0
+# From the connection, or the last answer on it, until a request's head is whole.
+HEAD_SECONDS = 15.0
 LONGEST_FORM = 4096
 # Who guesses tokens waits; so many at the same time, and no more are looked at.
 WRONG_TOKEN_SECONDS = 1.0
@@ -112,6 +115,8 @@ class Web(ThreadingHTTPServer):
         self.part = part
         self.watchers = threading.BoundedSemaphore(MOST_WATCHERS)
         self.guesses = threading.BoundedSemaphore(4)
+        # Who is sending a request's head, since when. Written by threads, each its own entry.
+        self.heads: dict[Handler, float] = {}
         self.wrong_tokens = 0
         self._wrong_reported_at = 0.0
         self._connections = threading.BoundedSemaphore(MOST_CONNECTIONS)
@@ -124,6 +129,15 @@ class Web(ThreadingHTTPServer):
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
+
+    def service_actions(self) -> None:
+        """Twice a second: dismiss who sends his request's head a byte at a time, which no timeout of a read ends."""
+        too_old = clock.now() - HEAD_SECONDS
+        for handler, since in list(self.heads.items()):
+            if since < too_old:
+                self.heads.pop(handler, None)
+                with suppress(OSError):  # it has left
+                    handler.connection.shutdown(socket.SHUT_RDWR)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._connections.acquire(blocking=False):
@@ -162,6 +176,17 @@ class Handler(BaseHTTPRequestHandler):
             super().handle()
         except (ConnectionError, TimeoutError) as exc:
             logger.debug("a client of the ops page has left: %s", exc)
+        finally:
+            self.server.heads.pop(self, None)
+
+    def handle_one_request(self) -> None:
+        self.server.heads[self] = clock.now()
+        super().handle_one_request()
+
+    def parse_request(self) -> bool:
+        is_whole = super().parse_request()
+        self.server.heads.pop(self, None)
+        return is_whole
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
@@ -222,7 +247,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
             self.end_headers()
             number = 0
-            while True:
+            while self.command != "HEAD":
                 seen, view = self.server.part.board.wait(number, KEEP_ALIVE_SECONDS)
                 self.wfile.write(b"data: " + view + b"\n\n" if seen > number else b": still here\n\n")
                 self.wfile.flush()

@@ -132,6 +132,23 @@ def test_a_head_without_end_and_a_body_that_lies_are_refused(served: Served) -> 
     assert served.ask("/nothing", "POST").status == 404
 
 
+def test_who_sends_a_byte_at_a_time_is_dismissed(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "HEAD_SECONDS", 0.2)
+    client = served.connect(b"GET /healthz HTTP/1.1\r\n")
+
+    def dribble() -> None:
+        for _ in range(200):
+            client.sendall(b"X")
+            time.sleep(0.05)
+
+    with client, pytest.raises(OSError, match="[Bb]roken|reset"):
+        dribble()
+
+    assert served.web.heads == {}
+    assert served.ask("/healthz", "HEAD").status == 200
+    assert served.ask("/events", "HEAD").status == 200
+
+
 def test_only_the_page_may_have_something_saved(served: Served) -> None:
     assert served.ask("/recordings", "POST").status == 403
     assert served.ask("/recordings", "POST", **{"X-Greenroom": "1", "Sec-Fetch-Site": "cross-site"}).status == 403
