@@ -60,8 +60,8 @@ class Exchange:
 
     def _is_complete(self) -> bool:
         response, reader = self.response, self.reader
-        if response is None or response.will_close or reader.is_at_end:
-            return False
+        if response is None or response.will_close or reader.is_at_end or response.status < 200:
+            return False  # after 101 it speaks another protocol
         if response.chunked:
             return reader.last_line in (b"\r\n", b"\n")
         return response.length == 0

@@ -63,11 +63,14 @@ def _target_of(url: str) -> Target | None:
 
 
 class Outgoing(NamedTuple):
-    """A request ready to be sent. `chunks` follow the head; `is_repeatable`: it can be sent again from the start."""
+    """A request ready to be sent. `chunks` follow the head; `is_repeatable`: it can be sent again from the start;
+    `closes`: it says that its connection is not to be kept.
+    """
 
     head: bytes
     chunks: Iterable[bytes]
     is_repeatable: bool
+    closes: bool
 
 
 def outgoing(method: Any, target: Target, headers: Any, body: Any, extra: str) -> Outgoing | None:
@@ -112,13 +115,17 @@ def outgoing(method: Any, target: Target, headers: Any, body: Any, extra: str) -
         head = f"{''.join(first)}{text}{extra}\r\n".encode("latin-1")
     except UnicodeEncodeError:
         return None
+    connection = store.get("connection")
+    closes = connection is not None and str(connection[1]).lower() == "close"
     if body is None:
-        return Outgoing(head, (), True)
-    if is_chunked:
-        return Outgoing(head, _in_chunks(chunks), isinstance(body, (bytes, str)))
-    if isinstance(chunks, tuple) and len(chunks) == 1 and len(chunks[0]) <= BLOCK_BYTES:
-        return Outgoing(head + chunks[0], (), True)
-    return Outgoing(head, _encoded(chunks), isinstance(body, (bytes, str)))
+        return Outgoing(head, (), True, closes)
+    pieces = _in_chunks(chunks) if is_chunked else _encoded(chunks)
+    if not isinstance(body, (bytes, str)):
+        return Outgoing(head, pieces, False, closes)
+    whole = b"".join(pieces)
+    if len(whole) <= BLOCK_BYTES:
+        return Outgoing(head + whole, (), True, closes)
+    return Outgoing(head, (whole,), True, closes)
 
 
 def _encoded(chunks: Iterable[Any]) -> Iterable[bytes]:

@@ -41,6 +41,8 @@ IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
 # The other side stopped reading; it may have said why, so the answer is read all the same. As in urllib3.
 STOPPED_READING = (errno.EPIPE, errno.ECONNRESET, errno.EPROTOTYPE)
 HTTP = b"HTTP/"
+# The other side closed its end, and said so to TLS or not.
+TLS_ENDED = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 WITHOUT_RESPONSE = "Remote end closed connection without response"  # http.client's words
 WITHIN_HEAD = "Remote end closed connection within the head of its response"
 # So many "100 Continue" and the like are passed over.
@@ -186,11 +188,14 @@ class Call:
                 connection.send_all(self.outgoing.chunks)
         except BudgetSpent as exc:
             raise self._too_late(exc) from exc
-        except ssl.SSLError as exc:
-            raise self._given_up(SSLError(exc)) from exc
         except OSError as exc:
-            if exc.errno not in STOPPED_READING:
-                raise ProtocolError("Connection aborted.", exc) from exc
+            if not isinstance(exc, TLS_ENDED):
+                if isinstance(exc, ssl.SSLError):
+                    raise self._given_up(SSLError(exc)) from exc
+                if exc.errno not in STOPPED_READING:
+                    raise ProtocolError("Connection aborted.", exc) from exc
+            connection.owner = Spent(connection.owner)
+        if self.outgoing.closes:
             connection.owner = Spent(connection.owner)
 
     def _receive(self, connection: Connection, may_repeat: bool) -> Answer | StreamedAnswer:
@@ -212,11 +217,12 @@ class Call:
                 received = received[end:]  # "100 Continue" and the like: the answer is still to come
         except TimeoutError as exc:
             raise self._too_late(exc) from exc
-        except ssl.SSLError as exc:
-            raise self._given_up(SSLError(exc)) from exc
         except (OSError, HTTPException) as exc:
-            if may_repeat and not received and self.outgoing.is_repeatable:
+            is_tls_error = isinstance(exc, ssl.SSLError) and not isinstance(exc, TLS_ENDED)
+            if may_repeat and not received and self.outgoing.is_repeatable and not is_tls_error:
                 raise Stale from exc
+            if isinstance(exc, ssl.SSLError):
+                raise self._given_up(SSLError(exc)) from exc
             raise ProtocolError("Connection aborted.", exc) from exc
         head = plain_head(received[:end]) if end else None
         framing = body_of(head, self.method) if head is not None else None
@@ -312,10 +318,13 @@ def body_of(head: Head, method: str) -> int | None:
     if encoding is not None:
         return -1 if encoding[1:] == ["chunked"] and length is None and has_body(head, method) else None
     if not has_body(head, method):
-        return 0 if length is None or len(length) == 2 and length[1].isdecimal() else None
-    if length is None or len(length) != 2 or not length[1].isdecimal() or not length[1].isascii():
-        return None
-    return int(length[1])
+        return 0 if length is None or is_plain_number(length) else None
+    return int(length[1]) if length is not None and is_plain_number(length) else None
+
+
+def is_plain_number(field: list[str]) -> bool:
+    """Whether a field came once and is a number that nobody can read in another way."""
+    return len(field) == 2 and len(field[1]) < 19 and field[1].isdecimal() and field[1].isascii()
 
 
 def has_body(head: Head, method: str) -> bool:

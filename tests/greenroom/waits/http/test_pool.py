@@ -119,11 +119,26 @@ def test_a_request_on_a_stale_connection_is_sent_again(
     url = upstream.on("/", closes_kept(upstream, how))
     requests.get(url)
 
-    assert requests.request(method, url, data="body" if method == "PUT" else None).ok
+    assert requests.request(method, url, data="body" * 20_000 if method == "PUT" else None, timeout=SOON).ok
 
     assert [(each.method, each.connection) for each in upstream.requests] == [("GET", 1), (method, 1), (method, 2)]
     assert upstream.requests[1].body == upstream.requests[2].body
     assert origin_of(ours).open == 1
+
+
+def test_a_connection_that_was_asked_to_close_is_not_used_again(ours: Transport, upstream: Upstream) -> None:
+    for _ in range(2):
+        assert requests.get(upstream.url, headers={"Connection": "close"}).ok
+
+    assert upstream.connections == 2
+    assert origin_of(ours).open == 0
+
+
+def test_a_connection_that_speaks_another_protocol_is_not_used_again(ours: Transport, upstream: Upstream) -> None:
+    url = upstream.on("/", b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: chat\r\nConnection: upgrade\r\n\r\n")
+
+    assert [requests.get(url).status_code for _ in range(2)] == [101, 101]
+    assert upstream.connections == 2
 
 
 def test_what_may_have_been_done_is_not_done_again(ours: Transport, upstream: Upstream) -> None:

@@ -59,6 +59,8 @@ ANSWERS = {
     "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\nok",
     "a negative length": b"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nok",
     "a length that is a word": b"HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\nok",
+    "a length of 5,000 digits": b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\nok",
+    "a length in other digits": "HTTP/1.1 200 OK\r\nContent-Length: \xb2\r\n\r\nok".encode("latin-1"),
     "length and chunks": CHUNKED[:-2] + b"Content-Length: 3\r\n\r\n2\r\nok\r\n0\r\n\r\n",
     "gzip as transfer encoding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
     "less than it said": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this",

@@ -56,6 +56,8 @@ CALLS: dict[str, Callable[[str, Any], Any]] = {
     "text": lambda url, ask: ask.post(url + "/a", data="grüße"),
     "bytes": lambda url, ask: ask.put(url + "/a", data=b"\0\xff" * 20_000),
     "bytearray": lambda url, ask: ask.put(url + "/a", data=bytearray(b"abc")),
+    "memoryview": lambda url, ask: ask.put(url + "/a", data=memoryview(b"abc" * 9)),
+    "closing": lambda url, ask: ask.get(url + "/a", headers={"Connection": "close"}),
     "empty body": lambda url, ask: ask.post(url + "/a", data=b""),
     "no body": lambda url, ask: ask.post(url + "/a"),
     "generator": lambda url, ask: ask.post(url + "/a", data=pieces()),

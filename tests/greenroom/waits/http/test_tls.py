@@ -13,7 +13,7 @@ from urllib3.exceptions import InsecureRequestWarning
 from greenroom.waits.http import tls
 from greenroom.waits.http.adapter import Transport
 
-from .test_pool import origin_of
+from .test_pool import origin_of, wait_until
 from .upstream import Upstream, answer
 
 Start = Callable[..., Upstream]
@@ -156,12 +156,15 @@ def test_a_bundle_that_changes_is_read_again(
     assert requests.get(url, verify=str(bundle), timeout=20).ok
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_connection_that_the_upstream_closed_is_not_used(
-    ours: Transport, tls_upstream: Start, certificate: Certificate
+    method: str, ours: Transport, tls_upstream: Start, certificate: Certificate
 ) -> None:
     upstream = tls_upstream()
     requests.get(upstream.url, verify=certificate[0], timeout=20)
     upstream.drop()
 
-    assert requests.get(upstream.url, verify=certificate[0], timeout=20).json()["connection"] == 2
+    if method == "POST":
+        wait_until(lambda: not origin_of(ours).idle[0].is_quiet())
+    assert requests.request(method, upstream.url, verify=certificate[0], timeout=20).json()["connection"] == 2
     assert origin_of(ours).open == 1
