@@ -4,13 +4,15 @@ import json
 import os
 import pty
 import re
+import resource
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
@@ -181,6 +183,54 @@ def test_while_the_only_worker_is_blocked_it_answers_says_by_what_and_is_scraped
     assert "trouble.py:" in view["verdict"]["sentence"]
     assert view["verdict"]["level"] == "bad"
     assert min(took) < 0.1
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """As many as this process and its children may have."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.usefixtures("many_descriptors")
+def test_ten_thousand_requests_in_flight_are_a_page_and_no_stall(start: Start) -> None:
+    count = min(10_000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 500)
+    settings = {"GREENROOM_WORKER_CONNECTIONS": "20000", "GREENROOM_LIMIT_REQUESTS": "20000"}
+    watched = Watched(start, **settings, GREENROOM_STALL_THRESHOLD_MILLISECONDS="1000").wait_ready()
+    with ExitStack() as open_sockets:
+        for _ in range(count):
+            client = open_sockets.enter_context(
+                socket.create_connection(("127.0.0.1", watched.server.port), timeout=60)
+            )
+            client.sendall(b"GET /sleep/100000 HTTP/1.1\r\nHost: x\r\n\r\n")
+
+        view = watched.ops.wait_for(lambda view: view["in_flight_states"].get("sleep") == count, "all are counted")
+        page = watched.ops.get("/view")
+        ticket = watched.ops.get("/everything")
+        began = time.monotonic()
+        watched.ops.get("/metrics")
+        took = time.monotonic() - began
+
+    assert len(page.content) < 300_000
+    assert ticket.text.count("trouble.py") >= 50
+    assert took < 0.5, "with room for a busy machine; measured on a calm one: 5 ms"
+    assert view["stalls"]["top"] == []
+
+
+def test_without_insight_there_is_what_the_scoreboard_knows(start: Start) -> None:
+    watched = Watched(start, GREENROOM_INSIGHT="no").wait_ready()
+    for _ in range(10):
+        requests.get(watched.server.url + "/", timeout=30)
+
+    view = watched.ops.wait_for(lambda view: view["total"]["requests"] >= 10, "requests are counted")
+    with clients(watched.server.url, ("/compute/4000", 1)):
+        blocked = watched.ops.wait_for(lambda view: view["verdict"].get("cause") == "blocked", "the block is seen")
+
+    assert view["verdict"]["level"] == "ok"
+    assert "Worker 1 is blocked" in blocked["verdict"]["sentence"]
+    assert watched.ops.metrics()["greenroom_requests_total"] >= 10
 
 
 def test_a_request_is_looked_into_while_it_waits(watched: Watched) -> None:
