@@ -22,7 +22,7 @@ from psycopg2.errors import QueryCanceled
 from .. import clock, deadline
 from ..errors import BudgetSpent
 from ..record import FOREVER, Record, Wait, current
-from .libpq import Cancel, cancel_in_thread
+from .libpq import Cancel, cancel_in_thread, libpq
 from .threads import is_loop_thread
 
 select_poll = monkey.get_original("select", "poll")
@@ -49,7 +49,8 @@ class Unanswered(QueryCanceled):
 class Line:
     """One connection's side of the wait. `sql` is what it waits for, `greenlet` who waits, `record` for which request.
 
-    `heard_at` is when the server last answered.
+    `heard_at` is when the server last answered. `unheard` is the connection in libpq while an answer is still to come
+    that nobody waits for (parting.py), else 0; it must be 0 once the connection is closed.
     """
 
     __slots__ = (
@@ -64,6 +65,7 @@ class Line:
         "record",
         "sql",
         "timers",
+        "unheard",
         "watcher",
     )
 
@@ -80,6 +82,7 @@ class Line:
         self.is_copying = False
         self.is_cut = False
         self.heard_at = 0.0
+        self.unheard = 0
 
     def wait(self, connection: Any, poll: Callable[[], int], silence_seconds: float, *, is_connecting: bool) -> None:
         """Return once `poll()` returns POLL_OK. Raises psycopg2.OperationalError; the connection is then to be closed.
@@ -109,6 +112,7 @@ class Line:
         except BaseException as exc:
             if not is_connecting and not isinstance(exc, Unanswered):
                 Cancel(connection, _nothing)  # whatever ended the wait: what nobody waits for shall not go on
+            self.unheard = 0
             self.release()
             raise
         finally:
@@ -252,8 +256,22 @@ class Line:
             self.file_number, self.loop = file_number, loop
 
     def _stirred(self, _: Any) -> None:
-        """Something came that nobody waits for: a notice, a notification, or the end. Runs on: hub."""
-        self.watcher.stop()
+        """Something came that nobody waits for: a late answer, a notice, a notification, the end. Runs on: hub."""
+        if not self.unheard or not self.hear():
+            self.watcher.stop()
+
+    def hear(self) -> bool:
+        """Whether the late answer is there; it is taken. Never waits. Runs on: any greenlet, hub."""
+        if not libpq.PQconsumeInput(self.unheard):
+            return False  # the connection has ended, which whoever uses it next finds out
+        while not libpq.PQisBusy(self.unheard):
+            result = libpq.PQgetResult(self.unheard)
+            if not result:
+                self.unheard = 0
+                self.heard_at = clock.now()
+                return True
+            libpq.PQclear(result)
+        return False
 
     def _cut(self) -> None:
         """The request is over. Runs on: hub."""

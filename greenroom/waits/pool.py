@@ -276,6 +276,8 @@ class GreenPool(QueuePool):
         connection = entry.dbapi_connection
         if getattr(connection, "line", None) is None:
             return
+        if connection.line.unheard:
+            connection.hear()
         if connection.has_ended():
             entry.invalidate()
         elif self._pre_ping and clock.now() - connection.line.heard_at < PING_AFTER_SECONDS:

@@ -25,11 +25,13 @@ from psycopg2 import extensions
 from psycopg2.errors import QueryCanceled
 
 from .. import clock, deadline
+from ..errors import BudgetSpent
 from ..record import CLEAN_UP, CLEAN_UP_SECONDS, CURRENT, FOREVER
-from . import copying
-from .libpq import STATUS_OFFSET, status_of
-from .line import Line
+from . import copying, parting
+from .libpq import STATUS_OFFSET, libpq, status_of
+from .line import POLL_OK, Line
 from .naming import request_name, shortened
+from .parting import only_reads
 from .resolving import with_addresses
 
 # How long a connection attempt may take when its URL has no connect_timeout.
@@ -106,12 +108,38 @@ class GreenConnection(extensions.connection):
         self.line = Line()
         self.silence_seconds: float | None = None
         self.has_ended_in_rollback = False
+        self.is_reading = False  # all that the transaction has run were plain SELECTs
+        self.is_ours_alone = True
         # None: not asked yet. 0: the application sets it as it goes, and knows better.
         self.own_timeout_seconds: float | None = None
         super().__init__(dsn, async_)  # type: ignore[call-arg]  # the stubs have it by keyword only
         self.cursor_factory = GreenCursor
         self.status_field = status_of(self) if self.can_begin_in_one_message else None
         connections.add(self)
+
+    def hear(self) -> None:
+        """See the answer to a ROLLBACK that nobody has waited for. Without one the connection is closed."""
+        line = self.line
+        try:
+            line.wait(
+                self, lambda: POLL_OK if line.hear() else self._unheard_state(), ROLLBACK_SECONDS, is_connecting=False
+            )
+        except (psycopg2.OperationalError, BudgetSpent) as exc:
+            logger.info("a connection ended before its ROLLBACK: %s", str(exc).strip())
+            self.close()
+
+    def _unheard_state(self) -> int:
+        unsent = libpq.PQflush(self.line.unheard)
+        if unsent < 0 or not libpq.PQconsumeInput(self.line.unheard):
+            raise psycopg2.OperationalError("the server closed the connection")
+        return extensions.POLL_WRITE if unsent else extensions.POLL_READ
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        if not args and kwargs.get("cursor_factory") is extensions.cursor:
+            kwargs["cursor_factory"] = GreenCursor  # asked for by psycopg2.extras, where it wants nothing special
+        elif args or kwargs or self.cursor_factory is not GreenCursor:
+            self.is_ours_alone = False  # what such a cursor runs is not seen here
+        return super().cursor(*args, **kwargs)
 
     def commit(self) -> None:
         self.refuse_second_user("COMMIT")
@@ -120,8 +148,12 @@ class GreenConnection(extensions.connection):
     def rollback(self) -> None:
         if self.has_ended_in_rollback:
             return
+        if self.line.unheard:
+            return  # one is on its way, and nothing was run since: the pool makes sure
         if self.line.greenlet is not None or self.line.is_copying:
             self.refuse_second_user("ROLLBACK")
+        if self.is_reading and parting.is_closing() and parting.roll_back_unheard(self):
+            return
         is_open = not self.closed
         self.silence_seconds = ROLLBACK_SECONDS
         try:
@@ -173,6 +205,7 @@ class GreenConnection(extensions.connection):
         )
 
     def close(self) -> None:
+        self.line.unheard = 0
         self.line.release()
         super().close()
 
@@ -243,6 +276,8 @@ class GreenCursor(extensions.cursor):
         line = connection.line
         if line.greenlet is not None or line.is_copying:
             connection.refuse_second_user(query)
+        if line.unheard:
+            connection.hear()
         line.sql = sql = query if isinstance(query, str) else str(query)
         if self.begun_with or self.copied_rows is not None:
             self.begun_with, self.copied_rows = "", None
@@ -253,7 +288,27 @@ class GreenCursor(extensions.cursor):
         if connection.begins_plainly() and sql is query and sql and self.name is None:
             self._begin_and_execute(connection, query, vars)
         else:
+            connection.is_reading = connection.is_reading and only_reads(sql)
             super().execute(query, vars)
+
+    def executemany(self, query: Any, vars_list: Any) -> None:
+        self._is_more(query)
+        super().executemany(query, vars_list)
+
+    def callproc(self, procname: Any, *args: Any) -> Any:
+        self._is_more(procname)
+        return super().callproc(procname, *args)
+
+    def _is_more(self, sql: Any) -> None:
+        """What psycopg2 runs without coming by execute()."""
+        connection: Any = self.connection
+        connection.refuse_second_user(sql)
+        if connection.line.unheard:
+            connection.hear()
+        connection.line.sql = str(sql)
+        connection.is_reading = False
+        if deadline.is_spent():
+            raise QueryCanceled("the request's time is over; the statement was not sent")
 
     def _begin_and_execute(self, connection: Any, query: str, vars: Any) -> None:
         """BEGIN and the transaction's first statement in one message: a round trip less for each transaction.
@@ -266,6 +321,7 @@ class GreenCursor(extensions.cursor):
         status = connection.status_field
         status.value = STATUS_BEGIN
         self.begun_with = begin
+        connection.is_reading = connection.is_ours_alone and only_reads(query)
         try:
             super().execute(begin + query, vars)
         except BaseException as exc:
@@ -294,6 +350,7 @@ class GreenCursor(extensions.cursor):
         return super().rowcount if self.copied_rows is None else self.copied_rows
 
     def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
+        self._is_more(sql)
         copying.copy_expert(self, sql, file, size)
 
     def copy_from(
@@ -305,10 +362,10 @@ class GreenCursor(extensions.cursor):
         size: int = 8192,
         columns: Any = None,
     ) -> None:
-        copying.copy_expert(self, copying.statement(self, table, columns, "FROM stdin", sep, null), file, size)
+        self.copy_expert(copying.statement(self, table, columns, "FROM stdin", sep, null), file, size)
 
     def copy_to(self, file: Any, table: str, sep: str = "\t", null: str = "\\N", columns: Any = None) -> None:
-        copying.copy_expert(self, copying.statement(self, table, columns, "TO stdout", sep, null), file, 8192)
+        self.copy_expert(copying.statement(self, table, columns, "TO stdout", sep, null), file, 8192)
 
 
 def _count_lines_without_ours(error: psycopg2.Error) -> None:
@@ -358,6 +415,8 @@ def install(silence_seconds: float, *, one_message: bool = True) -> None:
     """
     GreenConnection.can_begin_in_one_message = one_message and STATUS_OFFSET is not None
     extensions.set_wait_callback(WaitCallback(silence_seconds))
+    if one_message:
+        parting.install()
     # Not psycopg2.connect: whoever holds that already gets this, too.
     psycopg2._connect = connect  # type: ignore[attr-defined]
     if hasattr(os, "register_at_fork") and not _is_fork_watched:
@@ -376,6 +435,7 @@ def leave_to_parent() -> None:
     """
     nothing = os.open(os.devnull, os.O_RDWR)
     for connection in list(connections):
+        connection.line.unheard = 0
         connection.line.release()
         if not connection.closed:
             os.dup2(nothing, connection.fileno(), inheritable=False)

@@ -7,6 +7,7 @@ import sys
 import time
 import types
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ import pytest
 from psycopg2 import extensions
 from sqlalchemy import create_engine, exc, text
 from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.orm import Session
 
 from greenroom import deadline
 from greenroom.record import CURRENT, Record
-from greenroom.waits import pool, postgres
+from greenroom.waits import parting, pool, postgres
 
 ROOT = Path(__file__).resolve().parents[3]
 LONG_WAIT_SECONDS = 30.0
@@ -205,6 +207,97 @@ def test_ping_is_spared_where_the_socket_tells(make_engine: Callable[..., Engine
     ask(engine)
 
     assert (spared, len(pings)) == (0, 1)
+
+
+def unheard(engine: Engine) -> bool:
+    """Whether the connection that is in the pool was given back before its ROLLBACK was answered."""
+    return bool(engine.pool._pool.entries[0].dbapi_connection.line.unheard)  # type: ignore[attr-defined]
+
+
+def with_session(engine: Engine, sql: str) -> None:
+    with Session(engine) as session:
+        session.execute(text(sql))
+
+
+@pytest.mark.parametrize("run", [ask, with_session])
+@pytest.mark.parametrize(
+    ("sql", "waits"),
+    [
+        ("SELECT 1", False),
+        ("  select count(*) from pg_class where relname in ('a')", False),
+        ("SELECT 1 FROM pg_class FOR UPDATE", True),
+        ("SELECT pg_try_advisory_xact_lock(1)", True),
+        ("SELECT 1 INTO TEMPORARY kept", True),
+        ("CREATE TEMPORARY TABLE kept (number int)", True),
+    ],
+)
+def test_only_a_reader_is_given_back_before_its_rollback_is_answered(
+    make_engine: Callable[..., Engine], run: Callable[..., Any], sql: str, waits: bool
+) -> None:
+    engine = make_engine(pool_size=1)
+    parting.install()
+
+    with suppress(exc.SQLAlchemyError):  # catalogues can't be locked; what was asked for is what counts
+        run(engine, sql)
+    is_unheard = unheard(engine)
+
+    assert is_unheard is not waits
+    assert ask(engine, "SELECT 'own answer'") == "own answer"
+
+
+def test_late_answer_is_heard_while_the_connection_is_idle(make_engine: Callable[..., Engine]) -> None:
+    engine = make_engine(pool_size=1)
+    ask(engine)
+    assert unheard(engine)
+
+    give_up_at = time.monotonic() + LONG_WAIT_SECONDS
+    while unheard(engine):
+        assert time.monotonic() < give_up_at
+        gevent.sleep(0.001)
+    with engine.connect() as connection:
+        raw: Any = connection.connection.dbapi_connection
+
+        assert raw.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE
+
+
+def test_rollback_that_the_caller_asks_for_is_answered_when_it_returns(make_engine: Callable[..., Engine]) -> None:
+    engine = make_engine(pool_size=1)
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+        connection.rollback()
+        raw: Any = connection.connection.dbapi_connection
+
+        assert not raw.line.unheard
+        assert raw.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE
+        with Session(bind=connection) as session:
+            session.execute(text("SELECT 1"))
+        assert not raw.line.unheard, "the session's connection is not the session's to give back"
+
+
+def test_server_that_ends_before_its_late_answer_costs_no_request(
+    make_engine: Callable[..., Engine], postgres_url: str
+) -> None:
+    engine = make_engine(pool_size=1)
+    pid = ask(engine, "SELECT pg_backend_pid()")
+    extensions.set_wait_callback(None)  # so that our loop does not turn, and nothing is heard
+    with postgres.psycopg2_connect(postgres_url) as admin, admin.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
+    admin.close()
+    postgres.install(silence_seconds=60)
+
+    assert unheard(engine)
+    assert ask(engine, "SELECT pg_backend_pid()") != pid
+
+
+def test_no_late_answer_reaches_another_query(make_engine: Callable[..., Engine]) -> None:
+    engine = make_engine(pool_size=2)
+    ask(engine)  # SQLAlchemy has a lock for the first connection, which is a real one here: this process is not patched
+
+    def use(number: int) -> None:
+        for again in range(50):
+            assert ask(engine, f"SELECT '{number}-{again}'") == f"{number}-{again}"
+
+    gevent.joinall([gevent.spawn(use, number) for number in range(6)], timeout=LONG_WAIT_SECONDS, raise_error=True)
 
 
 def test_forked_child_opens_its_own(make_engine: Callable[..., Engine]) -> None:
