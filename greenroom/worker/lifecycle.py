@@ -18,7 +18,6 @@ from gunicorn.workers.ggevent import GeventWorker
 from .. import clock
 from ..insight import lastwords
 from ..insight.observer import Insight
-from ..record import FOREVER
 from ..settings import Settings
 from ..waits import primitives
 from . import tls
@@ -35,6 +34,7 @@ NOTIFY_SECONDS = 1.0
 GIVE_UP_EARLIER_SECONDS = 0.5
 # Until then requests may run; they have this time to answer that they were cut.
 CUT_EARLIER_SECONDS = 2.0
+LAST_ANSWER_SECONDS = 0.3
 DRAIN_CHECK_SECONDS = 0.02
 # Not gunicorn's codes for "failed to boot": with those the arbiter ends the whole server.
 EXIT_BOOT_FAILED = 1
@@ -132,18 +132,19 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         notify_at = 0.0
         drain.start()
         while not drain.is_over:
-            if clock.now() > give_up_at:
+            now = clock.now()
+            if now > cut_at:
+                if self.serving.cut_all(max(give_up_at - now, LAST_ANSWER_SECONDS)):
+                    give_up_at = max(give_up_at, now + LAST_ANSWER_SECONDS)  # the loop was late
+            if now > give_up_at:
                 lastwords.say(
                     self,
                     f"Worker graceful timeout (pid:{self.pid}): {len(self.serving.in_flight)} requests are cut",
                 )
                 break
-            if clock.now() > cut_at:
-                self.serving.cut_all(give_up_at - cut_at)
-                cut_at = FOREVER
-            if clock.now() > notify_at:
+            if now > notify_at:
                 self.notify()
-                notify_at = clock.now() + NOTIFY_SECONDS
+                notify_at = now + NOTIFY_SECONDS
             gevent.sleep(DRAIN_CHECK_SECONDS)
         drain.stop()
 

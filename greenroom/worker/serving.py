@@ -348,13 +348,17 @@ class Serving:
             self.abandoned_requests += 1
             record.cut(CLIENT_LEFT)
 
-    def cut_all(self, clean_up_seconds: float) -> None:
-        """End the requests that run, because the worker has to: they answer 503. Runs on: main greenlet."""
-        records = self.running_records()
+    def cut_all(self, clean_up_seconds: float) -> int:
+        """End the requests that run, because the worker has to: they answer 503. Returns how many were not cut before.
+
+        Runs on: main greenlet.
+        """
+        records = [record for record in self.running_records() if not record.is_cut]
         if records:
             self.log.warning("%s requests are cut: the worker has to stop", len(records))
         for record in records:
             record.cut(WORKER_STOPS, clean_up_seconds)
+        return len(records)
 
     def running_records(self) -> list[Record]:
         return [connection.record for connection in self.in_flight if connection.record is not None]
