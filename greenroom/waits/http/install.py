@@ -41,8 +41,16 @@ def is_installed() -> bool:
 def put_in_place(transport: Transport, replace: Replace) -> None:
     """All that is replaced, with `replace(owner, name, value)`."""
 
-    def send(self: HTTPAdapter, request: Any, *args: Any, **kwargs: Any) -> Any:
-        return transport.send(self, request, *args, **kwargs)
+    def send(
+        self: HTTPAdapter,
+        request: Any,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: Any = True,
+        cert: Any = None,
+        proxies: Any = None,
+    ) -> Any:
+        return transport.send(self, request, stream, timeout, verify, cert, proxies)
 
     send.__doc__ = HTTPAdapter.send.__doc__
     replace(HTTPAdapter, "send", send)

@@ -59,6 +59,7 @@ def replace_all(replace: Replace) -> None:
     replace(CaseInsensitiveDict, "__init__", init_over(CaseInsensitiveDict.__init__))
     replace(CaseInsensitiveDict, "copy", copy)
     replace(Response, "cookies", LateCookies())
+    replace(Session, "prepare_request", prepare_request_over(Session.prepare_request, PreparedRequest.prepare))
     replace(Session, "resolve_redirects", resolve_redirects_over(Session.resolve_redirects))
     make_jars_late(replace)
 
@@ -182,6 +183,39 @@ class LateCookies:
             return self
         response.__dict__["cookies"] = jar = RequestsCookieJar()
         return jar
+
+
+def prepare_request_over(original: Any, prepare: Any) -> Any:
+    """`prepare` is requests' own; whoever has replaced it since wants it called."""
+    sessions: Any = requests.sessions
+
+    def prepare_request(self: Session, request: Any) -> Any:
+        url = request.url
+        is_plain = (
+            request.method in ("GET", "HEAD")
+            and type(url) is str
+            and "@" not in url
+            and not (request.data or request.files or request.auth or request.cookies or self.auth)
+            and type(request.data) in (dict, list)
+            and request.json is None
+            and type(self.cookies) is RequestsCookieJar
+            and PreparedRequest.prepare is prepare
+        )
+        if not is_plain or (self.trust_env and sessions.get_netrc_auth(url)):
+            return original(self, request)
+        # What PreparedRequest.prepare does, without what it does for bodies and logins.
+        prepared = PreparedRequest()
+        prepared.method = request.method
+        prepared.prepare_url(url, sessions.merge_setting(request.params, self.params))
+        prepared.prepare_headers(sessions.merge_setting(request.headers, self.headers, CaseInsensitiveDict))
+        cookies = RequestsCookieJar()
+        if self.cookies._cookies:  # type: ignore[attr-defined]
+            cookies.update(self.cookies)
+        prepared.prepare_cookies(cookies)
+        prepared.prepare_hooks(sessions.merge_hooks(request.hooks, self.hooks))
+        return prepared
+
+    return prepare_request
 
 
 def resolve_redirects_over(original: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from collections import deque
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,65 @@ def test_settings_are_merged_as_ever(mine: Any, sessions: Any, kind: Any) -> Non
     assert type(merged) is type(expected)
     if isinstance(expected, (dict, CaseInsensitiveDict)):
         assert list(merged.items()) == list(expected.items())
+
+
+def a_session() -> requests.Session:
+    session = requests.Session()
+    session.headers["X-Session"] = "1"
+    session.cookies.set("of", "the session")
+    session.params = {"p": "1"}
+    session.hooks["response"] = [print]
+    return session
+
+
+REQUESTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "head": {"method": "HEAD"},
+    "query": {"params": {"a": ["1", "2"], "p": None}},
+    "fields": {"headers": {"X-Session": None, "X-Mine": "2"}},
+    "cookies": {"cookies": {"mine": "2"}},
+    "own Cookie": {"headers": {"Cookie": "a=b"}},
+    "hooks": {"hooks": {"response": [len]}},
+    "no hooks": {"hooks": {"response": []}},
+    "login": {"auth": ("user", "password")},
+    "empty login": {"auth": ""},
+    "login in the URL": {"url": "http://user:password@a.example/"},
+    "lower case": {"method": "get"},
+    "body": {"data": {"a": "1"}},
+    "empty body": {"data": b""},
+    "empty pieces": {"data": deque()},
+    "json": {"json": {}},
+    "post": {"method": "POST"},
+    "bytes": {"url": b"http://a.example/"},
+    "strange": {"url": " HTTP://A.example:80/b c?#"},
+    "wrong field": {"headers": {"X": "1\r\nY: 2"}},
+    "wrong URL": {"url": "nothing"},
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+@pytest.mark.parametrize("make", [requests.Session, a_session])
+def test_a_request_is_prepared_as_ever(name: str, make: Any, switch: Switch) -> None:
+    def seen() -> Any:
+        with make() as session:
+            request = requests.Request(**{"method": "GET", "url": "http://a.example/b", **REQUESTS[name]})
+            prepared = session.prepare_request(request)
+        found = vars(prepared).copy()
+        found["headers"] = list(prepared.headers.items())
+        found["_cookies"] = [vars(cookie) for cookie in found["_cookies"]]
+        return found
+
+    switch.to("original")
+    expected = tried(seen)
+    switch.to("ours")
+
+    assert tried(seen) == expected
+
+
+def test_a_login_of_netrc_is_added(adapter: str, upstream: Upstream, tmp_path: Path) -> None:
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login alice password secret\n")
+
+    assert requests.get(upstream.url).json()["fields"]["authorization"].startswith("Basic ")
 
 
 PROXIES = {"http_proxy": "http://p:1", "HTTPS_PROXY": "http://p:2", "all_proxy": "socks5://p:3"}
