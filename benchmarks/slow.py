@@ -7,8 +7,7 @@ the million that it announces. Who is told that it was too slow comes again, so 
 send at a steady rate (open loop), in quiet and in loud times the same; what is compared is the 99th percentile of their
 latencies. Memory is the worker's own: when all slow clients are there, and at the end of their time.
 
-One worker on one core; slow clients and load on another. The worker may keep more connections than there are clients
-(GREENROOM_WORKER_CONNECTIONS): with the default of 1,000, a thousand slow bodies are as many as one worker serves.
+One worker on one core, with its default settings; slow clients and load on another.
 """
 
 import argparse
@@ -91,8 +90,7 @@ def raise_file_limit(needed: int) -> None:
 
 def measure(worker_class: str, arguments: argparse.Namespace) -> Found:
     found = Found()
-    connections = str(arguments.heads + arguments.bodies + 1000)
-    server = gunicorn(worker_class, APP, {"GREENROOM_WORKER_CONNECTIONS": connections})
+    server = gunicorn(worker_class, APP)
     pinning = this_machines_pinning()
     with tempfile.TemporaryDirectory() as folder, running_on(pinning.load):
         log = Path(folder) / "server.log"

@@ -85,7 +85,11 @@ class Settings:
     )
     threads: int = knob(8, low=1, high=1000, about="Threads of each worker under `gthread`; no meaning elsewhere.")
     worker_connections: int = knob(
-        1000, low=1, high=100_000, about="Connections that one worker keeps open at the same time, idle ones included."
+        10_000,
+        low=1,
+        high=100_000,
+        about="Connections that one worker keeps open at the same time, idle ones included; an idle one costs 1 KB "
+        "(worker class `greenroom`). Open files are allowed as many, as far as the system lets us.",
     )
     backlog: int = knob(
         2048, low=1, high=65_535, about="Connections the kernel may queue for all workers before it refuses more."
@@ -217,11 +221,10 @@ class Settings:
         "of its own, and `requests.get()` connects anew each time.",
     )
     upstream_connections: int = knob(
-        0,
-        low=0,
+        1000,
+        low=1,
         high=100_000,
-        about="Connections of a worker to one upstream; 0 means as many as worker_connections. A request that finds "
-        "all of them taken waits for one.",
+        about="Connections of a worker to one upstream. A request that finds all of them taken waits for one.",
     )
     upstream_idle_seconds: int = knob(
         30, low=1, high=3_600, about="How long a connection to an upstream is kept for the next request."

@@ -8,6 +8,7 @@ BOOTING ──> SERVING ──> RETIRING ──> DRAINING ──> gone
 
 import gc
 import os
+import resource
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from ..ops.answering import Answering
 
 NOTIFY_SECONDS = 1.0
+# Beside its clients' connections: those to upstreams and databases, the application's files.
+OTHER_FILES = 5000
 # The arbiter kills at graceful_timeout; a worker that gives up a little earlier can still say so.
 GIVE_UP_EARLIER_SECONDS = 0.5
 # Until then requests may run; they have this time to answer that they were cut.
@@ -77,6 +80,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def run(self) -> None:
         settings = self.settings or Settings.read(os.environ)
+        allow_open_files(settings.worker_connections)
         board = shared_board()
         self.process = psutil.Process()
         self.memory_limit_bytes = settings.worker_memory_mb * 1_000_000
@@ -174,6 +178,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         line.shed = self.serving.admission.shed_requests
         insight = self.serving.insight
         if insight is not None:
+            insight.count()
             line.errors, line.expired, line.stalls = insight.errors, insight.expired, insight.stalls.total
 
     def request_started(self) -> None:
@@ -203,6 +208,16 @@ def shared_board() -> Scoreboard:
     if GreenWorker.board is None:
         GreenWorker.board = Scoreboard()
     return GreenWorker.board
+
+
+def allow_open_files(connections: int) -> None:
+    """Let this process open as many files as it may have connections, and some; as far as the hard limit allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + OTHER_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def tune_gc() -> None:

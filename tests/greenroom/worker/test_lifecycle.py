@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import resource
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from greenroom.worker import lifecycle
 from greenroom.worker.balance import Scoreboard, State
 from greenroom.worker.drain import LINGER_SECONDS, LONGEST_ACCEPT_SECONDS, Drain
-from greenroom.worker.lifecycle import EXIT_BOOT_FAILED, GreenWorker, tune_gc
+from greenroom.worker.lifecycle import EXIT_BOOT_FAILED, OTHER_FILES, GreenWorker, allow_open_files, tune_gc
 
 from ..conftest import ManualClock
 
@@ -262,3 +263,24 @@ def test_clients_that_have_their_answer_and_still_send_hold_up_a_drain_only_for_
 
     assert not before
     assert drain.is_over
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ((1024, resource.RLIM_INFINITY), 10_000 + OTHER_FILES),
+        ((1024, 4096), 4096),
+        ((60_000, 60_000), 60_000),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), resource.RLIM_INFINITY),
+    ],
+)
+def test_as_many_files_may_be_open_as_connections_and_some(
+    monkeypatch: pytest.MonkeyPatch, before: tuple[int, int], after: int
+) -> None:
+    limits = {resource.RLIMIT_NOFILE: before}
+    monkeypatch.setattr(resource, "getrlimit", limits.__getitem__)
+    monkeypatch.setattr(resource, "setrlimit", limits.__setitem__)
+
+    allow_open_files(10_000)
+
+    assert limits[resource.RLIMIT_NOFILE] == (after, before[1])

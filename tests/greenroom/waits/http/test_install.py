@@ -19,7 +19,7 @@ def run(code: str) -> None:
 
 def test_requests_is_not_imported_by_patching_but_ours_as_soon_as_it_is() -> None:
     run("""
-        patching.patch(Settings(worker_connections=7, upstream_idle_seconds=9))
+        patching.patch(Settings(upstream_connections=7, upstream_idle_seconds=9))
         assert "requests" not in sys.modules
         assert "greenroom.waits.http.adapter" not in sys.modules
         import requests
