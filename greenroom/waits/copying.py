@@ -199,12 +199,15 @@ class Copying:
 
     def _has_row(self) -> int:
         """Leaves in `length` and `buffer` what PQgetCopyData found: bytes, or -1 when that was all."""
-        for _ in range(2):
-            self.length = libpq.PQgetCopyData(self.pointer, ctypes.byref(self.buffer), 1)
-            if self.length != 0:
-                return POLL_OK
+        if not self._take_row():
             self._consume()
-        return POLL_READ
+            if not self._take_row():  # asked after the last look at the socket, or it could have come just then
+                return POLL_READ
+        return POLL_OK
+
+    def _take_row(self) -> bool:
+        self.length = libpq.PQgetCopyData(self.pointer, ctypes.byref(self.buffer), 1)
+        return bool(self.length)
 
     def _consume(self) -> None:
         if not libpq.PQconsumeInput(self.pointer):

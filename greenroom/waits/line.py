@@ -257,13 +257,20 @@ class Line:
 
     def _stirred(self, _: Any) -> None:
         """Something came that nobody waits for: a late answer, a notice, a notification, the end. Runs on: hub."""
-        if not self.unheard or not self.hear():
-            self.watcher.stop()
+        try:
+            if self.unheard and self.hear():
+                return
+        except psycopg2.OperationalError:
+            pass  # whoever uses it next finds out, too
+        self.watcher.stop()
 
     def hear(self) -> bool:
-        """Whether the late answer is there; it is taken. Never waits. Runs on: any greenlet, hub."""
+        """Whether the late answer is there; it is taken. Never waits. Raises psycopg2.OperationalError at the end.
+
+        Runs on: any greenlet, hub.
+        """
         if not libpq.PQconsumeInput(self.unheard):
-            return False  # the connection has ended, which whoever uses it next finds out
+            raise psycopg2.OperationalError("the server closed the connection")
         while not libpq.PQisBusy(self.unheard):
             result = libpq.PQgetResult(self.unheard)
             if not result:

@@ -121,17 +121,17 @@ class GreenConnection(extensions.connection):
         """See the answer to a ROLLBACK that nobody has waited for. Without one the connection is closed."""
         line = self.line
         try:
-            line.wait(
-                self, lambda: POLL_OK if line.hear() else self._unheard_state(), ROLLBACK_SECONDS, is_connecting=False
-            )
+            line.wait(self, self._poll_unheard, ROLLBACK_SECONDS, is_connecting=False)
         except (psycopg2.OperationalError, BudgetSpent) as exc:
             logger.info("a connection ended before its ROLLBACK: %s", str(exc).strip())
             self.close()
 
-    def _unheard_state(self) -> int:
+    def _poll_unheard(self) -> int:
         unsent = libpq.PQflush(self.line.unheard)
-        if unsent < 0 or not libpq.PQconsumeInput(self.line.unheard):
+        if unsent < 0:
             raise psycopg2.OperationalError("the server closed the connection")
+        if self.line.hear():
+            return int(POLL_OK)
         return extensions.POLL_WRITE if unsent else extensions.POLL_READ
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:

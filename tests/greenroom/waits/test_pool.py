@@ -297,7 +297,11 @@ def test_no_late_answer_reaches_another_query(make_engine: Callable[..., Engine]
         for again in range(50):
             assert ask(engine, f"SELECT '{number}-{again}'") == f"{number}-{again}"
 
+    pid = ask(engine, "SELECT pg_backend_pid()")
     gevent.joinall([gevent.spawn(use, number) for number in range(6)], timeout=LONG_WAIT_SECONDS, raise_error=True)
+    pids = {ask(engine, "SELECT pg_backend_pid()") for _ in range(4)}
+
+    assert pid in pids, "an answer was waited for that had been read already, and the connection given up"
 
 
 def test_forked_child_opens_its_own(make_engine: Callable[..., Engine]) -> None:
