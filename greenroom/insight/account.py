@@ -57,9 +57,11 @@ class Account(Record):
 
     __slots__ = (
         "began",
+        "code",
         "detail",
         "ended",
         "greenlet",
+        "has_waited",
         "helpers",
         "holds",
         "hosts",
@@ -72,9 +74,11 @@ class Account(Record):
     )
 
     def __init__(self, arrived: float) -> None:
-        super().__init__(arrived)
+        Record.__init__(self, arrived)
         self.began = self.since = arrived
         self.ended = 0.0
+        self.code = 0  # the status that was answered, when it is over
+        self.has_waited = False
         self.state = READY
         self.detail = ""
         self.seconds = list(NOTHING)
@@ -171,6 +175,7 @@ class Slices:
         "held",
         "hub",
         "hub_seconds",
+        "is_parting",
         "late_turns",
         "live",
         "long_seconds",
@@ -201,6 +206,7 @@ class Slices:
         self.running: Account | None = None
         self.current: Any = hub  # the greenlet that runs
         self.began = self.turn_began = self.ready_from = now()
+        self.is_parting = False
         self.request_seconds = self.background_seconds = self.hub_seconds = 0.0
         self.finished = self.late_turns = self.failures = 0
         # Requests that are in flight, oldest first.
@@ -244,6 +250,7 @@ class Slices:
         if now - self.began > self.long_seconds:
             self._tell(self.began, now, account, getcurrent())
         self.running = None
+        self.is_parting = True
         self.began = now
 
     def is_idle(self) -> bool:
@@ -252,15 +259,14 @@ class Slices:
 
     def turned(self, ended: float, began: float) -> None:
         """The loop has polled from `ended` until `began`: a turn begins."""
-        own = ended - self.began
-        if own > 0.0:
-            self.hub_seconds += own
-            if own > self.long_seconds:
-                self._tell(self.began, ended, None, self.hub)
-        if ended - self.turn_began > self.long_seconds:
+        self.hub_seconds += ended - self.began
+        took = ended - self.turn_began
+        if took > self.long_seconds:
             self.late_turns += 1
-        shortest = POLL_SHARE * (ended - self.turn_began)
-        if began - ended > min(max(shortest, IDLE_SECONDS), LONGEST_POLL_SECONDS):
+            if ended - self.began > self.long_seconds:
+                self._tell(self.began, ended, None, self.hub)
+        idle = began - ended
+        if idle > IDLE_SECONDS and (idle > LONGEST_POLL_SECONDS or idle > POLL_SHARE * took):
             self.ready_from = began
         else:
             self.ready_from = self.turn_began
@@ -276,6 +282,9 @@ class Slices:
             if now - began > self.long_seconds:
                 self._tell(began, now, account, switch[0])
             self._suspend(account, now)
+        elif self.is_parting:  # with what the worker does after a request
+            self.is_parting = False
+            self.hub_seconds += now - began
         elif switch[0] is self.hub:
             self.hub_seconds += now - began
             if now - began > self.long_seconds:
@@ -320,6 +329,7 @@ class Slices:
         account.seconds[CPU] += now - account.since
         account.since = now
         wait = account.wait() if account.waits else None
+        account.has_waited = True
         if wait is None:
             account.state = OTHER
             account.detail = ""

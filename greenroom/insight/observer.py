@@ -24,6 +24,8 @@ TICK_SECONDS = 1.0
 # Greenlets are counted this often: it takes some milliseconds.
 TICKS_PER_COUNT = 60
 FIRST_COUNT = 5
+# Requests that are over wait to be counted until there are so many, or the worker's heart beats.
+COUNT_AT_ONCE = 64
 
 
 logger = logging.getLogger("gunicorn.error")
@@ -40,6 +42,7 @@ class Insight:
         self.start_id = self.ids.start_id
         self.started_at = time.time()
         self.routes = Routes()
+        self.over: list[Account] = []
         self.ring = Ring()
         # For the scoreboard, where they outlive the worker.
         self.errors = self.expired = 0
@@ -95,6 +98,7 @@ class Insight:
 
     def stop(self) -> None:
         self._ticker.stop()
+        self.count()
         self.locks.remove()
         self.watch.stop()
         self.stalls.stop()
@@ -137,17 +141,36 @@ class Insight:
         return start
 
     def finish(self, account: Account) -> None:
-        """The request is over. Never raises: what comes after it has to be done."""
+        """The request is over. Never raises: what comes after it has to be done.
+
+        It is counted later, many at once: code and data that are at hand take a fifth of the time.
+        """
         self.slices.finish(account)
         try:
-            self._count(account)
+            account.code = timing.status_of(account)
+            if account.holds is not None:
+                self.held.finish(account)
         except Exception:
             logger.exception("a request could not be counted")
+        account.pattern()
+        account.answer = None
+        self.over.append(account)
+        if len(self.over) >= COUNT_AT_ONCE:
+            self.count()
+
+    def count(self) -> None:
+        """Count the requests that are over. Runs on: the loop's thread; called with each beat of the worker's heart."""
+        if not self.over:
+            return
+        over, self.over = self.over, []
+        for account in over:
+            try:
+                self._count(account)
+            except Exception:
+                logger.exception("a request could not be counted")
 
     def _count(self, account: Account) -> None:
-        if account.holds is not None:
-            self.held.finish(account)
-        status = timing.status_of(account)
+        status = account.code
         self.routes.add(account, status)
         self.ring.finished(account.pattern(), status, account.began, account.ended - account.began, account.seconds)
         if status >= 500:

@@ -39,7 +39,14 @@ class Ring:
         self._names: dict[str, int] = {}
 
     def finished(self, route: str, status: int, began: float, seconds: float, by_state: Sequence[float]) -> None:
-        self._write(FINISHED, status, self._name(route), began, seconds, by_state)
+        number = self._names.get(route)
+        RECORD.pack_into(
+            self._buffer,
+            self.count % self.records * RECORD.size,
+            *(FINISHED, status, self._name(route) if number is None else number, began, seconds),
+            *by_state,
+        )
+        self.count += 1
 
     def shed(self) -> None:
         self._write(SHED, 503, self._name("shed"), self.now(), 0.0, NO_SECONDS)

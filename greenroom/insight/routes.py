@@ -17,6 +17,7 @@ LE = (
 STATUSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 MOST_ROUTES = 500
 MOST_HOSTS = 200
+WAITS = range(2, len(STATES))
 
 
 class Route:
@@ -42,9 +43,12 @@ class Route:
         band = self.bands.get(number)
         if band is None:
             band = self.bands[number] = [0.0] * len(STATES)
-        for state, seconds in enumerate(account.seconds):
-            if seconds:
-                band[state] += seconds
+        seconds = account.seconds
+        band[0] += seconds[0]
+        band[1] += seconds[1]
+        if account.has_waited:
+            for state in WAITS:
+                band[state] += seconds[state]
         if account.is_cut:
             self.cut += 1
 
@@ -73,7 +77,7 @@ class Routes:
         self.hosts: dict[str, list[float]] = {}  # [requests that waited for it, seconds]
 
     def add(self, account: Account, status: int) -> None:
-        pattern = account.pattern()
+        pattern = account.route or account.pattern()
         route = self.by_pattern.get(pattern)
         if route is None:
             if len(self.by_pattern) >= MOST_ROUTES:

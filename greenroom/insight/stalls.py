@@ -276,6 +276,7 @@ class Stalls:
         if account is not None:
             account.seconds[CPU] -= seen.stolen
             account.seconds[OTHER] += seen.stolen
+            account.has_waited = True  # there is more to tell than cpu and ready
         self._pending.append(seen)
         if len(self._pending) == 1:
             gevent.get_hub().loop.run_callback(gevent.spawn, self._report)

@@ -26,6 +26,9 @@ MOST_HOSTS = 5
 SHORTEST_SECONDS = 0.000_05
 ID_KEY = "greenroom.request_id"
 PREFIX = "greenroom."
+# Statuses that were answered already, and their codes.
+CODES: dict[Any, int] = {}
+MOST_CODES = 1000
 
 
 class Ids:
@@ -41,9 +44,34 @@ class Ids:
         if given is not None and is_peer_trusted and SANE_ID.fullmatch(given):
             environ[ID_KEY] = given
             return str(given)
-        self.count += 1
-        made = environ[ID_KEY] = f"{self.start_id}-{self.count:x}"
+        made = environ[ID_KEY] = self.make()
         return made
+
+    def make(self) -> str:
+        self.count = count = self.count + 1
+        return f"{self.start_id}-{count:x}"
+
+
+def head_text(
+    account: Account, headers: list[tuple[str, str]], *, has_timing: bool, now: Callable[[], float] = clock.now
+) -> str:
+    """The same as lines of a head. Most requests have not waited when their head is sent; for them it is quick."""
+    for name, _ in headers:
+        if len(name) == 12 and name.lower() == "x-request-id":
+            text = ""
+            break
+    else:
+        text = f"X-Request-ID: {account.id}\r\n"
+    if not has_timing:
+        return text
+    if account.has_waited:
+        return f"{text}Server-Timing: {server_timing(account, now)}\r\n"
+    moment = now()
+    cpu, ready = account.seconds[:2]
+    return (
+        f"{text}Server-Timing: cpu;dur={(cpu + moment - account.since) * 1000:.1f}, ready;dur={ready * 1000:.1f}, "
+        f"total;dur={(moment - account.began) * 1000:.1f}\r\n"
+    )
 
 
 def head_fields(account: Account, headers: list[tuple[str, str]], *, has_timing: bool) -> list[tuple[str, str]]:
@@ -138,8 +166,13 @@ def status_of(account: Account) -> int:
     if response is None:
         return 0
     status = response.status
+    if status in CODES:
+        return CODES[status]
     if status is None:
         has_left = account.cut_reason == CLIENT_LEFT
         is_taken_over = getattr(getattr(response, "wire", None), "green", None) is not None  # a WebSocket
         return 0 if has_left or is_taken_over else 500
-    return int(status[:3]) if type(status) is str else int(status)
+    code = int(status[:3]) if type(status) is str else int(status)
+    if len(CODES) < MOST_CODES:
+        CODES[status] = code
+    return code

@@ -20,7 +20,7 @@ from gunicorn.util import is_hoppish
 
 from ..errors import BudgetSpent
 from ..insight.account import Account
-from ..insight.timing import head_fields
+from ..insight.timing import head_text
 from ..record import CURRENT, FOREVER, Record
 from .wire import Wire
 
@@ -194,8 +194,7 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
             lines.append("Transfer-Encoding: chunked\r\n")
         lines += [f"{name}: {value}\r\n" for name, value in self.headers]
         if self.account is not None:
-            added = head_fields(self.account, self.headers, has_timing=self.has_timing)
-            lines += [f"{name}: {value}\r\n" for name, value in added]
+            lines.append(head_text(self.account, self.headers, has_timing=self.has_timing))
         lines.append("\r\n")
         return "".join(lines).encode("latin-1")
 

@@ -8,6 +8,8 @@ import pytest
 
 from greenroom.insight import timing
 from greenroom.insight.account import STATES, UPSTREAM, Account
+from greenroom.insight.observer import COUNT_AT_ONCE, Insight
+from greenroom.insight.ring import Ring
 from greenroom.insight.routes import MOST_ROUTES, Routes
 from greenroom.insight.timing import Ids
 from greenroom.record import CLIENT_LEFT
@@ -35,6 +37,7 @@ def finished(clock: Any, environ: dict[str, Any] | None = None, **seconds: float
     for state, amount in seconds.items():
         account.seconds[STATES.index(state)] = amount
         clock.advance(amount)
+        account.has_waited |= state not in ("cpu", "ready")
     account.since = account.ended = clock.now()
     return account
 
@@ -193,3 +196,33 @@ def test_bands_say_what_slow_requests_spend_their_time_with(clock: Any) -> None:
     assert said["buckets"][int(slow)] == 1
     assert said["bands"][slow][STATES.index("query")] == pytest.approx(2.0)
     assert sum(said["seconds"]) == pytest.approx(said["total_seconds"])
+
+
+@pytest.mark.parametrize("has_waited", [False, True])
+def test_head_of_a_quick_request_says_the_same_as_that_of_others(clock: Any, has_waited: bool) -> None:
+    account = Account(clock.now())
+    account.id, account.state, account.has_waited = "id-1", 0, has_waited
+    account.seconds[1] = 0.002
+    account.began -= 0.002
+    clock.advance(0.25)
+
+    text = timing.head_text(account, [("X-Own", "1")], has_timing=True, now=clock.now)
+
+    assert text == "X-Request-ID: id-1\r\nServer-Timing: cpu;dur=250.0, ready;dur=2.0, total;dur=252.0\r\n"
+
+
+def test_requests_that_are_over_are_counted_many_at_once(clock: Any) -> None:
+    insight = Insight.__new__(Insight)
+    insight.over, insight.routes, insight.ring = [], Routes(), Ring()
+    insight.errors = insight.expired = 0
+    for number in range(COUNT_AT_ONCE + 5):
+        account = finished(clock, {"werkzeug.request": FlaskRequest("/")}, cpu=0.001)
+        account.code = 500 if number % 2 else 200
+        insight.over.append(account)
+
+    insight.count()
+    insight.count()
+
+    assert insight.routes.by_pattern["/"].count == COUNT_AT_ONCE + 5
+    assert insight.errors == (COUNT_AT_ONCE + 5) // 2
+    assert insight.ring.count == COUNT_AT_ONCE + 5

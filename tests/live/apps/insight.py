@@ -134,7 +134,9 @@ def snapshot() -> dict[str, Any]:
     """What the watch thread would tell the ops process."""
     from greenroom.insight.snapshot import snapshot
 
-    return snapshot(request.environ["greenroom.deadline"].answer.wire.owner.serving.worker)
+    worker = request.environ["greenroom.deadline"].answer.wire.owner.serving.worker
+    worker.serving.insight.count()
+    return snapshot(worker)
 
 
 @app.get("/stacks/<id>")
