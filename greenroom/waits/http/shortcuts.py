@@ -33,6 +33,8 @@ PLAIN_MAPPINGS = (dict, OrderedDict, CaseInsensitiveDict)
 # Proxy settings come from the environment alone; macOS and Windows have other places, too.
 ONLY_ENVIRONMENT = sys.platform not in ("darwin", "win32")
 MOST_REMEMBERED = 1000
+NETRC: Any = os.environ.encodekey("NETRC")
+HOME: Any = os.environ.encodekey("HOME")
 Replace = Callable[[Any, str, Any], None]
 
 
@@ -282,9 +284,9 @@ class Environment:
 
     def has_proxies(self) -> bool:
         """Whether the environment names any; forgets what was known when a variable has changed."""
-        # The mapping behind os.environ: comparing it with a copy is one call (2 microseconds for 60 variables), because
-        # values that were not replaced are the same objects.
-        now = os.environ._data  # type: ignore[attr-defined]
+        # Comparing with a copy is one call (2 microseconds for 60 variables), because values that were not replaced are
+        # the same objects.
+        now = variables()
         if now != self._seen:
             self._seen = dict(now)
             self._known.clear()
@@ -298,6 +300,11 @@ class Environment:
         return value
 
 
+def variables() -> Any:
+    """The mapping behind os.environ, which encodes and decodes for each look at a variable."""
+    return os.environ._data  # type: ignore[attr-defined]
+
+
 def origin_of(url: Any) -> tuple[str, str]:
     parts = urlsplit(url)
     return parts.scheme, parts.netloc
@@ -307,7 +314,7 @@ def get_netrc_auth_over(original: Any, now: Callable[[], float] = clock.now) -> 
     netrc_file = NetrcFile(now)
 
     def get_netrc_auth(url: Any, raise_errors: bool = False) -> Any:
-        found = netrc_file.found(os.environ.get("NETRC"), os.environ.get("HOME"))
+        found = netrc_file.found()
         if found is None:
             return None
         host = urlsplit(url).hostname if type(url) is str else None
@@ -330,16 +337,17 @@ class NetrcFile:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
-        self._asked: tuple[str | None, str | None] = (None, None)
+        self._asked: tuple[Any, Any] = (None, None)
         self._look_again_at = 0.0
         self._found: tuple[str, tuple[int, ...]] | None = None
 
-    def found(self, named: str | None, home: str | None) -> tuple[str, tuple[int, ...]] | None:
+    def found(self) -> tuple[str, tuple[int, ...]] | None:
         """Path and version of the first file that is there, None if none is."""
         now = self.now()
-        if now >= self._look_again_at or self._asked != (named, home):
-            self._found = self._look(named)
-            self._asked = (named, home)
+        asked = (variables().get(NETRC), variables().get(HOME))
+        if now >= self._look_again_at or self._asked != asked:
+            self._found = self._look(os.environ.get("NETRC"))
+            self._asked = asked
             self._look_again_at = now + 1.0
         return self._found
 
