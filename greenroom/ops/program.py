@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ LOG_DATE_FORMAT = "%Y-%m-%d %H:%M:%S %z"
 def serve(told: Mapping[str, Any], token: str) -> int:
     """Run until standard input ends. `told` is what the keeper says; see Keeper.arguments."""
     # The arbiter's listening sockets are inherited by every process it starts; a port must not outlive its server.
-    os.closerange(BOARD_DESCRIPTOR + 1, os.sysconf("SC_OPEN_MAX") if hasattr(os, "sysconf") else 4096)
+    close_inherited()
     logging.basicConfig(format=LOG_FORMAT, datefmt=LOG_DATE_FORMAT, level=logging.INFO, stream=sys.stderr)
     become(*told["ids"])
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
@@ -53,6 +54,16 @@ def serve(told: Mapping[str, Any], token: str) -> int:
         pass
     Rendezvous(Path(told["folder"])).remove()
     return 0
+
+
+def close_inherited() -> None:
+    """Close what nobody gave us. Those that are open, and not all there could be: in a container that is a billion."""
+    folder = Path("/dev/fd")
+    numbers = [int(name) for name in os.listdir(folder) if name.isdecimal()] if folder.is_dir() else list(range(1024))
+    for number in numbers:
+        if number > BOARD_DESCRIPTOR:
+            with suppress(OSError):  # the one that the folder was read through
+                os.close(number)
 
 
 def become(uid: int, gid: int) -> None:
@@ -148,4 +159,4 @@ class Program:
         return ask(self.rendezvous.socket(pid), {"ask": "ring"}, EVERYTHING_SECONDS)
 
     def _record_now(self) -> str | None:
-        return self.recorder.save(self.moment, "asked for") if self.moment is not None else None
+        return self.recorder.save(self.moment, "asked for", json.loads(self.board.view)) if self.moment else None

@@ -20,6 +20,7 @@ from typing import Any
 from ..insight.ring import records_in
 from .collect import Moment
 from .report import recording
+from .verdict import LEVELS, OK
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,8 @@ class Recorder:
         self.reason = ""
         self._since = 0.0
         self._number = 0
-        self._asked: dict[int, Any] = {}
+        # What the page showed when it was at its worst: that is what the recording begins with.
+        self._worst: Mapping[str, Any] = {}
         self._saving = threading.Lock()
 
     def look(self, moment: Moment, seen: Mapping[str, Any]) -> None:
@@ -68,9 +70,10 @@ class Recorder:
         if self.state == "calm" and high:
             self.state, self._since = "settling", moment.now
             self.reason = high
-            self._asked = {}
+            self._worst = seen
         elif self.state == "settling":
-            self._settle(moment, seen)
+            self._worst = min(self._worst, seen, key=_rank)
+            self._settle(moment)
         elif self.state == "spiking":
             if loud:
                 self._since = moment.now
@@ -83,7 +86,7 @@ class Recorder:
         high = [words for name, (most, words) in THRESHOLDS.items() if newest.get(name, 0.0) >= most]
         return ", ".join(high), any(newest.get(name, 0.0) >= most / 2 for name, (most, _) in THRESHOLDS.items())
 
-    def _settle(self, moment: Moment, seen: Mapping[str, Any]) -> None:
+    def _settle(self, moment: Moment) -> None:
         """Ask once who can answer; wait for those that are blocked, up to a point."""
         waited = moment.now - self._since
         if waited < SETTLE_SECONDS:
@@ -92,7 +95,9 @@ class Recorder:
         if blocked and waited < PATIENCE_SECONDS:
             return
         self.state, self._since = "spiking", moment.now
-        threading.Thread(target=self.save, args=(moment, self.reason, seen), name="recorder", daemon=True).start()
+        threading.Thread(
+            target=self.save, args=(moment, self.reason, self._worst), name="recorder", daemon=True
+        ).start()
 
     def save(self, moment: Moment, reason: str, seen: Mapping[str, Any] | None = None) -> str | None:
         """Ask all workers and write the file; its name, or None when it could not be written."""
@@ -161,3 +166,8 @@ class Recorder:
             return (self.folder / name).read_bytes()
         except OSError:
             return None
+
+
+def _rank(seen: Mapping[str, Any]) -> int:
+    level = (seen.get("verdict") or {}).get("level", OK)
+    return LEVELS.index(level) if level in LEVELS else len(LEVELS)

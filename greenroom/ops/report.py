@@ -55,8 +55,8 @@ def recording(
         f"<h1>{text(verdict or 'What happened')}</h1>",
         f"<p>Saved {text(moment(at))} because of: <b>{text(reason)}</b>. Server "
         f"{text(', '.join(about.get('bind', [])))}, application {text(about.get('app', ''))}. "
-        f"{len(requests)} requests, {len(shed)} turned away, "
-        f"{sum(row['kind'] == 'stall' for row in records)} stalls in the last minute.</p>",
+        f"In the last minute: {len(requests)} requests, {len(shed)} turned away, "
+        f"{sum(row['kind'] == 'stall' for row in records)} times that a loop stood still.</p>",
     ]
     if silent:
         numbers = ", ".join(str(number) for number in silent)
@@ -125,7 +125,7 @@ def _bars(records: Iterable[Mapping[str, Any]], at: float) -> str:
                 )
     return (
         _svg(shapes, f"Requests each second, at most {most}")
-        + f"<p class=note>At most {most} a second; red: refused.</p>"
+        + f"<p class=note>From a minute before to the moment it was saved. At most {most} a second; red: refused.</p>"
     )
 
 

@@ -78,13 +78,13 @@ class Stage:
         self.asked.append(pid)
         return self.ring.read()
 
-    def seconds(self, count: float, silent: float = 0.0, **signals: float) -> int:
+    def seconds(self, count: float, silent: float = 0.0, view: Any = None, **signals: float) -> int:
         """So many seconds pass like this; how many recordings there are then."""
         for _ in range(int(count)):
             self.now += 1.0
             worker = seen(said=snapshot(), silent=silent)
             history = [{"now": self.now, "lag_seconds": 0.0, **signals}]
-            self.recorder.look(moment(worker, now=self.now, history=history), {})
+            self.recorder.look(moment(worker, now=self.now, history=history), view or {})
             for thread in threading.enumerate():
                 if thread.name == "recorder":
                     thread.join(10)
@@ -114,6 +114,18 @@ def test_a_blocked_worker_is_waited_for_but_not_for_ever(stage: Stage) -> None:
     assert stage.seconds(PATIENCE_SECONDS - 5, silent=9.0, lag_seconds=9.0) == 0
     assert stage.asked == []
     assert stage.seconds(10, silent=9.0, lag_seconds=9.0) == 1
+
+
+def test_it_begins_with_what_the_page_said_at_its_worst(stage: Stage) -> None:
+    blocked = {"verdict": {"level": "bad", "sentence": "Worker 1 is blocked."}}
+    calm = {"verdict": {"level": "ok", "sentence": "Healthy."}}
+    stage.seconds(1, view=calm, lag_seconds=2.0)
+    stage.seconds(1, view=blocked, lag_seconds=2.0)
+
+    stage.seconds(SETTLE_SECONDS + 1, view=calm)
+
+    (row,) = stage.recorder.listing()
+    assert b"<h1>Worker 1 is blocked.</h1>" in (stage.recorder.read(row["name"]) or b"")
 
 
 def test_only_the_newest_are_kept_and_no_other_file_is_touched(stage: Stage) -> None:
