@@ -108,7 +108,7 @@ def test_parts_of_a_request_add_up_to_what_its_client_waited(server: Observed) -
     line = server.access_line(answer.headers["X-Request-ID"])
     parts = {state: line[f"{state}_seconds"] for state in STATES}
     assert sum(parts.values()) == pytest.approx(line["total_seconds"], rel=0.001)
-    assert line["total_seconds"] <= waited
+    assert line["total_seconds"] <= waited + 0.1  # writing the line is its, too
     assert line["total_seconds"] >= 0.8 * (waited - 0.1)
     assert line["route"] == "/parts"
     assert parts["cpu"] >= 0.02
