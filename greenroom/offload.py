@@ -29,9 +29,6 @@ from .settings import OFFLOAD_DEFAULTS, Settings, comma_separated
 from .waits.primitives.hub import raise_if_spent
 from .waits.threads import Threads, can_wait, own_record
 
-# Threads that compute step back for the loop: a request that only passes through does not wait for a password's hash.
-COMPUTING_NICENESS = 5
-
 
 class Offload:
     """The functions named in one setting, and the threads they run in."""
@@ -141,7 +138,7 @@ class Offload:
 
 def offloads(settings: Settings, cores: int) -> list[Offload]:
     """What the settings say, not installed yet. `cores` is what this process may use."""
-    computing = Threads(settings.offload_threads or cores_per_worker(settings, cores), niceness=COMPUTING_NICENESS)
+    computing = Threads(settings.offload_threads or cores_per_worker(settings, cores))
     return [
         Offload(comma_separated(settings.offload), computing, optional=OFFLOAD_DEFAULTS),
         Offload(comma_separated(settings.offload_drivers), Threads(settings.offload_driver_threads)),

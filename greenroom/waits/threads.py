@@ -9,7 +9,6 @@ in line -> running in a thread -> answer posted to the hub -> the greenlet goes 
 import functools
 import os
 import select
-import sys
 import threading
 from _queue import SimpleQueue  # gevent replaces queue.SimpleQueue; here real threads must block
 from collections import deque
@@ -149,7 +148,7 @@ class Threads:
 
     At most `limit` calls run at the same time. One that has run for `slow_seconds` no longer counts, so that slow
     calls don't keep out quick ones; all in all there are never more than `hard_limit`, and never more than
-    `group_limit` of one group. `niceness` is what the threads step back by for the loop's thread (Linux).
+    `group_limit` of one group.
     """
 
     def __init__(
@@ -159,14 +158,12 @@ class Threads:
         slow_seconds: float = FOREVER,
         hard_limit: int | None = None,
         group_limit: int | None = None,
-        niceness: int = 0,
         now: Callable[[], float] = clock.now,
     ) -> None:
         self.limit = limit
         self.slow_seconds = slow_seconds
         self.hard_limit = hard_limit or limit
         self.group_limit = group_limit or self.hard_limit
-        self.niceness = niceness
         self.now = now
         self._begin()
 
@@ -227,8 +224,6 @@ class Threads:
 
     def _work(self, tasks: "SimpleQueue[Job | None]", returns: Returns) -> None:
         """Runs on: a thread of ours."""
-        if self.niceness and sys.platform == "linux":
-            os.nice(self.niceness)  # on Linux a thread's own
         while (job := tasks.get()) is not None:
             try:
                 job.value = job.function()
