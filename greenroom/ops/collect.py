@@ -21,7 +21,7 @@ from ..worker.balance import COUNTERS, HEARTBEAT_SECONDS, Scoreboard, State
 from .asking import Asker
 from .peek import peek
 from .rendezvous import Rendezvous
-from .sums import Sums, difference
+from .sums import Sums, add_lists, difference
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,9 @@ class Seen:
     is_gone: bool = False  # the process has ended, and the arbiter has not noticed yet
     cpu_ratio: float = 0.0
     cpu_seen: deque[tuple[float, float]] = field(default_factory=deque)
+    # Of the window's looks: when, and the line's counters; and how many requests were in each latency bucket.
+    counted: deque[tuple[float, dict[str, float]]] = field(default_factory=lambda: deque(maxlen=WINDOW_TICKS))
+    buckets: deque[list[float]] = field(default_factory=lambda: deque(maxlen=WINDOW_TICKS))
 
     @property
     def state(self) -> State:
@@ -61,6 +64,13 @@ class Seen:
     def silent_seconds(self) -> float:
         """How long the loop has not turned, as the scoreboard shows it."""
         return max(0.0, self.seen_at - self.line["heartbeat"]) if self.line["heartbeat"] else 0.0
+
+    def rate(self, name: str) -> float:
+        """How much a counter of its line grew a second, lately."""
+        if len(self.counted) < 2:
+            return 0.0
+        (began, before), (ended, after) = self.counted[0], self.counted[-1]
+        return max(0.0, after[name] - before[name]) / (ended - began) if ended > began else 0.0
 
     @property
     def unanswered_seconds(self) -> float:
@@ -124,6 +134,7 @@ class Collector:
         totals, lines = self.board.read()  # as late as the answers are
         self._look(lines)
         for seen in self.workers.values():
+            seen.counted.append((seen.seen_at, {name: seen.line[name] for name in COUNTERS}))
             is_mute = seen.unanswered_seconds > MUTE_SECONDS and seen.silent_seconds > MUTE_SECONDS
             may_peek = is_mute and not seen.is_gone and not seen.is_stopped
             seen.peeked = self.peek(seen.pid, (seen.snapshot or {}).get("watch")) if may_peek else None
@@ -166,6 +177,7 @@ class Collector:
                 logger.debug("worker %s answered with an error: %s", pid, answer.get("error"))
             return
         seen.snapshot, seen.answered_at = answer, self.now()
+        seen.buckets.append(_sum_of_buckets(answer))
         self.sums.update(answer)
 
     def _gone(self, seen: Seen) -> None:
@@ -237,6 +249,13 @@ def lag_seconds(seen: Seen) -> float:
         return 0.0
     late = seen.silent_seconds - 2 * HEARTBEAT_SECONDS
     return max(seen.line["lag_seconds"], late, 0.0)
+
+
+def _sum_of_buckets(snapshot: dict[str, Any]) -> list[float]:
+    total: list[float] = []
+    for route in (snapshot.get("routes") or {}).values():
+        total = add_lists(total, route.get("buckets", []))
+    return total
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

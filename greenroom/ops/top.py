@@ -147,13 +147,28 @@ def _numbers(view: Mapping[str, Any]) -> Text:
 
 def _workers(view: Mapping[str, Any]) -> Table:
     table = Table(expand=True, box=None, header_style="dim")
-    for name in ("worker", "pid", "state", "in flight", "queue", "requests", "stalls", "lag", "CPU", "memory"):
+    for name in (
+        "worker",
+        "pid",
+        "state",
+        "in flight",
+        "queue",
+        "req/s",
+        "p95",
+        "requests",
+        "stalls",
+        "lag",
+        "CPU",
+        "memory",
+    ):
         table.add_column(name, justify="left" if name == "state" else "right")
     for row in view["workers"]:
         state = row["state"] + (" ?" if row["is_stale"] else "")
         style = "red" if row["lag_seconds"] >= 1 or row["state"] in ("gone", "stopped") else ""
+        p95 = "-" if row["p95"] is None else duration(row["p95"])
         cells = (
-            *(row["number"], row["pid"], state, f"{row['in_flight']:g}", f"{row['queued']:g}", f"{row['requests']:g}"),
+            *(row["number"], row["pid"], state, f"{row['in_flight']:g}", f"{row['queued']:g}"),
+            *(f"{row['requests_rate']:.3g}", p95, f"{row['requests']:g}"),
             *(
                 row["stalls"],
                 duration(row["lag_seconds"]),

@@ -425,7 +425,9 @@ def _stalls(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     recent = [stall for stall in seen["stalls"]["last"] if stall["ago_seconds"] < RECENT_SECONDS and stall.get("line")]
     by_line: dict[str, list[float]] = {}
     for stall in recent:
-        by_line.setdefault(str(stall["line"]), []).append(stall["seconds"])
+        # What the machine took away in the meantime is not the line's doing.
+        own = stall["seconds"] - (stall.get("stolen_seconds") or 0.0)
+        by_line.setdefault(str(stall["line"]), []).append(max(0.0, own))
     line, seconds = max(by_line.items(), key=lambda item: sum(item[1]), default=("", [0.0]))
     if sum(seconds) < STALLING_SECONDS:
         return []

@@ -259,7 +259,12 @@ def _worker(moment: Moment, seen: Seen) -> dict[str, Any]:
         "load_ratio": worker["load"] / worker["load_limit"] if worker.get("load_limit") else None,
         "connections": seen.line["connections"],
         "requests": seen.line["requests"],
-        "shed": seen.line["shed"],
+        "requests_rate": seen.rate("requests"),
+        "goodput_rate": max(0.0, seen.rate("requests") - seen.rate("errors")),
+        "shed_rate": seen.rate("shed"),
+        "p95": percentile(_less(seen.buckets[-1], seen.buckets[0]), said.get("le") or [], 0.95)[1]
+        if len(seen.buckets) > 1
+        else None,
         "stalls": (said.get("stalls") or {}).get("total", 0),
         "lag_seconds": lag_seconds(seen),
         "cpu_ratio": seen.cpu_ratio,

@@ -355,8 +355,11 @@ function showRest() {
     number("in flight", (row) => whole(row.in_flight) + (row.limit_requests ? ` of ${row.limit_requests}` : "")),
     number("queue", (row) => whole(row.queued)),
     number("connections", (row) => whole(row.connections)),
+    number("requests/s", (row) => rate(row.requests_rate)),
+    number("well/s", (row) => rate(row.goodput_rate)),
+    number("turned away/s", (row) => rate(row.shed_rate)),
+    number("p95", (row) => seconds(row.p95)),
     number("requests", (row) => whole(row.requests)),
-    number("turned away", (row) => whole(row.shed)),
     number("stalls", (row) => whole(row.stalls)),
     number("lag", (row) => seconds(row.lag_seconds)),
     number("CPU", (row) => percent(row.cpu_ratio)),
@@ -366,6 +369,8 @@ function showRest() {
     key: (row) => row.pid, empty: "No worker runs.",
     levelOf: (row) => (["gone", "stopped"].includes(row.state) || row.lag_seconds >= 1 ? "bad" : row.state === "serving" ? "" : "watch"),
   });
+  const all = view.total;
+  say($("lives"), `${whole(all.workers_started)} started, ${whole(all.workers_ended - all.workers_died)} ended in order, ${whole(all.workers_died)} died since the server started.`);
   const happened = { started: "started", ended: "ended in order", died: "died" };
   table("events", [
     text("When", (row) => clock(row.at)),

@@ -10,6 +10,7 @@ import pytest
 
 from greenroom.ops.collect import Collector
 from greenroom.ops.rendezvous import Rendezvous
+from greenroom.ops.view import view
 from greenroom.worker.balance import Scoreboard, State
 
 from ..conftest import ManualClock
@@ -89,6 +90,24 @@ def test_a_hundred_recycles_and_kills_lose_nothing_and_leave_nothing(
     assert len(moment.events) <= 50
     assert collector.workers == {}
     assert [path.name for path in Path(workers.rendezvous.folder).iterdir()] == ["sums"]
+
+
+def test_each_worker_has_its_own_rates_and_percentile(
+    workers: Workers, collector: Collector, clock: ManualClock
+) -> None:
+    owner = Owner()
+    line = workers.board.take(owner)
+    line.pid, line.state = os.getpid(), State.SERVING
+    for second in range(30):
+        clock.advance(1.0)
+        line.heartbeat, line.requests, line.shed, line.errors = clock.now(), 50.0 * second, 5.0 * second, 10.0 * second
+        workers.said[os.getpid()] = snapshot("one", {"/": route(50 * second, bucket=1 if second < 20 else 2)})
+        moment = collector.tick()
+
+    (row,) = view(moment, {})["workers"]
+
+    assert (row["requests_rate"], row["goodput_rate"], row["shed_rate"]) == (50.0, 40.0, 5.0)
+    assert 0.1 < row["p95"] <= 1.0, "of the last seconds"
 
 
 def test_a_process_that_is_gone_before_its_arbiter_knows_is_seen_at_once(

@@ -196,6 +196,21 @@ def test_stalls_that_are_over_are_still_told_for_a_minute() -> None:
     )
 
 
+def test_time_that_the_machine_took_is_not_the_lines() -> None:
+    last = {"at": 1.7e9 - 20, "seconds": 2.5, "stolen_seconds": 2.3, "line": "v.py:7"}
+    stalls = {"total": 1, "seconds": 2.5, "current": None, "top": [], "last": [last]}
+
+    assert verdict(seen(said=snapshot(stalls=stalls)))["level"] == "ok"
+
+
+def test_other_programs_that_take_the_cpu_are_said() -> None:
+    robbed = [seen(number, snapshot(), cpu=0.2, lag_seconds=0.3) for number in (1, 2)]
+
+    found = verdict(*robbed, machine_cpu_ratio=1.0)
+
+    assert found["sentence"] == ("Other programs use this machine's CPU: the workers get 0.4 of 2 cores, and are late.")
+
+
 def test_every_moment_has_a_verdict_even_of_a_worker_that_says_little() -> None:
     for said in (None, {}, {"version": 1}, {"stalls": None, "in_flight": None, "worker": None, "pools": None}):
         assert verdict(seen(said=said))["sentence"]
