@@ -484,7 +484,10 @@ class TestConnecting:
     def test_slow_lookup_ends_with_the_deadline(self, green: None, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: gevent.sleep(LONG_WAIT_SECONDS))
 
-        with deadline.budget(0.1), pytest.raises(psycopg2.OperationalError, match="no answer within|budget .* is spent"):
+        with (
+            deadline.budget(0.1),
+            pytest.raises(psycopg2.OperationalError, match="no answer within|budget .* is spent"),
+        ):
             psycopg2.connect("host=slow dbname=x")
 
 
