@@ -138,3 +138,34 @@ def test_only_our_workers_are_replaced_by_us(
 
     assert (hooks.running.fleet is not None) is has_fleet
     assert hasattr(server, "manage_workers") is has_fleet
+
+
+@pytest.mark.usefixtures("_nothing_runs")
+def test_a_server_goes_on_without_an_ops_process_that_can_not_be_started(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("greenroom.ops.keeper.Keeper", fail)
+    server = SimpleNamespace(address=[("127.0.0.1", 1)], cfg=SimpleNamespace(uid=0, gid=0))
+
+    assert Hooks(Settings(), None, {})._ops(server) is None
+    assert "the server goes on without it" in caplog.text
+
+
+@pytest.mark.usefixtures("_nothing_runs")
+def test_the_ops_process_is_looked_after_in_each_turn_of_the_arbiter(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[str] = []
+    keeper = SimpleNamespace(look=lambda: turns.append("look"))
+    monkeypatch.setattr("greenroom.ops.keeper.Keeper", lambda *_, **__: keeper)
+    server = SimpleNamespace(
+        address=[("127.0.0.1", 1), ("::1", 2), "/run/x.sock"],
+        cfg=SimpleNamespace(uid=0, gid=0),
+        manage_workers=lambda: turns.append("manage"),
+    )
+
+    Hooks(Settings(), None, {})._ops(server)
+    server.manage_workers()
+
+    assert turns == ["manage", "look"]

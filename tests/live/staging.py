@@ -3,6 +3,7 @@
 Used by the tests and by `python -m tests.live.screenshots`.
 """
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,17 +23,23 @@ TROUBLE = {
 
 
 class _Slow(BaseHTTPRequestHandler):
-    """Answers /<ms> after that time."""
+    """Answers /<ms> after that time, and /traces with the traces that it was asked under."""
 
     protocol_version = "HTTP/1.1"
+    server: "_SlowServer"
 
     def do_GET(self) -> None:
-        time.sleep(int(self.path.strip("/")) / 1000)
+        body = b"{}"
+        if self.path == "/traces":
+            body = json.dumps(self.server.traces).encode()
+        else:
+            self.server.traces += self.headers.get_all("traceparent", [])
+            time.sleep(int(self.path.strip("/")) / 1000)
         with suppress(OSError):
             self.send_response(200)
-            self.send_header("Content-Length", "2")
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(b"{}")
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -41,6 +48,10 @@ class _Slow(BaseHTTPRequestHandler):
 class _SlowServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.traces: list[str] = []
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that are cut off are what these tests are about."""

@@ -20,7 +20,7 @@ import pytest
 import requests
 
 from .conftest import LONG_WAIT_SECONDS, PYTHON_MODULE, ROOT, Server, clean_environment, free_port, wait_until
-from .staging import TROUBLE, Ops, clients
+from .staging import TROUBLE, Ops, clients, slow_upstream
 
 Start = Callable[..., Server]
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -389,3 +389,15 @@ def test_a_disk_that_takes_nothing_costs_a_line_in_the_log(start: Start, tmp_pat
     assert "a recording can't be saved" in watched.server.text()
     assert requests.get(watched.server.url + "/", timeout=30).status_code == 200
     assert watched.ops.view()["verdict"]["level"] == "ok"
+
+
+def test_a_trace_goes_into_the_log_and_to_the_upstream(start: Start) -> None:
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with slow_upstream() as upstream:
+        log = {"GREENROOM_ACCESS_LOG": "yes", "GREENROOM_ACCESS_LOG_FORMAT": "json", "GREENROOM_OPS_BIND": "off"}
+        server = start({**TROUBLE, **log, "UPSTREAM_URL": upstream}).wait_ready("/")
+
+        requests.get(server.url + "/upstream/1", headers={"traceparent": parent}, timeout=30)
+
+        wait_until(lambda: '"trace_id":"0af7651916cd43dd8448eb211c80319c"' in server.text(), "the log has it")
+        assert requests.get(f"{upstream}/traces", timeout=30).json() == [parent]
