@@ -224,7 +224,7 @@ class Stalls:
         if gap > self.threshold_seconds * WRITE_SHARE:
             self._take_dumps(began, now - began)
         if slices.is_idle() or now - began < self.look_seconds:
-            self.earlier = self.machine.use()
+            self.earlier = self.machine.use(is_exact=False)
             return
         stack = stacks.of_frame(frame_of(self.thread_id))
         if slices.began == began:

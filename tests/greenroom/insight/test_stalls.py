@@ -33,7 +33,7 @@ class Machine:
     def __init__(self) -> None:
         self.used = Use()
 
-    def use(self) -> Use:
+    def use(self, *, is_exact: bool = True) -> Use:
         return self.used
 
     def close(self) -> None:
