@@ -94,6 +94,12 @@ class Record:
             self.deadline += seconds
             self.keep_time()
 
+    def lift(self) -> None:
+        """No budget from now on. Only for one that is not spent."""
+        self.deadline = FOREVER
+        if self.timer is not None:
+            self.keep_time()
+
     def is_spent(self) -> bool:
         return self.is_cut or self.deadline <= clock.now()
 
@@ -115,12 +121,10 @@ class Record:
         """The request is answered. What it leaves behind may go on, if the budget was enough; else it stays cut."""
         self.is_over = True
         self.loops = None
-        if not self.is_spent():
+        if self.deadline != FOREVER and not self.is_spent():
             self.deadline = FOREVER
-        if self.waiting:
+        if self.timer is not None:
             self.keep_time()
-        else:
-            self.stop_timer()
 
     def why(self) -> str:
         """What happened to the budget, for whoever gets the timeout error."""

@@ -164,7 +164,7 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
         A failure (500) that comes after the deadline is how frameworks tell of the timeout error that it caused.
         """
         if not record.is_spent():
-            record.set(None)
+            record.lift()
         elif self.status_code == 500:
             raise BudgetSpent(f"{record.why()}, and the application answered {self.status}")
 
