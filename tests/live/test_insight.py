@@ -344,6 +344,14 @@ def test_worker_that_is_told_to_go_at_once_says_what_it_was_doing(start: Callabl
     wait_until(lambda: "is told to go at once; 1 requests in flight" in server.text(), "the last words")
 
 
+def test_worker_over_its_memory_limit_says_what_it_was_doing(start: Callable[..., Server]) -> None:
+    server = start({**APP, "GREENROOM_WORKER_MEMORY_MB": "10"})
+
+    wait_until(lambda: "is over its memory limit: " in server.text(), "the last words")
+
+    assert re.search(r"is over its memory limit: \d+ MB; greenlets: .*; \d+ requests in flight", server.text())
+
+
 def test_without_insight_nothing_is_added(start: Callable[..., Server]) -> None:
     server = start({**APP, "GREENROOM_INSIGHT": "no", "GREENROOM_ACCESS_LOG_FORMAT": "common"})
     server.wait_ready()
