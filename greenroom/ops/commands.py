@@ -5,11 +5,13 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import GreenroomError
 from ..settings import Settings, read_environment
-from .client import Client
+
+if TYPE_CHECKING:
+    from .client import Client
 
 
 def add_to(commands: Any) -> None:
@@ -55,7 +57,9 @@ def run_stacks(options: argparse.Namespace) -> int:
     return 0
 
 
-def find_client(options: argparse.Namespace) -> Client:
+def find_client(options: argparse.Namespace) -> "Client":
+    from .client import Client  # made of sockets, which another command patches first
+
     settings = Settings.read(read_environment(Path(".env")))
     if options.at:
         address = Settings(ops_bind=options.at).ops_address
