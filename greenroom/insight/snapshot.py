@@ -27,7 +27,8 @@ in the order of `states`. Everything that counts is monotonic for one `start_id`
     pools            [{name, kind ("database", "upstream"), size (0: no limit), in_use, waiting, holders: [{request,
                      route, seconds, line}]}], those of one worker
     stalls           total, seconds, unblamed (stopped or stolen: nobody's fault), current: None or {seconds, request,
-                     route, line, stack}, top: [{line, count, seconds, longest_seconds, route, last_at}] by seconds,
+                     route, line, stack, holds_gil},
+                     top: [{line, count, seconds, longest_seconds, route, last_at}] by seconds,
                      last: [{at, seconds, stolen_seconds, line, stack, request, route, holds_gil}] newest first
     held             [{taken, used, upstream (all `file:line`), host, route, count, seconds, held_seconds, rate,
                      rate_released, gain}]: `rate` is what the worker's pool can serve, requests/s; the worst first
@@ -231,7 +232,7 @@ def _stalls(insight: Insight, now: float) -> dict[str, Any]:
     seconds = now - slices.began
     if not slices.is_idle() and seconds > stalls.threshold_seconds:
         account = slices.running
-        stack = stack_lists.of_frame(insight.watch.frame())
+        stack = stack_lists.without_watchers(stack_lists.of_frame(insight.watch.frame()))
         guilty = stack_lists.guilty(stack)
         current = {
             "seconds": seconds,
@@ -239,6 +240,7 @@ def _stalls(insight: Insight, now: float) -> dict[str, Any]:
             "route": account.pattern() if account is not None else "",
             "line": guilty.place if guilty is not None else "",
             "stack": [str(call) for call in stack],
+            "holds_gil": again(lambda: stalls.holds_gil(slices.began)),
         }
     return {
         "total": stalls.total,

@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 
 import gevent
 
+from .alarm import DUMP_BEGIN
+
 DEEPEST_FRAMES = 60
 SITE_PACKAGES = f"{os.sep}site-packages{os.sep}"
 _DUMP_FRAME = re.compile(r'  File "(.*)", line (\d+|\?\?\?) in (.*)')
-_DUMP_THREAD = re.compile(r"(?:Current t|T)hread (0x[0-9a-f]+).*:")
 _PATHS = sysconfig.get_paths()
 _INSTALLED = tuple(sorted({_PATHS[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}))
 _OURS = str(Path(__file__).resolve().parents[1]) + os.sep
+_INSIGHT = str(Path(__file__).resolve().parent) + os.sep
 # Those that stand between a wait and whoever waits.
 GREEN = (_OURS, str(Path(gevent.__file__).resolve().parent) + os.sep, "src/gevent/")
 UNKNOWN = "a line that nobody saw"
@@ -50,19 +52,23 @@ def of_frame(frame: Any, deepest: int = DEEPEST_FRAMES) -> Stack:
     return stack
 
 
-def of_dump(text: str, thread_id: int) -> list[Stack]:
-    """The stacks of one thread in what faulthandler wrote, once for each time that it wrote."""
+def without_watchers(stack: Stack) -> Stack:
+    """The stack without our own looking on, where a knock looks at this very moment."""
+    number = 0
+    while number < len(stack) and stack[number].file.startswith(_INSIGHT):
+        number += 1
+    return stack[number:]
+
+
+def of_dump(text: str) -> list[Stack]:
+    """The stacks of a thread in what faulthandler wrote, one for each time that it wrote."""
     stacks: list[Stack] = []
-    is_it = False
     for line in text.splitlines():
-        if frame := _DUMP_FRAME.fullmatch(line):
-            if is_it:
-                number = int(frame[2]) if frame[2].isdigit() else 0
-                stacks[-1].append(Call(frame[1], number, frame[3]))
-        elif thread := _DUMP_THREAD.match(line):
-            is_it = int(thread[1], 16) == thread_id
-            if is_it:
-                stacks.append([])
+        if line.startswith(DUMP_BEGIN):
+            stacks.append([])
+        elif (frame := _DUMP_FRAME.fullmatch(line)) and stacks:
+            number = int(frame[2]) if frame[2].isdigit() else 0
+            stacks[-1].append(Call(frame[1], number, frame[3]))
     return [stack for stack in stacks if stack]
 
 

@@ -3,22 +3,23 @@
 How long is known exactly, from the switches of greenlets (see account). Where it was is seen by two who look on:
 
     the watch thread    takes the stack of the loop's thread, several times in a long slice; needs the GIL
-    faulthandler        a thread in C, which the watch thread puts off again and again. While C code holds the GIL (a
-                        regular expression) the watch thread can't, and faulthandler writes the stacks into a pipe,
-                        without the GIL; nothing moves while it reads, because whoever could move needs the GIL
+    a knock             a timer that the watch thread puts off again and again. While C code holds the GIL (a regular
+                        expression) the watch thread can't; then the knock looks, in the moment that code is done
+    faulthandler        another such timer, for what holds the GIL longer than DUMP_SECONDS: it writes the stack into a
+                        pipe while it is held, for whoever looks on from outside (see alarm, and peek in ops)
 
 Whose fault: of the slice's length, what the machine took away is left out, and nobody is blamed for what remains below
 the threshold:
 
     stolen    the thread was ready, and the kernel or the hypervisor ran somebody else
-    stopped   SIGSTOP, a debugger, a frozen container: the watch thread did not wake, faulthandler did not write, and
-              the loop's thread used no processor. After SIGCONT, only what it used of the processor counts
+    stopped   SIGSTOP, a debugger, a frozen container: the watch thread did not wake, faulthandler did not write though
+              it was due, and the loop's thread used no processor. After SIGCONT, only what it used of the processor
+              counts
 
 Turns that were too long without one long slice are counted as late: many requests at once, and no line to blame.
 """
 
 import atexit
-import faulthandler
 import gc
 import logging
 import os
@@ -34,14 +35,18 @@ import gevent
 from .. import clock
 from . import stacks
 from .account import CPU, OTHER, Account, Slices
+from .alarm import DUMP_BEGIN, Alarm, Dump, Knock
 from .machine import Machine, Use
 from .ring import Ring
 
 logger = logging.getLogger("gunicorn.error")
 
-# As shares of the threshold. The watch thread looks this often; faulthandler writes when not put off for so long.
+# As shares of the threshold. The watch thread looks this often; the knock comes when not put off for so long.
 LOOK_SHARE = 1 / 3
-WRITE_SHARE = 3 / 4
+KNOCK_SHARE = 3 / 4
+# faulthandler writes when not put off for so long.
+DUMP_SECONDS = 1.0
+DUMP_AGAIN_SECONDS = 0.25
 # What was stolen is not known to the millisecond.
 BLAME_SHARE = 0.8
 MOST_LINES = 200
@@ -50,8 +55,6 @@ PIPE_BYTES = 262_144
 # Lines in the log: so many at once, then one a second. All are counted.
 LOG_BURST = 60
 REPORT_SECONDS = 0.02
-# How faulthandler begins each time.
-DUMP_BEGIN = "Timeout ("
 MOST_TRIES = 10
 
 
@@ -150,7 +153,7 @@ class Stalls:
         self._allowed_at = now()
         self._silent = 0
         self._reader = self._writer = -1
-        self._is_forking = False
+        self._alarms: list[Alarm] = []
         self._collected_since = 0.0
         self.collections: deque[tuple[float, float]] = deque(maxlen=8)  # long ones of the garbage collector
         self._pending: list[Seen] = []
@@ -159,6 +162,10 @@ class Stalls:
     def machine_stolen_seconds(self) -> float:
         """For how long the loop's thread was ready and not let run, as the watch thread last saw."""
         return self.earlier.delayed - self._began_with.delayed
+
+    @property
+    def dump_seconds(self) -> float:
+        return max(DUMP_SECONDS, self.threshold_seconds)
 
     @property
     def look_seconds(self) -> float:
@@ -175,13 +182,16 @@ class Stalls:
         if signal.getsignal(signal.SIGCONT) is signal.SIG_DFL:
             signal.signal(signal.SIGCONT, self._continued)
         gc.callbacks.append(self._collecting)
-        atexit.register(self._put_down)
-        # A child would have faulthandler's lock and not its thread, and wait for it at its end.
-        os.register_at_fork(before=self._before_fork, after_in_parent=self._after_fork)
+        try:
+            self._alarms.append(Knock(self._knocked, self.threshold_seconds * KNOCK_SHARE))
+            self._alarms.append(Dump(self._writer, self.dump_seconds, DUMP_AGAIN_SECONDS))
+        except OSError as exc:
+            logger.info("lines that hold the GIL can't be named: %s", exc)
+        atexit.register(self._stop_alarms)  # children don't inherit them
 
     def stop(self) -> None:
-        self._put_down()
-        atexit.unregister(self._put_down)
+        self._stop_alarms()
+        atexit.unregister(self._stop_alarms)
         if self._collecting in gc.callbacks:
             gc.callbacks.remove(self._collecting)
         writer, self._writer = self._writer, -1
@@ -190,16 +200,15 @@ class Stalls:
             os.close(self._reader)
         self.machine.close()
 
-    def _put_down(self) -> None:
-        self._is_forking = True
-        faulthandler.cancel_dump_traceback_later()
+    def _stop_alarms(self) -> None:
+        for alarm in self._alarms:
+            alarm.stop()
 
-    def _before_fork(self) -> None:
-        if self._writer >= 0:
-            self._put_down()
-
-    def _after_fork(self) -> None:
-        self._is_forking = False
+    def _knocked(self, frame: Any) -> None:
+        """Nobody has looked for a while: the GIL was held, or the machine was busy. Runs on: whatever greenlet runs."""
+        slices, now = self.slices, self.now()
+        if slices is not None and not slices.is_idle() and now - slices.began >= self.look_seconds:
+            self.looks.append(Look(slices.began, stacks.of_frame(frame), holds_gil=True))
 
     def _collecting(self, phase: str, info: dict[str, int]) -> None:
         """Told by the garbage collector: it runs at whatever line happens to make one object too many."""
@@ -214,26 +223,34 @@ class Stalls:
 
     def look(self, frame_of: Callable[[int], Any]) -> None:
         """Look at the loop's thread, and put faulthandler off. Runs on: watch thread; must be called all the time."""
-        if self._writer < 0 or self.slices is None or self._is_forking:
+        if self._writer < 0 or self.slices is None:
             return
-        faulthandler.dump_traceback_later(self.threshold_seconds * WRITE_SHARE, repeat=True, file=self._writer)
+        for alarm in self._alarms:
+            alarm.put_off()
         slices, now = self.slices, self.now()
         gap, self.looked_at = now - self.looked_at, now
         self.gaps.append((now, gap))
         began = slices.began
-        if gap > self.threshold_seconds * WRITE_SHARE:
+        if gap > self.dump_seconds:
             self._take_dumps(began, now - began)
         if slices.is_idle() or now - began < self.look_seconds:
             self.earlier = self.machine.use(is_exact=False)
             return
         stack = stacks.of_frame(frame_of(self.thread_id))
         if slices.began == began:
-            self.looks.append(Look(began, stack))
+            bare = stacks.without_watchers(stack)
+            # Some C code lets signals in (a regular expression, now and then): then this thread is let in, too.
+            self.looks.append(Look(began, bare, holds_gil=len(bare) < len(stack)))
+
+    def holds_gil(self, began: float) -> bool:
+        """Whether the slice that began then holds the GIL most of the time, as far as was seen."""
+        looks = [look for look in list(self.looks) if look.slice_began == began]
+        return sum(look.holds_gil for look in looks) * 2 > len(looks)
 
     def _take_dumps(self, began: float, seconds: float) -> None:
         """What faulthandler wrote while nobody could put it off, as far as it is of the slice that began then."""
         dumps = self._read().split(DUMP_BEGIN)[1:]
-        count = int(seconds / (self.threshold_seconds * WRITE_SHARE))
+        count = 1 + int((seconds - self.dump_seconds) / DUMP_AGAIN_SECONDS) if seconds > self.dump_seconds else 0
         if count and dumps:
             # The last ones first: the earliest may be of a moment before.
             self.dumps.append((began, [DUMP_BEGIN + dump for dump in dumps[: -count - 1 : -1]]))
@@ -309,14 +326,17 @@ class Stalls:
     def _stopped_seconds(self, seen: Seen) -> float:
         """For how long somebody stopped the whole process, as far as can be told afterwards.
 
-        The watch thread sleeps through a stop as it does through a held GIL; faulthandler's only through a stop.
+        The watch thread sleeps through a stop as it does through a held GIL; faulthandler only through a stop. Where
+        it was not due yet nobody can tell (but for SIGCONT), and the line is blamed.
         """
         ended = seen.began + seen.seconds
         stopped = max((gap for woke, gap in list(self.gaps) if seen.began < woke < ended + gap), default=0.0)
         stopped = min(stopped, seen.seconds)
         dumps = sum(len(dumps) for began, dumps in list(self.dumps) if began == seen.began)
-        # Each was written after so long, and the next not yet due.
-        written = self.threshold_seconds * WRITE_SHARE * (dumps + 1) if dumps else 0.0
+        # A single one may have been written when the stop was over.
+        written = self.dump_seconds + (dumps - 1) * DUMP_AGAIN_SECONDS if dumps > 1 else 0.0
+        if seen.seconds < self.dump_seconds + 2 * DUMP_AGAIN_SECONDS:
+            return 0.0
         was_there = max(seen.use.cpu + seen.stolen, written)
         return stopped if stopped > self.threshold_seconds and was_there < stopped / 2 else 0.0
 
@@ -324,7 +344,7 @@ class Stalls:
         looks = [look for look in list(self.looks) if look.slice_began == seen.began]
         for began, dumps in list(self.dumps):
             if began == seen.began:
-                found = stacks.of_dump("".join(dumps), self.thread_id)
+                found = stacks.of_dump("".join(dumps))
                 looks += [Look(began, stack, holds_gil=True) for stack in found]
         guilty, stack = most_seen([look.stack for look in looks])
         if guilty is None and seen.place:

@@ -121,7 +121,7 @@ class Answering:
         insight = self.worker.serving.insight
         if insight is not None:
             # Where its faulthandler writes; see peek.
-            said["watch"] = {"pipe": insight.stalls._reader, "thread": insight.stalls.thread_id}
+            said["watch"] = {"pipe": insight.stalls._reader}
         return said
 
     def _stacks(self, asked: dict[str, Any]) -> Any:

@@ -20,7 +20,7 @@ MOST_BYTES = 65_536
 
 
 def peek(pid: int, where: Any) -> dict[str, Any] | None:
-    """`where` is what the worker said about its pipe: {"pipe", "thread"}. The blamed line, and the stack."""
+    """`where` is what the worker said about its pipe: {"pipe"}. The blamed line, and the stack."""
     if sys.platform != "linux" or not isinstance(where, dict) or not isinstance(where.get("pipe"), int):
         return None
     try:
@@ -28,7 +28,7 @@ def peek(pid: int, where: Any) -> dict[str, Any] | None:
     except OSError as exc:
         logger.debug("what faulthandler wrote in %s can't be seen: %s", pid, exc)
         return None
-    dumps = stacks.of_dump(text, where.get("thread", 0))
+    dumps = stacks.of_dump(text)
     if not dumps:
         return None
     guilty = stacks.guilty(dumps[0])  # the last one may be cut short
