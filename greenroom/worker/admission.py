@@ -73,7 +73,7 @@ MOST_LATE_SECONDS = 2.0
 # The average: each finished request moves it by a share, and none counts for more than so many times what was expected.
 # A single one that took 10 s (the first import of half the application) must not close the door behind it.
 COST_SHARE = 1 / 32
-MOST_COSTS = 16.0
+MOST_COSTS = 6.0
 FIRST_COST_SECONDS = 0.0003
 REPORT_SECONDS = 10.0
 # While requests stand in line the loop turns at least this often.
@@ -172,7 +172,7 @@ class AdaptiveGate:
     @property
     def is_learning(self) -> bool:
         """Whether it has seen only a worker's first requests, which import and connect and are like no others."""
-        return self.share > 2 * COST_SHARE
+        return self.share > COST_SHARE
 
     def room(self, wait_seconds: float) -> float:
         return float("inf") if self.is_learning else wait_seconds / self.cost

@@ -242,8 +242,8 @@ def test_a_core_shared_with_a_neighbour_still_answers_quickly(world: World) -> N
 
     loop.run(until=20)
 
-    good = [one.seconds for one in loop.outcomes if one.is_good]
-    assert len(good) / 15 >= 0.85 * 0.4 * CAPACITY
+    good = [one.seconds for one in loop.outcomes if one.is_good and one.due > 1]  # by then it knows what they take
+    assert len(good) / 14 >= 0.85 * 0.4 * CAPACITY
     assert percentile_99(good) < 0.4
 
 
@@ -551,6 +551,17 @@ def test_a_worker_that_has_just_started_lets_a_crowd_wait_for_its_imports(world:
     offer(loop, [Request(0.5, [("compute", 0.001)]) for _ in range(100)])
 
     loop.run(until=10)
+
+    assert loop.admission.shed_requests == 0
+
+
+def test_the_first_requests_of_a_worker_close_the_door_to_nobody(world: World) -> None:
+    """64 clients who ask again and again; what runs first imports and connects."""
+    cold = iter([0.15, 0.08, 0.05, 0.05, 0.03])
+    loop = world.loop()
+    closed(loop, 64, lambda chance: [("compute", next(cold, 0.0004)), ("wait", 0.1), ("compute", 0.0003)], 0.0)
+
+    loop.run(until=5)
 
     assert loop.admission.shed_requests == 0
 
