@@ -91,7 +91,8 @@ def test_a_worker_over_its_memory_limit_is_replaced(start: Start) -> None:
 def test_a_reload_with_broken_code_keeps_the_workers(start: Start, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     server = start({**TWO, "BROKEN_IF_EXISTS": str(broken)}).wait_ready("/")
-    wait_until(lambda: len(server.workers()) == 2, "both workers run")
+    answered: set[int] = set()
+    wait_until(lambda: answered.add(int(answering(server))) or len(answered) == 2, "both workers have the good code")
     before = pids(server)
 
     broken.touch()
