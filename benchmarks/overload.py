@@ -197,6 +197,7 @@ def measure_sheds(logs: Path, pinning: Pinning) -> float:
         "GREENROOM_LIMIT_REQUESTS": "1",
         "GREENROOM_QUEUE_LIMIT_REQUESTS": "1",
         "GREENROOM_QUEUE_TIMEOUT_MILLISECONDS": "60000",
+        "GREENROOM_CLIENT_LEFT_ENDS": "off",  # who takes the place does not wait for the answer
         "GREENROOM_LOG_LEVEL": "error",
     }
     with started(gunicorn("greenroom", APP, settings), logs, pinning) as running:
