@@ -214,7 +214,7 @@ def test_a_reload_with_code_that_can_not_be_prepared_changes_nothing(
     assert requests.get(server.url + "/readyz", timeout=30).status_code == 200
 
 
-def test_the_companion_dying_stops_no_request(start: Callable[..., Server]) -> None:
+def test_the_companion_dying_stops_no_request(start: Callable[..., Server], tmp_path: Path) -> None:
     server = start().wait_ready()
     children = psutil.Process(server.process.pid).children()
     companion = next(child for child in children if "app.prepare" in " ".join(child.cmdline()))
@@ -224,6 +224,9 @@ def test_the_companion_dying_stops_no_request(start: Callable[..., Server]) -> N
 
     assert requests.get(server.url + "/readyz", timeout=30).json() == {"status": "ready"}
     assert server.stop() == 0
+    # Who would have stopped the database is dead; the next start would find it.
+    postgres_processes(tmp_path / "instance")[0].send_signal(signal.SIGINT)
+    wait_until(lambda: not postgres_processes(tmp_path / "instance"), "the database is stopped")
 
 
 def test_ctrl_c_in_the_terminal_stops_cleanly(start: Callable[..., Server], tmp_path: Path) -> None:
