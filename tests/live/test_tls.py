@@ -269,8 +269,10 @@ def test_a_request_too_many_is_turned_away_and_keeps_its_connection(
             answers.append((answer.status, answer.getheader("Retry-After"), answer.getheader("Connection")))
             answer.read()
         other.request("GET", "/healthz")
-        health = other.getresponse().status
-        slept = busy.getresponse().status
+        with other.getresponse() as answer:
+            health = answer.status
+        with busy.getresponse() as answer:
+            slept = answer.status
 
     assert answers == [(503, "1", "keep-alive")] * 4
     assert (health, slept) == (200, 200)
@@ -298,9 +300,10 @@ def test_a_slow_body_is_a_line_in_the_log_and_a_408(start_tls: Start, certificat
         client.putrequest("POST", "/echo")
         client.putheader("Content-Length", "10")
         client.endheaders(b"half")
-        answer = client.getresponse()
+        with client.getresponse() as answer:
+            status = answer.status
 
-    assert answer.status == 408
+    assert status == 408
     assert "POST /echo: the rest of the body did not come in time" in server.text()
     assert "Traceback" not in server.text()
 
