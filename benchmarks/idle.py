@@ -9,7 +9,6 @@ the sockets are the same for every server and not counted.
 
 import argparse
 import contextlib
-import resource
 import socket
 import statistics
 import tempfile
@@ -17,7 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .machine import this_machines_pinning
+from .machine import raise_file_limit, this_machines_pinning
 from .servers import HOST, RunningServer, gunicorn, serving
 
 APP = "benchmarks.apps.hello:wsgi"
@@ -73,10 +72,7 @@ def main() -> None:
     parser.add_argument("--servers", default="greenroom,gevent", help="worker classes, comma separated")
     arguments = parser.parse_args()
     needed = arguments.connections + 1000
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        parser.error(f"only {hard} open files are allowed (ulimit -Hn), {needed} are needed")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))  # the server inherits it
+    raise_file_limit(needed)
     environment = {"GREENROOM_KEEPALIVE_SECONDS": "3600", "GREENROOM_WORKER_CONNECTIONS": str(needed)}
     pinning = this_machines_pinning()
     print(f"{'':12}{'connections':>12}{'KB each':>10}{'new client':>13}{'slowest':>10}")

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import platform
+import resource
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -103,6 +104,14 @@ def parse_core_list(text: str) -> frozenset[int]:
 def shown(cores: frozenset[int]) -> str:
     numbers = ", ".join(str(core) for core in sorted(cores))
     return f"core {numbers}" if len(cores) == 1 else f"cores {numbers}"
+
+
+def raise_file_limit(needed: int) -> None:
+    """Allow this process, and the servers it starts, so many open files; ends it where the system does not."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise SystemExit(f"only {hard} open files are allowed (ulimit -Hn), {needed} are needed")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 class CoreClock:

@@ -12,7 +12,6 @@ One worker on one core, with its default settings; slow clients and load on anot
 
 import argparse
 import random
-import resource
 import selectors
 import socket
 import subprocess
@@ -26,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from .machine import running_on, this_machines_pinning, verdict
+from .machine import raise_file_limit, running_on, this_machines_pinning, verdict
 from .openloop import OpenLoop, Phase, Slot
 from .rolling import APP
 from .servers import HOST, RunningServer, ServerFailed, gunicorn, serving
@@ -79,13 +78,6 @@ def main() -> int:
         print(f"Error: {exc}", file=sys.stderr)
         return 1
     return 0 if is_all_reached else 1
-
-
-def raise_file_limit(needed: int) -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        raise SystemExit(f"only {hard} open files are allowed (ulimit -Hn), {needed} are needed")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))  # the server inherits it
 
 
 def measure(worker_class: str, arguments: argparse.Namespace) -> Found:

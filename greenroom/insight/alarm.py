@@ -17,6 +17,7 @@ import ctypes
 import faulthandler
 import os
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -57,7 +58,7 @@ def _time(seconds: float) -> _Time:
     return _Time(whole, round((seconds - whole) * 1e9))
 
 
-class Alarm:
+class Alarm(ABC):
     """Goes off when not put off for `seconds`, and then every `again_seconds`.
 
     Made in the thread that is to be signalled.
@@ -90,8 +91,9 @@ class Alarm:
             self._libc.timer_delete(self._timer)
             self.let_go()
 
+    @abstractmethod
     def let_go(self) -> None:
-        raise NotImplementedError
+        """Catch the signal still, and do nothing."""
 
 
 class Knock(Alarm):

@@ -244,8 +244,10 @@ class Stalls:
 
     def holds_gil(self, began: float) -> bool:
         """Whether the slice that began then holds the GIL most of the time, as far as was seen."""
-        looks = [look for look in list(self.looks) if look.slice_began == began]
-        return sum(look.holds_gil for look in looks) * 2 > len(looks)
+        return mostly_holds_gil(self._looks_at(began))
+
+    def _looks_at(self, began: float) -> list[Look]:
+        return [look for look in list(self.looks) if look.slice_began == began]
 
     def _take_dumps(self, began: float, seconds: float) -> None:
         """What faulthandler wrote while nobody could put it off, as far as it is of the slice that began then."""
@@ -341,7 +343,7 @@ class Stalls:
         return stopped if stopped > self.threshold_seconds and was_there < stopped / 2 else 0.0
 
     def _explain(self, seen: Seen) -> Stall:
-        looks = [look for look in list(self.looks) if look.slice_began == seen.began]
+        looks = self._looks_at(seen.began)
         for began, dumps in list(self.dumps):
             if began == seen.began:
                 found = stacks.of_dump("".join(dumps))
@@ -359,7 +361,7 @@ class Stalls:
             stack=[str(call) for call in stack],
             request=seen.request,
             route=seen.route,
-            holds_gil=sum(look.holds_gil for look in looks) * 2 > len(looks),
+            holds_gil=mostly_holds_gil(looks),
         )
 
     def _called(self, seen: Seen, guilty: stacks.Call | None, stack: stacks.Stack) -> str:
@@ -416,6 +418,10 @@ class Stalls:
             extra={"request_id": stall.request, "stall": stall.as_dict()},
         )
         self._silent = 0
+
+
+def mostly_holds_gil(looks: list[Look]) -> bool:
+    return sum(look.holds_gil for look in looks) * 2 > len(looks)
 
 
 def most_seen(seen: list[stacks.Stack]) -> tuple[stacks.Call | None, stacks.Stack]:
