@@ -244,7 +244,6 @@ class Handler(BaseHTTPRequestHandler):
             self._security_headers()
             self.send_header("Content-Type", "text/event-stream")
             self.send_header("X-Accel-Buffering", "no")
-            self.send_header("Connection", "close")
             self.end_headers()
             number = 0
             while self.command != "HEAD":
@@ -342,6 +341,8 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def _security_headers(self, policy: str | None = None) -> None:
+        if self.close_connection:  # said, or the client asks again on it and finds it gone
+            self.send_header("Connection", "close")
         for name, value in SECURITY_HEADERS.items():
             self.send_header(name, policy if policy and name == "Content-Security-Policy" else value)
 

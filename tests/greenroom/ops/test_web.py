@@ -180,6 +180,7 @@ def test_the_form_opens_the_page(served: Served) -> None:
 
     assert (shown.status, b"Look inside" in shown.words) == (401, True)  # type: ignore[attr-defined]
     assert (signed_in.status, signed_in.headers["Location"]) == (303, "/")
+    assert (shown.headers["Connection"], signed_in.headers["Connection"]) == (None, "close"), "closed only when said so"
     assert "Secure" in cookie
     assert b"Where the time goes" in page.words  # type: ignore[attr-defined]
 

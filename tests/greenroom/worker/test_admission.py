@@ -485,7 +485,7 @@ def test_turns_tell_idling_from_work() -> None:
 
     assert len(endings) >= 1
     assert turns.count >= 1
-    assert max(idled) >= 0.04
+    assert sum(idled) >= 0.04
     assert turns.idle_seconds >= 0.04
     assert turns.busy_seconds >= 0.03
 
