@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psycopg2
 import pytest
+from _pytest.terminal import TerminalReporter
 from sqlalchemy.engine import make_url
 
 from app.config import Config
@@ -16,6 +17,13 @@ ROOT = Path(__file__).resolve().parent.parent
 # Kept between runs, because making a database cluster takes longer than most test files.
 TEST_INSTANCE = ROOT / "instance" / "tests"
 OURS = ("GREENROOM_", "GUNICORN_", "FLASK_", *Config.model_fields, "WEB_CONCURRENCY", "WSGI_APP")
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    """Show what failed first and then passed, whole: what goes wrong once in a hundred may be a fault of ours."""
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"failed, and was run again: {report.nodeid}", sep="_")
+        report.toterminal(terminalreporter._tw)
 
 
 @pytest.fixture(scope="session", autouse=True)
