@@ -31,7 +31,7 @@ from urllib3.poolmanager import PoolManager, pool_classes_by_scheme
 from urllib3.util import Timeout
 
 from ... import deadline
-from ...record import FOREVER
+from ...record import CURRENT, FOREVER
 from .answer import Answer, StreamedAnswer
 from .head import Outgoing, Target, outgoing, target_of
 from .pool import Pools
@@ -45,6 +45,7 @@ PLAIN_POOL_SETTINGS = {"maxsize", "block"}
 NUMBERS = (int, float)
 NO_TIME = timedelta(0)
 BUDGET_HEADER = "X-Request-Timeout-Ms"
+BUDGET_FIELD = BUDGET_HEADER.lower()
 
 
 class Transport:
@@ -77,21 +78,7 @@ class Transport:
                 adapter, request, stream=stream, timeout=timeout, verify=verify, cert=cert, proxies=proxies
             )
             return original
-        try:
-            answer = call.run()
-        except FileMissing:
-            raise
-        except (ProtocolError, OSError) as exc:
-            raise ConnectionError(exc, request=request) from exc
-        except MaxRetryError as exc:
-            raise _given_up(exc, request) from exc
-        except Urllib3SSLError as exc:
-            raise SSLError(exc, request=request) from exc
-        except ReadTimeoutError as exc:
-            raise ReadTimeout(exc, request=request) from exc
-        except Urllib3InvalidHeader as exc:
-            raise InvalidHeader(exc, request=request) from exc
-        return response_of(adapter, request, answer)
+        return response_of(adapter, request, answer_to(call, request))
 
     def _call(
         self, adapter: HTTPAdapter, request: PreparedRequest, timeout: Any, verify: Any, cert: Any, proxies: Any
@@ -102,27 +89,24 @@ class Transport:
         target = target_of(request.url)
         if target is None or (proxies and select_proxy(request.url, proxies)):  # type: ignore[arg-type]
             return None
-        pools = self.pools
-        hub: Any = get_hub()
-        if pools is None or pools.hub is not hub:
-            pools = self._pools_here(hub)
-        if pools is None or getcurrent() is hub:
+        pools = self.pools_here()
+        if pools is None:
             return None
         timeouts = seconds_of(timeout)
         if timeouts is None:
             return None
-        added = self._budget(request) + trace_lines(request.headers)
+        added = self.added(request.headers)
         prepared = outgoing(request.method, target, request.headers, request.body, added)
         if prepared is None:
             return None
-        return self._call_to(pools, target, prepared, request, adapter, timeouts, verify, cert)
+        return self.call_to(pools, target, prepared, request.method, adapter, timeouts, verify, cert)
 
-    def _call_to(
+    def call_to(
         self,
         pools: Pools,
         target: Target,
         prepared: Outgoing,
-        request: PreparedRequest,
+        method: Any,
         adapter: HTTPAdapter,
         timeouts: tuple[float | None, float | None],
         verify: Any,
@@ -138,27 +122,55 @@ class Transport:
             if not (cert is None or isinstance(cert, str) or (isinstance(cert, tuple) and len(cert) == 2)):
                 return None
             origin = pools.origin("https", target.host, target.port, verify, cert or None)
-        method: Any = request.method
         return Call(origin, method, target.path, prepared, *timeouts, adapter)
 
-    def _pools_here(self, hub: Any) -> Pools | None:
+    def pools_here(self) -> Pools | None:
         """The pools are the main thread's; a real thread, with a hub of its own, uses the original adapter."""
-        if not hub.main_hub:
+        hub: Any = get_hub()
+        if getcurrent() is hub:
             return None
-        self.pools = Pools(limit=self.connections, idle_seconds=self.idle_seconds)
-        return self.pools
+        pools = self.pools
+        if pools is None or pools.hub is not hub:
+            if not hub.main_hub:
+                return None
+            pools = self.pools = Pools(limit=self.connections, idle_seconds=self.idle_seconds)
+        return pools
 
-    def _budget(self, request: PreparedRequest) -> str:
-        if not self.tells_budget or BUDGET_HEADER in request.headers:
+    def added(self, headers: Any) -> str:
+        """The fields that we add to these: what is left of the budget, and the trace."""
+        record = CURRENT.get()
+        if record is None:
             return ""
-        left = deadline.remaining_seconds()
-        return "" if left == FOREVER else f"{BUDGET_HEADER}: {left * 1000:.0f}\r\n"
+        lines = trace_lines(record, headers)
+        if self.tells_budget and record.deadline != FOREVER and BUDGET_FIELD not in headers._store:
+            left = deadline.remaining_seconds()
+            if left != FOREVER:
+                return f"{BUDGET_HEADER}: {left * 1000:.0f}\r\n{lines}"
+        return lines
 
     def forget(self) -> None:
         """In a forked child: its parent's connections are not its own. They are closed here, and live on there."""
         pools, self.pools = self.pools, None
         if pools is not None:
             pools.abandon()
+
+
+def answer_to(call: Call, request: PreparedRequest) -> Answer | StreamedAnswer:
+    """The answer, or the errors that HTTPAdapter.send raises."""
+    try:
+        return call.run()
+    except FileMissing:
+        raise
+    except (ProtocolError, OSError) as exc:
+        raise ConnectionError(exc, request=request) from exc
+    except MaxRetryError as exc:
+        raise _given_up(exc, request) from exc
+    except Urllib3SSLError as exc:
+        raise SSLError(exc, request=request) from exc
+    except ReadTimeoutError as exc:
+        raise ReadTimeout(exc, request=request) from exc
+    except Urllib3InvalidHeader as exc:
+        raise InvalidHeader(exc, request=request) from exc
 
 
 def is_plain(adapter: HTTPAdapter) -> bool:

@@ -177,6 +177,20 @@ class Answer(urllib3.HTTPResponse):
         elif "_fp" in self.__dict__:
             yield from super().stream(amt, decode_content)
 
+    def take_whole(self) -> bytes | None:
+        """What stream() would give, at once; None if it has to be asked."""
+        left = self._left
+        if left is None or "content-encoding" in self.head.fields or (self.chunked and len(left) > 1):
+            return None
+        content = b"".join(left)
+        self._decoder_initialized = True
+        self._uncached_read_occurred = True
+        if self.length_remaining is not None:
+            self._fp_bytes_read = len(content)
+            self.length_remaining = 0
+        self._left = None
+        return content
+
     @property
     def closed(self) -> bool:
         if "_fp" in self.__dict__:

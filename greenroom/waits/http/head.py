@@ -5,10 +5,12 @@ unusual means the same as ever. A function that leaves a head to them returns No
 """
 
 import re
+from collections import OrderedDict
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from requests._internal_utils import _VALID_HEADER_NAME_RE_STR, _VALID_HEADER_VALUE_RE_STR
 from urllib3.connection import _get_default_user_agent
 from urllib3.util.request import body_to_chunks
 
@@ -23,6 +25,11 @@ _URL = re.compile(
 ).fullmatch
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _WITHOUT_BODY = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
+_VALID_NAME = _VALID_HEADER_NAME_RE_STR.match
+_VALID_VALUE = _VALID_HEADER_VALUE_RE_STR.match
+# Fields that change how a request is sent, or stand beside a body.
+_BODY_FIELDS = frozenset(("content-length", "transfer-encoding"))
+NO_ENCODING = "Accept-Encoding: identity\r\n"
 _FIELDS = re.compile(r"(?:[!-9;-~]+: [^\r\n]*\r\n)*").fullmatch
 _ANSWER = re.compile(rb"HTTP/1\.1 ([2-9][0-9][0-9]) ?([^\r\n]*)\r\n").match
 _ANSWER_FIELDS = re.compile(r"^([!-9;-~]+):[ \t]*([^\x00-\x08\n-\x1f\x7f]*)\r\n", re.MULTILINE).findall
@@ -80,19 +87,15 @@ def outgoing(method: Any, target: Target, headers: Any, body: Any, extra: str) -
     """
     if method not in _METHODS:
         return None
-    fields = []
     store = headers._store
-    for name, value in store.values():
-        if type(value) is not str:
-            if not isinstance(value, bytes) or type(name) is not str:
-                return None
-            value = value.decode("latin-1")
-        fields.append(f"{name}: {value}\r\n")
+    text = field_text(store)
+    if text is None:
+        return None
     first = [f"{method} {target.path} HTTP/1.1\r\n"]
     if "host" not in store:
         first.append(f"Host: {target.host_field}\r\n")
     if "accept-encoding" not in store:
-        first.append("Accept-Encoding: identity\r\n")
+        first.append(NO_ENCODING)
     is_chunked = False
     chunks: Iterable[bytes] = ()
     if body is None:
@@ -108,15 +111,11 @@ def outgoing(method: Any, target: Target, headers: Any, body: Any, extra: str) -
         chunks = body_to_chunks(body, method, BLOCK_BYTES).chunks or ()
     if "user-agent" not in store:
         first.append(f"User-Agent: {_get_default_user_agent()}\r\n")
-    text = "".join(fields)
-    if _FIELDS(text) is None or "@@@SKIP_HEADER@@@" in text:
-        return None
     try:
         head = f"{''.join(first)}{text}{extra}\r\n".encode("latin-1")
     except UnicodeEncodeError:
         return None
-    connection = store.get("connection")
-    closes = connection is not None and str(connection[1]).lower() == "close"
+    closes = says_close(store)
     if body is None:
         return Outgoing(head, (), True, closes)
     pieces = _in_chunks(chunks) if is_chunked else _encoded(chunks)
@@ -126,6 +125,71 @@ def outgoing(method: Any, target: Target, headers: Any, body: Any, extra: str) -
     if len(whole) <= BLOCK_BYTES:
         return Outgoing(head + whole, (), True, closes)
     return Outgoing(head, (whole,), True, closes)
+
+
+def field_text(store: Any) -> str | None:
+    """The lines for these fields, None for such that are better left to urllib3."""
+    fields = []
+    for name, value in store.values():
+        if type(value) is not str:
+            if not isinstance(value, bytes) or type(name) is not str:
+                return None
+            value = value.decode("latin-1")
+        fields.append(f"{name}: {value}\r\n")
+    text = "".join(fields)
+    return None if _FIELDS(text) is None or "@@@SKIP_HEADER@@@" in text else text
+
+
+def says_close(store: Any) -> bool:
+    connection = store.get("connection")
+    return connection is not None and str(connection[1]).lower() == "close"
+
+
+class Lines(NamedTuple):
+    """The fields of a request without body, as they are kept in `store` and as they are sent.
+
+    `text` is all that stands between Host and the fields that are added each time.
+    """
+
+    store: Any
+    text: str
+    has_host: bool
+    closes: bool
+
+
+def lines_of(fields: tuple[tuple[Any, Any], ...]) -> Lines | None:
+    """The lines for names and values, None unless they are all text and all usual."""
+    try:
+        return _lines_of(fields)
+    except TypeError:  # not hashable, so not text
+        return None
+
+
+@lru_cache(maxsize=200)
+def _lines_of(fields: tuple[tuple[Any, Any], ...]) -> Lines | None:
+    for name, value in fields:
+        is_valid = type(name) is str and type(value) is str and _VALID_NAME(name) and _VALID_VALUE(value)
+        if not is_valid:
+            return None
+    store = OrderedDict((name.lower(), (name, value)) for name, value in fields)
+    text = field_text(store)
+    if text is None or not store.keys().isdisjoint(_BODY_FIELDS):
+        return None
+    before = "" if "accept-encoding" in store else NO_ENCODING
+    if "user-agent" not in store:
+        before += f"User-Agent: {_get_default_user_agent()}\r\n"
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        return None
+    return Lines(store, before + text, "host" in store, says_close(store))
+
+
+def without_body(method: str, target: Target, lines: Lines, extra: str) -> Outgoing:
+    """What `outgoing` makes of a request without body."""
+    host = "" if lines.has_host else f"Host: {target.host_field}\r\n"
+    head = f"{method} {target.path} HTTP/1.1\r\n{host}{lines.text}{extra}\r\n"
+    return Outgoing(head.encode("latin-1"), (), True, lines.closes)
 
 
 def _encoded(chunks: Iterable[Any]) -> Iterable[bytes]:

@@ -14,6 +14,7 @@ from urllib3.util.retry import Retry
 from . import shortcuts
 from .adapter import Transport
 from .answer import Answer, StreamedAnswer
+from .whole import replace_whole
 
 Replace = Callable[[Any, str, Any], None]
 _transport: Transport | None = None
@@ -53,10 +54,13 @@ def put_in_place(transport: Transport, replace: Replace) -> None:
         return transport.send(self, request, stream, timeout, verify, cert, proxies)
 
     send.__doc__ = HTTPAdapter.send.__doc__
+    whole = replace_whole(transport, replace)
     replace(HTTPAdapter, "send", send)
     _make_pool_managers_late(replace)
     _seek_cookies_where_they_are(replace)
     shortcuts.replace_all(replace)
+    if whole is not None:
+        whole.is_in_place()
 
 
 def _make_pool_managers_late(replace: Replace) -> None:

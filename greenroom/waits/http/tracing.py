@@ -7,17 +7,16 @@ An application that sends headers of its own, an instrumented one, is left alone
 import re
 from collections.abc import Mapping
 
-from ... import record
+from ...record import Record
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]{1,200})?")
 # List members of visible characters; it goes into a head, so nothing that could end a line.
 TRACESTATE = re.compile(r"[ -~]{1,512}")
 
 
-def trace_lines(headers: Mapping[str, str]) -> str:
+def trace_lines(record: Record, headers: Mapping[str, str]) -> str:
     """The lines for the head of a request to an upstream; "" when there is nothing to carry."""
-    current = record.current()
-    environ = None if current is None else current.environ
+    environ = record.environ
     if not environ:
         return ""
     parent = environ.get("HTTP_TRACEPARENT")
