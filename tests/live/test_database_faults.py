@@ -55,7 +55,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, postgres: EmbeddedPostgres)
         "GREENROOM_WORKER_CLASS": "greenroom",
         "WEB_CONCURRENCY": "1",
         "GREENROOM_REQUEST_BUDGET_MILLISECONDS": str(round(BUDGET_SECONDS * 1000)),
-        "GREENROOM_ROUTE_BUDGETS": "/sleep/29000=0",
+        "GREENROOM_ROUTE_BUDGETS": "/sleep/29000=0,/held=4000",
         "FAULTY_DATABASE_URL": postgres.url.replace("postgresql:", "postgresql+psycopg2:"),
     }
     log = tmp_path_factory.mktemp("faults") / "server.log"
@@ -220,16 +220,17 @@ def test_exhausted_pool_is_an_error_in_time_that_names_who_holds_it(server: Serv
         threading.Thread(target=requests.get, args=(server.url + "/held/20000",), kwargs={"timeout": LONG_WAIT_SECONDS})
         for _ in range(4)
     ]
-    started = time.monotonic()
     for holder in holders:
         holder.start()
+    wait_until(lambda: in_pool(server)["checked_out"] == 4, "all connections are held")
+    started = time.monotonic()
 
     refused = requests.get(server.url + "/echo/waiting", timeout=LONG_WAIT_SECONDS)
-    for holder in holders:
-        holder.join()
 
     assert time.monotonic() - started < BOUND_SECONDS
-    assert in_pool(server)["checked_out"] == 0
-    if refused.status_code != 200:  # the holders were there first, as they mostly are
-        assert "GET /held/20000" in refused.json()["error"]
-        assert "tests/live/apps/database.py:42 in held" in refused.json()["error"]
+    assert refused.status_code == 503
+    assert "GET /held/20000" in refused.json()["error"]
+    assert "tests/live/apps/database.py:42 in held" in refused.json()["error"]
+    for holder in holders:
+        holder.join()
+    wait_until(lambda: in_pool(server)["checked_out"] == 0, "the connections are back")
