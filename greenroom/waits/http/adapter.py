@@ -221,10 +221,12 @@ def response_of(adapter: HTTPAdapter, request: PreparedRequest, answer: Answer |
     if type(answer) is not Answer:
         return adapter.build_response(request, answer)
     fields = answer.head.fields
-    headers: Any = CaseInsensitiveDict()
-    headers._store = OrderedDict(
-        (key, (values[0], values[1] if len(values) == 2 else ", ".join(values[1:]))) for key, values in fields.items()
-    )
+    headers: Any = CaseInsensitiveDict.__new__(CaseInsensitiveDict)
+    headers._store = store = OrderedDict(fields)
+    if len(fields) < len(answer.head.lines):
+        for key, values in fields.items():
+            if len(values) > 2:
+                store[key] = (values[0], ", ".join(values[1:]))
     content_type = fields.get("content-type")
     # Not Response(): its __init__ makes a cookie jar and a dictionary to throw away. A test compares the attributes.
     response: Any = Response.__new__(Response)
@@ -233,7 +235,7 @@ def response_of(adapter: HTTPAdapter, request: PreparedRequest, answer: Answer |
     response._next = None
     response.status_code = answer.status
     response.headers = headers
-    response.encoding = encoding_of(headers["content-type"]) if content_type is not None else None
+    response.encoding = encoding_of(store["content-type"][1]) if content_type is not None else None
     response.raw = answer
     response.reason = answer.reason
     response.url = request.url

@@ -239,7 +239,7 @@ def client_response(head: Head, method: str, file: Any, *, chunked: bool) -> HTT
     """http.client's response with `head` read already, the body to be read from `file`."""
     response: Any = HTTPResponse(Files(file), method=method)  # type: ignore[arg-type]
     message: Any = HTTPMessage()
-    message._headers = list(head.items)
+    message._headers = head.items()
     response.headers = response.msg = message
     response.version = 11
     response.code = response.status = head.status

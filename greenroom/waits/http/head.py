@@ -31,10 +31,12 @@ _VALID_VALUE = _VALID_HEADER_VALUE_RE_STR.match
 _BODY_FIELDS = frozenset(("content-length", "transfer-encoding"))
 NO_ENCODING = "Accept-Encoding: identity\r\n"
 _FIELDS = re.compile(r"(?:[!-9;-~]+: [^\r\n]*\r\n)*").fullmatch
-_ANSWER = re.compile(rb"HTTP/1\.1 ([2-9][0-9][0-9]) ?([^\r\n]*)\r\n").match
-_ANSWER_FIELDS = re.compile(r"^([!-9;-~]+):[ \t]*([^\x00-\x08\n-\x1f\x7f]*)\r\n", re.MULTILINE).findall
+_ANSWER = re.compile(rb"HTTP/1\.1 ([2-9][0-9][0-9]) ?([^\r\n]*)").fullmatch
+_FIELD = re.compile(r"([!-9;-~]+):[ \t]*([^\x00-\x08\n-\x1f\x7f]*)").fullmatch
+_END = re.compile(rb"\n\r?\n").search
 MOST_FIELDS = 99  # http.client's limit: a hundred lines, the empty one included
 LARGEST_PLAIN_BYTES = 65_536  # http.client's limit for one line
+LARGEST_REMEMBERED_BYTES = 4096
 INTERIM = re.compile(rb"HTTP/1\.1 10[02-9](?: [^\r\n]*)?\r\n").match
 
 
@@ -209,32 +211,50 @@ class Head(NamedTuple):
 
     status: int
     reason: str
-    fields: dict[str, list[str]]
-    items: list[tuple[str, str]]
+    fields: dict[str, tuple[str, ...]]
+    lines: list[str]
+
+    def items(self) -> list[tuple[str, str]]:
+        """Names and values as they came."""
+        found = map(_FIELD, self.lines)
+        return [(match[1], match[2]) for match in found if match is not None]
 
 
 def end_of_head(received: bytes, searched: int = 0) -> int:
     """Where the body begins, 0 if the head isn't complete. A line may end in a bare newline, as in http.client."""
-    start = max(0, searched - 3)
-    end = received.find(b"\n\r\n", start) + 3
-    bare = received.find(b"\n\n", start, end if end > 2 else len(received)) + 2
-    return bare if bare > 1 else end if end > 2 else 0
+    match = _END(received, searched - 3 if searched > 3 else 0)
+    return 0 if match is None else match.end()
 
 
 def plain_head(head: bytes) -> Head | None:
     """What is in `head`, all up to and with the empty line; None for what http.client should read."""
-    match = _ANSWER(head)
-    if match is None or len(head) > LARGEST_PLAIN_BYTES:
+    first, _, rest = head.partition(b"\r\n")
+    status = _status(first)
+    if status is None or len(head) > LARGEST_PLAIN_BYTES or not head.endswith(b"\r\n\r\n"):
         return None
-    text = head[match.end() : -2].decode("latin-1")
-    items: list[tuple[str, str]] = _ANSWER_FIELDS(text)
-    if len(items) != text.count("\n") or len(items) > MOST_FIELDS:
+    lines = rest[:-4].decode("latin-1").split("\r\n") if len(rest) > 2 else []
+    if len(lines) > MOST_FIELDS:
         return None
-    fields: dict[str, list[str]] = {}
-    for name, value in items:
-        known = fields.get(lowered := name.lower())
-        if known is None:
-            fields[lowered] = [name, value]
-        else:
-            known.append(value)
-    return Head(int(match[1]), match[2].decode("latin-1").strip(), fields, items)
+    found: list[Any] = [*map(_field if len(head) <= LARGEST_REMEMBERED_BYTES else _field.__wrapped__, lines)]
+    if None in found:
+        return None
+    fields: dict[str, tuple[str, ...]] = dict(found)
+    if len(fields) < len(found):
+        fields = {}
+        for name, field in found:
+            known = fields.get(name)
+            fields[name] = field if known is None else (*known, field[1])
+    return Head(*status, fields, lines)
+
+
+# Most lines of heads are the same each time.
+@lru_cache(maxsize=1000)
+def _field(line: str) -> tuple[str, tuple[str, str]] | None:
+    match = _FIELD(line)
+    return None if match is None else (match[1].lower(), (match[1], match[2]))
+
+
+@lru_cache(maxsize=100)
+def _status(line: bytes) -> tuple[int, str] | None:
+    match = _ANSWER(line)
+    return None if match is None else (int(match[1]), match[2].decode("latin-1").strip())

@@ -316,13 +316,13 @@ def body_of(head: Head, method: str) -> int | None:
     encoding = fields.get("transfer-encoding")
     length = fields.get("content-length")
     if encoding is not None:
-        return -1 if encoding[1:] == ["chunked"] and length is None and has_body(head, method) else None
+        return -1 if encoding[1:] == ("chunked",) and length is None and has_body(head, method) else None
     if not has_body(head, method):
         return 0 if length is None or is_plain_number(length) else None
     return int(length[1]) if length is not None and is_plain_number(length) else None
 
 
-def is_plain_number(field: list[str]) -> bool:
+def is_plain_number(field: tuple[str, ...]) -> bool:
     """Whether a field came once and is a number that nobody can read in another way."""
     return len(field) == 2 and len(field[1]) < 19 and field[1].isdecimal() and field[1].isascii()
 

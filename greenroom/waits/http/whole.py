@@ -147,12 +147,10 @@ class Whole:
         if session.trust_env:
             if sessions.get_environ_proxies(url, no_proxy=None) or sessions.get_netrc_auth(url):
                 return None
-            if verify is True or verify is None:
-                verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or verify
+        if target.scheme == "https":
+            verify = verify_of(session, verify)
         if stream is None:
             stream = session.stream
-        if verify is None:
-            verify = session.verify
         adapter: Any = HTTPAdapter() if session is self.unused else session.get_adapter(url)
         transport = self.transport
         pools = transport.pools_here()
@@ -169,6 +167,7 @@ class Whole:
         response: Any = response_of(adapter, request, answer)
         response.elapsed = timedelta(seconds=elapsed)
         if type(answer) is not Answer or answer.sets_cookies or answer.status in models.REDIRECT_STATI:
+            verify = verify_of(session, verify)
             settings = {"timeout": timeout, "stream": stream, "verify": verify, "cert": None, "proxies": OrderedDict()}
             return self._finish(session, request, response, allow_redirects, settings)
         if not stream:
@@ -198,6 +197,13 @@ class Whole:
         if not settings["stream"]:
             _ = response.content
         return response
+
+
+def verify_of(session: Session, verify: Any) -> Any:
+    """What of a certificate's is to be checked, as merge_environment_settings has it. The same when asked again."""
+    if session.trust_env and (verify is True or verify is None):
+        verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or verify
+    return session.verify if verify is None else verify
 
 
 def prepared(method: str, url: str, store: Any) -> Any:
