@@ -7,20 +7,27 @@ a late answer finds nobody: no reply can reach the request that comes next.
 
 import errno
 import os
+import select
+import socket
 import ssl
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from gevent import monkey
 from gevent.exceptions import BlockingSwitchOutError
 from gevent.hub import get_hub
 from greenlet import getcurrent
 
-from ... import deadline
+from ... import clock, deadline
+from ...deadline import SHIELD
 from ...errors import BudgetSpent
 from ...record import CURRENT, FOREVER, Wait
+from ..primitives.hub import plain_switch
 
 READ, WRITE = 1, 2
 RECEIVE_BYTES = 65_536
+# The system's own: gevent's asks the loop, and some systems have none.
+POLL = monkey.get_original("select", "poll") if hasattr(select, "poll") else None
 # What a wait is ended with, beside its watcher and its timer.
 CUT, CLOSED = object(), object()
 
@@ -41,6 +48,8 @@ class Connection:
     """
 
     __slots__ = (
+        "_mark",
+        "_poll",
         "_read_watcher",
         "_receive",
         "_send",
@@ -74,9 +83,15 @@ class Connection:
         self.received = b""
         self.position = 0
         self._waiting: Any = None
+        self._mark = Wait("upstream", where)  # of whoever waits
         self.sock = sock
         self._receive = sock.recv
         self._send = sock.send
+        self._poll: Any = None
+        if not is_tls and POLL is not None:
+            poll = POLL()
+            poll.register(sock.fileno(), select.POLLIN)
+            self._poll = poll.poll
         self._read_watcher = self.hub.loop.io(sock.fileno(), READ)
         self._write_watcher: Any = None  # made when first needed: few requests fill the socket's buffer
 
@@ -134,11 +149,13 @@ class Connection:
         """Whether a connection that waited in the pool can be used: open, and nobody has said anything."""
         if self.is_closed or self.received:
             return False
+        if self._poll is not None:
+            return not self._poll(0)  # a fourth of what looking by recv() costs, which raises when there is nothing
         try:
             if self.is_tls:
                 self._receive(1)  # takes in session tickets, which say nothing
             else:
-                self._receive(1, 2)  # MSG_PEEK
+                self._receive(1, socket.MSG_PEEK)
         except (BlockingIOError, ssl.SSLWantReadError):
             return True
         except OSError:
@@ -188,37 +205,56 @@ class Connection:
             self._write_watcher = self.hub.loop.io(self.sock.fileno(), WRITE)
         self._wait(self._write_watcher)
 
-    def _wait(self, watcher: Any) -> None:
-        """Until the socket is ready. Raises TimeoutError when the time is over, OSError when it is closed meanwhile."""
+    def _wait(self, watcher: Any, waited_seconds: float = 0.0) -> None:
+        """Until the socket is ready. Raises TimeoutError when the time is over, OSError when it is closed meanwhile.
+
+        `waited_seconds` is how long this wait has been going on already.
+        """
         if self.is_closed:
             raise OSError(errno.EBADF, "the connection was closed")
         hub = self.hub
         greenlet: Any = getcurrent()
         if greenlet is hub:
             raise BlockingSwitchOutError("a request may not wait in the hub")
-        left = deadline.remaining_seconds()
+        record = CURRENT.get()
         own_seconds = self.timeout_seconds
+        if waited_seconds and own_seconds is not None:
+            own_seconds -= waited_seconds
+        left = FOREVER if record is None or record.deadline == FOREVER else deadline.remaining_seconds()
         is_budget = left != FOREVER and (own_seconds is None or left < own_seconds)
         seconds = left if is_budget else own_seconds
         if seconds is not None and seconds <= 0.0:
             raise spent()
-        with Wait("upstream", self.where, self.interrupt):
-            switch = greenlet.switch
-            timer = None
-            self._waiting = greenlet
-            watcher.start(switch, watcher)
-            if seconds is not None:
-                timer = hub.loop.timer(seconds)
-                timer.start(switch, timer)
-            try:
-                woken_by = hub.switch()
-            finally:
-                self._waiting = None
-                if timer is not None:
-                    timer.stop()
-                    timer.close()
-                if not self.is_closed:
-                    watcher.stop()
+        switch = greenlet.switch
+        self._waiting = greenlet
+        watcher.start(switch, watcher)
+        timer = None
+        if seconds is not None:
+            timer = hub.loop.timer(seconds)
+            timer.start(switch, timer)
+        if record is not None:
+            # As Wait and waits/primitives/hub.py do it. But the timer here bounds it, so the record needs none, unless the
+            # wait is a clean-up's, whose time will be known when the budget is spent.
+            mark = self._mark
+            mark.greenlet = greenlet
+            mark.since = clock.now()
+            mark.interrupt = self.interrupt
+            record.waits.add(mark)
+            record.waiting[greenlet] = shield = SHIELD.get()
+            if shield and record.timer is None and record.deadline != FOREVER:
+                record.keep_time()
+        try:
+            woken_by = plain_switch(hub)
+        finally:
+            self._waiting = None
+            if timer is not None:
+                timer.stop()
+                timer.close()
+            if not self.is_closed:
+                watcher.stop()
+            if record is not None:
+                del record.waiting[greenlet]
+                record.waits.discard(mark)
         if woken_by is watcher:
             return
         if woken_by is CLOSED:
@@ -226,7 +262,12 @@ class Connection:
         if woken_by is CUT:
             raise spent()
         if timer is not None and woken_by is timer:
-            raise spent() if is_budget else TimeoutError("timed out")
+            if not is_budget:
+                raise TimeoutError("timed out")
+            if record is None or record.is_spent():
+                raise spent()
+            self._wait(watcher, waited_seconds + left)  # it was given more
+            return
         raise RuntimeError(f"a request was switched to while it waited for {self.where}")
 
 

@@ -63,6 +63,44 @@ def test_a_silent_upstream_is_a_read_timeout(ours: Transport, upstream: Upstream
     assert origin_of(ours).open == 0
 
 
+@pytest.mark.parametrize("more", [10.0, None], ids=["more seconds", "no budget any more"])
+def test_a_budget_that_is_extended_while_an_upstream_is_waited_for_is_that_long(
+    more: float | None, ours: Transport, upstream: Upstream
+) -> None:
+    url = upstream.on("/", sends(b"HTTP/1.1 200 OK\r\n", b"Content-Length: 0\r\n\r\n", pause_seconds=4 * SHORT_SECONDS))
+
+    with deadline.budget(SHORT_SECONDS) as budget:
+        gevent.spawn_later(SHORT_SECONDS / 3, budget.set, more)
+        response = requests.get(url, timeout=SOON)
+
+    assert response.ok
+
+
+def test_a_budget_that_is_extended_does_not_extend_the_callers_timeout(
+    ours: Transport, upstream: Upstream, elapsed: Elapsed
+) -> None:
+    with deadline.budget(SHORT_SECONDS / 2) as budget:
+        gevent.spawn_later(SHORT_SECONDS / 4, budget.set, None)
+        with pytest.raises(requests.ReadTimeout, match=r"read timeout=0\.15"):
+            requests.get(upstream.on("/", hang), timeout=(SOON, SHORT_SECONDS))
+
+    elapsed.assert_short()
+
+
+def test_a_clean_up_that_waits_when_the_budget_ends_has_its_own_time(
+    ours: Transport, upstream: Upstream, elapsed: Elapsed
+) -> None:
+    ends = deadline.clock.now() + 2 * SHORT_SECONDS
+
+    with deadline.budget(SHORT_SECONDS) as budget, deadline.shield():
+        budget.clean_up_until = ends
+        with pytest.raises(requests.ReadTimeout):
+            requests.get(upstream.on("/", hang), timeout=SOON)
+
+    assert deadline.clock.now() >= ends
+    elapsed.assert_short()
+
+
 def test_a_shorter_timeout_of_the_caller_counts(ours: Transport, upstream: Upstream, elapsed: Elapsed) -> None:
     with deadline.budget(SOON), pytest.raises(requests.ReadTimeout, match=r"read timeout=0\.05"):
         requests.get(upstream.on("/", hang), timeout=(SOON, 0.05))
