@@ -23,6 +23,7 @@ from .. import clock, deadline
 from ..errors import BudgetSpent
 from ..record import FOREVER, Record, Wait, current
 from .libpq import Cancel, cancel_in_thread, libpq
+from .primitives.hub import switch_with_timer
 from .threads import is_loop_thread
 
 select_poll = monkey.get_original("select", "poll")
@@ -102,11 +103,11 @@ class Line:
         record = self.record = current()
         self.is_cut = False
         try:
-            if record is None:
-                self._wait(connection, poll, state, silence_seconds, is_connecting)
-            else:
-                if on_query is not None and not is_connecting:
-                    on_query(record, connection)
+            if record is not None and on_query is not None and not is_connecting:
+                on_query(record, connection)
+            if state == POLL_READ and self.watcher is not None and not is_connecting:
+                state = self._wait_once(poll, silence_seconds)
+            if state != POLL_OK:
                 with Wait("query", self.sql[:SHOWN_CHARACTERS], self._cut):
                     self._wait(connection, poll, state, silence_seconds, is_connecting)
         except BaseException as exc:
@@ -120,24 +121,43 @@ class Line:
             if not self.is_copying:
                 self.record = None
 
+    def _wait_once(self, poll: Callable[[], int], silence_seconds: float) -> int:
+        """Nearly all waits: until the socket says something, or time is over; the state afterwards.
+
+        What `_wait` does is for the others, and goes on where this ends.
+        """
+        hub: Any = get_hub()
+        left = deadline.remaining_seconds()
+        if self.loop is not hub.loop or left <= 0.0:
+            return POLL_READ
+        if left < silence_seconds:
+            timer = hub.loop.timer(left)
+        else:
+            timer = self.timers.get(silence_seconds)
+            if timer is None:
+                timer = self.timers[silence_seconds] = hub.loop.timer(silence_seconds)
+        watcher, woken = self.watcher, self.greenlet.switch
+        with Wait("query", self.sql[:SHOWN_CHARACTERS], self._cut):
+            timer.start(woken, None)
+            watcher.start(woken, self)
+            try:
+                is_heard = switch_with_timer(hub) is self
+            except BudgetSpent:
+                is_heard, self.is_cut = False, True
+            finally:
+                watcher.callback = self._stirred
+                timer.stop()
+                if left < silence_seconds:
+                    timer.close()
+        if not is_heard:
+            return POLL_READ
+        self.heard_at = clock.now()
+        return poll()
+
     def _wait(
         self, connection: Any, poll: Callable[[], int], state: int, silence_seconds: float, is_connecting: bool
     ) -> None:
         hub: Any = get_hub()
-        record = self.record
-        if (
-            state == POLL_READ
-            and self.watcher is not None
-            and self.loop is hub.loop
-            and not is_connecting
-            and (record is None or record.timer is not None or record.deadline == FOREVER)
-        ):
-            # Nearly all waits: a query whose deadline, if there is one, its request's record sees to. All that follows
-            # is for the others, and would do here, too.
-            state = self._wait_once(poll, hub, silence_seconds)
-            if state == POLL_OK:
-                self.heard_at = clock.now()
-                return
         now = clock.now()
         left = deadline.remaining_seconds()
         give_up_at = FOREVER if left == FOREVER else now + left
@@ -163,24 +183,6 @@ class Line:
                     silent_at = now + silence_seconds
                 state = poll()
         self.heard_at = now
-
-    def _wait_once(self, poll: Callable[[], int], hub: Any, silence_seconds: float) -> int:
-        """Until the socket says something, or for the length of silence; the state afterwards."""
-        timer = self.timers.get(silence_seconds)
-        if timer is None:
-            # Kept: one of its own for every wait would cost more than all the rest of this.
-            timer = self.timers[silence_seconds] = hub.loop.timer(silence_seconds)
-        watcher, woken = self.watcher, self.greenlet.switch
-        timer.start(woken, None)
-        watcher.start(woken, self)
-        try:
-            is_heard = hub.switch() is self
-        except BudgetSpent:
-            is_heard, self.is_cut = False, True
-        finally:
-            watcher.callback = self._stirred
-            timer.stop()
-        return poll() if is_heard else POLL_READ
 
     def _wait_in_thread(
         self, connection: Any, poll: Callable[[], int], state: int, silence_seconds: float, is_connecting: bool

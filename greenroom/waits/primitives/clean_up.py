@@ -50,9 +50,9 @@ def shielded(plain: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(plain)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if CURRENT.get() is None:
+        if CURRENT.get() is None or SHIELD.get() >= CLEAN_UP:
             return plain(*args, **kwargs)
-        token = SHIELD.set(max(CLEAN_UP, SHIELD.get()))
+        token = SHIELD.set(CLEAN_UP)
         try:
             return plain(*args, **kwargs)
         finally:

@@ -16,7 +16,7 @@ from greenlet import getcurrent
 from ... import clock, deadline
 from ...deadline import SHIELD
 from ...errors import BudgetSpent
-from ...record import CURRENT, FOREVER, Record
+from ...record import BARE, CURRENT, FOREVER, Record
 from ..threads import can_wait
 from .loops import break_out
 
@@ -40,6 +40,19 @@ def switch(hub: Any) -> Any:
             record.keep_time()
     else:
         record.waiting[me] = shield
+    try:
+        return plain_switch(hub)
+    finally:
+        del record.waiting[me]
+
+
+def switch_with_timer(hub: Any) -> Any:
+    """As `switch`, for who has a timer that ends the wait at the deadline: then the record needs none."""
+    record = CURRENT.get()
+    if record is None or SHIELD.get():  # how long clean-up may take is known when the budget is spent
+        return hub.switch()
+    me = getcurrent()
+    record.waiting[me] = BARE
     try:
         return plain_switch(hub)
     finally:
