@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .. import clock
+from ..frames import Innermost, line_of
 from . import pools, stacks
 from .account import Account
 
@@ -35,17 +36,21 @@ IN_TRANSACTION = (2, 3)  # libpq's PQTRANS_INTRANS, PQTRANS_INERROR
 class Hold:
     """A connection that a request has used, and the line that used it last."""
 
-    __slots__ = ("call", "connection", "last", "since")
+    __slots__ = ("call", "code", "connection", "instruction", "last", "since")
 
     def __init__(self, connection: Any, since: float) -> None:
         self.connection = weakref.ref(connection)
         self.since = self.last = since
-        self.call: stacks.Call | None = None
+        self.code: Any = None  # the application's, and where in it
+        self.instruction = 0
+        self.call: stacks.Call | None = None  # where nothing of the application's was to be seen
 
     @property
     def place(self) -> str:
         """Worked out when it is wanted: each query would pay for it."""
-        return self.call.place if self.call is not None else ""
+        if self.code is None:
+            return self.call.place if self.call is not None else ""
+        return stacks.Call(self.code.co_filename, line_of(self.code, self.instruction), "").place
 
 
 @dataclass(slots=True)
@@ -95,28 +100,35 @@ class Held:
     def __init__(self, now: Callable[[], float] = clock.now) -> None:
         self.now = now
         self.pairs: dict[tuple[str, str], Pair] = {}
-        # Who used a connection last.
-        self.users: weakref.WeakKeyDictionary[Any, Account] = weakref.WeakKeyDictionary()
+        # Who used a connection last, by the connection's id.
+        self.users: dict[int, Hold] = {}
+        self.application = Innermost(_is_installed)
 
     def used(self, record: Any, connection: Any) -> None:
         """A query begins. Runs on: request greenlet."""
         if type(record) is not Account or record.ended:
             return
-        now = self.now()
-        if record.holds is None:
-            record.holds = {}
-        hold = record.holds.get(id(connection))
-        if hold is None or hold.connection() is not connection or self.users.get(connection) is not record:
-            hold = record.holds[id(connection)] = Hold(connection, now)
-            self.users[connection] = record
+        now, key = self.now(), id(connection)
+        holds = record.holds
+        if holds is None:
+            holds = record.holds = {}
+        hold: Hold | None = holds.get(key)
+        if hold is None or hold is not self.users.get(key) or hold.connection() is not connection:
+            hold = Hold(connection, now)
+            holds[key] = self.users[key] = hold
         hold.last = now
-        hold.call = stacks.guilty_of_frame(sys._getframe(1)) or hold.call
+        frame = self.application.find()
+        if frame is not None:
+            hold.code, hold.instruction = frame.f_code, frame.f_lasti
+        else:
+            hold.code, hold.call = None, stacks.guilty_of_frame(sys._getframe(1)) or hold.call
 
     def suspended(self, account: Account, host: str, greenlet: Any) -> tuple[str, str] | None:
         """A request begins to wait for an upstream; the pair of lines if it keeps a connection meanwhile."""
-        for hold in (account.holds or {}).values():
+        holds: dict[int, Hold] = account.holds or {}
+        for key, hold in holds.items():
             connection = hold.connection()
-            if connection is None or connection.closed or self.users.get(connection) is not account:
+            if connection is None or connection.closed or self.users.get(key) is not hold:
                 continue
             if connection.get_transaction_status() in IN_TRANSACTION or self._is_of_account(connection, account):
                 call = stacks.guilty_of_frame(greenlet.gr_frame)
@@ -137,7 +149,12 @@ class Held:
         """Runs on: request greenlet, at its end."""
         holds, kept = account.holds, account.kept
         account.holds = account.kept = None
-        if not holds or not kept:
+        if not holds:
+            return
+        for number, hold in holds.items():
+            if self.users.get(number) is hold:
+                del self.users[number]
+        if not kept:
             return
         held_seconds = max(hold.last - hold.since for hold in holds.values())
         for key, seconds in kept.items():
@@ -156,6 +173,10 @@ class Held:
         """The worst first. Runs on: any thread."""
         pairs = [pair for pair in list(self.pairs.values()) if pair.count]
         return [pair.as_dict() for pair in sorted(pairs, key=_seconds, reverse=True)]
+
+
+def _is_installed(frame: Any) -> bool:
+    return stacks.is_installed(frame.f_code.co_filename)
 
 
 def _seconds(pair: Pair) -> float:

@@ -13,6 +13,7 @@ import functools
 import inspect
 import re
 import sys
+from itertools import chain
 from types import CodeType
 from typing import Any
 
@@ -25,11 +26,12 @@ IN_TRANSACTION = extensions.TRANSACTION_STATUS_INTRANS
 # What reads, and takes nothing but what every reader takes: no row's lock, no advisory lock, no new table, no sequence.
 READS = re.compile(r"\s*SELECT\b(?!.*(\bFOR\b|\bINTO\b|lock|nextval|setval))", re.IGNORECASE | re.DOTALL)
 # How far above us who closes stands: rollback, do_rollback and its shield, five of SQLAlchemy's, close.
-NEAREST_FRAMES = 10
+NEAREST_FRAMES = range(2, 12)
 # SQLAlchemy's own functions that close a connection right after they have rolled back, each with the name of the
 # variable that says whether they do; "" where they always do.
 closing: dict[CodeType, str] = {}
 known: dict[int, str] = {}  # the same by id, which is cheaper to ask
+last_found = [NEAREST_FRAMES[0]]  # at which distance
 
 
 @functools.lru_cache(maxsize=2048)
@@ -40,13 +42,15 @@ def only_reads(sql: str) -> bool:
 
 def is_closing() -> bool:
     """Whether the rollback that asks is the first half of SQLAlchemy's giving back a connection."""
-    frame = sys._getframe(2)
-    for _ in range(NEAREST_FRAMES):
-        if (condition := known.get(id(frame.f_code))) is not None:
-            return not condition or bool(frame.f_locals.get(condition))
-        if frame.f_back is None:
-            return False
-        frame = frame.f_back
+    try:
+        # First where the last one was: each frame that is looked at costs.
+        for distance in chain(last_found, NEAREST_FRAMES):
+            frame = sys._getframe(distance)
+            if (condition := known.get(id(frame.f_code))) is not None:
+                last_found[0] = distance
+                return not condition or bool(frame.f_locals.get(condition))
+    except ValueError:
+        pass  # the stack has no more
     return False
 
 

@@ -15,7 +15,7 @@ import os
 import sys
 import weakref
 from collections import deque
-from types import FrameType, FunctionType, ModuleType
+from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
 
 from gevent import monkey
@@ -28,8 +28,10 @@ from sqlalchemy.util import queue
 
 from .. import clock, deadline
 from ..errors import BudgetSpent
+from ..frames import Innermost, line_of
 from ..record import CURRENT, Wait
 from .naming import request_name
+from .primitives.hub import switch_with_timer
 
 logger = logging.getLogger(__name__)
 
@@ -87,12 +89,19 @@ class Idle(queue.QueueCommon[ConnectionPoolEntry]):
 class Holder:
     """Who has a connection, or is opening one."""
 
-    __slots__ = ("code", "line", "record", "since")
+    __slots__ = ("code", "instruction", "record", "since")
 
     def __init__(self) -> None:
         self.record = CURRENT.get()
         self.since = clock.now()
-        self.code, self.line = checked_out_at(sys._getframe(2))
+        frame = application.find()
+        self.code: CodeType | None = None if frame is None else frame.f_code
+        self.instruction = 0 if frame is None else frame.f_lasti
+
+    @property
+    def line(self) -> int:
+        """Worked out when it is wanted: each checkout would pay for it."""
+        return 0 if self.code is None else line_of(self.code, self.instruction)
 
     def describe(self, now: float) -> str:
         where = f"{self.code.co_filename}:{self.line} in {self.code.co_name}" if self.code else "an unknown line"
@@ -125,7 +134,7 @@ class Waiter:
         try:
             with Wait("pool", name, self.wake):
                 timer.start(self.wake, update=True)
-                self.hub.switch()
+                switch_with_timer(self.hub)
         except BudgetSpent:
             return
         finally:
@@ -168,15 +177,17 @@ class GreenPool(QueuePool):
     def _take(self) -> ConnectionPoolEntry | None:
         """An idle connection; None: there is room to open one. Raises TimeoutError."""
         with self._line_lock:
+            idle: Any = self._pool
             if not self._waiters:
-                try:
-                    return self._pool.get(False)
-                except queue.Empty:
-                    if self._inc_overflow():
-                        return None
+                if idle.entries:
+                    free: ConnectionPoolEntry = idle.get()
+                    return free
+                if self._inc_overflow():
+                    return None
             waiter = Waiter()
             self._waiters.append(waiter)
-            self._serve()
+            if idle.entries or not -1 < self._max_overflow <= self._overflow:
+                self._serve()  # what dispose() has made room for
         if waiter.given is None:
             self._wait_in_line(waiter)
         given = waiter.given
@@ -321,19 +332,13 @@ class GreenPool(QueuePool):
 
 # What the settings say about how many processes share the database: workers times hosts. 0: not known.
 processes: list[tuple[int, int]] = []
-inside: dict[int, Any] = {}
 
 
-def checked_out_at(frame: FrameType | None) -> tuple[Any, int]:
-    """Code and line of the application's innermost frame."""
-    while frame is not None:
-        code = frame.f_code
-        if id(code) not in inside:
-            if not (frame.f_globals.get("__name__") or "").startswith(LIBRARIES):
-                return code, frame.f_lineno
-            inside[id(code)] = code  # and kept, so that no other code gets its number
-        frame = frame.f_back
-    return None, 0
+def is_of_library(frame: FrameType) -> bool:
+    return (frame.f_globals.get("__name__") or "").startswith(LIBRARIES)
+
+
+application = Innermost(is_of_library)
 
 
 def warn_of_slots(pool: GreenPool, connection: Any) -> None:
