@@ -121,7 +121,8 @@ class GreenConnection(extensions.connection):
         """See the answer to a ROLLBACK that nobody has waited for. Without one the connection is closed."""
         line = self.line
         try:
-            line.wait(self, self._poll_unheard, ROLLBACK_SECONDS, is_connecting=False)
+            if not line.hear():  # which mostly has come by now
+                line.wait(self, self._poll_unheard, ROLLBACK_SECONDS, is_connecting=False)
         except (psycopg2.OperationalError, BudgetSpent) as exc:
             logger.info("a connection ended before its ROLLBACK: %s", str(exc).strip())
             self.close()
@@ -135,6 +136,8 @@ class GreenConnection(extensions.connection):
         return extensions.POLL_WRITE if unsent else extensions.POLL_READ
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        if not args and not kwargs and self.cursor_factory is GreenCursor and not self.closed:
+            return GreenCursor(self)  # as psycopg2 makes it, which has a dozen arguments to look at first
         if not args and kwargs.get("cursor_factory") is extensions.cursor:
             kwargs["cursor_factory"] = GreenCursor  # asked for by psycopg2.extras, where it wants nothing special
         elif args or kwargs or self.cursor_factory is not GreenCursor:
@@ -222,18 +225,15 @@ class GreenConnection(extensions.connection):
                 "each request, thread and greenlet a session or connection of its own"
             )
 
-    def begin_text(self) -> str:
+    def begin_text(self, left_seconds: float) -> str:
         """What begins a transaction. PostgreSQL is told how long the request, and its clean-up, can still take.
 
         That is for the day that this worker is killed: nobody would cancel its queries then. While it lives it cancels
         them at the deadline. A shorter statement_timeout of the application's own stays.
         """
-        left = deadline.remaining_seconds()
-        if left == FOREVER:
-            return BEGIN
         if self.own_timeout_seconds is None:
             self.own_timeout_seconds = self._ask_own_timeout()
-        seconds = math.ceil(left + CLEAN_UP_SECONDS)
+        seconds = math.ceil(left_seconds + CLEAN_UP_SECONDS)
         if self.own_timeout_seconds <= seconds:
             return BEGIN
         return f"BEGIN;SET LOCAL statement_timeout='{seconds}s';\n"
@@ -281,12 +281,13 @@ class GreenCursor(extensions.cursor):
         line.sql = sql = query if isinstance(query, str) else str(query)
         if self.begun_with or self.copied_rows is not None:
             self.begun_with, self.copied_rows = "", None
-        if deadline.is_spent():
+        left = deadline.remaining_seconds()
+        if left == 0.0:
             raise QueryCanceled("the request's time is over; the statement was not sent")
         if "statement_timeout" in sql:
             connection.own_timeout_seconds = 0.0
         if connection.begins_plainly() and sql is query and sql and self.name is None:
-            self._begin_and_execute(connection, query, vars)
+            self._begin_and_execute(connection, query, vars, left)
         else:
             connection.is_reading = connection.is_reading and only_reads(sql)
             super().execute(query, vars)
@@ -310,14 +311,14 @@ class GreenCursor(extensions.cursor):
         if deadline.is_spent():
             raise QueryCanceled("the request's time is over; the statement was not sent")
 
-    def _begin_and_execute(self, connection: Any, query: str, vars: Any) -> None:
+    def _begin_and_execute(self, connection: Any, query: str, vars: Any, left_seconds: float) -> None:
         """BEGIN and the transaction's first statement in one message: a round trip less for each transaction.
 
         A message that PostgreSQL can't parse begins nothing. psycopg2 expects a transaction to be open after any
         error, so then it is sent again as psycopg2 would have sent it, which fails with the same error in the same
         state.
         """
-        begin = connection.begin_text()
+        begin = BEGIN if left_seconds == FOREVER else connection.begin_text(left_seconds)
         status = connection.status_field
         status.value = STATUS_BEGIN
         self.begun_with = begin
