@@ -233,8 +233,8 @@ class Connection:
             timer = hub.loop.timer(seconds)
             timer.start(switch, timer)
         if record is not None:
-            # As Wait and waits/primitives/hub.py do it. But the timer here bounds it, so the record needs none, unless the
-            # wait is a clean-up's, whose time will be known when the budget is spent.
+            # As Wait and waits/primitives/hub.py do it. But the timer here bounds it, so the record needs none, unless
+            # the wait is a clean-up's, whose time will be known when the budget is spent.
             mark = self._mark
             mark.greenlet = greenlet
             mark.since = clock.now()
