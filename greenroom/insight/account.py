@@ -28,6 +28,7 @@ from greenlet import getcurrent, gettrace, settrace
 
 from .. import clock
 from ..record import CURRENT, Record, Wait
+from ..record import current as get_current
 
 # The order of Account.seconds, and of each list of seconds by state anywhere in insight.
 STATES = ("cpu", "ready", "upstream", "query", "pool", "dns", "offload", "lock", "sleep", "client", "other")
@@ -115,8 +116,11 @@ class Account(Record):
 
     def wait(self) -> Wait | None:
         """What the request as a whole waits for, as far as anybody said."""
+        waits = tuple(self.waits)
+        if len(waits) == 1:
+            return waits[0]
         inner: dict[int, Wait] = {}
-        for wait in tuple(self.waits):
+        for wait in waits:
             known = inner.get(id(wait.greenlet))
             if known is None or wait.since >= known.since:
                 inner[id(wait.greenlet)] = wait
@@ -276,31 +280,32 @@ class Slices:
         """greenlet's trace function: called in the greenlet that begins to run, with its context."""
         now = self.now()
         began = self.began
+        origin, target = switch
         account: Any = self.running
         if account is not None:
             self.request_seconds += now - began
             if now - began > self.long_seconds:
-                self._tell(began, now, account, switch[0])
+                self._tell(began, now, account, origin)
             self._suspend(account, now)
         elif self.is_parting:  # with what the worker does after a request
             self.is_parting = False
             self.hub_seconds += now - began
-        elif switch[0] is self.hub:
+        elif origin is self.hub:
             self.hub_seconds += now - began
             if now - began > self.long_seconds:
-                self._tell(began, now, None, self.hub)
+                self._tell(began, now, None, origin)
         else:
-            self._ran_without(began, now, switch[0])
+            self._ran_without(began, now, origin)
         self.began = now
-        self.current = switch[1]
-        account = CURRENT.get()
-        if type(account) is not Account or account.ended:
+        self.current = target
+        account = get_current()
+        if account is None or type(account) is not Account or account.ended:
             self.running = None
             return
         self.running = account
         self._resume(account, now)
-        if switch[1] is not account.greenlet:
-            account.adopt(switch[1])
+        if target is not account.greenlet:
+            account.adopt(target)
 
     def _ran_without(self, began: float, now: float, greenlet: Any) -> None:
         """A slice began for no request; a pool's thread may have taken a request's job within it."""

@@ -152,28 +152,25 @@ class Insight:
                 self.held.finish(account)
         except Exception:
             logger.exception("a request could not be counted")
-        account.pattern()
+        if not account.route:
+            account.route = account.pattern()
         account.answer = None
-        self.over.append(account)
-        if len(self.over) >= COUNT_AT_ONCE:
+        over = self.over
+        over.append(account)
+        if len(over) >= COUNT_AT_ONCE:
             self.count()
 
     def count(self) -> None:
         """Count the requests that are over. Runs on: the loop's thread; called with each beat of the worker's heart."""
-        if not self.over:
-            return
         over, self.over = self.over, []
         for account in over:
+            status, began, ended = account.code, account.began, account.ended
             try:
-                self._count(account)
+                self.routes.add(account, status)
+                self.ring.finished(account.route, status, began, ended - began, account.seconds, account.has_waited)
             except Exception:
                 logger.exception("a request could not be counted")
-
-    def _count(self, account: Account) -> None:
-        status = account.code
-        self.routes.add(account, status)
-        self.ring.finished(account.pattern(), status, account.began, account.ended - account.began, account.seconds)
-        if status >= 500:
-            self.errors += 1
-        if account.deadline <= account.ended and not account.is_cut:
-            self.expired += 1
+            if status >= 500:
+                self.errors += 1
+            if account.deadline <= ended and not account.is_cut:
+                self.expired += 1

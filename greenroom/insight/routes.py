@@ -14,6 +14,7 @@ LE = (
     *(0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15),
     *(0.25, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0),
 )
+SHORTEST = LE[0]
 STATUSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 MOST_ROUTES = 500
 MOST_HOSTS = 200
@@ -38,7 +39,7 @@ class Route:
         self.count += 1
         self.total_seconds += total
         self.statuses[status // 100 if 100 <= status < 600 else 0] += 1
-        number = bisect_left(LE, total)
+        number = 0 if total <= SHORTEST else bisect_left(LE, total)
         self.buckets[number] += 1
         band = self.bands.get(number)
         if band is None:

@@ -30,8 +30,10 @@ LONGEST_REMEMBERED_VALUE = 200
 # Names of response headers that passed gunicorn's check, in lower case.
 _checked_names: dict[str, str] = {}
 # Whole headers that did, as they were given, each with its length if it is a Content-Length: applications send the same
-# ones again and again. Not cookies: those are somebody's, and never the same.
+# ones again and again. Not cookies: those are somebody's, and never the same. Nor ids of requests.
 _checked_headers: dict[tuple[str, str], int | None] = {}
+ID_NAME = "x-request-id"
+NEVER_REMEMBERED = ("set-cookie", ID_NAME)
 UNKNOWN = -1
 # Statuses that passed gunicorn's check and have a body, with their code.
 _checked_statuses: dict[str, int] = {}
@@ -65,6 +67,7 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
     is_last: bool = True
     account: Account | None = None  # whose request this answers, where that is known
     has_timing: bool = False
+    has_own_id: bool = False  # whether the application gives its answer an X-Request-ID
 
     def __init__(self, req: Any, sock: Any, cfg: Any, wire: Wire) -> None:
         self.req = req
@@ -87,7 +90,7 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
             # What is stored is replaced (PEP 3333); gunicorn would add to it.
             self.headers = []
             self.response_length = None
-            self.upgrade = False
+            self.upgrade = self.has_own_id = False
         super().start_response(status, headers, exc_info)
         if not self._omits_body and len(_checked_statuses) < REMEMBERED_NAMES:
             _checked_statuses[status] = self.status_code
@@ -113,6 +116,8 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
     def _check(self, name: str, value: str) -> None:
         """Keep a header, if gunicorn would. Raises what gunicorn raises."""
         lower = _checked_names.get(name) if type(name) is str else None
+        if (lower or str(name).lower()) == ID_NAME:
+            self.has_own_id = True
         if lower is None or type(value) is not str or not (value.isascii() and value.isprintable()):
             count = len(self.headers)
             length, self.response_length = self.response_length, None
@@ -131,7 +136,7 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
             self._take_length(name, stripped)
         else:
             self.headers.append((name, stripped))
-        if stripped == value and lower != "set-cookie" and len(value) <= LONGEST_REMEMBERED_VALUE:
+        if stripped == value and lower not in NEVER_REMEMBERED and len(value) <= LONGEST_REMEMBERED_VALUE:
             if len(_checked_headers) >= REMEMBERED_NAMES:
                 _checked_headers.clear()
             _checked_headers[name, value] = int(value) if lower == "content-length" else None
@@ -194,7 +199,7 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
             lines.append("Transfer-Encoding: chunked\r\n")
         lines += [f"{name}: {value}\r\n" for name, value in self.headers]
         if self.account is not None:
-            lines.append(head_text(self.account, self.headers, has_timing=self.has_timing))
+            lines.append(head_text(self.account, has_id=self.has_own_id, has_timing=self.has_timing))
         lines.append("\r\n")
         return "".join(lines).encode("latin-1")
 

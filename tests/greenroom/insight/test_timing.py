@@ -199,16 +199,21 @@ def test_bands_say_what_slow_requests_spend_their_time_with(clock: Any) -> None:
 
 
 @pytest.mark.parametrize("has_waited", [False, True])
-def test_head_of_a_quick_request_says_the_same_as_that_of_others(clock: Any, has_waited: bool) -> None:
+@pytest.mark.parametrize(("took", "cpu", "total"), [(0.0125, "12.5", "14.5"), (0.25, "250.0", "252.0")])
+def test_head_of_a_quick_request_says_the_same_as_that_of_others(
+    clock: Any, has_waited: bool, took: float, cpu: str, total: str
+) -> None:
     account = Account(clock.now())
     account.id, account.state, account.has_waited = "id-1", 0, has_waited
     account.seconds[1] = 0.002
     account.began -= 0.002
-    clock.advance(0.25)
+    clock.advance(took)
 
-    text = timing.head_text(account, [("X-Own", "1")], has_timing=True, now=clock.now)
+    text = timing.head_text(account, has_id=False, has_timing=True, now=clock.now)
+    again = timing.head_text(account, has_id=True, has_timing=True, now=clock.now)
 
-    assert text == "X-Request-ID: id-1\r\nServer-Timing: cpu;dur=250.0, ready;dur=2.0, total;dur=252.0\r\n"
+    assert text == f"X-Request-ID: id-1\r\nServer-Timing: cpu;dur={cpu}, ready;dur=2.0, total;dur={total}\r\n"
+    assert again == text.partition("\r\n")[2]
 
 
 def test_requests_that_are_over_are_counted_many_at_once(clock: Any) -> None:

@@ -20,7 +20,9 @@ import pytest
 from gunicorn.config import Config
 from gunicorn.http.wsgi import Response as GunicornResponse
 
+from greenroom.insight.account import Account
 from greenroom.worker import response
+from greenroom.worker.request import PlainRequest
 from greenroom.worker.response import REMEMBERED_NAMES, Response
 
 from .harness import DATE, Ours, Stock, serve, turn, wait_until
@@ -52,6 +54,12 @@ an error after the head                           closed                  reset 
 an OSError of the application                     closed, logged          500, logged
 PROXY LOCAL                                       REMOTE_ADDR is None     the connection's PROXY protocol 2.2
 """
+
+
+class NoBody:
+    """The wire of a request without a body."""
+
+    interim, body = b"", None
 
 
 def answers(*items: bytes, status: str = "200 OK", headers: tuple[tuple[str, str], ...] = ()) -> Any:
@@ -584,6 +592,20 @@ def test_headers_that_come_again_are_judged_as_the_first_time(headers: list[Any]
 
     assert second == first
     assert first.startswith((b"HTTP/1.1 200", b"HTTP/1.1 500"))
+
+
+@pytest.mark.parametrize("name", ["X-Request-ID", "x-request-id"])
+@pytest.mark.parametrize("value", ["mine", "mïne"])
+def test_an_id_that_the_application_gives_is_the_only_one_each_time(name: str, value: str) -> None:
+    for _ in range(3):  # the second time all else about the header is known
+        ours = Response(PlainRequest({"REQUEST_METHOD": "GET"}, is_kept_alive=True), None, Config(), NoBody())  # type: ignore[arg-type]
+        ours.account = Account(0.0)
+        ours.account.id = "made"
+        ours.start_response("200 OK", [(name, value), ("Content-Length", "0")])
+
+        ids = [line for line in ours._head().split(b"\r\n") if line.lower().startswith(b"x-request-id:")]
+
+        assert ids == [f"{name}: {value}".encode("latin-1")]
 
 
 def test_headers_of_applications_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
