@@ -18,7 +18,7 @@ from gevent.exceptions import BlockingSwitchOutError
 from gevent.hub import get_hub
 from greenlet import getcurrent
 
-from ... import clock, deadline
+from ... import deadline
 from ...deadline import SHIELD
 from ...errors import BudgetSpent
 from ...record import CURRENT, FOREVER, Wait
@@ -236,10 +236,8 @@ class Connection:
             # As Wait and waits/primitives/hub.py do it. But the timer here bounds it, so the record needs none, unless
             # the wait is a clean-up's, whose time will be known when the budget is spent.
             mark = self._mark
-            mark.greenlet = greenlet
-            mark.since = clock.now()
             mark.interrupt = self.interrupt
-            record.waits.add(mark)
+            mark.__enter__()
             record.waiting[greenlet] = shield = SHIELD.get()
             if shield and record.timer is None and record.deadline != FOREVER:
                 record.keep_time()
@@ -254,7 +252,7 @@ class Connection:
                 watcher.stop()
             if record is not None:
                 del record.waiting[greenlet]
-                record.waits.discard(mark)
+                mark.__exit__(None, None, None)
         if woken_by is watcher:
             return
         if woken_by is CLOSED:
