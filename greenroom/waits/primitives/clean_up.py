@@ -7,6 +7,7 @@ psycopg2's own COMMIT and ROLLBACK are so in waits/postgres.py. It is bounded al
 
 import functools
 from collections.abc import Callable
+from operator import attrgetter
 from types import ModuleType
 from typing import Any
 
@@ -14,7 +15,11 @@ from ...deadline import SHIELD
 from ...on_import import when_imported
 from ...record import CLEAN_UP, CURRENT
 
-TEARDOWNS = ("do_teardown_request", "do_teardown_appcontext")
+# Each with what it calls: the application's functions, and who is connected to a signal.
+TEARDOWNS = {
+    "do_teardown_request": ("teardown_request_funcs", "request_tearing_down"),
+    "do_teardown_appcontext": ("teardown_appcontext_funcs", "appcontext_tearing_down"),
+}
 ENDS_OF_TRANSACTIONS = (
     "do_commit",
     "do_rollback",
@@ -31,7 +36,10 @@ def install() -> None:
 
 
 def shield_flask(module: ModuleType) -> None:
-    shield_methods(module.Flask, TEARDOWNS)
+    for name, (functions, signal) in TEARDOWNS.items():
+        plain = getattr(module.Flask, name, None)
+        if plain is not None and not hasattr(plain, "__shielded__"):
+            setattr(module.Flask, name, shielded_teardown(plain, attrgetter(functions), getattr(module, signal)))
 
 
 def shield_sqlalchemy(module: ModuleType) -> None:
@@ -59,4 +67,17 @@ def shielded(plain: Callable[..., Any]) -> Callable[..., Any]:
             SHIELD.reset(token)
 
     call.__shielded__ = True  # type: ignore[attr-defined]
+    return call
+
+
+def shielded_teardown(plain: Callable[..., Any], functions: Callable[[Any], Any], signal: Any) -> Callable[..., Any]:
+    """Of a Flask application; where nobody has asked for a teardown, nothing can wait and nothing is shielded."""
+    with_shield = shielded(plain)
+
+    @functools.wraps(with_shield)
+    def call(app: Any, *args: Any, **kwargs: Any) -> Any:
+        if functions(app) or signal.receivers:
+            return with_shield(app, *args, **kwargs)
+        return plain(app, *args, **kwargs)
+
     return call
