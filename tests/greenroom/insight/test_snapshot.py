@@ -59,7 +59,7 @@ def in_flight(insight: Insight, number: int) -> Account:
     account.environ = {"REQUEST_METHOD": "GET", "PATH_INFO": f"/{number}", "QUERY_STRING": "token=secret"}
     wait = Wait("upstream", "api.example:443")
     wait.record, wait.greenlet, wait.since = account, None, clock.now()
-    account.waits.add(wait)
+    account.waits[wait] = None
     account.state = STATES.index("upstream")
     insight.slices.live[account] = None
     return account
