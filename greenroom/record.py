@@ -202,7 +202,7 @@ class Wait:
     def __enter__(self) -> Self:
         record = self.record = CURRENT.get()
         if record is not None:
-            self.greenlet = getcurrent()
+            self.greenlet: Any = getcurrent()
             self.since = clock.now()
             record.waits[self] = None
         return self

@@ -253,6 +253,8 @@ class Connection:
             if record is not None:
                 del record.waiting[greenlet]
                 mark.__exit__(None, None, None)
+                # A greenlet that somebody refers to can't serve another request, and this connection lives on.
+                mark.greenlet = mark.interrupt = mark.record = None
         if woken_by is watcher:
             return
         if woken_by is CLOSED:

@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -189,6 +190,20 @@ def test_waiting_for_a_connection_is_a_connect_timeout(switch: Switch, upstream:
     elapsed.assert_short()
     first.kill()
     assert not origin_of(transport).waiting
+
+
+def test_a_connection_that_is_kept_holds_on_to_nobody_who_waited_on_it(ours: Transport, upstream: Upstream) -> None:
+    def ask() -> None:
+        with deadline.budget(SOON):
+            requests.get(upstream.url, timeout=SOON)
+
+    greenlet = gevent.spawn(ask)
+    greenlet.get(timeout=SOON)
+    asked = weakref.ref(greenlet)
+    del greenlet
+
+    assert origin_of(ours).open == 1
+    wait_until(lambda: asked() is None)
 
 
 def test_nothing_is_sent_when_the_budget_is_spent(ours: Transport, upstream: Upstream) -> None:
