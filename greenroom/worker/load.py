@@ -1,8 +1,8 @@
 """How loaded one worker is: the turns of its loop, and the time that requests hold it.
 
-    poll ──> begin ──> what is ready: timers, sockets ──> who stood in line ──> callbacks ──> end ──> poll
-             check watcher,                               check watcher,                      prepare watcher,
-             first                                        last                                last
+    poll ──> begin ──> what is ready: timers, sockets ──> new requests, ──> callbacks ──> end ──> poll
+             check watcher,                               the line                        prepare watcher,
+             first                                        check watcher, last             last
 
 lag   how long a greenlet that is ready waits until it runs: at most one turn. So the length of the last turn says what
       those met that became ready in it, and the length of this one so far what those meet who become ready now.

@@ -13,6 +13,7 @@ import gevent
 import gevent.event
 import pytest
 
+from greenroom.worker.connection import State
 from greenroom.worker.timeouts import LINGER_SECONDS
 
 from .harness import CONTINUE, Ours, Site, Stock, serve, turn, wait_until, without_date
@@ -100,6 +101,26 @@ def test_pipelined_requests_are_answered_in_order(kind: Any, app: App) -> None:
         answer = site.ask(b"".join(GET % number for number in range(200)))
 
     assert [int(part.split(b":")[0]) for part in answer.split(b"\r\n\r\n/")[1:]] == list(range(200))
+
+
+def test_requests_that_come_together_are_all_read_before_any_runs() -> None:
+    states: list[list[State]] = []
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        states.append([connection.state for connection in site.kind.serving.connections])
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+
+    with serve(Ours, application) as site, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(site.connect()) for _ in range(5)]
+        wait_until(lambda: len(site.kind.serving.connections) == 5, "all are connected")
+        for client in clients:
+            client.sock.send(GET % 1)  # which the kernel takes without a turn of the loop
+
+        assert [client.answer().body for client in clients] == [b"ok"] * 5
+
+    assert states[0].count(State.RUNNING) == 1
+    assert states[0].count(State.WAITING) == 4
 
 
 def test_a_client_that_pipelines_does_not_hold_the_loop(ours: Site) -> None:
