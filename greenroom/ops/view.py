@@ -11,7 +11,7 @@ from typing import Any
 from ..worker.balance import State
 from .collect import Moment, Seen, lag_seconds
 from .sums import add_lists, difference
-from .verdict import findings
+from .verdict import concerned, findings, middle
 
 MOST_IN_FLIGHT = 200
 MOST_ROWS = 50
@@ -46,6 +46,7 @@ def view(moment: Moment, about: Mapping[str, Any], recordings: Sequence[Mapping[
         "in_flight": in_flight(moment)[:MOST_IN_FLIGHT],
         "in_flight_states": counted(moment, "in_flight_states"),
         "in_flight_routes": counted(moment, "in_flight_routes"),
+        "waits": waited_for(moment),
         "events": [{**event, "ago_seconds": moment.now - event["since"]} for event in reversed(moment.events)],
         "recordings": list(recordings),
     }
@@ -127,16 +128,16 @@ def _saturation(moment: Moment) -> list[dict[str, Any]]:
         }
         for pool in [pool for pool in pools(moment) if _is_of_interest(pool)][:3]
     ]
-    states = counted(moment, "in_flight_states")
-    total = sum(states.values())
-    hosts = waiting_by_detail(moment, "upstream")
+    waiting = waited_for(moment)
+    total = concerned(counted(moment, "in_flight_states"), waiting)
+    hosts = [row for row in waiting if row["state"] == "upstream" and row["detail"]]
     if total and hosts:
-        host, waits = max(hosts.items(), key=lambda item: len(item[1]))
+        most = hosts[0]
         rows.append(
             {
                 "name": "Upstream",
-                "ratio": min(1.0, len(waits) / total),
-                "text": f"{len(waits)} of {total:g} requests wait for {host}",
+                "ratio": min(1.0, most["count"] / total),
+                "text": f"{most['count']:g} of {total:g} requests wait for {most['detail']}",
             }
         )
     return rows
@@ -294,18 +295,30 @@ def pools(moment: Moment) -> list[dict[str, Any]]:
     return sorted(found.values(), key=lambda row: (-row["waiting"], -row["in_use"]))
 
 
-def waiting_by_detail(moment: Moment, kind: str) -> dict[str, list[float]]:
-    """How long requests in flight have been waiting for each host, query, ... of this kind."""
-    found: dict[str, list[float]] = {}
+def waited_for(moment: Moment) -> list[dict[str, Any]]:
+    """What requests in flight wait for, all workers together: {state, detail, count, middle_seconds, longest_seconds}.
+
+    The middle of the workers' middles is near enough to that of all.
+    """
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for _, said in answered(moment):
-        for request in said.get("in_flight") or []:
-            if request.get("state") == kind:
-                found.setdefault(str(request.get("detail") or "?"), []).append(request.get("state_seconds") or 0.0)
-    return found
+        for row in said.get("waiting") or []:
+            found.setdefault((row["state"], row["detail"]), []).append(row)
+    rows = [
+        {
+            "state": state,
+            "detail": detail,
+            "count": sum(row["count"] for row in same),
+            "middle_seconds": middle((row["middle_seconds"], row["count"]) for row in same),
+            "longest_seconds": max(row["longest_seconds"] for row in same),
+        }
+        for (state, detail), same in found.items()
+    ]
+    return sorted(rows, key=lambda row: -row["count"])[: 2 * MOST_ROWS]
 
 
 def _upstreams(moment: Moment) -> list[dict[str, Any]]:
-    waiting = waiting_by_detail(moment, "upstream")
+    waiting = {row["detail"]: row for row in waited_for(moment) if row["state"] == "upstream" and row["detail"]}
     rows = []
     for host in {**moment.sums["upstreams"], **waiting}:
         now, before = moment.sums["upstreams"].get(host, {}), moment.before["upstreams"].get(host, {})
@@ -317,8 +330,8 @@ def _upstreams(moment: Moment) -> list[dict[str, Any]]:
                 "rate": waits / moment.window_seconds if moment.window_seconds > 0 else 0.0,
                 "seconds": seconds / waits if waits > 0 else None,
                 "usual_seconds": now["seconds"] / now["waits"] if now.get("waits") else None,
-                "waiting": len(waiting.get(host, [])),
-                "longest_seconds": max(waiting.get(host, []), default=0.0),
+                "waiting": waiting.get(host, {}).get("count", 0),
+                "longest_seconds": waiting.get(host, {}).get("longest_seconds", 0.0),
             }
         )
     return sorted(rows, key=lambda row: (-row["waiting"], -row["rate"], row["host"]))[:MOST_ROWS]
