@@ -304,7 +304,7 @@ def concerned(states: Mapping[str, float], waits: Sequence[Mapping[str, Any]]) -
 
     `states` are how many are in each state, `waits` what they wait for.
     """
-    told = sum(row["count"] for row in waits if _is_patient(row) and row["state"] not in PATIENT_STATES)
+    told: float = sum(row["count"] for row in waits if _is_patient(row) and row["state"] not in PATIENT_STATES)
     return max(0.0, sum(count for state, count in states.items() if state not in PATIENT_STATES) - told)
 
 
@@ -389,10 +389,17 @@ def _overload(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             BAD,
             f"Overload: {total['shed_rate']:.3g} requests/s are turned away with 503, "
             f"{total['goodput_rate']:.3g}/s are served well{why}.",
-            "More comes than can be served. " + _cpu_advice(moment),
+            "More comes than can be served. " + _overload_advice(moment),
             cause="overload",
         )
     ]
+
+
+def _overload_advice(moment: Moment) -> str:
+    return _ROBBED_ADVICE if _is_robbed(moment) else _cpu_advice(moment)
+
+
+_ROBBED_ADVICE = "Look at what else runs here (top), or give the server a machine of its own."
 
 
 def _is_robbed(moment: Moment) -> bool:
@@ -409,7 +416,7 @@ def _robbed(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
         finding(
             WATCH,
             f"Other programs use this machine's CPU: the workers get {used:.2g} of {moment.cores} cores, and are late.",
-            "Look at what else runs here (top), or give the server a machine of its own.",
+            _ROBBED_ADVICE,
             cause="robbed",
         )
     ]

@@ -123,8 +123,9 @@ def _saturation(moment: Moment) -> list[dict[str, Any]]:
     rows += [
         {
             "name": "Database pool" if pool["kind"] == "database" else f"To {pool['name'].partition('//')[2]}",
-            "ratio": pool["in_use"] / pool["size"] if pool["size"] else 0.0,
-            "text": f"{pool['in_use']:g} of {pool['size']:g} connections, {pool['waiting']:g} wait",
+            "ratio": pool["ratio"],
+            "text": f"{pool['in_use']:g} of {pool['size']:g} connections, {pool['waiting']:g} wait"
+            + (f"; {pool['fullest']}" if pool["fullest"] else ""),
         }
         for pool in [pool for pool in pools(moment) if _is_of_interest(pool)][:3]
     ]
@@ -279,19 +280,40 @@ def _worker(moment: Moment, seen: Seen) -> dict[str, Any]:
     }
 
 
+_POOL_NUMBERS = ("size", "in_use", "waiting")
+
+
 def pools(moment: Moment) -> list[dict[str, Any]]:
-    """Each pool by name, its connections in all workers together; those that somebody waits for first."""
+    """Each pool by name, its connections in all workers together; those that somebody waits for first.
+
+    No worker can use another one's: `ratio` is how full the fullest is, and `fullest` says which, where that differs.
+    """
     found: dict[str, dict[str, Any]] = {}
-    for _, said in answered(moment):
+    for seen, said in answered(moment):
         for pool in said.get("pools") or []:
             name = str(pool.get("name", "?"))
             kind = str(pool.get("kind", "database"))
             row = found.setdefault(
-                f"{kind} {name}", {"name": name, "kind": kind, "size": 0, "in_use": 0, "waiting": 0, "workers": 0}
+                f"{kind} {name}",
+                {
+                    "name": name,
+                    "kind": kind,
+                    **dict.fromkeys(_POOL_NUMBERS, 0),
+                    "workers": 0,
+                    "ratio": 0.0,
+                    "fullest": "",
+                },
             )
-            for number in ("size", "in_use", "waiting"):
-                row[number] += pool.get(number) or 0
+            size, in_use, waiting = (pool.get(number) or 0 for number in _POOL_NUMBERS)
+            for number, amount in zip(_POOL_NUMBERS, (size, in_use, waiting), strict=True):
+                row[number] += amount
             row["workers"] += 1
+            ratio = 1.0 if waiting else in_use / size if size else 0.0
+            if ratio > row["ratio"]:
+                row["ratio"], row["fullest"] = ratio, f"worker {seen.number}: {in_use:g} of {size:g}"
+    for row in found.values():
+        if row["in_use"] >= row["ratio"] * row["size"]:
+            row["fullest"] = ""
     return sorted(found.values(), key=lambda row: (-row["waiting"], -row["in_use"]))
 
 

@@ -331,6 +331,7 @@ function showRest() {
     text("Pool", (row) => row.name, "text mono"),
     text("of", (row) => row.kind),
     number("in use", (row) => (row.size ? `${whole(row.in_use)} of ${whole(row.size)}` : whole(row.in_use))),
+    text("fullest", (row) => row.fullest),
     number("requests waiting", (row) => whole(row.waiting)),
     number("workers", (row) => whole(row.workers)),
   ], view.pools, { key: (row) => row.kind + row.name, empty: "No pool is in use.", levelOf: (row) => (row.waiting ? "bad" : "") });

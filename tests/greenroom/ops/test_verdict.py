@@ -208,6 +208,15 @@ def test_overload_says_how_much_and_what_is_full() -> None:
     assert "raise WEB_CONCURRENCY" in found["advice"]
 
 
+def test_overload_by_other_programs_is_not_the_routes_fault() -> None:
+    found = verdict(seen(said=snapshot(), cpu=0.13), grown={"shed": 1200}, machine_cpu_ratio=1.0)
+
+    assert "other programs use the CPU (a worker gets 13% of a core)" in found["sentence"]
+    assert found["advice"] == (
+        "More comes than can be served. Look at what else runs here (top), or give the server a machine of its own."
+    )
+
+
 def test_a_dead_worker_is_named_for_a_minute_and_until_it_is_replaced() -> None:
     def event(ago: float) -> dict[str, Any]:
         return {"at": 1.0, "since": NOW - ago, "kind": "died", "worker": 2, "pid": 99, "had": 3}

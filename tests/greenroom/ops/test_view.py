@@ -94,3 +94,17 @@ def test_one_pool_in_several_workers_is_one_row() -> None:
 
     (row,) = page["pools"]
     assert (row["size"], row["in_use"], row["waiting"], row["workers"]) == (15, 12, 3, 3)
+
+
+def test_a_pool_is_as_full_as_its_fullest_workers() -> None:
+    def meter(*in_use: int, waiting: int = 0) -> tuple[float, str]:
+        pools = [{"name": "main", "kind": "database", "size": 5, "in_use": used, "waiting": 0} for used in in_use]
+        pools[0]["waiting"] = waiting
+        page = shown(*(seen(number + 1, snapshot(pools=[pool])) for number, pool in enumerate(pools)))
+        row = next(row for row in page["saturation"] if row["name"] == "Database pool")
+        return row["ratio"], row["text"]
+
+    assert meter(5, 0, waiting=21) == (1.0, "5 of 10 connections, 21 wait; worker 1: 5 of 5")
+    assert meter(1, 4) == (0.8, "5 of 10 connections, 0 wait; worker 2: 4 of 5")
+    assert meter(5, 5, waiting=3) == (1.0, "10 of 10 connections, 3 wait")
+    assert meter(2, 2) == (0.4, "4 of 10 connections, 0 wait")
