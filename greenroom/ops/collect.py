@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from .. import clock
+from ..insight.stacks import UNKNOWN
 from ..worker.balance import COUNTERS, HEARTBEAT_SECONDS, Scoreboard, State
 from .asking import Asker
 from .peek import peek
@@ -34,6 +35,8 @@ WINDOW_TICKS = 15
 HISTORY_TICKS = 120
 MOST_EVENTS = 50
 CPU_WINDOW_SECONDS = 2.5
+# The heartbeat comes 20 times a second; on a busy machine it is late without anybody's fault.
+BLOCKED_SECONDS = 1.0
 
 
 @dataclass
@@ -48,6 +51,8 @@ class Seen:
     snapshot: dict[str, Any] | None = None
     answered_at: float | None = None
     peeked: dict[str, Any] | None = None  # while C code keeps its GIL: what faulthandler saw
+    # While its loop stands still: {"seconds", "line", "route", "stack", "holds_gil"}, as far as they are known.
+    stall: dict[str, Any] | None = None
     is_stopped: bool = False
     is_gone: bool = False  # the process has ended, and the arbiter has not noticed yet
     cpu_ratio: float = 0.0
@@ -64,6 +69,20 @@ class Seen:
     def silent_seconds(self) -> float:
         """How long the loop has not turned, as the scoreboard shows it."""
         return max(0.0, self.seen_at - self.line["heartbeat"]) if self.line["heartbeat"] else 0.0
+
+    @property
+    def is_blocked(self) -> bool:
+        return self.silent_seconds >= BLOCKED_SECONDS and self.state not in (State.EMPTY, State.BOOTING)
+
+    def current_stall(self) -> dict[str, Any]:
+        """What is known of the stall that goes on now; {} if there is none, or nothing is known of it."""
+        if not self.is_blocked:
+            return {}
+        if self.peeked is not None:
+            return self.peeked
+        # What it said before its loop stood still is of another stall.
+        is_fresh = self.unanswered_seconds < self.silent_seconds
+        return ((self.snapshot or {}).get("stalls") or {}).get("current") or {} if is_fresh else {}
 
     def rate(self, name: str) -> float:
         """How much a counter of its line grew a second, lately."""
@@ -138,6 +157,7 @@ class Collector:
             is_mute = seen.unanswered_seconds > MUTE_SECONDS and seen.silent_seconds > MUTE_SECONDS
             may_peek = is_mute and not seen.is_gone and not seen.is_stopped
             seen.peeked = self.peek(seen.pid, (seen.snapshot or {}).get("watch")) if may_peek else None
+            self._note_stall(seen)
         return self._moment(totals)
 
     def _look(self, lines: list[dict[str, float]]) -> None:
@@ -180,6 +200,20 @@ class Collector:
         seen.buckets.append(_sum_of_buckets(answer))
         self.sums.update(answer)
 
+    @staticmethod
+    def _note_stall(seen: Seen) -> None:
+        """Remember by what a worker is blocked: if that is the end of it, it can't say so itself."""
+        if seen.is_gone or seen.is_stopped:
+            return  # a dead one's heart does not beat either
+        known, found = seen.stall or {}, seen.current_stall()
+        goes_on = seen.silent_seconds > known.get("seconds", 0.0)
+        if not seen.is_blocked:
+            seen.stall = None
+        elif found.get("line") or not (goes_on and known.get("line")):
+            seen.stall = {"line": "", "route": "", "stack": [], "holds_gil": False, **found}
+        if seen.stall is not None:
+            seen.stall["seconds"] = seen.silent_seconds
+
     def _gone(self, seen: Seen) -> None:
         self.asker.forget([seen.pid])
         last_words = read_json(self.rendezvous.last_words(seen.pid))
@@ -189,7 +223,11 @@ class Collector:
             self.sums.fold(start_id, last_words)
         self.rendezvous.tidy(seen.pid)
         is_orderly = last_words is not None or seen.state == State.DRAINING
-        self._note("ended" if is_orderly else "died", seen.number, seen.pid, had=seen.line["in_flight"])
+        stall = None if is_orderly else seen.stall
+        if stall is not None:
+            self.sums.add_last_stall(stall["line"] or UNKNOWN, stall["seconds"], stall["route"], time.time())
+            stall = {name: stall[name] for name in ("line", "route", "seconds", "holds_gil")}
+        self._note("ended" if is_orderly else "died", seen.number, seen.pid, had=seen.line["in_flight"], stall=stall)
 
     def _fold_what_was_left(self) -> None:
         """Last words that were said while no ops process ran."""

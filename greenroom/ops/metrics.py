@@ -40,7 +40,9 @@ def families(moment: Moment) -> Iterator[list[str]]:
     ):
         full = {"accepted": "connections_accepted", "shed": "requests_shed"}.get(name, name)
         full = {"errors": "requests_failed", "expired": "requests_expired"}.get(name, full)
-        yield counter(f"greenroom_{full}", about, [({}, totals[name])])
+        # Of the stall in which a worker was killed its scoreboard line knows nothing.
+        unfinished = moment.sums["stalls"].get("killed", 0) if name == "stalls" else 0
+        yield counter(f"greenroom_{full}", about, [({}, totals[name] + unfinished)])
     for name, about in (
         ("workers_started", "Workers that were started."),
         ("workers_ended", "Workers that are gone."),

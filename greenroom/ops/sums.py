@@ -53,6 +53,23 @@ class Sums:
         self.folded = [*self.folded[-MOST_REMEMBERED:], start_id]
         self._save()
 
+    def add_last_stall(self, line: str, seconds: float, route: str, ended_at: float) -> None:
+        """Count the stall that a worker was killed in: it has not ended, so nobody has counted it.
+
+        `killed` says how many of all stalls these are, which the scoreboard knows nothing of.
+        """
+        row = {
+            "line": line,
+            "count": 1,
+            "seconds": seconds,
+            "longest_seconds": seconds,
+            "route": route,
+            "last_at": ended_at - seconds,
+        }
+        stalls = {"total": 1, "seconds": seconds, "killed": 1}
+        self.gone = add(self.gone, self._countable({"stalls": {**stalls, "top": [row]}}, None))
+        self._save()
+
     def total(self) -> dict[str, Any]:
         total = self.gone
         for counted in self.living.values():
@@ -111,7 +128,7 @@ def countable(snapshot: Mapping[str, Any]) -> dict[str, Any]:
         "loop": {name: (snapshot.get("loop") or {}).get(name, 0) for name in LOOP_NUMBERS},
         "routes": snapshot.get("routes") or {},
         "upstreams": snapshot.get("upstreams") or {},
-        "stalls": {name: stalls.get(name, 0) for name in ("total", "seconds", "unblamed")},
+        "stalls": {name: stalls.get(name, 0) for name in ("total", "seconds", "unblamed", "killed")},
         "lines": {row["line"]: row for row in stalls.get("top", [])},
         "held": {f"{row['used']} > {row['upstream']}": row for row in snapshot.get("held") or []},
     }

@@ -13,17 +13,16 @@ that is empty, and that in turn the refusals behind it.
 
 import functools
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..insight import stacks
 from ..worker.balance import State
-from .collect import Moment, Seen
+from .collect import BLOCKED_SECONDS, Moment, Seen
 
 LEVELS = BAD, WATCH, OK = "bad", "watch", "ok"
 
-# The heartbeat comes 20 times a second; on a busy machine it is late without anybody's fault.
-BLOCKED_SECONDS = 1.0
 # Who did not answer for so long while the loop did not turn either has the GIL taken from it.
 UNANSWERED_SECONDS = 1.5
 SLOW_BOOT_SECONDS = 15.0
@@ -101,22 +100,12 @@ def _blocked(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     for worker in moment.workers:
         if worker.is_gone or worker.state in (State.EMPTY, State.BOOTING):
             continue
-        stall = _current_stall(worker)
+        stall = worker.current_stall()
         seconds = max(worker.silent_seconds, float(stall.get("seconds") or 0.0))
         if seconds < BLOCKED_SECONDS:
             continue
         found.append(_blocked_finding(worker, stall, seconds, seen))
     return sorted(found, key=lambda one: -one["seconds"])
-
-
-def _current_stall(worker: Seen) -> Mapping[str, Any]:
-    if worker.silent_seconds < BLOCKED_SECONDS:
-        return {}
-    if worker.peeked is not None:
-        return worker.peeked
-    stall = ((worker.snapshot or {}).get("stalls") or {}).get("current") or {}
-    fresh = worker.unanswered_seconds < worker.silent_seconds
-    return stall if fresh else {}
 
 
 def _blocked_finding(worker: Seen, stall: Mapping[str, Any], seconds: float, seen: Mapping[str, Any]) -> Finding:
@@ -196,7 +185,7 @@ def _dead_workers(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
         return [
             finding(
                 BAD,
-                f"Workers die again and again: {len(died) + len(gone)} in the last minute.",
+                f"Workers die again and again: {len(died) + len(gone)} in the last minute{_died_of(died)}.",
                 "The log has each one's last words; out of memory, a crash in C code, or the worker timeout kill them.",
                 cause="died",
             )
@@ -211,6 +200,9 @@ def _dead_workers(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             for worker in moment.workers
         )
         with_it = f", with {_requests(event.get('had', 0))} in it" if event.get("had") else ""
+        if stall := event.get("stall"):
+            by = " by C code that held the GIL" if stall["holds_gil"] and not stall["line"] else ""
+            with_it += f", blocked for {duration(stall['seconds'])}{by}{_at(stall)}"
         ago = duration(moment.now - event["since"])
         found.append(
             finding(
@@ -223,6 +215,21 @@ def _dead_workers(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             )
         )
     return found
+
+
+def _at(stall: Mapping[str, Any]) -> str:
+    """Where, as far as it is known: " at file:line in /route"."""
+    route = f" in {stall['route']}" if stall.get("route") else ""
+    return f" at {stall['line']}{route}" if stall.get("line") else route
+
+
+def _died_of(died: Sequence[Mapping[str, Any]]) -> str:
+    """The line at which most of those that died blocked were."""
+    stalls = [event["stall"] for event in died if event.get("stall")]
+    if not stalls:
+        return ""
+    place, count = Counter(_at(stall) for stall in stalls).most_common(1)[0]
+    return f", {len(stalls)} of them blocked" + (f", {count}{place}" if place else "")
 
 
 _DIED_ADVICE = (

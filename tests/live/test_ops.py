@@ -185,6 +185,17 @@ def test_while_the_only_worker_is_blocked_it_answers_says_by_what_and_is_scraped
     assert min(took) < 0.1
 
 
+def test_the_line_at_which_a_worker_was_killed_is_told_and_counted(start: Start) -> None:
+    watched = Watched(start, GREENROOM_TIMEOUT_SECONDS="4").wait_ready()
+
+    with clients(watched.server.url, ("/gil/60", 1, 60.0)):
+        view = watched.ops.wait_for(lambda view: view["verdict"].get("cause") == "died", "it is killed")
+
+    assert re.search(r"blocked for [3-9][.\d]* s at tests/live/apps/trouble.py:\d+", view["verdict"]["sentence"])
+    assert "trouble.py" in view["stalls"]["top"][0]["line"]
+    assert watched.ops.metrics()["greenroom_stalls_total"] >= 1
+
+
 @pytest.fixture
 def many_descriptors() -> Iterator[None]:
     """As many as this process and its children may have."""

@@ -376,7 +376,8 @@ function showRest() {
   table("events", [
     text("When", (row) => clock(row.at)),
     text("Worker", (row) => `${row.worker} (pid ${row.pid})`),
-    text("What", (row) => (happened[row.kind] || row.kind) + (row.had ? `, with ${whole(row.had)} in flight` : "")),
+    text("What", (row) => (happened[row.kind] || row.kind) + (row.had ? `, with ${whole(row.had)} in flight` : "")
+      + (row.stall ? `, blocked for ${seconds(row.stall.seconds)}${row.stall.line ? ` at ${row.stall.line}` : ""}` : "")),
   ], view.events.slice(0, 12), { key: (row) => `${row.at}${row.pid}${row.kind}`, levelOf: (row) => (row.kind === "died" ? "bad" : "") });
   table("recordings", [
     { name: "Saved", className: "text", show: recordingLink },

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from greenroom.ops.collect import Collector
+from greenroom.ops.metrics import exposition
 from greenroom.ops.rendezvous import Rendezvous
 from greenroom.ops.view import view
 from greenroom.worker.balance import Scoreboard, State
@@ -90,6 +91,46 @@ def test_a_hundred_recycles_and_kills_lose_nothing_and_leave_nothing(
     assert len(moment.events) <= 50
     assert collector.workers == {}
     assert [path.name for path in Path(workers.rendezvous.folder).iterdir()] == ["sums"]
+
+
+def test_the_stall_that_a_worker_was_killed_in_is_counted_and_told(
+    workers: Workers, collector: Collector, clock: ManualClock
+) -> None:
+    """It has not ended, so the worker could not count it; one that was killed for nothing has none."""
+    pid = os.getpid()
+    block = {"seconds": 3.0, "line": "shop/views.py:41", "route": "/search", "stack": [], "holds_gil": False}
+    for life, is_blocked in (("one", True), ("two", False)):
+        owner = Owner()
+        line = workers.board.take(owner)
+        line.pid, line.state, line.heartbeat, line.stalls = pid, State.SERVING, clock.now(), 1.0
+        workers.said[pid] = snapshot(life, stalls={"total": 1, "seconds": 0.5, "current": None})
+        collector.tick()
+        for _ in range(3 if is_blocked else 0):
+            clock.advance(1.0)
+            workers.said[pid] = snapshot(life, stalls={"total": 1, "seconds": 0.5, "current": block})
+            collector.tick()
+        del workers.said[pid], owner
+        workers.board.sweep()
+        moment = collector.tick()
+
+    seen_now = view(moment, {})
+    (row,) = seen_now["stalls"]["top"]
+    assert (row["line"], row["count"], row["seconds"], row["route"]) == ("shop/views.py:41", 1, 3.0, "/search")
+    assert (moment.sums["stalls"]["total"], moment.sums["stalls"]["seconds"]) == (3, 4.0)
+    assert "greenroom_stalls_total 3\n" in exposition(moment)
+    died = [event["stall"] for event in moment.events if event["kind"] == "died"]
+    assert died == [{"line": "shop/views.py:41", "route": "/search", "seconds": 3.0, "holds_gil": False}, None]
+
+
+def test_what_was_counted_for_a_stall_in_a_kill_outlives_the_ops_process(
+    workers: Workers, collector: Collector
+) -> None:
+    collector.sums.add_last_stall("v.py:1", 2.0, "/a", 1.7e9)
+
+    asker: Any = workers
+    again = Collector(workers.board, workers.rendezvous, cores=2, asker=asker)
+
+    assert again.sums.total()["lines"]["v.py:1"]["seconds"] == 2.0
 
 
 def test_each_worker_has_its_own_rates_and_percentile(

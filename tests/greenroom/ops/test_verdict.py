@@ -234,6 +234,22 @@ def test_a_dead_worker_is_named_for_a_minute_and_until_it_is_replaced() -> None:
     assert "again and again" in verdict(seen(1, snapshot()), events=[event(1.0)] * 3)["sentence"]
 
 
+def test_who_died_in_a_stall_is_told_with_its_line() -> None:
+    stall = {"line": "v.py:41", "route": "/search", "seconds": 22.0, "holds_gil": True}
+    died = {"at": 1.0, "since": NOW - 8.0, "kind": "died", "worker": 2, "pid": 99, "had": 3, "stall": stall}
+
+    one = verdict(seen(1, snapshot()), events=[died])
+    three = verdict(seen(1, snapshot()), events=[died, died, {**died, "stall": None}])
+
+    assert one["sentence"] == (
+        "Worker 2 (pid 99) died 8 s ago, with 3 requests in it, blocked for 22 s at v.py:41 in /search; "
+        "no replacement serves yet."
+    )
+    assert three["sentence"] == (
+        "Workers die again and again: 3 in the last minute, 2 of them blocked, 2 at v.py:41 in /search."
+    )
+
+
 def test_nobody_who_serves_is_worse_than_anything() -> None:
     booting = seen(1, {"booting": ["shop/models.py:3 <module>"]}, state=State.BOOTING)
     booting.first_seen_at = NOW - 20.0
