@@ -53,6 +53,7 @@ class Seen:
     peeked: dict[str, Any] | None = None  # while C code keeps its GIL: what faulthandler saw
     # While its loop stands still: {"seconds", "line", "route", "stack", "holds_gil"}, as far as they are known.
     stall: dict[str, Any] | None = None
+    last_in_flight: int = 0  # when it was last looked at
     is_stopped: bool = False
     is_gone: bool = False  # the process has ended, and the arbiter has not noticed yet
     cpu_ratio: float = 0.0
@@ -69,6 +70,11 @@ class Seen:
     def silent_seconds(self) -> float:
         """How long the loop has not turned, as the scoreboard shows it."""
         return max(0.0, self.seen_at - self.line["heartbeat"]) if self.line["heartbeat"] else 0.0
+
+    @property
+    def in_flight(self) -> int:
+        """The scoreboard's number is written when the loop turns: of a blocked one, what it had when requests came."""
+        return int(max(self.line["in_flight"], self.line.get("offered", 0) if self.is_blocked else 0))
 
     @property
     def is_blocked(self) -> bool:
@@ -158,6 +164,8 @@ class Collector:
             may_peek = is_mute and not seen.is_gone and not seen.is_stopped
             seen.peeked = self.peek(seen.pid, (seen.snapshot or {}).get("watch")) if may_peek else None
             self._note_stall(seen)
+            if not seen.is_gone:
+                seen.last_in_flight = seen.in_flight
         return self._moment(totals)
 
     def _look(self, lines: list[dict[str, float]]) -> None:
@@ -227,7 +235,7 @@ class Collector:
         if stall is not None:
             self.sums.add_last_stall(stall["line"] or UNKNOWN, stall["seconds"], stall["route"], time.time())
             stall = {name: stall[name] for name in ("line", "route", "seconds", "holds_gil")}
-        self._note("ended" if is_orderly else "died", seen.number, seen.pid, had=seen.line["in_flight"], stall=stall)
+        self._note("ended" if is_orderly else "died", seen.number, seen.pid, had=seen.last_in_flight, stall=stall)
 
     def _fold_what_was_left(self) -> None:
         """Last words that were said while no ops process ran."""
@@ -274,7 +282,7 @@ class Collector:
             {
                 "now": now,
                 **rates,
-                "in_flight": sum(seen.line["in_flight"] for seen in workers),
+                "in_flight": sum(seen.in_flight for seen in workers),
                 "lag_seconds": max((lag_seconds(seen) for seen in workers), default=0.0),
                 "cpu_ratio": max((seen.cpu_ratio for seen in workers), default=0.0),
             }

@@ -61,7 +61,7 @@ def _worker_gauges(moment: Moment) -> Iterator[list[str]]:
     counts = {name: sum(seen.state.name.lower() == name for seen in workers) for name in STATE_NAMES}
     yield gauge("greenroom_workers", "Workers by what they do.", [({"state": name}, counts[name]) for name in counts])
     for name, about, unit, value in (
-        ("in_flight_requests", "Requests admitted and not answered.", "", lambda seen: seen.line["in_flight"]),
+        ("in_flight_requests", "Requests admitted and not answered.", "", lambda seen: seen.in_flight),
         ("connections", "Open connections, idle ones included.", "", lambda seen: seen.line["connections"]),
         ("lag_seconds", "How late the loop is.", "seconds", lag_seconds),
         ("memory_bytes", "Resident memory.", "bytes", lambda seen: seen.line["rss_bytes"]),

@@ -109,7 +109,7 @@ def _blocked(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
 
 
 def _blocked_finding(worker: Seen, stall: Mapping[str, Any], seconds: float, seen: Mapping[str, Any]) -> Finding:
-    others = max(0, int(worker.line["in_flight"]) - 1)
+    others = max(0, worker.in_flight - 1)
     waiting = f"; {_count(others, 'other request')} and every new one wait" if others else "; its clients wait"
     timeout = seen["about"].get("timeout_seconds") or 0
     advice = f"The server kills it after {timeout} s and starts another." if timeout else ""
@@ -523,7 +523,7 @@ def _under_way(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
         found.append(finding(OK, words))
     for worker in moment.workers:
         if worker.state == State.DRAINING and not worker.is_gone:
-            left = _requests(worker.line["in_flight"])
+            left = _requests(worker.in_flight)
             found.append(finding(OK, f"Worker {worker.number} (pid {worker.pid}) is being replaced: {left} to finish."))
         if worker.state == State.BOOTING and seen["total"]["workers_serving"]:
             age = duration(moment.now - worker.first_seen_at)

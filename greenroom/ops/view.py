@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..worker.balance import State
-from .collect import Moment, Seen, lag_seconds
+from .collect import BLOCKED_SECONDS, Moment, Seen, lag_seconds
 from .sums import add_lists, difference
-from .verdict import concerned, findings, middle
+from .verdict import concerned, duration, findings, middle
 
 MOST_IN_FLIGHT = 200
 MOST_ROWS = 50
@@ -91,11 +91,13 @@ def _total(moment: Moment, routes: list[dict[str, Any]]) -> dict[str, Any]:
         "shed_rate": rate(moment, "shed"),
         "error_rate": errors,
         "expired_rate": expired,
-        "in_flight": sum(seen.line["in_flight"] for seen in moment.workers),
+        "in_flight": sum(seen.in_flight for seen in moment.workers),
+        "in_flight_untold": sum(_untold(seen) for seen in moment.workers),
         "queued": sum((said.get("worker") or {}).get("queued", 0) for _, said in answered(moment)),
         "connections": sum(seen.line["connections"] for seen in moment.workers),
         "lag_seconds": max((lag_seconds(seen) for seen in moment.workers), default=0.0),
         "workers_serving": len(serving),
+        "workers_blocked": sum(seen.is_blocked for seen in serving),
         "workers": len(moment.workers),
         "workers_started": moment.totals["workers_started"],
         "workers_ended": moment.totals["workers_ended"],
@@ -105,6 +107,14 @@ def _total(moment: Moment, routes: list[dict[str, Any]]) -> dict[str, Any]:
         "rss_bytes": sum(seen.line["rss_bytes"] for seen in moment.workers),
         **_latency(*_all_routes(moment), moment.sums["le"]),
     }
+
+
+def _untold(seen: Seen) -> int:
+    """Requests in a worker that is blocked and does not answer: how many is known, and not which."""
+    if not seen.is_blocked or seen.unanswered_seconds < seen.silent_seconds:
+        return 0
+    told: dict[str, int] = (seen.snapshot or {}).get("in_flight_states") or {}
+    return max(0, seen.in_flight - sum(told.values()))
 
 
 def _saturation(moment: Moment) -> list[dict[str, Any]]:
@@ -119,7 +129,7 @@ def _saturation(moment: Moment) -> list[dict[str, Any]]:
                 "text": f"worker {busiest.number} uses {busiest.cpu_ratio:.0%} of a core",
             }
         )
-    rows += [_limit_row(moment)]
+    rows += [_loop_row(moment), _limit_row(moment)]
     rows += [
         {
             "name": "Database pool" if pool["kind"] == "database" else f"To {pool['name'].partition('//')[2]}",
@@ -149,6 +159,20 @@ def _is_of_interest(pool: Mapping[str, Any]) -> bool:
     return bool(pool["size"]) and (
         pool["kind"] == "database" or pool["waiting"] > 0 or pool["in_use"] >= 0.5 * pool["size"]
     )
+
+
+def _loop_row(moment: Moment) -> dict[str, Any]:
+    """How late the loops are; full is one that stands still."""
+    blocked = [seen for seen in moment.workers if seen.is_blocked and not seen.is_gone]
+    if blocked:
+        longest = duration(max(seen.silent_seconds for seen in blocked))
+        return {
+            "name": "Loop",
+            "ratio": 1.0,
+            "text": f"{len(blocked)} of {len(moment.workers)} workers blocked, for {longest}",
+        }
+    lag = max((lag_seconds(seen) for seen in moment.workers), default=0.0)
+    return {"name": "Loop", "ratio": min(1.0, lag / BLOCKED_SECONDS), "text": f"turns {duration(lag)} late"}
 
 
 def _limit_row(moment: Moment) -> dict[str, Any]:
@@ -255,7 +279,7 @@ def _worker(moment: Moment, seen: Seen) -> dict[str, Any]:
         "number": seen.number,
         "pid": seen.pid,
         "state": "gone" if seen.is_gone else "stopped" if seen.is_stopped else seen.state.name.lower(),
-        "in_flight": seen.line["in_flight"],
+        "in_flight": seen.in_flight,
         "queued": worker.get("queued", 0),
         "limit_requests": worker.get("limit_requests", 0),
         "load_ratio": worker["load"] / worker["load_limit"] if worker.get("load_limit") else None,
@@ -369,6 +393,14 @@ def _stalls(moment: Moment) -> dict[str, Any]:
         "total": moment.sums["stalls"].get("total", 0),
         "seconds": moment.sums["stalls"].get("seconds", 0.0),
         "top": sorted(moment.sums["lines"].values(), key=lambda row: -row["seconds"])[:20],
+        "now": sorted(
+            (
+                {"worker": seen.number, "line": "", "route": "", **seen.current_stall(), "seconds": seen.silent_seconds}
+                for seen in moment.workers
+                if seen.is_blocked and not seen.is_gone and not seen.is_stopped
+            ),
+            key=lambda stall: -stall["seconds"],
+        )[:20],
         "last": sorted(last, key=lambda stall: stall["ago_seconds"])[:20],
     }
 

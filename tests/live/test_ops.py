@@ -189,9 +189,12 @@ def test_the_line_at_which_a_worker_was_killed_is_told_and_counted(start: Start)
     watched = Watched(start, GREENROOM_TIMEOUT_SECONDS="4").wait_ready()
 
     with clients(watched.server.url, ("/gil/60", 1, 60.0)):
+        blocked = watched.ops.wait_for(lambda view: view["verdict"].get("holds_gil"), "it holds the GIL")
         view = watched.ops.wait_for(lambda view: view["verdict"].get("cause") == "died", "it is killed")
 
     assert re.search(r"blocked for [3-9][.\d]* s at tests/live/apps/trouble.py:\d+", view["verdict"]["sentence"])
+    assert (blocked["total"]["in_flight"], blocked["total"]["workers_blocked"]) == (1, 1)
+    assert "with 1 request in it" in view["verdict"]["sentence"]
     assert "trouble.py" in view["stalls"]["top"][0]["line"]
     assert watched.ops.metrics()["greenroom_stalls_total"] >= 1
 

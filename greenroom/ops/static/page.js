@@ -242,7 +242,8 @@ function showInFlight() {
   const parts = states.map(([state, some]) => [state, some / Math.max(1, count)]);
   stack(parent, parts, inWords(parts));
   const words = states.map(([state, some]) => `${whole(some)} ${STATE_WORDS[state] || state}`).join(", ");
-  say($("flight-count"), count ? `${whole(count)}: ${words}` : "none");
+  const untold = view.total.in_flight_untold ? `${whole(view.total.in_flight_untold)} in workers that don't answer` : "";
+  say($("flight-count"), count ? [`${whole(count)}: ${words}`, untold].filter(Boolean).join("; ") : untold || "none");
   const wanted = $("filter").value.toLowerCase();
   const rows = view.in_flight
     .filter((row) => !wanted || [row.id, row.route, row.path, row.state, row.detail].join(" ").toLowerCase().includes(wanted))
@@ -337,11 +338,11 @@ function showRest() {
   ], view.pools, { key: (row) => row.kind + row.name, empty: "No pool is in use.", levelOf: (row) => (row.waiting ? "bad" : "") });
   table("stalls", [
     text("Line", (row) => row.line, "text mono"),
-    number("times", (row) => whole(row.count)),
+    number("times", (row) => (row.now ? "now" : whole(row.count))),
     number("together", (row) => seconds(row.seconds)),
-    number("longest", (row) => seconds(row.longest_seconds)),
+    number("longest", (row) => seconds(row.now ? row.seconds : row.longest_seconds)),
     text("Route", (row) => row.route, "text mono"),
-  ], view.stalls.top.slice(0, 12), { key: (row) => row.line, empty: "Nothing has." });
+  ], [...stallsNow(), ...view.stalls.top.slice(0, 12)], { key: (row) => row.now || row.line, empty: "Nothing has.", levelOf: (row) => (row.now ? "bad" : "") });
   table("held", [
     text("Last used at", (row) => row.used, "text mono"),
     text("held while waiting at", (row) => [row.upstream, row.host].filter(Boolean).join(" for "), "text mono"),
@@ -382,8 +383,13 @@ function showRest() {
   table("recordings", [
     { name: "Saved", className: "text", show: recordingLink },
     number("size", (row) => `${Math.max(1, Math.round(row.bytes / 1000))} kB`),
-  ], view.recordings.slice(0, 20), { key: (row) => row.name, empty: "None yet: nothing has spiked." });
+  ], view.recordings.slice(0, 20), { key: (row) => row.name, empty: "None is saved yet." });
   showDeadlocks();
+}
+
+// What goes on is counted when it is over; until then it stands above what was.
+function stallsNow() {
+  return view.stalls.now.map((row) => ({ ...row, now: `now ${row.worker}`, line: row.line || `worker ${row.worker}, not told yet` }));
 }
 
 function recordingLink(cell, row) {
@@ -401,9 +407,14 @@ function showDeadlocks() {
   ]));
 }
 
+function workersInWords(total) {
+  const serve = `${whole(total.workers_serving)} of ${whole(total.workers)} workers serve`;
+  return total.workers_blocked ? `${serve}, ${whole(total.workers_blocked)} blocked` : serve;
+}
+
 function show() {
   const about = view.about;
-  say($("server"), `${(about.bind || []).join(", ")} · ${about.app || ""} · ${whole(view.total.workers_serving)} of ${whole(view.total.workers)} workers serve`);
+  say($("server"), `${(about.bind || []).join(", ")} · ${about.app || ""} · ${workersInWords(view.total)}`);
   showVerdict(view.verdict);
   showSaturation(view.saturation);
   showTiles(view.total, view.history);

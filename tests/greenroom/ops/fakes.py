@@ -104,6 +104,7 @@ def seen(
         "in_flight": float(len((said or {}).get("in_flight") or [])),
         "requests": 10.0,
         "shed": 0.0,
+        "offered": 0.0,
         "rss_bytes": 5e7,
     }
     return Seen(
