@@ -206,7 +206,7 @@ class Collector:
             return
         seen.snapshot, seen.answered_at = answer, self.now()
         seen.buckets.append(_sum_of_buckets(answer))
-        self.sums.update(answer)
+        self.sums.update(answer, pid)
 
     @staticmethod
     def _note_stall(seen: Seen) -> None:
@@ -225,9 +225,8 @@ class Collector:
     def _gone(self, seen: Seen) -> None:
         self.asker.forget([seen.pid])
         last_words = read_json(self.rendezvous.last_words(seen.pid))
-        start_id = (seen.snapshot or {}).get("start_id") or (last_words or {}).get("start_id")
-        if start_id is not None:
-            self.sums.update(last_words or {})
+        self.sums.update(last_words or {}, seen.pid)
+        for start_id in self.sums.of(seen.pid):
             self.sums.fold(start_id, last_words)
         self.rendezvous.tidy(seen.pid)
         is_orderly = last_words is not None or seen.state == State.DRAINING
@@ -238,7 +237,7 @@ class Collector:
         self._note("ended" if is_orderly else "died", seen.number, seen.pid, had=seen.last_in_flight, stall=stall)
 
     def _fold_what_was_left(self) -> None:
-        """Last words that were said while no ops process ran."""
+        """Of workers that went while no ops process ran: their last words, or what they were seen to have counted."""
         pids = {int(line["pid"]) for line in self.board.read()[1]}
         for path in self.rendezvous.folder.glob("*.json"):
             said = read_json(path)
@@ -246,12 +245,16 @@ class Collector:
                 self.sums.update(said)
                 self.sums.fold(said["start_id"], said)
                 self.rendezvous.tidy(int(path.stem))
+        for start_id, pid in list(self.sums.pids.items()):
+            if pid not in pids:
+                self.sums.fold(start_id)
 
     def _note(self, kind: str, number: int, pid: int, **more: Any) -> None:
         self.events.append({"at": time.time(), "since": self.now(), "kind": kind, "worker": number, "pid": pid, **more})
 
     def _moment(self, totals: dict[str, float]) -> Moment:
         now = self.now()
+        self.sums.save()
         sums = self.sums.total()
         before_at, totals_before, sums_before = self._windows[0] if self._windows else (now, totals, sums)
         self._windows.append((now, totals, sums))

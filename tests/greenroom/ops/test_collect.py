@@ -126,6 +126,7 @@ def test_what_was_counted_for_a_stall_in_a_kill_outlives_the_ops_process(
     workers: Workers, collector: Collector
 ) -> None:
     collector.sums.add_last_stall("v.py:1", 2.0, "/a", 1.7e9)
+    collector.tick()
 
     asker: Any = workers
     again = Collector(workers.board, workers.rendezvous, cores=2, asker=asker)
@@ -177,6 +178,42 @@ def test_what_was_said_while_nobody_looked_counts(workers: Workers, clock: Manua
     moment = Collector(workers.board, workers.rendezvous, cores=2, asker=asker, now=clock.now).tick()
 
     assert moment.sums["routes"]["/"]["count"] == 7
+
+
+def test_who_was_killed_together_with_the_ops_process_still_counts(
+    workers: Workers, collector: Collector, clock: ManualClock
+) -> None:
+    """One of two workers, and what it counted is not on the scoreboard."""
+    asker: Any = workers
+    owners = [Owner(), Owner()]
+    lines = [workers.board.take(owner) for owner in owners]
+    for line, pid in zip(lines, (os.getpid(), os.getppid()), strict=True):
+        line.pid, line.state, line.heartbeat = pid, State.SERVING, clock.now()
+        workers.said[pid] = snapshot(f"life-{pid}", {"/": route(100)})
+    shown = [collector.tick().sums["routes"]["/"]["count"]]
+
+    owners.pop()
+    workers.board.sweep()
+    for _ in range(2):
+        again = Collector(workers.board, workers.rendezvous, cores=2, asker=asker, now=clock.now)
+        shown.append(again.tick().sums["routes"]["/"]["count"])
+    workers.said[os.getpid()] = snapshot("its-pid-was-used-again", {"/": route(7)})
+    shown.append(again.tick().sums["routes"]["/"]["count"])
+
+    assert shown == [200, 200, 200, 207]
+
+
+def test_a_server_without_work_has_nothing_written(workers: Workers, collector: Collector, clock: ManualClock) -> None:
+    owner = Owner()
+    line = workers.board.take(owner)
+    line.pid, line.state = os.getpid(), State.SERVING
+    written = []
+    for second in range(3):
+        workers.said[os.getpid()] = snapshot("one", {"/": route(5)}, loop={"turns": 20 * second})
+        collector.tick()
+        written.append(workers.rendezvous.sums.stat().st_mtime_ns)
+
+    assert len(set(written)) == 1
 
 
 def test_a_worker_that_answers_nonsense_is_one_that_said_nothing(workers: Workers, collector: Collector) -> None:
