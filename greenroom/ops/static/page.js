@@ -7,7 +7,7 @@ const STATE_WORDS = {
   offload: "offloaded", lock: "lock", sleep: "sleep", client: "client", other: "other",
 };
 let view = null;
-let heardAt = 0;
+let heardAt = Date.now();
 let order = { key: "age_seconds", down: true };
 let announced = "";
 
@@ -398,13 +398,26 @@ function recordingLink(cell, row) {
 
 function showDeadlocks() {
   $("locks-section").hidden = !view.deadlocks.length;
-  $("locks").replaceChildren(...view.deadlocks.flatMap((deadlock) => [
-    make("p", {}, `Worker ${deadlock.worker}, for ${seconds(deadlock.since_seconds)}:`),
+  const wanted = view.deadlocks.flatMap((deadlock) => [
+    ["p", `Worker ${deadlock.worker}, for ${seconds(deadlock.since_seconds)}:`],
     ...deadlock.members.flatMap((member) => [
-      make("h3", {}, `${member.route || member.request || "a thread"} waits for ${member.lock}`),
-      make("pre", { tabindex: "0" }, (member.stack || []).join("\n")),
+      ["h3", `${member.route || member.request || "a thread"} waits for ${member.lock}`],
+      ["pre", (member.stack || []).join("\n")],
     ]),
-  ]));
+  ]);
+  // What is the same stays: somebody may be selecting it.
+  const parent = $("locks");
+  while (parent.children.length > wanted.length) parent.lastChild.remove();
+  wanted.forEach(([tag, words], at) => {
+    let element = parent.children[at];
+    if (!element || element.localName !== tag) {
+      const made = make(tag, tag === "pre" ? { tabindex: "0" } : {});
+      if (element) element.replaceWith(made);
+      else parent.append(made);
+      element = made;
+    }
+    say(element, words);
+  });
 }
 
 function workersInWords(total) {
@@ -426,29 +439,79 @@ function show() {
 
 // --- where the news come from ---
 
+// A stream while somebody looks. A browser has only six connections for one server, so a page in the background asks now
+// and then instead, for its title; so does one that is refused a stream, which only so many can have.
+const ASK_MS = 2000;
+const ASK_HIDDEN_MS = 10000;
+const ASKS_PER_STREAM = 10;
+let events = null;
+let timer = 0;
+let turn = 0; // who begins anew ends what went on before
+let asked = 0;
+let why = "";
+
+function take(words) {
+  const news = JSON.parse(words);
+  if (!news.verdict) return;
+  view = news;
+  heardAt = Date.now();
+  show();
+}
+
+function begin() {
+  if (events) events.close();
+  clearTimeout(timer);
+  events = null;
+  turn += 1;
+  asked = 0;
+  if (document.hidden) ask();
+  else listen();
+}
+
 function listen() {
-  const events = new EventSource("/events");
-  events.onmessage = (message) => {
-    view = JSON.parse(message.data);
-    if (!view.verdict) return;
-    heardAt = Date.now();
-    show();
+  const stream = (events = new EventSource("/events"));
+  stream.onmessage = (message) => {
+    why = "";
+    take(message.data);
   };
-  events.onerror = () => {
-    // Where the answer is no stream (the token has changed) the browser gives up by itself.
-    if (events.readyState === EventSource.CLOSED) {
-      events.close();
-      setTimeout(listen, 3000);
+  stream.onerror = () => {
+    // Where the answer is no stream (too many watch, the token has changed) the browser gives up by itself.
+    if (stream === events && stream.readyState === EventSource.CLOSED) {
+      events = null;
+      ask();
     }
   };
 }
 
+async function ask() {
+  asked += 1;
+  const mine = turn;
+  try {
+    const response = await fetch("/view");
+    why = response.ok ? (document.hidden ? "" : "too many pages watch already") : response.status === 401 ? "a token is needed; load this page again" : `the ops process answers ${response.status}`;
+    if (response.ok) take(await response.text());
+  } catch (error) {
+    why = `the ops process does not answer (${error.message})`;
+  }
+  if (mine !== turn) return;
+  const isLooking = !document.hidden && asked % ASKS_PER_STREAM === 0;
+  timer = setTimeout(isLooking ? listen : ask, document.hidden ? ASK_HIDDEN_MS : ASK_MS);
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) heardAt = Date.now(); // a moment for the news to come
+  begin();
+});
+
 setInterval(() => {
-  const silent = heardAt ? Math.round((Date.now() - heardAt) / 1000) : 0;
-  say($("clock"), heardAt ? (silent > 2 ? `${silent} s old` : `live, ${clock(view.at)}`) : "");
-  if (silent > 5) {
+  const silent = Math.round((Date.now() - heardAt) / 1000);
+  const how = why ? `asked every ${ASK_MS / 1000} s: ${why}` : "live";
+  say($("clock"), view ? (silent > (events ? 2 : 4) ? `${silent} s old` : `${how}, ${clock(view.at)}`) : "");
+  // In the background timers may run once a minute.
+  if (silent > (document.hidden ? 90 : 5)) {
     showVerdict({ level: "bad", cause: "silent", others: [], sentence: `No news for ${silent} s: the ops process does not answer.`,
-      advice: "The server has stopped, or this machine can't reach it. What stands below is old. This page goes on by itself." });
+      advice: `${why ? `Now: ${why}. ` : ""}The server has stopped, this machine can't reach it, or more than six of its pages are open in this browser. `
+        + "What stands below is old. This page goes on by itself." });
   }
 }, 1000);
 
@@ -462,4 +525,4 @@ $("record").addEventListener("click", async () => {
     say($("record-said"), `Not saved: ${error.message}`);
   }
 });
-listen();
+begin();
