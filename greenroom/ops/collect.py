@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ MOST_EVENTS = 50
 CPU_WINDOW_SECONDS = 2.5
 # The heartbeat comes 20 times a second; on a busy machine it is late without anybody's fault.
 BLOCKED_SECONDS = 1.0
+STALL_NAMES = ("line", "route", "seconds", "holds_gil")
 
 
 @dataclass
@@ -146,18 +147,18 @@ class Collector:
         self.history: deque[dict[str, float]] = deque(maxlen=HISTORY_TICKS)
         self.events: deque[dict[str, Any]] = deque(maxlen=MOST_EVENTS)
         self._windows: deque[tuple[float, dict[str, float], dict[str, Any]]] = deque(maxlen=WINDOW_TICKS)
+        self._died = board.read()[0]["workers_died"]
         self._fold_what_was_left()
 
     def tick(self) -> Moment:
         """Look once. Takes as long as the slowest answer, at most ANSWER_SECONDS."""
-        totals, lines = self.board.read()
-        self._look(lines)
+        self._look(*self.board.read())
         living = [seen for seen in self.workers.values() if not seen.is_gone]
         self.asker.ask([(seen.pid, self.rendezvous.socket(seen.pid)) for seen in living], {"ask": "snapshot"})
         for pid, answer in self.asker.wait(ANSWER_SECONDS).items():
             self._heard(pid, answer)
         totals, lines = self.board.read()  # as late as the answers are
-        self._look(lines)
+        self._look(totals, lines)
         for seen in self.workers.values():
             seen.counted.append((seen.seen_at, {name: seen.line[name] for name in COUNTERS}))
             is_mute = seen.unanswered_seconds > MUTE_SECONDS and seen.silent_seconds > MUTE_SECONDS
@@ -168,7 +169,7 @@ class Collector:
                 seen.last_in_flight = seen.in_flight
         return self._moment(totals)
 
-    def _look(self, lines: list[dict[str, float]]) -> None:
+    def _look(self, totals: Mapping[str, float], lines: list[dict[str, float]]) -> None:
         now = self.now()
         found = {int(line["pid"]): line for line in lines if line["pid"]}
         for pid, line in found.items():
@@ -178,8 +179,7 @@ class Collector:
             seen = self.workers[pid]
             seen.line, seen.seen_at = line, now
             self._look_at_process(seen)
-        for pid in set(self.workers) - set(found):
-            self._gone(self.workers.pop(pid))
+        self._bury([self.workers.pop(pid) for pid in set(self.workers) - set(found)], totals["workers_died"])
 
     def _look_at_process(self, seen: Seen) -> None:
         try:
@@ -222,19 +222,33 @@ class Collector:
         if seen.stall is not None:
             seen.stall["seconds"] = seen.silent_seconds
 
-    def _gone(self, seen: Seen) -> None:
+    def _bury(self, gone: list[Seen], died_ever: float) -> None:
+        """Some workers are gone. How many of them died the scoreboard knows; those who said nothing, most likely."""
+        died, self._died = died_ever - self._died, died_ever
+        words = {seen.pid: read_json(self.rendezvous.last_words(seen.pid)) for seen in gone}
+        for seen in sorted(gone, key=lambda seen: (words[seen.pid] is not None, seen.state == State.DRAINING)):
+            self._gone(seen, words[seen.pid], is_dead=died > 0)
+            died -= 1
+
+    def _gone(self, seen: Seen, last_words: dict[str, Any] | None, *, is_dead: bool) -> None:
         self.asker.forget([seen.pid])
-        last_words = read_json(self.rendezvous.last_words(seen.pid))
         self.sums.update(last_words or {}, seen.pid)
         for start_id in self.sums.of(seen.pid):
             self.sums.fold(start_id, last_words)
         self.rendezvous.tidy(seen.pid)
-        is_orderly = last_words is not None or seen.state == State.DRAINING
-        stall = None if is_orderly else seen.stall
-        if stall is not None:
-            self.sums.add_last_stall(stall["line"] or UNKNOWN, stall["seconds"], stall["route"], time.time())
-            stall = {name: stall[name] for name in ("line", "route", "seconds", "holds_gil")}
-        self._note("ended" if is_orderly else "died", seen.number, seen.pid, had=seen.last_in_flight, stall=stall)
+        stall = self._last_stall(seen, last_words) if is_dead else None
+        self._note("died" if is_dead else "ended", seen.number, seen.pid, had=seen.last_in_flight, stall=stall)
+
+    def _last_stall(self, seen: Seen, last_words: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """By what a worker that died was blocked, if it was. One that could still say so has counted it itself."""
+        if last_words is not None:
+            said = ((last_words.get("stalls") or {}).get("last") or [None])[0]
+            return {name: said[name] for name in STALL_NAMES} if said is not None else None
+        stall = seen.stall
+        if stall is None:
+            return None
+        self.sums.add_last_stall(stall["line"] or UNKNOWN, stall["seconds"], stall["route"], time.time())
+        return {name: stall[name] for name in STALL_NAMES}
 
     def _fold_what_was_left(self) -> None:
         """Of workers that went while no ops process ran: their last words, or what they were seen to have counted."""

@@ -199,6 +199,21 @@ def test_the_line_at_which_a_worker_was_killed_is_told_and_counted(start: Start)
     assert watched.ops.metrics()["greenroom_stalls_total"] >= 1
 
 
+def test_a_worker_that_is_given_up_is_not_blocked_for_long_by_the_next_request(start: Start) -> None:
+    """The first of three requests ends with the arbiter's SIGABRT, and the next would block for another timeout."""
+    watched = Watched(start, GREENROOM_TIMEOUT_SECONDS="4", GREENROOM_GRACEFUL_TIMEOUT_SECONDS="30").wait_ready()
+
+    with clients(watched.server.url, ("/compute/600000", 3, 60.0)):
+        view = watched.ops.wait_for(
+            lambda view: any(event["kind"] == "died" for event in view["events"]), "it is gone, and counts as dead"
+        )
+
+    died = next(event for event in view["events"] if event["kind"] == "died")
+    assert "trouble.py" in died["stall"]["line"]
+    assert "SIGALRM" in watched.server.text()
+    assert watched.ops.metrics()["greenroom_workers_died_total"] >= 1
+
+
 @pytest.fixture
 def many_descriptors() -> Iterator[None]:
     """As many as this process and its children may have."""

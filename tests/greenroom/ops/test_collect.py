@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from greenroom.ops.collect import Collector
+from greenroom.ops.collect import Collector, Moment
 from greenroom.ops.metrics import exposition
 from greenroom.ops.rendezvous import Rendezvous
 from greenroom.ops.view import view
@@ -132,6 +132,52 @@ def test_what_was_counted_for_a_stall_in_a_kill_outlives_the_ops_process(
     again = Collector(workers.board, workers.rendezvous, cores=2, asker=asker)
 
     assert again.sums.total()["lines"]["v.py:1"]["seconds"] == 2.0
+
+
+def test_events_and_metrics_agree_on_who_died(workers: Workers, collector: Collector, clock: ManualClock) -> None:
+    """Told to go at once, a worker drains for a moment that nobody sees, and says no last words."""
+    owners = [Owner(), Owner()]
+    for owner, pid in zip(owners, (os.getpid(), os.getppid()), strict=True):
+        line = workers.board.take(owner)
+        line.pid, line.state, line.heartbeat = pid, State.SERVING, clock.now()
+        workers.said[pid] = snapshot(f"life-{pid}")
+    collector.tick()
+    line.state = State.DRAINING
+    owners.pop()
+    del owner
+    workers.board.sweep()
+    told_to_go = collector.tick()
+    owners.pop()
+    workers.board.sweep()
+    killed = collector.tick()
+
+    def died(moment: Moment) -> list[int]:
+        return [event["pid"] for event in moment.events if event["kind"] == "died"]
+
+    assert (died(told_to_go), told_to_go.totals["workers_died"]) == ([], 0)
+    assert (died(killed), killed.totals["workers_died"]) == ([os.getpid()], 1)
+
+
+def test_a_worker_that_was_killed_and_could_still_say_by_what_counts_its_stall_once(
+    workers: Workers, collector: Collector, clock: ManualClock
+) -> None:
+    last = {"line": "v.py:7", "route": "/a", "seconds": 30.0, "holds_gil": False}
+    row = {"line": "v.py:7", "count": 1, "seconds": 30.0}
+    pid, owner = os.getpid(), Owner()
+    line = workers.board.take(owner)
+    line.pid, line.state, line.heartbeat = pid, State.SERVING, clock.now()
+    workers.said[pid] = snapshot("one")
+    collector.tick()
+    said = snapshot("one", stalls={"total": 1, "seconds": 30.0, "top": [row], "last": [last]})
+    workers.rendezvous.last_words(pid).write_text(json.dumps(said))
+    del owner
+    workers.board.sweep()
+
+    moment = collector.tick()
+
+    assert moment.events[-1]["kind"] == "died"
+    assert moment.events[-1]["stall"] == last
+    assert moment.sums["stalls"]["total"] == 1
 
 
 def test_each_worker_has_its_own_rates_and_percentile(
