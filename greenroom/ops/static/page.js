@@ -399,9 +399,9 @@ function recordingLink(cell, row) {
 function showDeadlocks() {
   $("locks-section").hidden = !view.deadlocks.length;
   const wanted = view.deadlocks.flatMap((deadlock) => [
-    ["p", `Worker ${deadlock.worker}, for ${seconds(deadlock.since_seconds)}:`],
+    ["p", `Worker ${deadlock.worker}, for ${seconds(deadlock.since_seconds)}, ${whole(deadlock.waiting || deadlock.members.length)} waiting${deadlock.waiting > deadlock.members.length ? `, the first ${deadlock.members.length} of them` : ""}:`],
     ...deadlock.members.flatMap((member) => [
-      ["h3", `${member.route || member.request || "a thread"} waits for ${member.lock}`],
+      ["h3", `${member.route || member.request || "a thread"} waits for ${member.lock}${member.taken_at ? `, taken at ${member.taken_at} by ${member.waits_for_route || member.waits_for || "a thread"}` : ""}`],
       ["pre", (member.stack || []).join("\n")],
     ]),
   ]);
