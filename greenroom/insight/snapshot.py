@@ -37,7 +37,7 @@ in the order of `states`. Everything that counts is monotonic for one `start_id`
     in_flight        [{id, route, method, path, age_seconds, state, detail, state_seconds, budget_seconds (null: none),
                      is_cut, held_by (with state "lock": who has it), seconds: [by state],
                      waits: [{kind, detail, seconds}], greenlets}] oldest first, bounded;
-                     `path` without its query
+                     `path` without its query, tokens, UUIDs and addresses of mail
     in_flight_states {state: n}, in_flight_routes {route: n}: all of them, also beyond the bound
 
 `stacks(worker, request_id)` -> {"id", "greenlets": [{"name", "state", "stack": ["file:line function", ...]}]}, with the
@@ -45,14 +45,13 @@ innermost call first; None when there is no such request any more.
 """
 
 import os
-import re
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from greenlet import getcurrent
 
-from .. import clock
+from .. import clock, shown
 from ..record import FOREVER, Wait
 from . import pools
 from . import stacks as stack_lists
@@ -64,9 +63,6 @@ VERSION = 1
 MOST_IN_FLIGHT = 200
 MOST_STALL_LINES = 20
 MOST_STALLS = 20
-LONGEST_DETAIL = 300
-# In SQL: strings of all kinds, also when they are cut off, and numbers that are no part of a name.
-VALUES = re.compile(r"""\$(\w*)\$.*?(?:\$\1\$|$)|'(?:[^'\\]|''|\\.)*(?:'|$)|(?<![\w$%])\d[\d.eE]*""", re.DOTALL)
 Answer = TypeVar("Answer")
 
 
@@ -118,7 +114,8 @@ def greenlets_of(insight: Insight, account: Account) -> list[dict[str, Any]]:
     found = []
     waits = {id(wait.greenlet): wait for wait in again(lambda: sorted(account.waits, key=_since))}
     for greenlet in _greenlets(account):
-        name = "request" if greenlet is account.greenlet else str(getattr(greenlet, "name", "") or "greenlet")
+        is_main = greenlet is account.greenlet
+        name = "request" if is_main else shown.line(str(getattr(greenlet, "name", "") or "greenlet"))
         found.append({"name": name, **describe(insight, greenlet, waits.get(id(greenlet)))})
     return found
 
@@ -131,7 +128,7 @@ def describe(insight: Insight, greenlet: Any, wait: Wait | None = None) -> dict[
         frame = insight.watch.frame()
         while frame is not None and getcurrent() is greenlet and stack_lists.is_ours(frame.f_code.co_filename):
             frame = frame.f_back  # who asks
-    state = "running" if is_running else f"{wait.kind} {shown(wait.kind, wait.detail)}".strip() if wait else "waiting"
+    state = "running" if is_running else f"{wait.kind} {_detail(wait)}".strip() if wait else "waiting"
     return {"state": state, "stack": [str(call) for call in stack_lists.of_frame(frame)]}
 
 
@@ -254,24 +251,23 @@ def _stalls(insight: Insight, now: float) -> dict[str, Any]:
 
 
 def in_flight(account: Account, now: float) -> dict[str, Any]:
-    """One request, without anything that came from its client but its path."""
+    """One request, without anything that came from its client but its method and what may be seen of its path."""
     environ = account.environ or {}
     waits = again(lambda: sorted(account.waits, key=_since))
     return {
         "id": account.id,
         "route": account.pattern(),
-        "method": str(environ.get("REQUEST_METHOD", "")),
-        "path": str(environ.get("PATH_INFO", ""))[:LONGEST_DETAIL],
+        "method": shown.line(str(environ.get("REQUEST_METHOD", ""))),
+        "path": shown.path(str(environ.get("PATH_INFO", ""))),
         "age_seconds": now - account.began,
         "state": "running" if account.state == CPU else STATES[account.state],
-        "detail": shown(STATES[account.state], account.detail),
+        "detail": shown.detail(STATES[account.state], account.detail),
         "state_seconds": max(0.0, now - account.since),
         "budget_seconds": None if account.deadline == FOREVER else max(0.0, account.deadline - now),
         "is_cut": account.is_cut,
         "seconds": account.seconds_at(now),
         "waits": [
-            {"kind": wait.kind, "detail": shown(wait.kind, wait.detail), "seconds": max(0.0, now - wait.since)}
-            for wait in waits
+            {"kind": wait.kind, "detail": _detail(wait), "seconds": max(0.0, now - wait.since)} for wait in waits
         ],
         "greenlets": len(_greenlets(account)),
     }
@@ -304,8 +300,5 @@ def _seconds(line: Any) -> float:
     return float(line.seconds)
 
 
-def shown(kind: str, detail: str) -> str:
-    """What is waited for, as anybody may see it: statements without their values."""
-    is_statement = kind == "query" and not detail.startswith("connect to ")
-    text = VALUES.sub("?", detail) if is_statement else detail
-    return text if len(text) <= LONGEST_DETAIL else text[: LONGEST_DETAIL - 3] + "..."
+def _detail(wait: Wait) -> str:
+    return shown.detail(wait.kind, wait.detail)

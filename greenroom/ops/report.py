@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .verdict import duration
-from .view import clean, masked
+from .view import clean
 
 ARRIVALS_FORMAT = "greenroom-arrivals/1"
 STATES = ("cpu", "ready", "upstream", "query", "pool", "dns", "offload", "lock", "sleep", "client", "other")
@@ -260,10 +260,9 @@ def everything(seen: Mapping[str, Any], answers: Mapping[str, Any]) -> str:
 
 def _request_lines(request: Mapping[str, Any]) -> list[str]:
     waits = f" for {request['detail']}" if request.get("detail") else ""
-    path = masked(str(request.get("path", "")))
     lines = [
         "",
-        f"  {request.get('method', '')} {request.get('route')} ({path}) id {request.get('id')}: "
+        f"  {request.get('method', '')} {request.get('route')} ({request.get('path', '')}) id {request.get('id')}: "
         f"{duration(request.get('age_seconds', 0))} old, {request.get('state')}{waits} for "
         f"{duration(request.get('state_seconds') or 0)}",
     ]

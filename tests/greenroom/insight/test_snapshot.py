@@ -16,7 +16,7 @@ from greenroom import clock
 from greenroom.insight.account import STATES, Account
 from greenroom.insight.locks import Deadlock, Locks, Waiter
 from greenroom.insight.observer import Insight
-from greenroom.insight.snapshot import again, shown, snapshot, stacks
+from greenroom.insight.snapshot import again, snapshot, stacks
 from greenroom.record import Wait
 from greenroom.settings import Settings
 from greenroom.worker.admission import AdaptiveGate
@@ -226,16 +226,3 @@ def test_waiting_for_somebody_who_works_is_no_deadlock() -> None:
     a, b = Greenlet(), Greenlet()
 
     assert deadlocks((a, Lock(b)), (b, Lock(None))) == []
-
-
-@pytest.mark.parametrize(
-    ("sql", "seen"),
-    [
-        ("SELECT * FROM t1 WHERE name = 'O''Hara' AND n > 12.5", "SELECT * FROM t1 WHERE name = ? AND n > ?"),
-        ("SELECT E'it\\'s', $$secret$$, $a$sec$ret$a$", "SELECT E?, ?, ?"),
-        ("INSERT INTO users VALUES ('cut off in the mid", "INSERT INTO users VALUES (?"),
-        ("SELECT a1 FROM b WHERE id = %(id_1)s LIMIT 10", "SELECT a1 FROM b WHERE id = %(id_1)s LIMIT ?"),
-    ],
-)
-def test_statements_are_shown_without_their_values(sql: str, seen: str) -> None:
-    assert shown("query", sql) == seen
