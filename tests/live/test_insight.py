@@ -326,9 +326,10 @@ def test_worker_that_is_given_up_says_what_it_was_doing(start: Callable[..., Ser
         time.sleep(0.3)
 
     wait_until(lambda: "is killed: its loop did not turn for 2 s" in server.text(), "the last words")
-    wait_until(lambda: "in backtrack" in server.text(), "the stack from the signal handler")
+    wait_until(lambda: "has ended; its threads were:" in server.text(), "the stacks from the signal handler")
     text = server.text()
-    assert re.search(r'File ".*tests/live/apps/insight.py", line \d+ in backtrack', text)
+    stacks = text.partition("has ended; its threads were:\n")[2].partition("\n[")[0]
+    assert re.search(r'File ".*tests/live/apps/insight.py", line \d+ in backtrack', stacks)
     assert re.search(r"request \S+ GET /sleep/30000 \(route /sleep/<int:ms>\), [\d.]+ s old, sleep", text)
     assert re.search(r"request \S+ GET /regex/40 .*running", text)
     assert f"{line_of('the line that holds the GIL')} backtrack" in text
