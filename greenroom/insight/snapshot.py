@@ -32,7 +32,9 @@ in the order of `states`. Everything that counts is monotonic for one `start_id`
                      last: [{at, seconds, stolen_seconds, line, stack, request, route, holds_gil}] newest first
     held             [{taken, used, upstream (all `file:line`), host, route, count, seconds, held_seconds, rate,
                      rate_released, gain}]: `rate` is what the worker's pool can serve, requests/s; the worst first
-    locks            deadlocks: [{since_seconds, is_cycle, members: [{request, route, lock, waits_for, stack}]}]
+    locks            deadlocks: [{kind ("circle", "self", "orphan": see locks), since_seconds, waiting: how many,
+                     members: [{request, route, lock, waits_for and waits_for_route (who took the lock), taken_at (its
+                     line), waited_seconds, stack}], bounded}], bounded
     greenlets        count, by_spawner: {"file:line": n} (most first, bounded)
     in_flight        [{id, route, method, path, age_seconds, state, detail, state_seconds, budget_seconds (null: none),
                      is_cut, held_by (with state "lock": who has it), seconds: [by state],
@@ -46,7 +48,7 @@ innermost call first; None when there is no such request any more.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from greenlet import getcurrent
@@ -56,6 +58,7 @@ from ..record import FOREVER, Wait
 from . import pools
 from . import stacks as stack_lists
 from .account import CPU, STATES, Account
+from .locks import Waiter
 from .observer import Insight
 from .routes import LE
 
@@ -175,6 +178,7 @@ def _insight(worker: Any, insight: Insight, now: float) -> dict[str, Any]:
     routes = again(lambda: dict(insight.routes.by_pattern))
     live = again(lambda: list(insight.slices.live))
     by_route = {pattern: again(route.as_dict) for pattern, route in routes.items()}
+    waiters = {id(waiter.record): waiter for waiter in again(lambda: list(insight.locks.waiting.values()))}
     states: dict[str, int] = {}
     patterns: dict[str, int] = {}
     for account in live:
@@ -198,7 +202,7 @@ def _insight(worker: Any, insight: Insight, now: float) -> dict[str, Any]:
         "held": insight.held.as_list(),
         "locks": {"deadlocks": insight.deadlocks()},
         "greenlets": insight.greenlets(),
-        "in_flight": [{**in_flight(account, now), **_lock(insight, account)} for account in live[:MOST_IN_FLIGHT]],
+        "in_flight": [{**in_flight(account, now), **_lock(waiters, account)} for account in live[:MOST_IN_FLIGHT]],
         "in_flight_states": states,
         "in_flight_routes": patterns,
     }
@@ -273,13 +277,10 @@ def in_flight(account: Account, now: float) -> dict[str, Any]:
     }
 
 
-def _lock(insight: Insight, account: Account) -> dict[str, str]:
+def _lock(waiters: Mapping[int, Waiter], account: Account) -> dict[str, str]:
     """Whose lock a request waits for, where it waits for one that is held."""
-    if STATES[account.state] == "lock":
-        for waiter in again(lambda: list(insight.locks.waiting.values())):
-            if waiter.record is account:
-                return {"held_by": waiter.holder()}
-    return {}
+    waiter = waiters.get(id(account)) if STATES[account.state] == "lock" else None
+    return {"held_by": waiter.holder()} if waiter is not None else {}
 
 
 def again(read: Callable[[], Answer]) -> Answer:

@@ -251,9 +251,16 @@ def everything(seen: Mapping[str, Any], answers: Mapping[str, Any]) -> str:
         for request in answer.get("in_flight", []):
             lines += _request_lines(request)
     for deadlock in seen.get("deadlocks", []):
-        lines += ["", f"deadlock in worker {deadlock['worker']}, for {duration(deadlock.get('since_seconds', 0))}:"]
+        lines += [
+            "",
+            f"deadlock in worker {deadlock['worker']}, for {duration(deadlock.get('since_seconds', 0))}, "
+            f"{deadlock.get('waiting', 0)} waiting:",
+        ]
         for member in deadlock.get("members", []):
-            lines.append(f"  {member.get('route')} {member.get('request')} waits for {member.get('lock')}")
+            lines.append(
+                f"  {member.get('route')} {member.get('request')} waits for {member.get('lock')}, taken at "
+                f"{member.get('taken_at')} by {member.get('waits_for_route')} {member.get('waits_for')}"
+            )
             lines += [f"    {call}" for call in member.get("stack", [])]
     return "\n".join(lines) + "\n"
 

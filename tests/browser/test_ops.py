@@ -80,7 +80,7 @@ def full() -> dict[str, Any]:
         held=[{"used": HOSTILE, "upstream": HOSTILE, "host": "h", "count": 1, "seconds": 2, "held_seconds": 2}],
         locks={
             "deadlocks": [
-                {"since_seconds": 3, "is_cycle": True, "members": [{"route": HOSTILE, "lock": "l", "stack": [HOSTILE]}]}
+                {"since_seconds": 3, "kind": "circle", "members": [{"route": HOSTILE, "lock": "l", "stack": [HOSTILE]}]}
             ]
         },
     )

@@ -391,9 +391,9 @@ function recordingLink(cell, row) {
 function showDeadlocks() {
   $("locks-section").hidden = !view.deadlocks.length;
   $("locks").replaceChildren(...view.deadlocks.flatMap((deadlock) => [
-    make("p", {}, `Worker ${deadlock.worker}, for ${seconds(deadlock.since_seconds)}:`),
+    make("p", {}, `Worker ${deadlock.worker}, for ${seconds(deadlock.since_seconds)}, ${whole(deadlock.waiting || deadlock.members.length)} waiting${deadlock.waiting > deadlock.members.length ? `, the first ${deadlock.members.length} of them` : ""}:`),
     ...deadlock.members.flatMap((member) => [
-      make("h3", {}, `${member.route || member.request || "a thread"} waits for ${member.lock}`),
+      make("h3", {}, `${member.route || member.request || "a thread"} waits for ${member.lock}${member.taken_at ? `, taken at ${member.taken_at} by ${member.waits_for_route || member.waits_for || "a thread"}` : ""}`),
       make("pre", { tabindex: "0" }, (member.stack || []).join("\n")),
     ]),
   ]));

@@ -14,7 +14,6 @@ from greenlet import getcurrent, greenlet
 
 from greenroom import clock
 from greenroom.insight.account import STATES, Account
-from greenroom.insight.locks import Deadlock, Locks, Waiter
 from greenroom.insight.observer import Insight
 from greenroom.insight.snapshot import again, snapshot, stacks
 from greenroom.record import Wait
@@ -174,55 +173,3 @@ def test_what_changes_under_a_reader_is_read_again() -> None:
         return "read"
 
     assert again(read) == "read"
-
-
-class Lock:
-    def __init__(self, owner: Any) -> None:
-        self._greenroom_owner = owner
-
-
-class Greenlet:
-    """A greenlet that waits."""
-
-    def __init__(self, *, is_dead: bool = False) -> None:
-        self.dead = is_dead
-        self.gr_frame = None
-
-
-def deadlocks(*waits: tuple[Greenlet, Lock]) -> list[Deadlock]:
-    locks = Locks(now=lambda: 100.0)
-    for one, lock in waits:
-        locks.waiting[one] = Waiter(one, lock, 90.0, None)
-    return locks.deadlocks()
-
-
-def test_circle_is_found_once_with_all_its_members_and_not_those_who_wait_for_it() -> None:
-    a, b, c, d = (Greenlet() for _ in range(4))
-
-    (found,) = deadlocks((a, Lock(b)), (b, Lock(c)), (c, Lock(a)), (d, Lock(a)))
-
-    assert found.is_cycle
-    assert {member.greenlet for member in found.members} == {a, b, c}
-    said = found.as_dict(100.0)
-    assert said["since_seconds"] == 10.0
-    assert len(said["members"]) == 3
-
-
-def test_lock_whose_holder_has_ended_is_found() -> None:
-    (found,) = deadlocks((Greenlet(), Lock(Greenlet(is_dead=True))))
-
-    assert not found.is_cycle
-
-
-def test_lock_that_is_taken_again_by_its_holder_is_found() -> None:
-    a = Greenlet()
-
-    (found,) = deadlocks((a, Lock(a)))
-
-    assert found.is_cycle
-
-
-def test_waiting_for_somebody_who_works_is_no_deadlock() -> None:
-    a, b = Greenlet(), Greenlet()
-
-    assert deadlocks((a, Lock(b)), (b, Lock(None))) == []
