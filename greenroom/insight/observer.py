@@ -103,6 +103,7 @@ class Insight:
         self.watch.stop()
         self.stalls.stop()
         self.slices.remove()
+        self.ring.close()
 
     def deadlocks(self) -> list[dict[str, Any]]:
         now = self.locks.now()

@@ -64,6 +64,7 @@ from .routes import LE
 
 VERSION = 1
 MOST_IN_FLIGHT = 200
+MOST_REMEMBERED = 2000
 MOST_STALL_LINES = 20
 MOST_STALLS = 20
 Answer = TypeVar("Answer")
@@ -110,6 +111,14 @@ def stacks(worker: Any, request_id: str) -> dict[str, Any] | None:
         if account.id == request_id:
             return {"id": request_id, "greenlets": greenlets_of(insight, account)}
     return None
+
+
+def remembered(insight: Insight) -> dict[str, Any]:
+    """What `ring.records_in` reads: the last minute, and the requests that came in it and have no answer yet."""
+    now = insight.slices.now()
+    live = again(lambda: list(insight.slices.live))[:MOST_REMEMBERED]
+    rows = [[account.pattern(), now - account.began, account.seconds_at(now)] for account in live]
+    return {**insight.ring.read(), "in_flight": rows}
 
 
 def greenlets_of(insight: Insight, account: Account) -> list[dict[str, Any]]:

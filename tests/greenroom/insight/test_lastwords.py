@@ -88,7 +88,7 @@ def test_stacks_of_a_worker_that_ended_are_told_in_one_piece(
 ) -> None:
     dead = worker(insight)
     lastwords.prepare(dead)
-    faulthandler.dump_traceback(dead.stacks_file, all_threads=True)
+    faulthandler.dump_traceback(dead.stacks_file, all_threads=False)
 
     with caplog.at_level("ERROR", "gunicorn.error"):
         lastwords.tell(dead)

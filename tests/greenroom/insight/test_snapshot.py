@@ -15,7 +15,8 @@ from greenlet import getcurrent, greenlet
 from greenroom import clock
 from greenroom.insight.account import STATES, Account
 from greenroom.insight.observer import Insight
-from greenroom.insight.snapshot import again, snapshot, stacks
+from greenroom.insight.ring import records_in
+from greenroom.insight.snapshot import again, remembered, snapshot, stacks
 from greenroom.record import Wait
 from greenroom.settings import Settings
 from greenroom.worker.admission import AdaptiveGate
@@ -136,6 +137,19 @@ def test_snapshot_can_be_taken_while_requests_come_and_go(worker: Any) -> None:
 
     assert not failures
     assert len(taken) >= 20
+
+
+def test_what_is_remembered_has_the_requests_without_an_answer(worker: Any) -> None:
+    insight = worker.serving.insight
+    account = in_flight(insight, 1)
+    account.began -= 5.0
+    account.environ["werkzeug.request"] = SimpleNamespace(url_rule=SimpleNamespace(rule="/slow"))
+    insight.ring.finished("/", 200, clock.now(), 0.1, [0.1, *[0.0] * 10])
+
+    rows = list(records_in(json.loads(json.dumps(remembered(insight)))))
+
+    assert [(row["kind"], row["name"]) for row in rows] == [("request", "/"), ("in_flight", "/slow")]
+    assert rows[1]["seconds"] == pytest.approx(5.0, abs=0.5)
 
 
 def test_stacks_are_those_of_all_greenlets_of_the_request(worker: Any) -> None:
