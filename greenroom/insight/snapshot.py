@@ -41,6 +41,8 @@ in the order of `states`. Everything that counts is monotonic for one `start_id`
                      waits: [{kind, detail, seconds}], greenlets}] oldest first, bounded;
                      `path` without its query, tokens, UUIDs and addresses of mail
     in_flight_states {state: n}, in_flight_routes {route: n}: all of them, also beyond the bound
+    waiting          [{state, detail, count, middle_seconds, longest_seconds}]: what all of them wait for and how long
+                     they have been, most first; detail "" is for all that the list is too short for
 
 `stacks(worker, request_id)` -> {"id", "greenlets": [{"name", "state", "stack": ["file:line function", ...]}]}, with the
 innermost call first; None when there is no such request any more.
@@ -48,7 +50,7 @@ innermost call first; None when there is no such request any more.
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from greenlet import getcurrent
@@ -57,7 +59,7 @@ from .. import clock, shown
 from ..record import FOREVER, Wait
 from . import pools
 from . import stacks as stack_lists
-from .account import CPU, STATES, Account
+from .account import CPU, READY, STATES, Account
 from .locks import Waiter
 from .observer import Insight
 from .routes import LE
@@ -65,6 +67,8 @@ from .routes import LE
 VERSION = 1
 MOST_IN_FLIGHT = 200
 MOST_REMEMBERED = 2000
+MOST_WAITING = 50
+MOST_DETAILS = 1000
 MOST_STALL_LINES = 20
 MOST_STALLS = 20
 Answer = TypeVar("Answer")
@@ -96,6 +100,7 @@ def snapshot(worker: Any, now: Callable[[], float] = clock.now) -> dict[str, Any
         "in_flight": [],
         "in_flight_states": {},
         "in_flight_routes": {},
+        "waiting": [],
     }
     if insight is not None:
         said.update(_insight(worker, insight, moment))
@@ -214,7 +219,32 @@ def _insight(worker: Any, insight: Insight, now: float) -> dict[str, Any]:
         "in_flight": [{**in_flight(account, now), **_lock(waiters, account)} for account in live[:MOST_IN_FLIGHT]],
         "in_flight_states": states,
         "in_flight_routes": patterns,
+        "waiting": waiting_for([(STATES[one.state], one.detail, now - one.since) for one in live if one.state > READY]),
     }
+
+
+def waiting_for(waits: Iterable[tuple[str, str, float]]) -> list[dict[str, Any]]:
+    """`waiting` of a snapshot, from (state, detail, seconds) of each request that waits."""
+    plain: dict[tuple[str, str], list[float]] = {}
+    for state, detail, seconds in waits:
+        known = detail if (state, detail) in plain or len(plain) < MOST_DETAILS else ""
+        plain.setdefault((state, known), []).append(max(0.0, seconds))
+    found: dict[tuple[str, str], list[float]] = {}
+    for (state, detail), seconds_of in plain.items():
+        found.setdefault((state, shown.detail(state, detail)), []).extend(seconds_of)
+    most = sorted(found, key=lambda key: -len(found[key]))
+    for state, detail in [key for key in most[MOST_WAITING:] if key[1]]:
+        found.setdefault((state, ""), []).extend(found.pop((state, detail)))
+    return [
+        {
+            "state": state,
+            "detail": detail,
+            "count": len(seconds_of),
+            "middle_seconds": sorted(seconds_of)[len(seconds_of) // 2],
+            "longest_seconds": max(seconds_of),
+        }
+        for (state, detail), seconds_of in sorted(found.items(), key=lambda item: -len(item[1]))
+    ]
 
 
 def _loop(worker: Any, insight: Insight, now: float) -> dict[str, Any]:

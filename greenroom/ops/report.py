@@ -1,4 +1,4 @@
-"""What is written for people who were not there: a recording as an HTML file, and everything as text for a ticket.
+"""What is written for people who were not there: a recording as an HTML file.
 
 A recording is one file without scripts: it can be mailed, and opened from anywhere. It ends with a block of JSON from
 which a load test can replay the arrivals:
@@ -256,59 +256,6 @@ def text(value: Any) -> str:
 
 def moment(at: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(at))
-
-
-def everything(seen: Mapping[str, Any], answers: Mapping[str, Any]) -> str:
-    """For a ticket: the verdict, and each worker with its stacks. `answers` are what the workers say, by pid."""
-    about, verdict = seen.get("about", {}), seen.get("verdict", {})
-    lines = [
-        f"greenroom, {moment(seen.get('at', time.time()))}, {', '.join(about.get('bind', []))}, {about.get('app', '')}",
-        "",
-        verdict.get("sentence", "Nothing is known yet."),
-        *(f"  {verdict['advice']}" for _ in (1,) if verdict.get("advice")),
-        *(f"also: {other['sentence']}" for other in verdict.get("others", [])),
-    ]
-    for worker in seen.get("workers", []):
-        answer = answers.get(str(worker["pid"]))
-        lines += [
-            "",
-            f"worker {worker['number']}, pid {worker['pid']}, {worker['state']}: {worker['in_flight']:g} in flight",
-        ]
-        if not isinstance(answer, dict) or "error" in answer:
-            lines.append(f"  does not answer{': ' + str(answer['error']) if isinstance(answer, dict) else ''}")
-            stall = worker.get("stall") or {}
-            lines += [f"    {call}" for call in stall.get("stack", [])]
-            continue
-        lines += ["  its main thread, innermost call first:", *(f"    {call}" for call in answer.get("main_stack", []))]
-        for request in answer.get("in_flight", []):
-            lines += _request_lines(request)
-    for deadlock in seen.get("deadlocks", []):
-        lines += [
-            "",
-            f"deadlock in worker {deadlock['worker']}, for {duration(deadlock.get('since_seconds', 0))}, "
-            f"{deadlock.get('waiting', 0)} waiting:",
-        ]
-        for member in deadlock.get("members", []):
-            lines.append(
-                f"  {member.get('route')} {member.get('request')} waits for {member.get('lock')}, taken at "
-                f"{member.get('taken_at')} by {member.get('waits_for_route')} {member.get('waits_for')}"
-            )
-            lines += [f"    {call}" for call in member.get("stack", [])]
-    return "\n".join(lines) + "\n"
-
-
-def _request_lines(request: Mapping[str, Any]) -> list[str]:
-    waits = f" for {request['detail']}" if request.get("detail") else ""
-    lines = [
-        "",
-        f"  {request.get('method', '')} {request.get('route')} ({request.get('path', '')}) id {request.get('id')}: "
-        f"{duration(request.get('age_seconds', 0))} old, {request.get('state')}{waits} for "
-        f"{duration(request.get('state_seconds') or 0)}",
-    ]
-    for greenlet in (request.get("stacks") or {}).get("greenlets", []):
-        lines.append(f"    {greenlet.get('name')} ({greenlet.get('state')})")
-        lines += [f"      {call}" for call in greenlet.get("stack", [])]
-    return lines
 
 
 STYLE = (

@@ -16,7 +16,7 @@ from greenroom import clock
 from greenroom.insight.account import STATES, Account
 from greenroom.insight.observer import Insight
 from greenroom.insight.ring import records_in
-from greenroom.insight.snapshot import again, remembered, snapshot, stacks
+from greenroom.insight.snapshot import MOST_WAITING, again, remembered, snapshot, stacks, waiting_for
 from greenroom.record import Wait
 from greenroom.settings import Settings
 from greenroom.worker.admission import AdaptiveGate
@@ -98,10 +98,28 @@ def test_ten_thousand_requests_in_flight_are_counted_and_few_are_listed(worker: 
     took = time.thread_time() - began
 
     assert said["in_flight_states"] == {"upstream": 10_000}
+    assert [row["count"] for row in said["waiting"]] == [10_000]
     assert len(said["in_flight"]) == 200
     assert said["in_flight"][0]["id"] == "id-0"
     assert len(json.dumps(said)) < 300_000
     assert took < 0.5
+
+
+def test_what_is_waited_for_is_added_up_and_the_rare_things_together() -> None:
+    rows = waiting_for(
+        [("query", f"SELECT {number}", 9.0) for number in range(30)]
+        + [("upstream", f"h{number}", float(number)) for number in range(5000)]
+        + [("pool", "", 1.0)]
+    )
+
+    assert rows[0] == {
+        "state": "upstream", "detail": "", "count": 5000 - 48, "middle_seconds": 2524.0, "longest_seconds": 4999.0
+    }  # fmt: skip
+    assert rows[1] == {
+        "state": "query", "detail": "SELECT ?", "count": 30, "middle_seconds": 9.0, "longest_seconds": 9.0
+    }  # fmt: skip
+    assert sum(row["count"] for row in rows) == 5031
+    assert len(rows) <= MOST_WAITING + 2
 
 
 def test_snapshot_can_be_taken_while_requests_come_and_go(worker: Any) -> None:

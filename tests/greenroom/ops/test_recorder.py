@@ -15,7 +15,7 @@ import pytest
 
 from greenroom.insight.ring import MOST_NAMES, NAMES_BYTES, RECORD, Ring, covered_seconds, read_of, records_in
 from greenroom.ops.recorder import CALM_SECONDS, PATIENCE_SECONDS, SETTLE_SECONDS, Recorder
-from greenroom.ops.report import arrivals_block, everything, recording
+from greenroom.ops.report import arrivals_block, recording
 
 from ..conftest import ManualClock
 from .fakes import ABOUT, NOW, STATES, moment, request, seen, shown, snapshot
@@ -332,15 +332,3 @@ def test_a_recording_has_no_script_and_nothing_breaks_out_of_its_text() -> None:
 
 def test_an_empty_minute_is_a_page_too() -> None:
     assert '"arrivals":[]' in recording([], "asked for", 1.0, ABOUT, {})
-
-
-def test_a_ticket_has_the_verdict_stacks_and_who_did_not_answer() -> None:
-    row = {**request(), "stacks": {"greenlets": [{"name": "main", "state": "upstream", "stack": ["v.py:3 buy"]}]}}
-    answers = {"11": {"main_stack": ["hub.py:1 run"], "in_flight": [row]}, "12": None}
-
-    text = everything(shown(seen(1, snapshot()), seen(2, snapshot())), answers)
-
-    assert "Healthy" in text
-    assert "v.py:3 buy" in text
-    assert "hub.py:1 run" in text
-    assert "worker 2, pid 12, serving: 0 in flight\n  does not answer" in text
