@@ -248,7 +248,7 @@ def test_what_somebody_selects_in_a_deadlock_stays_selected(staged: Staged, look
     longer = full()
     longer["deadlocks"][0]["since_seconds"] = 9.0
     staged.show(longer)
-    expect(page.locator("#locks p")).to_have_text("Worker 1, for 9.0 s:")
+    expect(page.locator("#locks p")).to_have_text("Worker 1, for 9.0 s, 1 waiting:")
 
     assert selected
     assert page.evaluate("getSelection().toString()") == selected
