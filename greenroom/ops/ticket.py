@@ -30,15 +30,18 @@ def everything(seen: Mapping[str, Any], answers: Mapping[str, Any]) -> str:
     for worker in seen.get("workers", []):
         lines += _worker_lines(worker, answers.get(str(worker["pid"])))
     for deadlock in seen.get("deadlocks", []):
+        members = deadlock.get("members", [])
         lines += [
             "",
             f"deadlock in worker {deadlock['worker']}, for {duration(deadlock.get('since_seconds', 0))}, "
-            f"{deadlock.get('waiting', 0)} waiting:",
+            f"{deadlock.get('waiting', len(members))} waiting:",
         ]
-        for member in deadlock.get("members", []):
+        for member in members:
+            taken = f", taken at {member['taken_at']}" if member.get("taken_at") else ""
+            by = f"{member.get('waits_for_route') or ''} {member.get('waits_for') or ''}".strip()
             lines.append(
-                f"  {member.get('route')} {member.get('request')} waits for {member.get('lock')}, taken at "
-                f"{member.get('taken_at')} by {member.get('waits_for_route')} {member.get('waits_for')}"
+                f"  {member.get('route')} {member.get('request')} waits for {member.get('lock')}{taken}"
+                + (f" by {by}" if by else "")
             )
             lines += [f"    {call}" for call in member.get("stack", [])]
     return "\n".join(lines) + "\n"

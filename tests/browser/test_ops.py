@@ -81,7 +81,7 @@ def full() -> dict[str, Any]:
         held=[{"used": HOSTILE, "upstream": HOSTILE, "host": "h", "count": 1, "seconds": 2, "held_seconds": 2}],
         locks={
             "deadlocks": [
-                {"since_seconds": 3, "kind": "circle", "members": [{"route": HOSTILE, "lock": "l", "stack": [HOSTILE]}]}
+                {"since_seconds": 3, "is_cycle": True, "members": [{"route": HOSTILE, "lock": "l", "stack": [HOSTILE]}]}
             ]
         },
     )
@@ -248,7 +248,7 @@ def test_what_somebody_selects_in_a_deadlock_stays_selected(staged: Staged, look
     longer = full()
     longer["deadlocks"][0]["since_seconds"] = 9.0
     staged.show(longer)
-    expect(page.locator("#locks p")).to_have_text("Worker 1, for 9.0 s, 1 waiting:")
+    expect(page.locator("#locks p")).to_contain_text("Worker 1, for 9.0 s")
 
     assert selected
     assert page.evaluate("getSelection().toString()") == selected
