@@ -57,6 +57,8 @@ worker_tmp_dir = "/dev/shm" if sys.platform == "linux" and Path("/dev/shm").is_d
 hooks = Hooks(settings, python_module("app.prepare") if is_reference_app and settings.companion else None, environ)
 on_starting = hooks.on_starting
 on_reload = hooks.on_reload
+pre_fork = hooks.pre_fork
 post_fork = hooks.post_fork
 post_worker_init = hooks.post_worker_init
+child_exit = hooks.child_exit
 on_exit = hooks.on_exit

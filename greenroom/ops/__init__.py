@@ -8,6 +8,7 @@ process   program     joins the parts below
           view     -> verdict     what the page shows, and the one sentence at its top
           metrics                 the same for Prometheus
           recorder -> report      keeps what the workers remember when something spikes
+          ticket                  everything as text
           web      -> access      the page, its events, who may see it
 terminal  client   -> top, stacks
 """

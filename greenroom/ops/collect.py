@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from .. import clock
+from ..insight.stacks import UNKNOWN
 from ..worker.balance import COUNTERS, HEARTBEAT_SECONDS, Scoreboard, State
 from .asking import Asker
 from .peek import peek
@@ -34,6 +35,9 @@ WINDOW_TICKS = 15
 HISTORY_TICKS = 120
 MOST_EVENTS = 50
 CPU_WINDOW_SECONDS = 2.5
+# The heartbeat comes 20 times a second; on a busy machine it is late without anybody's fault.
+BLOCKED_SECONDS = 1.0
+STALL_NAMES = ("line", "route", "seconds", "holds_gil")
 
 
 @dataclass
@@ -48,6 +52,9 @@ class Seen:
     snapshot: dict[str, Any] | None = None
     answered_at: float | None = None
     peeked: dict[str, Any] | None = None  # while C code keeps its GIL: what faulthandler saw
+    # While its loop stands still: {"seconds", "line", "route", "stack", "holds_gil"}, as far as they are known.
+    stall: dict[str, Any] | None = None
+    last_in_flight: int = 0  # when it was last looked at
     is_stopped: bool = False
     is_gone: bool = False  # the process has ended, and the arbiter has not noticed yet
     cpu_ratio: float = 0.0
@@ -64,6 +71,25 @@ class Seen:
     def silent_seconds(self) -> float:
         """How long the loop has not turned, as the scoreboard shows it."""
         return max(0.0, self.seen_at - self.line["heartbeat"]) if self.line["heartbeat"] else 0.0
+
+    @property
+    def in_flight(self) -> int:
+        """The scoreboard's number is written when the loop turns: of a blocked one, what it had when requests came."""
+        return int(max(self.line["in_flight"], self.line.get("offered", 0) if self.is_blocked else 0))
+
+    @property
+    def is_blocked(self) -> bool:
+        return self.silent_seconds >= BLOCKED_SECONDS and self.state not in (State.EMPTY, State.BOOTING)
+
+    def current_stall(self) -> dict[str, Any]:
+        """What is known of the stall that goes on now; {} if there is none, or nothing is known of it."""
+        if not self.is_blocked:
+            return {}
+        if self.peeked is not None:
+            return self.peeked
+        # What it said before its loop stood still is of another stall.
+        is_fresh = self.unanswered_seconds < self.silent_seconds
+        return ((self.snapshot or {}).get("stalls") or {}).get("current") or {} if is_fresh else {}
 
     def rate(self, name: str) -> float:
         """How much a counter of its line grew a second, lately."""
@@ -121,26 +147,29 @@ class Collector:
         self.history: deque[dict[str, float]] = deque(maxlen=HISTORY_TICKS)
         self.events: deque[dict[str, Any]] = deque(maxlen=MOST_EVENTS)
         self._windows: deque[tuple[float, dict[str, float], dict[str, Any]]] = deque(maxlen=WINDOW_TICKS)
+        self._died = board.read()[0]["workers_died"]
         self._fold_what_was_left()
 
     def tick(self) -> Moment:
         """Look once. Takes as long as the slowest answer, at most ANSWER_SECONDS."""
-        totals, lines = self.board.read()
-        self._look(lines)
+        self._look(*self.board.read())
         living = [seen for seen in self.workers.values() if not seen.is_gone]
         self.asker.ask([(seen.pid, self.rendezvous.socket(seen.pid)) for seen in living], {"ask": "snapshot"})
         for pid, answer in self.asker.wait(ANSWER_SECONDS).items():
             self._heard(pid, answer)
         totals, lines = self.board.read()  # as late as the answers are
-        self._look(lines)
+        self._look(totals, lines)
         for seen in self.workers.values():
             seen.counted.append((seen.seen_at, {name: seen.line[name] for name in COUNTERS}))
             is_mute = seen.unanswered_seconds > MUTE_SECONDS and seen.silent_seconds > MUTE_SECONDS
             may_peek = is_mute and not seen.is_gone and not seen.is_stopped
             seen.peeked = self.peek(seen.pid, (seen.snapshot or {}).get("watch")) if may_peek else None
+            self._note_stall(seen)
+            if not seen.is_gone:
+                seen.last_in_flight = seen.in_flight
         return self._moment(totals)
 
-    def _look(self, lines: list[dict[str, float]]) -> None:
+    def _look(self, totals: Mapping[str, float], lines: list[dict[str, float]]) -> None:
         now = self.now()
         found = {int(line["pid"]): line for line in lines if line["pid"]}
         for pid, line in found.items():
@@ -150,8 +179,7 @@ class Collector:
             seen = self.workers[pid]
             seen.line, seen.seen_at = line, now
             self._look_at_process(seen)
-        for pid in set(self.workers) - set(found):
-            self._gone(self.workers.pop(pid))
+        self._bury([self.workers.pop(pid) for pid in set(self.workers) - set(found)], totals["workers_died"])
 
     def _look_at_process(self, seen: Seen) -> None:
         try:
@@ -178,21 +206,52 @@ class Collector:
             return
         seen.snapshot, seen.answered_at = answer, self.now()
         seen.buckets.append(_sum_of_buckets(answer))
-        self.sums.update(answer)
+        self.sums.update(answer, pid)
 
-    def _gone(self, seen: Seen) -> None:
+    @staticmethod
+    def _note_stall(seen: Seen) -> None:
+        """Remember by what a worker is blocked: if that is the end of it, it can't say so itself."""
+        if seen.is_gone or seen.is_stopped:
+            return  # a dead one's heart does not beat either
+        known, found = seen.stall or {}, seen.current_stall()
+        goes_on = seen.silent_seconds > known.get("seconds", 0.0)
+        if not seen.is_blocked:
+            seen.stall = None
+        elif found.get("line") or not (goes_on and known.get("line")):
+            seen.stall = {"line": "", "route": "", "stack": [], "holds_gil": False, **found}
+        if seen.stall is not None:
+            seen.stall["seconds"] = seen.silent_seconds
+
+    def _bury(self, gone: list[Seen], died_ever: float) -> None:
+        """Some workers are gone. How many of them died the scoreboard knows; those who said nothing, most likely."""
+        died, self._died = died_ever - self._died, died_ever
+        words = {seen.pid: read_json(self.rendezvous.last_words(seen.pid)) for seen in gone}
+        for seen in sorted(gone, key=lambda seen: (words[seen.pid] is not None, seen.state == State.DRAINING)):
+            self._gone(seen, words[seen.pid], is_dead=died > 0)
+            died -= 1
+
+    def _gone(self, seen: Seen, last_words: dict[str, Any] | None, *, is_dead: bool) -> None:
         self.asker.forget([seen.pid])
-        last_words = read_json(self.rendezvous.last_words(seen.pid))
-        start_id = (seen.snapshot or {}).get("start_id") or (last_words or {}).get("start_id")
-        if start_id is not None:
-            self.sums.update(last_words or {})
+        self.sums.update(last_words or {}, seen.pid)
+        for start_id in self.sums.of(seen.pid):
             self.sums.fold(start_id, last_words)
         self.rendezvous.tidy(seen.pid)
-        is_orderly = last_words is not None or seen.state == State.DRAINING
-        self._note("ended" if is_orderly else "died", seen.number, seen.pid, had=seen.line["in_flight"])
+        stall = self._last_stall(seen, last_words) if is_dead else None
+        self._note("died" if is_dead else "ended", seen.number, seen.pid, had=seen.last_in_flight, stall=stall)
+
+    def _last_stall(self, seen: Seen, last_words: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """By what a worker that died was blocked, if it was. One that could still say so has counted it itself."""
+        if last_words is not None:
+            said = ((last_words.get("stalls") or {}).get("last") or [None])[0]
+            return {name: said[name] for name in STALL_NAMES} if said is not None else None
+        stall = seen.stall
+        if stall is None:
+            return None
+        self.sums.add_last_stall(stall["line"] or UNKNOWN, stall["seconds"], stall["route"], time.time())
+        return {name: stall[name] for name in STALL_NAMES}
 
     def _fold_what_was_left(self) -> None:
-        """Last words that were said while no ops process ran."""
+        """Of workers that went while no ops process ran: their last words, or what they were seen to have counted."""
         pids = {int(line["pid"]) for line in self.board.read()[1]}
         for path in self.rendezvous.folder.glob("*.json"):
             said = read_json(path)
@@ -200,12 +259,16 @@ class Collector:
                 self.sums.update(said)
                 self.sums.fold(said["start_id"], said)
                 self.rendezvous.tidy(int(path.stem))
+        for start_id, pid in list(self.sums.pids.items()):
+            if pid not in pids:
+                self.sums.fold(start_id)
 
     def _note(self, kind: str, number: int, pid: int, **more: Any) -> None:
         self.events.append({"at": time.time(), "since": self.now(), "kind": kind, "worker": number, "pid": pid, **more})
 
     def _moment(self, totals: dict[str, float]) -> Moment:
         now = self.now()
+        self.sums.save()
         sums = self.sums.total()
         before_at, totals_before, sums_before = self._windows[0] if self._windows else (now, totals, sums)
         self._windows.append((now, totals, sums))
@@ -236,7 +299,7 @@ class Collector:
             {
                 "now": now,
                 **rates,
-                "in_flight": sum(seen.line["in_flight"] for seen in workers),
+                "in_flight": sum(seen.in_flight for seen in workers),
                 "lag_seconds": max((lag_seconds(seen) for seen in workers), default=0.0),
                 "cpu_ratio": max((seen.cpu_ratio for seen in workers), default=0.0),
             }

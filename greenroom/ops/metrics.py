@@ -40,7 +40,9 @@ def families(moment: Moment) -> Iterator[list[str]]:
     ):
         full = {"accepted": "connections_accepted", "shed": "requests_shed"}.get(name, name)
         full = {"errors": "requests_failed", "expired": "requests_expired"}.get(name, full)
-        yield counter(f"greenroom_{full}", about, [({}, totals[name])])
+        # Of the stall in which a worker was killed its scoreboard line knows nothing.
+        unfinished = moment.sums["stalls"].get("killed", 0) if name == "stalls" else 0
+        yield counter(f"greenroom_{full}", about, [({}, totals[name] + unfinished)])
     for name, about in (
         ("workers_started", "Workers that were started."),
         ("workers_ended", "Workers that are gone."),
@@ -59,7 +61,7 @@ def _worker_gauges(moment: Moment) -> Iterator[list[str]]:
     counts = {name: sum(seen.state.name.lower() == name for seen in workers) for name in STATE_NAMES}
     yield gauge("greenroom_workers", "Workers by what they do.", [({"state": name}, counts[name]) for name in counts])
     for name, about, unit, value in (
-        ("in_flight_requests", "Requests admitted and not answered.", "", lambda seen: seen.line["in_flight"]),
+        ("in_flight_requests", "Requests admitted and not answered.", "", lambda seen: seen.in_flight),
         ("connections", "Open connections, idle ones included.", "", lambda seen: seen.line["connections"]),
         ("lag_seconds", "How late the loop is.", "seconds", lag_seconds),
         ("memory_bytes", "Resident memory.", "bytes", lambda seen: seen.line["rss_bytes"]),

@@ -21,7 +21,7 @@ from .. import clock
 from ..cores import usable_cores
 from ..worker.balance import Scoreboard
 from .access import Access
-from .asking import ask
+from .asking import Asker, ask
 from .collect import TICK_SECONDS, Collector, Moment
 from .keeper import BOARD_DESCRIPTOR
 from .metrics import exposition
@@ -148,11 +148,14 @@ class Program:
         return None if answer is None else clean(answer)
 
     def _everything(self) -> str:
-        from .report import everything
+        """All workers are asked at once: those that are blocked have used up the time of nobody else."""
+        from .ticket import everything
 
-        answers = {
-            pid: ask(self.rendezvous.socket(pid), {"ask": "everything"}, EVERYTHING_SECONDS) for pid in self._pids()
-        }
+        workers = [(pid, self.rendezvous.socket(pid)) for pid in self._pids()]
+        asker = Asker()
+        asker.ask(workers, {"ask": "everything"})
+        answers = asker.wait(EVERYTHING_SECONDS)
+        asker.forget([pid for pid, _ in workers])
         return everything(json.loads(self.board.view), clean(answers))
 
     def _ask_ring(self, pid: int) -> Any:

@@ -3,8 +3,9 @@
     sums = what the dead had counted, as last seen + what the living say
 
 A worker counts from 0 and says its `start_id`. One that ends orderly leaves its last words; of one that was killed,
-what it counted since it was last asked is lost (less than a second; what must not be lost is on the scoreboard). What
-the dead had counted is kept in a file, so that the ops process itself can be killed.
+what it counted since it was last asked is lost (less than a second; what must not be lost is on the scoreboard). All
+of it is kept in a file, so that the ops process itself can be killed, and workers with it: those that are gone when
+the next one begins are counted as they were seen last.
 """
 
 import json
@@ -30,28 +31,57 @@ class Sums:
         self.path = path
         self.gone = empty()
         self.living: dict[str, dict[str, Any]] = {}
+        self.pids: dict[str, int] = {}  # of the living
         self.folded: list[str] = []
         # By kind. Who has a name of its own keeps it: a counter that moved to "other" would fall.
         self.names: dict[str, set[str]] = {kind: set() for kind in NAMED}
         self._has_warned = False
+        self._saved: Any = None
         if path is not None and path.exists():
             self._load(path)
 
-    def update(self, snapshot: Mapping[str, Any]) -> None:
-        """What a living worker says."""
-        if "start_id" in snapshot and snapshot["start_id"] not in self.folded:
-            self.living[snapshot["start_id"]] = self._countable(snapshot, self.living.get(snapshot["start_id"]))
+    def update(self, snapshot: Mapping[str, Any], pid: int = 0) -> None:
+        """What a living worker says. Another one that had its pid is gone."""
+        start_id = snapshot.get("start_id")
+        if not start_id or start_id in self.folded:
+            return
+        if pid:
+            for other in self.of(pid):
+                if other != start_id:
+                    self.fold(other)
+            self.pids[start_id] = pid
+        self.living[start_id] = self._countable(snapshot, self.living.get(start_id))
+
+    def of(self, pid: int) -> list[str]:
+        """The start ids of who is, or was, this process."""
+        return [start_id for start_id, known in self.pids.items() if known == pid]
 
     def fold(self, start_id: str, last_words: Mapping[str, Any] | None = None) -> None:
         """A worker is gone."""
         last = self.living.pop(start_id, None)
+        self.pids.pop(start_id, None)
         if last_words is not None and last_words.get("start_id") == start_id:
             last = self._countable(last_words, last)
         if last is None or start_id in self.folded:
             return
         self.gone = add(self.gone, last)
         self.folded = [*self.folded[-MOST_REMEMBERED:], start_id]
-        self._save()
+
+    def add_last_stall(self, line: str, seconds: float, route: str, ended_at: float) -> None:
+        """Count the stall that a worker was killed in: it has not ended, so nobody has counted it.
+
+        `killed` says how many of all stalls these are, which the scoreboard knows nothing of.
+        """
+        row = {
+            "line": line,
+            "count": 1,
+            "seconds": seconds,
+            "longest_seconds": seconds,
+            "route": route,
+            "last_at": ended_at - seconds,
+        }
+        stalls = {"total": 1, "seconds": seconds, "killed": 1}
+        self.gone = add(self.gone, self._countable({"stalls": {**stalls, "top": [row]}}, None))
 
     def total(self) -> dict[str, Any]:
         total = self.gone
@@ -76,12 +106,20 @@ class Sums:
             counted[kind] = result
         return counted
 
-    def _save(self) -> None:
-        if self.path is None:
+    def save(self) -> None:
+        """Keep it all, before it is shown: what was shown once must not be lost. Loops turn without any work."""
+        living = {
+            start_id: {name: value for name, value in counted.items() if name != "loop"}
+            for start_id, counted in self.living.items()
+        }
+        if self.path is None or self._saved == (self.gone, living):
             return
+        self._saved = (self.gone, living)
         try:
             part = self.path.with_suffix(".part")
-            part.write_text(json.dumps({"gone": self.gone, "folded": self.folded}))
+            part.write_text(
+                json.dumps({"gone": self.gone, "folded": self.folded, "living": self.living, "pids": self.pids})
+            )
             part.replace(self.path)
         except OSError as exc:
             if not self._has_warned:
@@ -92,8 +130,10 @@ class Sums:
         try:
             kept = json.loads(path.read_text())
             self.gone, self.folded = {**empty(), **kept["gone"]}, list(kept["folded"])
-            self.names = {kind: set(self.gone[kind]) for kind in NAMED}
-        except (OSError, ValueError, KeyError, TypeError) as exc:
+            self.living = {start_id: {**empty(), **counted} for start_id, counted in kept["living"].items()}
+            self.pids = {start_id: int(pid) for start_id, pid in kept["pids"].items()}
+            self.names = {kind: set(self.total()[kind]) for kind in NAMED}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
             logger.warning("what workers counted before can't be read, counters begin anew: %s", exc)
 
 
@@ -111,7 +151,7 @@ def countable(snapshot: Mapping[str, Any]) -> dict[str, Any]:
         "loop": {name: (snapshot.get("loop") or {}).get(name, 0) for name in LOOP_NUMBERS},
         "routes": snapshot.get("routes") or {},
         "upstreams": snapshot.get("upstreams") or {},
-        "stalls": {name: stalls.get(name, 0) for name in ("total", "seconds", "unblamed")},
+        "stalls": {name: stalls.get(name, 0) for name in ("total", "seconds", "unblamed", "killed")},
         "lines": {row["line"]: row for row in stalls.get("top", [])},
         "held": {f"{row['used']} > {row['upstream']}": row for row in snapshot.get("held") or []},
     }

@@ -1,30 +1,41 @@
 """`python -m greenroom top`: the view in a terminal, for an operator who came by ssh.
 
-Everything shown is text and never markup: what came from outside can neither colour nor move anything.
+    verdict          always
+    numbers          what is full, and per second
+    a page of        in flight | workers | in flight wait for | routes | pools | upstreams | ... ; `v` turns them
+
+Everything shown is text and never markup: what came from outside can neither colour nor move anything. Every line is
+cut to the terminal's width and there are never more than its height, so nothing scrolls away.
+
+Asking is done by threads: a server that does not answer keeps no key waiting.
 """
 
 import os
 import select
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import textwrap
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich.cells import set_cell_size
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from .. import clock
 from ..errors import GreenroomError
 from .client import Client, OpsError
+from .ticket import more_tables, workers_table
 from .verdict import duration
 
 TICK_SECONDS = 1.0
+LOOK_SECONDS = 0.1
 STYLES = {"ok": "green", "watch": "yellow", "bad": "red"}
 SORTS = {"age": "age_seconds", "since": "state_seconds", "route": "route", "state": "state", "worker": "worker"}
-KEYS = "q quit · p pause · s sort · ↑↓ choose · Enter look inside · Esc back"
+KEYS = "q quit · v more · s sort · p pause · ↑↓ choose · Enter look inside · Esc back"
 ESCAPES = {b"\x1b[A": "up", b"\x1b[B": "down", b"\x1bOA": "up", b"\x1bOB": "down", b"\x1b": "back"}
 LETTERS = {
     b"q": "quit",
@@ -32,41 +43,77 @@ LETTERS = {
     b"p": "pause",
     b" ": "pause",
     b"s": "sort",
+    b"v": "turn",
+    b"\t": "turn",
     b"k": "up",
     b"j": "down",
     b"\r": "look",
     b"\n": "look",
     b"\x7f": "back",
 }
+Key = tuple[int, str]
+
+
+def in_thread(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, daemon=True).start()
 
 
 class Top:
-    """What is on the screen; `press` and `refresh` change it."""
+    """What is on the screen; `press`, `refresh` and what they asked for change it. `spawn` runs a question."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, spawn: Callable[[Callable[[], None]], None] = in_thread) -> None:
         self.client = client
+        self.spawn = spawn
         self.view: dict[str, Any] | None = None
         self.trouble = ""
         self.is_paused = False
         self.is_over = False
+        self.is_changed = True
         self.sort = "age"
-        self.chosen = 0
+        self.page = 0
+        # The request that is chosen, by process and id: rows come and go. And where it stood, for when it is gone.
+        self.chosen: Key | None = None
+        self.chosen_at = 0
         self.inside: tuple[dict[str, Any], dict[str, Any]] | None = None
+        self.scrolled = 0
+        self._is_asking = False
+        self._answers: deque[Callable[[], None]] = deque()
 
     def refresh(self) -> None:
-        """Ask for news, unless paused. A server that is gone for a while is waited for."""
-        if self.is_paused:
+        """Ask for news, unless paused or still asking. A server that is gone for a while is waited for."""
+        self.take()
+        if self.is_paused or self._is_asking:
             return
+        self._is_asking = True
+        self.spawn(self._ask)
+
+    def _ask(self) -> None:
+        """Runs on: a thread of its own. What it learns is taken over by `take`."""
         try:
-            self.view, self.trouble = self.client.view(), ""
+            view = self.client.view()
+            self._answers.append(lambda: self._heard(view, ""))
         except OpsError as exc:
-            self.trouble = str(exc)
+            words = str(exc)
+            self._answers.append(lambda: self._heard(self.view, words))
+
+    def _heard(self, view: dict[str, Any] | None, trouble: str) -> None:
+        self._is_asking = False
+        if not self.is_paused:
+            self.view, self.trouble = view, trouble
+
+    def take(self) -> None:
+        """Take over what has been answered meanwhile."""
+        while self._answers:
+            self._answers.popleft()()
+            self.is_changed = True
 
     def press(self, key: str) -> None:
+        self.take()
         actions: dict[str, Callable[[], None]] = {
             "quit": self._quit,
             "pause": self._pause,
             "sort": self._next_sort,
+            "turn": self._turn,
             "up": lambda: self._choose(-1),
             "down": lambda: self._choose(1),
             "look": self._look,
@@ -74,6 +121,7 @@ class Top:
         }
         if key in actions:
             actions[key]()
+            self.is_changed = True
 
     def _quit(self) -> None:
         self.is_over = True
@@ -85,21 +133,48 @@ class Top:
         names = list(SORTS)
         self.sort = names[(names.index(self.sort) + 1) % len(names)]
 
+    def _turn(self) -> None:
+        self.page += 1
+        self.inside, self.scrolled = None, 0
+
     def _choose(self, step: int) -> None:
-        self.chosen = min(max(0, self.chosen + step), max(0, len(self.rows()) - 1))
+        if self.inside is not None or not self._shows_requests():
+            self.scrolled = max(0, self.scrolled + step)
+            return
+        rows = self.rows()
+        if rows:
+            self.chosen_at = min(max(0, self.index(rows) + step), len(rows) - 1)
+            self.chosen = _key(rows[self.chosen_at])
+
+    def index(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Where the chosen request is now; where it was, if it is gone."""
+        at = next((at for at, row in enumerate(rows) if _key(row) == self.chosen), None)
+        self.chosen_at = min(self.chosen_at, max(0, len(rows) - 1)) if at is None else at
+        return self.chosen_at
 
     def _back(self) -> None:
-        self.inside = None
+        self.inside, self.scrolled = None, 0
 
     def _look(self) -> None:
         rows = self.rows()
-        if not rows:
+        if not rows or not self._shows_requests():
             return
-        row = rows[min(self.chosen, len(rows) - 1)]
+        row = rows[self.index(rows)]
+        self.chosen = _key(row)
+        self.inside, self.scrolled = (row, {"asking": True}), 0
+        self.spawn(lambda: self._ask_inside(row))
+
+    def _ask_inside(self, row: dict[str, Any]) -> None:
+        """Runs on: a thread of its own."""
         try:
-            self.inside = row, self.client.stacks(row["pid"], row["id"])
+            answer = self.client.stacks(row["pid"], row["id"])
         except OpsError as exc:
-            self.inside = row, {"error": str(exc)}
+            answer = {"error": str(exc)}
+        self._answers.append(lambda: self._saw_inside(row, answer))
+
+    def _saw_inside(self, row: dict[str, Any], answer: dict[str, Any]) -> None:
+        if self.inside is not None and self.inside[0] is row:  # nobody has turned away meanwhile
+            self.inside = row, answer
 
     def rows(self) -> list[dict[str, Any]]:
         key = SORTS[self.sort]
@@ -108,114 +183,170 @@ class Top:
             return sorted(rows, key=lambda row: -(row.get(key) or 0.0))
         return sorted(rows, key=lambda row: (str(row.get(key)), -(row.get("age_seconds") or 0.0)))
 
-    def render(self, height: int = 50) -> RenderableType:
-        parts: list[RenderableType] = []
-        if self.trouble:
-            parts.append(Panel(Text(self.trouble), style="red"))
+    def _shows_requests(self) -> bool:
+        return self.view is None or self.page % (len(_pages(self.view)) + 1) == 0
+
+    def render(self, height: int = 50, width: int = 120) -> RenderableType:
+        """At most `height` lines, none wider than `width`."""
+        self.take()
+        top = [Text(line, style="red") for line in _wrapped(self.trouble, width, 3)] if self.trouble else []
         if self.view is None:
-            return Group(*parts, Text("Asking…" if not self.trouble else "Trying again…"))
+            return _lines([*top, Text("Trying again…" if self.trouble else "Asking…")], height)
         if self.inside is not None:
-            return Group(*parts, _inside(*self.inside), Text(KEYS, style="dim"))
-        parts += [_verdict(self.view), _numbers(self.view), _workers(self.view)]
-        room = max(5, height - 14 - len(self.view["workers"]) - 2 * len(parts))
-        parts.append(_in_flight(self.rows(), self.chosen, self.sort, room, self.view))
-        return Group(*parts, Text(("PAUSED · " if self.is_paused else "") + KEYS, style="dim"))
+            body = _inside(*self.inside, width)
+        else:
+            top += [*_verdict(self.view, width, height), *_numbers(self.view, width, height)]
+            body = self._page(height - len(top) - 1, width)
+        foot = Text(("PAUSED · " if self.is_paused else "") + KEYS, style="dim")
+        room = max(0, height - len(top) - 1)
+        self.scrolled = min(self.scrolled, max(0, len(body) - room))
+        return _lines([*top[: height - 1], *body[self.scrolled :][:room], foot], height)
 
+    def _page(self, room: int, width: int) -> list[Text]:
+        view = self.view or {}
+        pages = _pages(view)
+        number = self.page % (len(pages) + 1)
+        if number:
+            title, head, rows = pages[number - 1]
+            return [Text(f"{title} ({number + 1} of {len(pages) + 1})", style="bold"), *_table(head, rows, width)]
+        _, head, rows = workers_table(view)
+        workers = _table(head, rows, width, [_worker_style(row) for row in view["workers"]])
+        # Most of the room is for the requests.
+        most = max(2, room // 3)
+        if len(workers) > most:
+            workers = [*workers[: most - 1], Text(f"  and {len(workers) - most + 1} more workers", style="dim")]
+        return [*workers, *self._in_flight(room - len(workers), width)]
 
-def _verdict(view: Mapping[str, Any]) -> Panel:
-    verdict = view["verdict"]
-    words = Text(verdict["sentence"], style=f"bold {STYLES.get(verdict['level'], '')}")
-    if verdict.get("advice"):
-        words.append(f"\n{verdict['advice']}", style="default not bold")
-    for other in verdict["others"][:3]:
-        words.append(f"\nalso: {other['sentence']}", style="default not bold")
-    title = Text(f"greenroom {', '.join(view['about'].get('bind', []))}")
-    return Panel(words, title=title, title_align="left", border_style=STYLES.get(verdict["level"], "none"))
-
-
-def _numbers(view: Mapping[str, Any]) -> Text:
-    total = view["total"]
-    full = " · ".join(f"{row['name']} {row['ratio']:.0%} ({row['text']})" for row in view["saturation"])
-    p50, p99 = (duration(total[name]) if total[name] is not None else "-" for name in ("p50", "p99"))
-    return Text(
-        f"{total['requests_rate']:.3g} requests/s, {total['shed_rate']:.3g} turned away, "
-        f"{total['error_rate']:.2g} failed · "
-        f"{total['in_flight']:g} in flight, {total['queued']:g} queue · p50 {p50}, p99 {p99} · "
-        f"lag {duration(total['lag_seconds'])}\n{full}"
-    )
-
-
-def _workers(view: Mapping[str, Any]) -> Table:
-    table = Table(expand=True, box=None, header_style="dim")
-    for name in (
-        "worker",
-        "pid",
-        "state",
-        "in flight",
-        "queue",
-        "req/s",
-        "p95",
-        "requests",
-        "stalls",
-        "lag",
-        "CPU",
-        "memory",
-    ):
-        table.add_column(name, justify="left" if name == "state" else "right")
-    for row in view["workers"]:
-        state = row["state"] + (" ?" if row["is_stale"] else "")
-        style = "red" if row["lag_seconds"] >= 1 or row["state"] in ("gone", "stopped") else ""
-        p95 = "-" if row["p95"] is None else duration(row["p95"])
-        cells = (
-            *(row["number"], row["pid"], state, f"{row['in_flight']:g}", f"{row['queued']:g}"),
-            *(f"{row['requests_rate']:.3g}", p95, f"{row['requests']:g}"),
+    def _in_flight(self, room: int, width: int) -> list[Text]:
+        rows, view = self.rows(), self.view or {}
+        states = ", ".join(f"{count:g} {state}" for state, count in view["in_flight_states"].items()) or "nothing"
+        chosen, room = self.index(rows), max(1, room - 2)
+        first = max(0, chosen - room + 1)
+        # What is of one width stands first: a long route takes nothing from it.
+        rest = max(20, width - 48)
+        widths = (1, 7, 9, 7, 7, 6, rest * 6 // 10, rest - rest * 6 // 10)
+        head = _columns(("", "age", "state", "since", "left", "worker", "route", "for"), widths)
+        return [
+            Text(f"in flight: {states}; by {self.sort}", style="bold"),
+            Text(head, style="dim"),
             *(
-                row["stalls"],
-                duration(row["lag_seconds"]),
-                f"{row['cpu_ratio']:.0%}",
-                f"{row['rss_bytes'] / 1e6:.0f} MB",
+                Text(_columns(_request_cells(row, is_chosen=at == chosen), widths), style="reverse" * (at == chosen))
+                for at, row in list(enumerate(rows))[first : first + room]
             ),
-        )
-        table.add_row(*(Text(str(cell)) for cell in cells), style=style)
-    return table
+        ]
 
 
-def _in_flight(rows: list[dict[str, Any]], chosen: int, sort: str, room: int, view: Mapping[str, Any]) -> Table:
-    states = ", ".join(f"{count:g} {state}" for state, count in view["in_flight_states"].items()) or "nothing"
-    table = Table(
-        title=Text(f"in flight: {states}; by {sort}"), title_justify="left", expand=True, box=None, header_style="dim"
+def _key(row: Mapping[str, Any]) -> Key:
+    return row["pid"], row["id"]
+
+
+def _pages(view: Mapping[str, Any]) -> list[Any]:
+    """What there is beside the requests; pages with nothing on them as well, so that they stay in their places."""
+    return [*more_tables(view), _deadlocks(view)]
+
+
+def _deadlocks(view: Mapping[str, Any]) -> tuple[str, Sequence[str], list[Sequence[Any]]]:
+    rows: list[Sequence[Any]] = []
+    for deadlock in view["deadlocks"]:
+        for member in deadlock.get("members") or []:
+            name = member.get("route") or member.get("request") or "a thread"
+            rows.append((deadlock["worker"], duration(deadlock.get("since_seconds") or 0.0), member.get("lock"), name))
+            rows += [("", "", "", f"  {call}") for call in member.get("stack") or []]
+    return "deadlocks", ("worker", "for", "waits for", "who, and where"), rows
+
+
+def _wrapped(words: str, width: int, most: int) -> list[str]:
+    """At most `most` lines."""
+    lines = textwrap.wrap(words, max(10, width))
+    return lines if len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1][: max(0, width - 1)]}…"]
+
+
+def _verdict(view: Mapping[str, Any], width: int, height: int) -> list[Text]:
+    verdict = view["verdict"]
+    is_low = height < 35
+    lines = [Text(f"greenroom {', '.join(view['about'].get('bind', []))}", style="dim")]
+    style = f"bold {STYLES.get(verdict['level'], '')}".strip()
+    lines += [Text(line, style=style) for line in _wrapped(verdict["sentence"], width, 2 if is_low else 4)]
+    lines += [Text(line) for line in _wrapped(verdict.get("advice") or "", width, 1 if is_low else 3)]
+    others = verdict["others"][: 2 if is_low else 5]
+    return [*lines, *(Text(line) for other in others for line in _wrapped(f"also: {other['sentence']}", width, 1))]
+
+
+def _numbers(view: Mapping[str, Any], width: int, height: int) -> list[Text]:
+    total = view["total"]
+    p50, p99 = (duration(total[name]) if total[name] is not None else "-" for name in ("p50", "p99"))
+    blocked = f", {total['workers_blocked']:g} of {total['workers']:g} blocked" if total["workers_blocked"] else ""
+    now = (
+        f"{total['requests_rate']:.3g} requests/s, {total['shed_rate']:.3g} turned away, {total['error_rate']:.2g} "
+        f"failed · {total['in_flight']:g} in flight, {total['queued']:g} queue · p50 {p50}, p99 {p99} · "
+        f"lag {duration(total['lag_seconds'])}{blocked}"
     )
-    for name in ("", "route", "age", "state", "for", "since", "left", "worker"):
-        table.add_column(name, justify="right" if name in ("age", "since", "left", "worker") else "left", no_wrap=True)
-    chosen = min(chosen, len(rows) - 1)
-    first = max(0, chosen - room + 1)
-    for at, row in list(enumerate(rows))[first : first + room]:
-        budget = row.get("budget_seconds")
-        cells = (
-            ">" if at == chosen else "",
-            f"{row.get('method', '')} {row.get('route')}",
-            duration(row["age_seconds"]),
-            row.get("state"),
-            row.get("detail") or "",
-            duration(row.get("state_seconds") or 0.0),
-            "-" if budget is None else duration(budget),
-            f"{row['worker']}{'?' if row.get('is_stale') else ''}",
-        )
-        table.add_row(*(Text(str(cell)) for cell in cells), style="reverse" if at == chosen else "")
-    return table
+    most = 2 if height < 35 else 4
+    full = " · ".join(f"{row['name']} {row['ratio']:.0%} ({row['text']})" for row in view["saturation"])
+    return [Text(line) for words in (now, full) for line in _wrapped(words, width, most)]
 
 
-def _inside(row: Mapping[str, Any], answer: Mapping[str, Any]) -> Panel:
-    words = Text(f"id {row['id']}, {row.get('path', '')}, worker {row['worker']} (pid {row['pid']})\n")
-    words.append(f"{duration(row['age_seconds'])} old, {row.get('state')} {row.get('detail') or ''}\n")
+def _worker_style(row: Mapping[str, Any]) -> str:
+    return "red" if row["lag_seconds"] >= 1 or row["state"] in ("gone", "stopped") else ""
+
+
+def _request_cells(row: Mapping[str, Any], *, is_chosen: bool) -> tuple[str, ...]:
+    budget = row.get("budget_seconds")
+    return (
+        ">" if is_chosen else "",
+        duration(row["age_seconds"]),
+        str(row.get("state")),
+        duration(row.get("state_seconds") or 0.0),
+        "-" if budget is None else duration(budget),
+        f"{row['worker']}{'?' if row.get('is_stale') else ''}",
+        f"{row.get('method', '')} {row.get('route')}",
+        str(row.get("detail") or ""),
+    )
+
+
+def _columns(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Each cell in its width: what is longer ends in an ellipsis."""
+    return " ".join(_fitted(cell, width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def _fitted(cell: str, width: int) -> str:
+    sized = set_cell_size(cell, width)
+    return sized if sized.startswith(cell) else f"{set_cell_size(cell, width - 1)}…"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]], width: int, styles: Sequence[str] = ()) -> list[Text]:
+    """Columns as wide as they need; the last ones are cut where the line ends."""
+    if not rows:
+        return [Text("  none", style="dim")]
+    cells = [["-" if cell is None else str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[at]) for row in [list(head), *cells]) for at in range(len(head))]
+    lines = [Text(_columns(head, widths), style="dim")]
+    lines += [Text(_columns(row, widths), style=styles[at] if styles else "") for at, row in enumerate(cells)]
+    return lines
+
+
+def _inside(row: Mapping[str, Any], answer: Mapping[str, Any], width: int) -> list[Text]:
+    lines = [
+        Text(f"{row.get('method', '')} {row.get('route')}", style="bold"),
+        Text(f"id {row['id']}, {row.get('path', '')}, worker {row['worker']} (pid {row['pid']})"),
+        Text(f"{duration(row['age_seconds'])} old, {row.get('state')} {row.get('detail') or ''}"),
+    ]
+    if answer.get("asking"):
+        lines.append(Text("Asking the worker…"))
     if answer.get("error"):
-        words.append(f"\n{answer['error']}", style="red")
+        lines += [Text(line, style="red") for line in _wrapped(str(answer["error"]), width, 4)]
     if answer.get("gone"):
-        words.append("\nIt is answered already.")
+        lines.append(Text("It is answered already."))
     for greenlet in answer.get("greenlets", []):
-        words.append(f"\n{greenlet.get('name')} ({greenlet.get('state')})\n", style="bold")
-        words.append("\n".join(f"  {call}" for call in greenlet.get("stack", [])) + "\n")
-    return Panel(words, title=Text(f"{row.get('method', '')} {row.get('route')}"), title_align="left")
+        lines += [Text(""), Text(f"{greenlet.get('name')} ({greenlet.get('state')})", style="bold")]
+        lines += [Text(f"  {call}") for call in greenlet.get("stack", [])]
+    return lines
+
+
+def _lines(lines: Sequence[Text], height: int) -> RenderableType:
+    for line in lines:
+        line.no_wrap, line.overflow = True, "ellipsis"
+    return Group(*lines[: max(1, height)])
 
 
 def run(client: Client) -> int:
@@ -227,8 +358,11 @@ def run(client: Client) -> int:
     with _keys() as read_keys, Live(console=console, screen=True, auto_refresh=False) as live:
         next_at = clock.now() + TICK_SECONDS
         while not top.is_over:
-            live.update(top.render(console.height), refresh=True)
-            for key in read_keys(max(0.0, next_at - clock.now())):
+            top.take()
+            if top.is_changed:
+                top.is_changed = False
+                live.update(top.render(console.height, console.width), refresh=True)
+            for key in read_keys(LOOK_SECONDS):
                 top.press(key)
             if clock.now() >= next_at:
                 top.refresh()

@@ -4,7 +4,8 @@ Each rule below looks at the moment and may find something: its level, one sente
 Which comes first, of several that are true at the same time: the one that explains the others.
 
     nobody serves > a worker blocked > deadlock > a worker died > connections held > pool > slow upstream > slow query
-    > overload > CPU > errors > deadlines > stalls that are over > what is under way
+    > slow lock, name server, offloaded work > overload > CPU > errors > deadlines > other slow waits
+    > stalls that are over > what is under way
 
 A blocked worker makes everybody wait, so whatever else is seen in it may be its doing; connections held explain a pool
 that is empty, and that in turn the refusals behind it.
@@ -12,17 +13,16 @@ that is empty, and that in turn the refusals behind it.
 
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..insight import stacks
 from ..worker.balance import State
-from .collect import Moment, Seen
+from .collect import BLOCKED_SECONDS, Moment, Seen
 
 LEVELS = BAD, WATCH, OK = "bad", "watch", "ok"
 
-# The heartbeat comes 20 times a second; on a busy machine it is late without anybody's fault.
-BLOCKED_SECONDS = 1.0
 # Who did not answer for so long while the loop did not turn either has the GIL taken from it.
 UNANSWERED_SECONDS = 1.5
 SLOW_BOOT_SECONDS = 15.0
@@ -32,9 +32,15 @@ FEWEST = 3
 SHARE_OF_WAITING = 0.3
 SLOW_SECONDS = 1.0
 SLOWER_THAN_USUAL = 3.0
+# Who has waited so long may be one alone, and is still worth a word.
+HANGING_SECONDS = 30.0
+# Streams sleep, are read slowly, and listen to events and queues: such waits are no trouble, however many and long.
+PATIENT_STATES = ("sleep", "client")
+PATIENT_DETAILS = ("event", "queue")
 FULL_CPU = 0.9
 LAGGING_SECONDS = 0.1
 ERROR_SHARE = 0.05
+MOST_FAIL = 0.5
 STALLING_SECONDS = 1.0
 
 MOST_CALLS = 30
@@ -94,7 +100,7 @@ def _blocked(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     for worker in moment.workers:
         if worker.is_gone or worker.state in (State.EMPTY, State.BOOTING):
             continue
-        stall = _current_stall(worker)
+        stall = worker.current_stall()
         seconds = max(worker.silent_seconds, float(stall.get("seconds") or 0.0))
         if seconds < BLOCKED_SECONDS:
             continue
@@ -102,18 +108,8 @@ def _blocked(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     return sorted(found, key=lambda one: -one["seconds"])
 
 
-def _current_stall(worker: Seen) -> Mapping[str, Any]:
-    if worker.silent_seconds < BLOCKED_SECONDS:
-        return {}
-    if worker.peeked is not None:
-        return worker.peeked
-    stall = ((worker.snapshot or {}).get("stalls") or {}).get("current") or {}
-    fresh = worker.unanswered_seconds < worker.silent_seconds
-    return stall if fresh else {}
-
-
 def _blocked_finding(worker: Seen, stall: Mapping[str, Any], seconds: float, seen: Mapping[str, Any]) -> Finding:
-    others = max(0, int(worker.line["in_flight"]) - 1)
+    others = max(0, worker.in_flight - 1)
     waiting = f"; {_count(others, 'other request')} and every new one wait" if others else "; its clients wait"
     timeout = seen["about"].get("timeout_seconds") or 0
     advice = f"The server kills it after {timeout} s and starts another." if timeout else ""
@@ -154,26 +150,58 @@ def _blocked_finding(worker: Seen, stall: Mapping[str, Any], seconds: float, see
 def _deadlock(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     found = []
     for deadlock in seen["deadlocks"]:
-        members = deadlock.get("members") or []
-        names = " and ".join(str(member.get("route") or member.get("request") or "a thread") for member in members[:3])
-        since = duration(deadlock.get("since_seconds") or 0.0)
-        if deadlock.get("is_cycle", True):
-            sentence = f"Deadlock in worker {deadlock['worker']}: {names} wait for each other's locks, for {since}."
-        else:
-            sentence = f"Worker {deadlock['worker']}: {names} wait for a lock that nobody will release, for {since}."
+        sentence, advice = DEADLOCKS[deadlock.get("kind", "circle")](deadlock)
         lines = [
-            f"{member.get('route')} waits at {_own(member['stack'])}" for member in members[:3] if member.get("stack")
+            f"{_who(member)} waits at {_own(member['stack'])}"
+            for member in (deadlock.get("members") or [])[:3]
+            if member.get("stack")
         ]
         found.append(
-            finding(
-                BAD,
-                sentence,
-                "Take locks in the same order everywhere, or with a timeout. " + "; ".join(lines) + ".",
-                cause="deadlock",
-                worker=deadlock["worker"],
-            )
+            finding(BAD, sentence, f"{advice} {'; '.join(lines)}.", cause="deadlock", worker=deadlock["worker"])
         )
     return found
+
+
+def _circle(deadlock: Mapping[str, Any]) -> tuple[str, str]:
+    members = deadlock.get("members") or []
+    names = " and ".join(_who(member) for member in members[:3])
+    rest = deadlock.get("waiting", 0) - 3
+    more = f" and {rest} more" if rest > 0 else ""
+    return (
+        f"Deadlock in worker {deadlock['worker']}: {names}{more} wait for each other's locks, {_since(deadlock)}.",
+        "Take locks in the same order everywhere, or with a timeout.",
+    )
+
+
+def _self(deadlock: Mapping[str, Any]) -> tuple[str, str]:
+    (member,) = deadlock["members"]
+    return (
+        f"Deadlock in worker {deadlock['worker']}: {_who(member)} waits for a lock that it holds itself, "
+        f"{_since(deadlock)}.",
+        f"It took it at {member.get('taken_at')}: don't take a lock in a __del__ or a signal handler, or use an RLock.",
+    )
+
+
+def _orphan(deadlock: Mapping[str, Any]) -> tuple[str, str]:
+    first = deadlock["members"][0]
+    holder = first.get("waits_for_route") or first.get("waits_for") or "a thread"
+    count = deadlock.get("waiting", 1)
+    return (
+        f"Worker {deadlock['worker']}: {_requests(count)} wait{'s' if count == 1 else ''} for a lock that nobody will "
+        f"release, {_since(deadlock)}: {holder} took it at {first.get('taken_at')} and ended.",
+        "Release it whatever happens: take it using `with`.",
+    )
+
+
+DEADLOCKS = {"circle": _circle, "self": _self, "orphan": _orphan}
+
+
+def _since(deadlock: Mapping[str, Any]) -> str:
+    return f"for {duration(deadlock.get('since_seconds') or 0.0)}"
+
+
+def _who(member: Mapping[str, Any]) -> str:
+    return str(member.get("route") or member.get("request") or "a thread")
 
 
 def _died(moment: Moment) -> list[dict[str, Any]]:
@@ -189,7 +217,7 @@ def _dead_workers(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
         return [
             finding(
                 BAD,
-                f"Workers die again and again: {len(died) + len(gone)} in the last minute.",
+                f"Workers die again and again: {len(died) + len(gone)} in the last minute{_died_of(died)}.",
                 "The log has each one's last words; out of memory, a crash in C code, or the worker timeout kill them.",
                 cause="died",
             )
@@ -204,6 +232,9 @@ def _dead_workers(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             for worker in moment.workers
         )
         with_it = f", with {_requests(event.get('had', 0))} in it" if event.get("had") else ""
+        if stall := event.get("stall"):
+            by = " by C code that held the GIL" if stall["holds_gil"] and not stall["line"] else ""
+            with_it += f", blocked for {duration(stall['seconds'])}{by}{_at(stall)}"
         ago = duration(moment.now - event["since"])
         found.append(
             finding(
@@ -218,6 +249,21 @@ def _dead_workers(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     return found
 
 
+def _at(stall: Mapping[str, Any]) -> str:
+    """Where, as far as it is known: " at file:line in /route"."""
+    route = f" in {stall['route']}" if stall.get("route") else ""
+    return f" at {stall['line']}{route}" if stall.get("line") else route
+
+
+def _died_of(died: Sequence[Mapping[str, Any]]) -> str:
+    """The line at which most of those that died blocked were."""
+    stalls = [event["stall"] for event in died if event.get("stall")]
+    if not stalls:
+        return ""
+    place, count = Counter(_at(stall) for stall in stalls).most_common(1)[0]
+    return f", {len(stalls)} of them blocked" + (f", {count}{place}" if place else "")
+
+
 _DIED_ADVICE = (
     "Killed from outside, out of memory, a crash in C code, or the worker timeout: the server's log says which."
 )
@@ -225,7 +271,7 @@ _DIED_ADVICE = (
 
 def _pool(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     """Held connections explain a pool that is empty; so both are looked at together."""
-    total = sum(seen["in_flight_states"].values())
+    total = concerned(seen["in_flight_states"], seen["waits"])
     waiting = seen["in_flight_states"].get("pool", 0)
     held = next((row for row in seen["held"] if row["recent"] > 0), None)
     if waiting >= FEWEST and waiting >= SHARE_OF_WAITING * total:
@@ -251,7 +297,7 @@ def _pool(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
                     cause="held",
                 )
             ]
-        longest = max((row for row in _state_seconds(seen, "pool")), default=0.0)
+        longest = max((row["longest_seconds"] for row in seen["waits"] if row["state"] == "pool"), default=0.0)
         return [
             finding(
                 BAD,
@@ -288,39 +334,83 @@ def _where(held: Mapping[str, Any]) -> str:
     return f"{held['route']} ({line})" if held.get("route") else line
 
 
-def _state_seconds(seen: Mapping[str, Any], state: str, detail: str | None = None) -> list[float]:
-    return [
-        row.get("state_seconds") or 0.0
-        for row in seen["in_flight"]
-        if row.get("state") == state and (detail is None or row.get("detail") == detail)
-    ]
+def _is_patient(row: Mapping[str, Any]) -> bool:
+    return row["state"] in PATIENT_STATES or (row["state"] == "lock" and row["detail"] in PATIENT_DETAILS)
 
 
-def _slow_wait(state: str, describe: Callable[[str, str], str], advice: str) -> Callable[..., list[Finding]]:
+def concerned(states: Mapping[str, float], waits: Sequence[Mapping[str, Any]]) -> float:
+    """How many requests are in flight that want to go on: without those that wait of their own will.
+
+    `states` are how many are in each state, `waits` what they wait for.
+    """
+    told: float = sum(row["count"] for row in waits if _is_patient(row) and row["state"] not in PATIENT_STATES)
+    return max(0.0, sum(count for state, count in states.items() if state not in PATIENT_STATES) - told)
+
+
+def _slow_wait(
+    state: str, kinds: str, describe: Callable[[str, str], str], advice: str, worst: str = BAD
+) -> Callable[..., list[Finding]]:
+    """A rule: too many requests wait in this state for too long. `kinds` is what they wait for, many of them.
+
+    What is slow is judged for each host, query, ...; whether that is much for all of these together, so that many who
+    wait for different things are noticed as well. Which of them is slow is said where one of them is most of it.
+    """
+
     def rule(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
-        total = sum(seen["in_flight_states"].values())
-        waiting = seen["in_flight_states"].get(state, 0)
-        if waiting < FEWEST or waiting < SHARE_OF_WAITING * total:
+        total = concerned(seen["in_flight_states"], seen["waits"])
+        rows = [row for row in seen["waits"] if row["state"] == state and not _is_patient(row)]
+        usual = {row["host"]: row["usual_seconds"] for row in seen["upstreams"]} if state == "upstream" else {}
+        slow = [row for row in rows if _is_slow(row, usual.get(row["detail"]))]
+        hanging = [row for row in rows if _is_hanging(row["longest_seconds"], usual.get(row["detail"]))]
+        count = sum(row["count"] for row in slow)
+        level = worst
+        if count < FEWEST or count < SHARE_OF_WAITING * total:
+            stuck = [row for row in hanging if _is_hanging(row["middle_seconds"], usual.get(row["detail"]))]
+            level = worst if sum(row["count"] for row in stuck) >= FEWEST else WATCH
+            slow = stuck or hanging
+        if not slow:
             return []
-        details: dict[str, list[float]] = {}
-        for row in seen["in_flight"]:
-            if row.get("state") == state:
-                details.setdefault(str(row.get("detail") or "?"), []).append(row.get("state_seconds") or 0.0)
-        detail, seconds = max(details.items(), key=lambda item: len(item[1]), default=("", []))
-        # The rows are the longest requests only; of what they wait for, they are representative.
-        share = len(seconds) / max(1, sum(len(each) for each in details.values()))
-        middle = sorted(seconds)[len(seconds) // 2] if seconds else 0.0
-        usual = next((row["usual_seconds"] for row in seen["upstreams"] if row["host"] == detail), None)
-        is_slower = usual is not None and middle > SLOWER_THAN_USUAL * usual and middle > SLOW_SECONDS / 4
-        # Who is seen waiting is on average in the middle of it.
-        if share < 0.5 or not (2 * middle >= SLOW_SECONDS or is_slower):
-            return []
-        numbers = f"{waiting * share:.0f} of {_requests(total)} wait for it, the longest for {duration(max(seconds))}"
-        if is_slower and usual is not None:
-            numbers += f"; on average it takes {duration(usual)}"
-        return [finding(BAD, describe(detail, numbers), advice, cause=state, detail=detail)]
+        detail, numbers = _waiting_words(slow, total, kinds)
+        if detail and usual.get(detail) is not None and _is_slower(slow[0]["middle_seconds"], usual[detail]):
+            numbers += f"; on average it takes {duration(usual[detail])}"
+        return [finding(level, describe(detail, numbers), advice, cause=state, detail=detail)]
 
     return rule
+
+
+def _is_slow(row: Mapping[str, Any], usual_seconds: float | None) -> bool:
+    # Who is seen waiting is on average in the middle of it.
+    return 2 * row["middle_seconds"] >= SLOW_SECONDS or _is_slower(row["middle_seconds"], usual_seconds)
+
+
+def _is_slower(seconds: float, usual_seconds: float | None) -> bool:
+    return usual_seconds is not None and seconds > max(SLOWER_THAN_USUAL * usual_seconds, SLOW_SECONDS / 4)
+
+
+def _is_hanging(seconds: float, usual_seconds: float | None) -> bool:
+    return seconds >= HANGING_SECONDS and (usual_seconds is None or seconds > SLOWER_THAN_USUAL * usual_seconds)
+
+
+def _waiting_words(rows: Sequence[Mapping[str, Any]], total: float, kinds: str) -> tuple[str, str]:
+    """The one that most of them wait for, or "", and the numbers in words."""
+    count = sum(row["count"] for row in rows)
+    longest = duration(max(row["longest_seconds"] for row in rows))
+    first = rows[0]
+    if first["detail"] and (len(rows) == 1 or first["count"] > count / 2):
+        longest = duration(first["longest_seconds"])
+        return first["detail"], f"{first['count']:g} of {_requests(total)} wait for it, the longest for {longest}"
+    return "", f"{count:g} of {_requests(total)} wait for {len(rows)} {kinds}, the longest for {longest}"
+
+
+def middle(weighted: Iterable[tuple[float, float]]) -> float:
+    """The median of (value, how often); 0.0 of nothing."""
+    rows = sorted(weighted)
+    left = sum(count for _, count in rows) / 2
+    for value, count in rows:
+        left -= count
+        if left < 0:
+            return value
+    return rows[-1][0] if rows else 0.0
 
 
 def _overload(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
@@ -338,10 +428,17 @@ def _overload(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             BAD,
             f"Overload: {total['shed_rate']:.3g} requests/s are turned away with 503, "
             f"{total['goodput_rate']:.3g}/s are served well{why}.",
-            "More comes than can be served. " + _cpu_advice(moment),
+            "More comes than can be served. " + _overload_advice(moment),
             cause="overload",
         )
     ]
+
+
+def _overload_advice(moment: Moment) -> str:
+    return _ROBBED_ADVICE if _is_robbed(moment) else _cpu_advice(moment)
+
+
+_ROBBED_ADVICE = "Look at what else runs here (top), or give the server a machine of its own."
 
 
 def _is_robbed(moment: Moment) -> bool:
@@ -358,7 +455,7 @@ def _robbed(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
         finding(
             WATCH,
             f"Other programs use this machine's CPU: the workers get {used:.2g} of {moment.cores} cores, and are late.",
-            "Look at what else runs here (top), or give the server a machine of its own.",
+            _ROBBED_ADVICE,
             cause="robbed",
         )
     ]
@@ -399,7 +496,7 @@ def _errors(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     where = f", most of them in {worst['route']}" if worst and worst["errors"] else ""
     return [
         finding(
-            WATCH,
+            BAD if total["error_rate"] >= MOST_FAIL * total["requests_rate"] else WATCH,
             f"{total['error_rate']:.3g} of {total['requests_rate']:.3g} requests/s fail (status 500 or more){where}.",
             "The application's log has the tracebacks.",
             cause="errors",
@@ -449,14 +546,27 @@ def _stalls(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
 def _under_way(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     """Nothing to worry about, and worth knowing."""
     found = []
+    patient = [row for row in seen["waits"] if row["state"] == "lock" and _is_patient(row)]
+    if sum(row["count"] for row in patient) >= FEWEST:
+        count = sum(row["count"] for row in patient)
+        names = " or ".join(row["detail"] for row in patient)
+        longest = duration(max(row["longest_seconds"] for row in patient))
+        words = f"{_requests(count)} wait for a word from others ({names}), the longest for {longest}, as streams do."
+        found.append(finding(OK, words))
     for worker in moment.workers:
         if worker.state == State.DRAINING and not worker.is_gone:
-            left = _requests(worker.line["in_flight"])
+            left = _requests(worker.in_flight)
             found.append(finding(OK, f"Worker {worker.number} (pid {worker.pid}) is being replaced: {left} to finish."))
         if worker.state == State.BOOTING and seen["total"]["workers_serving"]:
             age = duration(moment.now - worker.first_seen_at)
             found.append(finding(OK, f"Worker {worker.number} (pid {worker.pid}) has been starting for {age}."))
     return found
+
+
+def _lock_words(lock: str, numbers: str) -> str:
+    if not lock:
+        return f"Locks or threads are the bottleneck: {numbers}."
+    return f"A {'thread' if lock.startswith('thread ') else 'lock'} is the bottleneck ({lock}): {numbers}."
 
 
 RULES: tuple[Callable[[Moment, Mapping[str, Any]], list[Finding]], ...] = (
@@ -467,23 +577,32 @@ RULES: tuple[Callable[[Moment, Mapping[str, Any]], list[Finding]], ...] = (
     _pool,
     _slow_wait(
         "upstream",
-        lambda host, numbers: f"Upstream {host} is slow: {numbers}.",
+        "hosts",
+        lambda host, numbers: f"Upstream {host} is slow: {numbers}." if host else f"Upstreams are slow: {numbers}.",
         "Ask who runs it; a shorter timeout or a budget for the route keeps requests from piling up.",
     ),
     _slow_wait(
         "query",
-        lambda query, numbers: f"The database is slow: {numbers} ({query[:80]}).",
-        "EXPLAIN that query; see whether it waits for a lock of another transaction.",
+        "different queries",
+        lambda query, numbers: f"The database is slow: {numbers}{f' ({query[:80]})' if query else ''}.",
+        "EXPLAIN what is slow; see whether it waits for a lock of another transaction, or the database for its disk.",
     ),
     _slow_wait(
         "lock",
-        lambda lock, numbers: f"A lock is the bottleneck ({lock}): {numbers}.",
-        "Hold it for less, above all not while waiting for somebody else.",
+        "locks and threads",
+        _lock_words,
+        "Hold locks for less, above all not while waiting for somebody else; see what the threads do.",
     ),
-    _slow_wait("dns", lambda name, numbers: f"The name server is slow for {name}: {numbers}.", "Look at resolv.conf."),
+    _slow_wait(
+        "dns",
+        "names",
+        lambda name, numbers: f"The name server is slow{f' for {name}' if name else ''}: {numbers}.",
+        "Look at resolv.conf.",
+    ),
     _slow_wait(
         "offload",
-        lambda name, numbers: f"Offloaded work is slow ({name}): {numbers}.",
+        "functions",
+        lambda name, numbers: f"Offloaded work is slow{f' ({name})' if name else ''}: {numbers}.",
         "Its threads are all busy, or it computes for long.",
     ),
     _overload,
@@ -491,6 +610,13 @@ RULES: tuple[Callable[[Moment, Mapping[str, Any]], list[Finding]], ...] = (
     _robbed,
     _errors,
     _deadlines,
+    _slow_wait(
+        "other",
+        "things",
+        lambda name, numbers: f"Requests wait long{f' ({name})' if name else ''}: {numbers}.",
+        "Their stacks say at which line; a socket without a timeout, a child process, code of asyncio.",
+        worst=WATCH,
+    ),
     _stalls,
     _under_way,
 )

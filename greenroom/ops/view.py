@@ -4,14 +4,13 @@ Nothing here is markup, and nothing is secret: routes are patterns, paths come w
 Whatever text came from outside is bounded and has no control characters; who shows it must still escape it.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..worker.balance import State
-from .collect import Moment, Seen, lag_seconds
+from .collect import BLOCKED_SECONDS, Moment, Seen, lag_seconds
 from .sums import add_lists, difference
-from .verdict import findings
+from .verdict import concerned, duration, findings, middle
 
 MOST_IN_FLIGHT = 200
 MOST_ROWS = 50
@@ -23,8 +22,6 @@ HISTORY_NAMES = ("requests", "shed", "errors", "in_flight", "lag_seconds", "cpu_
 # A worker that did not answer for this long is shown as what the scoreboard knows.
 STALE_SECONDS = 2.5
 QUEUEING_RATIO = 0.7
-LONG_SEGMENT = 24
-UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def view(moment: Moment, about: Mapping[str, Any], recordings: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
@@ -46,6 +43,7 @@ def view(moment: Moment, about: Mapping[str, Any], recordings: Sequence[Mapping[
         "in_flight": in_flight(moment)[:MOST_IN_FLIGHT],
         "in_flight_states": counted(moment, "in_flight_states"),
         "in_flight_routes": counted(moment, "in_flight_routes"),
+        "waits": waited_for(moment),
         "events": [{**event, "ago_seconds": moment.now - event["since"]} for event in reversed(moment.events)],
         "recordings": list(recordings),
     }
@@ -90,11 +88,13 @@ def _total(moment: Moment, routes: list[dict[str, Any]]) -> dict[str, Any]:
         "shed_rate": rate(moment, "shed"),
         "error_rate": errors,
         "expired_rate": expired,
-        "in_flight": sum(seen.line["in_flight"] for seen in moment.workers),
+        "in_flight": sum(seen.in_flight for seen in moment.workers),
+        "in_flight_untold": sum(_untold(seen) for seen in moment.workers),
         "queued": sum((said.get("worker") or {}).get("queued", 0) for _, said in answered(moment)),
         "connections": sum(seen.line["connections"] for seen in moment.workers),
         "lag_seconds": max((lag_seconds(seen) for seen in moment.workers), default=0.0),
         "workers_serving": len(serving),
+        "workers_blocked": sum(seen.is_blocked for seen in serving),
         "workers": len(moment.workers),
         "workers_started": moment.totals["workers_started"],
         "workers_ended": moment.totals["workers_ended"],
@@ -104,6 +104,14 @@ def _total(moment: Moment, routes: list[dict[str, Any]]) -> dict[str, Any]:
         "rss_bytes": sum(seen.line["rss_bytes"] for seen in moment.workers),
         **_latency(*_all_routes(moment), moment.sums["le"]),
     }
+
+
+def _untold(seen: Seen) -> int:
+    """Requests in a worker that is blocked and does not answer: how many is known, and not which."""
+    if not seen.is_blocked or seen.unanswered_seconds < seen.silent_seconds:
+        return 0
+    told: dict[str, int] = (seen.snapshot or {}).get("in_flight_states") or {}
+    return max(0, seen.in_flight - sum(told.values()))
 
 
 def _saturation(moment: Moment) -> list[dict[str, Any]]:
@@ -118,25 +126,26 @@ def _saturation(moment: Moment) -> list[dict[str, Any]]:
                 "text": f"worker {busiest.number} uses {busiest.cpu_ratio:.0%} of a core",
             }
         )
-    rows += [_limit_row(moment)]
+    rows += [_loop_row(moment), _limit_row(moment)]
     rows += [
         {
             "name": "Database pool" if pool["kind"] == "database" else f"To {pool['name'].partition('//')[2]}",
-            "ratio": pool["in_use"] / pool["size"] if pool["size"] else 0.0,
-            "text": f"{pool['in_use']:g} of {pool['size']:g} connections, {pool['waiting']:g} wait",
+            "ratio": pool["ratio"],
+            "text": f"{pool['in_use']:g} of {pool['size']:g} connections, {pool['waiting']:g} wait"
+            + (f"; {pool['fullest']}" if pool["fullest"] else ""),
         }
         for pool in [pool for pool in pools(moment) if _is_of_interest(pool)][:3]
     ]
-    states = counted(moment, "in_flight_states")
-    total = sum(states.values())
-    hosts = waiting_by_detail(moment, "upstream")
+    waiting = waited_for(moment)
+    total = concerned(counted(moment, "in_flight_states"), waiting)
+    hosts = [row for row in waiting if row["state"] == "upstream" and row["detail"]]
     if total and hosts:
-        host, waits = max(hosts.items(), key=lambda item: len(item[1]))
+        most = hosts[0]
         rows.append(
             {
                 "name": "Upstream",
-                "ratio": min(1.0, len(waits) / total),
-                "text": f"{len(waits)} of {total:g} requests wait for {host}",
+                "ratio": min(1.0, most["count"] / total),
+                "text": f"{most['count']:g} of {total:g} requests wait for {most['detail']}",
             }
         )
     return rows
@@ -147,6 +156,20 @@ def _is_of_interest(pool: Mapping[str, Any]) -> bool:
     return bool(pool["size"]) and (
         pool["kind"] == "database" or pool["waiting"] > 0 or pool["in_use"] >= 0.5 * pool["size"]
     )
+
+
+def _loop_row(moment: Moment) -> dict[str, Any]:
+    """How late the loops are; full is one that stands still."""
+    blocked = [seen for seen in moment.workers if seen.is_blocked and not seen.is_gone]
+    if blocked:
+        longest = duration(max(seen.silent_seconds for seen in blocked))
+        return {
+            "name": "Loop",
+            "ratio": 1.0,
+            "text": f"{len(blocked)} of {len(moment.workers)} workers blocked, for {longest}",
+        }
+    lag = max((lag_seconds(seen) for seen in moment.workers), default=0.0)
+    return {"name": "Loop", "ratio": min(1.0, lag / BLOCKED_SECONDS), "text": f"turns {duration(lag)} late"}
 
 
 def _limit_row(moment: Moment) -> dict[str, Any]:
@@ -253,7 +276,7 @@ def _worker(moment: Moment, seen: Seen) -> dict[str, Any]:
         "number": seen.number,
         "pid": seen.pid,
         "state": "gone" if seen.is_gone else "stopped" if seen.is_stopped else seen.state.name.lower(),
-        "in_flight": seen.line["in_flight"],
+        "in_flight": seen.in_flight,
         "queued": worker.get("queued", 0),
         "limit_requests": worker.get("limit_requests", 0),
         "load_ratio": worker["load"] / worker["load_limit"] if worker.get("load_limit") else None,
@@ -278,34 +301,67 @@ def _worker(moment: Moment, seen: Seen) -> dict[str, Any]:
     }
 
 
+_POOL_NUMBERS = ("size", "in_use", "waiting")
+
+
 def pools(moment: Moment) -> list[dict[str, Any]]:
-    """Each pool by name, its connections in all workers together; those that somebody waits for first."""
+    """Each pool by name, its connections in all workers together; those that somebody waits for first.
+
+    No worker can use another one's: `ratio` is how full the fullest is, and `fullest` says which, where that differs.
+    """
     found: dict[str, dict[str, Any]] = {}
-    for _, said in answered(moment):
+    for seen, said in answered(moment):
         for pool in said.get("pools") or []:
             name = str(pool.get("name", "?"))
             kind = str(pool.get("kind", "database"))
             row = found.setdefault(
-                f"{kind} {name}", {"name": name, "kind": kind, "size": 0, "in_use": 0, "waiting": 0, "workers": 0}
+                f"{kind} {name}",
+                {
+                    "name": name,
+                    "kind": kind,
+                    **dict.fromkeys(_POOL_NUMBERS, 0),
+                    "workers": 0,
+                    "ratio": 0.0,
+                    "fullest": "",
+                },
             )
-            for number in ("size", "in_use", "waiting"):
-                row[number] += pool.get(number) or 0
+            size, in_use, waiting = (pool.get(number) or 0 for number in _POOL_NUMBERS)
+            for number, amount in zip(_POOL_NUMBERS, (size, in_use, waiting), strict=True):
+                row[number] += amount
             row["workers"] += 1
+            ratio = 1.0 if waiting else in_use / size if size else 0.0
+            if ratio > row["ratio"]:
+                row["ratio"], row["fullest"] = ratio, f"worker {seen.number}: {in_use:g} of {size:g}"
+    for row in found.values():
+        if row["in_use"] >= row["ratio"] * row["size"]:
+            row["fullest"] = ""
     return sorted(found.values(), key=lambda row: (-row["waiting"], -row["in_use"]))
 
 
-def waiting_by_detail(moment: Moment, kind: str) -> dict[str, list[float]]:
-    """How long requests in flight have been waiting for each host, query, ... of this kind."""
-    found: dict[str, list[float]] = {}
+def waited_for(moment: Moment) -> list[dict[str, Any]]:
+    """What requests in flight wait for, all workers together: {state, detail, count, middle_seconds, longest_seconds}.
+
+    The middle of the workers' middles is near enough to that of all.
+    """
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for _, said in answered(moment):
-        for request in said.get("in_flight") or []:
-            if request.get("state") == kind:
-                found.setdefault(str(request.get("detail") or "?"), []).append(request.get("state_seconds") or 0.0)
-    return found
+        for row in said.get("waiting") or []:
+            found.setdefault((row["state"], row["detail"]), []).append(row)
+    rows = [
+        {
+            "state": state,
+            "detail": detail,
+            "count": sum(row["count"] for row in same),
+            "middle_seconds": middle((row["middle_seconds"], row["count"]) for row in same),
+            "longest_seconds": max(row["longest_seconds"] for row in same),
+        }
+        for (state, detail), same in found.items()
+    ]
+    return sorted(rows, key=lambda row: -row["count"])[: 2 * MOST_ROWS]
 
 
 def _upstreams(moment: Moment) -> list[dict[str, Any]]:
-    waiting = waiting_by_detail(moment, "upstream")
+    waiting = {row["detail"]: row for row in waited_for(moment) if row["state"] == "upstream" and row["detail"]}
     rows = []
     for host in {**moment.sums["upstreams"], **waiting}:
         now, before = moment.sums["upstreams"].get(host, {}), moment.before["upstreams"].get(host, {})
@@ -317,8 +373,8 @@ def _upstreams(moment: Moment) -> list[dict[str, Any]]:
                 "rate": waits / moment.window_seconds if moment.window_seconds > 0 else 0.0,
                 "seconds": seconds / waits if waits > 0 else None,
                 "usual_seconds": now["seconds"] / now["waits"] if now.get("waits") else None,
-                "waiting": len(waiting.get(host, [])),
-                "longest_seconds": max(waiting.get(host, []), default=0.0),
+                "waiting": waiting.get(host, {}).get("count", 0),
+                "longest_seconds": waiting.get(host, {}).get("longest_seconds", 0.0),
             }
         )
     return sorted(rows, key=lambda row: (-row["waiting"], -row["rate"], row["host"]))[:MOST_ROWS]
@@ -334,6 +390,14 @@ def _stalls(moment: Moment) -> dict[str, Any]:
         "total": moment.sums["stalls"].get("total", 0),
         "seconds": moment.sums["stalls"].get("seconds", 0.0),
         "top": sorted(moment.sums["lines"].values(), key=lambda row: -row["seconds"])[:20],
+        "now": sorted(
+            (
+                {"worker": seen.number, "line": "", "route": "", **seen.current_stall(), "seconds": seen.silent_seconds}
+                for seen in moment.workers
+                if seen.is_blocked and not seen.is_gone and not seen.is_stopped
+            ),
+            key=lambda stall: -stall["seconds"],
+        )[:20],
         "last": sorted(last, key=lambda stall: stall["ago_seconds"])[:20],
     }
 
@@ -361,7 +425,6 @@ def in_flight(moment: Moment) -> list[dict[str, Any]]:
     rows = [
         {
             **request,
-            "path": masked(str(request.get("path", ""))),
             "worker": seen.number,
             "pid": seen.pid,
             "is_stale": seen.unanswered_seconds > STALE_SECONDS,
@@ -371,13 +434,6 @@ def in_flight(moment: Moment) -> list[dict[str, Any]]:
         for request in said.get("in_flight") or []
     ]
     return sorted(rows, key=lambda row: -row["age_seconds"])
-
-
-def masked(path: str) -> str:
-    """A path without what could be a secret in it: links that reset a password carry their token there."""
-    return "/".join(
-        f"{part[:4]}…" if len(part) >= LONG_SEGMENT and not UUID.fullmatch(part) else part for part in path.split("/")
-    )
 
 
 def counted(moment: Moment, name: str) -> dict[str, float]:

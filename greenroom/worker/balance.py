@@ -42,6 +42,7 @@ FIELDS = (
     "errors",  # answers 500 to 599 that the application or the server gave, without those turned away
     "expired",  # requests whose budget was spent
     "stalls",
+    "offered",  # in_flight and those that were about to begin, when requests last came: in_flight is the heartbeat's
 )
 # Counters that must not be lost with a worker: added up in line 0 when its line is cleared.
 COUNTERS = ("accepted", "requests", "shed", "errors", "expired", "stalls")
@@ -100,7 +101,7 @@ class Line:
     pid, state, heartbeat, lag_seconds, connections, in_flight, accepted, requests, rss_bytes = (
         _cell(offset) for offset in range(9)
     )
-    shed, errors, expired, stalls = (_cell(offset) for offset in range(9, len(FIELDS)))
+    shed, errors, expired, stalls, offered = (_cell(offset) for offset in range(9, len(FIELDS)))
 
     def clear(self) -> None:
         for offset in range(CELLS_PER_LINE):

@@ -9,6 +9,7 @@ BOOTING ──> SERVING ──> RETIRING ──> DRAINING ──> gone
 import gc
 import os
 import resource
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,8 @@ GIVE_UP_EARLIER_SECONDS = 0.5
 CUT_EARLIER_SECONDS = 2.0
 LAST_ANSWER_SECONDS = 0.3
 DRAIN_CHECK_SECONDS = 0.02
+# For how long the loop of a worker that the arbiter has given up may stand still again.
+ABORTED_SECONDS = 2
 # Not gunicorn's codes for "failed to boot": with those the arbiter ends the whole server.
 EXIT_BOOT_FAILED = 1
 
@@ -47,6 +50,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn's gevent worker with connections of its own; arbiter, signals, settings, logging stay gunicorn's."""
 
     alive: bool
+    is_aborted = False
     max_requests: int
     # Set by the post_fork hook; under a configuration file that has no such hook, the environment's.
     settings: Settings | None = None
@@ -114,12 +118,14 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             self._look_at_memory()
             self.woken.wait(NOTIFY_SECONDS)
             self.woken.clear()
-        self.line.state = State.DRAINING
+        if not self.is_aborted:  # who is killed has died, whatever becomes of its other requests
+            self.line.state = State.DRAINING
         self._drain(listeners, settings.drain_seconds if board.is_stopping else 0)
         self._beat()
         if self.answering is not None:
             self.answering.say_last_words()
-        self.line.state = State.EMPTY
+        if not self.is_aborted:
+            self.line.state = State.EMPTY
         if self.serving.insight is not None:
             self.serving.insight.stop()
 
@@ -146,6 +152,8 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
                     f"Worker graceful timeout (pid:{self.pid}): {len(self.serving.in_flight)} requests are cut",
                 )
                 break
+            if self.is_aborted:
+                signal.alarm(ABORTED_SECONDS)
             if now > notify_at:
                 self.notify()
                 notify_at = now + NOTIFY_SECONDS
@@ -155,6 +163,11 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     def handle_abort(self, sig: int, frame: Any) -> None:
         """The arbiter gives this worker up: its loop has not turned for too long. Runs on: signal handler."""
         lastwords.cry(self, f"Worker {self.pid} is killed: its loop did not turn for {self.cfg.timeout} s")
+        # What blocks it ends with SystemExit, if it is Python or lets signals in, and the others get their answers. But
+        # if another of them blocks it as well, the kernel ends it: nobody else can while C code holds the GIL.
+        self.is_aborted = True
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(ABORTED_SECONDS)
         super().handle_abort(sig, frame)
 
     def handle_quit(self, sig: int, frame: Any) -> None:

@@ -22,6 +22,7 @@ from ..record import CLIENT_LEFT, CURRENT, FOREVER, WORKER_STOPS, Record
 from ..settings import Settings
 from ..waits import primitives
 from .admission import QUEUE_TICK_SECONDS, AdaptiveGate, Admission, Gate, StaticGate
+from .balance import Line
 from .budget import Budgets
 from .connection import Connection, State
 from .greenlets import RequestGreenlets
@@ -67,6 +68,8 @@ class Serving:
             settings.request_budget_milliseconds / 1000,
             {path: number / 1000 for path, number in settings.route_budgets_milliseconds.items()},
         )
+        # On the scoreboard, where it is seen also when one of these requests blocks the loop.
+        self.line: Line | None = getattr(worker, "line", None)
         # Since the worker's start, for metrics.
         self.spent_requests = 0
         self.abandoned_requests = 0
@@ -117,6 +120,8 @@ class Serving:
         self._is_reading = False
         if self.arrivals:
             arrivals, self.arrivals = self.arrivals, []
+            if self.line is not None:
+                self.line.offered = len(self.in_flight) + len(arrivals)
             for connection, request in arrivals:
                 self._admit(connection, request)
         if self.admission.queue:

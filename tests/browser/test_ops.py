@@ -1,6 +1,7 @@
 """The ops page in a real Chromium: beside a server that is loaded, blocked and killed, and with hostile names."""
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,10 +11,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from greenroom.ops.access import Access
-from greenroom.ops.web import Board, Part, Web
+from greenroom.ops.web import MOST_WATCHERS, Board, Part, Web
 
 from ..greenroom.ops.fakes import request, route, seen, shown, snapshot
-from ..live.conftest import PYTHON_MODULE, Server, free_port
+from ..live.conftest import PYTHON_MODULE, Server, free_port, wait_until
 from ..live.staging import TROUBLE, Ops, clients
 from .conftest import DESKTOP, PHONE, TIMEOUT_MS, Visit
 
@@ -184,6 +185,86 @@ def test_a_page_without_news_says_so(staged: Staged, look: Callable[..., Page]) 
 
     staged.show(shown(seen(1, snapshot())))
     expect(page.locator("#sentence")).to_contain_text("Healthy")
+
+
+def test_who_is_refused_a_stream_asks_again_and_again_and_says_why(staged: Staged, look: Callable[..., Page]) -> None:
+    for _ in range(MOST_WATCHERS):
+        staged.web.watchers.acquire()
+    staged.show(shown(seen(1, snapshot())))
+
+    page = look(staged.url)
+
+    expect(page.locator("#sentence")).to_contain_text("Healthy")
+    expect(page.locator("#clock")).to_contain_text("asked every 2 s: too many pages watch already")
+    staged.show(full())
+    expect(page.locator("#sentence")).to_contain_text("Worker 2 is blocked")
+    for _ in range(MOST_WATCHERS):
+        staged.web.watchers.release()
+    expect(page.locator("#clock")).to_contain_text("live", timeout=LONG_MS)
+
+
+def test_a_page_that_never_had_news_says_so(staged: Staged, look: Callable[..., Page]) -> None:
+    page = look(staged.url)
+
+    expect(page.locator("#sentence")).to_contain_text("the ops process does not answer", timeout=LONG_MS)
+
+
+HIDE = """is_hidden => {
+  Object.defineProperty(document, "hidden", { configurable: true, get: () => is_hidden });
+  document.dispatchEvent(new Event("visibilitychange")); }"""
+
+
+def test_a_page_in_the_background_keeps_no_connection_and_its_title_up_to_date(
+    staged: Staged, look: Callable[..., Page]
+) -> None:
+    """A browser has six connections for one server: a seventh page would never load."""
+    staged.show(shown(seen(1, snapshot())))
+    page = look(staged.url)
+    expect(page.locator("#sentence")).to_contain_text("Healthy")
+    assert watching(staged) == 1
+
+    page.evaluate(HIDE, True)
+    staged.show(full())
+
+    expect(page).to_have_title(re.compile("Worker 2 is blocked"), timeout=LONG_MS)
+    wait_until(lambda: bool(staged.show(full()) or watching(staged) == 0), "the stream is closed")
+    page.evaluate(HIDE, False)
+    wait_until(lambda: watching(staged) == 1, "it is opened again")
+    staged.show(shown(seen(1, snapshot())))
+    expect(page.locator("#sentence")).to_contain_text("Healthy")
+
+
+def watching(staged: Staged) -> int:
+    return MOST_WATCHERS - int(staged.web.watchers._value)
+
+
+def test_what_somebody_selects_in_a_deadlock_stays_selected(staged: Staged, look: Callable[..., Page]) -> None:
+    staged.show(full())
+    page = look(staged.url)
+    expect(page.locator("#locks pre")).to_have_count(1)
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('#locks pre'))")
+    selected = page.evaluate("getSelection().toString()")
+
+    longer = full()
+    longer["deadlocks"][0]["since_seconds"] = 9.0
+    staged.show(longer)
+    expect(page.locator("#locks p")).to_contain_text("Worker 1, for 9.0 s")
+
+    assert selected
+    assert page.evaluate("getSelection().toString()") == selected
+
+
+def test_the_parts_agree_while_a_worker_is_blocked(staged: Staged, look: Callable[..., Page]) -> None:
+    peeked = {"line": "shop/views.py:41", "stack": [], "holds_gil": True}
+    staged.show(shown(seen(1, snapshot()), seen(2, snapshot(), silent=15, unanswered=15.3, peeked=peeked, offered=3)))
+
+    page = look(staged.url)
+
+    expect(page.locator("#server")).to_contain_text("2 of 2 workers serve, 1 blocked")
+    expect(page.locator("#flight-count")).to_have_text("3 in workers that don't answer")
+    expect(page.get_by_role("meter", name="Loop: 1 of 2")).to_have_attribute("aria-valuenow", "100")
+    expect(page.locator("#stalls tbody tr")).to_contain_text(["shop/views.py:41"])
+    expect(page.locator("#stalls tbody tr").first).to_contain_text("now")
 
 
 def test_the_token_is_asked_for(staged: Staged, look: Callable[..., Page]) -> None:

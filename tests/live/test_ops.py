@@ -185,6 +185,35 @@ def test_while_the_only_worker_is_blocked_it_answers_says_by_what_and_is_scraped
     assert min(took) < 0.1
 
 
+def test_the_line_at_which_a_worker_was_killed_is_told_and_counted(start: Start) -> None:
+    watched = Watched(start, GREENROOM_TIMEOUT_SECONDS="4").wait_ready()
+
+    with clients(watched.server.url, ("/gil/60", 1, 60.0)):
+        blocked = watched.ops.wait_for(lambda view: view["verdict"].get("holds_gil"), "it holds the GIL")
+        view = watched.ops.wait_for(lambda view: view["verdict"].get("cause") == "died", "it is killed")
+
+    assert re.search(r"blocked for [3-9][.\d]* s at tests/live/apps/trouble.py:\d+", view["verdict"]["sentence"])
+    assert (blocked["total"]["in_flight"], blocked["total"]["workers_blocked"]) == (1, 1)
+    assert "with 1 request in it" in view["verdict"]["sentence"]
+    assert "trouble.py" in view["stalls"]["top"][0]["line"]
+    assert watched.ops.metrics()["greenroom_stalls_total"] >= 1
+
+
+def test_a_worker_that_is_given_up_is_not_blocked_for_long_by_the_next_request(start: Start) -> None:
+    """The first of three requests ends with the arbiter's SIGABRT, and the next would block for another timeout."""
+    watched = Watched(start, GREENROOM_TIMEOUT_SECONDS="4", GREENROOM_GRACEFUL_TIMEOUT_SECONDS="30").wait_ready()
+
+    with clients(watched.server.url, ("/compute/600000", 3, 60.0)):
+        view = watched.ops.wait_for(
+            lambda view: any(event["kind"] == "died" for event in view["events"]), "it is gone, and counts as dead"
+        )
+
+    died = next(event for event in view["events"] if event["kind"] == "died")
+    assert "trouble.py" in died["stall"]["line"]
+    assert "SIGALRM" in watched.server.text()
+    assert watched.ops.metrics()["greenroom_workers_died_total"] >= 1
+
+
 @pytest.fixture
 def many_descriptors() -> Iterator[None]:
     """As many as this process and its children may have."""
@@ -375,6 +404,32 @@ def test_a_spike_is_saved_once_as_a_file_that_a_load_test_can_replay(start: Star
     assert "trouble.py:" in page.text, "the stall's line"
     assert "hunter2" not in page.text
     assert watched.ops.get("/recordings/../../etc/passwd").status_code == 404
+
+
+def test_what_a_killed_worker_remembered_is_in_the_recording(start: Start, tmp_path: Path) -> None:
+    folder = tmp_path / "recordings"
+    watched = Watched(
+        start, WEB_CONCURRENCY="1", GREENROOM_RECORDINGS_KEPT="5", GREENROOM_RECORDINGS_PATH=str(folder)
+    ).wait_ready()
+    for _ in range(20):
+        requests.get(watched.server.url + "/", timeout=30)
+
+    watched.ops.wait_for(
+        lambda view: sum(route["count"] for route in view["routes"] if route["route"] == "/") >= 20, "they are counted"
+    )
+    with socket.create_connection(("127.0.0.1", watched.server.port)) as client:
+        client.sendall(b"GET /regex/60 HTTP/1.1\r\nHost: example\r\n\r\n")
+        view = watched.ops.wait_for(
+            lambda view: any(worker["lag_seconds"] > 3.5 for worker in view["workers"]), "the GIL is held"
+        )
+        os.kill(view["workers"][0]["pid"], signal.SIGKILL)
+    view = watched.ops.wait_for(lambda view: view["recordings"], "the recording is listed")
+
+    page = watched.ops.get(f"/recordings/{view['recordings'][0]['name']}").text
+    assert "was lost, or could not answer" in page
+    block = re.search(r'<script type="application/json" id="arrivals">(.*?)</script>', page, re.S)
+    assert block
+    assert [arrival[1] for arrival in json.loads(block[1])["arrivals"]].count("/") >= 20
 
 
 def test_a_disk_that_takes_nothing_costs_a_line_in_the_log(start: Start, tmp_path: Path) -> None:

@@ -95,6 +95,15 @@ def test_a_slow_upstream(stage: Stage) -> None:
     assert f"Upstream {stage.upstream} is slow" in str(verdict["sentence"])
 
 
+def test_a_slow_upstream_beside_many_streams(stage: Stage) -> None:
+    """Who only sleeps is no reason to call the server healthy."""
+    with clients(stage.server.url, ("/sleep/60000", 30), ("/upstream/20000", 6)):
+        verdict = stage.verdict("upstream")
+
+    assert verdict["level"] == "bad"
+    assert "6 of 6 requests wait for it" in str(verdict["sentence"])
+
+
 def test_a_database_connection_held_across_a_call(stage: Stage) -> None:
     with clients(stage.server.url, ("/held/700", 24)):
         verdict = stage.verdict("held")

@@ -7,7 +7,7 @@ const STATE_WORDS = {
   offload: "offloaded", lock: "lock", sleep: "sleep", client: "client", other: "other",
 };
 let view = null;
-let heardAt = 0;
+let heardAt = Date.now();
 let order = { key: "age_seconds", down: true };
 let announced = "";
 
@@ -242,7 +242,8 @@ function showInFlight() {
   const parts = states.map(([state, some]) => [state, some / Math.max(1, count)]);
   stack(parent, parts, inWords(parts));
   const words = states.map(([state, some]) => `${whole(some)} ${STATE_WORDS[state] || state}`).join(", ");
-  say($("flight-count"), count ? `${whole(count)}: ${words}` : "none");
+  const untold = view.total.in_flight_untold ? `${whole(view.total.in_flight_untold)} in workers that don't answer` : "";
+  say($("flight-count"), count ? [`${whole(count)}: ${words}`, untold].filter(Boolean).join("; ") : untold || "none");
   const wanted = $("filter").value.toLowerCase();
   const rows = view.in_flight
     .filter((row) => !wanted || [row.id, row.route, row.path, row.state, row.detail].join(" ").toLowerCase().includes(wanted))
@@ -331,16 +332,17 @@ function showRest() {
     text("Pool", (row) => row.name, "text mono"),
     text("of", (row) => row.kind),
     number("in use", (row) => (row.size ? `${whole(row.in_use)} of ${whole(row.size)}` : whole(row.in_use))),
+    text("fullest", (row) => row.fullest),
     number("requests waiting", (row) => whole(row.waiting)),
     number("workers", (row) => whole(row.workers)),
   ], view.pools, { key: (row) => row.kind + row.name, empty: "No pool is in use.", levelOf: (row) => (row.waiting ? "bad" : "") });
   table("stalls", [
     text("Line", (row) => row.line, "text mono"),
-    number("times", (row) => whole(row.count)),
+    number("times", (row) => (row.now ? "now" : whole(row.count))),
     number("together", (row) => seconds(row.seconds)),
-    number("longest", (row) => seconds(row.longest_seconds)),
+    number("longest", (row) => seconds(row.now ? row.seconds : row.longest_seconds)),
     text("Route", (row) => row.route, "text mono"),
-  ], view.stalls.top.slice(0, 12), { key: (row) => row.line, empty: "Nothing has." });
+  ], [...stallsNow(), ...view.stalls.top.slice(0, 12)], { key: (row) => row.now || row.line, empty: "Nothing has.", levelOf: (row) => (row.now ? "bad" : "") });
   table("held", [
     text("Last used at", (row) => row.used, "text mono"),
     text("held while waiting at", (row) => [row.upstream, row.host].filter(Boolean).join(" for "), "text mono"),
@@ -375,13 +377,19 @@ function showRest() {
   table("events", [
     text("When", (row) => clock(row.at)),
     text("Worker", (row) => `${row.worker} (pid ${row.pid})`),
-    text("What", (row) => (happened[row.kind] || row.kind) + (row.had ? `, with ${whole(row.had)} in flight` : "")),
+    text("What", (row) => (happened[row.kind] || row.kind) + (row.had ? `, with ${whole(row.had)} in flight` : "")
+      + (row.stall ? `, blocked for ${seconds(row.stall.seconds)}${row.stall.line ? ` at ${row.stall.line}` : ""}` : "")),
   ], view.events.slice(0, 12), { key: (row) => `${row.at}${row.pid}${row.kind}`, levelOf: (row) => (row.kind === "died" ? "bad" : "") });
   table("recordings", [
     { name: "Saved", className: "text", show: recordingLink },
     number("size", (row) => `${Math.max(1, Math.round(row.bytes / 1000))} kB`),
-  ], view.recordings.slice(0, 20), { key: (row) => row.name, empty: "None yet: nothing has spiked." });
+  ], view.recordings.slice(0, 20), { key: (row) => row.name, empty: "None is saved yet." });
   showDeadlocks();
+}
+
+// What goes on is counted when it is over; until then it stands above what was.
+function stallsNow() {
+  return view.stalls.now.map((row) => ({ ...row, now: `now ${row.worker}`, line: row.line || `worker ${row.worker}, not told yet` }));
 }
 
 function recordingLink(cell, row) {
@@ -390,18 +398,36 @@ function recordingLink(cell, row) {
 
 function showDeadlocks() {
   $("locks-section").hidden = !view.deadlocks.length;
-  $("locks").replaceChildren(...view.deadlocks.flatMap((deadlock) => [
-    make("p", {}, `Worker ${deadlock.worker}, for ${seconds(deadlock.since_seconds)}:`),
+  const wanted = view.deadlocks.flatMap((deadlock) => [
+    ["p", `Worker ${deadlock.worker}, for ${seconds(deadlock.since_seconds)}, ${whole(deadlock.waiting || deadlock.members.length)} waiting${deadlock.waiting > deadlock.members.length ? `, the first ${deadlock.members.length} of them` : ""}:`],
     ...deadlock.members.flatMap((member) => [
-      make("h3", {}, `${member.route || member.request || "a thread"} waits for ${member.lock}`),
-      make("pre", { tabindex: "0" }, (member.stack || []).join("\n")),
+      ["h3", `${member.route || member.request || "a thread"} waits for ${member.lock}${member.taken_at ? `, taken at ${member.taken_at} by ${member.waits_for_route || member.waits_for || "a thread"}` : ""}`],
+      ["pre", (member.stack || []).join("\n")],
     ]),
-  ]));
+  ]);
+  // What is the same stays: somebody may be selecting it.
+  const parent = $("locks");
+  while (parent.children.length > wanted.length) parent.lastChild.remove();
+  wanted.forEach(([tag, words], at) => {
+    let element = parent.children[at];
+    if (!element || element.localName !== tag) {
+      const made = make(tag, tag === "pre" ? { tabindex: "0" } : {});
+      if (element) element.replaceWith(made);
+      else parent.append(made);
+      element = made;
+    }
+    say(element, words);
+  });
+}
+
+function workersInWords(total) {
+  const serve = `${whole(total.workers_serving)} of ${whole(total.workers)} workers serve`;
+  return total.workers_blocked ? `${serve}, ${whole(total.workers_blocked)} blocked` : serve;
 }
 
 function show() {
   const about = view.about;
-  say($("server"), `${(about.bind || []).join(", ")} · ${about.app || ""} · ${whole(view.total.workers_serving)} of ${whole(view.total.workers)} workers serve`);
+  say($("server"), `${(about.bind || []).join(", ")} · ${about.app || ""} · ${workersInWords(view.total)}`);
   showVerdict(view.verdict);
   showSaturation(view.saturation);
   showTiles(view.total, view.history);
@@ -413,29 +439,79 @@ function show() {
 
 // --- where the news come from ---
 
+// A stream while somebody looks. A browser has only six connections for one server, so a page in the background asks now
+// and then instead, for its title; so does one that is refused a stream, which only so many can have.
+const ASK_MS = 2000;
+const ASK_HIDDEN_MS = 10000;
+const ASKS_PER_STREAM = 10;
+let events = null;
+let timer = 0;
+let turn = 0; // who begins anew ends what went on before
+let asked = 0;
+let why = "";
+
+function take(words) {
+  const news = JSON.parse(words);
+  if (!news.verdict) return;
+  view = news;
+  heardAt = Date.now();
+  show();
+}
+
+function begin() {
+  if (events) events.close();
+  clearTimeout(timer);
+  events = null;
+  turn += 1;
+  asked = 0;
+  if (document.hidden) ask();
+  else listen();
+}
+
 function listen() {
-  const events = new EventSource("/events");
-  events.onmessage = (message) => {
-    view = JSON.parse(message.data);
-    if (!view.verdict) return;
-    heardAt = Date.now();
-    show();
+  const stream = (events = new EventSource("/events"));
+  stream.onmessage = (message) => {
+    why = "";
+    take(message.data);
   };
-  events.onerror = () => {
-    // Where the answer is no stream (the token has changed) the browser gives up by itself.
-    if (events.readyState === EventSource.CLOSED) {
-      events.close();
-      setTimeout(listen, 3000);
+  stream.onerror = () => {
+    // Where the answer is no stream (too many watch, the token has changed) the browser gives up by itself.
+    if (stream === events && stream.readyState === EventSource.CLOSED) {
+      events = null;
+      ask();
     }
   };
 }
 
+async function ask() {
+  asked += 1;
+  const mine = turn;
+  try {
+    const response = await fetch("/view");
+    why = response.ok ? (document.hidden ? "" : "too many pages watch already") : response.status === 401 ? "a token is needed; load this page again" : `the ops process answers ${response.status}`;
+    if (response.ok) take(await response.text());
+  } catch (error) {
+    why = `the ops process does not answer (${error.message})`;
+  }
+  if (mine !== turn) return;
+  const isLooking = !document.hidden && asked % ASKS_PER_STREAM === 0;
+  timer = setTimeout(isLooking ? listen : ask, document.hidden ? ASK_HIDDEN_MS : ASK_MS);
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) heardAt = Date.now(); // a moment for the news to come
+  begin();
+});
+
 setInterval(() => {
-  const silent = heardAt ? Math.round((Date.now() - heardAt) / 1000) : 0;
-  say($("clock"), heardAt ? (silent > 2 ? `${silent} s old` : `live, ${clock(view.at)}`) : "");
-  if (silent > 5) {
+  const silent = Math.round((Date.now() - heardAt) / 1000);
+  const how = why ? `asked every ${ASK_MS / 1000} s: ${why}` : "live";
+  say($("clock"), view ? (silent > (events ? 2 : 4) ? `${silent} s old` : `${how}, ${clock(view.at)}`) : "");
+  // In the background timers may run once a minute.
+  if (silent > (document.hidden ? 90 : 5)) {
     showVerdict({ level: "bad", cause: "silent", others: [], sentence: `No news for ${silent} s: the ops process does not answer.`,
-      advice: "The server has stopped, or this machine can't reach it. What stands below is old. This page goes on by itself." });
+      advice: `${why ? `Now: ${why}. ` : ""}The server has stopped, this machine can't reach it, or more than six of its pages are open in this browser. `
+        + "What stands below is old. This page goes on by itself." });
   }
 }, 1000);
 
@@ -449,4 +525,4 @@ $("record").addEventListener("click", async () => {
     say($("record-said"), `Not saved: ${error.message}`);
   }
 });
-listen();
+begin();

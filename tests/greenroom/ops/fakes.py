@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from greenroom.insight.snapshot import waiting_for
 from greenroom.ops.collect import Moment, Seen
 from greenroom.ops.sums import Sums
 from greenroom.ops.view import view
@@ -72,6 +73,13 @@ def snapshot(
         "in_flight": list(in_flight),
         "in_flight_states": counts,
         "in_flight_routes": {},
+        "waiting": waiting_for(
+            [
+                (row["state"], row["detail"], row["state_seconds"])
+                for row in in_flight
+                if row["state"] not in ("cpu", "running", "ready")
+            ]
+        ),
         **more,
     }
 
@@ -96,6 +104,7 @@ def seen(
         "in_flight": float(len((said or {}).get("in_flight") or [])),
         "requests": 10.0,
         "shed": 0.0,
+        "offered": 0.0,
         "rss_bytes": 5e7,
     }
     return Seen(

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from greenroom.ops.collect import Collector
+from greenroom.ops.collect import Collector, Moment
+from greenroom.ops.metrics import exposition
 from greenroom.ops.rendezvous import Rendezvous
 from greenroom.ops.view import view
 from greenroom.worker.balance import Scoreboard, State
@@ -92,6 +93,93 @@ def test_a_hundred_recycles_and_kills_lose_nothing_and_leave_nothing(
     assert [path.name for path in Path(workers.rendezvous.folder).iterdir()] == ["sums"]
 
 
+def test_the_stall_that_a_worker_was_killed_in_is_counted_and_told(
+    workers: Workers, collector: Collector, clock: ManualClock
+) -> None:
+    """It has not ended, so the worker could not count it; one that was killed for nothing has none."""
+    pid = os.getpid()
+    block = {"seconds": 3.0, "line": "shop/views.py:41", "route": "/search", "stack": [], "holds_gil": False}
+    for life, is_blocked in (("one", True), ("two", False)):
+        owner = Owner()
+        line = workers.board.take(owner)
+        line.pid, line.state, line.heartbeat, line.stalls = pid, State.SERVING, clock.now(), 1.0
+        workers.said[pid] = snapshot(life, stalls={"total": 1, "seconds": 0.5, "current": None})
+        collector.tick()
+        for _ in range(3 if is_blocked else 0):
+            clock.advance(1.0)
+            workers.said[pid] = snapshot(life, stalls={"total": 1, "seconds": 0.5, "current": block})
+            collector.tick()
+        del workers.said[pid], owner
+        workers.board.sweep()
+        moment = collector.tick()
+
+    seen_now = view(moment, {})
+    (row,) = seen_now["stalls"]["top"]
+    assert (row["line"], row["count"], row["seconds"], row["route"]) == ("shop/views.py:41", 1, 3.0, "/search")
+    assert (moment.sums["stalls"]["total"], moment.sums["stalls"]["seconds"]) == (3, 4.0)
+    assert "greenroom_stalls_total 3\n" in exposition(moment)
+    died = [event["stall"] for event in moment.events if event["kind"] == "died"]
+    assert died == [{"line": "shop/views.py:41", "route": "/search", "seconds": 3.0, "holds_gil": False}, None]
+
+
+def test_what_was_counted_for_a_stall_in_a_kill_outlives_the_ops_process(
+    workers: Workers, collector: Collector
+) -> None:
+    collector.sums.add_last_stall("v.py:1", 2.0, "/a", 1.7e9)
+    collector.tick()
+
+    asker: Any = workers
+    again = Collector(workers.board, workers.rendezvous, cores=2, asker=asker)
+
+    assert again.sums.total()["lines"]["v.py:1"]["seconds"] == 2.0
+
+
+def test_events_and_metrics_agree_on_who_died(workers: Workers, collector: Collector, clock: ManualClock) -> None:
+    """Told to go at once, a worker drains for a moment that nobody sees, and says no last words."""
+    owners = [Owner(), Owner()]
+    for owner, pid in zip(owners, (os.getpid(), os.getppid()), strict=True):
+        line = workers.board.take(owner)
+        line.pid, line.state, line.heartbeat = pid, State.SERVING, clock.now()
+        workers.said[pid] = snapshot(f"life-{pid}")
+    collector.tick()
+    line.state = State.DRAINING
+    owners.pop()
+    del owner
+    workers.board.sweep()
+    told_to_go = collector.tick()
+    owners.pop()
+    workers.board.sweep()
+    killed = collector.tick()
+
+    def died(moment: Moment) -> list[int]:
+        return [event["pid"] for event in moment.events if event["kind"] == "died"]
+
+    assert (died(told_to_go), told_to_go.totals["workers_died"]) == ([], 0)
+    assert (died(killed), killed.totals["workers_died"]) == ([os.getpid()], 1)
+
+
+def test_a_worker_that_was_killed_and_could_still_say_by_what_counts_its_stall_once(
+    workers: Workers, collector: Collector, clock: ManualClock
+) -> None:
+    last = {"line": "v.py:7", "route": "/a", "seconds": 30.0, "holds_gil": False}
+    row = {"line": "v.py:7", "count": 1, "seconds": 30.0}
+    pid, owner = os.getpid(), Owner()
+    line = workers.board.take(owner)
+    line.pid, line.state, line.heartbeat = pid, State.SERVING, clock.now()
+    workers.said[pid] = snapshot("one")
+    collector.tick()
+    said = snapshot("one", stalls={"total": 1, "seconds": 30.0, "top": [row], "last": [last]})
+    workers.rendezvous.last_words(pid).write_text(json.dumps(said))
+    del owner
+    workers.board.sweep()
+
+    moment = collector.tick()
+
+    assert moment.events[-1]["kind"] == "died"
+    assert moment.events[-1]["stall"] == last
+    assert moment.sums["stalls"]["total"] == 1
+
+
 def test_each_worker_has_its_own_rates_and_percentile(
     workers: Workers, collector: Collector, clock: ManualClock
 ) -> None:
@@ -136,6 +224,42 @@ def test_what_was_said_while_nobody_looked_counts(workers: Workers, clock: Manua
     moment = Collector(workers.board, workers.rendezvous, cores=2, asker=asker, now=clock.now).tick()
 
     assert moment.sums["routes"]["/"]["count"] == 7
+
+
+def test_who_was_killed_together_with_the_ops_process_still_counts(
+    workers: Workers, collector: Collector, clock: ManualClock
+) -> None:
+    """One of two workers, and what it counted is not on the scoreboard."""
+    asker: Any = workers
+    owners = [Owner(), Owner()]
+    lines = [workers.board.take(owner) for owner in owners]
+    for line, pid in zip(lines, (os.getpid(), os.getppid()), strict=True):
+        line.pid, line.state, line.heartbeat = pid, State.SERVING, clock.now()
+        workers.said[pid] = snapshot(f"life-{pid}", {"/": route(100)})
+    shown = [collector.tick().sums["routes"]["/"]["count"]]
+
+    owners.pop()
+    workers.board.sweep()
+    for _ in range(2):
+        again = Collector(workers.board, workers.rendezvous, cores=2, asker=asker, now=clock.now)
+        shown.append(again.tick().sums["routes"]["/"]["count"])
+    workers.said[os.getpid()] = snapshot("its-pid-was-used-again", {"/": route(7)})
+    shown.append(again.tick().sums["routes"]["/"]["count"])
+
+    assert shown == [200, 200, 200, 207]
+
+
+def test_a_server_without_work_has_nothing_written(workers: Workers, collector: Collector, clock: ManualClock) -> None:
+    owner = Owner()
+    line = workers.board.take(owner)
+    line.pid, line.state = os.getpid(), State.SERVING
+    written = []
+    for second in range(3):
+        workers.said[os.getpid()] = snapshot("one", {"/": route(5)}, loop={"turns": 20 * second})
+        collector.tick()
+        written.append(workers.rendezvous.sums.stat().st_mtime_ns)
+
+    assert len(set(written)) == 1
 
 
 def test_a_worker_that_answers_nonsense_is_one_that_said_nothing(workers: Workers, collector: Collector) -> None:

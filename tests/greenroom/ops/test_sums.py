@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -77,8 +78,10 @@ def test_what_the_dead_had_counted_survives_the_process(tmp_path: Path) -> None:
     first = Sums(tmp_path / "sums")
     first.update(said("a", 10))
     first.fold("a")
+    first.save()
 
     second = Sums(tmp_path / "sums")
+    assert counted(second)["route /"] == 10
     second.update(said("a", 10))
     second.update(said("b", 5))
 
@@ -91,14 +94,15 @@ def test_a_file_that_is_no_sums_is_said_and_forgotten(tmp_path: Path) -> None:
     assert counted(Sums(tmp_path / "sums")) == {"stalls": 0}
 
 
-def test_a_full_disk_costs_only_the_memory_of_restarts(tmp_path: Path) -> None:
+def test_a_full_disk_costs_only_the_memory_of_restarts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("")
     sums = Sums(tmp_path / "file" / "sums")
     sums.update(said("a", 10))
 
-    sums.fold("a")
+    sums.save()
 
     assert counted(sums)["route /"] == 10
+    assert "can't be kept" in caplog.text
 
 
 def test_names_are_bounded_and_those_that_have_one_keep_it() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from greenroom.insight.snapshot import waiting_for
 from greenroom.worker.balance import State
 
 from .fakes import NOW, moment, request, route, seen, shown, snapshot
@@ -114,12 +115,75 @@ def test_a_slow_upstream_is_named_with_what_is_usual() -> None:
     )
 
 
-def test_waiting_for_different_hosts_or_not_for_long_is_no_verdict() -> None:
-    many = [request("upstream", f"host-{number}:443") for number in range(9)]
-
-    assert verdict(seen(said=snapshot(in_flight=many)))["level"] == "ok"
+def test_few_who_wait_or_not_for_long_are_no_verdict() -> None:
     assert verdict(seen(said=snapshot(in_flight=stuck(9, "upstream", seconds=0.2))))["level"] == "ok"
-    assert verdict(seen(said=snapshot(in_flight=stuck(2, "upstream", seconds=60.0))))["level"] == "ok"
+    assert verdict(seen(said=snapshot(in_flight=stuck(2, "upstream", seconds=20.0))))["level"] == "ok"
+
+
+def spread(count: int, state: str, name: str, different: int, seconds: float = 25.0) -> list[dict[str, Any]]:
+    return [request(state, name.format(number % different), seconds, id=f"r-{number}") for number in range(count)]
+
+
+def test_many_who_wait_for_different_things_are_an_outage_as_well() -> None:
+    """A database that stands still is waited for in many statements."""
+    database = verdict(seen(said=snapshot(in_flight=spread(30, "query", "SELECT * FROM t{}", 5))))
+    upstreams = verdict(seen(said=snapshot(in_flight=spread(30, "upstream", "api{}:443", 3))))
+    threads = verdict(seen(said=snapshot(in_flight=spread(30, "lock", "thread ThreadPoolExecutor-{}_0", 30))))
+
+    assert database["sentence"] == (
+        "The database is slow: 30 of 30 requests wait for 5 different queries, the longest for 25 s."
+    )
+    assert upstreams["sentence"] == "Upstreams are slow: 30 of 30 requests wait for 3 hosts, the longest for 25 s."
+    assert threads["sentence"] == (
+        "Locks or threads are the bottleneck: 30 of 30 requests wait for 30 locks and threads, the longest for 25 s."
+    )
+    assert {found["level"] for found in (database, upstreams, threads)} == {"bad"}
+
+
+@pytest.mark.parametrize("patient", [("sleep", ""), ("client", ""), ("lock", "queue"), ("lock", "event")])
+def test_streams_that_wait_of_their_own_will_hide_nobody_and_are_no_trouble(patient: tuple[str, str]) -> None:
+    streams = stuck(100, *patient, seconds=600.0)
+
+    alone = verdict(seen(said=snapshot(in_flight=streams)))
+    beside = verdict(seen(said=snapshot(in_flight=[*streams, *stuck(30, "upstream", "pay:443", 60.0)])))
+
+    assert alone["level"] == "ok"
+    assert beside["level"] == "bad"
+    assert beside["sentence"] == ("Upstream pay:443 is slow: 30 of 30 requests wait for it, the longest for 60 s.")
+
+
+def test_who_has_hung_for_very_long_is_worth_a_word_however_few_they_are() -> None:
+    few = verdict(seen(said=snapshot(in_flight=stuck(2, "upstream", "pay:443", 600.0))))
+    many = verdict(
+        seen(said=snapshot(in_flight=[*stuck(9, "upstream", "pay:443", 60.0), *stuck(90, "query", "SELECT", 0.1)]))
+    )
+    usual = {"pay:443": {"waits": 100, "seconds": 4000.0}}
+    as_ever = verdict(seen(said=snapshot(in_flight=stuck(2, "upstream", "pay:443", 60.0), upstreams=usual)))
+
+    assert few["level"] == "watch"
+    assert few["sentence"] == "Upstream pay:443 is slow: 2 of 2 requests wait for it, the longest for 10 min."
+    assert many["level"] == "bad"
+    assert many["sentence"] == "Upstream pay:443 is slow: 9 of 99 requests wait for it, the longest for 60 s."
+    assert as_ever["level"] == "ok"
+
+
+def test_those_who_wait_are_counted_beyond_the_rows_that_are_shown() -> None:
+    """Of 450 requests a worker tells the 200 oldest; what all of them wait for it adds up itself."""
+    said = snapshot(in_flight=stuck(200, "sleep", "", 9999.0))
+    said["in_flight_states"] = {"sleep": 250, "upstream": 200}
+    said["waiting"] = waiting_for([("sleep", "", 9999.0)] * 250 + [("upstream", "pay:443", 25.0)] * 200)
+
+    assert verdict(seen(said=said))["sentence"].startswith("Upstream pay:443 is slow: 200 of 200 requests")
+
+
+def test_most_of_the_answers_failing_is_bad_and_some_are_watched() -> None:
+    routes = {"/a": route(100, status="5xx")}
+
+    all_of_them = verdict(seen(said=snapshot(routes=routes)), grown={"requests": 100, "errors": 100})
+    some = verdict(seen(said=snapshot(routes=routes)), grown={"requests": 1000, "errors": 100})
+
+    assert (all_of_them["level"], some["level"]) == ("bad", "watch")
+    assert all_of_them["sentence"] == ("10 of 10 requests/s fail (status 500 or more), most of them in /a.")
 
 
 def test_a_deadlock_names_both() -> None:
@@ -127,11 +191,33 @@ def test_a_deadlock_names_both() -> None:
         {"route": f"/{side}", "request": side, "lock": f"lock {side}", "stack": [f"v.py:{line} take"]}
         for side, line in (("left", 3), ("right", 9))
     ]
-    locks = {"deadlocks": [{"since_seconds": 7.0, "is_cycle": True, "members": members}]}
+    locks = {"deadlocks": [{"since_seconds": 7.0, "kind": "circle", "members": members}]}
 
     found = verdict(seen(said=snapshot(locks=locks)))
 
     assert found["sentence"] == "Deadlock in worker 1: /left and /right wait for each other's locks, for 7 s."
+
+
+def test_lock_that_was_never_released_names_who_took_it_and_how_many_wait() -> None:
+    member = {"route": "/need", "waits_for_route": "/leak", "taken_at": "v.py:3", "stack": ["v.py:9 need"]}
+    locks = {"deadlocks": [{"since_seconds": 7.0, "kind": "orphan", "waiting": 500, "members": [member] * 5}]}
+
+    found = verdict(seen(said=snapshot(locks=locks)))
+
+    assert found["sentence"] == (
+        "Worker 1: 500 requests wait for a lock that nobody will release, for 7 s: /leak took it at v.py:3 and ended."
+    )
+    assert "same order" not in found["advice"]
+
+
+def test_lock_that_is_taken_again_by_its_holder_says_where_it_was_taken() -> None:
+    member = {"route": "/report", "waits_for_route": "/report", "taken_at": "v.py:3", "stack": ["v.py:9 __del__"]}
+    locks = {"deadlocks": [{"since_seconds": 7.0, "kind": "self", "waiting": 1, "members": [member]}]}
+
+    found = verdict(seen(said=snapshot(locks=locks)))
+
+    assert found["sentence"] == "Deadlock in worker 1: /report waits for a lock that it holds itself, for 7 s."
+    assert "It took it at v.py:3" in found["advice"]
 
 
 def test_overload_says_how_much_and_what_is_full() -> None:
@@ -142,6 +228,15 @@ def test_overload_says_how_much_and_what_is_full() -> None:
         "the CPU is the limit (a worker uses 98% of a core)."
     )
     assert "raise WEB_CONCURRENCY" in found["advice"]
+
+
+def test_overload_by_other_programs_is_not_the_routes_fault() -> None:
+    found = verdict(seen(said=snapshot(), cpu=0.13), grown={"shed": 1200}, machine_cpu_ratio=1.0)
+
+    assert "other programs use the CPU (a worker gets 13% of a core)" in found["sentence"]
+    assert found["advice"] == (
+        "More comes than can be served. Look at what else runs here (top), or give the server a machine of its own."
+    )
 
 
 def test_a_dead_worker_is_named_for_a_minute_and_until_it_is_replaced() -> None:
@@ -159,6 +254,22 @@ def test_a_dead_worker_is_named_for_a_minute_and_until_it_is_replaced() -> None:
     assert (replaced["level"], replaced["sentence"][-23:]) == ("watch", "its replacement serves.")
     assert later["level"] == "ok"
     assert "again and again" in verdict(seen(1, snapshot()), events=[event(1.0)] * 3)["sentence"]
+
+
+def test_who_died_in_a_stall_is_told_with_its_line() -> None:
+    stall = {"line": "v.py:41", "route": "/search", "seconds": 22.0, "holds_gil": True}
+    died = {"at": 1.0, "since": NOW - 8.0, "kind": "died", "worker": 2, "pid": 99, "had": 3, "stall": stall}
+
+    one = verdict(seen(1, snapshot()), events=[died])
+    three = verdict(seen(1, snapshot()), events=[died, died, {**died, "stall": None}])
+
+    assert one["sentence"] == (
+        "Worker 2 (pid 99) died 8 s ago, with 3 requests in it, blocked for 22 s at v.py:41 in /search; "
+        "no replacement serves yet."
+    )
+    assert three["sentence"] == (
+        "Workers die again and again: 3 in the last minute, 2 of them blocked, 2 at v.py:41 in /search."
+    )
 
 
 def test_nobody_who_serves_is_worse_than_anything() -> None:

@@ -1,6 +1,7 @@
 """An application with everything that goes wrong in production, each behind a path of its own.
 
 /regex/<n>        a regular expression that backtracks: C code that holds the GIL, twice as long for each more
+/gil/<n>          C code that holds the GIL and lets no signal in, for some n seconds
 /compute/<ms>     Python that computes: the GIL changes hands, the loop does not turn
 /pool/<ms>        a query of that length, with one of the pool's few connections
 /upstream/<ms>    asks UPSTREAM_URL, which takes its time
@@ -38,6 +39,11 @@ def ready() -> dict[str, str]:
 @app.get("/regex/<int:n>")
 def regex(n: int) -> dict[str, bool]:
     return {"matches": bool(re.match(r"(a+)+$", "a" * n + "b"))}
+
+
+@app.get("/gil/<int:n>")
+def gil(n: int) -> dict[str, int]:
+    return {"sum": sum(range(n * 100_000_000))}
 
 
 @app.get("/compute/<int:ms>")
