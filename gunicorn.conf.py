@@ -10,20 +10,21 @@ from greenroom import importing, patching
 from greenroom.companion import python_module
 from greenroom.cores import usable_cores
 from greenroom.hooks import Hooks, read_settings
-from greenroom.settings import read_environment
+from greenroom.settings import REFERENCE_APP, read_environment
 
 HERE = Path(__file__).resolve().parent
 
 environ = read_environment(HERE / ".env")
-settings = read_settings(environ, check_command=None if environ.get("WSGI_APP") else python_module("app.config"))
-
-# Before anything that holds sockets, locks or threads is imported. The worker classes to compare with stay unpatched.
-if settings.is_green:
-    patching.patch(settings)
 
 # Somebody named an application: their package comes first, also if it has the name of ours.
 if environ.get("WSGI_APP"):
     importing.prefer_pythonpath(environ, Path.cwd())
+is_reference_app = importing.is_reference_app(environ.get("WSGI_APP") or REFERENCE_APP)
+settings = read_settings(environ, check_command=python_module("app.config") if is_reference_app else None)
+
+# Before anything that holds sockets, locks or threads is imported. The worker classes to compare with stay unpatched.
+if settings.is_green:
+    patching.patch(settings)
 
 wsgi_app = settings.wsgi_app
 bind = [address.strip() for address in settings.bind.split(",")]
@@ -53,10 +54,11 @@ control_socket_disable = True
 # The heartbeat file in memory: on a busy disk touching it can block, and the arbiter takes the worker for dead.
 worker_tmp_dir = "/dev/shm" if sys.platform == "linux" and Path("/dev/shm").is_dir() else None
 
-is_reference_app = importing.package_folder(settings.wsgi_app) == (HERE / "app").resolve()
 hooks = Hooks(settings, python_module("app.prepare") if is_reference_app and settings.companion else None, environ)
 on_starting = hooks.on_starting
 on_reload = hooks.on_reload
+pre_fork = hooks.pre_fork
 post_fork = hooks.post_fork
 post_worker_init = hooks.post_worker_init
+child_exit = hooks.child_exit
 on_exit = hooks.on_exit

@@ -122,23 +122,36 @@ def results(planned: BoardPlan) -> dict[str, Any]:
     }
 
 
-def stream(planned: BoardPlan, heartbeat_seconds: float) -> Generator[Outcome | None]:
-    """Each outcome the moment it arrives, None when nothing did for `heartbeat_seconds`; recorded at the end.
+class LiveFetch:
+    """A fetch of all sources whose outcomes are handed on one by one.
 
-    Closing the iterator (the client left) ends the fetches that still run; what had arrived is recorded all the same.
+    It is recorded at the end of `outcomes`. Whoever may stop before that calls `record` as well, when it is over.
     """
-    started_at = utc_now()
-    arrived: list[Outcome] = []
-    try:
-        with closing(fetcher().fetch_with_heartbeat(planned.targets, heartbeat_seconds)) as items:
+
+    def __init__(self, planned: BoardPlan, heartbeat_seconds: float) -> None:
+        self.planned = planned
+        self.heartbeat_seconds = heartbeat_seconds
+        self.started_at = utc_now()
+        self.arrived: list[Outcome] = []
+
+    def outcomes(self) -> Generator[Outcome | None]:
+        """Each outcome the moment it arrives, None when nothing did for `heartbeat_seconds`.
+
+        Closing the iterator (the client left) ends the fetches that still run.
+        """
+        with closing(fetcher().fetch_with_heartbeat(self.planned.targets, self.heartbeat_seconds)) as items:
             for item in items:
                 if item is HEARTBEAT:
                     yield None
                 elif isinstance(item, Outcome):
-                    arrived.append(item)
+                    self.arrived.append(item)
                     yield item
-    finally:
-        record_or_log(planned, started_at, arrived)
+        self.record()
+
+    def record(self) -> None:
+        """Store what has arrived and is not stored yet."""
+        arrived, self.arrived = self.arrived, []
+        record_or_log(self.planned, self.started_at, arrived)
 
 
 def record_or_log(planned: BoardPlan, started_at: datetime, outcomes: Sequence[Outcome]) -> None:
@@ -151,6 +164,7 @@ def record_or_log(planned: BoardPlan, started_at: datetime, outcomes: Sequence[O
 
 def record(board_id: int, started_at: datetime, outcomes: Sequence[Outcome]) -> None:
     """Store the outcomes in one transaction. A board that was deleted meanwhile has no history to add to."""
+    outcomes = [outcome for outcome in outcomes if not outcome.is_given_up]
     if not outcomes:
         return
     # The row is locked against deletion until our commit, so that the foreign keys below hold. KEY SHARE is the lock

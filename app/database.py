@@ -1,16 +1,18 @@
 """Binding the database: the engine's settings, and the embedded server with its migrations and first data."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from flask import Flask
 from flask_migrate import upgrade
 from sqlalchemy import create_engine, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from . import seed
@@ -23,6 +25,8 @@ logger = logging.getLogger(__name__)
 MIGRATIONS = Path(__file__).parent / "migrations"
 PREPARE_LOCK = 7_462_931  # any number, the same for every process of this application
 PREPARE_SECONDS = 120
+# What PostgreSQL and PgBouncer say when they have no connection to spare.
+FULL = ("too many clients", "too many connections", "connection slots", "no more connections allowed")
 
 
 def init_app(app: Flask, config: Config) -> None:
@@ -32,21 +36,52 @@ def init_app(app: Flask, config: Config) -> None:
         embedded = EmbeddedPostgres(config.INSTANCE_PATH / "postgres")
         app.extensions["embedded_postgres"] = embedded
         url = embedded.start()
-    app.config["SQLALCHEMY_DATABASE_URI"] = psycopg2_url(url)
+    address = psycopg2_url(url)
+    arguments = connect_args(
+        address,
+        {"statement_timeout": config.DB_STATEMENT_TIMEOUT_SECONDS * 1000, "timezone": "UTC"},
+        connect_timeout=config.DB_CONNECT_TIMEOUT_SECONDS,
+        application_name="boards",
+    )
+    app.config["SQLALCHEMY_DATABASE_URI"] = address
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
         "pool_size": config.DB_POOL_SIZE,
         "max_overflow": config.DB_POOL_OVERFLOW,
         "pool_timeout": config.DB_POOL_TIMEOUT_SECONDS,
         # One cheap round trip when a connection is taken, so that a restart of PostgreSQL costs no request.
         "pool_pre_ping": True,
-        "connect_args": {
-            "connect_timeout": config.DB_CONNECT_TIMEOUT_SECONDS,
-            "options": f"-c statement_timeout={config.DB_STATEMENT_TIMEOUT_SECONDS * 1000} -c timezone=UTC",
-            "application_name": "boards",
-        },
+        "connect_args": arguments,
     }
+    app.extensions["database_probe"] = create_engine(address, poolclass=NullPool, connect_args=arguments)
     db.init_app(app)
     migrate.init_app(app, db, directory=str(MIGRATIONS))
+
+
+def connect_args(address: URL, parameters: Mapping[str, Any], **arguments: Any) -> dict[str, Any]:
+    """libpq's arguments for connections to `address`, in which what the URL itself says goes before ours.
+
+    `parameters` are those of the PostgreSQL session. SQLAlchemy lets these arguments replace the URL's.
+    """
+    ours = " ".join(f"-c {name}={value}" for name, value in parameters.items())
+    theirs = address.query.get("options", "")
+    options = " ".join([ours, *([theirs] if isinstance(theirs, str) else theirs)]).strip()
+    return {name: value for name, value in arguments.items() if name not in address.query} | {"options": options}
+
+
+def is_reachable(app: Flask) -> bool:
+    """Whether PostgreSQL serves us, found out within DB_CONNECT_TIMEOUT_SECONDS.
+
+    Over a connection of its own: one of the pool may be in use, or wait for ever for a server that is frozen.
+    """
+    try:
+        with app.extensions["database_probe"].connect() as connection:
+            connection.execute(text("SELECT 1"))
+    except OperationalError as exc:
+        # It has no connection to spare. Those who have one are served, so it is no reason to send everybody away.
+        return any(sign in str(exc.orig) for sign in FULL)
+    except SQLAlchemyError:
+        return False
+    return True
 
 
 def prepare_embedded(app: Flask, config: Config) -> None:
@@ -69,8 +104,8 @@ def one_at_a_time(timeout_seconds: int = PREPARE_SECONDS) -> Iterator[None]:
     Raises sqlalchemy.exc.OperationalError when the first one takes longer than `timeout_seconds`.
     """
     # A connection of its own: the lock must outlive the transactions inside, and goes with the connection.
-    connect_args = {"connect_timeout": 5, "options": f"-c lock_timeout={timeout_seconds * 1000}"}
-    engine = create_engine(db.engine.url, poolclass=NullPool, connect_args=connect_args)
+    arguments = connect_args(db.engine.url, {"lock_timeout": timeout_seconds * 1000}, connect_timeout=5)
+    engine = create_engine(db.engine.url, poolclass=NullPool, connect_args=arguments)
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": PREPARE_LOCK})
         yield

@@ -42,6 +42,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(HTTPException, on_http_exception)
     app.register_error_handler(OperationalError, on_database_down)
     app.register_error_handler(PoolTimeout, on_database_down)
+    app.register_error_handler(TimeoutError, on_timeout)
     app.register_error_handler(Exception, on_exception)
 
 
@@ -74,6 +75,14 @@ def on_http_exception(exc: HTTPException) -> Any:
 def on_database_down(exc: Exception) -> Any:
     logger.error("database unavailable", extra={"reason": str(exc).splitlines()[0], "path": request.path})
     error = ServiceUnavailable("The database did not answer. Please try again in a moment.")
+    error.retry_after = 5
+    return on_http_exception(error)
+
+
+def on_timeout(exc: TimeoutError) -> Any:
+    """A wait was given up: its client has left, or there was no time left for it. No line of ours is to blame."""
+    logger.warning("gave up waiting", extra={"reason": str(exc) or type(exc).__name__, "path": request.path})
+    error = ServiceUnavailable("This took too long. Please try again in a moment.")
     error.retry_after = 5
     return on_http_exception(error)
 

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPException, IncompleteRead
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
@@ -46,6 +46,8 @@ JSON_DEPTH = 100
 # Text is read in these encodings only: punycode, for one, takes minutes for a megabyte.
 TEXT_ENCODINGS = ("utf", "ascii", "iso8859", "cp125", "koi8", "euc", "shift_jis", "gb", "big5", "mac-roman")
 ERROR_CHARACTERS = 300  # what the column holds
+# A wait that ended so long before its time was ended by somebody else.
+EARLY_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,17 @@ class Target:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one target: `status` and `body` when it answered, `error` when it did not."""
+    """What came of one target: `status` and `body` when it answered, `error` when it did not.
+
+    `is_given_up`: the request that asked was over before the target's time was; that says nothing of the target.
+    """
 
     name: str
     elapsed_ms: int
     status: int | None = None
     body: Any = None
     error: str | None = None
+    is_given_up: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         if self.error is not None:
@@ -197,6 +203,9 @@ class Call:
         return Outcome(self.target.name, self._elapsed_ms(), error=printable)
 
     def timed_out(self) -> Outcome:
+        if time.monotonic() < self.wire.deadline - EARLY_SECONDS:
+            # A server may bound the whole request more tightly than we do, or end it when its client leaves.
+            return replace(self.failed("given up: the time for the whole request was over"), is_given_up=True)
         if self.target.timeout_ms <= self.fetcher.budget_ms:
             return self.failed(f"no answer within {self.target.timeout_ms} ms")
         return self.failed(f"no answer within the board's budget of {self.fetcher.budget_ms} ms")

@@ -11,7 +11,6 @@ Only the worker class differs: the code, the configuration file, the client, the
 """
 
 import argparse
-import importlib.util
 import shlex
 import signal
 import sys
@@ -267,42 +266,19 @@ def show(
     """The table and the warnings on the terminal, the files in the output folder."""
     console.print()
     console.print(report.table(summaries, BASELINE, content["method"]["memory"].split()[0]))
-    console.print(f"{load_in_words(options)}.")
+    load = report.load_in_words(options, "gthread")
+    console.print(f"{load}.")
     for warning in content["warnings"]:
         console.print(f"Warning: {warning}.", style="yellow")
-    written = [options.output / "compare.json"]
-    report.write_json(content, written[0])
-    if importlib.util.find_spec("matplotlib"):
-        written += report.write_plot(
-            summaries,
-            rounds,
-            content["routes"],
-            title="One worker, the same blocking code: " + ", ".join(WORKER_CLASSES),
-            note=plot_note(content, options),
-            stem=options.output / "compare",
-        )
-    else:
-        console.print("No plot: it needs matplotlib, which requirements-dev.txt installs.")
-    for path in written:
-        # print() and not the console: a path that is folded in two can't be copied.
-        print(f"wrote {path}")
-
-
-def plot_note(content: dict[str, Any], options: Options) -> str:
-    versions, pinning = content["versions"], content["machine"]["pinning"]["note"]
-    count = f" Warnings: {len(content['warnings'])}, see compare.json." if content["warnings"] else ""
-    return (
-        f"{load_in_words(options)}; dots are the rounds.\n{pinning[0].upper()}{pinning[1:]}.{count}\n"
-        f"{content['command']}   {content['started_at'][:10]}   {content['machine']['cpu']}   "
-        f"Python {versions['python']}, gunicorn {versions['gunicorn']}, gevent {versions['gevent']}"
-    )
-
-
-def load_in_words(options: Options) -> str:
-    rounds = "1 round" if options.rounds == 1 else f"medians of {options.rounds} rounds"
-    return (
-        f"{options.clients} clients in a closed loop; {rounds} of {options.seconds:g} s a route after "
-        f"{options.warm_up_seconds:g} s of warm-up; one worker, gthread with {options.threads} threads"
+    versions = content["versions"]
+    report.write(
+        content,
+        summaries,
+        rounds,
+        title="One worker, the same blocking code: " + ", ".join(WORKER_CLASSES),
+        load=load,
+        versions=f"gunicorn {versions['gunicorn']}, gevent {versions['gevent']}",
+        stem=options.output / "compare",
     )
 
 

@@ -1,5 +1,6 @@
 """What a comparison leaves behind: a table on the terminal, a JSON document, a plot."""
 
+import importlib.util
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -147,6 +148,49 @@ def document(
         "summaries": [one.as_dict() for one in summaries],
         "rounds": [one.as_dict() for one in rounds],
     }
+
+
+def load_in_words(options: Any, threaded: str) -> str:
+    """What the clients did; `threaded` are the servers that had `options.threads` threads."""
+    rounds = "1 round" if options.rounds == 1 else f"medians of {options.rounds} rounds"
+    return (
+        f"{options.clients} clients in a closed loop; {rounds} of {options.seconds:g} s a route after "
+        f"{options.warm_up_seconds:g} s of warm-up; one worker, {threaded} with {options.threads} threads"
+    )
+
+
+def write(
+    content: Mapping[str, Any],
+    summaries: Sequence[Summary],
+    rounds: Sequence[Round],
+    *,
+    title: str,
+    load: str,
+    versions: str,
+    stem: Path,
+) -> None:
+    """`stem`.json and, where matplotlib is installed, the plot; prints what was written."""
+    document = stem.with_suffix(".json")
+    write_json(content, document)
+    written = [document]
+    if importlib.util.find_spec("matplotlib"):
+        note = plot_note(content, load, versions, document.name)
+        written += write_plot(summaries, rounds, content["routes"], title=title, note=note, stem=stem)
+    else:
+        print("No plot: it needs matplotlib, which requirements-dev.txt installs.")
+    for path in written:
+        # print() and not the console: a path that is folded in two can't be copied.
+        print(f"wrote {path}")
+
+
+def plot_note(content: Mapping[str, Any], load: str, versions: str, document: str) -> str:
+    pinning = content["machine"]["pinning"]["note"]
+    count = f" Warnings: {len(content['warnings'])}, see {document}." if content["warnings"] else ""
+    return (
+        f"{load}; dots are the rounds. {pinning[0].upper()}{pinning[1:]}.{count}\n"
+        f"{content['command']}   {content['started_at'][:10]}   {content['machine']['cpu']}\n"
+        f"Python {content['versions']['python']}, {versions}"
+    )
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:

@@ -10,7 +10,6 @@ theirs). Each answer is compared with the right one. What is not installed is no
 """
 
 import argparse
-import importlib.util
 import re
 import shlex
 import signal
@@ -345,7 +344,8 @@ class Comparison:
         say = self.console.print
         say()
         say(report.table(summaries, baseline.name, self.memory_kind))
-        say(f"{load_in_words(self.options)}.", soft_wrap=True)
+        load = report.load_in_words(self.options, "gthread and granian")
+        say(f"{load}.", soft_wrap=True)
         for target in content["targets"]:
             say(f"{OURS} on {target['sentence']}.", style="green" if target["is_reached"] else "red", soft_wrap=True)
         for cost in content["insight"]:
@@ -354,22 +354,17 @@ class Comparison:
             say(f"Not measured: {sentence}.", style="yellow", soft_wrap=True)
         for warning in content["warnings"]:
             say(f"Warning: {warning}.", style="yellow", soft_wrap=True)
-        written = [self.options.output / "run.json"]
-        report.write_json(content, written[0])
-        if importlib.util.find_spec("matplotlib"):
-            written += report.write_plot(
-                summaries,
-                self.rounds,
-                content["routes"],
-                title="One worker on one core, beside other servers",
-                note=plot_note(content, self.options),
-                stem=self.options.output / "run",
-            )
-        else:
-            say("No plot: it needs matplotlib, which requirements-dev.txt installs.")
-        for path in written:
-            # print() and not the console: a path that is folded in two can't be copied.
-            print(f"wrote {path}")
+        versions = content["versions"]
+        packages = dict.fromkeys((*OUR_PACKAGES, *packages_of(PEERS.values())))
+        report.write(
+            content,
+            summaries,
+            self.rounds,
+            title="One worker on one core, beside other servers",
+            load=load,
+            versions=", ".join(f"{name} {versions[name]}" for name in packages if name in versions),
+            stem=self.options.output / "run",
+        )
 
 
 def installed(chosen: Sequence[Peer], environment: Environment) -> tuple[list[Peer], list[str]]:
@@ -448,26 +443,6 @@ def public_command(command: Sequence[str], peers_python: Path) -> tuple[str, ...
 def one_line(text: str, most: int = 300) -> str:
     shortened = " ".join(text.split())
     return shortened if len(shortened) <= most else shortened[: most - 1] + "…"
-
-
-def plot_note(content: Mapping[str, Any], options: Options) -> str:
-    versions, pinning = content["versions"], content["machine"]["pinning"]["note"]
-    packages = dict.fromkeys((*OUR_PACKAGES, *packages_of(PEERS.values())))
-    measured = ", ".join(f"{name} {versions[name]}" for name in packages if name in versions)
-    count = f" Warnings: {len(content['warnings'])}, see run.json." if content["warnings"] else ""
-    return (
-        f"{load_in_words(options)}; dots are the rounds. {pinning[0].upper()}{pinning[1:]}.{count}\n"
-        f"{content['command']}   {content['started_at'][:10]}   {content['machine']['cpu']}\n"
-        f"Python {versions['python']}, {measured}"
-    )
-
-
-def load_in_words(options: Options) -> str:
-    rounds = "1 round" if options.rounds == 1 else f"medians of {options.rounds} rounds"
-    return (
-        f"{options.clients} clients in a closed loop; {rounds} of {options.seconds:g} s a route after "
-        f"{options.warm_up_seconds:g} s of warm-up; one worker, gthread and granian with {options.threads} threads"
-    )
 
 
 def progress(one: Round, rounds: int) -> str:

@@ -2,15 +2,20 @@
 
 import argparse
 import dataclasses
+import subprocess
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from . import __version__, importing
-from .errors import GreenroomError
+from .companion import python_module
+from .errors import GreenroomError, SettingsError
 from .ops.commands import add_to as add_ops_commands
-from .settings import Row, Settings, read_environment, rows
+from .settings import REFERENCE_APP, Row, Settings, read_environment, rows
+
+# How long the application may take to say whether its settings are fine.
+CHECK_SECONDS = 60
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,19 +48,37 @@ def parser() -> argparse.ArgumentParser:
 
 def run_serve(options: argparse.Namespace) -> int:
     environ = read_environment(Path(".env"))
-    settings = Settings.read(environ)
+    if environ.get("WSGI_APP"):
+        importing.prefer_pythonpath(environ, Path.cwd())
+    settings = read_checked_settings(environ)
     if options.bind:
         settings = dataclasses.replace(settings, bind=options.bind)
     from . import patching
 
     patching.patch(settings)
-    if environ.get("WSGI_APP"):
-        importing.prefer_pythonpath(environ, Path.cwd())
     # Imported only now: it is made of sockets.
     from .serve import serve
 
     serve(settings)
     return 0
+
+
+def read_checked_settings(environ: Mapping[str, str]) -> Settings:
+    """The server's settings. Raises SettingsError with all that is wrong, also with the reference application's own."""
+    problems: list[str] = []
+    try:
+        settings = Settings.read(environ)
+    except SettingsError as exc:
+        problems += exc.problems
+    if importing.is_reference_app(environ.get("WSGI_APP") or REFERENCE_APP):
+        # In a process of its own: here nothing may be imported before it is patched.
+        command = python_module("app.config")
+        checked = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_SECONDS, check=False)
+        if checked.returncode:
+            problems += [line.removeprefix("  - ") for line in checked.stderr.splitlines()]
+    if problems:
+        raise SettingsError(problems)
+    return settings
 
 
 def run_settings(options: argparse.Namespace) -> int:

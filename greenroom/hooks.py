@@ -3,8 +3,10 @@
 on_starting       refuse a worker class that the patching does not fit; start the companion; take over the replacing
                   of workers; start the ops process
 on_reload         a new companion, so that new migrations are applied, then the old one is let go; replace the workers
+pre_fork          a file for the stacks of a worker that is killed
 post_fork         the companion's environment, before the application is imported; answer the ops process
 post_worker_init  refuse functions to offload that don't exist; tell the application when its worker drains
+child_exit        what is in that file, into the log
 on_exit           stop the companion and the ops process
 """
 
@@ -111,6 +113,20 @@ class Hooks:
             running.ops = self._ops(server)
         if running.fleet is not None:
             running.fleet.begin_reload()
+
+    def pre_fork(self, server: Any, worker: Any) -> None:
+        """Runs on: arbiter."""
+        if self.settings.insight and server.cfg.worker_class_str == GREENROOM_WORKER:
+            from .insight import lastwords  # with it comes gevent
+
+            lastwords.prepare(worker)
+
+    def child_exit(self, server: Any, worker: Any) -> None:
+        """Runs on: arbiter, once the worker has ended."""
+        if hasattr(worker, "stacks_file"):
+            from .insight import lastwords
+
+            lastwords.tell(worker)
 
     def post_fork(self, server: Any, worker: Any) -> None:
         """Runs on: worker start-up."""

@@ -11,13 +11,18 @@ from typing import Any
 
 from .errors import AppNotFound
 
+REFERENCE_FOLDER = Path(__file__).resolve().parents[1] / "app"
+
 
 def prefer_pythonpath(environ: Mapping[str, str], working_directory: Path) -> None:
     """Look in PYTHONPATH before the working directory, as Python itself does and gunicorn does not.
 
     So `WSGI_APP=app:app PYTHONPATH=/srv/shop gunicorn` serves the shop's package `app` and not the one that lies here.
+    What only `.env` names was not known when Python started, and is added.
     """
     named = [str(Path(folder).resolve()) for folder in environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    known = {_resolved(folder) for folder in sys.path}
+    sys.path[:0] = [folder for folder in named if folder not in known]
     here = str(working_directory.resolve())
     last = max((index for index, folder in enumerate(sys.path) if _resolved(folder) in named), default=-1)
     if last < 0 or here in named:
@@ -25,6 +30,11 @@ def prefer_pythonpath(environ: Mapping[str, str], working_directory: Path) -> No
     front = [folder for folder in sys.path[: last + 1] if _resolved(folder) != here]
     if len(front) <= last:  # the working directory did stand before them
         sys.path[: last + 1] = [*front, here]
+
+
+def is_reference_app(wsgi_app: str) -> bool:
+    """Whether `wsgi_app` is the application that lies beside this package, whatever sys.path offers by its name."""
+    return package_folder(wsgi_app) == REFERENCE_FOLDER
 
 
 def package_folder(wsgi_app: str) -> Path | None:

@@ -436,11 +436,6 @@ class Settings:
         """What gunicorn knows the worker class by."""
         return {**GREEN_WORKER_CLASSES, **PLAIN_WORKER_CLASSES}[self.worker_class]
 
-    @property
-    def is_reference_app(self) -> bool:
-        """True when nobody named another application to serve."""
-        return self.wsgi_app == REFERENCE_APP
-
 
 @dataclass(frozen=True)
 class Row:

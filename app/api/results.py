@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
-from flask import Response, current_app, stream_with_context
+from flask import Response, copy_current_request_context, current_app, stream_with_context
 
 from .. import boards
 from . import blueprint
@@ -22,7 +22,7 @@ HEARTBEAT_SECONDS = 1.0
 @describe(
     "Fetch a board",
     "Fetches all sources at once and answers when the last one has answered, failed or run out of time. "
-    "A source that fails spoils nothing else. Each fetch is recorded.",
+    "A source that fails spoils nothing else. What was answered is recorded.",
     answer=one(Results, "What each source answered, in the board's order."),
 )
 def fetch_board(slug: str) -> Any:
@@ -38,12 +38,16 @@ def fetch_board(slug: str) -> Any:
 )
 def stream_board(slug: str) -> Any:
     planned = boards.plan(readable_board(slug))
-    return Response(
-        stream_with_context(events(planned, HEARTBEAT_SECONDS)),
+    fetch = boards.LiveFetch(planned, HEARTBEAT_SECONDS)
+    response = Response(
+        stream_with_context(events(fetch)),
         mimetype="text/event-stream",
         # nginx would collect the events otherwise.
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
+    # Not in the generator: a server whose client has left may end whatever that waits for, but not what closes it.
+    response.call_on_close(copy_current_request_context(fetch.record))
+    return response
 
 
 @blueprint.get("/boards/<slug>/history")
@@ -57,14 +61,14 @@ def read_history(slug: str) -> Any:
     return [fetch_document(fetch) for fetch in found], headers
 
 
-def events(planned: boards.BoardPlan, heartbeat_seconds: float) -> Iterator[str]:
+def events(fetch: boards.LiveFetch) -> Iterator[str]:
     """The text of the event stream. Closing it ends the fetches."""
     started = time.monotonic()
     yield ": heartbeat\n\n"  # the head goes out now and not with the first answer
-    with closing(boards.stream(planned, heartbeat_seconds)) as outcomes:
+    with closing(fetch.outcomes()) as outcomes:
         for outcome in outcomes:
             yield ": heartbeat\n\n" if outcome is None else event("source", outcome.as_dict())
-    yield event("done", {"board": planned.slug, "elapsed_ms": round((time.monotonic() - started) * 1000)})
+    yield event("done", {"board": fetch.planned.slug, "elapsed_ms": round((time.monotonic() - started) * 1000)})
 
 
 def event(name: str, data: dict[str, Any]) -> str:

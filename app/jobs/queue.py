@@ -25,6 +25,7 @@ from celery import Celery
 from celery.signals import worker_process_init
 from flask import Flask
 from kombu.exceptions import OperationalError as BrokerError
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from .. import database
@@ -44,6 +45,7 @@ MAIL_BACKOFF_LIMIT_SECONDS = 600
 # Handing a job over, in a request: three tries, each bounded by the timeouts below.
 PUBLISH_RETRY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5}
 CONNECT_SECONDS = 3
+LOCK_MILLISECONDS = 5000
 PREPARE_SECONDS = 5
 
 _preparing = threading.Lock()
@@ -88,7 +90,7 @@ def make_celery(app: Flask, config: Config, *, for_worker: bool = False) -> Cele
         task_publish_retry_policy=PUBLISH_RETRY,
         broker_connection_timeout=CONNECT_SECONDS,
         broker_connection_retry_on_startup=True,
-        broker_transport_options=engine_options(config) if is_postgres else {},
+        broker_transport_options=engine_options(config, broker_url) if is_postgres else {},
         # Remote control needs a broker that can broadcast.
         worker_enable_remote_control=not is_postgres,
         # Our log lines, also in the worker.
@@ -111,11 +113,15 @@ def postgres_broker(app: Flask) -> str:
     return "sqla+" + app.config["SQLALCHEMY_DATABASE_URI"].render_as_string(hide_password=False)
 
 
-def engine_options(config: Config) -> dict[str, Any]:
+def engine_options(config: Config, broker_url: str) -> dict[str, Any]:
     """How the transport makes its database connections: none waits without a bound."""
-    options = f"-c statement_timeout={config.DB_STATEMENT_TIMEOUT_SECONDS * 1000} -c lock_timeout=5000"
-    connect_args = {"connect_timeout": CONNECT_SECONDS, "options": options, "application_name": "boards-jobs"}
-    return {"pool_pre_ping": True, "pool_timeout": CONNECT_SECONDS, "connect_args": connect_args}
+    arguments = database.connect_args(
+        make_url(broker_url.removeprefix("sqla+")),
+        {"statement_timeout": config.DB_STATEMENT_TIMEOUT_SECONDS * 1000, "lock_timeout": LOCK_MILLISECONDS},
+        connect_timeout=CONNECT_SECONDS,
+        application_name="boards-jobs",
+    )
+    return {"pool_pre_ping": True, "pool_timeout": CONNECT_SECONDS, "connect_args": arguments}
 
 
 def short_timeouts(broker_url: str) -> dict[str, Any]:

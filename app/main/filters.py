@@ -1,6 +1,7 @@
 """How templates write moments, durations and bodies."""
 
 import json
+from collections.abc import Iterator
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
@@ -11,6 +12,7 @@ from markupsafe import Markup
 from . import blueprint
 
 PREVIEW_CHARACTERS = 4000
+INDENTED = json.JSONEncoder(indent=2, ensure_ascii=False)
 
 
 @blueprint.app_template_filter()
@@ -43,6 +45,16 @@ def host(url: str) -> str:
 
 @blueprint.app_template_filter()
 def preview(body: Any) -> str:
-    """The start of a body, JSON indented."""
-    text = body if isinstance(body, str) else json.dumps(body, indent=2, ensure_ascii=False)
-    return text if len(text) <= PREVIEW_CHARACTERS else text[:PREVIEW_CHARACTERS] + "\n…"
+    """The start of a body, JSON indented.
+
+    No more is written than is shown: a megabyte of JSON in a hundred brackets is a hundred megabytes when indented. A
+    character that JSON can name and UTF-8 can't write, half of a surrogate pair, is a question mark.
+    """
+    pieces: Iterator[str] = iter((body,)) if isinstance(body, str) else INDENTED.iterencode(body)
+    text = ""
+    for piece in pieces:
+        text += piece[: PREVIEW_CHARACTERS + 1]
+        if len(text) > PREVIEW_CHARACTERS:
+            text = text[:PREVIEW_CHARACTERS] + "\n…"
+            break
+    return text.encode(errors="replace").decode()

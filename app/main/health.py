@@ -2,11 +2,9 @@
 
 from typing import Any
 
-from flask import request
-from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
+from flask import current_app, request
 
-from ..extensions import db
+from .. import database
 from . import blueprint
 
 
@@ -22,9 +20,6 @@ def readyz() -> Any:
     # Set by a server that drains; servers that don't know the key simply never drain from our point of view.
     if request.environ.get("greenroom.draining"):
         return {"status": "draining"}, 503
-    try:
-        with db.engine.connect() as connection:
-            connection.execute(text("SELECT 1"))
-    except SQLAlchemyError:
+    if not database.is_reachable(current_app):
         return {"status": "database unavailable"}, 503
     return {"status": "ready"}

@@ -7,13 +7,20 @@
 
 SIGABRT comes to a worker that may hold the GIL for ever, so faulthandler writes the stacks from within the signal
 handler, in C. Whatever can still run Python adds what is in flight and the last stalls.
+
+Several workers may die at the same time, and all write to one log. So what is written at once is whole lines, of a
+length that a pipe does not tear apart; and faulthandler, which writes word by word, writes into a file of the worker's
+own, which the arbiter copies into the log when the worker is gone.
 """
 
 import faulthandler
 import logging
 import os
+import select
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from . import greenlets, snapshot
@@ -23,6 +30,34 @@ logger = logging.getLogger("gunicorn.error")
 
 MOST_REQUESTS = 50
 MOST_STACKS = 10
+# What a pipe takes in one piece, without the line's head that is put before it.
+LARGEST_PIECE_BYTES = select.PIPE_BUF - 128
+LONGEST_STACKS_BYTES = 65_536
+
+
+def prepare(worker: Any) -> None:
+    """Give the worker a file for faulthandler, which `tell` reads. Runs on: arbiter, before it forks."""
+    try:
+        worker.stacks_file = tempfile.TemporaryFile(buffering=0, dir=worker.cfg.worker_tmp_dir)
+    except OSError as exc:
+        logger.warning("the stacks of a worker that is killed will not be told: %s", exc)
+
+
+def tell(worker: Any) -> None:
+    """Write what faulthandler wrote about a worker that has ended. Runs on: arbiter; never raises."""
+    file = getattr(worker, "stacks_file", None)
+    if file is None:
+        return
+    try:
+        with file:
+            file.seek(0)
+            text = file.read(LONGEST_STACKS_BYTES).decode("utf-8", "replace").strip()
+    except OSError as exc:
+        logger.warning("the stacks of worker %s can't be told: %s", worker.pid, exc)
+        return
+    if text:
+        for piece in pieces(f"Worker {worker.pid} has ended; its threads were:\n{text}"):
+            logger.error("%s", piece)
 
 
 def register(worker: Any) -> None:
@@ -32,8 +67,9 @@ def register(worker: Any) -> None:
     runs. Runs on: worker start-up.
     """
     try:
+        file = getattr(worker, "stacks_file", None)
         # Afterwards it raises the signal anew. A descriptor of its own: a log that is rotated is closed.
-        faulthandler.enable(os.dup(error_log(worker)), all_threads=True)
+        faulthandler.enable(os.dup(error_log(worker) if file is None else file.fileno()), all_threads=True)
     except (OSError, ValueError, RuntimeError) as exc:
         logger.warning("stacks can't be written when this worker is killed: %s", exc)
 
@@ -52,16 +88,36 @@ def error_log(worker: Any) -> int:
 
 def say(worker: Any, reason: str) -> None:
     """Write what the worker is doing. Runs on: any greenlet; never raises."""
-    logger.error("%s", _words(worker, reason))
+    for piece in pieces(_words(worker, reason)):
+        logger.error("%s", piece)
 
 
 def cry(worker: Any, reason: str) -> None:
     """The same, past logging, whose locks may be held. Runs on: signal handler; never raises."""
     at = time.strftime("%Y-%m-%d %H:%M:%S %z")
     try:
-        os.write(error_log(worker), f"[{at}] [{worker.pid}] [ERROR] {_words(worker, reason)}\n".encode())
+        for piece in pieces(_words(worker, reason)):
+            os.write(error_log(worker), f"[{at}] [{worker.pid}] [ERROR] {piece}\n".encode(errors="replace"))
     except OSError:
         pass  # nobody listens
+
+
+def pieces(text: str) -> Iterator[str]:
+    """The text in whole lines, as many at once as a pipe takes without mixing them with another worker's."""
+    piece: list[str] = []
+    size = 0
+    for line in text.splitlines():
+        data = line.encode(errors="replace")
+        if len(data) >= LARGEST_PIECE_BYTES:
+            data = data[: LARGEST_PIECE_BYTES - 1]
+            line = data.decode(errors="ignore")
+        if piece and size + len(data) + 1 > LARGEST_PIECE_BYTES:
+            yield "\n".join(piece)
+            piece, size = [], 0
+        piece.append(line)
+        size += len(data) + 1
+    if piece:
+        yield "\n".join(piece)
 
 
 def _words(worker: Any, reason: str) -> str:

@@ -1,40 +1,54 @@
 """Who holds which lock, and who waits in a circle.
 
-A lock of `threading` remembers who took it, and a greenlet that has to wait for one is noted; RLock, Condition,
-Semaphore and queues are built over that lock. So these can be named:
+A lock of `threading` remembers who took it and where, and a greenlet that has to wait for one is noted; RLock,
+Condition, Semaphore and queues are built over that lock. So these can be named:
 
-    circle      each waits for a lock that the next one holds; who waits for a lock that he holds himself is one as well
-    orphan      the greenlet that holds the lock has ended, and nobody else can be seen to release it
+    circle    each waits for a lock that the next one holds
+    self      a circle of one: who waits for a lock that it holds itself, as when the garbage collector runs a
+              `__del__` that takes the lock which the code under it has
+    orphan    the greenlet that holds the lock has ended, and nobody else can be seen to release it
 
-Condition.wait and its like take a lock of their own twice, for somebody else to release: that is no circle.
+However many wait for an orphan, it is one. Condition.wait and its like take a lock of their own twice, for somebody
+else to release: that is no circle.
 """
 
 import functools
 import logging
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import CodeType
+from typing import Any, Literal
 
 import gevent.lock
 from gevent import monkey
 from greenlet import getcurrent
 
 from .. import clock
-from ..record import CURRENT
+from ..record import current as get_record
 from . import stacks
 
 logger = logging.getLogger("gunicorn.error")
 
 # A wait that is younger is not looked at.
 SHORTEST_WAIT_SECONDS = 1.0
+# Of deadlocks, and of those who wait in one: so many are told of, the others counted.
+MOST_DEADLOCKS = 10
+MOST_MEMBERS = 5
 OWNER = "_greenroom_owner"
 # Of threading.
 SIGNALS = ("Condition.wait", "Thread._wait_for_tstate_lock")
+SIGNAL_DEPTH = 16
+THREADING = str(threading.__file__)
 _try_acquire = gevent.lock.BoundedSemaphore.acquire
+_frame = sys._getframe
+
+# What a lock remembers while it is held: greenlet, its request's record, and the code and instruction that took it.
+Owner = tuple[Any, Any, CodeType, int]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Waiter:
     """A greenlet that waits for a lock."""
 
@@ -43,60 +57,72 @@ class Waiter:
     since: float
     record: Any
 
+    @property
+    def owner(self) -> Owner | None:
+        return getattr(self.lock, OWNER, None)
+
     def holder(self) -> str:
         """Who has the lock: a request's id, "ended" for a greenlet that has ended, "" where it is not known."""
-        owner = getattr(self.lock, OWNER, None)
-        if owner is None or owner is self.greenlet:
+        owner = self.owner
+        if owner is None or owner[0] is self.greenlet:
             return ""
-        if owner.dead:
-            return "ended"
-        try:
-            context = owner.gr_context
-        except ValueError:
-            return ""  # it runs, and somebody in another thread asks
-        record = context.get(CURRENT) if context is not None else None
-        return getattr(record, "id", "")
+        return "ended" if owner[0].dead else str(getattr(owner[1], "id", ""))
 
-    def stack(self) -> stacks.Stack:
-        return stacks.of_frame(self.greenlet.gr_frame)
+    def stack(self, deepest: int = stacks.DEEPEST_FRAMES) -> stacks.Stack:
+        return stacks.of_frame(self.greenlet.gr_frame, deepest)
+
+    def as_dict(self, now: float) -> dict[str, Any]:
+        owner = self.owner
+        return {
+            "request": _id(self.record),
+            "route": _route(self.record),
+            "lock": _name(self.lock),
+            "waits_for": _id(owner[1]) if owner else "",
+            "waits_for_route": _route(owner[1]) if owner else "",
+            "taken_at": _place(owner) if owner else "",
+            "waited_seconds": now - self.since,
+            "stack": [str(call) for call in self.stack()],
+        }
+
+    def __str__(self) -> str:
+        call = stacks.guilty(self.stack())
+        return f"request {_id(self.record) or '-'} at {call.place if call else stacks.UNKNOWN}"
 
 
 @dataclass(slots=True)
 class Deadlock:
-    """Who waits in a circle, or `is_cycle` False: who waits for a lock whose holder is gone."""
+    """Who waits in a circle, each for the next one; or for one lock whose holder is gone, the longest wait first."""
 
+    kind: Literal["circle", "self", "orphan"]
     members: list[Waiter]
-    is_cycle: bool
 
     @property
-    def key(self) -> tuple[int, ...]:
+    def key(self) -> tuple[Any, ...]:
+        """The same as long as it is the same deadlock, whoever joins it."""
+        if self.kind == "orphan":
+            return (id(self.members[0].lock),)
         return tuple(sorted(id(member.greenlet) for member in self.members))
 
     def as_dict(self, now: float) -> dict[str, Any]:
+        since = [member.since for member in self.members]
         return {
-            "since_seconds": now - max(member.since for member in self.members),
-            "is_cycle": self.is_cycle,
-            "members": [
-                {
-                    "request": getattr(member.record, "id", ""),
-                    "route": member.record.pattern() if hasattr(member.record, "pattern") else "",
-                    "lock": _name(member.lock),
-                    "waits_for": _request_of(self.members[(number + 1) % len(self.members)]) if self.is_cycle else "",
-                    "waited_seconds": now - member.since,
-                    "stack": [str(call) for call in member.stack()],
-                }
-                for number, member in enumerate(self.members)
-            ],
+            "kind": self.kind,
+            # A circle is closed by its last member.
+            "since_seconds": now - (min(since) if self.kind == "orphan" else max(since)),
+            "waiting": len(self.members),
+            "members": [member.as_dict(now) for member in self.members[:MOST_MEMBERS]],
         }
 
     def __str__(self) -> str:
-        def where(member: Waiter) -> str:
-            call = stacks.guilty(member.stack())
-            request = getattr(member.record, "id", "") or "-"
-            return f"request {request} at {call.place if call else stacks.UNKNOWN} waits for {_name(member.lock)}"
-
-        said = "; ".join(where(member) for member in self.members)
-        return f"deadlock: {said}" if self.is_cycle else f"lock held by a greenlet that has ended: {said}"
+        first = self.members[0]
+        name, owner = _name(first.lock), first.owner
+        taken = f"taken at {_place(owner)} by request {_id(owner[1]) or '-'}" if owner else "released by now"
+        if self.kind == "orphan":
+            return f"lock held by a greenlet that has ended: {name}, {taken}; {len(self.members)} wait for it: {first}"
+        if self.kind == "self":
+            return f"deadlock: {first} waits for {name}, which it holds itself, {taken}"
+        said = "; ".join(f"{member} waits for {_name(member.lock)}" for member in self.members[:MOST_MEMBERS])
+        return f"deadlock: {said}{_more(self.members)}"
 
 
 class Locks:
@@ -105,7 +131,7 @@ class Locks:
     def __init__(self, now: Callable[[], float] = clock.now) -> None:
         self.now = now
         self.waiting: dict[Any, Waiter] = {}
-        self.reported: set[tuple[int, ...]] = set()
+        self.reported: set[tuple[Any, ...]] = set()
         self._plain: tuple[Any, Any] | None = None
 
     def install(self) -> None:
@@ -128,20 +154,26 @@ class Locks:
 
         @functools.wraps(plain)
         def acquire(self: Any, blocking: bool = True, timeout: float | None = -1) -> bool:
-            if timeout == -1 and _try_acquire(self, False):
-                self._greenroom_owner = getcurrent()
+            # `with lock:` says None.
+            if (timeout == -1 or timeout is None) and _try_acquire(self, False):
+                self._greenroom_owner = _owner(_frame())
                 return True
             if not blocking:
                 taken = plain(self, blocking, timeout)
             else:
                 me = getcurrent()
-                waiting[me] = Waiter(me, self, now(), CURRENT.get())
+                # Of a wait that has not quite begun, if the garbage collector has run somebody's __del__ in it.
+                outer = waiting.get(me)
+                waiting[me] = Waiter(me, self, now(), get_record())
                 try:
                     taken = plain(self, blocking, timeout)
                 finally:
-                    del waiting[me]
+                    if outer is None:
+                        del waiting[me]
+                    else:
+                        waiting[me] = outer
             if taken:
-                self._greenroom_owner = getcurrent()
+                self._greenroom_owner = _owner(_frame())
             return taken
 
         return acquire
@@ -156,37 +188,15 @@ class Locks:
         return release
 
     def deadlocks(self) -> list[Deadlock]:
-        """Those that there are at this moment. Runs on: any thread."""
+        """Those that there are at this moment, those that most wait in first. Runs on: any thread."""
         now = self.now()
         waiting = {
             id(waiter.greenlet): waiter
             for waiter in list(self.waiting.values())
             if now - waiter.since >= SHORTEST_WAIT_SECONDS
         }
-        found: dict[tuple[int, ...], Deadlock] = {}
-        for waiter in waiting.values():
-            deadlock = self._follow(waiter, waiting)
-            if deadlock is not None:
-                found.setdefault(deadlock.key, deadlock)
-        return list(found.values())
-
-    @staticmethod
-    def _follow(first: Waiter, waiting: dict[int, Waiter]) -> Deadlock | None:
-        path = [first]
-        while True:
-            owner = getattr(path[-1].lock, OWNER, None)
-            if owner is None:
-                return None
-            if owner.dead:
-                return Deadlock(path[-1:], is_cycle=False) if path[-1] is first else None
-            following = waiting.get(id(owner))
-            if following is None:
-                return None
-            if following is first:
-                return None if len(path) == 1 and _is_signal(first) else Deadlock(path, is_cycle=True)
-            if following in path:
-                return None  # a circle that `first` only waits for
-            path.append(following)
+        found = [Deadlock("orphan", waiters) for waiters in _orphaned(waiting.values())] + _circles(waiting)
+        return sorted(found, key=lambda deadlock: -len(deadlock.members))
 
     def report(self) -> None:
         """Say what is new, once. Runs on: background greenlet, about once a second."""
@@ -194,21 +204,74 @@ class Locks:
             self.reported.clear()
             return
         found = {deadlock.key: deadlock for deadlock in self.deadlocks()}
-        for key in found.keys() - self.reported:
-            deadlock = found[key]
+        new = [deadlock for key, deadlock in found.items() if key not in self.reported]
+        for deadlock in new[:MOST_DEADLOCKS]:
             parts = [str(deadlock)]
-            for member in deadlock.members:
-                parts.append(f"request {getattr(member.record, 'id', '') or '-'}, innermost call first:")
+            for member in deadlock.members[:MOST_MEMBERS]:
+                parts.append(f"request {_id(member.record) or '-'}, innermost call first:")
                 parts += [f"  {call}" for call in member.stack()]
             logger.error("%s", "\n".join(parts))
+        if len(new) > MOST_DEADLOCKS:
+            logger.error("deadlock: %d more, like these", len(new) - MOST_DEADLOCKS)
         self.reported = set(found)
+
+
+def _orphaned(waiting: Iterable[Waiter]) -> list[list[Waiter]]:
+    """Who waits for locks whose holder has ended, by lock; the longest wait first."""
+    by_lock: dict[int, list[Waiter]] = {}
+    for waiter in waiting:
+        owner = waiter.owner
+        if owner is not None and owner[0].dead:
+            by_lock.setdefault(id(waiter.lock), []).append(waiter)
+    return [sorted(waiters, key=lambda waiter: waiter.since) for waiters in by_lock.values()]
+
+
+def _circles(waiting: Mapping[int, Waiter]) -> list[Deadlock]:
+    """Each waits for one holder at most, so whoever follows them comes to an end or walks in a circle.
+
+    Nobody is walked to twice: `walk_of` says in which walk somebody was met first.
+    """
+    found: list[Deadlock] = []
+    walk_of: dict[int, int] = {}
+    for walk, first in enumerate(waiting.values()):
+        path: list[Waiter] = []
+        at: Waiter | None = first
+        while at is not None and id(at.greenlet) not in walk_of:
+            walk_of[id(at.greenlet)] = walk
+            path.append(at)
+            owner = at.owner
+            at = waiting.get(id(owner[0])) if owner is not None else None
+        if at is None or walk_of[id(at.greenlet)] != walk:
+            continue
+        circle = path[path.index(at) :]
+        if len(circle) > 1:
+            found.append(Deadlock("circle", circle))
+        elif not _is_signal(at):
+            found.append(Deadlock("self", circle))
+    return found
+
+
+def _owner(frame: Any) -> Owner:
+    """Who has just taken a lock by calling `frame`; of RLock and Condition, whoever called them."""
+    while (caller := frame.f_back) is not None:
+        frame = caller
+        if frame.f_code.co_filename != THREADING:
+            break
+    return getcurrent(), get_record(), frame.f_code, frame.f_lasti
+
+
+def _place(owner: Owner) -> str:
+    """`file:line` of where the lock was taken."""
+    _, _, code, instruction = owner
+    lines = (line for start, end, line in code.co_lines() if start <= instruction < end and line)
+    return f"{stacks.shortened(code.co_filename)}:{next(lines, code.co_firstlineno)}"
 
 
 def _is_signal(waiter: Waiter) -> bool:
     """Whether who waits took the lock for somebody else to release, as threading does to wake waiters."""
-    for call in waiter.stack():
+    for call in waiter.stack(SIGNAL_DEPTH):
         if not call.file.startswith(stacks.GREEN):
-            return call.file == threading.__file__ and call.function in SIGNALS
+            return call.file == THREADING and call.function in SIGNALS
     return False
 
 
@@ -216,5 +279,13 @@ def _name(lock: Any) -> str:
     return f"lock {id(lock):#x}"
 
 
-def _request_of(waiter: Waiter) -> str:
-    return str(getattr(waiter.record, "id", ""))
+def _more(members: list[Waiter]) -> str:
+    return f"; and {len(members) - MOST_MEMBERS} more" if len(members) > MOST_MEMBERS else ""
+
+
+def _id(record: Any) -> str:
+    return str(getattr(record, "id", ""))
+
+
+def _route(record: Any) -> str:
+    return str(record.pattern()) if hasattr(record, "pattern") else ""

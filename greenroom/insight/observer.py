@@ -14,7 +14,7 @@ from ..settings import Settings
 from . import greenlets, timing
 from .account import Account, Slices
 from .held import Held
-from .locks import Locks
+from .locks import MOST_DEADLOCKS, Locks
 from .ring import Ring
 from .routes import Routes
 from .stalls import Stalls
@@ -103,10 +103,11 @@ class Insight:
         self.watch.stop()
         self.stalls.stop()
         self.slices.remove()
+        self.ring.close()
 
     def deadlocks(self) -> list[dict[str, Any]]:
         now = self.locks.now()
-        return [deadlock.as_dict(now) for deadlock in self.locks.deadlocks()]
+        return [deadlock.as_dict(now) for deadlock in self.locks.deadlocks()[:MOST_DEADLOCKS]]
 
     def greenlets(self) -> dict[str, Any]:
         return {"count": sum(self._greenlets.values()) + len(self.slices.live), "by_spawner": dict(self._greenlets)}

@@ -32,12 +32,14 @@ in the order of `states`. Everything that counts is monotonic for one `start_id`
                      last: [{at, seconds, stolen_seconds, line, stack, request, route, holds_gil}] newest first
     held             [{taken, used, upstream (all `file:line`), host, route, count, seconds, held_seconds, rate,
                      rate_released, gain}]: `rate` is what the worker's pool can serve, requests/s; the worst first
-    locks            deadlocks: [{since_seconds, is_cycle, members: [{request, route, lock, waits_for, stack}]}]
+    locks            deadlocks: [{kind ("circle", "self", "orphan": see locks), since_seconds, waiting: how many,
+                     members: [{request, route, lock, waits_for and waits_for_route (who took the lock), taken_at (its
+                     line), waited_seconds, stack}], bounded}], bounded
     greenlets        count, by_spawner: {"file:line": n} (most first, bounded)
     in_flight        [{id, route, method, path, age_seconds, state, detail, state_seconds, budget_seconds (null: none),
                      is_cut, held_by (with state "lock": who has it), seconds: [by state],
                      waits: [{kind, detail, seconds}], greenlets}] oldest first, bounded;
-                     `path` without its query
+                     `path` without its query, tokens, UUIDs and addresses of mail
     in_flight_states {state: n}, in_flight_routes {route: n}: all of them, also beyond the bound
     waiting          [{state, detail, count, middle_seconds, longest_seconds}]: what all of them wait for and how long
                      they have been, most first; detail "" is for all that the list is too short for
@@ -47,30 +49,28 @@ innermost call first; None when there is no such request any more.
 """
 
 import os
-import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from greenlet import getcurrent
 
-from .. import clock
+from .. import clock, shown
 from ..record import FOREVER, Wait
 from . import pools
 from . import stacks as stack_lists
 from .account import CPU, READY, STATES, Account
+from .locks import Waiter
 from .observer import Insight
 from .routes import LE
 
 VERSION = 1
 MOST_IN_FLIGHT = 200
+MOST_REMEMBERED = 2000
 MOST_WAITING = 50
 MOST_DETAILS = 1000
 MOST_STALL_LINES = 20
 MOST_STALLS = 20
-LONGEST_DETAIL = 300
-# In SQL: strings of all kinds, also when they are cut off, and numbers that are no part of a name.
-VALUES = re.compile(r"""\$(\w*)\$.*?(?:\$\1\$|$)|'(?:[^'\\]|''|\\.)*(?:'|$)|(?<![\w$%])\d[\d.eE]*""", re.DOTALL)
 Answer = TypeVar("Answer")
 
 
@@ -118,12 +118,21 @@ def stacks(worker: Any, request_id: str) -> dict[str, Any] | None:
     return None
 
 
+def remembered(insight: Insight) -> dict[str, Any]:
+    """What `ring.records_in` reads: the last minute, and the requests that came in it and have no answer yet."""
+    now = insight.slices.now()
+    live = again(lambda: list(insight.slices.live))[:MOST_REMEMBERED]
+    rows = [[account.pattern(), now - account.began, account.seconds_at(now)] for account in live]
+    return {**insight.ring.read(), "in_flight": rows}
+
+
 def greenlets_of(insight: Insight, account: Account) -> list[dict[str, Any]]:
     """What each greenlet of a request does."""
     found = []
     waits = {id(wait.greenlet): wait for wait in again(lambda: sorted(account.waits, key=_since))}
     for greenlet in _greenlets(account):
-        name = "request" if greenlet is account.greenlet else str(getattr(greenlet, "name", "") or "greenlet")
+        is_main = greenlet is account.greenlet
+        name = "request" if is_main else shown.line(str(getattr(greenlet, "name", "") or "greenlet"))
         found.append({"name": name, **describe(insight, greenlet, waits.get(id(greenlet)))})
     return found
 
@@ -136,7 +145,7 @@ def describe(insight: Insight, greenlet: Any, wait: Wait | None = None) -> dict[
         frame = insight.watch.frame()
         while frame is not None and getcurrent() is greenlet and stack_lists.is_ours(frame.f_code.co_filename):
             frame = frame.f_back  # who asks
-    state = "running" if is_running else f"{wait.kind} {shown(wait.kind, wait.detail)}".strip() if wait else "waiting"
+    state = "running" if is_running else f"{wait.kind} {_detail(wait)}".strip() if wait else "waiting"
     return {"state": state, "stack": [str(call) for call in stack_lists.of_frame(frame)]}
 
 
@@ -183,6 +192,7 @@ def _insight(worker: Any, insight: Insight, now: float) -> dict[str, Any]:
     routes = again(lambda: dict(insight.routes.by_pattern))
     live = again(lambda: list(insight.slices.live))
     by_route = {pattern: again(route.as_dict) for pattern, route in routes.items()}
+    waiters = {id(waiter.record): waiter for waiter in again(lambda: list(insight.locks.waiting.values()))}
     states: dict[str, int] = {}
     patterns: dict[str, int] = {}
     for account in live:
@@ -206,7 +216,7 @@ def _insight(worker: Any, insight: Insight, now: float) -> dict[str, Any]:
         "held": insight.held.as_list(),
         "locks": {"deadlocks": insight.deadlocks()},
         "greenlets": insight.greenlets(),
-        "in_flight": [{**in_flight(account, now), **_lock(insight, account)} for account in live[:MOST_IN_FLIGHT]],
+        "in_flight": [{**in_flight(account, now), **_lock(waiters, account)} for account in live[:MOST_IN_FLIGHT]],
         "in_flight_states": states,
         "in_flight_routes": patterns,
         "waiting": waiting_for([(STATES[one.state], one.detail, now - one.since) for one in live if one.state > READY]),
@@ -221,7 +231,7 @@ def waiting_for(waits: Iterable[tuple[str, str, float]]) -> list[dict[str, Any]]
         plain.setdefault((state, known), []).append(max(0.0, seconds))
     found: dict[tuple[str, str], list[float]] = {}
     for (state, detail), seconds_of in plain.items():
-        found.setdefault((state, shown(state, detail)), []).extend(seconds_of)
+        found.setdefault((state, shown.detail(state, detail)), []).extend(seconds_of)
     most = sorted(found, key=lambda key: -len(found[key]))
     for state, detail in [key for key in most[MOST_WAITING:] if key[1]]:
         found.setdefault((state, ""), []).extend(found.pop((state, detail)))
@@ -284,36 +294,32 @@ def _stalls(insight: Insight, now: float) -> dict[str, Any]:
 
 
 def in_flight(account: Account, now: float) -> dict[str, Any]:
-    """One request, without anything that came from its client but its path."""
+    """One request, without anything that came from its client but its method and what may be seen of its path."""
     environ = account.environ or {}
     waits = again(lambda: sorted(account.waits, key=_since))
     return {
         "id": account.id,
         "route": account.pattern(),
-        "method": str(environ.get("REQUEST_METHOD", "")),
-        "path": str(environ.get("PATH_INFO", ""))[:LONGEST_DETAIL],
+        "method": shown.line(str(environ.get("REQUEST_METHOD", ""))),
+        "path": shown.path(str(environ.get("PATH_INFO", ""))),
         "age_seconds": now - account.began,
         "state": "running" if account.state == CPU else STATES[account.state],
-        "detail": shown(STATES[account.state], account.detail),
+        "detail": shown.detail(STATES[account.state], account.detail),
         "state_seconds": max(0.0, now - account.since),
         "budget_seconds": None if account.deadline == FOREVER else max(0.0, account.deadline - now),
         "is_cut": account.is_cut,
         "seconds": account.seconds_at(now),
         "waits": [
-            {"kind": wait.kind, "detail": shown(wait.kind, wait.detail), "seconds": max(0.0, now - wait.since)}
-            for wait in waits
+            {"kind": wait.kind, "detail": _detail(wait), "seconds": max(0.0, now - wait.since)} for wait in waits
         ],
         "greenlets": len(_greenlets(account)),
     }
 
 
-def _lock(insight: Insight, account: Account) -> dict[str, str]:
+def _lock(waiters: Mapping[int, Waiter], account: Account) -> dict[str, str]:
     """Whose lock a request waits for, where it waits for one that is held."""
-    if STATES[account.state] == "lock":
-        for waiter in again(lambda: list(insight.locks.waiting.values())):
-            if waiter.record is account:
-                return {"held_by": waiter.holder()}
-    return {}
+    waiter = waiters.get(id(account)) if STATES[account.state] == "lock" else None
+    return {"held_by": waiter.holder()} if waiter is not None else {}
 
 
 def again(read: Callable[[], Answer]) -> Answer:
@@ -334,8 +340,5 @@ def _seconds(line: Any) -> float:
     return float(line.seconds)
 
 
-def shown(kind: str, detail: str) -> str:
-    """What is waited for, as anybody may see it: statements without their values."""
-    is_statement = kind == "query" and not detail.startswith("connect to ")
-    text = VALUES.sub("?", detail) if is_statement else detail
-    return text if len(text) <= LONGEST_DETAIL else text[: LONGEST_DETAIL - 3] + "..."
+def _detail(wait: Wait) -> str:
+    return shown.detail(wait.kind, wait.detail)

@@ -120,8 +120,8 @@ class Answering:
         said = knowledge().snapshot(self.worker)
         insight = self.worker.serving.insight
         if insight is not None:
-            # Where its faulthandler writes; see peek.
-            said["watch"] = {"pipe": insight.stalls._reader}
+            # Where its faulthandler writes, see peek; and what it remembers, see insight.ring.
+            said["watch"] = {"pipe": insight.stalls._reader, "ring": insight.ring.descriptor}
         return said
 
     def _stacks(self, asked: dict[str, Any]) -> Any:
@@ -137,7 +137,7 @@ class Answering:
 
     def _ring(self, asked: dict[str, Any]) -> Any:
         insight = getattr(getattr(self.worker, "serving", None), "insight", None)
-        return {} if insight is None else insight.ring.read()
+        return {} if insight is None else knowledge().remembered(insight)
 
     def _main_stack(self) -> list[str]:
         """What the worker's main thread runs now, the innermost call first."""

@@ -1,24 +1,29 @@
 """The flight recorder: when something spikes, what the workers remember is saved as one HTML file.
 
-    calm    -> a signal at or above its threshold                          -> settling: what follows belongs to it too
+    calm    -> a signal at or above its threshold                          -> what is there is copied; settling:
+                                                                               what follows belongs to it, too
     settling-> SETTLE_SECONDS later, and every worker answers or can't      -> saved; spiking
     spiking -> all signals below half of their threshold for CALM_SECONDS   -> calm
 
 So one incident is one file, however long it lasts, and a signal that flickers round its threshold makes no second one.
+The copy is of the minute before the spike: a worker that is blocked may be killed before anything is saved, and others
+may have more to do meanwhile than they can remember. Who answers is asked; of who does not, its memory is read.
 The workers only remember; the file is written by this process, so a full disk costs nobody an answer.
 """
 
+import fcntl
 import logging
 import os
 import re
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..insight.ring import records_in
-from .collect import Moment
+from ..insight.ring import KEPT_SECONDS, covered_seconds, read_of, records_in
+from .collect import Moment, Seen
 from .report import recording
 from .verdict import LEVELS, OK
 
@@ -34,8 +39,32 @@ THRESHOLDS = {
     "shed": (5.0, "requests turned away"),
     "expired": (2.0, "deadlines"),
 }
+# Who did not answer for longer is not asked.
+UNANSWERED_SECONDS = 2.0
 NAME = re.compile(r"recording-\d{8}-\d{6}-\d{1,9}\.html")
-LONGEST_RECORDING = 64_000_000
+PART = re.compile(rf"\.{NAME.pattern}\.part")
+
+
+@dataclass(frozen=True)
+class Copy:
+    """What a worker remembered at one moment; `covered` seconds of it, infinite if all since its start."""
+
+    number: int
+    answer: Mapping[str, Any]
+    covered: float
+
+    @property
+    def began_at(self) -> float:
+        """Unix time from which on nothing is missing."""
+        return float(self.answer["at"]) - self.covered
+
+    def rows(self, kept_seconds: float, before: float = float("inf")) -> list[dict[str, Any]]:
+        """Its records, those that ended before that moment."""
+        found = ({**row, "worker": self.number} for row in records_in(self.answer, kept_seconds))
+        return [row for row in found if row["at"] + row["seconds"] < before]
+
+
+Copies = dict[tuple[int, int], Copy | None]
 
 
 class Recorder:
@@ -48,19 +77,24 @@ class Recorder:
         ask: Callable[[int], Any],
         about: Mapping[str, Any],
         wall: Callable[[], float] = time.time,
+        read: Callable[[int, Any], Any] = read_of,
     ) -> None:
         self.folder = folder
         self.kept = kept
         self.ask = ask
         self.about = about
         self.wall = wall
+        self.read_of = read
         self.state = "calm"
         self.reason = ""
         self._since = 0.0
         self._number = 0
         # What the page showed when it was at its worst: that is what the recording begins with.
         self._worst: Mapping[str, Any] = {}
+        # Of when it began to spike, by number and pid.
+        self._copies: Copies = {}
         self._saving = threading.Lock()
+        self._forget_parts()
 
     def look(self, moment: Moment, seen: Mapping[str, Any]) -> None:
         """Judge one moment; may save."""
@@ -71,6 +105,8 @@ class Recorder:
             self.state, self._since = "settling", moment.now
             self.reason = high
             self._worst = seen
+            self._copies = {}
+            self._start(self._copy, moment)
         elif self.state == "settling":
             self._worst = min(self._worst, seen, key=_rank)
             self._settle(moment)
@@ -95,24 +131,85 @@ class Recorder:
         if blocked and waited < PATIENCE_SECONDS:
             return
         self.state, self._since = "spiking", moment.now
-        threading.Thread(
-            target=self.save, args=(moment, self.reason, self._worst), name="recorder", daemon=True
-        ).start()
+        self._start(self._save, moment, self.reason, self._worst, KEPT_SECONDS + waited)
+
+    @staticmethod
+    def _start(work: Callable[..., Any], *arguments: Any) -> None:
+        threading.Thread(target=work, args=arguments, name="recorder", daemon=True).start()
+
+    def _copy(self, moment: Moment) -> None:
+        """Read what all remember, at once: one that is blocked may be killed at any moment. Ask where that can't be.
+
+        Runs on: a thread of its own, as a worker may take its time to answer.
+        """
+        with self._saving:
+            for worker in moment.workers:
+                copy = self._read(worker) or self._asked(worker)
+                self._copies[worker.number, worker.pid] = copy
 
     def save(self, moment: Moment, reason: str, seen: Mapping[str, Any] | None = None) -> str | None:
-        """Ask all workers and write the file; its name, or None when it could not be written."""
+        """Write what all workers remember now; the file's name, or None when it could not be written."""
         with self._saving:
-            answers = {worker.pid: (worker.number, self.ask(worker.pid)) for worker in moment.workers}
-            records = [
-                {**record, "worker": number}
-                for number, answer in answers.values()
-                if isinstance(answer, dict) and "data" in answer
-                for record in records_in(answer)
-            ]
-            silent = [number for number, answer in answers.values() if not isinstance(answer, dict)]
-            at = self.wall()
-            page = recording(sorted(records, key=lambda row: row["at"]), reason, at, self.about, seen or {}, silent)
-            return self._write(page, at)
+            return self._save_with({}, moment, reason, seen or {}, KEPT_SECONDS)
+
+    def _save(self, moment: Moment, reason: str, seen: Mapping[str, Any], kept_seconds: float) -> None:
+        """The same, of a spike: with what was copied when it began."""
+        with self._saving:
+            self._save_with(self._copies, moment, reason, seen, kept_seconds)
+            self._copies = {}
+
+    def _save_with(
+        self,
+        early: Copies,
+        moment: Moment,
+        reason: str,
+        seen: Mapping[str, Any],
+        kept_seconds: float,
+    ) -> str | None:
+        at = self.wall()
+        living = [worker for worker in moment.workers if not worker.is_gone]
+        late: Copies = {(worker.number, worker.pid): self._remembered(worker) for worker in living}
+        rows: list[dict[str, Any]] = []
+        short: dict[int, float] = {}
+        silent: list[int] = []
+        lost: list[int] = []
+        for worker in {**early, **late}:
+            number, newer, older = worker[0], late.get(worker), early.get(worker)
+            if newer is not None:
+                rows += newer.rows(kept_seconds)
+            if older is not None:
+                rows += older.rows(kept_seconds, before=newer.began_at if newer is not None else float("inf"))
+            if newer is None:
+                (silent if older is None else lost).append(number)
+            began_at = min((copy.began_at for copy in (newer, older) if copy is not None), default=at)
+            if number not in silent and at - began_at < kept_seconds:
+                short[number] = at - began_at
+        page = recording(
+            sorted(rows, key=lambda row: row["at"]),
+            reason,
+            at,
+            self.about,
+            seen,
+            silent=silent,
+            lost=lost,
+            short=short,
+            seconds=kept_seconds,
+        )
+        return self._write(page, at)
+
+    def _remembered(self, worker: Seen) -> Copy | None:
+        """Asked, as what is in flight is known to it only; read, if it can't answer."""
+        if worker.unanswered_seconds <= UNANSWERED_SECONDS:
+            return self._asked(worker) or self._read(worker)
+        return self._read(worker) or self._asked(worker)
+
+    def _asked(self, worker: Seen) -> Copy | None:
+        return _copy_of(worker, self.ask(worker.pid))
+
+    def _read(self, worker: Seen) -> Copy | None:
+        where = ((worker.snapshot or {}).get("watch") or {}).get("ring")
+        answer = self.read_of(worker.pid, where)
+        return _copy_of(worker, answer and {**answer, "in_flight": _in_flight(worker)})
 
     def _write(self, page: str, at: float) -> str | None:
         self._number += 1
@@ -121,7 +218,9 @@ class Recorder:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             # Only its owner may read it: paths of requests are in it.
-            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # somebody is at it: see _forget_parts
                 file.write(page)
             part.replace(self.folder / name)
             self._forget_old()
@@ -137,6 +236,24 @@ class Recorder:
             part.unlink(missing_ok=True)
         except OSError as exc:
             logger.warning("%s can't be removed: %s", part, exc)
+
+    def _forget_parts(self) -> None:
+        """What a process that was killed had half written. Who still writes, of another server perhaps, has it locked.
+
+        Runs on: start of the ops process, which is started again when it is killed.
+        """
+        try:
+            parts = [path for path in self.folder.iterdir() if PART.fullmatch(path.name)]
+        except OSError as exc:
+            logger.debug("nothing was saved yet: %s", exc)
+            return
+        for part in parts:
+            try:
+                with part.open("rb") as file:
+                    fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    part.unlink()
+            except OSError as exc:
+                logger.debug("%s stays: %s", part, exc)
 
     def _forget_old(self) -> None:
         for path in self._paths()[self.kept :]:
@@ -166,6 +283,21 @@ class Recorder:
             return (self.folder / name).read_bytes()
         except OSError:
             return None
+
+
+def _copy_of(worker: Seen, answer: Any) -> Copy | None:
+    if not isinstance(answer, dict) or "data" not in answer:
+        return None
+    return Copy(worker.number, answer, covered_seconds(answer))
+
+
+def _in_flight(worker: Seen) -> list[list[Any]]:
+    """Of a worker that does not answer, as it was when it did."""
+    return [
+        [str(row.get("route", "")), row.get("age_seconds", 0.0) + worker.unanswered_seconds, row["seconds"]]
+        for row in (worker.snapshot or {}).get("in_flight") or []
+        if row.get("seconds")
+    ]
 
 
 def _rank(seen: Mapping[str, Any]) -> int:

@@ -7,14 +7,15 @@ which a load test can replay the arrivals:
     {"format": "greenroom-arrivals/1", "began_at": Unix time of the first,
      "arrivals": [[seconds since the first, route, status, seconds it took], ...]}
 
-`route` is the pattern, "other" where no route was known; a status of 503 and 0 seconds is a request that was turned
-away. Paths, queries, headers and bodies are not in it.
+`route` is the pattern, "other" where no route was known; "shed" is a request that was turned away; a status of 0 is one
+that had no answer yet, after so many seconds. Paths, queries, headers and bodies are not in it.
 """
 
 import html
 import json
+import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .verdict import duration
@@ -46,24 +47,47 @@ def recording(
     about: Mapping[str, Any],
     seen: Mapping[str, Any],
     silent: Sequence[int] = (),
+    lost: Sequence[int] = (),
+    short: Mapping[int, float] | None = None,
+    seconds: float = 60.0,
 ) -> str:
-    """The file. `records` are in the order of time; `silent` are workers that did not answer."""
+    """The file, about the last `seconds`. `records` are in the order of time.
+
+    `silent` are workers of which nothing is known, `lost` those of which only what was copied when the spike began;
+    `short` are those that remember less than all of the time, with how long.
+    """
     requests = [row for row in records if row["kind"] == "request"]
-    shed = [row for row in records if row["kind"] == "shed"]
+    in_flight = [row for row in records if row["kind"] == "in_flight"]
+    shed = sum(row.get("count", 1) for row in records if row["kind"] == "shed")
     verdict = (seen.get("verdict") or {}).get("sentence", "")
     parts = [
         f"<h1>{text(verdict or 'What happened')}</h1>",
         f"<p>Saved {text(moment(at))} because of: <b>{text(reason)}</b>. Server "
         f"{text(', '.join(about.get('bind', [])))}, application {text(about.get('app', ''))}. "
-        f"In the last minute: {len(requests)} requests, {len(shed)} turned away, "
+        f"In the last {seconds:.0f} s: {len(requests)} requests, {len(in_flight)} more without an answer yet, "
+        f"{shed} turned away, "
         f"{sum(row['kind'] == 'stall' for row in records)} times that a loop stood still.</p>",
     ]
     if silent:
         numbers = ", ".join(str(number) for number in silent)
         parts.append(f"<p class=bad>Worker {text(numbers)} did not answer; what it remembers is missing here.</p>")
+    if lost:
+        numbers = ", ".join(str(number) for number in lost)
+        parts.append(
+            f"<p class=bad>Worker {text(numbers)} was lost, or could not answer any more, before this was saved: of it "
+            "there is what it remembered when the spike began.</p>"
+        )
+    for number, covered in sorted((short or {}).items()):
+        parts.append(
+            f"<p class=bad>Worker {text(number)} had more to do than it can remember: "
+            f"of it there are the last {covered:.1f} s.</p>"
+        )
     parts += [
-        _section("Requests each second", _bars(records, at)),
-        _section("Each request: when it came, how long it took, where the time went", _scatter(requests, at)),
+        _section("Requests each second", _bars(records, at, math.ceil(seconds))),
+        _section(
+            "Each request: when it came, how long it took, where the time went",
+            _scatter([*requests, *in_flight], at, seconds),
+        ),
         _section("Routes", _routes_table(requests)),
         _section("Stalls and long slices", _stalls_table(records)),
         _section("The slowest requests", _slowest_table(requests)),
@@ -83,34 +107,41 @@ def recording(
 
 
 def arrivals_block(records: Sequence[Mapping[str, Any]]) -> str:
-    rows = sorted((row for row in records if row["kind"] in ("request", "shed")), key=lambda row: row["at"])
-    began_at = rows[0]["at"] if rows else 0.0
+    rows = sorted(arrival for row in records for arrival in _arrivals(row))
+    began_at = rows[0][0] if rows else 0.0
     said = {
         "format": ARRIVALS_FORMAT,
         "began_at": round(began_at, 6),
-        "arrivals": [
-            [round(row["at"] - began_at, 6), clean(row["name"]), row["status"], round(row["seconds"], 6)]
-            for row in rows
-        ],
+        "arrivals": [[round(at - began_at, 6), name, status, round(took, 6)] for at, name, status, took in rows],
     }
     # In a script element nothing but "</" and "<!--" has a meaning to HTML; in JSON they can be written otherwise.
     inner = json.dumps(said, separators=(",", ":")).replace("<", "\\u003c")
     return f'<script type="application/json" id="arrivals">{inner}</script>'
 
 
+def _arrivals(row: Mapping[str, Any]) -> Iterator[tuple[float, str, int, float]]:
+    """When (Unix time), route, status, seconds. Those that were turned away come evenly over the time they took."""
+    if row["kind"] == "shed":
+        count = row.get("count", 1)
+        for number in range(count):
+            yield row["at"] + row["seconds"] * number / count, "shed", row["status"], 0.0
+    elif row["kind"] in ("request", "in_flight"):
+        yield row["at"], clean(row["name"]), row["status"], row["seconds"]
+
+
 def _section(title: str, content: str) -> str:
     return f"<section><h2>{text(title)}</h2>{content}</section>"
 
 
-def _bars(records: Iterable[Mapping[str, Any]], at: float) -> str:
-    """Requests and refusals each second, the last 60."""
-    served, shed = [0] * 60, [0] * 60
+def _bars(records: Iterable[Mapping[str, Any]], at: float, seconds: int) -> str:
+    """Requests and refusals each second, the last so many."""
+    served, shed = [0] * seconds, [0] * seconds
     for row in records:
-        second = 59 - int(at - row["at"])
-        if 0 <= second < 60 and row["kind"] in ("request", "shed"):
-            (shed if row["kind"] == "shed" else served)[second] += 1
+        second = seconds - 1 - int(at - row["at"])
+        if 0 <= second < seconds and row["kind"] in ("request", "in_flight", "shed"):
+            (shed if row["kind"] == "shed" else served)[second] += row.get("count", 1)
     most = max(1, *(one + other for one, other in zip(served, shed, strict=True)))
-    width = WIDTH / 60
+    width = WIDTH / seconds
     shapes = []
     for second, (one, other) in enumerate(zip(served, shed, strict=True)):
         tall, refused = one / most * HEIGHT, other / most * HEIGHT
@@ -121,26 +152,27 @@ def _bars(records: Iterable[Mapping[str, Any]], at: float) -> str:
             if count:
                 shapes.append(
                     f'<rect x="{second * width:.1f}" y="{top:.1f}" width="{width - 1:.1f}" height="{height:.1f}" '
-                    f'fill="{colour}"><title>{59 - second} s before: {count} {name}</title></rect>'
+                    f'fill="{colour}"><title>{seconds - 1 - second} s before: {count} {name}</title></rect>'
                 )
     return (
         _svg(shapes, f"Requests each second, at most {most}")
-        + f"<p class=note>From a minute before to the moment it was saved. At most {most} a second; red: refused.</p>"
+        + f"<p class=note>The {seconds} s before it was saved. At most {most} a second; red: refused.</p>"
     )
 
 
-def _scatter(requests: Sequence[Mapping[str, Any]], at: float) -> str:
+def _scatter(requests: Sequence[Mapping[str, Any]], at: float, seconds: float) -> str:
     """A stroke for each request: from when it came until it was answered, as high as it took long."""
     kept = sorted(requests, key=lambda row: -row["seconds"])[:3000]
     longest = max((row["seconds"] for row in kept), default=1.0) or 1.0
     shapes = []
     for row in kept:
-        x, y = (60 - (at - row["at"])) / 60 * WIDTH, HEIGHT - row["seconds"] / longest * (HEIGHT - 6) - 3
+        x, y = (seconds - (at - row["at"])) / seconds * WIDTH, HEIGHT - row["seconds"] / longest * (HEIGHT - 6) - 3
         state = STATES[max(range(len(STATES)), key=lambda index: row["by_state"][index])]
-        width = max(1.5, row["seconds"] / 60 * WIDTH)
+        width = max(1.5, row["seconds"] / seconds * WIDTH)
+        status = row["status"] or "without an answer yet"
         shapes.append(
             f'<rect x="{max(0.0, x):.1f}" y="{y:.1f}" width="{width:.1f}" height="3" fill="{COLOURS[state]}">'
-            f"<title>{text(row['name'])} {row['status']} {duration(row['seconds'])}, most of it {state}</title></rect>"
+            f"<title>{text(row['name'])} {status} {duration(row['seconds'])}, most of it {state}</title></rect>"
         )
     key = " ".join(f'<span class=key><i style="background:{COLOURS[state]}"></i>{state}</span>' for state in STATES)
     return _svg(shapes, f"Requests by time and duration, the longest {duration(longest)}") + f"<p class=note>{key}</p>"

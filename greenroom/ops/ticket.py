@@ -9,7 +9,6 @@ from typing import Any
 
 from .report import moment
 from .verdict import duration
-from .view import masked
 
 MOST_ROWS = 25
 WIDEST_CELL = 90
@@ -211,10 +210,9 @@ def _worker_lines(worker: Mapping[str, Any], answer: Any) -> list[str]:
 
 def _request_lines(request: Mapping[str, Any]) -> list[str]:
     waits = f" for {request['detail']}" if request.get("detail") else ""
-    path = masked(str(request.get("path", "")))
     lines = [
         "",
-        f"  {request.get('method', '')} {request.get('route')} ({path}) id {request.get('id')}: "
+        f"  {request.get('method', '')} {request.get('route')} ({request.get('path', '')}) id {request.get('id')}: "
         f"{duration(request.get('age_seconds', 0))} old, {request.get('state')}{waits} for "
         f"{duration(request.get('state_seconds') or 0)}",
     ]

@@ -150,26 +150,58 @@ def _blocked_finding(worker: Seen, stall: Mapping[str, Any], seconds: float, see
 def _deadlock(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     found = []
     for deadlock in seen["deadlocks"]:
-        members = deadlock.get("members") or []
-        names = " and ".join(str(member.get("route") or member.get("request") or "a thread") for member in members[:3])
-        since = duration(deadlock.get("since_seconds") or 0.0)
-        if deadlock.get("is_cycle", True):
-            sentence = f"Deadlock in worker {deadlock['worker']}: {names} wait for each other's locks, for {since}."
-        else:
-            sentence = f"Worker {deadlock['worker']}: {names} wait for a lock that nobody will release, for {since}."
+        sentence, advice = DEADLOCKS[deadlock.get("kind", "circle")](deadlock)
         lines = [
-            f"{member.get('route')} waits at {_own(member['stack'])}" for member in members[:3] if member.get("stack")
+            f"{_who(member)} waits at {_own(member['stack'])}"
+            for member in (deadlock.get("members") or [])[:3]
+            if member.get("stack")
         ]
         found.append(
-            finding(
-                BAD,
-                sentence,
-                "Take locks in the same order everywhere, or with a timeout. " + "; ".join(lines) + ".",
-                cause="deadlock",
-                worker=deadlock["worker"],
-            )
+            finding(BAD, sentence, f"{advice} {'; '.join(lines)}.", cause="deadlock", worker=deadlock["worker"])
         )
     return found
+
+
+def _circle(deadlock: Mapping[str, Any]) -> tuple[str, str]:
+    members = deadlock.get("members") or []
+    names = " and ".join(_who(member) for member in members[:3])
+    rest = deadlock.get("waiting", 0) - 3
+    more = f" and {rest} more" if rest > 0 else ""
+    return (
+        f"Deadlock in worker {deadlock['worker']}: {names}{more} wait for each other's locks, {_since(deadlock)}.",
+        "Take locks in the same order everywhere, or with a timeout.",
+    )
+
+
+def _self(deadlock: Mapping[str, Any]) -> tuple[str, str]:
+    (member,) = deadlock["members"]
+    return (
+        f"Deadlock in worker {deadlock['worker']}: {_who(member)} waits for a lock that it holds itself, "
+        f"{_since(deadlock)}.",
+        f"It took it at {member.get('taken_at')}: don't take a lock in a __del__ or a signal handler, or use an RLock.",
+    )
+
+
+def _orphan(deadlock: Mapping[str, Any]) -> tuple[str, str]:
+    first = deadlock["members"][0]
+    holder = first.get("waits_for_route") or first.get("waits_for") or "a thread"
+    count = deadlock.get("waiting", 1)
+    return (
+        f"Worker {deadlock['worker']}: {_requests(count)} wait{'s' if count == 1 else ''} for a lock that nobody will "
+        f"release, {_since(deadlock)}: {holder} took it at {first.get('taken_at')} and ended.",
+        "Release it whatever happens: take it using `with`.",
+    )
+
+
+DEADLOCKS = {"circle": _circle, "self": _self, "orphan": _orphan}
+
+
+def _since(deadlock: Mapping[str, Any]) -> str:
+    return f"for {duration(deadlock.get('since_seconds') or 0.0)}"
+
+
+def _who(member: Mapping[str, Any]) -> str:
+    return str(member.get("route") or member.get("request") or "a thread")
 
 
 def _died(moment: Moment) -> list[dict[str, Any]]:

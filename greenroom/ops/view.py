@@ -4,7 +4,6 @@ Nothing here is markup, and nothing is secret: routes are patterns, paths come w
 Whatever text came from outside is bounded and has no control characters; who shows it must still escape it.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -23,8 +22,6 @@ HISTORY_NAMES = ("requests", "shed", "errors", "in_flight", "lag_seconds", "cpu_
 # A worker that did not answer for this long is shown as what the scoreboard knows.
 STALE_SECONDS = 2.5
 QUEUEING_RATIO = 0.7
-LONG_SEGMENT = 24
-UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def view(moment: Moment, about: Mapping[str, Any], recordings: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
@@ -428,7 +425,6 @@ def in_flight(moment: Moment) -> list[dict[str, Any]]:
     rows = [
         {
             **request,
-            "path": masked(str(request.get("path", ""))),
             "worker": seen.number,
             "pid": seen.pid,
             "is_stale": seen.unanswered_seconds > STALE_SECONDS,
@@ -438,13 +434,6 @@ def in_flight(moment: Moment) -> list[dict[str, Any]]:
         for request in said.get("in_flight") or []
     ]
     return sorted(rows, key=lambda row: -row["age_seconds"])
-
-
-def masked(path: str) -> str:
-    """A path without what could be a secret in it: links that reset a password carry their token there."""
-    return "/".join(
-        f"{part[:4]}…" if len(part) >= LONG_SEGMENT and not UUID.fullmatch(part) else part for part in path.split("/")
-    )
 
 
 def counted(moment: Moment, name: str) -> dict[str, float]:

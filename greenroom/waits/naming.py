@@ -2,15 +2,16 @@
 
 from typing import Any
 
+from .. import shown
 from ..record import Record
 
 
 def request_name(record: Record | None) -> str:
-    """Method and path, and the request's id where it has one."""
+    """Method and path, as far as anybody may see it, and the request's id where it has one."""
     if record is None:
         return "something outside of requests"
     environ = record.environ or {}
-    name = f"{environ.get('REQUEST_METHOD', '')} {environ.get('PATH_INFO', '')}".strip() or "a request"
+    name = f"{environ.get('REQUEST_METHOD', '')} {shown.path(environ.get('PATH_INFO', ''))}".strip() or "a request"
     return f"{name} ({record.id})" if record.id else name
 
 

@@ -21,7 +21,7 @@ from gunicorn.util import is_hoppish
 from ..errors import BudgetSpent
 from ..insight.account import Account
 from ..insight.timing import head_text
-from ..record import CURRENT, FOREVER, Record
+from ..record import CLIENT_LEFT, CURRENT, FOREVER, Record
 from .wire import Wire
 
 REMEMBERED_NAMES = 1000
@@ -166,11 +166,12 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
     def _has_begun(self, record: Record) -> None:
         """The answer begins, so the budget has done its work: a stream may take as long as somebody reads it.
 
-        A failure (500) that comes after the deadline is how frameworks tell of the timeout error that it caused.
+        A failure (500) that comes after the deadline is how frameworks tell of the timeout error that it caused. Once
+        the client has left, so is every other: an application that says "503, try again" has been cut short as well.
         """
         if not record.is_spent():
             record.lift()
-        elif self.status_code == 500:
+        elif self.status_code == 500 or (self.status_code > 500 and record.cut_reason == CLIENT_LEFT):
             raise BudgetSpent(f"{record.why()}, and the application answered {self.status}")
 
     @property

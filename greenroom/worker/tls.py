@@ -29,7 +29,7 @@ from gunicorn.http2.errors import HTTP2ConnectionError, HTTP2ErrorCode, HTTP2Pro
 from gunicorn.sock import ssl_context
 from gunicorn.workers.base_async import AsyncWorker
 
-from .. import clock
+from .. import clock, shown
 from ..errors import BudgetSpent
 from ..insight.account import Account
 from ..record import CURRENT, FOREVER, WORKER_STOPS, Record
@@ -407,7 +407,12 @@ class Exchange:
     def _too_late(self, record: Record, environ: dict[str, Any], exc: BaseException) -> Iterable[bytes]:
         status = "503 Service Unavailable" if record.cut_reason == WORKER_STOPS else "504 Gateway Timeout"
         self.connection.serving.log.warning(
-            "%s %s: %s (%s: %s)", environ["REQUEST_METHOD"], environ["PATH_INFO"], record.why(), type(exc).__name__, exc
+            "%s %s: %s (%s: %s)",
+            environ["REQUEST_METHOD"],
+            shown.path(environ["PATH_INFO"]),
+            record.why(),
+            type(exc).__name__,
+            exc,
         )
         headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(LATE_BODY)))]
         self.response.start_response(status, headers, sys.exc_info())

@@ -91,17 +91,28 @@ def test_results_are_answered_though_they_can_not_be_recorded(
 def test_stream_that_is_closed_records_what_had_arrived(board: Board, count: Callable[[str], int]) -> None:
     with upstream(answering()) as good, upstream(hanging) as slow:
         targets = (Target("slow", slow.url(), 60_000), Target("good", good.url(), 5000))
-        items = boards.stream(boards.BoardPlan(board.id, "mine", targets), heartbeat_seconds=5)
+        fetch = boards.LiveFetch(boards.BoardPlan(board.id, "mine", targets), heartbeat_seconds=5)
+        items = fetch.outcomes()
         first = next(items)
         items.close()
+        fetch.record()
+        fetch.record()
 
     assert first is not None
     assert first.name == "good"
     assert count("fetches") == 1
 
 
+def test_nothing_is_held_against_a_source_that_had_no_time(board: Board, count: Callable[[str], int]) -> None:
+    boards.record(board.id, utc_now(), [Outcome("it", 5, error="given up", is_given_up=True)])
+
+    assert count("fetches") == 0
+
+
 def test_stream_that_never_began_leaves_nothing_behind(board: Board, count: Callable[[str], int]) -> None:
-    boards.stream(boards.plan(board), heartbeat_seconds=5).close()
+    fetch = boards.LiveFetch(boards.plan(board), heartbeat_seconds=5)
+    fetch.outcomes().close()
+    fetch.record()
 
     assert count("fetches") == 0
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("fetch")]

@@ -38,6 +38,22 @@ def test_every_session_has_its_time_limit_and_speaks_utc(app: Flask) -> None:
     assert shown == {"statement_timeout": "30s", "TimeZone": "UTC", "application_name": "boards"}
 
 
+def test_what_the_url_says_goes_before_ours(postgres_url: str) -> None:
+    options = "-csearch_path=tenant -cstatement_timeout=7s"
+    url = make_url(postgres_url).update_query_dict({"options": options, "application_name": "mine"})
+    app = create_app({"DATABASE_URL": url.render_as_string(hide_password=False)})
+
+    with app.app_context():
+        with db.engine.connect() as connection:
+            shown = [
+                connection.scalar(text(f"SHOW {name}"))
+                for name in ("search_path", "statement_timeout", "TimeZone", "application_name")
+            ]
+        db.engine.dispose()
+
+    assert shown == ["tenant", "7s", "UTC", "mine"]
+
+
 def test_statement_that_runs_too_long_is_stopped(postgres_url: str) -> None:
     app = create_app({"DATABASE_URL": postgres_url, "DB_STATEMENT_TIMEOUT_SECONDS": "1"})
 

@@ -125,6 +125,19 @@ class TestMisbehaviour:
     def test_hanging_source_is_given_up_when_the_budget_is_spent(self) -> None:
         assert fetch_from(hanging, 60_000, budget_ms=200).error == "no answer within the board's budget of 200 ms"
 
+    def test_source_that_had_no_time_because_the_request_was_over_is_not_called_slow(self) -> None:
+        """A server may end a request's waits before ours, when its own time is up."""
+
+        def ends_early(*args: Any, **kwargs: Any) -> None:
+            raise requests.Timeout
+
+        hasty = fetcher()
+        hasty.session.get = ends_early  # type: ignore[method-assign, assignment]
+        (outcome,) = hasty.fetch_all([Target("it", "http://127.0.0.1:1/", 5000)])
+
+        assert outcome.error == "given up: the time for the whole request was over"
+        assert outcome.is_given_up
+
     def test_reset_in_the_head(self) -> None:
         def reset(connection: Connection) -> None:
             connection.read_head()

@@ -22,6 +22,14 @@ def test_pythonpath_comes_before_the_working_directory(path: list[str], tmp_path
     assert path == ["/venv/bin", shop, other, here, "/usr/lib/python3"]
 
 
+def test_a_folder_that_only_the_env_file_names_is_added(path: list[str], tmp_path: Path) -> None:
+    path[:] = [str(tmp_path), "/usr/lib/python3"]
+
+    importing.prefer_pythonpath({"PYTHONPATH": "/srv/shop"}, tmp_path)
+
+    assert path == ["/srv/shop", str(tmp_path), "/usr/lib/python3"]
+
+
 def test_without_pythonpath_nothing_moves(path: list[str], tmp_path: Path) -> None:
     path[:] = [str(tmp_path), "/usr/lib/python3"]
 

@@ -60,6 +60,8 @@ def test_the_demo_board_works_on_the_first_day(board_server: Server) -> None:
     assert by_name["broken"]["status"] == 503
     assert "error" in by_name["too slow"]
     assert document["elapsed_ms"] < 5000
+    # The board leaves what is too slow, and nobody is to blame for that.
+    assert "Traceback" not in board_server.text()
 
 
 def test_a_stream_sends_each_source_when_it_arrives(api: requests.Session, board_server: Server) -> None:
@@ -112,6 +114,28 @@ def test_a_client_that_leaves_a_stream_ends_the_work(api: requests.Session, boar
     # Far sooner than the source's own minute: at the next heartbeat, whose write fails.
     wait_until(upstream.is_left.is_set, "the connection to the source is closed", timeout_seconds=30)
     upstream.listener.close()
+
+
+def test_what_had_arrived_before_a_client_left_a_stream_is_recorded(
+    api: requests.Session, board_server: Server
+) -> None:
+    silent = Upstream()
+    sources = [
+        {"name": "quick", "url": board_server.url + "/demo/delay/1", "timeout_ms": 60_000},
+        {"name": "silent", "url": silent.url, "timeout_ms": 60_000},
+    ]
+    board = {"slug": "half", "title": "half", "public": False, "sources": sources}
+    api.post(board_server.url + "/api/boards", json=board, timeout=30).raise_for_status()
+
+    with api.get(board_server.url + "/api/boards/half/stream", stream=True, timeout=60) as answer:
+        next(line for line in answer.iter_lines() if line.startswith(b"data: "))
+
+    def history() -> list[dict[str, object]]:
+        return list(api.get(board_server.url + "/api/boards/half/history", timeout=30).json())
+
+    wait_until(history, "the fetch is recorded", timeout_seconds=30)
+    assert [(fetch["name"], fetch.get("status")) for fetch in history()] == [("quick", 200)]
+    silent.listener.close()
 
 
 def test_a_token_of_nobody_is_refused(board_server: Server) -> None:

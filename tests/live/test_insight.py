@@ -40,7 +40,15 @@ class Observed(Server):
     """A server whose worker tells what it knows."""
 
     def snapshot(self) -> dict[str, Any]:
-        found: dict[str, Any] = requests.get(f"{self.url}/snapshot", timeout=60).json()
+        answers: list[requests.Response] = []
+
+        def is_answered() -> bool:
+            """A worker that has just had much to do may turn this one away."""
+            answers.append(requests.get(f"{self.url}/snapshot", timeout=60))
+            return answers[-1].status_code != 503
+
+        wait_until(is_answered, "the worker admits requests")
+        found: dict[str, Any] = answers[-1].json()
         return found
 
     def ask(self, path: str, **headers: str) -> requests.Response:
@@ -285,7 +293,7 @@ def test_two_locks_in_a_circle_are_shown_with_both_stacks(server: Observed) -> N
     wait_until(is_found, "the deadlock is shown", timeout_seconds=20)
     assert time.monotonic() - began < 10  # 5 s, on a machine that has time
     (deadlock,) = found
-    assert deadlock["is_cycle"]
+    assert deadlock["kind"] == "circle"
     assert [member["route"] for member in deadlock["members"]] == ["/deadlock/<int:way>"] * 2
     assert all(any(line_of("the second lock") in call for call in member["stack"]) for member in deadlock["members"])
     assert {member["request"] for member in deadlock["members"]} == {m["waits_for"] for m in deadlock["members"]}
@@ -293,6 +301,43 @@ def test_two_locks_in_a_circle_are_shown_with_both_stacks(server: Observed) -> N
     for thread in asked:
         thread.join()
     wait_until(lambda: not server.snapshot()["locks"]["deadlocks"], "it is over")
+
+
+def test_lock_that_a_request_did_not_release_is_one_report_that_names_it(server: Observed) -> None:
+    assert server.ask("/leak").json() == {"taken": True}
+    asked = [server.ask_aside("/need/6") for _ in range(12)]
+    found: list[dict[str, Any]] = []
+
+    def is_found() -> bool:
+        found[:] = server.snapshot()["locks"]["deadlocks"]
+        return bool(found) and found[0]["waiting"] > len(found[0]["members"])
+
+    wait_until(is_found, "the lock is shown", timeout_seconds=20)
+    (deadlock,) = found
+    assert deadlock["kind"] == "orphan"
+    assert len(deadlock["members"]) == 5
+    assert {member["waits_for_route"] for member in deadlock["members"]} == {"/leak"}
+    assert {member["taken_at"] for member in deadlock["members"]} == {line_of("the line that leaks")}
+    wait_until(lambda: "lock held by a greenlet that has ended" in server.text(), "it is logged")
+    for thread in asked:
+        thread.join()
+    assert server.text().count("lock held by a greenlet that has ended") == 1
+
+
+def test_lock_that_the_garbage_collector_takes_again_is_shown_with_both_lines(server: Observed) -> None:
+    thread = server.ask_aside("/collect")
+    found: list[dict[str, Any]] = []
+
+    def is_found() -> bool:
+        found[:] = [one for one in server.snapshot()["locks"]["deadlocks"] if one["kind"] == "self"]
+        return bool(found)
+
+    wait_until(is_found, "the deadlock is shown", timeout_seconds=20)
+    (member,) = found[0]["members"]
+    assert member["route"] == member["waits_for_route"] == "/collect"
+    assert member["taken_at"] == line_of("the line that is collected in")
+    assert any(line_of("the line in the garbage collector") in call for call in member["stack"])
+    thread.join()
 
 
 def test_connection_that_is_kept_while_an_upstream_is_waited_for_is_reported_with_both_lines(server: Observed) -> None:
@@ -326,9 +371,10 @@ def test_worker_that_is_given_up_says_what_it_was_doing(start: Callable[..., Ser
         time.sleep(0.3)
 
     wait_until(lambda: "is killed: its loop did not turn for 2 s" in server.text(), "the last words")
-    wait_until(lambda: "in backtrack" in server.text(), "the stack from the signal handler")
+    wait_until(lambda: "has ended; its threads were:" in server.text(), "the stacks from the signal handler")
     text = server.text()
-    assert re.search(r'File ".*tests/live/apps/insight.py", line \d+ in backtrack', text)
+    stacks = text.partition("has ended; its threads were:\n")[2].partition("\n[")[0]
+    assert re.search(r'File ".*tests/live/apps/insight.py", line \d+ in backtrack', stacks)
     assert re.search(r"request \S+ GET /sleep/30000 \(route /sleep/<int:ms>\), [\d.]+ s old, sleep", text)
     assert re.search(r"request \S+ GET /regex/40 .*running", text)
     assert f"{line_of('the line that holds the GIL')} backtrack" in text

@@ -410,6 +410,32 @@ def test_a_spike_is_saved_once_as_a_file_that_a_load_test_can_replay(start: Star
     assert watched.ops.get("/recordings/../../etc/passwd").status_code == 404
 
 
+def test_what_a_killed_worker_remembered_is_in_the_recording(start: Start, tmp_path: Path) -> None:
+    folder = tmp_path / "recordings"
+    watched = Watched(
+        start, WEB_CONCURRENCY="1", GREENROOM_RECORDINGS_KEPT="5", GREENROOM_RECORDINGS_PATH=str(folder)
+    ).wait_ready()
+    for _ in range(20):
+        requests.get(watched.server.url + "/", timeout=30)
+
+    watched.ops.wait_for(
+        lambda view: sum(route["count"] for route in view["routes"] if route["route"] == "/") >= 20, "they are counted"
+    )
+    with socket.create_connection(("127.0.0.1", watched.server.port)) as client:
+        client.sendall(b"GET /regex/60 HTTP/1.1\r\nHost: example\r\n\r\n")
+        view = watched.ops.wait_for(
+            lambda view: any(worker["lag_seconds"] > 3.5 for worker in view["workers"]), "the GIL is held"
+        )
+        os.kill(view["workers"][0]["pid"], signal.SIGKILL)
+    view = watched.ops.wait_for(lambda view: view["recordings"], "the recording is listed")
+
+    page = watched.ops.get(f"/recordings/{view['recordings'][0]['name']}").text
+    assert "was lost, or could not answer" in page
+    block = re.search(r'<script type="application/json" id="arrivals">(.*?)</script>', page, re.S)
+    assert block
+    assert [arrival[1] for arrival in json.loads(block[1])["arrivals"]].count("/") >= 20
+
+
 def test_a_disk_that_takes_nothing_costs_a_line_in_the_log(start: Start, tmp_path: Path) -> None:
     (tmp_path / "a-file").write_text("where the folder should be")
     watched = Watched(

@@ -15,6 +15,7 @@ from .conftest import LONG_WAIT_SECONDS, PYTHON_MODULE, ROOT, Server, clean_envi
 
 README = (ROOT / "README.md").read_text()
 PORT = 8000  # the one in the README
+ACTIVATE = ". .venv/bin/activate"
 
 
 def commands(section: str) -> list[str]:
@@ -44,16 +45,18 @@ def is_free(port: int) -> bool:
 
 
 class Terminal:
-    """A shell in the project's folder with the venv on its path; variables that a command exports stay."""
+    """A shell in the project's folder; what a command exports stays. Its venv is the one that runs the tests."""
 
     def __init__(self, environ: dict[str, str], port: int) -> None:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self.environ = {**clean_environment(), **environ, "PATH": path}
+        others = [folder for folder in os.environ["PATH"].split(os.pathsep) if Path(folder) != Path(sys.prefix, "bin")]
+        self.environ = {**clean_environment(), **environ, "PATH": os.pathsep.join(others)}
         self.port = port
+        self.run(ACTIVATE)
 
     def run(self, command: str) -> str:
         """What `command` prints. It must succeed; HTTPie fails on a status of 400 or more."""
-        line = command.replace(f":{PORT}", f":{self.port}") + "\nstatus=$?; env -0 >&3; exit $status"
+        line = command.replace(f":{PORT}", f":{self.port}").replace(ACTIVATE, f". {sys.prefix}/bin/activate")
+        line += "\nstatus=$?; env -0 >&3; exit $status"
         keyboard, tty = pty.openpty()  # HTTPie would take a standard input that is no terminal for the body
         read_end, write_end = os.pipe()
         try:
@@ -82,8 +85,10 @@ class Terminal:
 
 
 def test_the_first_look_works_as_written(terminal: Terminal) -> None:
-    printed = [terminal.run(command) for command in commands("A first look")]
+    activate, *others = commands("A first look")
+    printed = [terminal.run(command) for command in others]
 
+    assert activate == ACTIVATE
     assert len(printed) >= 10
     assert '"board":"demo"' in printed[0]
     assert "event: done" in printed[1]

@@ -8,11 +8,18 @@ import pytest
 
 from .conftest import LONG_WAIT_SECONDS, PYTHON_MODULE, ROOT, Server, clean_environment
 
+GUNICORN = (*PYTHON_MODULE, "gunicorn")
+SERVE = (*PYTHON_MODULE, "greenroom", "serve")
 
-def test_every_wrong_setting_of_server_and_application_is_listed_in_one_start(start: Callable[..., Server]) -> None:
-    server = start(
-        {"GREENROOM_KEEPALIVE_SECONDS": "never", "GREENROOM_BAKLOG": "1", "DB_POOL_SIZE": "0", "MAIL_PORT": "smtp"}
-    )
+
+@pytest.mark.parametrize("named", [{}, {"WSGI_APP": "app:create_app()"}], ids=["default", "named"])
+@pytest.mark.parametrize("command", [GUNICORN, SERVE], ids=["gunicorn", "serve"])
+def test_every_wrong_setting_of_server_and_application_is_listed_in_one_start(
+    start: Callable[..., Server], command: tuple[str, ...], named: dict[str, str]
+) -> None:
+    wrong = {"GREENROOM_KEEPALIVE_SECONDS": "never", "GREENROOM_BAKLOG": "1", "DB_POOL_SIZE": "0", "MAIL_PORT": "smtp"}
+
+    server = start(wrong | named, command)
 
     assert server.wait_gone() == 2
     for name in ("GREENROOM_KEEPALIVE_SECONDS", "GREENROOM_BAKLOG", "DB_POOL_SIZE", "MAIL_PORT"):
@@ -20,8 +27,11 @@ def test_every_wrong_setting_of_server_and_application_is_listed_in_one_start(st
     assert "Traceback" not in server.text()
 
 
-def test_wrong_settings_of_the_application_alone_stop_the_start(start: Callable[..., Server], tmp_path: Path) -> None:
-    server = start({"DB_POOL_SIZE": "0", "HISTORY_DAYS": "-1"})
+@pytest.mark.parametrize("command", [GUNICORN, SERVE], ids=["gunicorn", "serve"])
+def test_wrong_settings_of_the_application_alone_stop_the_start(
+    start: Callable[..., Server], tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    server = start({"DB_POOL_SIZE": "0", "HISTORY_DAYS": "-1"}, command)
 
     assert server.wait_gone() != 0
     assert "DB_POOL_SIZE" in server.text()

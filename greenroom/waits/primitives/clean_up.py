@@ -1,8 +1,9 @@
 """Clean-up of frameworks goes on when the budget is spent: a teardown that stops half-way leaves its session behind.
 
 Flask-SQLAlchemy, for one, keeps sessions by id(application context): one that is not removed is given to a later
-request. So Flask's teardowns are shielded, and what SQLAlchemy does to end a transaction, whatever the driver;
-psycopg2's own COMMIT and ROLLBACK are so in waits/postgres.py. It is bounded all the same, by CLEAN_UP_SECONDS.
+request. So Flask's teardowns are shielded, the closing of its answers, and what SQLAlchemy does to end a transaction,
+whatever the driver; psycopg2's own COMMIT and ROLLBACK are so in waits/postgres.py. It is bounded all the same, by
+CLEAN_UP_SECONDS.
 """
 
 import functools
@@ -32,6 +33,7 @@ ENDS_OF_TRANSACTIONS = (
 
 def install() -> None:
     when_imported("flask.app", shield_flask)
+    when_imported("werkzeug.wsgi", shield_werkzeug)
     when_imported("sqlalchemy.engine.default", shield_sqlalchemy)
 
 
@@ -40,6 +42,11 @@ def shield_flask(module: ModuleType) -> None:
         plain = getattr(module.Flask, name, None)
         if plain is not None and not hasattr(plain, "__shielded__"):
             setattr(module.Flask, name, shielded_teardown(plain, attrgetter(functions), getattr(module, signal)))
+
+
+def shield_werkzeug(module: ModuleType) -> None:
+    """What an answer does when it is closed: ends its generator, calls what `Response.call_on_close` was given."""
+    shield_methods(module.ClosingIterator, ("close",))
 
 
 def shield_sqlalchemy(module: ModuleType) -> None:

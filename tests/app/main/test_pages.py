@@ -1,3 +1,4 @@
+import tracemalloc
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -254,3 +255,21 @@ def test_filters_write_for_people() -> None:
     assert host("https://user:pass@example.org:8443/path?key=1") == "example.org:8443"
     assert preview({"ü": 1}) == '{\n  "ü": 1\n}'
     assert len(preview("x" * 100_000)) == PREVIEW_CHARACTERS + 2
+
+
+def test_a_preview_writes_no_more_than_it_shows() -> None:
+    """A hundred megabytes, if it were indented as a whole: that took five seconds."""
+    deep: Any = [1] * 100_000
+    for _ in range(98):
+        deep = [deep]
+    tracemalloc.start()
+
+    shown = preview(deep)
+
+    assert len(shown) == PREVIEW_CHARACTERS + 2
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+
+
+def test_a_preview_can_always_be_sent() -> None:
+    assert preview({"a": "\ud800"}) == '{\n  "a": "?"\n}'

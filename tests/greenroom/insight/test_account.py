@@ -93,7 +93,8 @@ def test_states_add_up_to_the_total(loop: Loop) -> None:
     for account in accounts:
         assert sum(account.seconds) == pytest.approx(account.ended - account.began, rel=1e-6)
         assert account.seconds[CPU] >= 0.015
-        assert account.seconds[QUERY] >= 0.01
+        # Half of it at least, but for the resolution: when it became ready while others ran is an estimate.
+        assert account.seconds[QUERY] >= 0.009
         assert account.hosts is not None
         assert account.hosts["api.example:443"] == pytest.approx(account.seconds[UPSTREAM])
         assert account.seconds[OTHER] > 0.003

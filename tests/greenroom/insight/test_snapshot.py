@@ -14,9 +14,9 @@ from greenlet import getcurrent, greenlet
 
 from greenroom import clock
 from greenroom.insight.account import STATES, Account
-from greenroom.insight.locks import Deadlock, Locks, Waiter
 from greenroom.insight.observer import Insight
-from greenroom.insight.snapshot import MOST_WAITING, again, shown, snapshot, stacks, waiting_for
+from greenroom.insight.ring import records_in
+from greenroom.insight.snapshot import MOST_WAITING, again, remembered, snapshot, stacks, waiting_for
 from greenroom.record import Wait
 from greenroom.settings import Settings
 from greenroom.worker.admission import AdaptiveGate
@@ -157,6 +157,19 @@ def test_snapshot_can_be_taken_while_requests_come_and_go(worker: Any) -> None:
     assert len(taken) >= 20
 
 
+def test_what_is_remembered_has_the_requests_without_an_answer(worker: Any) -> None:
+    insight = worker.serving.insight
+    account = in_flight(insight, 1)
+    account.began -= 5.0
+    account.environ["werkzeug.request"] = SimpleNamespace(url_rule=SimpleNamespace(rule="/slow"))
+    insight.ring.finished("/", 200, clock.now(), 0.1, [0.1, *[0.0] * 10])
+
+    rows = list(records_in(json.loads(json.dumps(remembered(insight)))))
+
+    assert [(row["kind"], row["name"]) for row in rows] == [("request", "/"), ("in_flight", "/slow")]
+    assert rows[1]["seconds"] == pytest.approx(5.0, abs=0.5)
+
+
 def test_stacks_are_those_of_all_greenlets_of_the_request(worker: Any) -> None:
     account, parent = in_flight(worker.serving.insight, 1), getcurrent()
 
@@ -192,68 +205,3 @@ def test_what_changes_under_a_reader_is_read_again() -> None:
         return "read"
 
     assert again(read) == "read"
-
-
-class Lock:
-    def __init__(self, owner: Any) -> None:
-        self._greenroom_owner = owner
-
-
-class Greenlet:
-    """A greenlet that waits."""
-
-    def __init__(self, *, is_dead: bool = False) -> None:
-        self.dead = is_dead
-        self.gr_frame = None
-
-
-def deadlocks(*waits: tuple[Greenlet, Lock]) -> list[Deadlock]:
-    locks = Locks(now=lambda: 100.0)
-    for one, lock in waits:
-        locks.waiting[one] = Waiter(one, lock, 90.0, None)
-    return locks.deadlocks()
-
-
-def test_circle_is_found_once_with_all_its_members_and_not_those_who_wait_for_it() -> None:
-    a, b, c, d = (Greenlet() for _ in range(4))
-
-    (found,) = deadlocks((a, Lock(b)), (b, Lock(c)), (c, Lock(a)), (d, Lock(a)))
-
-    assert found.is_cycle
-    assert {member.greenlet for member in found.members} == {a, b, c}
-    said = found.as_dict(100.0)
-    assert said["since_seconds"] == 10.0
-    assert len(said["members"]) == 3
-
-
-def test_lock_whose_holder_has_ended_is_found() -> None:
-    (found,) = deadlocks((Greenlet(), Lock(Greenlet(is_dead=True))))
-
-    assert not found.is_cycle
-
-
-def test_lock_that_is_taken_again_by_its_holder_is_found() -> None:
-    a = Greenlet()
-
-    (found,) = deadlocks((a, Lock(a)))
-
-    assert found.is_cycle
-
-
-def test_waiting_for_somebody_who_works_is_no_deadlock() -> None:
-    a, b = Greenlet(), Greenlet()
-
-    assert deadlocks((a, Lock(b)), (b, Lock(None))) == []
-
-
-@pytest.mark.parametrize(
-    ("sql", "seen"),
-    [
-        ("SELECT * FROM t1 WHERE name = 'O''Hara' AND n > 12.5", "SELECT * FROM t1 WHERE name = ? AND n > ?"),
-        ("SELECT E'it\\'s', $$secret$$, $a$sec$ret$a$", "SELECT E?, ?, ?"),
-        ("INSERT INTO users VALUES ('cut off in the mid", "INSERT INTO users VALUES (?"),
-        ("SELECT a1 FROM b WHERE id = %(id_1)s LIMIT 10", "SELECT a1 FROM b WHERE id = %(id_1)s LIMIT ?"),
-    ],
-)
-def test_statements_are_shown_without_their_values(sql: str, seen: str) -> None:
-    assert shown("query", sql) == seen

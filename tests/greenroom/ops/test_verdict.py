@@ -191,11 +191,33 @@ def test_a_deadlock_names_both() -> None:
         {"route": f"/{side}", "request": side, "lock": f"lock {side}", "stack": [f"v.py:{line} take"]}
         for side, line in (("left", 3), ("right", 9))
     ]
-    locks = {"deadlocks": [{"since_seconds": 7.0, "is_cycle": True, "members": members}]}
+    locks = {"deadlocks": [{"since_seconds": 7.0, "kind": "circle", "members": members}]}
 
     found = verdict(seen(said=snapshot(locks=locks)))
 
     assert found["sentence"] == "Deadlock in worker 1: /left and /right wait for each other's locks, for 7 s."
+
+
+def test_lock_that_was_never_released_names_who_took_it_and_how_many_wait() -> None:
+    member = {"route": "/need", "waits_for_route": "/leak", "taken_at": "v.py:3", "stack": ["v.py:9 need"]}
+    locks = {"deadlocks": [{"since_seconds": 7.0, "kind": "orphan", "waiting": 500, "members": [member] * 5}]}
+
+    found = verdict(seen(said=snapshot(locks=locks)))
+
+    assert found["sentence"] == (
+        "Worker 1: 500 requests wait for a lock that nobody will release, for 7 s: /leak took it at v.py:3 and ended."
+    )
+    assert "same order" not in found["advice"]
+
+
+def test_lock_that_is_taken_again_by_its_holder_says_where_it_was_taken() -> None:
+    member = {"route": "/report", "waits_for_route": "/report", "taken_at": "v.py:3", "stack": ["v.py:9 __del__"]}
+    locks = {"deadlocks": [{"since_seconds": 7.0, "kind": "self", "waiting": 1, "members": [member]}]}
+
+    found = verdict(seen(said=snapshot(locks=locks)))
+
+    assert found["sentence"] == "Deadlock in worker 1: /report waits for a lock that it holds itself, for 7 s."
+    assert "It took it at v.py:3" in found["advice"]
 
 
 def test_overload_says_how_much_and_what_is_full() -> None:

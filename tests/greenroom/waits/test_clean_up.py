@@ -1,4 +1,4 @@
-"""Teardowns of a Flask application go on when the budget is spent, whoever asked for them."""
+"""What a Flask application does when a request is over goes on when its budget is spent, whoever asked for it."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -7,10 +7,11 @@ from typing import Any
 import flask
 import pytest
 from flask.signals import appcontext_tearing_down, request_tearing_down
+from werkzeug.wsgi import ClosingIterator
 
 from greenroom.deadline import SHIELD
 from greenroom.record import BARE, CLEAN_UP, CURRENT, Record
-from greenroom.waits.primitives.clean_up import shield_flask
+from greenroom.waits.primitives.clean_up import shield_flask, shield_werkzeug
 
 
 @pytest.fixture
@@ -65,4 +66,18 @@ def test_a_shield_ends_with_the_teardown(app: flask.Flask) -> None:
     app.teardown_request(lambda exc: None)
 
     assert [app.test_client().get("/").text for _ in range(2)] == [str(BARE)] * 2
+    assert SHIELD.get() == BARE
+
+
+@pytest.mark.usefixtures("_in_a_request")
+def test_what_closes_an_answer_is_shielded() -> None:
+    seen: list[int] = []
+
+    class Shielded(ClosingIterator):
+        close = ClosingIterator.close
+
+    shield_werkzeug(SimpleNamespace(ClosingIterator=Shielded))  # type: ignore[arg-type]
+    Shielded([b"x"], [lambda: seen.append(SHIELD.get())]).close()
+
+    assert seen == [CLEAN_UP]
     assert SHIELD.get() == BARE

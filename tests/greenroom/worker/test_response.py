@@ -20,7 +20,10 @@ import pytest
 from gunicorn.config import Config
 from gunicorn.http.wsgi import Response as GunicornResponse
 
+from greenroom import clock
+from greenroom.errors import BudgetSpent
 from greenroom.insight.account import Account
+from greenroom.record import CLIENT_LEFT, WORKER_STOPS, Record
 from greenroom.worker import response
 from greenroom.worker.request import PlainRequest
 from greenroom.worker.response import REMEMBERED_NAMES, Response
@@ -623,3 +626,28 @@ def test_headers_of_applications_do_not_fill_the_memory(monkeypatch: pytest.Monk
 
     assert 0 < len(known) <= REMEMBERED_NAMES
     assert {name for name, _ in known} <= {"ETag", "Content-Length"}
+
+
+@pytest.mark.parametrize(
+    ("status_code", "reason", "is_failure"),
+    [
+        (500, WORKER_STOPS, True),
+        (500, CLIENT_LEFT, True),
+        (503, CLIENT_LEFT, True),
+        (503, WORKER_STOPS, False),
+        (200, CLIENT_LEFT, False),
+    ],
+)
+def test_answer_of_a_request_that_was_cut_short_is_no_failure_of_the_application(
+    status_code: int, reason: str, is_failure: bool
+) -> None:
+    record = Record(0.0, deadline=clock.now() + 60)
+    record.cut(reason)
+    late = Response.__new__(Response)
+    late.status, late.status_code = f"{status_code} Whatever", status_code
+
+    if is_failure:
+        with pytest.raises(BudgetSpent, match=f"{reason}, and the application answered {status_code}"):
+            late._has_begun(record)
+    else:
+        late._has_begun(record)

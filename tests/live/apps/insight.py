@@ -1,6 +1,7 @@
 """An application whose time goes where its routes say, and that does what operators have to find."""
 
 import ctypes
+import gc
 import os
 import re
 import threading
@@ -19,6 +20,7 @@ DATABASE_URL = os.environ.get("INSIGHT_DATABASE_URL", "postgresql+psycopg2://")
 engine = create_engine(DATABASE_URL, pool_size=4, max_overflow=0)
 TROUBLED = re.compile(r"(a+)+$")
 first_lock, second_lock = threading.Lock(), threading.Lock()
+leaked_lock, collected_lock = threading.Lock(), threading.Lock()
 hold_gil = ctypes.PyDLL(None)
 
 
@@ -80,6 +82,32 @@ def take(first: threading.Lock, second: threading.Lock) -> None:
 def deadlock(way: int) -> dict[str, int]:
     take(*((first_lock, second_lock) if way else (second_lock, first_lock)))
     return {"way": way}
+
+
+@app.get("/leak")
+def leak() -> dict[str, bool]:
+    return {"taken": leaked_lock.acquire(timeout=1)}  # the line that leaks
+
+
+@app.get("/need/<int:seconds>")
+def need(seconds: int) -> dict[str, bool]:
+    return {"taken": leaked_lock.acquire(timeout=seconds)}
+
+
+class Collected:
+    def __del__(self) -> None:
+        if collected_lock.acquire(timeout=8):  # the line in the garbage collector
+            collected_lock.release()
+
+
+@app.get("/collect")
+def collect() -> dict[str, str]:
+    garbage: Any = Collected()
+    garbage.itself = garbage
+    del garbage
+    with collected_lock:  # the line that is collected in
+        gc.collect()
+    return {}
 
 
 @app.get("/held/<ending>")

@@ -1,0 +1,74 @@
+r"""What anybody may see of what a request carries: no values, no tokens, and nothing that forges a line.
+
+Statements are PostgreSQL's, read as its lexer does. A plain string in which a backslash stands before a quote ends
+there or goes on, as `standard_conforming_strings` is set, and nobody here knows that; what begins and does not end was
+cut off. In doubt, and so in both of these cases, the rest of the statement is not shown.
+"""
+
+import functools
+import re
+
+LONGEST = 300
+# Tokens of 8 bytes in hexadecimal are as long; identifiers of rows are shorter.
+SECRET_CHARACTERS = 16
+SHOWN_OF_SECRET = 4
+ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
+# A nested comment is a case of doubt.
+TOKENS = re.compile(
+    r"""
+      (?P<comment> --[^\r\n]*+ | /\*(?:[^*/]|\*(?!/)|/(?!\*))*+\*/ )
+    | (?P<value> [eE]'(?:[^'\\]|''|\\.)*+'
+               | '(?:[^'\\]|''|\\[^'])*+'
+               | \$(?P<tag>(?:[a-zA-Z_\x80-\U0010FFFF][\w\x80-\U0010FFFF]*+)?)\$.*?\$(?P=tag)\$
+               | \.?\d[\w.]*+(?:(?<=[eE])[+-]\d[\w.]*+)? )
+    | (?P<doubt> (?:'|[eE]'|"(?:[^"]|"")*+\Z|/\*|\$(?:[a-zA-Z_\x80-\U0010FFFF][\w\x80-\U0010FFFF]*+)?\$).*\Z )
+    | (?P<name> [a-zA-Z_\x80-\U0010FFFF][\w$\x80-\U0010FFFF]*+ | "(?:[^"]|"")*+" | \$\d++ )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+# What `str()` makes of statements that are no strings: bytes, and the parts of psycopg2.sql.
+NO_TEXT = re.compile(r"""b['"]|(?:Composed|SQL|Identifier|Literal|Placeholder)\(""")
+CONNECTING = re.compile(r"connect to [\w.,:/@% \[\]-]+")
+
+
+@functools.lru_cache(maxsize=512)
+def detail(kind: str, text: str) -> str:
+    """What a request waits for: a host, a lock, a statement without its values."""
+    if kind == "query" and not CONNECTING.fullmatch(text):
+        text = statement(text)
+    return line(text)
+
+
+def statement(sql: str) -> str:
+    """The beginning of a statement with `?` for each value, without comments, on one line."""
+    if NO_TEXT.match(sql):
+        return "a statement that is not text"
+    return " ".join(TOKENS.sub(_token, sql[:LONGEST]).split())
+
+
+def _token(found: re.Match[str]) -> str:
+    if found.lastgroup == "comment":
+        return " "
+    if found.lastgroup == "name":
+        return found[0]
+    value = f"{found[0][0]}?" if found[0][0] in "eE" else "?"
+    return value if found.lastgroup == "value" else f"{value}..."
+
+
+def path(text: str) -> str:
+    """A path without what could be a secret or a person: tokens, UUIDs, and addresses of mail in it."""
+    return "/".join(_segment(part) for part in line(text).split("/"))
+
+
+def _segment(part: str) -> str:
+    if "@" in part:
+        return f"{ELLIPSIS}@{ELLIPSIS}"
+    return f"{part[:SHOWN_OF_SECRET]}{ELLIPSIS}" if len(part) >= SECRET_CHARACTERS else part
+
+
+def line(text: str) -> str:
+    """A text of bounded length that begins no new line and moves no cursor."""
+    text = text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
