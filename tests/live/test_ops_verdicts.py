@@ -66,7 +66,8 @@ def test_a_regex_that_holds_the_gil(stage: Stage) -> None:
     """2^31 steps: it holds until the worker is killed at the end."""
     with clients(stage.server.url, ("/regex/31", 1)):
         view = stage.ops.wait_for(
-            lambda view: view["verdict"].get("cause") == "blocked" and view["verdict"].get("holds_gil"),
+            # The line may come a second later, on a busy machine.
+            lambda view: view["verdict"].get("holds_gil") and view["verdict"].get("line"),
             "a held GIL",
             MINUTE,
         )
