@@ -128,7 +128,7 @@ class Origin:
         timer = hub.loop.timer(seconds)
         try:
             with Wait("pool", self.where, ticket.interrupt):
-                timer.start(ticket.greenlet.switch, timer)
+                timer.start(ticket.greenlet.switch, timer, update=True)
                 try:
                     hub.switch()
                 finally:

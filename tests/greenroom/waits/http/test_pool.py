@@ -220,6 +220,26 @@ def test_the_wait_for_a_connection_ends_with_the_timeout_to_connect(switch: Swit
     assert requests.get(upstream.url + "/a", timeout=SOON).ok
 
 
+@pytest.mark.parametrize("waits_for", ["an answer", "a connection"])
+def test_what_was_computed_before_is_not_taken_off_a_timeout(
+    waits_for: str, switch: Switch, upstream: Upstream
+) -> None:
+    switch.to("ours", connections=1)
+    requests.get(upstream.url)  # a connection is kept: opening one would let the loop turn
+    url = upstream.on("/hang", hang)
+    first = gevent.spawn(requests.get, url, timeout=SOON) if waits_for == "a connection" else None
+    wait_until(lambda: len(upstream.requests) == 2 or first is None)
+    time.sleep(0.5)  # nothing is patched here: the loop stands still, and its time with it
+
+    started = time.monotonic()
+    with pytest.raises(requests.Timeout):
+        requests.get(url, timeout=0.3)
+
+    assert time.monotonic() - started > 0.29
+    if first is not None:
+        first.kill()
+
+
 def test_who_gives_up_waiting_leaves_the_place_to_the_next(switch: Switch, upstream: Upstream) -> None:
     transport = switch.to("ours", connections=1)
     assert transport is not None
