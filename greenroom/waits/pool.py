@@ -166,11 +166,12 @@ class GreenPool(QueuePool):
         if deadline.is_spent():
             raise exc.TimeoutError("the request's time is over; no database connection was taken")
         holder = Holder()
-        entry = self._take()
-        if entry is None:
-            entry = self._open(holder)
-        else:
+        entry = self._take() or self._open(holder)
+        try:
             self._look_at(entry)
+        except BaseException:
+            self._pass_on(entry)  # whatever broke in while it was looked at: its place is not lost
+            raise
         self._holders[entry] = holder
         return entry
 
@@ -236,9 +237,6 @@ class GreenPool(QueuePool):
             raise
         finally:
             self._opening.discard(holder)
-        if not self._has_looked_at_slots:
-            self._has_looked_at_slots = True
-            warn_of_slots(self, entry.dbapi_connection)
         return entry
 
     def _room_again(self) -> None:
@@ -279,12 +277,15 @@ class GreenPool(QueuePool):
             self._room_again()
 
     def _look_at(self, entry: Any) -> None:
-        """Find out, without a round trip, whether the server has ended this connection: then it is opened anew.
+        """Find out, mostly without a round trip, whether the server has ended this connection: then it is opened anew.
 
         Where its socket is silent and it answered a moment ago, pool_pre_ping has nothing to find out. `fresh` is what
         SQLAlchemy calls a connection that it does not ping.
         """
         connection = entry.dbapi_connection
+        if not self._has_looked_at_slots:
+            self._has_looked_at_slots = True
+            warn_of_slots(self, connection)
         if getattr(connection, "line", None) is None:
             return
         if connection.line.unheard:

@@ -123,9 +123,11 @@ class GreenConnection(extensions.connection):
         try:
             if not line.hear():  # which mostly has come by now
                 line.wait(self, self._poll_unheard, ROLLBACK_SECONDS, is_connecting=False)
-        except (psycopg2.OperationalError, BudgetSpent) as exc:
+        except BaseException as exc:
+            self.close()  # nobody else is going to see that answer
+            if not isinstance(exc, (psycopg2.OperationalError, BudgetSpent)):
+                raise
             logger.info("a connection ended before its ROLLBACK: %s", str(exc).strip())
-            self.close()
 
     def _poll_unheard(self) -> int:
         unsent = libpq.PQflush(self.line.unheard)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import Any
 import gevent
 import psycopg2
 import pytest
+from greenlet import GreenletExit
 from psycopg2 import extensions
 from sqlalchemy import create_engine, exc, text
 from sqlalchemy.engine import Engine, make_url
@@ -287,6 +289,41 @@ def test_server_that_ends_before_its_late_answer_costs_no_request(
 
     assert unheard(engine)
     assert ask(engine, "SELECT pg_backend_pid()") != pid
+
+
+def test_who_is_broken_off_while_a_late_answer_is_waited_for_leaves_the_place(
+    make_engine: Callable[..., Engine],
+) -> None:
+    engine = make_engine(pool_size=1)
+    pid = ask(engine, "SELECT pg_backend_pid()")
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+        os.kill(pid, signal.SIGSTOP)  # so nothing is said to the ROLLBACK
+
+    try:
+        with pytest.raises(gevent.Timeout), gevent.Timeout(0.05):
+            engine.connect()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    assert ask(engine, "SELECT pg_backend_pid()") != pid, "its late answer would be taken for another's"
+
+
+def test_who_is_killed_while_the_slots_are_counted_leaves_the_place(
+    make_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine(pool_size=1)
+
+    def warn_of_slots(*_: Any) -> None:
+        raise GreenletExit
+
+    monkeypatch.setattr(pool, "warn_of_slots", warn_of_slots)
+    with pytest.raises(GreenletExit):
+        engine.connect()
+
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    assert ask(engine) == 1
 
 
 def test_no_late_answer_reaches_another_query(make_engine: Callable[..., Engine]) -> None:
