@@ -28,7 +28,7 @@ from urllib3.exceptions import (
 from urllib3.exceptions import InvalidHeader as Urllib3InvalidHeader
 from urllib3.exceptions import SSLError as Urllib3SSLError
 from urllib3.poolmanager import PoolManager, pool_classes_by_scheme
-from urllib3.util import Timeout
+from urllib3.util import Retry, Timeout
 
 from ... import deadline
 from ...record import CURRENT, FOREVER
@@ -84,7 +84,7 @@ class Transport:
         self, adapter: HTTPAdapter, request: PreparedRequest, timeout: Any, verify: Any, cert: Any, proxies: Any
     ) -> Call | None:
         """The call that serves this request, None if it is not for us."""
-        if not is_plain(adapter):
+        if not is_plain(adapter) or type(request.headers) is not CaseInsensitiveDict:
             return None
         target = target_of(request.url)
         if target is None or (proxies and select_proxy(request.url, proxies)):  # type: ignore[arg-type]
@@ -183,6 +183,8 @@ def is_plain(adapter: HTTPAdapter) -> bool:
         return False
     if "max_retries" in attributes:
         retries = attributes["max_retries"]
+        if type(retries) is not Retry:
+            return False  # urllib3 takes numbers, False and None, too
         if retries.total != 0 or retries.total is False or retries.read is not False:
             return False
         count -= 1
