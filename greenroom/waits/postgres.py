@@ -9,8 +9,9 @@ Without this a query stops its whole worker, because libpq waits in C where patc
     commit, rollback -> the same, and not bounded by the budget: they are clean-up
     COPY -> copying.py
 
-Connections and cursors of a class that the application brings wait the same way, without what is done in the classes
-here. Source: psycopg2's documentation, "Support for coroutine libraries".
+A class of connections or cursors that the application brings (psycopg2.extras has a dozen) gets ours below it. Where
+that can't be, it waits the same way, without what is done here. Source: psycopg2's documentation, "Support for
+coroutine libraries".
 """
 
 import logging
@@ -18,10 +19,11 @@ import math
 import os
 import re
 import weakref
-from typing import Any, NoReturn
+from functools import lru_cache
+from typing import Any, NoReturn, Self
 
 import psycopg2
-from psycopg2 import extensions
+from psycopg2 import _psycopg, extensions
 from psycopg2.errors import QueryCanceled
 
 from .. import clock, deadline
@@ -52,6 +54,7 @@ IDLE, IN_ERROR = extensions.TRANSACTION_STATUS_IDLE, extensions.TRANSACTION_STAT
 logger = logging.getLogger(__name__)
 
 psycopg2_connect = psycopg2._connect  # type: ignore[attr-defined]  # private; one test holds it fast
+REPLICATION = _psycopg.ReplicationConnection, _psycopg.ReplicationCursor  # they speak another protocol
 # All that are open, for the day that this process forks.
 connections: "weakref.WeakSet[GreenConnection]" = weakref.WeakSet()
 
@@ -103,19 +106,27 @@ class GreenConnection(extensions.connection):
     """A connection as psycopg2.connect() gives it out: waits are bounded, and who uses it twice at once is told."""
 
     can_begin_in_one_message = STATUS_OFFSET is not None
+    line: Line
+    status_field: Any
+    silence_seconds: float | None = None
+    has_ended_in_rollback = False
+    is_reading = False  # all that the transaction has run were plain SELECTs
+    is_ours_alone = True
+    # None: not asked yet. 0: the application sets it as it goes, and knows better.
+    own_timeout_seconds: float | None = None
 
-    def __init__(self, dsn: str, async_: int = 0) -> None:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        # Not in __init__: subclasses call psycopg2's own.
+        self = super().__new__(cls, *args, **kwargs)
         self.line = Line()
-        self.silence_seconds: float | None = None
-        self.has_ended_in_rollback = False
-        self.is_reading = False  # all that the transaction has run were plain SELECTs
-        self.is_ours_alone = True
-        # None: not asked yet. 0: the application sets it as it goes, and knows better.
-        self.own_timeout_seconds: float | None = None
-        super().__init__(dsn, async_)  # type: ignore[call-arg]  # the stubs have it by keyword only
-        self.cursor_factory = GreenCursor
         self.status_field = status_of(self) if self.can_begin_in_one_message else None
         connections.add(self)
+        return self
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if type(self) is GreenConnection:
+            self.cursor_factory = GreenCursor  # other classes look whether there is one, and bring theirs
 
     def hear(self) -> None:
         """See the answer to a ROLLBACK that nobody has waited for. Without one the connection is closed."""
@@ -140,11 +151,13 @@ class GreenConnection(extensions.connection):
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         if not args and not kwargs and self.cursor_factory is GreenCursor and not self.closed:
             return GreenCursor(self)  # as psycopg2 makes it, which has a dozen arguments to look at first
-        if not args and kwargs.get("cursor_factory") is extensions.cursor:
-            kwargs["cursor_factory"] = GreenCursor  # asked for by psycopg2.extras, where it wants nothing special
-        elif args or kwargs or self.cursor_factory is not GreenCursor:
+        own: Any = self.cursor_factory
+        asked = args[1] if len(args) > 1 else kwargs.pop("cursor_factory", None)
+        factory = over_ours(asked or own or extensions.cursor)
+        if args or kwargs or factory is not GreenCursor:
             self.is_ours_alone = False  # what such a cursor runs is not seen here
-        return super().cursor(*args, **kwargs)
+        name = args[0] if args else kwargs.pop("name", None)
+        return super().cursor(name, factory, *args[2:], **kwargs)
 
     def commit(self) -> None:
         self.refuse_second_user("COMMIT")
@@ -371,6 +384,29 @@ class GreenCursor(extensions.cursor):
         self.copy_expert(copying.statement(self, table, columns, "TO stdout", sep, null), file, 8192)
 
 
+def over_ours(factory: Any) -> Any:
+    """A class of psycopg2's or of the application's with ours below it; what is no such class stays as it is."""
+    return _over_ours(factory) if isinstance(factory, type) else factory
+
+
+@lru_cache(maxsize=100)
+def _over_ours(factory: Any) -> Any:
+    if factory is extensions.connection:
+        return GreenConnection
+    if factory is extensions.cursor:
+        return GreenCursor
+    is_done = issubclass(factory, (GreenConnection, GreenCursor, *REPLICATION))
+    if is_done or not issubclass(factory, (extensions.connection, extensions.cursor)):
+        return factory
+    ours = GreenConnection if issubclass(factory, extensions.connection) else GreenCursor
+    names = {"__module__": factory.__module__, "__qualname__": factory.__qualname__, "__doc__": factory.__doc__}
+    try:
+        return type(factory)(factory.__name__, (factory, ours), names)
+    except TypeError as exc:
+        logger.info("%s waits in the event loop, but without COPY and the like: %s", factory.__qualname__, exc)
+        return factory
+
+
 def _count_lines_without_ours(error: psycopg2.Error) -> None:
     """Let an error count the lines of SQL from the statement's own first one."""
     state = {"pgerror": error.pgerror and _shown_line_less(error.pgerror), "pgcode": error.pgcode}
@@ -396,7 +432,7 @@ def connect(dsn: str, connection_factory: Any = None, **is_async: Any) -> Any:
         return psycopg2_connect(dsn, connection_factory=connection_factory, **is_async)
     if deadline.is_spent():
         raise QueryCanceled("the request's time is over; no connection was opened")
-    factory = GreenConnection if connection_factory in (None, extensions.connection) else connection_factory
+    factory = over_ours(connection_factory or extensions.connection)
     try:
         return psycopg2_connect(with_addresses(dsn, connect_timeout_seconds(dsn)), connection_factory=factory)
     except psycopg2.OperationalError as exc:
