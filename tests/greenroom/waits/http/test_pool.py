@@ -3,6 +3,7 @@
 import gc
 import os
 import random
+import socket
 import threading
 import time
 from typing import Any
@@ -218,6 +219,25 @@ def test_the_wait_for_a_connection_ends_with_the_timeout_to_connect(switch: Swit
     assert not origin_of(transport).waiting
     first.kill()
     assert requests.get(upstream.url + "/a", timeout=SOON).ok
+
+
+def test_who_waits_is_not_given_a_connection_that_was_closed_behind_its_answer(
+    switch: Switch, upstream: Upstream
+) -> None:
+    transport = switch.to("ours", connections=1)
+    assert transport is not None
+
+    def script(sock: Any, request: Received) -> bool:
+        sock.send(answer(b"done"), getattr(socket, "MSG_MORE", 0))  # goes out together with the end
+        sock.shutdown(socket.SHUT_WR)
+        return False
+
+    url = upstream.on("/", script)
+    asking = [gevent.spawn(requests.post, url, timeout=SOON) for _ in range(5)]
+
+    assert all(each.get(timeout=SOON).content == b"done" for each in asking)
+    assert upstream.connections == 5
+    assert origin_of(transport).open <= 1
 
 
 @pytest.mark.parametrize("waits_for", ["an answer", "a connection"])
