@@ -35,7 +35,7 @@ from ...record import CURRENT, FOREVER
 from .answer import Answer, StreamedAnswer
 from .head import Outgoing, Target, outgoing, target_of
 from .pool import Pools
-from .tls import FileMissing
+from .tls import FileMissing, files_of
 from .tracing import trace_lines
 from .transport import Call
 
@@ -112,14 +112,17 @@ class Transport:
         verify: Any,
         cert: Any,
     ) -> Call | None:
+        if cert is not None:
+            if isinstance(cert, list):
+                cert = tuple(cert)
+            if not (isinstance(cert, str) or (isinstance(cert, tuple) and len(cert) == 2)):
+                return None
         if target.scheme == "http":
+            if cert:
+                files_of(cert)
             origin = pools.origin("http", target.host, target.port)
         else:
             if not (verify is None or isinstance(verify, (bool, str))):
-                return None
-            if isinstance(cert, list):
-                cert = tuple(cert)
-            if not (cert is None or isinstance(cert, str) or (isinstance(cert, tuple) and len(cert) == 2)):
                 return None
             origin = pools.origin("https", target.host, target.port, verify, cert or None)
         return Call(origin, method, target.path, prepared, *timeouts, adapter)
