@@ -5,6 +5,7 @@ so that whoever replaces it later (the mocks of tests do) still gets what he exp
 hand to: an HTTPAdapter and not a subclass, no retries, no pool of a fixed size, no proxy.
 """
 
+import copy
 from collections import OrderedDict
 from datetime import timedelta
 from functools import lru_cache
@@ -14,7 +15,14 @@ from gevent.hub import get_hub
 from greenlet import getcurrent
 from requests.adapters import HTTPAdapter
 from requests.cookies import extract_cookies_to_jar
-from requests.exceptions import ConnectionError, ConnectTimeout, InvalidHeader, ReadTimeout, SSLError
+from requests.exceptions import (
+    ConnectionError,
+    ConnectTimeout,
+    InvalidHeader,
+    ReadTimeout,
+    RequestException,
+    SSLError,
+)
 from requests.models import PreparedRequest, Response
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers, select_proxy
@@ -74,11 +82,37 @@ class Transport:
         """
         call = self._call(adapter, request, timeout, verify, cert, proxies)
         if call is None:
-            original: Response = self.original_send(
+            return self._send_as_ever(
                 adapter, request, stream=stream, timeout=timeout, verify=verify, cert=cert, proxies=proxies
             )
-            return original
         return response_of(adapter, request, answer_to(call, request))
+
+    def _send_as_ever(self, adapter: HTTPAdapter, request: PreparedRequest, **settings: Any) -> Response:
+        """Through the original adapter, with the fields that we add: in a copy that nobody gets to see."""
+        sent = self._with_added(request)
+        try:
+            response: Response = self.original_send(adapter, sent, **settings)
+        except RequestException as exc:
+            if exc.request is sent:
+                exc.request = request
+            raise
+        if getattr(response, "request", None) is sent:
+            response.request = request
+        return response
+
+    def _with_added(self, request: PreparedRequest) -> PreparedRequest:
+        if CURRENT.get() is None or not isinstance(request, PreparedRequest):
+            return request
+        headers = CaseInsensitiveDict(request.headers or {})
+        added = self.added(headers)
+        if not added:
+            return request
+        for line in added.splitlines():
+            name, _, value = line.partition(": ")
+            headers[name] = value
+        sent = copy.copy(request)  # not request.copy(): adapters find attributes of their own in it
+        sent.headers = headers
+        return sent
 
     def _call(
         self, adapter: HTTPAdapter, request: PreparedRequest, timeout: Any, verify: Any, cert: Any, proxies: Any
