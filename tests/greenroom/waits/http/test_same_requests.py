@@ -15,7 +15,6 @@ import requests
 import urllib3.filepost
 from requests.adapters import HTTPAdapter
 from requests.auth import HTTPDigestAuth
-from urllib3.util.retry import Retry
 
 from app.upstream import Fetcher, Target
 from greenroom import deadline
@@ -290,19 +289,6 @@ def test_the_reference_applications_adapter_works_as_ever(adapter: str, switch: 
     outcomes = {outcome.name: outcome.body for outcome in fetcher.fetch_all(targets)}
 
     assert outcomes == {"/json": {"a": 1}, "/moved": {"a": 1}}
-
-
-def test_mounted_retries_are_made(ours: Transport, upstream: Upstream) -> None:
-    answers = iter([answer(b"", "503 Service Unavailable"), answer(b"", "503 Service Unavailable"), answer(b"ok")])
-
-    def script(sock: Any, request: Received) -> bool:
-        sock.sendall(next(answers))
-        return True
-
-    with requests.Session() as session:
-        session.mount("http://", HTTPAdapter(max_retries=Retry(total=5, backoff_factor=0, status_forcelist=[503])))
-        assert session.get(upstream.on("/a", script)).text == "ok"
-    assert len(upstream.requests) == 3
 
 
 @pytest.mark.parametrize(("retries", "tries"), [(2, 3), (0, 1), (False, 1), (None, 4)])
