@@ -19,3 +19,17 @@ def shortened(sql: Any, most: int = 100) -> str:
     """The beginning of a statement, on one line."""
     text = " ".join(str(sql).split())
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+class Once:
+    """Which things have been said. Each is said once; when too many have been, no more are."""
+
+    def __init__(self, most: int = 100) -> None:
+        self.most = most
+        self.said: set[str] = set()
+
+    def is_new(self, what: str) -> bool:
+        if what in self.said or len(self.said) >= self.most:
+            return False
+        self.said.add(what)
+        return True
