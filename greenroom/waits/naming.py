@@ -10,9 +10,14 @@ def request_name(record: Record | None) -> str:
     """Method and path, as far as anybody may see it, and the request's id where it has one."""
     if record is None:
         return "something outside of requests"
-    environ = record.environ or {}
-    name = f"{environ.get('REQUEST_METHOD', '')} {shown.path(environ.get('PATH_INFO', ''))}".strip() or "a request"
+    name = request_route(record)
     return f"{name} ({record.id})" if record.id else name
+
+
+def request_route(record: Record) -> str:
+    """Method and path, as far as anybody may see it."""
+    environ = record.environ or {}
+    return f"{environ.get('REQUEST_METHOD', '')} {shown.path(environ.get('PATH_INFO', ''))}".strip() or "a request"
 
 
 def shortened(sql: Any, most: int = 100) -> str:

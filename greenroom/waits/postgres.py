@@ -28,11 +28,11 @@ from psycopg2.errors import QueryCanceled
 
 from .. import clock, deadline
 from ..errors import BudgetSpent
-from ..record import CLEAN_UP, CLEAN_UP_SECONDS, CURRENT, FOREVER
+from ..record import CLEAN_UP, CLEAN_UP_SECONDS, CURRENT, FOREVER, Record
 from . import copying, parting
 from .libpq import STATUS_OFFSET, libpq, status_of
 from .line import POLL_OK, Line
-from .naming import request_name, shortened
+from .naming import Once, request_name, request_route, shortened
 from .parting import only_reads
 from .resolving import with_addresses
 
@@ -55,6 +55,7 @@ logger = logging.getLogger(__name__)
 
 psycopg2_connect = psycopg2._connect  # type: ignore[attr-defined]  # private; one test holds it fast
 REPLICATION = _psycopg.ReplicationConnection, _psycopg.ReplicationCursor  # they speak another protocol
+told = Once()  # requests that went on in another one's transaction
 # All that are open, for the day that this process forks.
 connections: "weakref.WeakSet[GreenConnection]" = weakref.WeakSet()
 
@@ -114,6 +115,8 @@ class GreenConnection(extensions.connection):
     is_ours_alone = True
     # None: not asked yet. 0: the application sets it as it goes, and knows better.
     own_timeout_seconds: float | None = None
+    # The request that the transaction was begun for, if any.
+    begun_for: "weakref.ref[Record] | None" = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         # Not in __init__: subclasses call psycopg2's own.
@@ -240,6 +243,18 @@ class GreenConnection(extensions.connection):
                 "each request, thread and greenlet a session or connection of its own"
             )
 
+    def tell_of_two_requests(self, record: Record, sql: str) -> None:
+        """Warn of a request that goes on in another one's transaction: a Session that both have, say."""
+        first = self.begun_for() if self.begun_for is not None else None
+        if told.is_new(request_route(record)):
+            logger.warning(
+                "%s asks for %r in a transaction that was begun for %s: each sees, commits and rolls back what the "
+                "other does. Give each request a session or connection of its own (db.session, or a scoped_session)",
+                request_name(record),
+                shortened(sql),
+                "a request that is over" if first is None else request_name(first),
+            )
+
     def begin_text(self, left_seconds: float) -> str:
         """What begins a transaction. PostgreSQL is told how long the request, and its clean-up, can still take.
 
@@ -301,6 +316,11 @@ class GreenCursor(extensions.cursor):
             raise QueryCanceled("the request's time is over; the statement was not sent")
         if "statement_timeout" in sql:
             connection.own_timeout_seconds = 0.0
+        record = CURRENT.get()
+        if connection.status == STATUS_READY:
+            connection.begun_for = None if record is None else weakref.ref(record)
+        elif record is not None and connection.begun_for is not None and connection.begun_for() is not record:
+            connection.tell_of_two_requests(record, sql)
         if connection.begins_plainly() and sql is query and sql and self.name is None:
             self._begin_and_execute(connection, query, vars, left)
         else:

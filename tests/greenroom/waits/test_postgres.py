@@ -19,6 +19,7 @@ from psycopg2.errors import QueryCanceled
 from greenroom import deadline
 from greenroom.record import CLIENT_LEFT, CURRENT, Record
 from greenroom.waits import libpq, line, postgres, resolving
+from greenroom.waits.naming import Once
 
 LONG_WAIT_SECONDS = 30.0
 # As the issue has it: a query of a request that is over is still active in PostgreSQL for no longer than this. Ten
@@ -218,6 +219,24 @@ def test_two_greenlets_on_one_connection_are_both_named(connection: Any) -> None
     assert "GET /first waits for 'SELECT pg_sleep(0.2)'" in str(error)
     assert "GET /second asks for 'SELECT 2'" in str(error)
     assert first.get(timeout=LONG_WAIT_SECONDS) is None, "the first one is not disturbed"
+
+
+def test_two_requests_in_one_transaction_are_both_named(
+    connection: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "told", Once())
+    first, second = request_to("/first"), request_to("/second")
+
+    for asking, end in ((first, None), (first, connection.commit), (second, None), (second, connection.rollback)):
+        in_request(asking, lambda: connection.cursor().execute("SELECT 1")).get(timeout=LONG_WAIT_SECONDS)
+        if end is not None:
+            end()
+    assert not caplog.records
+    for asking in (first, second, second):
+        in_request(asking, lambda: connection.cursor().execute("SELECT 2")).get(timeout=LONG_WAIT_SECONDS)
+
+    (said,) = [each.getMessage() for each in caplog.records]
+    assert "GET /second asks for 'SELECT 2' in a transaction that was begun for GET /first" in said
 
 
 def test_transaction_begins_in_one_message_with_its_first_statement(connection: Any, watcher: Any) -> None:
