@@ -92,7 +92,7 @@ def patch_requests(settings: Settings) -> None:
         from .waits.http import install as http
 
         http.install(
-            connections=settings.upstream_connections,
+            connections=settings.most_upstream_connections,
             idle_seconds=settings.upstream_idle_seconds,
             tells_budget=settings.upstream_budget,
         )
