@@ -361,14 +361,42 @@ def test_forked_child_opens_its_own(make_engine: Callable[..., Engine]) -> None:
 def test_more_connections_than_postgres_has_are_warned_of(
     make_engine: Callable[..., Engine], caplog: pytest.LogCaptureFixture
 ) -> None:
-    pool.processes[:] = [(4, 3)]
+    pool.processes[:] = [pool.Share(4, 3)]
 
-    ask(make_engine(pool_size=2, max_overflow=1))
+    small = make_engine(pool_size=2, max_overflow=1)
+    ask(small)
     assert "may open more" not in caplog.text
+    small.dispose()
     ask(make_engine(pool_size=40, max_overflow=10))
 
     assert "50 for each of 4 workers on 3 host(s), and PostgreSQL has 297 for everybody" in caplog.text
     assert "be 24 at most" in caplog.text
+
+
+@pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
+def test_pools_of_one_database_are_counted_together(
+    driver: str, make_engine: Callable[..., Engine], caplog: pytest.LogCaptureFixture
+) -> None:
+    pool.processes[:] = [pool.Share(4, 3)]
+    one, other = make_engine(pool_size=20), make_engine(pool_size=10, max_overflow=5)
+    other.dialect.driver = driver
+
+    ask(one)
+    assert "may open more" not in caplog.text
+    ask(other)
+
+    assert "35 (2 pools) for each of 4 workers on 3 host(s), and PostgreSQL has 297 for everybody" in caplog.text
+
+
+@pytest.mark.parametrize(("limit", "is_said"), [(0, False), (8, False), (7, True)])
+def test_a_pool_that_is_larger_than_the_limit_of_requests_is_warned_of(
+    limit: int, is_said: bool, make_engine: Callable[..., Engine], caplog: pytest.LogCaptureFixture
+) -> None:
+    pool.processes[:] = [pool.Share(1, 1, limit)]
+
+    ask(make_engine(pool_size=6, max_overflow=2))
+
+    assert ("up to 8 database connections serves at most 7 requests" in caplog.text) is is_said
 
 
 def test_psycopg_3_that_waits_in_c_is_an_error_in_the_log(
