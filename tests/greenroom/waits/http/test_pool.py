@@ -58,6 +58,7 @@ def test_sessions_and_bare_calls_share_one_connection(ours: Transport, upstream:
 def test_the_connection_used_last_is_used_next(ours: Transport, upstream: Upstream) -> None:
     streams = [requests.get(upstream.url, stream=True) for _ in range(3)]  # each body is there, so one connection
     assert upstream.connections == 1
+    assert streams[0].raw.connection is None
     slow = upstream.on("/slow", sends(answer(b"x" * 9)[:-4], b"xxxx", pause_seconds=0.02))
     streams = [requests.get(slow, stream=True) for _ in range(3)]
 
