@@ -92,7 +92,7 @@ def patch_requests(settings: Settings) -> None:
         from .waits.http import install as http
 
         http.install(
-            connections=settings.upstream_connections,
+            connections=settings.most_upstream_connections,
             idle_seconds=settings.upstream_idle_seconds,
             tells_budget=settings.upstream_budget,
         )
@@ -117,7 +117,11 @@ def patch_sqlalchemy(settings: Settings) -> None:
     def install(_: ModuleType) -> None:
         from .waits import pool
 
-        pool.install(workers=settings.web_concurrency or usable_cores(), hosts=settings.database_hosts)
+        pool.install(
+            workers=settings.web_concurrency or usable_cores(),
+            hosts=settings.database_hosts,
+            limit_requests=settings.limit_requests,
+        )
         when_imported("sqlalchemy.dialects.postgresql.psycopg", pool.hint_at_driver)
 
     when_imported("sqlalchemy.pool.impl", install)

@@ -32,6 +32,8 @@ PLAIN_WORKER_CLASSES = {"gthread": "gthread", "sync": "sync"}
 OPS_OFF = "off"
 SHORTEST_TOKEN = 24
 REFERENCE_APP = "app:create_app()"
+# One request may ask an upstream many things at once.
+FEWEST_UPSTREAM_CONNECTIONS = 100
 OFF = "off"
 # Those of packages that are not installed mean nothing, and are no mistake.
 OFFLOAD_DEFAULTS = (
@@ -221,10 +223,12 @@ class Settings:
         "of its own, and `requests.get()` connects anew each time.",
     )
     upstream_connections: int = knob(
-        1000,
-        low=1,
+        0,
+        low=0,
         high=100_000,
-        about="Connections of a worker to one upstream. A request that finds all of them taken waits for one.",
+        about="Connections of a worker to one upstream. A request that finds all of them taken waits for one. 0: as "
+        "many as requests may be in flight (GREENROOM_LIMIT_REQUESTS, else GREENROOM_WORKER_CONNECTIONS), and at least "
+        "100.",
     )
     upstream_idle_seconds: int = knob(
         30, low=1, high=3_600, about="How long a connection to an upstream is kept for the next request."
@@ -426,6 +430,12 @@ class Settings:
                 raise ValueError(repr(part))
             budgets[path] = int(number)
         return budgets
+
+    @property
+    def most_upstream_connections(self) -> int:
+        """Connections of a worker to one upstream: one for each request that may be in flight, unless set."""
+        in_flight = self.limit_requests or self.worker_connections
+        return self.upstream_connections or max(in_flight, FEWEST_UPSTREAM_CONNECTIONS)
 
     @property
     def is_green(self) -> bool:

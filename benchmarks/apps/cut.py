@@ -39,6 +39,8 @@ shared_executor = ThreadPoolExecutor(20)
 tls_context = ssl.create_default_context()
 held = threading.Lock()
 held.acquire()
+names_go = threading.Event()
+names_go.set()
 # What must never be: another request's reply or session.
 mixed_up: list[str] = []
 counts = {"begun": 0, "torn_down": 0}
@@ -131,6 +133,20 @@ def spin(milliseconds: int) -> dict[str, Any]:
     return {"spun": milliseconds}
 
 
+@app.get("/ask/<service>/<nonce>")
+def ask(service: str, nonce: str) -> dict[str, Any]:
+    """One service alone: to see when it is there again."""
+    ASKS[service](nonce)
+    return {"nonce": nonce}
+
+
+@app.get("/names/<what>")
+def names(what: str) -> dict[str, Any]:
+    """Let the name that `ask_name` looks up "hang", or "go"."""
+    (names_go.clear if what == "hang" else names_go.set)()
+    return {"names": what}
+
+
 @app.route("/mixed/<nonce>", methods=["GET", "POST"])
 def mixed(nonce: str) -> dict[str, Any]:
     """Ask each service for what only this request asked for, in any order, some of it at the same time."""
@@ -145,6 +161,10 @@ def mixed(nonce: str) -> dict[str, Any]:
         time.sleep(NEVER_SECONDS)
     db.session.commit()
     return {"nonce": nonce}
+
+
+def ask_name(nonce: str) -> None:
+    socket.getaddrinfo(f"number{nonce}.faulty.example.net", 80)  # another name each time, so that it is looked up
 
 
 def milliseconds() -> int:
@@ -212,8 +232,13 @@ def state() -> dict[str, Any]:
     }
 
 
+ASKS: dict[str, Callable[[str], None]] = {"database": ask_database, "upstream": ask_upstream, "name": ask_name}
+
+
 def slow_names() -> None:
-    """Let names under .example.org take for ever to be looked up, where Greenroom looks them up."""
+    """Let names under .example.org take for ever to be looked up, where Greenroom looks them up, and those under
+    .faulty.example.net while `names_go` is not set; these are this machine.
+    """
     try:
         from greenroom.waits import dns
     except ImportError:
@@ -226,6 +251,10 @@ def slow_names() -> None:
     def look_up(host: Any, *args: Any) -> Any:
         if str(host).endswith(".example.org"):
             real_sleep(NEVER_SECONDS)
+        if str(host).endswith(".faulty.example.net"):
+            while not names_go.is_set():
+                real_sleep(0.01)
+            return plain("127.0.0.1", *args)
         return plain(host, *args)
 
     names.look_up = look_up

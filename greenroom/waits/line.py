@@ -138,7 +138,7 @@ class Line:
                 timer = self.timers[silence_seconds] = hub.loop.timer(silence_seconds)
         watcher, woken = self.watcher, self.greenlet.switch
         with Wait("query", self.sql[:SHOWN_CHARACTERS], self._cut):
-            timer.start(woken, None)
+            timer.start(woken, None, update=True)  # not from the loop's last turn on: that may be long ago
             watcher.start(woken, self)
             try:
                 is_heard = switch_with_timer(hub) is self
@@ -233,7 +233,7 @@ class Line:
         timer = loop.timer(seconds if seconds > 0.0 else 0.0)
         writable = None
         try:
-            timer.start(woken, None)
+            timer.start(woken, None, update=True)
             if state == POLL_READ:
                 self.watcher.start(woken, self)
             elif state == POLL_WRITE:

@@ -16,7 +16,7 @@ import sys
 import weakref
 from collections import deque
 from types import CodeType, FrameType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from gevent import monkey
 from gevent.hub import get_hub
@@ -29,7 +29,7 @@ from sqlalchemy.util import queue
 from .. import clock, deadline
 from ..errors import BudgetSpent
 from ..frames import Innermost, line_of
-from ..record import CURRENT, Wait
+from ..record import CURRENT, FOREVER, Wait
 from .naming import request_name
 from .primitives.hub import switch_with_timer
 
@@ -48,6 +48,7 @@ SLOTS = (
     "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
     " - coalesce(current_setting('reserved_connections', true), '0')::int"
 )
+DRIVERS = ("psycopg2", "psycopg")
 allocate_rlock: Any = monkey.get_original("_thread", "RLock")
 pools: "weakref.WeakSet[GreenPool]" = weakref.WeakSet()
 
@@ -159,18 +160,26 @@ class GreenPool(QueuePool):
         self._has_looked_at_slots = False
         self._log_after = 0.0
         self._unlogged = 0
+        # Host and port of its PostgreSQL, once it is connected.
+        self.server: tuple[str, int] | None = None
         pools.add(self)
         warn_of_driver(self._dialect)
+
+    @property
+    def most(self) -> float:
+        """As many connections as it may open."""
+        return FOREVER if self._max_overflow == -1 else self.size() + self._max_overflow
 
     def _do_get(self) -> ConnectionPoolEntry:
         if deadline.is_spent():
             raise exc.TimeoutError("the request's time is over; no database connection was taken")
         holder = Holder()
-        entry = self._take()
-        if entry is None:
-            entry = self._open(holder)
-        else:
+        entry = self._take() or self._open(holder)
+        try:
             self._look_at(entry)
+        except BaseException:
+            self._pass_on(entry)  # whatever broke in while it was looked at: its place is not lost
+            raise
         self._holders[entry] = holder
         return entry
 
@@ -236,9 +245,6 @@ class GreenPool(QueuePool):
             raise
         finally:
             self._opening.discard(holder)
-        if not self._has_looked_at_slots:
-            self._has_looked_at_slots = True
-            warn_of_slots(self, entry.dbapi_connection)
         return entry
 
     def _room_again(self) -> None:
@@ -279,12 +285,15 @@ class GreenPool(QueuePool):
             self._room_again()
 
     def _look_at(self, entry: Any) -> None:
-        """Find out, without a round trip, whether the server has ended this connection: then it is opened anew.
+        """Find out, mostly without a round trip, whether the server has ended this connection: then it is opened anew.
 
         Where its socket is silent and it answered a moment ago, pool_pre_ping has nothing to find out. `fresh` is what
         SQLAlchemy calls a connection that it does not ping.
         """
         connection = entry.dbapi_connection
+        if not self._has_looked_at_slots:
+            self._has_looked_at_slots = True
+            warn_of_slots(self, connection)
         if getattr(connection, "line", None) is None:
             return
         if connection.line.unheard:
@@ -319,6 +328,10 @@ class GreenPool(QueuePool):
             self._log_after, self._unlogged = now + LOG_EVERY_SECONDS, 0
         return exc.TimeoutError(text, code="3o7r")
 
+    def dispose(self) -> None:
+        self.server, self._has_looked_at_slots = None, False  # an engine has another pool from now on
+        super().dispose()
+
     def leave_to_parent(self) -> None:
         """In a forked child: begin anew. The connections are the parent's, and are not closed."""
         self._line_lock = allocate_rlock()
@@ -330,8 +343,19 @@ class GreenPool(QueuePool):
         self._has_looked_at_slots = False
 
 
-# What the settings say about how many processes share the database: workers times hosts. 0: not known.
-processes: list[tuple[int, int]] = []
+class Share(NamedTuple):
+    """What the settings say of how many share a database: workers times hosts, each with as many requests at most.
+
+    `limit_requests` is 0 where the limit follows the load.
+    """
+
+    workers: int
+    hosts: int
+    limit_requests: int = 0
+
+
+# Empty: not known.
+processes: list[Share] = []
 
 
 def is_of_library(frame: FrameType) -> bool:
@@ -342,30 +366,47 @@ application = Innermost(is_of_library)
 
 
 def warn_of_slots(pool: GreenPool, connection: Any) -> None:
-    """Warn when all processes of this server together can open more connections than PostgreSQL has."""
-    if not processes or getattr(pool._dialect, "driver", "") != "psycopg2":
+    """Warn when all processes of this server together can open more connections than PostgreSQL has, and when a worker
+    can open more than it may have requests.
+
+    All pools of this process that have connected to the same PostgreSQL count together.
+    Runs on: any greenlet, with a pool's first connection; switches.
+    """
+    if not processes or getattr(pool._dialect, "driver", "") not in DRIVERS:
         return
-    workers, hosts = processes[0]
+    share = processes[0]
     try:
         with connection.cursor() as cursor:
             cursor.execute(SLOTS)
             slots = cursor.fetchone()[0]
         connection.rollback()
+        pool.server = (connection.info.host, connection.info.port)
     except Exception as problem:
         logger.info("can't tell how many connections PostgreSQL allows: %s", problem)
         return
-    most = pool.size() + pool._max_overflow
-    if pool._max_overflow == -1 or most * workers * hosts > slots:
-        each = "an unlimited number of" if pool._max_overflow == -1 else str(most)
+    sizes = sorted((each.most for each in pools if each.server == pool.server), reverse=True)
+    most = sum(sizes)
+    each = "an unlimited number of" if most == FOREVER else f"{most:g}"
+    if len(sizes) > 1:
+        each += f" ({len(sizes)} pools)"
+    fitting = max(1, slots // (share.workers * share.hosts))
+    if most > fitting:
         logger.warning(
             "this server may open more database connections than there are: %s for each of %d workers on %d host(s), "
             "and PostgreSQL has %d for everybody. Let pool_size + max_overflow be %d at most, run fewer workers, or "
             "raise max_connections (hosts: GREENROOM_DATABASE_HOSTS)",
             each,
-            workers,
-            hosts,
+            share.workers,
+            share.hosts,
             slots,
-            max(1, slots // (workers * hosts)),
+            fitting,
+        )
+    if 0 < share.limit_requests < pool.most:
+        logger.warning(
+            "a pool of up to %s database connections serves at most %d requests (GREENROOM_LIMIT_REQUESTS): with one "
+            "for each request, the others are never used",
+            "an unlimited number of" if pool.most == FOREVER else f"{pool.most:g}",
+            share.limit_requests,
         )
 
 
@@ -399,12 +440,12 @@ def hint_at_driver(module: ModuleType) -> None:
     dialect.import_dbapi = classmethod(import_dbapi)
 
 
-def install(workers: int, hosts: int) -> None:
+def install(workers: int, hosts: int, limit_requests: int = 0) -> None:
     """Take QueuePool's place, for whoever asks for it from now on.
 
     Called when SQLAlchemy's own pools have just been loaded, or later; engines that are there keep what they have.
     """
-    processes[:] = [(workers, hosts)]
+    processes[:] = [Share(workers, hosts, limit_requests)]
     for name in ("sqlalchemy.pool.impl", "sqlalchemy.pool", "sqlalchemy"):
         module = sys.modules.get(name)
         if module is not None and hasattr(module, "QueuePool"):

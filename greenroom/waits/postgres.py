@@ -9,8 +9,9 @@ Without this a query stops its whole worker, because libpq waits in C where patc
     commit, rollback -> the same, and not bounded by the budget: they are clean-up
     COPY -> copying.py
 
-Connections and cursors of a class that the application brings wait the same way, without what is done in the classes
-here. Source: psycopg2's documentation, "Support for coroutine libraries".
+A class of connections or cursors that the application brings (psycopg2.extras has a dozen) gets ours below it. Where
+that can't be, it waits the same way, without what is done here. Source: psycopg2's documentation, "Support for
+coroutine libraries".
 """
 
 import logging
@@ -18,19 +19,20 @@ import math
 import os
 import re
 import weakref
-from typing import Any, NoReturn
+from functools import lru_cache
+from typing import Any, NoReturn, Self
 
 import psycopg2
-from psycopg2 import extensions
+from psycopg2 import _psycopg, extensions
 from psycopg2.errors import QueryCanceled
 
 from .. import clock, deadline
 from ..errors import BudgetSpent
-from ..record import CLEAN_UP, CLEAN_UP_SECONDS, CURRENT, FOREVER
+from ..record import CLEAN_UP, CLEAN_UP_SECONDS, CURRENT, FOREVER, Record
 from . import copying, parting
 from .libpq import STATUS_OFFSET, libpq, status_of
 from .line import POLL_OK, Line
-from .naming import request_name, shortened
+from .naming import Once, request_name, request_route, shortened
 from .parting import only_reads
 from .resolving import with_addresses
 
@@ -52,6 +54,8 @@ IDLE, IN_ERROR = extensions.TRANSACTION_STATUS_IDLE, extensions.TRANSACTION_STAT
 logger = logging.getLogger(__name__)
 
 psycopg2_connect = psycopg2._connect  # type: ignore[attr-defined]  # private; one test holds it fast
+REPLICATION = _psycopg.ReplicationConnection, _psycopg.ReplicationCursor  # they speak another protocol
+told = Once()  # requests that went on in another one's transaction
 # All that are open, for the day that this process forks.
 connections: "weakref.WeakSet[GreenConnection]" = weakref.WeakSet()
 
@@ -103,19 +107,29 @@ class GreenConnection(extensions.connection):
     """A connection as psycopg2.connect() gives it out: waits are bounded, and who uses it twice at once is told."""
 
     can_begin_in_one_message = STATUS_OFFSET is not None
+    line: Line
+    status_field: Any
+    silence_seconds: float | None = None
+    has_ended_in_rollback = False
+    is_reading = False  # all that the transaction has run were plain SELECTs
+    is_ours_alone = True
+    # None: not asked yet. 0: the application sets it as it goes, and knows better.
+    own_timeout_seconds: float | None = None
+    # The request that the transaction was begun for, if any.
+    begun_for: "weakref.ref[Record] | None" = None
 
-    def __init__(self, dsn: str, async_: int = 0) -> None:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        # Not in __init__: subclasses call psycopg2's own.
+        self = super().__new__(cls, *args, **kwargs)
         self.line = Line()
-        self.silence_seconds: float | None = None
-        self.has_ended_in_rollback = False
-        self.is_reading = False  # all that the transaction has run were plain SELECTs
-        self.is_ours_alone = True
-        # None: not asked yet. 0: the application sets it as it goes, and knows better.
-        self.own_timeout_seconds: float | None = None
-        super().__init__(dsn, async_)  # type: ignore[call-arg]  # the stubs have it by keyword only
-        self.cursor_factory = GreenCursor
         self.status_field = status_of(self) if self.can_begin_in_one_message else None
         connections.add(self)
+        return self
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if type(self) is GreenConnection:
+            self.cursor_factory = GreenCursor  # other classes look whether there is one, and bring theirs
 
     def hear(self) -> None:
         """See the answer to a ROLLBACK that nobody has waited for. Without one the connection is closed."""
@@ -123,9 +137,11 @@ class GreenConnection(extensions.connection):
         try:
             if not line.hear():  # which mostly has come by now
                 line.wait(self, self._poll_unheard, ROLLBACK_SECONDS, is_connecting=False)
-        except (psycopg2.OperationalError, BudgetSpent) as exc:
+        except BaseException as exc:
+            self.close()  # nobody else is going to see that answer
+            if not isinstance(exc, (psycopg2.OperationalError, BudgetSpent)):
+                raise
             logger.info("a connection ended before its ROLLBACK: %s", str(exc).strip())
-            self.close()
 
     def _poll_unheard(self) -> int:
         unsent = libpq.PQflush(self.line.unheard)
@@ -138,11 +154,13 @@ class GreenConnection(extensions.connection):
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         if not args and not kwargs and self.cursor_factory is GreenCursor and not self.closed:
             return GreenCursor(self)  # as psycopg2 makes it, which has a dozen arguments to look at first
-        if not args and kwargs.get("cursor_factory") is extensions.cursor:
-            kwargs["cursor_factory"] = GreenCursor  # asked for by psycopg2.extras, where it wants nothing special
-        elif args or kwargs or self.cursor_factory is not GreenCursor:
+        own: Any = self.cursor_factory
+        asked = args[1] if len(args) > 1 else kwargs.pop("cursor_factory", None)
+        factory = over_ours(asked or own or extensions.cursor)
+        if args or kwargs or factory is not GreenCursor:
             self.is_ours_alone = False  # what such a cursor runs is not seen here
-        return super().cursor(*args, **kwargs)
+        name = args[0] if args else kwargs.pop("name", None)
+        return super().cursor(name, factory, *args[2:], **kwargs)
 
     def commit(self) -> None:
         self.refuse_second_user("COMMIT")
@@ -225,6 +243,18 @@ class GreenConnection(extensions.connection):
                 "each request, thread and greenlet a session or connection of its own"
             )
 
+    def tell_of_two_requests(self, record: Record, sql: str) -> None:
+        """Warn of a request that goes on in another one's transaction: a Session that both have, say."""
+        first = self.begun_for() if self.begun_for is not None else None
+        if told.is_new(request_route(record)):
+            logger.warning(
+                "%s asks for %r in a transaction that was begun for %s: each sees, commits and rolls back what the "
+                "other does. Give each request a session or connection of its own (db.session, or a scoped_session)",
+                request_name(record),
+                shortened(sql),
+                "a request that is over" if first is None else request_name(first),
+            )
+
     def begin_text(self, left_seconds: float) -> str:
         """What begins a transaction. PostgreSQL is told how long the request, and its clean-up, can still take.
 
@@ -286,6 +316,11 @@ class GreenCursor(extensions.cursor):
             raise QueryCanceled("the request's time is over; the statement was not sent")
         if "statement_timeout" in sql:
             connection.own_timeout_seconds = 0.0
+        record = CURRENT.get()
+        if connection.status == STATUS_READY:
+            connection.begun_for = None if record is None else weakref.ref(record)
+        elif record is not None and connection.begun_for is not None and connection.begun_for() is not record:
+            connection.tell_of_two_requests(record, sql)
         if connection.begins_plainly() and sql is query and sql and self.name is None:
             self._begin_and_execute(connection, query, vars, left)
         else:
@@ -369,6 +404,29 @@ class GreenCursor(extensions.cursor):
         self.copy_expert(copying.statement(self, table, columns, "TO stdout", sep, null), file, 8192)
 
 
+def over_ours(factory: Any) -> Any:
+    """A class of psycopg2's or of the application's with ours below it; what is no such class stays as it is."""
+    return _over_ours(factory) if isinstance(factory, type) else factory
+
+
+@lru_cache(maxsize=100)
+def _over_ours(factory: Any) -> Any:
+    if factory is extensions.connection:
+        return GreenConnection
+    if factory is extensions.cursor:
+        return GreenCursor
+    is_done = issubclass(factory, (GreenConnection, GreenCursor, *REPLICATION))
+    if is_done or not issubclass(factory, (extensions.connection, extensions.cursor)):
+        return factory
+    ours = GreenConnection if issubclass(factory, extensions.connection) else GreenCursor
+    names = {"__module__": factory.__module__, "__qualname__": factory.__qualname__, "__doc__": factory.__doc__}
+    try:
+        return type(factory)(factory.__name__, (factory, ours), names)
+    except TypeError as exc:
+        logger.info("%s waits in the event loop, but without COPY and the like: %s", factory.__qualname__, exc)
+        return factory
+
+
 def _count_lines_without_ours(error: psycopg2.Error) -> None:
     """Let an error count the lines of SQL from the statement's own first one."""
     state = {"pgerror": error.pgerror and _shown_line_less(error.pgerror), "pgcode": error.pgcode}
@@ -394,7 +452,7 @@ def connect(dsn: str, connection_factory: Any = None, **is_async: Any) -> Any:
         return psycopg2_connect(dsn, connection_factory=connection_factory, **is_async)
     if deadline.is_spent():
         raise QueryCanceled("the request's time is over; no connection was opened")
-    factory = GreenConnection if connection_factory in (None, extensions.connection) else connection_factory
+    factory = over_ours(connection_factory or extensions.connection)
     try:
         return psycopg2_connect(with_addresses(dsn, connect_timeout_seconds(dsn)), connection_factory=factory)
     except psycopg2.OperationalError as exc:

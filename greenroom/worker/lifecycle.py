@@ -84,7 +84,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def run(self) -> None:
         settings = self.settings or Settings.read(os.environ)
-        allow_open_files(settings.worker_connections)
+        allow_open_files(settings.worker_connections + settings.most_upstream_connections)
         board = shared_board()
         self.process = psutil.Process()
         self.memory_limit_bytes = settings.worker_memory_mb * 1_000_000

@@ -90,3 +90,17 @@ def test_rows_tell_name_default_and_range() -> None:
     row = next(row for row in rows() if row.name == "GREENROOM_BACKLOG")
 
     assert (row.default, row.allowed) == ("2048", "1 to 65535")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "connections"),
+    [
+        ({}, 10_000),
+        ({"worker_connections": 400}, 400),
+        ({"limit_requests": 250}, 250),
+        ({"limit_requests": 8}, 100),
+        ({"limit_requests": 250, "upstream_connections": 7}, 7),
+    ],
+)
+def test_an_upstream_gets_a_connection_for_each_request_in_flight(chosen: dict[str, int], connections: int) -> None:
+    assert Settings(**chosen).most_upstream_connections == connections

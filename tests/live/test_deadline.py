@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from benchmarks import recovery
 from benchmarks.deadlines import SEVEN, Bench, bench_running, fuzz, precision
 
 from .conftest import ROOT, Server, wait_until
@@ -51,6 +52,22 @@ def test_client_that_leaves_ends_its_query_in_the_database(bench: Bench) -> None
 
     wait_until(lambda: not bench.active_queries(), "the query is cancelled")
     wait_until(lambda: not bench.state()["checked_out"], "its connection is back in the pool")
+
+
+def test_queries_of_requests_that_are_over_end_in_the_database(bench: Bench) -> None:
+    after = recovery.active_after(bench, rounds=2)
+
+    assert {way for way in recovery.WAYS if after[way][-1] <= MOST_LATE_MILLISECONDS} == set(recovery.WAYS)
+
+
+@pytest.mark.parametrize("name", ["upstream hangs", "DNS hangs"])
+def test_full_service_is_back_after_a_fault(name: str, bench: Bench) -> None:
+    """What of PostgreSQL can go wrong is in test_database_faults.py; the targets are in benchmarks.deadlines."""
+    service, fault = recovery.faults(bench, None)[name]
+
+    seconds = recovery.recovery(bench, service, fault, seconds=1.5)
+
+    assert seconds < recovery.AFTERWARDS_SECONDS - 0.5, "it went on failing"
 
 
 def test_computing_cannot_be_cut_and_is_reported(bench: Bench) -> None:

@@ -2,10 +2,12 @@
 
 Replaced in the class itself and not mounted, so that it serves sessions that exist already and those of subclasses; and
 so that whoever replaces it later (the mocks of tests do) still gets what he expects. Ours only is what nobody has put a
-hand to: an HTTPAdapter and not a subclass, no retries, no pool of a fixed size, no proxy.
+hand to: an HTTPAdapter and not a subclass, no pool of a fixed size, no proxy. A mounted Retry is obeyed (retrying.py).
 """
 
+import copy
 from collections import OrderedDict
+from collections.abc import Callable
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
@@ -14,7 +16,15 @@ from gevent.hub import get_hub
 from greenlet import getcurrent
 from requests.adapters import HTTPAdapter
 from requests.cookies import extract_cookies_to_jar
-from requests.exceptions import ConnectionError, ConnectTimeout, InvalidHeader, ReadTimeout, SSLError
+from requests.exceptions import (
+    ConnectionError,
+    ConnectTimeout,
+    InvalidHeader,
+    ReadTimeout,
+    RequestException,
+    RetryError,
+    SSLError,
+)
 from requests.models import PreparedRequest, Response
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers, select_proxy
@@ -24,18 +34,20 @@ from urllib3.exceptions import (
     NewConnectionError,
     ProtocolError,
     ReadTimeoutError,
+    ResponseError,
 )
 from urllib3.exceptions import InvalidHeader as Urllib3InvalidHeader
 from urllib3.exceptions import SSLError as Urllib3SSLError
 from urllib3.poolmanager import PoolManager, pool_classes_by_scheme
-from urllib3.util import Timeout
+from urllib3.util import Retry, Timeout
 
 from ... import deadline
 from ...record import CURRENT, FOREVER
+from . import retrying
 from .answer import Answer, StreamedAnswer
 from .head import Outgoing, Target, outgoing, target_of
 from .pool import Pools
-from .tls import FileMissing
+from .tls import FileMissing, files_of
 from .tracing import trace_lines
 from .transport import Call
 
@@ -72,19 +84,52 @@ class Transport:
 
         Runs on: any greenlet or thread; switches.
         """
-        call = self._call(adapter, request, timeout, verify, cert, proxies)
+
+        def make() -> Call | None:
+            return self._call(adapter, request, timeout, verify, cert, proxies)
+
+        call = make()
         if call is None:
-            original: Response = self.original_send(
+            return self._send_as_ever(
                 adapter, request, stream=stream, timeout=timeout, verify=verify, cert=cert, proxies=proxies
             )
-            return original
-        return response_of(adapter, request, answer_to(call, request))
+        retries: Retry | None = adapter.__dict__.get("max_retries")
+        if retries is None or retrying.is_none(retries):
+            return response_of(adapter, request, answer_to(call, request))
+        return response_of(adapter, request, answer_to(call, request, retries, make))
+
+    def _send_as_ever(self, adapter: HTTPAdapter, request: PreparedRequest, **settings: Any) -> Response:
+        """Through the original adapter, with the fields that we add: in a copy that nobody gets to see."""
+        sent = self._with_added(request)
+        try:
+            response: Response = self.original_send(adapter, sent, **settings)
+        except RequestException as exc:
+            if exc.request is sent:
+                exc.request = request
+            raise
+        if getattr(response, "request", None) is sent:
+            response.request = request
+        return response
+
+    def _with_added(self, request: PreparedRequest) -> PreparedRequest:
+        if CURRENT.get() is None or not isinstance(request, PreparedRequest):
+            return request
+        headers = CaseInsensitiveDict(request.headers or {})
+        added = self.added(headers)
+        if not added:
+            return request
+        for line in added.splitlines():
+            name, _, value = line.partition(": ")
+            headers[name] = value
+        sent = copy.copy(request)  # not request.copy(): adapters find attributes of their own in it
+        sent.headers = headers
+        return sent
 
     def _call(
         self, adapter: HTTPAdapter, request: PreparedRequest, timeout: Any, verify: Any, cert: Any, proxies: Any
     ) -> Call | None:
         """The call that serves this request, None if it is not for us."""
-        if not is_plain(adapter):
+        if not is_plain(adapter, may_retry=True) or type(request.headers) is not CaseInsensitiveDict:
             return None
         target = target_of(request.url)
         if target is None or (proxies and select_proxy(request.url, proxies)):  # type: ignore[arg-type]
@@ -97,8 +142,8 @@ class Transport:
             return None
         added = self.added(request.headers)
         prepared = outgoing(request.method, target, request.headers, request.body, added)
-        if prepared is None:
-            return None
+        if prepared is None or not (prepared.is_repeatable or is_plain(adapter)):
+            return None  # urllib3 winds files back before it tries again
         return self.call_to(pools, target, prepared, request.method, adapter, timeouts, verify, cert)
 
     def call_to(
@@ -112,14 +157,17 @@ class Transport:
         verify: Any,
         cert: Any,
     ) -> Call | None:
+        if cert is not None:
+            if isinstance(cert, list):
+                cert = tuple(cert)
+            if not (isinstance(cert, str) or (isinstance(cert, tuple) and len(cert) == 2)):
+                return None
         if target.scheme == "http":
+            if cert:
+                files_of(cert)
             origin = pools.origin("http", target.host, target.port)
         else:
             if not (verify is None or isinstance(verify, (bool, str))):
-                return None
-            if isinstance(cert, list):
-                cert = tuple(cert)
-            if not (cert is None or isinstance(cert, str) or (isinstance(cert, tuple) and len(cert) == 2)):
                 return None
             origin = pools.origin("https", target.host, target.port, verify, cert or None)
         return Call(origin, method, target.path, prepared, *timeouts, adapter)
@@ -155,10 +203,12 @@ class Transport:
             pools.abandon()
 
 
-def answer_to(call: Call, request: PreparedRequest) -> Answer | StreamedAnswer:
-    """The answer, or the errors that HTTPAdapter.send raises."""
+def answer_to(
+    call: Call, request: PreparedRequest, retries: Retry | None = None, renew: Callable[[], Call | None] | None = None
+) -> Answer | StreamedAnswer:
+    """The answer, or the errors that HTTPAdapter.send raises. With `retries` it is tried again as they say."""
     try:
-        return call.run()
+        return call.run() if retries is None or renew is None else retrying.run(call, retries, renew)
     except FileMissing:
         raise
     except (ProtocolError, OSError) as exc:
@@ -173,8 +223,8 @@ def answer_to(call: Call, request: PreparedRequest) -> Answer | StreamedAnswer:
         raise InvalidHeader(exc, request=request) from exc
 
 
-def is_plain(adapter: HTTPAdapter) -> bool:
-    """Whether nobody has given this adapter a behaviour of its own."""
+def is_plain(adapter: HTTPAdapter, *, may_retry: bool = False) -> bool:
+    """Whether nobody has given this adapter a behaviour of its own; `may_retry`: but for a Retry."""
     if type(adapter) is not HTTPAdapter:
         return False
     attributes = adapter.__dict__
@@ -183,7 +233,9 @@ def is_plain(adapter: HTTPAdapter) -> bool:
         return False
     if "max_retries" in attributes:
         retries = attributes["max_retries"]
-        if retries.total != 0 or retries.total is False or retries.read is not False:
+        if type(retries) is not Retry:
+            return False  # urllib3 takes numbers, False and None, too
+        if not (may_retry or retrying.is_none(retries)):
             return False
         count -= 1
     if "poolmanager" in attributes:
@@ -255,10 +307,12 @@ def encoding_of(content_type: str) -> str | None:
     return get_encoding_from_headers(CaseInsensitiveDict({"content-type": content_type}))
 
 
-def _given_up(exc: MaxRetryError, request: PreparedRequest) -> ConnectionError:
+def _given_up(exc: MaxRetryError, request: PreparedRequest) -> RequestException:
     reason = exc.reason
     if isinstance(reason, ConnectTimeoutError) and not isinstance(reason, NewConnectionError):
         return ConnectTimeout(exc, request=request)
+    if isinstance(reason, ResponseError):
+        return RetryError(exc, request=request)
     if isinstance(reason, Urllib3SSLError):
         return SSLError(exc, request=request)
     return ConnectionError(exc, request=request)

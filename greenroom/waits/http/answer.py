@@ -17,13 +17,14 @@ from urllib3._collections import HTTPHeaderDict
 from urllib3.connection import _normalize_header_values
 from urllib3.exceptions import HeaderParsingError
 from urllib3.response import BytesQueueBuffer
+from urllib3.util import Url
 from urllib3.util.response import assert_header_parsing
 
 from .connection import Connection, Reader
 from .head import Head
 from .pool import Origin
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("urllib3.connection")  # which says the same, and says it to nobody unless asked
 
 
 class Exchange:
@@ -269,4 +270,5 @@ def check_parsing(response: HTTPResponse, origin: Origin, path: str) -> None:
     try:
         assert_header_parsing(response.msg)
     except (HeaderParsingError, TypeError) as exc:
-        logger.warning("failed to parse headers (url=%s%s): %s", origin.where, path, exc)
+        url = Url(scheme=origin.scheme, host=origin.host, port=origin.port, path=path).url
+        logger.warning("Failed to parse headers (url=%s): %s", url, exc, exc_info=True)

@@ -231,7 +231,8 @@ class Connection:
         timer = None
         if seconds is not None:
             timer = hub.loop.timer(seconds)
-            timer.start(switch, timer)
+            # The loop's own time is that of its last turn: whoever has computed since then would lose what that took.
+            timer.start(switch, timer, update=True)
         if record is not None:
             # As Wait and waits/primitives/hub.py do it. But the timer here bounds it, so the record needs none, unless
             # the wait is a clean-up's, whose time will be known when the budget is spent.

@@ -11,7 +11,7 @@ import requests.sessions
 from requests.adapters import DEFAULT_POOLBLOCK, DEFAULT_POOLSIZE, DEFAULT_RETRIES, HTTPAdapter
 from urllib3.util.retry import Retry
 
-from . import shortcuts
+from . import cookies, shortcuts
 from .adapter import Transport
 from .answer import Answer, StreamedAnswer
 from .whole import replace_whole
@@ -125,9 +125,14 @@ def _seek_cookies_where_they_are(replace: Replace) -> None:
     original: Any = requests.cookies.extract_cookies_to_jar
 
     def extract_cookies_to_jar(jar: Any, request: Any, response: Any) -> None:
-        if type(response) in (Answer, StreamedAnswer) and not response.sets_cookies:
+        if type(response) in (Answer, StreamedAnswer):
+            if not response.sets_cookies:
+                return
+        elif "set-cookie" not in (getattr(getattr(response, "_original_response", None), "msg", None) or ()):
+            original(jar, request, response)
             return
         original(jar, request, response)
+        cookies.note_set(jar, request.url)
 
     for module in (requests.cookies, requests.sessions, requests.adapters, requests.auth):
         replace(module, "extract_cookies_to_jar", extract_cookies_to_jar)

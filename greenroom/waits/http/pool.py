@@ -128,7 +128,7 @@ class Origin:
         timer = hub.loop.timer(seconds)
         try:
             with Wait("pool", self.where, ticket.interrupt):
-                timer.start(ticket.greenlet.switch, timer)
+                timer.start(ticket.greenlet.switch, timer, update=True)
                 try:
                     hub.switch()
                 finally:
@@ -144,7 +144,15 @@ class Origin:
         if ticket.given is None:
             self._withdraw(ticket)
             raise self._no_slot(seconds)
-        return None if ticket.given is SLOT else ticket.given
+        if ticket.given is SLOT:
+            return None
+        connection: Connection = ticket.given
+        if connection.is_quiet():
+            return connection
+        # The other side has closed it behind its answer.
+        self.open += 1  # its place is ours, before closing gives it to the next
+        connection.close()
+        return None
 
     def _no_slot(self, seconds: float) -> NoSlot:
         return NoSlot(

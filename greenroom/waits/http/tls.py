@@ -26,10 +26,7 @@ def context_for(verify: bool | str | None, cert: str | tuple[str, str] | None) -
     for such that are no certificates.
     """
     authorities = _authorities(verify)
-    certificate, key = cert if isinstance(cert, tuple) else (cert, None)
-    for what, path in (("certificate", certificate), ("key", key)):
-        if path and not os.path.exists(path):
-            raise FileMissing(f"Could not find the TLS {what} file, invalid path: {path}")
+    certificate, key = files_of(cert)
     # What makes contexts is part of the key: truststore, for one, puts a class of its own in its place.
     known_by = (ssl_.SSLContext, *(_version(path) for path in (authorities, certificate, key)))
     context = _contexts.get(known_by)
@@ -38,6 +35,15 @@ def context_for(verify: bool | str | None, cert: str | tuple[str, str] | None) -
             _contexts.clear()
         context = _contexts[known_by] = _make(authorities, certificate, key)
     return context
+
+
+def files_of(cert: str | tuple[str, str] | None) -> tuple[str | None, str | None]:
+    """Certificate and key of a client. Raises FileMissing, which `requests` does for http:// URLs as well."""
+    certificate, key = cert if isinstance(cert, tuple) else (cert, None)
+    for what, path in (("certificate", certificate), ("key", key)):
+        if path and not os.path.exists(path):
+            raise FileMissing(f"Could not find the TLS {what} file, invalid path: {path}")
+    return certificate, key
 
 
 def wrap(sock: Any, context: ssl.SSLContext, host: str) -> Any:

@@ -80,7 +80,7 @@ class Call:
         Runs on: any greenlet of the main thread; switches.
         """
         if deadline.is_spent():
-            raise self._too_late(spent())
+            raise self.too_late(spent())
         answer = self._answer()
         if urllib3_logger.isEnabledFor(logging.DEBUG):
             origin = self.origin
@@ -135,7 +135,7 @@ class Call:
                 check_name(wrapped, self.origin.host)
             is_done = True
         except TimeoutError as exc:
-            raise self._too_late(exc, self.connect_seconds) from exc
+            raise self.too_late(exc, self.connect_seconds) from exc
         except (ssl.SSLError, CertificateError) as exc:
             raise self._given_up(SSLError(exc)) from exc
         except OSError as exc:
@@ -187,7 +187,7 @@ class Call:
             if self.outgoing.chunks:
                 connection.send_all(self.outgoing.chunks)
         except BudgetSpent as exc:
-            raise self._too_late(exc) from exc
+            raise self.too_late(exc) from exc
         except OSError as exc:
             if not isinstance(exc, TLS_ENDED):
                 if isinstance(exc, ssl.SSLError):
@@ -216,7 +216,7 @@ class Call:
                     break
                 received = received[end:]  # "100 Continue" and the like: the answer is still to come
         except TimeoutError as exc:
-            raise self._too_late(exc) from exc
+            raise self.too_late(exc) from exc
         except (OSError, HTTPException) as exc:
             is_tls_error = isinstance(exc, ssl.SSLError) and not isinstance(exc, TLS_ENDED)
             if may_repeat and not received and self.outgoing.is_repeatable and not is_tls_error:
@@ -263,7 +263,7 @@ class Call:
             if reader.is_at_end:
                 raise RemoteDisconnected(WITHIN_HEAD)
         except TimeoutError as exc:
-            raise self._too_late(exc) from exc
+            raise self.too_late(exc) from exc
         except ssl.SSLError as exc:
             raise self._given_up(SSLError(exc)) from exc
         except (OSError, HTTPException) as exc:
@@ -279,7 +279,7 @@ class Call:
     def _given_up(self, reason: Exception) -> MaxRetryError:
         return MaxRetryError(self.origin, self.path, reason)  # type: ignore[arg-type]
 
-    def _too_late(self, exc: TimeoutError, seconds: float | None = None) -> ReadTimeoutError:
+    def too_late(self, exc: TimeoutError, seconds: float | None = None) -> ReadTimeoutError:
         words = str(exc) if isinstance(exc, BudgetSpent) else f"read timeout={seconds or self.read_seconds}"
         return ReadTimeoutError(self.origin, self.path, f"Read timed out. ({words})")  # type: ignore[arg-type]
 

@@ -31,6 +31,7 @@ from requests.structures import CaseInsensitiveDict
 
 from .adapter import Transport, answer_to, is_plain, response_of, seconds_of
 from .answer import Answer
+from .cookies import note_sent
 from .head import lines_of, target_of, without_body
 from .shortcuts import ONLY_ENVIRONMENT, is_prepared
 
@@ -253,6 +254,8 @@ def replace_whole(transport: Transport, replace: Replace) -> Whole | None:
             if response is not None:
                 return response
         if self is not whole.unused:
+            if type(self.cookies) is RequestsCookieJar and self.cookies._cookies:  # type: ignore[attr-defined]
+                note_sent(self.cookies, url)
             return original(
                 self, method, url, params, data, headers, cookies, files, auth, timeout, allow_redirects, proxies,
                 hooks, stream, verify, cert, json,

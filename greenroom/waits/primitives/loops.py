@@ -98,7 +98,7 @@ def break_out(record: Record, hub: Any) -> None:
 
 def _pause(hub: Any, me: Any, seconds: float) -> None:
     if seconds:
-        hub.loop.timer(seconds).start(me.switch)
+        hub.loop.timer(seconds).start(me.switch, update=True)
     else:
         hub.loop.run_callback(me.switch)
     plain_switch(hub)

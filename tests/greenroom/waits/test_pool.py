@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import Any
 import gevent
 import psycopg2
 import pytest
+from greenlet import GreenletExit
 from psycopg2 import extensions
 from sqlalchemy import create_engine, exc, text
 from sqlalchemy.engine import Engine, make_url
@@ -289,6 +291,41 @@ def test_server_that_ends_before_its_late_answer_costs_no_request(
     assert ask(engine, "SELECT pg_backend_pid()") != pid
 
 
+def test_who_is_broken_off_while_a_late_answer_is_waited_for_leaves_the_place(
+    make_engine: Callable[..., Engine],
+) -> None:
+    engine = make_engine(pool_size=1)
+    pid = ask(engine, "SELECT pg_backend_pid()")
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+        os.kill(pid, signal.SIGSTOP)  # so nothing is said to the ROLLBACK
+
+    try:
+        with pytest.raises(gevent.Timeout), gevent.Timeout(0.05):
+            engine.connect()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    assert ask(engine, "SELECT pg_backend_pid()") != pid, "its late answer would be taken for another's"
+
+
+def test_who_is_killed_while_the_slots_are_counted_leaves_the_place(
+    make_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine(pool_size=1)
+
+    def warn_of_slots(*_: Any) -> None:
+        raise GreenletExit
+
+    monkeypatch.setattr(pool, "warn_of_slots", warn_of_slots)
+    with pytest.raises(GreenletExit):
+        engine.connect()
+
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    assert ask(engine) == 1
+
+
 def test_no_late_answer_reaches_another_query(make_engine: Callable[..., Engine]) -> None:
     engine = make_engine(pool_size=2)
     ask(engine)  # SQLAlchemy has a lock for the first connection, which is a real one here: this process is not patched
@@ -324,14 +361,42 @@ def test_forked_child_opens_its_own(make_engine: Callable[..., Engine]) -> None:
 def test_more_connections_than_postgres_has_are_warned_of(
     make_engine: Callable[..., Engine], caplog: pytest.LogCaptureFixture
 ) -> None:
-    pool.processes[:] = [(4, 3)]
+    pool.processes[:] = [pool.Share(4, 3)]
 
-    ask(make_engine(pool_size=2, max_overflow=1))
+    small = make_engine(pool_size=2, max_overflow=1)
+    ask(small)
     assert "may open more" not in caplog.text
+    small.dispose()
     ask(make_engine(pool_size=40, max_overflow=10))
 
     assert "50 for each of 4 workers on 3 host(s), and PostgreSQL has 297 for everybody" in caplog.text
     assert "be 24 at most" in caplog.text
+
+
+@pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
+def test_pools_of_one_database_are_counted_together(
+    driver: str, make_engine: Callable[..., Engine], caplog: pytest.LogCaptureFixture
+) -> None:
+    pool.processes[:] = [pool.Share(4, 3)]
+    one, other = make_engine(pool_size=20), make_engine(pool_size=10, max_overflow=5)
+    other.dialect.driver = driver
+
+    ask(one)
+    assert "may open more" not in caplog.text
+    ask(other)
+
+    assert "35 (2 pools) for each of 4 workers on 3 host(s), and PostgreSQL has 297 for everybody" in caplog.text
+
+
+@pytest.mark.parametrize(("limit", "is_said"), [(0, False), (8, False), (7, True)])
+def test_a_pool_that_is_larger_than_the_limit_of_requests_is_warned_of(
+    limit: int, is_said: bool, make_engine: Callable[..., Engine], caplog: pytest.LogCaptureFixture
+) -> None:
+    pool.processes[:] = [pool.Share(1, 1, limit)]
+
+    ask(make_engine(pool_size=6, max_overflow=2))
+
+    assert ("up to 8 database connections serves at most 7 requests" in caplog.text) is is_said
 
 
 def test_psycopg_3_that_waits_in_c_is_an_error_in_the_log(

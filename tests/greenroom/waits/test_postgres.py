@@ -19,12 +19,20 @@ from psycopg2.errors import QueryCanceled
 from greenroom import deadline
 from greenroom.record import CLIENT_LEFT, CURRENT, Record
 from greenroom.waits import libpq, line, postgres, resolving
+from greenroom.waits.naming import Once
 
 LONG_WAIT_SECONDS = 30.0
 # As the issue has it: a query of a request that is over is still active in PostgreSQL for no longer than this. Ten
 # times as long here, because the machine may be busy; without cancelling it would be the query's 30 seconds.
 ACTIVE_SECONDS = 2.0
 SLEEP = "SELECT pg_sleep(30)"
+
+
+class OwnConnection(extensions.connection):
+    """As applications write them that know only psycopg2's class."""
+
+    def __init__(self, dsn: str) -> None:
+        extensions.connection.__init__(self, dsn)  # type: ignore[call-arg]
 
 
 @pytest.fixture
@@ -211,6 +219,24 @@ def test_two_greenlets_on_one_connection_are_both_named(connection: Any) -> None
     assert "GET /first waits for 'SELECT pg_sleep(0.2)'" in str(error)
     assert "GET /second asks for 'SELECT 2'" in str(error)
     assert first.get(timeout=LONG_WAIT_SECONDS) is None, "the first one is not disturbed"
+
+
+def test_two_requests_in_one_transaction_are_both_named(
+    connection: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "told", Once())
+    first, second = request_to("/first"), request_to("/second")
+
+    for asking, end in ((first, None), (first, connection.commit), (second, None), (second, connection.rollback)):
+        in_request(asking, lambda: connection.cursor().execute("SELECT 1")).get(timeout=LONG_WAIT_SECONDS)
+        if end is not None:
+            end()
+    assert not caplog.records
+    for asking in (first, second, second):
+        in_request(asking, lambda: connection.cursor().execute("SELECT 2")).get(timeout=LONG_WAIT_SECONDS)
+
+    (said,) = [each.getMessage() for each in caplog.records]
+    assert "GET /second asks for 'SELECT 2' in a transaction that was begun for GET /first" in said
 
 
 def test_transaction_begins_in_one_message_with_its_first_statement(connection: Any, watcher: Any) -> None:
@@ -402,6 +428,60 @@ def test_classes_of_the_application_wait_in_the_loop_too(connect: Callable[..., 
         connection.cursor().execute(SLEEP)
 
     assert rows(cursor, "SELECT 1 AS one") == [{"one": 1}]
+
+
+FACTORIES: dict[str, tuple[dict[str, Any], dict[str, Any], Any]] = {
+    "DictCursor": ({}, {"cursor_factory": extras.DictCursor}, [2]),
+    "RealDictCursor for all": ({"cursor_factory": extras.RealDictCursor}, {}, {"n": 2}),
+    "NamedTupleCursor by position": ({}, {"args": (None, extras.NamedTupleCursor)}, (2,)),
+    "DictConnection": ({"connection_factory": extras.DictConnection}, {}, [2]),
+    "RealDictConnection": ({"connection_factory": extras.RealDictConnection}, {}, {"n": 2}),
+    "an own connection": ({"connection_factory": OwnConnection}, {}, (2,)),
+}
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_classes_of_the_application_can_do_all_that_ours_can(name: str, connect: Callable[..., Any]) -> None:
+    to_connect, to_cursor, counted = FACTORIES[name]
+    connection = connect(**to_connect)
+    asked = {key: value for key, value in to_cursor.items() if key != "args"}
+
+    def cursor() -> Any:
+        return connection.cursor(*to_cursor.get("args", ()), **asked)
+
+    copying, written = cursor(), io.StringIO()
+    copying.execute("CREATE TEMPORARY TABLE copied (number int)")
+    copying.copy_expert("COPY copied FROM stdin", io.StringIO("1\n2\n"))
+    copying.copy_to(written, "copied")
+    copying.execute("SELECT count(*) AS n FROM copied")
+    (row,) = copying.fetchall()
+    first = in_request(request_to("/first"), lambda: cursor().execute("SELECT pg_sleep(0.2)"))
+    gevent.sleep(0.02)
+    second = in_request(request_to("/second"), lambda: cursor().execute("SELECT 2"))
+
+    assert written.getvalue() == "1\n2\n"
+    assert row == counted
+    assert "GET /first waits for 'SELECT pg_sleep(0.2)'" in str(second.get(timeout=LONG_WAIT_SECONDS))
+    assert first.get(timeout=LONG_WAIT_SECONDS) is None
+    with pytest.raises(psycopg2.NotSupportedError, match="lo_get"):
+        connection.lobject(0)
+    assert isinstance(copying, asked.get("cursor_factory", extensions.cursor))
+    assert isinstance(connection, to_connect.get("connection_factory", extensions.connection))
+
+
+def test_server_side_cursor_may_be_of_a_class_of_its_own(connection: Any) -> None:
+    cursor = connection.cursor("streamed", cursor_factory=extras.RealDictCursor)
+    cursor.itersize = 2
+
+    cursor.execute("SELECT generate_series(1, 5) AS n")
+
+    assert [row["n"] for row in cursor] == [1, 2, 3, 4, 5]
+
+
+def test_what_is_no_class_makes_cursors_as_ever(connection: Any) -> None:
+    cursor = connection.cursor(cursor_factory=lambda *args: extras.DictCursor(*args))
+
+    assert rows(cursor, "SELECT 1") == [[1]]
 
 
 def test_forked_child_can_not_disturb_its_parents_connection(connection: Any) -> None:

@@ -1,5 +1,6 @@
 """A request's budget bounds each wait for an upstream, and the upstream is told what is left of it."""
 
+import io
 import socket
 import threading
 import time
@@ -12,6 +13,8 @@ import gevent.socket
 import pytest
 import requests
 import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
 
 from greenroom import deadline, record
 from greenroom.waits.http.adapter import BUDGET_HEADER, Transport
@@ -244,6 +247,54 @@ def test_the_upstream_is_told_what_is_left(ours: Transport, upstream: Upstream) 
 
     assert 0 < int(response.json()["fields"][BUDGET_HEADER.lower()]) <= 5000
     assert BUDGET_HEADER not in response.request.headers
+
+
+class OwnAdapter(HTTPAdapter):
+    """As applications write them: it leaves a note in the request."""
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        request.noted = "something"  # type: ignore[attr-defined]
+        return super().send(request, *args, **kwargs)
+
+    def get_connection_with_tls_context(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> Any:
+        assert request.noted == "something"  # type: ignore[attr-defined]
+        return super().get_connection_with_tls_context(request, *args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "way", ["an adapter of one's own", "Retry", "a file with Retry", "a proxy", "a pool that blocks"]
+)
+def test_the_upstream_is_told_what_is_left_whichever_way_it_is_asked(
+    way: str, ours: Transport, upstream: Upstream
+) -> None:
+    mounted: dict[str, HTTPAdapter] = {
+        "an adapter of one's own": OwnAdapter(),
+        "Retry": HTTPAdapter(max_retries=Retry(2)),
+        "a file with Retry": HTTPAdapter(max_retries=Retry(2)),
+        "a pool that blocks": HTTPAdapter(pool_block=True),
+    }
+    with requests.Session() as session:
+        session.mount("http://", mounted.get(way, HTTPAdapter()))
+        body = io.BytesIO(b"body") if way == "a file with Retry" else None
+        proxies = {"http": upstream.url} if way == "a proxy" else None
+        with deadline.budget(5.0):
+            response = session.post(upstream.url, data=body, proxies=proxies, headers={"X-Mine": "1"})
+
+    fields = response.json()["fields"]
+    assert 0 < int(fields[BUDGET_HEADER.lower()]) <= 5000
+    assert fields["x-mine"] == "1"
+    assert BUDGET_HEADER not in response.request.headers
+
+
+def test_an_error_has_the_request_that_was_made(ours: Transport, upstream: Upstream) -> None:
+    prepared = requests.Request("GET", upstream.on("/", sends(then="close"))).prepare()
+
+    with requests.Session() as session, deadline.budget(5.0):
+        session.mount("http://", OwnAdapter())
+        with pytest.raises(requests.ConnectionError) as caught:
+            session.send(prepared)
+
+    assert caught.value.request is prepared
 
 
 @pytest.mark.parametrize("case", ["no budget", "the caller's own", "switched off"])

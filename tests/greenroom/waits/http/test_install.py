@@ -32,6 +32,15 @@ def test_requests_is_not_imported_by_patching_but_ours_as_soon_as_it_is() -> Non
     """)
 
 
+def test_the_bound_of_an_upstream_is_that_of_requests_in_flight() -> None:
+    run("""
+        patching.patch(Settings(limit_requests=250))
+        import requests
+        from greenroom.waits.http import install
+        assert install._transport.connections == 250
+    """)
+
+
 def test_a_setting_leaves_requests_alone() -> None:
     run("""
         patching.patch(Settings(patch_requests=False))

@@ -3,6 +3,7 @@
 import gc
 import os
 import random
+import socket
 import threading
 import time
 from typing import Any
@@ -57,6 +58,7 @@ def test_sessions_and_bare_calls_share_one_connection(ours: Transport, upstream:
 def test_the_connection_used_last_is_used_next(ours: Transport, upstream: Upstream) -> None:
     streams = [requests.get(upstream.url, stream=True) for _ in range(3)]  # each body is there, so one connection
     assert upstream.connections == 1
+    assert streams[0].raw.connection is None
     slow = upstream.on("/slow", sends(answer(b"x" * 9)[:-4], b"xxxx", pause_seconds=0.02))
     streams = [requests.get(slow, stream=True) for _ in range(3)]
 
@@ -218,6 +220,45 @@ def test_the_wait_for_a_connection_ends_with_the_timeout_to_connect(switch: Swit
     assert not origin_of(transport).waiting
     first.kill()
     assert requests.get(upstream.url + "/a", timeout=SOON).ok
+
+
+def test_who_waits_is_not_given_a_connection_that_was_closed_behind_its_answer(
+    switch: Switch, upstream: Upstream
+) -> None:
+    transport = switch.to("ours", connections=1)
+    assert transport is not None
+
+    def script(sock: Any, request: Received) -> bool:
+        sock.send(answer(b"done"), getattr(socket, "MSG_MORE", 0))  # goes out together with the end
+        sock.shutdown(socket.SHUT_WR)
+        return False
+
+    url = upstream.on("/", script)
+    asking = [gevent.spawn(requests.post, url, timeout=SOON) for _ in range(5)]
+
+    assert all(each.get(timeout=SOON).content == b"done" for each in asking)
+    assert upstream.connections == 5
+    assert origin_of(transport).open <= 1
+
+
+@pytest.mark.parametrize("waits_for", ["an answer", "a connection"])
+def test_what_was_computed_before_is_not_taken_off_a_timeout(
+    waits_for: str, switch: Switch, upstream: Upstream
+) -> None:
+    switch.to("ours", connections=1)
+    requests.get(upstream.url)  # a connection is kept: opening one would let the loop turn
+    url = upstream.on("/hang", hang)
+    first = gevent.spawn(requests.get, url, timeout=SOON) if waits_for == "a connection" else None
+    wait_until(lambda: len(upstream.requests) == 2 or first is None)
+    time.sleep(0.5)  # nothing is patched here: the loop stands still, and its time with it
+
+    started = time.monotonic()
+    with pytest.raises(requests.Timeout):
+        requests.get(url, timeout=0.3)
+
+    assert time.monotonic() - started > 0.29
+    if first is not None:
+        first.kill()
 
 
 def test_who_gives_up_waiting_leaves_the_place_to_the_next(switch: Switch, upstream: Upstream) -> None:

@@ -172,13 +172,17 @@ def chain(exc: BaseException | None) -> list[str]:
 
 @pytest.mark.filterwarnings("ignore:.*:urllib3.exceptions.DependencyWarning")
 @pytest.mark.parametrize("name", ANSWERS)
-def test_an_answer_is_read_as_ever(name: str, switch: Switch, upstream: Upstream) -> None:
+def test_an_answer_is_read_as_ever(
+    name: str, switch: Switch, upstream: Upstream, caplog: pytest.LogCaptureFixture
+) -> None:
     url = upstream.on("/", sends(ANSWERS[name], then="close"))
     seen: dict[str, Any] = {}
 
     for adapter in ADAPTERS:
         switch.to(adapter)
         seen[adapter] = {way: outcome(url, way) for way in WAYS}
+        seen[adapter]["log"] = [(each.name, each.levelname, each.getMessage()) for each in caplog.records]
+        caplog.clear()
 
     assert seen["ours"] == seen["original"]
     assert not switch.fell_back

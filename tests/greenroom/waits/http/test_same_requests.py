@@ -15,13 +15,13 @@ import requests
 import urllib3.filepost
 from requests.adapters import HTTPAdapter
 from requests.auth import HTTPDigestAuth
-from urllib3.util.retry import Retry
 
 from app.upstream import Fetcher, Target
+from greenroom import deadline
 from greenroom.waits.http.adapter import Transport
 
 from .conftest import ADAPTERS, Switch
-from .upstream import Received, Upstream, answer
+from .upstream import Received, Upstream, answer, sends
 
 
 def pieces() -> Any:
@@ -291,17 +291,25 @@ def test_the_reference_applications_adapter_works_as_ever(adapter: str, switch: 
     assert outcomes == {"/json": {"a": 1}, "/moved": {"a": 1}}
 
 
-def test_mounted_retries_are_made(ours: Transport, upstream: Upstream) -> None:
-    answers = iter([answer(b"", "503 Service Unavailable"), answer(b"", "503 Service Unavailable"), answer(b"ok")])
-
-    def script(sock: Any, request: Received) -> bool:
-        sock.sendall(next(answers))
-        return True
+@pytest.mark.parametrize(("retries", "tries"), [(2, 3), (0, 1), (False, 1), (None, 4)])
+def test_retries_set_later_may_be_a_number(retries: Any, tries: int, adapter: str, upstream: Upstream) -> None:
+    url = upstream.on("/", sends(then="close"))
 
     with requests.Session() as session:
-        session.mount("http://", HTTPAdapter(max_retries=Retry(total=5, backoff_factor=0, status_forcelist=[503])))
-        assert session.get(upstream.on("/a", script)).text == "ok"
-    assert len(upstream.requests) == 3
+        session.get_adapter(url).max_retries = retries  # type: ignore[attr-defined]
+        with pytest.raises(requests.ConnectionError):
+            session.get(url)
+        assert session.get(upstream.url + "/a").ok
+
+    assert len(upstream.requests) == tries + 1
+
+
+def test_a_prepared_request_may_have_a_plain_dictionary_of_headers(adapter: str, upstream: Upstream) -> None:
+    prepared = requests.Request("GET", upstream.url).prepare()
+    prepared.headers = {"X-Mine": "1"}  # type: ignore[assignment]
+
+    with requests.Session() as session, deadline.budget(20.0):
+        assert session.send(prepared).json()["fields"]["x-mine"] == "1"
 
 
 def test_a_pool_manager_that_was_configured_is_used(switch: Switch, ours: Transport, upstream: Upstream) -> None:

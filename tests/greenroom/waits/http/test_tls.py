@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -115,6 +116,12 @@ def test_files_that_are_missing_are_os_errors(adapter: str, tls_upstream: Start,
         requests.get(url, verify=certificate[0], cert="/nowhere", timeout=20)
     with pytest.raises(OSError, match="Could not find the TLS key file, invalid path: /nowhere"):
         requests.get(url, verify=certificate[0], cert=(certificate[0], "/nowhere"), timeout=20)
+
+
+@pytest.mark.parametrize("cert", ["/nowhere", ("/nowhere", "/nor here")])
+def test_files_for_tls_are_missed_without_tls_too(cert: Any, adapter: str, upstream: Upstream) -> None:
+    with pytest.raises(OSError, match="Could not find the TLS certificate file, invalid path: /nowhere"):
+        requests.get(upstream.url, cert=cert, timeout=20)
 
 
 def test_a_file_that_is_no_certificate_is_refused(adapter: str, tls_upstream: Start, tmp_path: Path) -> None:
