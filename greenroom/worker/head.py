@@ -74,7 +74,8 @@ class HeadParser:
         # gunicorn's bound for all headers together, while they are not complete.
         fields = cfg.limit_request_fields if 0 < cfg.limit_request_fields <= MAX_HEADERS else MAX_HEADERS
         self.longest_head_bytes = fields * (field_size + 2) + 4
-        # What could change the meaning of a plain head is off in most servers; if it is on, none is plain.
+        # What could change the meaning of a plain head is off in most servers; if it is on, none is plain. Nor is any
+        # where somebody needs gunicorn's own Request.
         self.is_usable = not (
             cfg.casefold_http_method or cfg.strip_header_spaces or cfg.permit_unconventional_http_method
         )

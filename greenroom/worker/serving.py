@@ -54,8 +54,12 @@ class Serving:
         self.has_proxy_protocol = self.cfg.proxy_protocol != "off"
         # What would do nothing is not called: gunicorn's own access log while it is off, and its default hooks.
         self.has_access_log = bool(self.log.access_log_enabled) or type(self.log).access is not Logger.access
-        self.has_pre_request = self.cfg.pre_request is not _default_hook("pre_request") or self.cfg.loglevel == "debug"
+        has_own_pre_request = self.cfg.pre_request is not _default_hook("pre_request")
+        self.has_pre_request = has_own_pre_request or self.cfg.loglevel == "debug"
         self.has_post_request = self.cfg.post_request is not _default_hook("post_request")
+        if has_own_pre_request or self.has_post_request:
+            # Hooks may do with gunicorn's Request whatever they like: what is left out of ours would fail in them.
+            self.parser.is_usable = False
         self.has_siblings = self.cfg.workers > 1
         self.greenlets = RequestGreenlets(self.hub, self._run)
         self.connections: set[Connection] = set()
