@@ -20,7 +20,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from .. import clock
 from ..insight import lastwords
 from ..insight.observer import Insight
-from ..settings import Settings
+from ..settings import Settings, environment_name
 from ..waits import primitives
 from . import tls
 from .balance import HEARTBEAT_SECONDS, Line, Scoreboard, State, Turn
@@ -42,6 +42,8 @@ LAST_ANSWER_SECONDS = 0.3
 DRAIN_CHECK_SECONDS = 0.02
 # For how long the loop of a worker that the arbiter has given up may stand still again.
 ABORTED_SECONDS = 2
+# What workers read under gunicorn's name, so that its command line counts. Our gunicorn.conf.py tells it our values.
+GUNICORNS_NAMES = {"keepalive_seconds": "keepalive", "worker_connections": "worker_connections"}
 # Not gunicorn's codes for "failed to boot": with those the arbiter ends the whole server.
 EXIT_BOOT_FAILED = 1
 
@@ -83,8 +85,8 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             sys.exit(EXIT_BOOT_FAILED)
 
     def run(self) -> None:
-        settings = self.settings or Settings.read(os.environ)
-        allow_open_files(settings.worker_connections)
+        settings = self.settings or self._environment_settings()
+        allow_open_files(self.cfg.worker_connections)
         board = shared_board()
         self.process = psutil.Process()
         self.memory_limit_bytes = settings.worker_memory_mb * 1_000_000
@@ -128,6 +130,14 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             self.line.state = State.EMPTY
         if self.serving.insight is not None:
             self.serving.insight.stop()
+
+    def _environment_settings(self) -> Settings:
+        """Where gunicorn runs under another configuration file. What gunicorn has a name for, too, is told to it."""
+        settings = Settings.read(os.environ)
+        for name, gunicorns_name in GUNICORNS_NAMES.items():
+            if os.environ.get(environment_name(name), "").strip():
+                self.cfg.set(gunicorns_name, getattr(settings, name))
+        return settings
 
     def _drain(self, listeners: list[Listener], window_seconds: float) -> None:
         board = shared_board()

@@ -51,6 +51,7 @@ class Serving:
         self.loop = self.hub.loop
         self.parser = HeadParser(self.cfg, os.environ.get("SCRIPT_NAME", ""))
         self.has_keepalive = bool(self.cfg.keepalive)
+        self.most_connections: int = self.cfg.worker_connections
         self.has_proxy_protocol = self.cfg.proxy_protocol != "off"
         # What would do nothing is not called: gunicorn's own access log while it is off, and its default hooks.
         self.has_access_log = bool(self.log.access_log_enabled) or type(self.log).access is not Logger.access
@@ -78,7 +79,8 @@ class Serving:
         self.spent_requests = 0
         self.abandoned_requests = 0
         self.timeouts = Timeouts(
-            keepalive_seconds=settings.keepalive_seconds,
+            # 0 is for connections that have had their answer; one that has just come gets time to ask.
+            keepalive_seconds=self.cfg.keepalive or settings.keepalive_seconds,
             head_timeout_seconds=settings.head_timeout_seconds,
             dismiss_idle=Connection.close_if_idle,
             dismiss_slow=Connection.dismiss_if_slow,
@@ -151,7 +153,7 @@ class Serving:
         sock.setblocking(False)
         if isinstance(peer, tuple):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if len(self.connections) >= self.settings.worker_connections:
+        if len(self.connections) >= self.most_connections:
             self.timeouts.make_room()
         connection = Connection(self, listener, sock, peer)  # type: ignore[arg-type]  # the C class is all it needs
         self.connections.add(connection)
@@ -160,7 +162,7 @@ class Serving:
 
     def is_full(self) -> bool:
         """Whether all connections that may be open are open, and busy: a new client waits in the kernel meanwhile."""
-        return len(self.connections) >= self.settings.worker_connections and not self.timeouts.can_make_room()
+        return len(self.connections) >= self.most_connections and not self.timeouts.can_make_room()
 
     def offer(self, connection: Connection, request: Any) -> None:
         """A request is complete: run it, let it wait, or turn it away, as soon as all sockets are read. Runs on: hub.

@@ -87,7 +87,7 @@ class GunicornServing(Serving):
         sock = gevent.socket.socket(fileno=descriptor)
         if isinstance(peer, tuple):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if len(self.connections) >= self.settings.worker_connections:
+        if len(self.connections) >= self.most_connections:
             self.timeouts.make_room()
         connection: Any = GunicornConnection(self, listener, sock, peer)
         self.connections.add(connection)

@@ -416,6 +416,25 @@ def test_idle_connection_is_closed_after_keepalive_without_a_word(app: App) -> N
             assert (never.rest(), once.rest(), empty.rest()) == (b"", b"", b"")
 
 
+def test_gunicorns_own_settings_count_where_its_command_line_changed_them(app: App) -> None:
+    cfg = {"keepalive": 1, "worker_connections": 1}
+    with serve(Ours, app, cfg=cfg, settings={"keepalive_seconds": 3600, "worker_connections": 500}) as site:
+        with site.connect() as client, site.connect():
+            assert client.rest() == b""  # it made room
+        with site.connect() as client:
+            assert client.rest() == b""  # its time was up
+
+
+def test_new_client_has_time_to_ask_where_no_connection_is_kept(app: App) -> None:
+    with serve(Ours, app, cfg={"keepalive": 0}) as site, site.connect() as client:
+        turn()
+        site.kind.serving.timeouts.sweep()
+        client.send(GET % 1)
+
+        assert client.answer().header("Connection") == "close"
+        assert client.rest() == b""
+
+
 @pytest.mark.parametrize("first", [b"", GET % 1, (GET % 1)[:20]], ids=["new", "kept", "half a head"])
 def test_request_that_came_while_the_loop_stood_still_is_served(app: App, first: bytes) -> None:
     limits = {"keepalive_seconds": 1, "head_timeout_seconds": 1}
