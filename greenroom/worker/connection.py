@@ -347,7 +347,8 @@ class Connection:
         if self.state >= State.LINGERING:
             return
         is_quiet = not self.buffer and (self.wire.body is None or (self._is_body_read() and not self.wire.body.failed))
-        if self.is_client_gone or (is_quiet and self.state == State.RUNNING) or not self.wire.shut_down_sending():
+        may_close = self.is_client_gone or (is_quiet and self.state == State.RUNNING)
+        if (may_close and not self.wire.has_unread()) or not self.wire.shut_down_sending():
             self.close()
             return
         self.serving.closed(self)

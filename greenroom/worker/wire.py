@@ -199,6 +199,13 @@ class Wire:
         finally:
             writer.close()
 
+    def has_unread(self) -> bool:
+        """Whether bytes have come that nobody has read: the kernel answers a close over them with a reset."""
+        try:
+            return self.sock.recv(1, socket.MSG_PEEK) != b""
+        except OSError:  # nothing has come, or nobody is there any more
+            return False
+
     def shut_down_sending(self) -> bool:
         """Tell the client that no more will come; False if it is gone."""
         try:

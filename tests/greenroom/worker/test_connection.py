@@ -392,6 +392,42 @@ def test_everything_is_let_go_when_clients_reset(ours: Site, app: App) -> None:
     assert [*serving.timeouts.idle, *serving.timeouts.reading, *serving.timeouts.lingering] == []
 
 
+BIG = b"GET /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+def test_last_answer_is_whole_when_the_next_request_comes_while_it_is_sent(ours: Site) -> None:
+    body = b"x" * 8_000_000
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    ours.kind.worker.wsgi = application
+    with ours.connect() as client:
+        client.send(BIG)
+        client.buffer = client.sock.recv(1000)
+        client.send(GET % 2)
+        turn()  # it is seen, and that nobody will read it
+        answer = client.rest()
+
+    assert len(answer) > len(body)
+    assert not answer.endswith(b"<reset>")
+
+
+@pytest.mark.parametrize("is_ended", [False, True], ids=["open", "ended"])
+def test_last_answer_is_whole_when_the_next_request_comes_at_its_end(ours: Site, app: App, is_ended: bool) -> None:
+    with ours.connect() as client:
+        client.send(b"GET /wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        wait_until(lambda: app.running, "the request runs")
+        app.release.set()
+        client.sock.send(GET % 2)  # which the kernel takes without a turn of the loop: the answer's end comes first
+        if is_ended:
+            client.end()
+        answer = client.rest()
+
+    assert answer.endswith(b"/wait:")
+
+
 # --- time and room
 
 
