@@ -12,6 +12,7 @@ from typing import Any
 import gevent
 import gevent.event
 import pytest
+from gunicorn.http.message import Request
 
 from greenroom.worker.connection import State
 from greenroom.worker.timeouts import LINGER_SECONDS
@@ -426,6 +427,70 @@ def test_last_answer_is_whole_when_the_next_request_comes_at_its_end(ours: Site,
         answer = client.rest()
 
     assert answer.endswith(b"/wait:")
+
+
+# --- heads that come in pieces
+
+
+class Drip:
+    """A socket from which data comes in small pieces."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        self.pieces = (data[at : at + size] for at in range(0, len(data), size))
+
+    def recv(self, size: int) -> bytes:
+        return next(self.pieces)
+
+
+HEAD_700_KB = b"GET / HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-%d: %s\r\n" % (n, b"y" * 8000) for n in range(88))
+
+
+@pytest.mark.parametrize("cfg", [{}, {"proxy_protocol": "auto"}], ids=["plain", "PROXY"])
+def test_long_head_is_not_read_anew_for_each_piece(
+    app: App, monkeypatch: pytest.MonkeyPatch, cfg: dict[str, Any]
+) -> None:
+    judged = []
+
+    class Counted(Request):  # type: ignore[misc]
+        def __init__(self, cfg: Any, unreader: Any, *args: Any) -> None:
+            judged.append(unreader.buf.getbuffer().nbytes)
+            super().__init__(cfg, unreader, *args)
+
+    monkeypatch.setattr("greenroom.worker.connection.Request", Counted)
+    with serve(Ours, app, cfg=cfg) as site, site.connect() as client:
+        client.send(HEAD_700_KB[:5000])
+        wait_until(lambda: judged, "it has begun")
+        turn()
+        [connection] = site.kind.serving.connections
+        plain, connection.wire.sock = connection.wire.sock, Drip(HEAD_700_KB[5000:], 3)
+        for _ in range(5000, len(HEAD_700_KB), 3):
+            connection.on_readable()
+            assert sum(judged) < 2 * len(HEAD_700_KB)
+        connection.wire.sock = plain
+
+        client.send(b"\r\n")
+        assert client.answer().status == 200
+
+
+def test_long_head_is_refused_when_it_is_too_long_and_not_later(ours: Site) -> None:
+    with ours.connect() as client:
+        client.send(HEAD_700_KB)
+        wait_until(lambda: len(next(iter(ours.kind.serving.connections)).buffer) == len(HEAD_700_KB), "it is read")
+        limit = ours.kind.serving.parser.longest_head_bytes
+        client.send(b"X: " + b"y" * (limit - len(HEAD_700_KB) + 100))
+
+        assert client.rest().startswith(b"HTTP/1.1 431 ")
+
+
+def test_line_without_cr_is_refused_at_once_wherever_it_is(ours: Site) -> None:
+    with ours.connect() as client:
+        client.send(HEAD_700_KB)
+        wait_until(lambda: len(next(iter(ours.kind.serving.connections)).buffer) == len(HEAD_700_KB), "it is read")
+        for piece in (b"A", b": b\r", b"\nC: d", b"\n"):
+            client.send(piece)
+            turn()
+
+        assert client.rest().startswith(b"HTTP/1.1 400 ")
 
 
 # --- time and room
