@@ -273,6 +273,7 @@ class Serving:
             environ["wsgi.early_hints"] = response.early_hints
         environ["gunicorn.socket"] = GreenSocket(connection.wire)
         environ["greenroom.is_client_gone"] = connection.has_client_left
+        environ["greenroom.is_draining"] = self.is_stopping
         return response, environ
 
     def _start_budget(self, connection: Connection, response: Response, environ: dict[str, Any]) -> None:
@@ -308,7 +309,8 @@ class Serving:
         """Tell the client that its request failed, as far as that is still possible.
 
         1. The client left: nobody is there to be told.
-        2. The head was sent: the status can't be taken back; a broken connection says that this was not all.
+        2. The head was sent: the status can't be taken back; a broken connection says that this was not all. It is
+           nobody's error when the worker had to stop.
         3. Its body did not come, or not all of it: 408 or 400.
         4. It was not answered within its budget: 504; or before the worker had to stop: 503.
         5. Its body is not what HTTP allows, or the application failed: gunicorn knows the status and logs it.
@@ -336,6 +338,9 @@ class Serving:
             if response is not None:
                 response.status = f"{status} {reason}"
             connection.wire.try_send(error_answer(status, reason, "The answer did not come in time."))
+        elif is_head_sent and cut_reason == WORKER_STOPS:
+            self.log.warning("%s %s: %s, its answer is broken off", request.method, request.uri, cut_reason)
+            connection.close(reset=True)
         elif is_head_sent:
             self.log.error("Error handling request %s %s", request.method, request.uri, exc_info=exc)
             connection.close(reset=True)

@@ -370,6 +370,7 @@ class Exchange:
             is_trusted = serving.trusts(self.connection.peer)
             start_response = serving.insight.opened(account, environ, start_response, is_peer_trusted=is_trusted)
         environ["wsgi.input"] = ClientBody(environ["wsgi.input"])
+        environ["greenroom.is_draining"] = serving.is_stopping
         record = CURRENT.get()
         try:
             if record is not None:

@@ -13,7 +13,7 @@ import requests
 
 from .conftest import PYTHON_MODULE, Server, wait_until
 from .raw import Client
-from .test_drain import OURS, STOCK
+from .test_drain import OURS, STOCK, read_stream
 
 Start = Callable[..., Server]
 
@@ -131,6 +131,13 @@ def test_the_worker_class_alone_recycles_as_gunicorns_workers_do(plain_gunicorn:
 
     assert len(pids) >= 4
     assert server.stop() == 0
+
+
+def test_the_worker_class_alone_tells_an_event_stream_that_it_drains(plain_gunicorn: Callable[..., Server]) -> None:
+    server = plain_gunicorn("--graceful-timeout", "3600")
+
+    assert read_stream(server, "/events").endswith(b"\r\n0\r\n\r\n")
+    assert server.wait_gone() == 0
 
 
 def is_dismissed_soon(server: Server) -> bool:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 time.sleep(float(os.environ.get("BOOT_SECONDS", "0")))
@@ -19,6 +19,9 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
         until = time.monotonic() + float(number)
         while time.monotonic() < until:
             pass
+    elif what in ("events", "endless"):
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        return events(environ["greenroom.is_draining"] if what == "events" else bool)
     elif what == "hoard":
         hoard.append(b"x" * 1_000_000 * int(number))
     body = str(os.getpid()).encode()
@@ -30,3 +33,9 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
         body = b"x" * int(number)
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
+
+
+def events(is_over: Callable[[], bool]) -> Iterator[bytes]:
+    while not is_over():
+        yield b"data: tick\n\n"
+        time.sleep(0.1)
