@@ -50,7 +50,8 @@ class Connection:
     """A client's connection. Runs on: hub, but for `finish`, which ends a request greenlet.
 
     `is_client_gone` says that the client has ended its side. Mostly it has left; it may also have sent all it wants to
-    (`shutdown`) and wait, so what it asked for is still answered.
+    (`shutdown`) and wait. Who has sent more than the request that runs waits, and gets all answers; who has not ends
+    that request as far as GREENROOM_CLIENT_LEFT_ENDS says, and of what goes on still gets the answer.
     """
 
     __slots__ = (
@@ -277,6 +278,10 @@ class Connection:
         else:
             self.serving.timeouts.deaf.add(self)
 
+    def has_next_request(self) -> bool:
+        """Whether the client has sent more than the running request."""
+        return bool(self.buffer) or (self.is_body_here() and bool(self.wire.unread(peek=True)))
+
     def client_has_left(self) -> None:
         self.is_client_gone = True
         self.serving.client_left(self)
@@ -298,8 +303,10 @@ class Connection:
             return
         self.state = State.IDLE
         if self.is_client_gone and not self.buffer:
-            self.close()
-            return
+            self.buffer = self.wire.unread()  # the requests that came behind this one, and before the end
+            if not self.buffer:
+                self.close()
+                return
         if not self.reader.active and not self.is_client_gone:  # type: ignore[attr-defined]  # the stubs miss it
             self.reader.start(self.on_readable)
         self.serving.timeouts.became_idle(self)
@@ -367,7 +374,7 @@ class Connection:
             return
         is_quiet = not self.buffer and (self.wire.body is None or (self._is_body_read() and not self.wire.body.failed))
         may_close = self.is_client_gone or (is_quiet and self.state == State.RUNNING)
-        if (may_close and not self.wire.has_unread()) or not self.wire.shut_down_sending():
+        if (may_close and not self.wire.unread(peek=True)) or not self.wire.shut_down_sending():
             self.close()
             return
         self.serving.closed(self)

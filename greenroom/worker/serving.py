@@ -375,8 +375,8 @@ class Serving:
         record, ends = connection.record, self.settings.client_left_ends
         if record is None or record.answer is None or ends == "off":
             return
-        if connection.buffer:
-            return  # it sent several requests at once and ended its side: it waits for all answers
+        if connection.has_next_request():
+            return  # it sent several requests and ended its side: it waits for all answers
         response = record.answer
         if ends == "all" or response.req.method in ("GET", "HEAD") or response.is_event_stream:
             self.abandoned_requests += 1

@@ -148,6 +148,26 @@ def test_client_that_ended_its_side_gets_all_its_answers(kind: Any, app: App) ->
     assert answer.count(b"200 OK") == 3
 
 
+@BOTH
+def test_client_that_ended_its_side_gets_the_answers_to_all_its_packets(kind: Any, app: App) -> None:
+    with serve(kind, app) as site, site.connect() as client:
+        client.send(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_until(lambda: app.running, "the first request runs")
+        client.send(GET % 2)
+        turn()
+        client.send(POST % 5 + b"\r\nabcde" + b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.end()
+        turn()
+        if kind is Ours:
+            site.kind.serving.timeouts.sweep()  # which finds that the client has ended its side
+        app.release.set()
+
+        answer = client.rest()
+
+    assert answer.count(b"200 OK") == 4
+    assert b"/read:abcde" in answer
+
+
 KEPT = {
     "HTTP/1.1": (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", True),
     "HTTP/1.1, close": (b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", False),
