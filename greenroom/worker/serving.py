@@ -26,7 +26,7 @@ from .balance import Line
 from .budget import Budgets
 from .connection import Connection, State
 from .greenlets import RequestGreenlets
-from .head import HeadParser
+from .head import HEAD_END, HeadParser
 from .listener import Listener
 from .load import Turns
 from .request import PlainRequest
@@ -331,13 +331,14 @@ class Serving:
             status, reason = (408, "Request Timeout") if isinstance(exc, BodyTooSlow) else (400, "Bad Request")
             if response is not None:
                 response.status = f"{status} {reason}"
-            connection.wire.try_send(error_answer(status, reason, str(exc)))
+            connection.wire.try_send(fitting(error_answer(status, reason, str(exc)), request))
         elif record is not None and record.is_spent() and not is_head_sent:
             status, reason = (503, "Service Unavailable") if cut_reason == WORKER_STOPS else (504, "Gateway Timeout")
             self.log.warning("%s %s: %s (%s: %s)", request.method, request.uri, record.why(), type(exc).__name__, exc)
             if response is not None:
                 response.status = f"{status} {reason}"
-            connection.wire.try_send(error_answer(status, reason, "The answer did not come in time."))
+            page = error_answer(status, reason, "The answer did not come in time.")
+            connection.wire.try_send(fitting(page, request))
         elif is_head_sent and cut_reason == WORKER_STOPS:
             self.log.warning("%s %s: %s, its answer is broken off", request.method, request.uri, cut_reason)
             connection.close(reset=True)
@@ -347,7 +348,7 @@ class Serving:
         else:
             if response is not None:
                 response.status = None  # what is answered is not its; gunicorn writes the line of the access log
-            self.worker.handle_error(request, _ToHub(connection), connection.peer, exc)
+            self.worker.handle_error(request, ErrorPage(connection.wire.try_send, request), connection.peer, exc)
 
     def _finish_accounts(self, request: Any, response: Any, environ: dict[str, Any], started: datetime | None) -> None:
         if started is not None and response is not None and response.status is not None:
@@ -360,7 +361,7 @@ class Serving:
 
     def refuse(self, connection: Connection, exc: Exception) -> None:
         """Answer a request that could not be read, as gunicorn does, and close. Runs on: hub."""
-        self.worker.handle_error(None, _ToHub(connection), connection.peer, exc)
+        self.worker.handle_error(None, ErrorPage(connection.wire.try_send), connection.peer, exc)
         connection.close_gently()
 
     def refuse_slow_head(self, connection: Connection) -> None:
@@ -416,35 +417,30 @@ class Serving:
         self.timeouts.forget(connection)
 
 
-class _ToHub:
-    """The socket that gunicorn's error pages are written to, from the hub, where nothing may wait."""
+class ErrorPage:
+    """The socket that gunicorn writes its error pages to: as it believes, without waiting, and all at once."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-
-    def gettimeout(self) -> float:
-        return 0.0
-
-    def sendall(self, data: bytes) -> None:
-        self.connection.wire.try_send(data)
-
-
-class _Collect:
-    def __init__(self) -> None:
-        self.data = b""
+    def __init__(self, send: Callable[[bytes], Any], request: Any = None) -> None:
+        self.send = send
+        self.request = request
 
     def gettimeout(self) -> float:
         return 0.0
 
     def sendall(self, data: bytes) -> None:
-        self.data += data
+        self.send(data if self.request is None else fitting(data, self.request))
+
+
+def fitting(page: bytes, request: Any) -> bytes:
+    """What answers `request`: to HEAD no body (RFC 9110 9.3.2)."""
+    return page[: page.index(HEAD_END) + len(HEAD_END)] if request.method == "HEAD" else page
 
 
 def error_answer(status: int, reason: str, detail: str) -> bytes:
     """gunicorn's error page, with `Connection: close`."""
-    page = _Collect()
-    write_error(page, status, reason, detail)
-    return page.data
+    pages: list[bytes] = []
+    write_error(ErrorPage(pages.append), status, reason, detail)
+    return pages[0]
 
 
 SHED_BODY = b"The server is overloaded. Try again in a moment.\n"

@@ -38,7 +38,7 @@ from ..insight.account import Account
 from ..record import CURRENT, FOREVER, WORKER_STOPS, Record
 from .connection import DISCARD_BYTES, State
 from .head import demand
-from .serving import SHED_ANSWERS, SHED_BODY, SHED_HEADERS, Serving, error_answer
+from .serving import SHED_ANSWERS, SHED_BODY, SHED_HEADERS, ErrorPage, Serving, error_answer, fitting
 from .wire import SLOWEST_BODY_BYTES_PER_SECOND, BodyTooSlow, ClientLeft
 
 if TYPE_CHECKING:
@@ -323,7 +323,7 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         if not isinstance(exc, HeadTooSlow):
-            super().handle_error(req, client, addr, exc)
+            super().handle_error(req, ErrorPage(client.sendall, req), addr, exc)
             return
         with contextlib.suppress(OSError):  # the client has left meanwhile
             client.sendall(error_answer(408, "Request Timeout", str(exc)))
@@ -351,7 +351,7 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
         except (ClientLeft, BodyTooSlow) as exc:
             self.log.info("%s %s: %s", req.method, req.uri, exc)
             if isinstance(exc, BodyTooSlow) and not exchange.is_head_sent:
-                sock.sendall(error_answer(408, "Request Timeout", str(exc)))
+                sock.sendall(fitting(error_answer(408, "Request Timeout", str(exc)), req))
             raise StopIteration from exc
         finally:
             connection.request_ends(connection)

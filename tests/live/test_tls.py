@@ -389,9 +389,14 @@ def test_whatever_an_application_raises_is_a_500_with_a_log_line(
     stream = client.open("/raise")
     client.finish()
     over_http1 = get(server, certificate, "/raise")
+    with raw_tls(server, certificate) as sock:
+        sock.sendall(b"HEAD /raise HTTP/1.1\r\nHost: x\r\n\r\n")
+        head = rest_of(sock)
 
     assert client.heads[stream][b":status"] == b"500"
     assert over_http1.status_code == 500
+    assert head.startswith(b"HTTP/1.1 500 ")
+    assert head.endswith(b"\r\n\r\n")
     assert error in server.text()
     assert get(server, certificate, "/").status_code == 200
 
