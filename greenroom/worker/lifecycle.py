@@ -25,6 +25,7 @@ from ..waits import primitives
 from . import tls
 from .balance import HEARTBEAT_SECONDS, Line, Scoreboard, State, Turn
 from .drain import Drain
+from .leftovers import Leftovers
 from .listener import Listener
 from .serving import Serving
 
@@ -150,17 +151,20 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         give_up_at = clock.now() + max(self.cfg.graceful_timeout - GIVE_UP_EARLIER_SECONDS, 0)
         cut_at = give_up_at - min(CUT_EARLIER_SECONDS, self.cfg.graceful_timeout / 4)
         notify_at = 0.0
+        leftovers = Leftovers(self.log, since=clock.now() - self.cfg.graceful_timeout)
         drain.start()
-        while not drain.is_over:
+        while not (drain.is_over and leftovers.are_over()):
             now = clock.now()
             if now > cut_at:
+                leftovers.end()
                 if self.serving.cut_all(max(give_up_at - now, LAST_ANSWER_SECONDS)):
                     give_up_at = max(give_up_at, now + LAST_ANSWER_SECONDS)  # the loop was late
             if now > give_up_at:
-                lastwords.say(
-                    self,
-                    f"Worker graceful timeout (pid:{self.pid}): {len(self.serving.in_flight)} requests are cut",
-                )
+                if self.serving.in_flight:
+                    lastwords.say(
+                        self,
+                        f"Worker graceful timeout (pid:{self.pid}): {len(self.serving.in_flight)} requests are cut",
+                    )
                 break
             if self.is_aborted:
                 signal.alarm(ABORTED_SECONDS)

@@ -282,6 +282,7 @@ class Serving:
         assert record is not None
         environ["greenroom.deadline"] = record
         record.environ = environ
+        record.asked = (environ["REQUEST_METHOD"], environ["RAW_URI"])
         record.answer = response
         if self.insight is not None:
             self.insight.prepared(record, environ, response, is_peer_trusted=connection.is_peer_trusted)

@@ -473,6 +473,7 @@ class Exchange:
         serving = self.connection.serving
         environ["greenroom.deadline"] = record
         record.environ = environ
+        record.asked = (environ["REQUEST_METHOD"], environ["RAW_URI"])
         record.answer = self.response
         is_trusted = serving.trusts(self.connection.peer)
         record.deadline = record.arrived + serving.budgets.seconds(environ, is_peer_trusted=is_trusted)

@@ -169,6 +169,32 @@ def test_an_event_stream_that_goes_on_is_broken_off_and_nobody_blamed(start: Sta
     assert "Traceback" not in server.text()
 
 
+@fails_on_stock("it is gone with the worker")
+def test_what_a_request_left_running_is_waited_for(start: Start, environ: dict[str, str]) -> None:
+    server = start(environ).wait_ready("/")
+    with Client(server.port) as client:
+        client.get("/spawn/3")
+        client.get("/thread/3")
+
+    server.stop()
+
+    assert server.text().count("left behind and finished") == 2
+    assert "Waiting for 2 greenlets left behind by GET /spawn/3 (1), GET /thread/3 (1)" in server.text()
+
+
+def test_what_a_request_left_running_is_ended_at_the_graceful_timeout(start: Start) -> None:
+    server = start({**OURS, "GREENROOM_GRACEFUL_TIMEOUT_SECONDS": "3"}).wait_ready("/")
+    with Client(server.port) as client:
+        client.get("/spawn/3600")
+        client.get("/spawn/3600")
+
+    assert server.stop() == 0
+
+    assert "2 greenlets left behind by GET /spawn/3600 (2) were ended: the worker has to stop" in server.text()
+    assert server.text().count("left behind and cleaned up") == 2
+    assert "Traceback" not in server.text()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
 def test_int_and_quit_wait_for_nobody(start: Start, number: int) -> None:
     server = start(OURS).wait_ready("/")
