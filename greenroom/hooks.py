@@ -32,6 +32,7 @@ logger = logging.getLogger("gunicorn.error")
 EXIT_BAD_SETTINGS = 2
 GREENROOM_WORKER = GREEN_WORKER_CLASSES["greenroom"]
 DRAINING_KEY = "greenroom.draining"
+IS_DRAINING_KEY = "greenroom.is_draining"
 
 WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -205,7 +206,10 @@ class Hooks:
 
 
 class Draining:
-    """WSGI middleware: tells the application, in environ["greenroom.draining"], that its server is shutting down."""
+    """WSGI middleware: tells the application that its server is shutting down, in environ["greenroom.draining"].
+
+    For a stream that outlives this moment, environ["greenroom.is_draining"]() says it at any time.
+    """
 
     def __init__(self, application: WSGIApplication, is_draining: Callable[[], bool]) -> None:
         self.application = application
@@ -213,6 +217,7 @@ class Draining:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         environ[DRAINING_KEY] = self.is_draining()
+        environ[IS_DRAINING_KEY] = self.is_draining
         return self.application(environ, start_response)
 
 

@@ -48,6 +48,7 @@ class Record:
     __slots__ = (
         "answer",
         "arrived",
+        "asked",
         "clean_up_until",
         "cut_reason",
         "deadline",
@@ -64,6 +65,7 @@ class Record:
 
     def __init__(self, arrived: float, deadline: float = FOREVER, id: str = "", environ: Any = None) -> None:
         self.arrived = arrived
+        self.asked: tuple[str, ...] = ()  # method and target, for those who name it when it is over
         self.deadline = deadline
         self.id = id
         self.environ = environ

@@ -1,11 +1,11 @@
 """What a board's sources answer: all in one document, as a stream, and what they answered before."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
-from flask import Response, copy_current_request_context, current_app, stream_with_context
+from flask import Response, copy_current_request_context, current_app, request, stream_with_context
 
 from .. import boards
 from . import blueprint
@@ -16,6 +16,9 @@ from .schemas import AnsweredOnce, FailedOnce, Results, fetch_document
 
 # Also how soon a client that left is noticed: only writing to it shows that.
 HEARTBEAT_SECONDS = 1.0
+# A server that shuts down waits through so many of them: mostly that is enough for all sources. It would break the
+# stream off in the end.
+LAST_HEARTBEATS = 10
 
 
 @blueprint.get("/boards/<slug>/results")
@@ -33,14 +36,15 @@ def fetch_board(slug: str) -> Any:
 @describe(
     "Fetch a board, live",
     "The same as server-sent events: `source` with a source's answer or error the moment it arrives, and at last "
-    '`done` with `{"board","elapsed_ms"}`. Comments (`: heartbeat`) come between. Leaving ends the work.',
+    '`done` with `{"board","elapsed_ms"}`. Comments (`: heartbeat`) come between. Leaving ends the work. A server that '
+    "shuts down may end it without `done`.",
     answer=event_stream("The events."),
 )
 def stream_board(slug: str) -> Any:
     planned = boards.plan(readable_board(slug))
     fetch = boards.LiveFetch(planned, HEARTBEAT_SECONDS)
     response = Response(
-        stream_with_context(events(fetch)),
+        stream_with_context(events(fetch, request.environ.get("greenroom.is_draining", lambda: False))),
         mimetype="text/event-stream",
         # nginx would collect the events otherwise.
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
@@ -61,12 +65,17 @@ def read_history(slug: str) -> Any:
     return [fetch_document(fetch) for fetch in found], headers
 
 
-def events(fetch: boards.LiveFetch) -> Iterator[str]:
-    """The text of the event stream. Closing it ends the fetches."""
+def events(fetch: boards.LiveFetch, is_draining: Callable[[], bool]) -> Iterator[str]:
+    """The text of the event stream. Closing it ends the fetches; so does, after a while, a server that drains."""
     started = time.monotonic()
+    heartbeats_left = LAST_HEARTBEATS
     yield ": heartbeat\n\n"  # the head goes out now and not with the first answer
     with closing(fetch.outcomes()) as outcomes:
         for outcome in outcomes:
+            if outcome is None and is_draining():
+                heartbeats_left -= 1
+                if not heartbeats_left:
+                    return
             yield ": heartbeat\n\n" if outcome is None else event("source", outcome.as_dict())
     yield event("done", {"board": fetch.planned.slug, "elapsed_ms": round((time.monotonic() - started) * 1000)})
 

@@ -6,6 +6,7 @@
     idle for LINGER_SECONDS or longer     closed at once
     idle for less                         kept that long: a client under way with its next request would get a reset
     half a head                           may be completed, within the usual time
+    what answered requests left running   waited for: see leftovers
 
 A close can always cross a request on the wire; TCP has no way to take that back. Most clients under load send their
 next request soon after an answer, so the short linger makes it rare, and a last look at the socket before each close

@@ -73,8 +73,9 @@ class HeadParser:
         self.plain_fields = min(cfg.limit_request_fields if cfg.limit_request_fields > 0 else 100, 100)
         # gunicorn's bound for all headers together, while they are not complete.
         fields = cfg.limit_request_fields if 0 < cfg.limit_request_fields <= MAX_HEADERS else MAX_HEADERS
-        self.longest_head_bytes = fields * (field_size + 2) + 4
-        # What could change the meaning of a plain head is off in most servers; if it is on, none is plain.
+        self.longest_head_bytes: int = fields * (field_size + 2) + 4
+        # What could change the meaning of a plain head is off in most servers; if it is on, none is plain. Nor is any
+        # where somebody needs gunicorn's own Request.
         self.is_usable = not (
             cfg.casefold_http_method or cfg.strip_header_spaces or cfg.permit_unconventional_http_method
         )
@@ -217,6 +218,9 @@ def says_close(value: str) -> bool:
     return any(option.strip(" \t") == "close" for option in value.lower().split(","))
 
 
-def has_bare_line_feed(data: bytes) -> bool:
-    """Whether a line ends without CR: such a head never ends, and is refused at once and not when time is up."""
-    return data.count(b"\n") != data.count(b"\r\n")
+def has_bare_line_feed(data: bytes | bytearray, start: int = 0) -> bool:
+    """Whether a line ends without CR: such a head never ends, and is refused at once and not when time is up.
+
+    `start` is where to begin, with a byte that is known not to be such an end.
+    """
+    return data.count(b"\n", start and start + 1) != data.count(b"\r\n", start)

@@ -20,11 +20,12 @@ from gunicorn.workers.ggevent import GeventWorker
 from .. import clock
 from ..insight import lastwords
 from ..insight.observer import Insight
-from ..settings import Settings
+from ..settings import Settings, environment_name
 from ..waits import primitives
 from . import tls
 from .balance import HEARTBEAT_SECONDS, Line, Scoreboard, State, Turn
 from .drain import Drain
+from .leftovers import Leftovers
 from .listener import Listener
 from .serving import Serving
 
@@ -42,6 +43,8 @@ LAST_ANSWER_SECONDS = 0.3
 DRAIN_CHECK_SECONDS = 0.02
 # For how long the loop of a worker that the arbiter has given up may stand still again.
 ABORTED_SECONDS = 2
+# What workers read under gunicorn's name, so that its command line counts. Our gunicorn.conf.py tells it our values.
+GUNICORNS_NAMES = {"keepalive_seconds": "keepalive", "worker_connections": "worker_connections"}
 # Not gunicorn's codes for "failed to boot": with those the arbiter ends the whole server.
 EXIT_BOOT_FAILED = 1
 
@@ -83,8 +86,8 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             sys.exit(EXIT_BOOT_FAILED)
 
     def run(self) -> None:
-        settings = self.settings or Settings.read(os.environ)
-        allow_open_files(settings.worker_connections + settings.most_upstream_connections)
+        settings = self.settings or self._environment_settings()
+        allow_open_files(self.cfg.worker_connections + settings.most_upstream_connections)
         board = shared_board()
         self.process = psutil.Process()
         self.memory_limit_bytes = settings.worker_memory_mb * 1_000_000
@@ -129,6 +132,14 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         if self.serving.insight is not None:
             self.serving.insight.stop()
 
+    def _environment_settings(self) -> Settings:
+        """Where gunicorn runs under another configuration file. What gunicorn has a name for, too, is told to it."""
+        settings = Settings.read(os.environ)
+        for name, gunicorns_name in GUNICORNS_NAMES.items():
+            if os.environ.get(environment_name(name), "").strip():
+                self.cfg.set(gunicorns_name, getattr(settings, name))
+        return settings
+
     def _drain(self, listeners: list[Listener], window_seconds: float) -> None:
         board = shared_board()
         drain = Drain(
@@ -140,17 +151,20 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         give_up_at = clock.now() + max(self.cfg.graceful_timeout - GIVE_UP_EARLIER_SECONDS, 0)
         cut_at = give_up_at - min(CUT_EARLIER_SECONDS, self.cfg.graceful_timeout / 4)
         notify_at = 0.0
+        leftovers = Leftovers(self.log, since=clock.now() - self.cfg.graceful_timeout)
         drain.start()
-        while not drain.is_over:
+        while not (drain.is_over and leftovers.are_over()):
             now = clock.now()
             if now > cut_at:
+                leftovers.end()
                 if self.serving.cut_all(max(give_up_at - now, LAST_ANSWER_SECONDS)):
                     give_up_at = max(give_up_at, now + LAST_ANSWER_SECONDS)  # the loop was late
             if now > give_up_at:
-                lastwords.say(
-                    self,
-                    f"Worker graceful timeout (pid:{self.pid}): {len(self.serving.in_flight)} requests are cut",
-                )
+                if self.serving.in_flight:
+                    lastwords.say(
+                        self,
+                        f"Worker graceful timeout (pid:{self.pid}): {len(self.serving.in_flight)} requests are cut",
+                    )
                 break
             if self.is_aborted:
                 signal.alarm(ABORTED_SECONDS)

@@ -26,7 +26,7 @@ from .balance import Line
 from .budget import Budgets
 from .connection import Connection, State
 from .greenlets import RequestGreenlets
-from .head import HeadParser
+from .head import HEAD_END, HeadParser
 from .listener import Listener
 from .load import Turns
 from .request import PlainRequest
@@ -51,11 +51,16 @@ class Serving:
         self.loop = self.hub.loop
         self.parser = HeadParser(self.cfg, os.environ.get("SCRIPT_NAME", ""))
         self.has_keepalive = bool(self.cfg.keepalive)
+        self.most_connections: int = self.cfg.worker_connections
         self.has_proxy_protocol = self.cfg.proxy_protocol != "off"
         # What would do nothing is not called: gunicorn's own access log while it is off, and its default hooks.
         self.has_access_log = bool(self.log.access_log_enabled) or type(self.log).access is not Logger.access
-        self.has_pre_request = self.cfg.pre_request is not _default_hook("pre_request") or self.cfg.loglevel == "debug"
+        has_own_pre_request = self.cfg.pre_request is not _default_hook("pre_request")
+        self.has_pre_request = has_own_pre_request or self.cfg.loglevel == "debug"
         self.has_post_request = self.cfg.post_request is not _default_hook("post_request")
+        if has_own_pre_request or self.has_post_request:
+            # Hooks may do with gunicorn's Request whatever they like: what is left out of ours would fail in them.
+            self.parser.is_usable = False
         self.has_siblings = self.cfg.workers > 1
         self.greenlets = RequestGreenlets(self.hub, self._run)
         self.connections: set[Connection] = set()
@@ -74,7 +79,8 @@ class Serving:
         self.spent_requests = 0
         self.abandoned_requests = 0
         self.timeouts = Timeouts(
-            keepalive_seconds=settings.keepalive_seconds,
+            # 0 is for connections that have had their answer; one that has just come gets time to ask.
+            keepalive_seconds=self.cfg.keepalive or settings.keepalive_seconds,
             head_timeout_seconds=settings.head_timeout_seconds,
             dismiss_idle=Connection.close_if_idle,
             dismiss_slow=Connection.dismiss_if_slow,
@@ -147,7 +153,7 @@ class Serving:
         sock.setblocking(False)
         if isinstance(peer, tuple):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if len(self.connections) >= self.settings.worker_connections:
+        if len(self.connections) >= self.most_connections:
             self.timeouts.make_room()
         connection = Connection(self, listener, sock, peer)  # type: ignore[arg-type]  # the C class is all it needs
         self.connections.add(connection)
@@ -156,7 +162,7 @@ class Serving:
 
     def is_full(self) -> bool:
         """Whether all connections that may be open are open, and busy: a new client waits in the kernel meanwhile."""
-        return len(self.connections) >= self.settings.worker_connections and not self.timeouts.can_make_room()
+        return len(self.connections) >= self.most_connections and not self.timeouts.can_make_room()
 
     def offer(self, connection: Connection, request: Any) -> None:
         """A request is complete: run it, let it wait, or turn it away, as soon as all sockets are read. Runs on: hub.
@@ -267,6 +273,7 @@ class Serving:
             environ["wsgi.early_hints"] = response.early_hints
         environ["gunicorn.socket"] = GreenSocket(connection.wire)
         environ["greenroom.is_client_gone"] = connection.has_client_left
+        environ["greenroom.is_draining"] = self.is_stopping
         return response, environ
 
     def _start_budget(self, connection: Connection, response: Response, environ: dict[str, Any]) -> None:
@@ -275,6 +282,7 @@ class Serving:
         assert record is not None
         environ["greenroom.deadline"] = record
         record.environ = environ
+        record.asked = (environ["REQUEST_METHOD"], environ["RAW_URI"])
         record.answer = response
         if self.insight is not None:
             self.insight.prepared(record, environ, response, is_peer_trusted=connection.is_peer_trusted)
@@ -302,7 +310,8 @@ class Serving:
         """Tell the client that its request failed, as far as that is still possible.
 
         1. The client left: nobody is there to be told.
-        2. The head was sent: the status can't be taken back; a broken connection says that this was not all.
+        2. The head was sent: the status can't be taken back; a broken connection says that this was not all. It is
+           nobody's error when the worker had to stop.
         3. Its body did not come, or not all of it: 408 or 400.
         4. It was not answered within its budget: 504; or before the worker had to stop: 503.
         5. Its body is not what HTTP allows, or the application failed: gunicorn knows the status and logs it.
@@ -323,20 +332,24 @@ class Serving:
             status, reason = (408, "Request Timeout") if isinstance(exc, BodyTooSlow) else (400, "Bad Request")
             if response is not None:
                 response.status = f"{status} {reason}"
-            connection.wire.try_send(error_answer(status, reason, str(exc)))
+            connection.wire.try_send(fitting(error_answer(status, reason, str(exc)), request))
         elif record is not None and record.is_spent() and not is_head_sent:
             status, reason = (503, "Service Unavailable") if cut_reason == WORKER_STOPS else (504, "Gateway Timeout")
             self.log.warning("%s %s: %s (%s: %s)", request.method, request.uri, record.why(), type(exc).__name__, exc)
             if response is not None:
                 response.status = f"{status} {reason}"
-            connection.wire.try_send(error_answer(status, reason, "The answer did not come in time."))
+            page = error_answer(status, reason, "The answer did not come in time.")
+            connection.wire.try_send(fitting(page, request))
+        elif is_head_sent and cut_reason == WORKER_STOPS:
+            self.log.warning("%s %s: %s, its answer is broken off", request.method, request.uri, cut_reason)
+            connection.close(reset=True)
         elif is_head_sent:
             self.log.error("Error handling request %s %s", request.method, request.uri, exc_info=exc)
             connection.close(reset=True)
         else:
             if response is not None:
                 response.status = None  # what is answered is not its; gunicorn writes the line of the access log
-            self.worker.handle_error(request, _ToHub(connection), connection.peer, exc)
+            self.worker.handle_error(request, ErrorPage(connection.wire.try_send, request), connection.peer, exc)
 
     def _finish_accounts(self, request: Any, response: Any, environ: dict[str, Any], started: datetime | None) -> None:
         if started is not None and response is not None and response.status is not None:
@@ -349,7 +362,7 @@ class Serving:
 
     def refuse(self, connection: Connection, exc: Exception) -> None:
         """Answer a request that could not be read, as gunicorn does, and close. Runs on: hub."""
-        self.worker.handle_error(None, _ToHub(connection), connection.peer, exc)
+        self.worker.handle_error(None, ErrorPage(connection.wire.try_send), connection.peer, exc)
         connection.close_gently()
 
     def refuse_slow_head(self, connection: Connection) -> None:
@@ -364,8 +377,8 @@ class Serving:
         record, ends = connection.record, self.settings.client_left_ends
         if record is None or record.answer is None or ends == "off":
             return
-        if connection.buffer:
-            return  # it sent several requests at once and ended its side: it waits for all answers
+        if connection.has_next_request():
+            return  # it sent several requests and ended its side: it waits for all answers
         response = record.answer
         if ends == "all" or response.req.method in ("GET", "HEAD") or response.is_event_stream:
             self.abandoned_requests += 1
@@ -405,35 +418,30 @@ class Serving:
         self.timeouts.forget(connection)
 
 
-class _ToHub:
-    """The socket that gunicorn's error pages are written to, from the hub, where nothing may wait."""
+class ErrorPage:
+    """The socket that gunicorn writes its error pages to: as it believes, without waiting, and all at once."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-
-    def gettimeout(self) -> float:
-        return 0.0
-
-    def sendall(self, data: bytes) -> None:
-        self.connection.wire.try_send(data)
-
-
-class _Collect:
-    def __init__(self) -> None:
-        self.data = b""
+    def __init__(self, send: Callable[[bytes], Any], request: Any = None) -> None:
+        self.send = send
+        self.request = request
 
     def gettimeout(self) -> float:
         return 0.0
 
     def sendall(self, data: bytes) -> None:
-        self.data += data
+        self.send(data if self.request is None else fitting(data, self.request))
+
+
+def fitting(page: bytes, request: Any) -> bytes:
+    """What answers `request`: to HEAD no body (RFC 9110 9.3.2)."""
+    return page[: page.index(HEAD_END) + len(HEAD_END)] if request.method == "HEAD" else page
 
 
 def error_answer(status: int, reason: str, detail: str) -> bytes:
     """gunicorn's error page, with `Connection: close`."""
-    page = _Collect()
-    write_error(page, status, reason, detail)
-    return page.data
+    pages: list[bytes] = []
+    write_error(ErrorPage(pages.append), status, reason, detail)
+    return pages[0]
 
 
 SHED_BODY = b"The server is overloaded. Try again in a moment.\n"

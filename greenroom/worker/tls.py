@@ -3,7 +3,8 @@
 Used when one of them is configured in gunicorn; plain HTTP/1.1, as behind a proxy, never comes here. What gunicorn's
 AsyncWorker does with a connection stays as it is. Added are
 
-    a bound for the TLS handshake, and for a client that neither sends nor takes anything
+    a bound for the TLS handshake, for heads and bodies, and for a client that neither sends nor takes anything
+    what HTTP/1.1 demands of a head, as for plain connections
     admission, a greenlet and a contextvars.Context of its own for each request
     streams of one HTTP/2 connection side by side: gunicorn serves one after the other (four streams of 1 s: 4.1 s)
     an answer for whatever an application raises, and no traceback for what clients do
@@ -19,11 +20,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import gevent
+import gevent.ssl
 from gevent import monkey
 from gevent.event import Event
 from gevent.lock import RLock
 from gunicorn.http.body import LengthReader
 from gunicorn.http.errors import NoMoreData
+from gunicorn.http.message import Request
 from gunicorn.http2.connection import HTTP2ServerConnection
 from gunicorn.http2.errors import HTTP2ConnectionError, HTTP2ErrorCode, HTTP2ProtocolError, HTTP2StreamError
 from gunicorn.sock import ssl_context
@@ -34,8 +37,9 @@ from ..errors import BudgetSpent
 from ..insight.account import Account
 from ..record import CURRENT, FOREVER, WORKER_STOPS, Record
 from .connection import DISCARD_BYTES, State
-from .serving import SHED_ANSWERS, SHED_BODY, SHED_HEADERS, Serving, error_answer
-from .wire import BodyTooSlow, ClientLeft
+from .head import demand
+from .serving import SHED_ANSWERS, SHED_BODY, SHED_HEADERS, ErrorPage, Serving, error_answer, fitting
+from .wire import SLOWEST_BODY_BYTES_PER_SECOND, BodyTooSlow, ClientLeft
 
 if TYPE_CHECKING:
     from .listener import Listener
@@ -80,14 +84,17 @@ class GunicornServing(Serving):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        self.timeouts.dismiss_slow = GunicornConnection.dismiss_if_slow  # type: ignore[assignment]
         self.context: ssl.SSLContext | None = ssl_context(self.cfg) if self.cfg.is_ssl else None
+        if self.context is not None:
+            self.context.sslsocket_class = TLSClientSocket
         self.records: set[Record] = set()  # of the requests that run
 
     def accepted(self, listener: "Listener", descriptor: int, peer: Any) -> None:
-        sock = gevent.socket.socket(fileno=descriptor)
+        sock = ClientSocket(fileno=descriptor)
         if isinstance(peer, tuple):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if len(self.connections) >= self.settings.worker_connections:
+        if len(self.connections) >= self.most_connections:
             self.timeouts.make_room()
         connection: Any = GunicornConnection(self, listener, sock, peer)
         self.connections.add(connection)
@@ -131,6 +138,10 @@ class GunicornServing(Serving):
         call.shed()
 
 
+class HeadTooSlow(Exception):
+    """Raised where a connection's greenlet waits for a head. No OSError: for gunicorn those are lost connections."""
+
+
 class GunicornConnection:
     """One client. To timeouts and drain it looks like the other kind of connection."""
 
@@ -146,16 +157,20 @@ class GunicornConnection:
         self.state = State.READING
         self.running = 0
         self.close_http2: Callable[[], None] | None = None
+        self.greenlet: Any = None
+        self.patience = 0.0  # how long the body of the running request may still keep us waiting
 
     def run(self) -> None:
         """The connection's greenlet, from the handshake to the end."""
         settings = self.serving.settings
+        self.greenlet = gevent.getcurrent()
         try:
             if self.serving.context is not None:
                 with gevent.Timeout(settings.tls_handshake_timeout_seconds, TimeoutError("TLS handshake")):
                     self.sock = self.serving.context.wrap_socket(
                         self.sock, server_side=True, suppress_ragged_eofs=self.serving.cfg.suppress_ragged_eofs
                     )
+            self.sock.connection = self
             self._became_idle()
             handler = Handler(self)
             handler.handle(handler, self.sock, self.peer)
@@ -171,9 +186,38 @@ class GunicornConnection:
         self.state = State.IDLE
         self.serving.timeouts.became_idle(self)  # type: ignore[arg-type]
 
+    def _head_began(self) -> None:
+        if self.state == State.IDLE:
+            self.state = State.READING
+            self.serving.timeouts.head_started(self)  # type: ignore[arg-type]
+
+    def receive(self, receive: Callable[[int], bytes], size: int) -> bytes:
+        """What `receive` gets of a head or a body, bounded in time. Raises BodyTooSlow. Runs on: any; switches."""
+        if self.close_http2 is not None:
+            return receive(size)
+        if self.state != State.RUNNING:
+            data = receive(size)
+            self._head_began()
+            return data
+        began = clock.now()
+        with gevent.Timeout(max(0.0, self.patience), BodyTooSlow("the rest of the body did not come in time")):
+            data = receive(size)
+        left = self.patience - (clock.now() - began)
+        self.patience = min(
+            self.serving.settings.body_timeout_seconds, left + len(data) / SLOWEST_BODY_BYTES_PER_SECOND
+        )
+        return data
+
+    def became_http2(self, close: Callable[[], None]) -> None:
+        """What comes from now on are frames, and not all of them are requests."""
+        self.close_http2 = close
+        if not self.running:
+            self._became_idle()
+
     def request_begins(self, key: Any, request: Any) -> None:
         self.running += 1
         self.state = State.RUNNING
+        self.patience = self.serving.settings.body_timeout_seconds
         self.serving.timeouts.forget(self)  # type: ignore[arg-type]
         self.serving.in_flight[key] = request
 
@@ -190,8 +234,19 @@ class GunicornConnection:
         poll = _real_poll()
         poll.register(self.own.fileno(), select.POLLIN)
         if poll.poll(0):
-            self.state = State.READING
-            self.serving.timeouts.forget(self)  # type: ignore[arg-type]
+            self._head_began()
+
+    def dismiss_if_slow(self) -> None:
+        """Refuse a head that took too long, unless its greenlet takes the rest in this turn. Runs on: hub."""
+        self.serving.loop.run_callback(self._give_up)
+
+    def _give_up(self) -> None:
+        if self.state != State.READING:
+            return
+        if self.close_http2 is None:
+            self.greenlet.throw(HeadTooSlow("The request did not come in time."))
+        else:
+            self.close()
 
     def close_if_idle(self) -> None:
         if self.state == State.IDLE:
@@ -214,6 +269,24 @@ class GunicornConnection:
     def _shut(self) -> None:
         with contextlib.suppress(OSError):  # the client was quicker
             self.own.shutdown(socket.SHUT_RDWR)
+
+
+class Bounded:
+    """gunicorn reads from it; its connection says how long."""
+
+    connection: "GunicornConnection | None" = None
+
+    def recv(self, size: int, *flags: int) -> bytes:
+        plain: Callable[..., bytes] = super().recv  # type: ignore[misc]  # the socket's
+        return plain(size, *flags) if self.connection is None else self.connection.receive(plain, size)
+
+
+class ClientSocket(Bounded, gevent.socket.socket):
+    pass
+
+
+class TLSClientSocket(Bounded, gevent.ssl.SSLSocket):  # type: ignore[misc]  # the stubs have `recv` as an attribute
+    pass
 
 
 class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -245,7 +318,15 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
         return self.connection.listener.name
 
     def timeout_ctx(self) -> Any:
-        return gevent.Timeout(self.cfg.keepalive, False)  # type: ignore[arg-type]  # the stubs miss it
+        """How long to wait for the next request: Timeouts knows, and tells idle connections from slow heads."""
+        return contextlib.nullcontext()
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        if not isinstance(exc, HeadTooSlow):
+            super().handle_error(req, ErrorPage(client.sendall, req), addr, exc)
+            return
+        with contextlib.suppress(OSError):  # the client has left meanwhile
+            client.sendall(error_answer(408, "Request Timeout", str(exc)))
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         settings = self.connection.serving.settings
@@ -255,6 +336,8 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         """Answer one request of HTTP/1. Raises StopIteration to say that the connection is to be closed."""
         connection = self.connection
+        if isinstance(req, Request):
+            demand(req)
         exchange = Exchange(connection)
         handler = Handler(connection)  # for this request alone: gunicorn takes the application from it
         handler.wsgi = exchange
@@ -268,7 +351,7 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
         except (ClientLeft, BodyTooSlow) as exc:
             self.log.info("%s %s: %s", req.method, req.uri, exc)
             if isinstance(exc, BodyTooSlow) and not exchange.is_head_sent:
-                sock.sendall(error_answer(408, "Request Timeout", str(exc)))
+                sock.sendall(fitting(error_answer(408, "Request Timeout", str(exc)), req))
             raise StopIteration from exc
         finally:
             connection.request_ends(connection)
@@ -312,7 +395,7 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
                 http2.initiate_connection()
             if preface:
                 http2.receive_data(preface)
-            self.connection.close_http2 = http2.close
+            self.connection.became_http2(http2.close)
             if upgraded is not None:
                 serve(upgraded)
             while not http2.is_closed:
@@ -370,6 +453,7 @@ class Exchange:
             is_trusted = serving.trusts(self.connection.peer)
             start_response = serving.insight.opened(account, environ, start_response, is_peer_trusted=is_trusted)
         environ["wsgi.input"] = ClientBody(environ["wsgi.input"])
+        environ["greenroom.is_draining"] = serving.is_stopping
         record = CURRENT.get()
         try:
             if record is not None:
@@ -389,6 +473,7 @@ class Exchange:
         serving = self.connection.serving
         environ["greenroom.deadline"] = record
         record.environ = environ
+        record.asked = (environ["REQUEST_METHOD"], environ["RAW_URI"])
         record.answer = self.response
         is_trusted = serving.trusts(self.connection.peer)
         record.deadline = record.arrived + serving.budgets.seconds(environ, is_peer_trusted=is_trusted)

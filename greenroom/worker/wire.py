@@ -199,6 +199,16 @@ class Wire:
         finally:
             writer.close()
 
+    def unread(self, *, peek: bool = False) -> bytes:
+        """Bytes that have come and that nobody has read; `peek` looks at one, and leaves it there. Never waits.
+
+        The kernel answers a close over such bytes with a reset.
+        """
+        try:
+            return self.sock.recv(1, socket.MSG_PEEK) if peek else self.sock.recv(RECEIVE_BYTES)
+        except OSError:  # nothing has come, or nobody is there any more
+            return b""
+
     def shut_down_sending(self) -> bool:
         """Tell the client that no more will come; False if it is gone."""
         try:

@@ -213,6 +213,11 @@ def test_nginx_sets_each_header_that_somebody_behind_it_could_believe(http: list
     assert not any("$http_" in value or "proxy_add" in value for _, _, value in everywhere)
 
 
+def test_nginx_can_tell_a_broken_answer_from_a_whole_one(http: list[Any]) -> None:
+    """Over a unix socket nothing but the chunks of HTTP/1.1 tells: there is no reset, and 1.0 ends with the close."""
+    assert find(http, "proxy_http_version") == [["proxy_http_version", "1.1"]]
+
+
 def test_nginx_closes_idle_connections_before_the_server_does(http: list[Any]) -> None:
     (upstream,) = find(http, "upstream")
     (idle,) = find(upstream[-1], "keepalive_timeout")

@@ -39,11 +39,13 @@ def test_the_application_is_told_when_its_worker_drains() -> None:
     worker = SimpleNamespace(alive=True, wsgi=lambda environ, start: [environ["greenroom.draining"]])
     Hooks(Settings(), None, {}).post_worker_init(worker)
 
-    before = worker.wsgi({}, None)
+    stream: dict[str, Any] = {}
+    before = worker.wsgi(stream, None)
     worker.alive = False
     after = worker.wsgi({}, None)
 
     assert (before, after) == ([False], [True])
+    assert stream["greenroom.is_draining"]()
     assert isinstance(worker.wsgi, Draining)
 
 

@@ -132,6 +132,69 @@ def test_graceful_timeout_bounds_a_drain(start: Start) -> None:
     assert 1.0 < took < 15.0
 
 
+def read_stream(server: Server, path: str) -> bytes:
+    """What comes of an event stream when the server is told to stop in its midst; b"<reset>" if it is broken off."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as sock:
+        sock.sendall(b"GET " + path.encode() + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = b""
+        while b"tick" not in answer:
+            answer += sock.recv(65_536)
+        server.signal(signal.SIGTERM)
+        try:
+            while data := sock.recv(65_536):
+                answer += data
+        except ConnectionResetError:
+            answer += b"<reset>"
+    return answer
+
+
+def test_an_event_stream_that_asks_sees_the_drain_and_ends(start: Start) -> None:
+    server = start({**OURS, "GREENROOM_GRACEFUL_TIMEOUT_SECONDS": "3600"}).wait_ready("/")
+
+    answer = read_stream(server, "/events")
+
+    assert answer.endswith(b"\r\n0\r\n\r\n")
+    assert server.wait_gone() == 0
+    assert "ERROR" not in server.text()
+
+
+def test_an_event_stream_that_goes_on_is_broken_off_and_nobody_blamed(start: Start) -> None:
+    server = start({**OURS, "GREENROOM_GRACEFUL_TIMEOUT_SECONDS": "2"}).wait_ready("/")
+
+    answer = read_stream(server, "/endless")
+
+    assert answer.endswith(b"<reset>")
+    assert server.wait_gone() == 0
+    assert "GET /endless: the worker stops" in server.text()
+    assert "Traceback" not in server.text()
+
+
+@fails_on_stock("it is gone with the worker")
+def test_what_a_request_left_running_is_waited_for(start: Start, environ: dict[str, str]) -> None:
+    server = start(environ).wait_ready("/")
+    with Client(server.port) as client:
+        client.get("/spawn/3")
+        client.get("/thread/3")
+
+    server.stop()
+
+    assert server.text().count("left behind and finished") == 2
+    assert "Waiting for 2 greenlets left behind by GET /spawn/3 (1), GET /thread/3 (1)" in server.text()
+
+
+def test_what_a_request_left_running_is_ended_at_the_graceful_timeout(start: Start) -> None:
+    server = start({**OURS, "GREENROOM_GRACEFUL_TIMEOUT_SECONDS": "3"}).wait_ready("/")
+    with Client(server.port) as client:
+        client.get("/spawn/3600")
+        client.get("/spawn/3600")
+
+    assert server.stop() == 0
+
+    assert "2 greenlets left behind by GET /spawn/3600 (2) were ended: the worker has to stop" in server.text()
+    assert server.text().count("left behind and cleaned up") == 2
+    assert "Traceback" not in server.text()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
 def test_int_and_quit_wait_for_nobody(start: Start, number: int) -> None:
     server = start(OURS).wait_ready("/")

@@ -12,7 +12,8 @@ import pytest
 import requests
 
 from .conftest import PYTHON_MODULE, Server, wait_until
-from .test_drain import OURS, STOCK
+from .raw import Client
+from .test_drain import OURS, STOCK, read_stream
 
 Start = Callable[..., Server]
 
@@ -100,9 +101,9 @@ def plain_gunicorn(start: Start, tmp_path: Path) -> Callable[..., Server]:
     """gunicorn with an empty configuration file, ours as the worker class and nothing else of ours."""
     (tmp_path / "empty.conf.py").write_text("")
 
-    def run(*options: str) -> Server:
+    def run(*options: str, **environ: str) -> Server:
         command = (*PYTHON_MODULE, "gunicorn", "-c", str(tmp_path / "empty.conf.py"), "-b", "127.0.0.1:{port}")
-        environ = {"PYTHONPATH": OURS["PYTHONPATH"]}
+        environ = {"PYTHONPATH": OURS["PYTHONPATH"], **environ}
         server = start(environ, (*command, "-k", "greenroom.worker.GreenWorker", *options, "worker:app"))
         return server.wait_ready("/healthz")
 
@@ -130,3 +131,37 @@ def test_the_worker_class_alone_recycles_as_gunicorns_workers_do(plain_gunicorn:
 
     assert len(pids) >= 4
     assert server.stop() == 0
+
+
+def test_the_worker_class_alone_tells_an_event_stream_that_it_drains(plain_gunicorn: Callable[..., Server]) -> None:
+    server = plain_gunicorn("--graceful-timeout", "3600")
+
+    assert read_stream(server, "/events").endswith(b"\r\n0\r\n\r\n")
+    assert server.wait_gone() == 0
+
+
+def is_dismissed_soon(server: Server) -> bool:
+    """Whether an idle connection is closed within 10 s, and not after the hour that the other setting says."""
+    with Client(server.port, timeout=10.0) as client:
+        client.get("/")
+        try:
+            return client.is_closed()
+        except TimeoutError:
+            return False
+
+
+def test_the_command_line_says_how_long_an_idle_connection_is_kept(start: Start) -> None:
+    environ = {**OURS, "GREENROOM_KEEPALIVE_SECONDS": "3600"}
+    server = start(environ, (*PYTHON_MODULE, "gunicorn", "--keep-alive", "1")).wait_ready("/")
+
+    assert is_dismissed_soon(server)
+
+
+def test_the_worker_class_alone_keeps_connections_as_gunicorn_is_told(plain_gunicorn: Callable[..., Server]) -> None:
+    assert is_dismissed_soon(plain_gunicorn("--keep-alive", "1"))
+
+
+def test_the_worker_class_alone_takes_ours_from_the_environment(plain_gunicorn: Callable[..., Server]) -> None:
+    server = plain_gunicorn("--keep-alive", "3600", GREENROOM_KEEPALIVE_SECONDS="1")
+
+    assert is_dismissed_soon(server)

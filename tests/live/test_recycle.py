@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import rolling
 
-from .conftest import Server, wait_until
+from .conftest import PYTHON_MODULE, Server, wait_until
 from .raw import Client
 from .test_drain import OURS, STOCK
 
@@ -58,8 +58,10 @@ def test_max_requests_leaves_no_gap_with_one_worker(start: Start, environ: dict[
     assert slowest < 2.0, f"a request waited {slowest:.2f} s for the replacement"
 
 
-def test_workers_that_reach_their_limit_together_take_turns(start: Start) -> None:
-    server = start({**TWO, "BOOT_SECONDS": "0.5", "GREENROOM_MAX_REQUESTS": "50"}).wait_ready("/")
+@pytest.mark.parametrize("option", [(), ("--reuse-port",)], ids=["shared listener", "reuse_port"])
+def test_workers_that_reach_their_limit_together_take_turns(start: Start, option: tuple[str, ...]) -> None:
+    environ = {**TWO, "BOOT_SECONDS": "0.5", "GREENROOM_MAX_REQUESTS": "50"}
+    server = start(environ, (*PYTHON_MODULE, "gunicorn", *option)).wait_ready("/")
     wait_until(lambda: len(server.workers()) == 2, "both workers run")
     before = pids(server)
     counts = []

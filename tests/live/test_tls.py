@@ -308,6 +308,66 @@ def test_a_slow_body_is_a_line_in_the_log_and_a_408(start_tls: Start, certificat
     assert "Traceback" not in server.text()
 
 
+def raw_tls(server: Server, certificate: dict[str, str]) -> ssl.SSLSocket:
+    context = ssl.create_default_context(cafile=certificate["GREENROOM_TLS_CERTIFICATE"])
+    return context.wrap_socket(socket.create_connection(("127.0.0.1", server.port), 30), server_hostname="localhost")
+
+
+def rest_of(sock: ssl.SSLSocket) -> bytes:
+    answer = b""
+    while data := sock.recv(65536):
+        answer += data
+    return answer
+
+
+def test_half_a_head_is_a_408_and_an_idle_connection_is_closed(start_tls: Start, certificate: dict[str, str]) -> None:
+    # If the other limit counted, nothing would come while this client waits.
+    slow_head = start_tls({**OURS, "GREENROOM_HEAD_TIMEOUT_SECONDS": "1", "GREENROOM_KEEPALIVE_SECONDS": "3600"})
+    idle = start_tls({**OURS, "GREENROOM_HEAD_TIMEOUT_SECONDS": "3600", "GREENROOM_KEEPALIVE_SECONDS": "1"})
+
+    with raw_tls(slow_head, certificate) as sock, raw_tls(slow_head, certificate) as kept:
+        sock.sendall(b"GET / HTTP/1.1\r\nHo")
+        kept.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        kept.recv(65536)
+        kept.sendall(b"GET / HT")
+        slow = [rest_of(sock), rest_of(kept)]
+    with raw_tls(idle, certificate) as sock:
+        silence = rest_of(sock)
+
+    assert [b"HTTP/1.1 408 Request Timeout\r\n" in answer for answer in slow] == [True, True]
+    assert silence == b""
+    assert "Traceback" not in slow_head.text() + idle.text()
+
+
+def test_a_body_that_only_drips_is_too_slow_as_well(start_tls: Start, certificate: dict[str, str]) -> None:
+    server = start_tls({**OURS, "GREENROOM_BODY_TIMEOUT_SECONDS": "1"})
+
+    with raw_tls(server, certificate) as sock:
+        sock.sendall(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+        sock.settimeout(0.1)
+        answer = b""
+        for _ in range(1000):
+            try:
+                answer = sock.recv(65536)
+                break
+            except TimeoutError:
+                sock.sendall(b"a")
+
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("fields", [b"", b"Host: a b\r\n"], ids=["no Host", "a wrong Host"])
+def test_a_head_has_to_be_what_a_plain_one_has_to_be(
+    start_tls: Start, certificate: dict[str, str], fields: bytes
+) -> None:
+    server = start_tls()
+
+    with raw_tls(server, certificate) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\n" + fields + b"\r\n")
+
+        assert rest_of(sock).startswith(b"HTTP/1.1 400 ")
+
+
 @pytest.mark.parametrize("error", ["SystemExit", "GreenletExit", "Timeout", "OSError", "ValueError"])
 def test_whatever_an_application_raises_is_a_500_with_a_log_line(
     start_tls: Start,
@@ -329,9 +389,14 @@ def test_whatever_an_application_raises_is_a_500_with_a_log_line(
     stream = client.open("/raise")
     client.finish()
     over_http1 = get(server, certificate, "/raise")
+    with raw_tls(server, certificate) as sock:
+        sock.sendall(b"HEAD /raise HTTP/1.1\r\nHost: x\r\n\r\n")
+        head = rest_of(sock)
 
     assert client.heads[stream][b":status"] == b"500"
     assert over_http1.status_code == 500
+    assert head.startswith(b"HTTP/1.1 500 ")
+    assert head.endswith(b"\r\n\r\n")
     assert error in server.text()
     assert get(server, certificate, "/").status_code == 200
 

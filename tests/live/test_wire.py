@@ -112,6 +112,26 @@ def test_exception_within_a_body_breaks_the_connection(server: Server, error: st
     assert requests.get(server.url + "/readyz", timeout=10).ok
 
 
+@pytest.mark.parametrize("server", ["greenroom", "gevent"], indirect=True)
+@pytest.mark.parametrize("how", ["ends", "raises", "lasts"])
+def test_streamed_body_has_its_context_and_gives_it_back(server: Server, how: str) -> None:
+    with connect(server) as connection:
+        connection.request("GET", f"/stream/{how}")
+        answer = connection.getresponse()
+        assert answer.read(8) == b"/stream/", "the context is there while the body is made"
+        if how == "raises":
+            with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+                answer.read()
+        elif how == "ends":
+            answer.read()
+        answer.close()
+
+    def left() -> Any:
+        return requests.get(server.url + "/sessions", timeout=10).json()
+
+    wait_until(lambda: left() == {"out": 0, "is_context_left": False}, f"nothing is left: {left()}")
+
+
 def test_upload_in_chunks_costs_no_memory(server: Server) -> None:
     [worker] = server.workers()
     before = worker.memory_info().rss

@@ -234,6 +234,29 @@ class TestStream:
         assert text.startswith(": heartbeat\n\n")
         assert text.count(": heartbeat\n\n") >= 2
 
+    def test_stream_of_a_server_that_shuts_down_ends_after_some_heartbeats(
+        self,
+        client: FlaskClient,
+        bearer: Callable[..., Headers],
+        make_board: MakeBoard,
+        budget: Callable[[int], None],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(results, "HEARTBEAT_SECONDS", 0.02)
+        budget(300_000)
+        headers = bearer()
+        environ = {"greenroom.is_draining": lambda: True}
+        with upstream(hanging) as slow, upstream(answering()) as quick:
+            sources = [
+                {"name": "slow", "url": slow.url(), "timeout_ms": 60_000},
+                {"name": "quick", "url": quick.url()},
+            ]
+            make_board(headers, sources=sources)
+            text = client.get("/api/boards/mine/stream", headers=headers, environ_overrides=environ).text
+
+        assert [name for name, _ in read_events(text)] == ["source"]
+        assert text.count(": heartbeat\n\n") == results.LAST_HEARTBEATS
+
     def test_head_request_fetches_nothing(
         self, client: FlaskClient, bearer: Callable[..., Headers], make_board: MakeBoard, server: Upstream
     ) -> None:

@@ -87,7 +87,6 @@ class Stock:
     name = "gevent"
 
     def __init__(self, cfg: Config, application: Any, settings: Settings, sock: socket.socket) -> None:
-        cfg.set("keepalive", settings.keepalive_seconds)
         self.worker = Worker(cfg, application)
         listener = green.socket(sock.family, sock.type, fileno=sock.detach())
         self.server = StreamServer(listener, handle=partial(self.worker.handle, listener))
@@ -259,7 +258,10 @@ def serve(
     address: Any = ("127.0.0.1", 0),
 ) -> Iterator[Site]:
     config = Config()
-    for name, value in (cfg or {}).items():
+    knobs = Settings(**(settings or {}))
+    # As gunicorn.conf.py tells it.
+    told = {"keepalive": knobs.keepalive_seconds, "worker_connections": knobs.worker_connections}
+    for name, value in (told | (cfg or {})).items():
         config.set(name, value)
     records = Records()
     sock = socket.socket(family)
@@ -268,7 +270,7 @@ def serve(
     sock.setblocking(False)
     bound = sock.getsockname()
     logger = logging.getLogger("gunicorn.error")
-    server = kind(config, application, Settings(**(settings or {})), sock)
+    server = kind(config, application, knobs, sock)
     # Logger() has put gunicorn's own handlers there; what the test wants to see is what was logged.
     logger.handlers = [records]
     try:

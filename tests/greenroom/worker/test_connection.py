@@ -12,6 +12,7 @@ from typing import Any
 import gevent
 import gevent.event
 import pytest
+from gunicorn.http.message import Request
 
 from greenroom.worker.connection import State
 from greenroom.worker.timeouts import LINGER_SECONDS
@@ -145,6 +146,26 @@ def test_client_that_ended_its_side_gets_all_its_answers(kind: Any, app: App) ->
         answer = client.rest()
 
     assert answer.count(b"200 OK") == 3
+
+
+@BOTH
+def test_client_that_ended_its_side_gets_the_answers_to_all_its_packets(kind: Any, app: App) -> None:
+    with serve(kind, app) as site, site.connect() as client:
+        client.send(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_until(lambda: app.running, "the first request runs")
+        client.send(GET % 2)
+        turn()
+        client.send(POST % 5 + b"\r\nabcde" + b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.end()
+        turn()
+        if kind is Ours:
+            site.kind.serving.timeouts.sweep()  # which finds that the client has ended its side
+        app.release.set()
+
+        answer = client.rest()
+
+    assert answer.count(b"200 OK") == 4
+    assert b"/read:abcde" in answer
 
 
 KEPT = {
@@ -392,6 +413,106 @@ def test_everything_is_let_go_when_clients_reset(ours: Site, app: App) -> None:
     assert [*serving.timeouts.idle, *serving.timeouts.reading, *serving.timeouts.lingering] == []
 
 
+BIG = b"GET /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+def test_last_answer_is_whole_when_the_next_request_comes_while_it_is_sent(ours: Site) -> None:
+    body = b"x" * 8_000_000
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    ours.kind.worker.wsgi = application
+    with ours.connect() as client:
+        client.send(BIG)
+        client.buffer = client.sock.recv(1000)
+        client.send(GET % 2)
+        turn()  # it is seen, and that nobody will read it
+        answer = client.rest()
+
+    assert len(answer) > len(body)
+    assert not answer.endswith(b"<reset>")
+
+
+@pytest.mark.parametrize("is_ended", [False, True], ids=["open", "ended"])
+def test_last_answer_is_whole_when_the_next_request_comes_at_its_end(ours: Site, app: App, is_ended: bool) -> None:
+    with ours.connect() as client:
+        client.send(b"GET /wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        wait_until(lambda: app.running, "the request runs")
+        app.release.set()
+        client.sock.send(GET % 2)  # which the kernel takes without a turn of the loop: the answer's end comes first
+        if is_ended:
+            client.end()
+        answer = client.rest()
+
+    assert answer.endswith(b"/wait:")
+
+
+# --- heads that come in pieces
+
+
+class Drip:
+    """A socket from which data comes in small pieces."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        self.pieces = (data[at : at + size] for at in range(0, len(data), size))
+
+    def recv(self, size: int) -> bytes:
+        return next(self.pieces)
+
+
+HEAD_700_KB = b"GET / HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-%d: %s\r\n" % (n, b"y" * 8000) for n in range(88))
+
+
+@pytest.mark.parametrize("cfg", [{}, {"proxy_protocol": "auto"}], ids=["plain", "PROXY"])
+def test_long_head_is_not_read_anew_for_each_piece(
+    app: App, monkeypatch: pytest.MonkeyPatch, cfg: dict[str, Any]
+) -> None:
+    judged = []
+
+    class Counted(Request):  # type: ignore[misc]
+        def __init__(self, cfg: Any, unreader: Any, *args: Any) -> None:
+            judged.append(unreader.buf.getbuffer().nbytes)
+            super().__init__(cfg, unreader, *args)
+
+    monkeypatch.setattr("greenroom.worker.connection.Request", Counted)
+    with serve(Ours, app, cfg=cfg) as site, site.connect() as client:
+        client.send(HEAD_700_KB[:5000])
+        wait_until(lambda: judged, "it has begun")
+        turn()
+        [connection] = site.kind.serving.connections
+        plain, connection.wire.sock = connection.wire.sock, Drip(HEAD_700_KB[5000:], 3)
+        for _ in range(5000, len(HEAD_700_KB), 3):
+            connection.on_readable()
+            assert sum(judged) < 2 * len(HEAD_700_KB)
+        connection.wire.sock = plain
+
+        client.send(b"\r\n")
+        assert client.answer().status == 200
+
+
+def test_long_head_is_refused_when_it_is_too_long_and_not_later(ours: Site) -> None:
+    with ours.connect() as client:
+        client.send(HEAD_700_KB)
+        wait_until(lambda: len(next(iter(ours.kind.serving.connections)).buffer) == len(HEAD_700_KB), "it is read")
+        limit = ours.kind.serving.parser.longest_head_bytes
+        client.send(b"X: " + b"y" * (limit - len(HEAD_700_KB) + 100))
+
+        assert client.rest().startswith(b"HTTP/1.1 431 ")
+
+
+def test_line_without_cr_is_refused_at_once_wherever_it_is(ours: Site) -> None:
+    with ours.connect() as client:
+        client.send(HEAD_700_KB)
+        wait_until(lambda: len(next(iter(ours.kind.serving.connections)).buffer) == len(HEAD_700_KB), "it is read")
+        for piece in (b"A", b": b\r", b"\nC: d", b"\n"):
+            client.send(piece)
+            turn()
+
+        assert client.rest().startswith(b"HTTP/1.1 400 ")
+
+
 # --- time and room
 
 
@@ -414,6 +535,25 @@ def test_idle_connection_is_closed_after_keepalive_without_a_word(app: App) -> N
             empty.send(b"\r\n")
 
             assert (never.rest(), once.rest(), empty.rest()) == (b"", b"", b"")
+
+
+def test_gunicorns_own_settings_count_where_its_command_line_changed_them(app: App) -> None:
+    cfg = {"keepalive": 1, "worker_connections": 1}
+    with serve(Ours, app, cfg=cfg, settings={"keepalive_seconds": 3600, "worker_connections": 500}) as site:
+        with site.connect() as client, site.connect():
+            assert client.rest() == b""  # it made room
+        with site.connect() as client:
+            assert client.rest() == b""  # its time was up
+
+
+def test_new_client_has_time_to_ask_where_no_connection_is_kept(app: App) -> None:
+    with serve(Ours, app, cfg={"keepalive": 0}) as site, site.connect() as client:
+        turn()
+        site.kind.serving.timeouts.sweep()
+        client.send(GET % 1)
+
+        assert client.answer().header("Connection") == "close"
+        assert client.rest() == b""
 
 
 @pytest.mark.parametrize("first", [b"", GET % 1, (GET % 1)[:20]], ids=["new", "kept", "half a head"])

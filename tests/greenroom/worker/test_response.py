@@ -55,6 +55,7 @@ no start_response, then HEAD or close             HTTP/1.1 None           500   
 SystemExit, GreenletExit, KeyboardInterrupt       closed, not logged      500, logged
 an error after the head                           closed                  reset            a 1.0 client can't tell else
 an OSError of the application                     closed, logged          500, logged
+an error's answer to HEAD                         has a body              has none         RFC 9110 9.3.2
 PROXY LOCAL                                       REMOTE_ADDR is None     the connection's PROXY protocol 2.2
 """
 
@@ -509,6 +510,22 @@ def test_head_of_a_file_has_no_body(kind: Any, file: Path) -> None:
         answer = site.ask(HEAD + HEAD)
 
     assert answer.count(b"Content-Length: 1024000\r\n") == 2
+    assert answer.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [(b"", b"500 Internal Server Error"), (b"X-Request-Timeout-Ms: 0\r\n", b"504 Gateway Timeout")],
+)
+def test_error_has_no_body_for_head(headers: bytes, status: bytes) -> None:
+    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        raise ValueError("of the application")
+
+    with serve(Ours, application) as site:
+        answer = site.ask(HEAD[:-2] + headers + b"\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 " + status + b"\r\n")
+    assert b"Content-Length: " in answer
     assert answer.endswith(b"\r\n\r\n")
 
 

@@ -9,12 +9,24 @@ from collections.abc import Iterator
 from typing import Any
 
 import gevent
-from flask import Flask, Response, current_app, request, send_file
+from flask import (
+    Flask,
+    Response,
+    current_app,
+    g,
+    has_app_context,
+    has_request_context,
+    request,
+    send_file,
+    stream_with_context,
+)
 
 app = Flask(__name__)
 user = contextvars.ContextVar("user", default="nobody")
 local = threading.local()
+had_context_before = contextvars.ContextVar("had_context_before", default=False)
 teardowns = {"count": 0}
+sessions = {"out": 0}
 gone: list[str] = []
 EXCEPTIONS = (SystemExit, gevent.GreenletExit, KeyboardInterrupt, gevent.Timeout, ValueError)
 ERRORS = {error.__name__: error for error in EXCEPTIONS}
@@ -54,6 +66,46 @@ def fail_late(name: str) -> Response:
         raise ERRORS[name]()
 
     return Response(parts())
+
+
+@app.teardown_appcontext
+def give_back(exc: BaseException | None) -> None:
+    if g.pop("has_session", False):
+        sessions["out"] -= 1
+
+
+@app.get("/stream/<how>")
+def stream(how: str) -> Response:
+    """A body that is made while the request's context lasts, and a session with it."""
+
+    def parts() -> Iterator[bytes]:
+        yield request.path.encode()
+        if how == "raises":
+            raise ValueError("in the midst of the body")
+        while how == "lasts":
+            yield b"." * 100_000
+
+    g.has_session = True
+    sessions["out"] += 1
+    return Response(stream_with_context(parts()))
+
+
+@app.get("/sessions")
+def count_sessions() -> dict[str, Any]:
+    return {**sessions, "is_context_left": had_context_before.get()}
+
+
+def note_context(application: Any) -> Any:
+    """Middleware: whether Flask still has a context when a request comes, which is another request's then."""
+
+    def run(environ: dict[str, Any], start_response: Any) -> Any:
+        had_context_before.set(has_request_context() or has_app_context())
+        return application(environ, start_response)
+
+    return run
+
+
+app.wsgi_app = note_context(app.wsgi_app)  # type: ignore[method-assign]
 
 
 @app.get("/teardowns")

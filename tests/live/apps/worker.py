@@ -1,9 +1,12 @@
 """A small application to watch a worker with: it waits, blocks, reads, and tells who answered."""
 
 import os
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+
+import gevent
 
 time.sleep(float(os.environ.get("BOOT_SECONDS", "0")))
 if os.path.exists(os.environ.get("BROKEN_IF_EXISTS", "")):
@@ -19,6 +22,13 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
         until = time.monotonic() + float(number)
         while time.monotonic() < until:
             pass
+    elif what in ("events", "endless"):
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        return events(environ["greenroom.is_draining"] if what == "events" else bool)
+    elif what == "spawn":
+        gevent.spawn(write_after, float(number))
+    elif what == "thread":
+        threading.Thread(target=write_after, args=(float(number),)).start()
     elif what == "hoard":
         hoard.append(b"x" * 1_000_000 * int(number))
     body = str(os.getpid()).encode()
@@ -30,3 +40,18 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
         body = b"x" * int(number)
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
+
+
+def events(is_over: Callable[[], bool]) -> Iterator[bytes]:
+    while not is_over():
+        yield b"data: tick\n\n"
+        time.sleep(0.1)
+
+
+def write_after(seconds: float) -> None:
+    """The work that some requests leave behind."""
+    try:
+        time.sleep(seconds)
+        print("left behind and finished", flush=True)
+    finally:
+        print("left behind and cleaned up", flush=True)
