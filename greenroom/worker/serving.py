@@ -374,13 +374,15 @@ class Serving:
 
         What changes something is not stopped half-way, unless a setting says so. Runs on: hub.
         """
-        record, ends = connection.record, self.settings.client_left_ends
-        if record is None or record.answer is None or ends == "off":
-            return
-        if connection.has_next_request():
-            return  # it sent several requests and ended its side: it waits for all answers
-        response = record.answer
-        if ends == "all" or response.req.method in ("GET", "HEAD") or response.is_event_stream:
+        record = connection.record
+        if record is None or record.answer is None or connection.has_next_request():
+            return  # one that sent several requests and ended its side waits for all answers
+        self.abandon(record, record.answer.req.method, is_event_stream=record.answer.is_event_stream)
+
+    def abandon(self, record: Record, method: str, *, is_event_stream: bool) -> None:
+        """Nobody wants this request's answer: end it, if such requests are to end. Runs on: hub, any greenlet."""
+        ends = self.settings.client_left_ends
+        if ends == "all" or (ends == "safe" and (method in ("GET", "HEAD") or is_event_stream)):
             self.abandoned_requests += 1
             record.cut(CLIENT_LEFT)
 

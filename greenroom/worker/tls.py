@@ -8,15 +8,18 @@ AsyncWorker does with a connection stays as it is. Added are
     admission, a greenlet and a contextvars.Context of its own for each request
     streams of one HTTP/2 connection side by side: gunicorn serves one after the other (four streams of 1 s: 4.1 s)
     an answer for whatever an application raises, and no traceback for what clients do
+    requests end when their client hangs up, or resets their stream
     draining
 """
 
 import contextlib
+import os
 import select
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -30,12 +33,12 @@ from gunicorn.http.message import Request
 from gunicorn.http2.connection import HTTP2ServerConnection
 from gunicorn.http2.errors import HTTP2ConnectionError, HTTP2ErrorCode, HTTP2ProtocolError, HTTP2StreamError
 from gunicorn.sock import ssl_context
-from gunicorn.workers.base_async import AsyncWorker
+from gunicorn.workers.base_async import ALREADY_HANDLED, AsyncWorker
 
 from .. import clock, shown
 from ..errors import BudgetSpent
 from ..insight.account import Account
-from ..record import CURRENT, FOREVER, WORKER_STOPS, Record
+from ..record import CLIENT_LEFT, CURRENT, FOREVER, WORKER_STOPS, Record
 from .connection import DISCARD_BYTES, State
 from .head import demand
 from .serving import SHED_ANSWERS, SHED_BODY, SHED_HEADERS, ErrorPage, Serving, error_answer, fitting
@@ -46,6 +49,11 @@ if TYPE_CHECKING:
 
 # How long a client may go on sending the body of a request that was turned away.
 DISCARD_SECONDS = 1.0
+READ = 1  # of the event loop's watchers
+# Set when the other side has ended, whatever it sent before. Linux has it; elsewhere nobody is seen to leave here.
+ENDED = getattr(select, "POLLRDHUP", 0)
+# TLS says goodbye in one record of 19 to 31 bytes; more than that is another request.
+GOODBYE_BYTES = 64
 LATE_BODY = b"The answer did not come in time.\n"
 
 
@@ -159,6 +167,10 @@ class GunicornConnection:
         self.close_http2: Callable[[], None] | None = None
         self.greenlet: Any = None
         self.patience = 0.0  # how long the body of the running request may still keep us waiting
+        self.exchanges: dict[Any, Exchange] = {}  # those that run, as `request_begins` knows them
+        self.is_client_gone = False
+        self.watcher = serving.loop.io(self.own.fileno(), READ)
+        self.wire = SimpleNamespace(sock=self.own)  # where Timeouts looks for clients that have gone
 
     def run(self) -> None:
         """The connection's greenlet, from the handshake to the end."""
@@ -178,6 +190,8 @@ class GunicornConnection:
             self.serving.log.debug("TLS with %s failed: %s", self.peer, exc)
         finally:
             self.state = State.CLOSED
+            self._look_no_more()
+            self.watcher.close()
             self.sock.close()
             self.own.close()
             self.serving.closed(self)  # type: ignore[arg-type]
@@ -214,8 +228,11 @@ class GunicornConnection:
         if not self.running:
             self._became_idle()
 
-    def request_begins(self, key: Any, request: Any) -> None:
+    def request_begins(self, key: Any, request: Any, exchange: "Exchange") -> None:
         self.running += 1
+        self.exchanges[key] = exchange
+        if self.close_http2 is None:  # else there is somebody who reads
+            self.watcher.start(self._look_while_busy)
         self.state = State.RUNNING
         self.patience = self.serving.settings.body_timeout_seconds
         self.serving.timeouts.forget(self)  # type: ignore[arg-type]
@@ -223,11 +240,49 @@ class GunicornConnection:
 
     def request_ends(self, key: Any) -> None:
         self.serving.in_flight.pop(key, None)
+        self.exchanges.pop(key, None)
+        self._look_no_more()
         self.running -= 1
         if not self.running and self.state == State.RUNNING:
             self._became_idle()
             if self.close_http2 is not None and self.serving.is_stopping():
                 self.close()
+
+    def _look_while_busy(self) -> None:
+        """Something came that the running request may not want: a body, the next request, or the end. Runs on: hub."""
+        poll = _real_poll()
+        poll.register(self.own.fileno(), select.POLLIN | ENDED)
+        events = poll.poll(0)
+        if not events:
+            return  # the application has read it
+        self.watcher.stop()  # the event is level-triggered: it would come again in every turn
+        if events[0][1] & (ENDED | select.POLLHUP | select.POLLERR):
+            self.client_has_left()
+        else:
+            self.serving.timeouts.deaf.add(self)  # type: ignore[arg-type]
+
+    def _look_no_more(self) -> None:
+        self.watcher.stop()
+        self.serving.timeouts.deaf.discard(self)
+
+    def client_has_left(self) -> None:
+        """End the requests that run, unless the client has sent more and only ended its side. Runs on: hub, any."""
+        self.is_client_gone = True
+        if self.close_http2 is None and self._has_sent_more():
+            return
+        for exchange in list(self.exchanges.values()):
+            exchange.client_has_left()
+
+    def _has_sent_more(self) -> bool:
+        """Whether there is more than the running request: read by gunicorn, read by TLS, or still in the kernel."""
+        if any(exchange.request.unreader.buf.getvalue() for exchange in self.exchanges.values()):
+            return True
+        if isinstance(self.sock, gevent.ssl.SSLSocket) and self.sock.pending():
+            return True
+        try:
+            return len(_peek(self.own)) > GOODBYE_BYTES
+        except OSError:
+            return False  # it was reset
 
     def on_readable(self) -> None:
         """Look whether the client's next request has come; if so its greenlet is about to take it. Runs on: hub."""
@@ -338,10 +393,10 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
         connection = self.connection
         if isinstance(req, Request):
             demand(req)
-        exchange = Exchange(connection)
+        exchange = Exchange(connection, req)
         handler = Handler(connection)  # for this request alone: gunicorn takes the application from it
         handler.wsgi = exchange
-        connection.request_begins(connection, req)
+        connection.request_begins(connection, req, exchange)
         try:
             call = connection.serving.admit(
                 req, lambda: super(Handler, handler).handle_request(listener_name, req, sock, addr)
@@ -377,13 +432,14 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def handle_http2(self, listener: Any, client: Any, addr: Any, preface: bytes = b"", upgrade: Any = None) -> None:
         """gunicorn's loop, but each stream gets a greenlet, and this one only reads."""
-        http2 = GreenHTTP2Connection(self.cfg, client, addr)
+        http2 = GreenHTTP2Connection(self.cfg, client, addr, self._stream_was_reset)
         streams: set[gevent.Greenlet[..., None]] = set()
 
         def serve(request: Any) -> None:
             key = (self.connection, request.stream.stream_id)
-            self.connection.request_begins(key, request)
-            stream = gevent.spawn(self._serve_stream, key, request, client, addr, http2)
+            exchange = Exchange(self.connection, request, request.stream.stream_id)
+            self.connection.request_begins(key, request, exchange)
+            stream = gevent.spawn(self._serve_stream, key, exchange, client, addr, http2)
             streams.add(stream)
             stream.rawlink(streams.discard)
 
@@ -406,12 +462,19 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
         finally:
             http2.is_gone = True
             http2.something_came()
+            self.connection.client_has_left()
             gevent.joinall(list(streams), timeout=self.cfg.graceful_timeout)
 
-    def _serve_stream(self, key: Any, request: Any, client: Any, addr: Any, http2: Any) -> None:
+    def _stream_was_reset(self, stream_id: int) -> None:
+        exchange = self.connection.exchanges.get((self.connection, stream_id))
+        if exchange is not None:
+            exchange.client_has_left()
+
+    def _serve_stream(self, key: Any, exchange: "Exchange", client: Any, addr: Any, http2: Any) -> None:
+        request = exchange.request
         stream_id = request.stream.stream_id
         handler = Handler(self.connection)
-        handler.wsgi = Exchange(self.connection)
+        handler.wsgi = exchange
         try:
             call = self.connection.serving.admit(
                 request,
@@ -438,13 +501,39 @@ class Exchange:
     SystemExit, GreenletExit and the like leave a stream of HTTP/2 without an answer.
     """
 
-    def __init__(self, connection: "GunicornConnection") -> None:
+    def __init__(self, connection: "GunicornConnection", request: Any, stream_id: int | None = None) -> None:
         self.connection = connection
+        self.request = request
+        self.stream_id = stream_id  # None where there are no streams
+        self.record: Record | None = None
         self.response: Any = None
+        self.is_client_gone = False
 
     @property
     def is_head_sent(self) -> bool:
         return self.response is not None and bool(self.response.headers_sent)
+
+    def client_has_left(self) -> None:
+        """Whoever asked has hung up. Runs on: hub, any greenlet."""
+        self.is_client_gone = True
+        if self.record is not None:
+            fields = self.response.headers
+            is_event_stream = any(
+                name.lower() == "content-type" and value.lower().startswith("text/event-stream")
+                for name, value in fields
+            )
+            self.connection.serving.abandon(self.record, self.request.method, is_event_stream=is_event_stream)
+
+    def has_client_left(self) -> bool:
+        """environ["greenroom.is_client_gone"]."""
+        return self.is_client_gone
+
+    def gone(self) -> Exception:
+        """What tells gunicorn that nobody is to be answered."""
+        gone: Exception = ClientLeft(CLIENT_LEFT)
+        if self.stream_id is not None:
+            gone = HTTP2StreamError(self.stream_id, CLIENT_LEFT)
+        return gone
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         self.response = start_response.__self__
@@ -454,14 +543,19 @@ class Exchange:
             start_response = serving.insight.opened(account, environ, start_response, is_peer_trusted=is_trusted)
         environ["wsgi.input"] = ClientBody(environ["wsgi.input"])
         environ["greenroom.is_draining"] = serving.is_stopping
+        environ["greenroom.is_client_gone"] = self.has_client_left
         record = CURRENT.get()
         try:
             if record is not None:
                 start_response = self._start_budget(record, environ, start_response)
-            return serving.worker.wsgi(environ, start_response)  # type: ignore[no-any-return]
+            result = serving.worker.wsgi(environ, start_response)
+            is_whole = type(result) in (list, tuple) or result is ALREADY_HANDLED
+            return result if is_whole or isinstance(result, environ["wsgi.file_wrapper"]) else Items(result, self)
         except (ClientLeft, BodyTooSlow, StopIteration, HTTP2StreamError, HTTP2ConnectionError):
             raise
         except BaseException as exc:  # SystemExit, GreenletExit, KeyboardInterrupt, gevent.Timeout: all the same here
+            if record is not None and record.cut_reason == CLIENT_LEFT:
+                raise self.gone() from exc
             if record is not None and record.is_spent() and not self.is_head_sent:
                 return self._too_late(record, environ, exc)
             if isinstance(exc, Exception) and not isinstance(exc, OSError):
@@ -469,12 +563,13 @@ class Exchange:
             raise Failed(f"{type(exc).__name__}: {exc}") from exc
 
     def _start_budget(self, record: Record, environ: dict[str, Any], start_response: Any) -> Any:
-        """As Serving and Response do it for plain HTTP/1.1; but no client is seen to hang up here."""
+        """As Serving and Response do it for plain HTTP/1.1."""
         serving = self.connection.serving
         environ["greenroom.deadline"] = record
         record.environ = environ
         record.asked = (environ["REQUEST_METHOD"], environ["RAW_URI"])
         record.answer = self.response
+        self.record = record
         is_trusted = serving.trusts(self.connection.peer)
         record.deadline = record.arrived + serving.budgets.seconds(environ, is_peer_trusted=is_trusted)
         if record.is_spent():
@@ -502,6 +597,28 @@ class Exchange:
         headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(LATE_BODY)))]
         self.response.start_response(status, headers, sys.exc_info())
         return [LATE_BODY]
+
+
+class Items:
+    """What an application answers bit by bit; that its client has left is not its error."""
+
+    def __init__(self, items: Iterable[bytes], exchange: Exchange) -> None:
+        self.items = items
+        self.exchange = exchange
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self.items
+        except BudgetSpent as exc:
+            record = self.exchange.record
+            if record is None or record.cut_reason != CLIENT_LEFT:
+                raise
+            raise self.exchange.gone() from exc
+
+    def close(self) -> None:
+        close = getattr(self.items, "close", None)
+        if close is not None:
+            close()
 
 
 class ClientBody:
@@ -544,13 +661,15 @@ class ClientBody:
 class GreenHTTP2Connection(HTTP2ServerConnection):  # type: ignore[misc]  # gunicorn has no types
     """An HTTP/2 connection that several greenlets use: one reads, and wakes whoever waits for what it read.
 
-    Private to gunicorn: `_send_pending_data`, `_wait_for_flow_control_window`, and that a body waits in pump().
+    Private to gunicorn: `_send_pending_data`, `_wait_for_flow_control_window`, `_handle_stream_reset`, and that a body
+    waits in pump().
     """
 
     _closed: bool
 
-    def __init__(self, cfg: Any, sock: Any, addr: Any) -> None:
+    def __init__(self, cfg: Any, sock: Any, addr: Any, was_reset: Callable[[int], None]) -> None:
         super().__init__(cfg, sock, addr)
+        self.was_reset = was_reset  # told of each stream that the client takes back
         self.is_gone = False  # the reader has ended
         self._came = Event()
         self._writing = RLock()
@@ -565,6 +684,10 @@ class GreenHTTP2Connection(HTTP2ServerConnection):  # type: ignore[misc]  # guni
             return super().receive_data(data)
         finally:
             self.something_came()
+
+    def _handle_stream_reset(self, event: Any) -> None:
+        super()._handle_stream_reset(event)
+        self.was_reset(event.stream_id)
 
     def pump(self, stream_id: int | None = None) -> None:
         """Wait until something came. Runs on: a stream's greenlet, whose application reads its body."""
@@ -591,6 +714,13 @@ class GreenHTTP2Connection(HTTP2ServerConnection):  # type: ignore[misc]  # guni
         """In the order in which the frames were made, whichever greenlet made them."""
         with self._writing:
             super()._send_pending_data()
+
+
+def _peek(sock: Any) -> bytes:
+    """What has come and is not read, the beginning of it. For a connection that has ended: it does not wait."""
+    with socket.socket(fileno=os.dup(sock.fileno())) as plain:
+        plain.setblocking(False)
+        return plain.recv(2 * GOODBYE_BYTES, socket.MSG_PEEK)
 
 
 def _real_poll() -> Any:

@@ -7,7 +7,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -442,3 +442,90 @@ def ask_uwsgi(server: Server, path: str) -> tuple[int, bytes]:
                 return answer.status, answer.read()
     except ConnectionError:
         return 0, b""
+
+
+LEAVING = """
+import os, time
+
+
+def mark(name):
+    open(os.path.join(os.environ["MARKS"], name), "w").close()
+
+
+def app(environ, start):
+    what = environ["PATH_INFO"].strip("/")
+    if what == "events":
+        start("200 OK", [("Content-Type", "text/event-stream")])
+        return events()
+    if what:
+        mark("begun")
+        try:
+            time.sleep(120)
+        finally:
+            mark("ended")
+    start("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+
+
+def events():
+    yield b"data: 1\\n\\n"
+    mark("begun")
+    try:
+        time.sleep(120)
+    finally:
+        mark("ended")
+"""
+
+
+@pytest.mark.parametrize("path", ["/wait", "/events"])
+@pytest.mark.parametrize("how", ["HTTP/1.1", "a stream", "a connection"])
+def test_a_client_that_hangs_up_ends_its_request(
+    how: str,
+    path: str,
+    start_tls: Start,
+    certificate: dict[str, str],
+    connect: Callable[[Server], HTTP2Client],
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "leaving.py").write_text(LEAVING)
+    environ = {"WSGI_APP": "leaving:app", "PYTHONPATH": str(tmp_path), "MARKS": str(tmp_path)}
+    server = start_tls({**OURS, **environ, "GREENROOM_REQUEST_BUDGET_MILLISECONDS": "0"}, HTTP2)
+    begun, ended = tmp_path / "begun", tmp_path / "ended"
+
+    if how == "HTTP/1.1":
+        sock = raw_tls(server, certificate)
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        wait_until(begun.exists, "it runs")
+        sock.close()
+    else:
+        client = connect(server)
+        stream, other = client.open(path), client.open("/")
+        wait_until(begun.exists, "it runs")
+        if how == "a stream":
+            client.connection.reset_stream(stream)
+            client.flush()
+        else:
+            client.sock.close()
+
+    wait_until(ended.exists, f"the request is over:\n{server.text()}")
+    if how == "a stream":
+        while other not in client.ended:
+            assert client.turn()
+        assert client.bodies[other] == b"ok"
+    assert "Traceback" not in server.text()
+
+
+def test_a_client_that_has_sent_more_and_ends_its_side_is_answered(
+    start_tls: Start, certificate: dict[str, str]
+) -> None:
+    server = start_tls()
+    with raw_tls(server, certificate) as client:
+        client.sendall(b"GET /sleep/1 HTTP/1.1\r\nHost: x\r\n\r\nGET /large/7 HTTP/1.1\r\nHost: x\r\n\r\n")
+        socket.socket.shutdown(client, socket.SHUT_WR)
+        answers = b""
+        with suppress(ssl.SSLError):  # ending like this is not TLS's way, and the server's TLS says so at last
+            while data := client.recv(65536):
+                answers += data
+
+    assert answers.count(b"HTTP/1.1 200 OK") == 2
+    assert answers.endswith(b"xxxxxxx")
