@@ -9,6 +9,7 @@ import io
 import os
 import stat
 import time
+from collections.abc import Iterable
 from email.utils import formatdate
 from typing import Any
 
@@ -38,6 +39,24 @@ UNKNOWN = -1
 # Statuses that passed gunicorn's check and have a body, with their code.
 _checked_statuses: dict[str, int] = {}
 _date = (0, "")
+
+
+def answer_begins(record: Record, status: str) -> None:
+    """The budget has done its work: a stream may take as long as somebody reads it. Raises BudgetSpent.
+
+    A failure (500) that comes after the deadline is how frameworks tell of the timeout error that it caused. Once the
+    client has left, so is every other: an application that says "503, try again" has been cut short as well.
+    """
+    if not record.is_spent():
+        record.lift()
+    elif status.startswith("500") or (status.startswith("5") and record.cut_reason == CLIENT_LEFT):
+        raise BudgetSpent(f"{record.why()}, and the application answered {status}")
+
+
+def announces_event_stream(headers: Iterable[tuple[str, str]]) -> bool:
+    return any(
+        name.lower() == "content-type" and value.lower().startswith("text/event-stream") for name, value in headers
+    )
 
 
 class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
@@ -159,27 +178,13 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
             raise AssertionError("the application did not call start_response")
         record = CURRENT.get()
         if record is not None and record.deadline != FOREVER:
-            self._has_begun(record)
+            answer_begins(record, self.status)
         self._pending_head = self._head()
         self.headers_sent = True
 
-    def _has_begun(self, record: Record) -> None:
-        """The answer begins, so the budget has done its work: a stream may take as long as somebody reads it.
-
-        A failure (500) that comes after the deadline is how frameworks tell of the timeout error that it caused. Once
-        the client has left, so is every other: an application that says "503, try again" has been cut short as well.
-        """
-        if not record.is_spent():
-            record.lift()
-        elif self.status_code == 500 or (self.status_code > 500 and record.cut_reason == CLIENT_LEFT):
-            raise BudgetSpent(f"{record.why()}, and the application answered {self.status}")
-
     @property
     def is_event_stream(self) -> bool:
-        return any(
-            name.lower() == "content-type" and value.lower().startswith("text/event-stream")
-            for name, value in self.headers
-        )
+        return announces_event_stream(self.headers)
 
     def _head(self) -> bytes:
         if self.wire.interim:

@@ -41,6 +41,7 @@ from ..insight.account import Account
 from ..record import CLIENT_LEFT, CURRENT, FOREVER, WORKER_STOPS, Record
 from .connection import DISCARD_BYTES, State
 from .head import demand
+from .response import announces_event_stream, answer_begins
 from .serving import SHED_ANSWERS, SHED_BODY, SHED_HEADERS, ErrorPage, Serving, error_answer, fitting
 from .wire import SLOWEST_BODY_BYTES_PER_SECOND, BodyTooSlow, ClientLeft
 
@@ -517,11 +518,7 @@ class Exchange:
         """Whoever asked has hung up. Runs on: hub, any greenlet."""
         self.is_client_gone = True
         if self.record is not None:
-            fields = self.response.headers
-            is_event_stream = any(
-                name.lower() == "content-type" and value.lower().startswith("text/event-stream")
-                for name, value in fields
-            )
+            is_event_stream = announces_event_stream(self.response.headers)
             self.connection.serving.abandon(self.record, self.request.method, is_event_stream=is_event_stream)
 
     def has_client_left(self) -> bool:
@@ -576,10 +573,8 @@ class Exchange:
             raise BudgetSpent(record.why())
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            if record.deadline != FOREVER and not record.is_spent():
-                record.set(None)
-            elif record.deadline != FOREVER and status.startswith("500"):
-                raise BudgetSpent(f"{record.why()}, and the application answered {status}")
+            if record.deadline != FOREVER:
+                answer_begins(record, status)
             return start_response(status, headers, exc_info)
 
         return start

@@ -26,7 +26,7 @@ from greenroom.insight.account import Account
 from greenroom.record import CLIENT_LEFT, WORKER_STOPS, Record
 from greenroom.worker import response
 from greenroom.worker.request import PlainRequest
-from greenroom.worker.response import REMEMBERED_NAMES, Response
+from greenroom.worker.response import REMEMBERED_NAMES, Response, answer_begins
 
 from .harness import DATE, Ours, Stock, serve, turn, wait_until
 
@@ -660,11 +660,10 @@ def test_answer_of_a_request_that_was_cut_short_is_no_failure_of_the_application
 ) -> None:
     record = Record(0.0, deadline=clock.now() + 60)
     record.cut(reason)
-    late = Response.__new__(Response)
-    late.status, late.status_code = f"{status_code} Whatever", status_code
+    status = f"{status_code} Whatever"
 
     if is_failure:
         with pytest.raises(BudgetSpent, match=f"{reason}, and the application answered {status_code}"):
-            late._has_begun(record)
+            answer_begins(record, status)
     else:
-        late._has_begun(record)
+        answer_begins(record, status)
