@@ -55,8 +55,10 @@ class Record:
         "environ",
         "id",
         "is_cut",
+        "is_ended",
         "is_over",
         "loops",
+        "on_end",
         "timer",
         "waiting",
         "waits",
@@ -71,7 +73,10 @@ class Record:
         self.environ = environ
         self.answer: Any = None  # the response, from when it is known
         self.is_cut = False
+        self.is_ended = False  # spent or cut, and `on_end` has been told
         self.is_over = False
+        # Called in the hub, once, when the budget is spent or the request is cut: the client is answered then.
+        self.on_end: Callable[[Record], None] | None = None
         self.cut_reason = ""
         self.clean_up_until = 0.0
         self.loops: dict[Any, Any] | None = None  # greenlets whose waits are refused; see waits/primitives/loops.py
@@ -166,6 +171,10 @@ class Record:
     def expire(self) -> None:
         """End the waits whose time is over. Runs on: hub."""
         now = clock.now()
+        if not self.is_ended and self.is_spent():
+            self.is_ended = True
+            if self.on_end is not None:
+                self.on_end(self)
         for greenlet, shield in list(self.waiting.items()):
             if greenlet in self.waiting and self.ends_at(shield) <= now:
                 self._interrupt(greenlet)
