@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import patching
+from . import forking, patching
 from .companion import Companion
 from .errors import CompanionError, SettingsError
 from .reloading import call_off_reload
@@ -133,6 +133,8 @@ class Hooks:
         """Runs on: worker start-up."""
         worker.settings = self.settings
         if running.companion is not None:
+            if patching.is_patched():
+                forking.in_child(running.companion.leave_to_parent)
             os.environ.setdefault("PUBLIC_URL", public_url(server.address))
             os.environ.update(running.companion.environment)
         if patching.is_patched():

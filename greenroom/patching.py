@@ -52,6 +52,10 @@ def patch(settings: Settings) -> None:
     Raises PatchedTooLate when a loaded module holds what patching would replace, or threads run already.
     Runs on: the main thread, before the application and everything it uses is imported.
     """
+    if settings.patch and settings.worker_class == "greenroom":
+        from .waits import children
+
+        children.install()
     if settings.patch and not is_patched():
         holders = unpatched_holders()
         if holders:

@@ -16,7 +16,6 @@ coroutine libraries".
 
 import logging
 import math
-import os
 import re
 import weakref
 from functools import lru_cache
@@ -26,7 +25,7 @@ import psycopg2
 from psycopg2 import _psycopg, extensions
 from psycopg2.errors import QueryCanceled
 
-from .. import clock, deadline
+from .. import clock, deadline, forking
 from ..errors import BudgetSpent
 from ..record import CLEAN_UP, CLEAN_UP_SECONDS, CURRENT, FOREVER, Record
 from . import copying, parting
@@ -478,12 +477,7 @@ def install(silence_seconds: float, *, one_message: bool = True) -> None:
         parting.install()
     # Not psycopg2.connect: whoever holds that already gets this, too.
     psycopg2._connect = connect  # type: ignore[attr-defined]
-    if hasattr(os, "register_at_fork") and not _is_fork_watched:
-        os.register_at_fork(after_in_child=leave_to_parent)
-        _is_fork_watched.append(True)
-
-
-_is_fork_watched: list[bool] = []
+    forking.in_child(leave_to_parent)
 
 
 def leave_to_parent() -> None:
@@ -492,13 +486,10 @@ def leave_to_parent() -> None:
     Nothing is said to the server; using one here is an error. Their sockets' numbers stay taken, by nothing: libpq will
     close them, and must not close somebody else's.
     """
-    nothing = os.open(os.devnull, os.O_RDWR)
     for connection in list(connections):
         connection.line.unheard = 0
         connection.line.release()
-        if not connection.closed:
-            os.dup2(nothing, connection.fileno(), inheritable=False)
-    os.close(nothing)
+    forking.release([connection.fileno() for connection in list(connections) if not connection.closed])
     connections.clear()
 
 

@@ -6,6 +6,7 @@ BOOTING ──> SERVING ──> RETIRING ──> DRAINING ──> gone
                └────────────────────────┘
 """
 
+import faulthandler
 import gc
 import os
 import resource
@@ -17,11 +18,11 @@ import gevent.event
 import psutil
 from gunicorn.workers.ggevent import GeventWorker
 
-from .. import clock
+from .. import clock, forking
 from ..insight import lastwords
 from ..insight.observer import Insight
 from ..settings import Settings, environment_name
-from ..waits import primitives
+from ..waits import children, primitives
 from . import tls
 from .balance import HEARTBEAT_SECONDS, Line, Scoreboard, State, Turn
 from .drain import Drain
@@ -71,8 +72,41 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def patch(self) -> None:
         """gunicorn patches here, where no configuration file of ours has. Runs on: worker start-up."""
+        children.install()
         super().patch()
         primitives.install()
+
+    def load_wsgi(self) -> None:
+        """Import the application, which may fork from now on. Runs on: worker start-up."""
+        forking.arm()
+        forking.in_child(self.leave_to_parent)
+        try:
+            super().load_wsgi()
+        except BaseException as exc:
+            if forking.is_child():
+                forking.leave(exc)
+            raise
+        if forking.is_child():  # forked by a module of the application's, it has come to the end of it
+            forking.leave()
+
+    def leave_to_parent(self) -> None:
+        """Serving is the parent's: hold nothing of it open, and let signals mean what they mean anywhere else.
+
+        Runs on: a child that the application forked, in whatever greenlet or thread forks.
+        """
+        for number in self.SIGNALS:
+            if getattr(signal.getsignal(number), "__self__", None) is self:
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        faulthandler.disable()
+        descriptors = [sock.fileno() for sock in self.sockets] + list(self.PIPE) + [self.tmp.fileno()]
+        if self.answering is not None:
+            descriptors += self.answering.descriptors()
+        if hasattr(self, "serving"):
+            descriptors += self.serving.leave_to_parent()
+            if self.serving.insight is not None:
+                self.serving.insight.leave_to_parent()
+        forking.release([descriptor for descriptor in descriptors if descriptor >= 0])
 
     def init_process(self) -> None:
         """Runs on: worker start-up. While others serve, a worker that can't boot must not end the server."""

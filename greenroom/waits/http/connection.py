@@ -6,7 +6,6 @@ a late answer finds nobody: no reply can reach the request that comes next.
 """
 
 import errno
-import os
 import select
 import socket
 import ssl
@@ -21,6 +20,7 @@ from greenlet import getcurrent
 from ... import deadline
 from ...deadline import SHIELD
 from ...errors import BudgetSpent
+from ...forking import real_close
 from ...record import CURRENT, FOREVER, Wait
 from ..primitives.hub import plain_switch
 
@@ -191,7 +191,7 @@ class Connection:
     def abandon(self) -> None:
         """In a forked child: close this copy of the socket and forget the rest, which is the parent's."""
         self.is_closed = True
-        os.close(self.sock.detach())
+        real_close(self.sock.detach())
 
     def _wake_closed(self, greenlet: Any) -> None:
         if self._waiting is greenlet:

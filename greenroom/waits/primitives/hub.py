@@ -16,6 +16,7 @@ from greenlet import getcurrent
 from ... import clock, deadline
 from ...deadline import SHIELD
 from ...errors import BudgetSpent
+from ...forking import parents_hubs, stay_behind
 from ...record import BARE, CURRENT, FOREVER, Record
 from ..threads import can_wait
 from .loops import break_out
@@ -27,7 +28,11 @@ def switch(hub: Any) -> Any:
     """What waits comes here. Returns what it waited for; raises BudgetSpent."""
     record = CURRENT.get()
     if record is None:
-        return plain_switch(hub)
+        try:
+            return plain_switch(hub)
+        finally:
+            if parents_hubs and hub in parents_hubs:
+                stay_behind()
     shield = SHIELD.get()
     me = getcurrent()
     until = record.deadline
@@ -43,6 +48,8 @@ def switch(hub: Any) -> Any:
     try:
         return plain_switch(hub)
     finally:
+        if parents_hubs and hub in parents_hubs:
+            stay_behind()
         del record.waiting[me]
 
 
@@ -56,6 +63,8 @@ def switch_with_timer(hub: Any) -> Any:
     try:
         return plain_switch(hub)
     finally:
+        if parents_hubs and hub in parents_hubs:
+            stay_behind()
         del record.waiting[me]
 
 
