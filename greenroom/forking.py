@@ -117,6 +117,23 @@ def leave(exc: BaseException | None = None) -> NoReturn:
     os._exit(code & 0xFF)
 
 
+def outlive_me() -> None:
+    """At a worker's exit: let multiprocessing's children that are no daemons go on, and do not wait for them.
+
+    It would join them, for as long as they take, until the arbiter kills this process; they then go on as well.
+    Daemonic ones are ended, as ever. In atexit, after all that multiprocessing has there.
+    """
+    processes: Any = sys.modules.get("multiprocessing.process")
+    if processes is None:
+        return
+    for child in list(processes._children):
+        if not child.daemon:
+            logger.info(
+                "%s (pid %s) was started by the application and goes on without its worker", child.name, child.pid
+            )
+            processes._children.discard(child)
+
+
 def hold_signals() -> None:
     """Keep signals to this thread waiting: who is told to end right after a fork must not take it for its parent."""
     _masks.setdefault(thread_ident(), []).append(signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS))
@@ -127,6 +144,12 @@ def let_signals_in() -> None:
     masks = _masks.get(thread_ident())
     if masks:
         signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop())
+
+
+def let_all_signals_in() -> None:
+    """In a new worker, once it has its own handlers: the arbiter has held them back round the fork."""
+    _masks.clear()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
 
 
 def release(descriptors: list[int]) -> None:

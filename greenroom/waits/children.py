@@ -144,7 +144,7 @@ def wait_for_exit(pid: int, seconds: float | None = None) -> bool:
             if seconds is None:
                 hub.wait(ended)
                 return True
-            over: Any = gevent.Timeout(max(seconds, 0.0), False)
+            over: Any = gevent.Timeout(max(seconds, 0.0), False)  # type: ignore[arg-type]  # ends quietly
             with over:
                 hub.wait(ended)
                 return True

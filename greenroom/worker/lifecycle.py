@@ -6,6 +6,7 @@ BOOTING ──> SERVING ──> RETIRING ──> DRAINING ──> gone
                └────────────────────────┘
 """
 
+import atexit
 import faulthandler
 import gc
 import os
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import gevent.event
 import psutil
+from greenlet import getcurrent
 from gunicorn.workers.ggevent import GeventWorker
 
 from .. import clock, forking
@@ -29,6 +31,7 @@ from .drain import Drain
 from .leftovers import Leftovers
 from .listener import Listener
 from .serving import Serving
+from .signals import Signals, real_signal
 
 if TYPE_CHECKING:
     from ..ops.answering import Answering
@@ -55,6 +58,8 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     alive: bool
     is_aborted = False
+    # From when requests may run, until the last is answered.
+    is_serving = False
     max_requests: int
     # Set by the post_fork hook; under a configuration file that has no such hook, the environment's.
     settings: Settings | None = None
@@ -80,6 +85,8 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         """Import the application, which may fork from now on. Runs on: worker start-up."""
         forking.arm()
         forking.in_child(self.leave_to_parent)
+        Signals(lambda: self.is_serving, self.end_gracefully).install()
+        self._register_stacks()
         try:
             super().load_wsgi()
         except BaseException as exc:
@@ -88,6 +95,11 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             raise
         if forking.is_child():  # forked by a module of the application's, it has come to the end of it
             forking.leave()
+
+    def _register_stacks(self) -> None:
+        """Already while the application is imported: who hangs there is named as well."""
+        if self.settings is None or self.settings.insight:
+            lastwords.register(self)
 
     def leave_to_parent(self) -> None:
         """Serving is the parent's: hold nothing of it open, and let signals mean what they mean anywhere else.
@@ -145,11 +157,11 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         if settings.insight:
             self.serving.insight = Insight(self.serving, settings)
             self.serving.insight.start()
-            lastwords.register(self)
         self._beat()
         self.line.state = State.SERVING
         for listener in listeners:
             listener.start()
+        self.is_serving = True
         while self.alive:
             self.notify()
             self._look_at_memory()
@@ -165,6 +177,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             self.line.state = State.EMPTY
         if self.serving.insight is not None:
             self.serving.insight.stop()
+        atexit.register(forking.outlive_me)
 
     def _environment_settings(self) -> Settings:
         """Where gunicorn runs under another configuration file. What gunicorn has a name for, too, is told to it."""
@@ -208,13 +221,36 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             gevent.sleep(DRAIN_CHECK_SECONDS)
         drain.stop()
 
+    def init_signals(self) -> None:
+        """Whoever started this process held signals back until there are its own handlers."""
+        super().init_signals()
+        forking.let_all_signals_in()
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Stop. Who still imports the application has nothing to finish. Runs on: signal handler."""
+        super().handle_exit(sig, frame)
+        if not self.booted:
+            self._exit_main(0)
+
+    def end_gracefully(self) -> None:
+        """Drain, as after SIGTERM. Runs on: anywhere in the loop's thread."""
+        self.alive = False
+        os.write(self.PIPE[1], b".")
+
+    def _exit_main(self, code: int) -> None:
+        """End the process from its main greenlet, whatever greenlet a signal handler happens to run in."""
+        if getcurrent().parent is None:
+            sys.exit(code)
+        hub: Any = gevent.get_hub()
+        hub.loop.run_callback_threadsafe(hub.parent.throw, SystemExit(code))
+
     def handle_abort(self, sig: int, frame: Any) -> None:
         """The arbiter gives this worker up: its loop has not turned for too long. Runs on: signal handler."""
         lastwords.cry(self, f"Worker {self.pid} is killed: its loop did not turn for {self.cfg.timeout} s")
         # What blocks it ends with SystemExit, if it is Python or lets signals in, and the others get their answers. But
         # if another of them blocks it as well, the kernel ends it: nobody else can while C code holds the GIL.
         self.is_aborted = True
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        real_signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(ABORTED_SECONDS)
         super().handle_abort(sig, frame)
 

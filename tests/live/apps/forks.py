@@ -221,6 +221,13 @@ def terminated() -> str:
     return str(process.exitcode)
 
 
+@app.get("/background")
+def background() -> str:
+    process = fork.Process(target=time.sleep, args=(120,), daemon=request.args["daemonic"] == "1")
+    process.start()
+    return str(process.pid)
+
+
 @app.get("/handles")
 def handles() -> str:
     """A child has a handler of its own, and only waits."""
