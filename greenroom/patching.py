@@ -65,8 +65,10 @@ def patch(settings: Settings) -> None:
             warnings.simplefilter("error", monkey.MonkeyPatchWarning)
             monkey.patch_all()
     if settings.patch and settings.worker_class == "greenroom":
-        from .waits import primitives  # they take the patched names
+        from .waits import primitives, processes, subprocesses  # they take the patched names
 
+        subprocesses.install()
+        processes.install()
         primitives.install()
     if settings.patch:
         from .waits import threads

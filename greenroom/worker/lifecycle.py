@@ -24,7 +24,7 @@ from .. import clock, forking
 from ..insight import lastwords
 from ..insight.observer import Insight
 from ..settings import Settings, environment_name
-from ..waits import children, primitives
+from ..waits import children, primitives, processes, subprocesses
 from . import tls
 from .balance import HEARTBEAT_SECONDS, Line, Scoreboard, State, Turn
 from .drain import Drain
@@ -79,6 +79,8 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         """gunicorn patches here, where no configuration file of ours has. Runs on: worker start-up."""
         children.install()
         super().patch()
+        subprocesses.install()
+        processes.install()
         primitives.install()
 
     def load_wsgi(self) -> None:

@@ -3,6 +3,7 @@
 import functools
 import logging
 import select
+import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import gevent.select
 import gevent.selectors
 import gevent.socket
-import gevent.subprocess
 
 from ... import deadline
 from ...errors import BudgetSpent
@@ -32,7 +32,7 @@ def install() -> None:
     poll.poll = nothing_ready(poll.poll, [], timeout_at=1)
     selector: Any = gevent.selectors.GeventSelector
     selector.select = nothing_ready(selector.select, [], timeout_at=1)
-    process: Any = gevent.subprocess.Popen
+    process: Any = subprocess.Popen
     process.__init__ = begun_whole(process.__init__)
     process.wait = process_wait(process.wait)
     process.communicate = process_wait(process.communicate)
@@ -108,7 +108,7 @@ def process_wait(plain: Callable[..., Any]) -> Callable[..., Any]:
             with Wait("other", "subprocess"):
                 return plain(self, *args, **kwargs)
         except BudgetSpent as exc:
-            raise gevent.subprocess.TimeoutExpired(self.args, left) from exc
+            raise subprocess.TimeoutExpired(self.args, left) from exc
 
     return wait
 
