@@ -21,7 +21,7 @@ from greenlet import getcurrent
 from gunicorn.workers.ggevent import GeventWorker
 
 from .. import clock, forking
-from ..insight import lastwords
+from ..insight import lastwords, stacks
 from ..insight.observer import Insight
 from ..settings import Settings, environment_name
 from ..waits import children, primitives, processes, subprocesses
@@ -89,6 +89,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         forking.in_child(self.leave_to_parent)
         Signals(lambda: self.is_serving, self.end_gracefully).install()
         self._register_stacks()
+        self.notify()  # the arbiter's clock begins to run: without a first beat it waits for ever
         try:
             super().load_wsgi()
         except BaseException as exc:
@@ -241,14 +242,23 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _exit_main(self, code: int) -> None:
         """End the process from its main greenlet, whatever greenlet a signal handler happens to run in."""
-        if getcurrent().parent is None:
+        main = main_greenlet()
+        if main is getcurrent():
             sys.exit(code)
-        hub: Any = gevent.get_hub()
-        hub.loop.run_callback_threadsafe(hub.parent.throw, SystemExit(code))
+        gevent.get_hub().loop.run_callback_threadsafe(main.throw, SystemExit(code))
 
     def handle_abort(self, sig: int, frame: Any) -> None:
         """The arbiter gives this worker up: its loop has not turned for too long. Runs on: signal handler."""
-        lastwords.cry(self, f"Worker {self.pid} is killed: its loop did not turn for {self.cfg.timeout} s")
+        if self.booted:
+            lastwords.cry(self, f"Worker {self.pid} is killed: its loop did not turn for {self.cfg.timeout} s")
+        else:
+            main = main_greenlet()
+            where = stacks.guilty_of_frame(frame if main is getcurrent() else main.gr_frame)
+            lastwords.cry(
+                self,
+                f"Worker {self.pid} is killed: it imports the application, and for {self.cfg.timeout} s that "
+                f"did not come to its end: it is at {where}",
+            )
         # What blocks it ends with SystemExit, if it is Python or lets signals in, and the others get their answers. But
         # if another of them blocks it as well, the kernel ends it: nobody else can while C code holds the GIL.
         self.is_aborted = True
@@ -300,6 +310,14 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             self.log.info("Worker %s has reached its limit: %s", self.pid, reason)
             self.alive = False
             self.woken.set()
+
+
+def main_greenlet() -> Any:
+    """The one in which the thread began."""
+    greenlet: Any = getcurrent()
+    while greenlet.parent is not None:
+        greenlet = greenlet.parent
+    return greenlet
 
 
 def shared_board() -> Scoreboard:

@@ -59,7 +59,7 @@ def lines(file: Path) -> list[str]:
         ("/three-at-once", "[3,4,5]"),
         ("/preexec", "/"),
         ("/talks", "ONE TWO"),
-        ("/timeout?s=0.3", "0.3"),
+        ("/timeout?s=0.3", "too late: True"),
         ("/closes", f"said {errno.EBADF}"),
     ],
 )
