@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 NOTIFY_SECONDS = 1.0
 # Beside its clients' connections: those to upstreams and databases, the application's files.
 OTHER_FILES = 5000
+# Of them, what any worker has open.
+FEWEST_OTHER_FILES = 64
+# What goes wrong each time is said this often.
+SAY_AGAIN_SECONDS = 60.0
 # The arbiter kills at graceful_timeout; a worker that gives up a little earlier can still say so.
 GIVE_UP_EARLIER_SECONDS = 0.5
 # Until then requests may run; they have this time to answer that they were cut.
@@ -61,6 +65,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     # From when requests may run, until the last is answered.
     is_serving = False
     max_requests: int
+    _say_memory_after = 0.0
     # Set by the post_fork hook; under a configuration file that has no such hook, the environment's.
     settings: Settings | None = None
     # Answers the ops process, if there is one; set by the post_fork hook.
@@ -136,7 +141,9 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def run(self) -> None:
         settings = self.settings or self._environment_settings()
-        allow_open_files(self.cfg.worker_connections + settings.most_upstream_connections)
+        too_few = allow_open_files(self.cfg.worker_connections + settings.most_upstream_connections)
+        if too_few and self.age <= self.cfg.workers:  # once for each place, not for each that comes later
+            self.log.warning("%s", too_few)
         board = shared_board()
         self.process = psutil.Process()
         self.memory_limit_bytes = settings.worker_memory_mb * 1_000_000
@@ -296,6 +303,15 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             self.retire(f"{self.nr} requests")
 
     def _look_at_memory(self) -> None:
+        """Runs on: main greenlet, about once a second. No descriptor left, no /proc: then nothing is known for now."""
+        try:
+            self._compare_memory()
+        except (OSError, psutil.Error) as exc:
+            if clock.now() >= self._say_memory_after:
+                self._say_memory_after = clock.now() + SAY_AGAIN_SECONDS
+                self.log.warning("how much memory worker %s has can't be told: %s", self.pid, exc)
+
+    def _compare_memory(self) -> None:
         self.line.rss_bytes = rss_bytes = self.process.memory_info().rss
         if 0 < self.memory_limit_bytes < rss_bytes and self.line.state == State.SERVING:
             self.retire(f"{rss_bytes / 1e6:.0f} MB of memory")
@@ -327,14 +343,25 @@ def shared_board() -> Scoreboard:
     return GreenWorker.board
 
 
-def allow_open_files(connections: int) -> None:
-    """Let this process open as many files as it may have connections, and some; as far as the hard limit allows."""
+def allow_open_files(connections: int) -> str:
+    """Let this process open as many files as it may have connections, and some; as far as the hard limit allows.
+
+    Returns what is wrong where that is too few for the connections; "" where nothing is.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + OTHER_FILES
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    if soft == resource.RLIM_INFINITY or soft >= connections + FEWEST_OTHER_FILES:
+        return ""
+    return (
+        f"a worker may open {soft} files, and have {connections} connections to clients and upstreams: what is more "
+        f"than {max(soft - FEWEST_OTHER_FILES, 0)} of them will wait. Raise the limit (ulimit -n, LimitNOFILE=), or "
+        f"lower {environment_name('worker_connections')}"
+    )
 
 
 def tune_gc() -> None:

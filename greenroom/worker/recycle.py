@@ -130,6 +130,12 @@ class Fleet:
             forking.hold_signals()  # until the worker has its own handlers: till then ours would take them
             try:
                 self.server.spawn_worker()
+            except OSError as exc:  # no process, descriptor, memory or disk left: those that there are serve on
+                self.failures += 1
+                wait_seconds = min(LONGEST_BACKOFF_SECONDS, 2.0 ** (self.failures - 1))
+                self.spawn_not_before = self.now() + wait_seconds
+                logger.error("no worker can be started (%s); the next attempt is in %g s", exc, wait_seconds)
+                return
             finally:
                 forking.let_signals_in()
             time.sleep(STAGGER_SECONDS * random.random())

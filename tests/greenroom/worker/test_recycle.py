@@ -1,5 +1,6 @@
 """The arbiter's part of replacing workers, on an arbiter without processes; and what of gunicorn it relies on."""
 
+import errno
 import inspect
 import os
 import queue
@@ -381,3 +382,23 @@ def test_signals_are_held_back_while_a_worker_is_forked(world: World, monkeypatc
 
     assert held == [True]
     assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_fork_that_fails_is_tried_again_and_ends_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    spawn = world.server.spawn_worker
+    world.server.end(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(world.server, "spawn_worker", fail)
+        world.fleet.manage()
+        world.fleet.manage()
+
+    assert caplog.text.count("no worker can be started") == 1
+    monkeypatch.setattr(world.server, "spawn_worker", spawn)
+    world.now += 1
+    world.fleet.manage()
+    assert list(world.server.WORKERS) == [2, 3, 4]
