@@ -167,6 +167,8 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         if settings.insight:
             self.serving.insight = Insight(self.serving, settings)
             self.serving.insight.start()
+            # However this process ends: when the interpreter is taken down, asking for the current greenlet is an error.
+            atexit.register(self.serving.insight.locks.remove)
         self._beat()
         self.line.state = State.SERVING
         for listener in listeners:
