@@ -59,13 +59,15 @@ def free_port() -> int:
 class Server:
     """A server process under test: started on a free port, asked for readiness, its log kept for a failing test."""
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str], log: Path, port: int) -> None:
+    def __init__(
+        self, command: Sequence[str], environ: Mapping[str, str], log: Path, port: int, cwd: Path = ROOT
+    ) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, env={**clean_environment(), **environ}, stdout=output, stderr=subprocess.STDOUT
+                command, cwd=cwd, env={**clean_environment(), **environ}, stdout=output, stderr=subprocess.STDOUT
             )
 
     def wait_ready(self, path: str = "/readyz") -> "Server":
