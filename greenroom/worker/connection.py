@@ -4,6 +4,9 @@
       │                        │                                                   │
       └──── the client left, or its time is up, or what it sent is refused ────────┴──> LINGERING ──> CLOSED
 
+A request that ends before its application has answered is answered by the hub (see ending): its connection goes on to
+LINGERING and CLOSED while its greenlet may still run.
+
 Only RUNNING has a greenlet, a fresh one with a fresh contextvars.Context and fresh thread-locals for each request, so
 nothing survives into the next request on the connection. Everything before costs a watcher and a buffer. LINGERING is
 for clients that may still be sending: closed at once, the kernel would answer with a reset, and that can destroy the
@@ -24,7 +27,7 @@ from .. import clock
 from ..record import Record
 from .head import HEAD_END, demand, has_bare_line_feed
 from .request import PlainRequest
-from .wire import RECEIVE_BYTES, NeedMore, Wire, WireUnreader
+from .wire import RECEIVE_BYTES, ClientLeft, ClientTooSlow, NeedMore, Wire, WireUnreader
 
 if TYPE_CHECKING:
     from .listener import Listener
@@ -290,12 +293,20 @@ class Connection:
         """environ["greenroom.is_client_gone"]: whether the client has hung up, as far as the loop has noticed."""
         return self.is_client_gone
 
+    def request_ended(self, record: Record) -> None:
+        """The running request's time is over, or it was cut: see Record.on_end. Runs on: hub."""
+        self.serving.ending.end(self, record)
+
+    def body_failed(self, exc: ClientLeft | ClientTooSlow) -> None:
+        """The rest of the running request's body does not come. Runs on: request greenlet."""
+        self.serving.ending.body_failed(self, exc)
+
     def finish(self, *, is_kept: bool) -> None:
         """The request has been answered: keep the connection for the next one, or close it.
 
         Runs on: request greenlet, at its very end; may switch while it discards the rest of a body.
         """
-        if self.state == State.CLOSED:
+        if self.state >= State.LINGERING:
             return
         self.serving.timeouts.deaf.discard(self)
         if not is_kept or not self._is_body_discarded():

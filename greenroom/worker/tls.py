@@ -40,9 +40,10 @@ from ..errors import BudgetSpent
 from ..insight.account import Account
 from ..record import CLIENT_LEFT, CURRENT, FOREVER, WORKER_STOPS, Record
 from .connection import DISCARD_BYTES, State
+from .ending import ErrorPage, error_answer, fitting
 from .head import demand
 from .response import announces_event_stream, answer_begins
-from .serving import SHED_ANSWERS, SHED_BODY, SHED_HEADERS, ErrorPage, Serving, error_answer, fitting
+from .serving import SHED_ANSWERS, SHED_BODY, SHED_HEADERS, Serving
 from .wire import SLOWEST_BODY_BYTES_PER_SECOND, BodyTooSlow, ClientLeft
 
 if TYPE_CHECKING:
@@ -573,8 +574,8 @@ class Exchange:
             raise BudgetSpent(record.why())
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            if record.deadline != FOREVER:
-                answer_begins(record, status)
+            if record.deadline != FOREVER and not answer_begins(record, status):
+                raise BudgetSpent(f"{record.why()}, and the application answered {status}")
             return start_response(status, headers, exc_info)
 
         return start
