@@ -49,6 +49,7 @@ class Record:
         "answer",
         "arrived",
         "asked",
+        "became",
         "clean_up_until",
         "cut_reason",
         "deadline",
@@ -72,6 +73,7 @@ class Record:
         self.id = id
         self.environ = environ
         self.answer: Any = None  # the response, from when it is known
+        self.became = ""  # "websocket", "taken over": no budget, and nobody cuts it
         self.is_cut = False
         self.is_ended = False  # spent or cut, and `on_end` has been told
         self.is_over = False

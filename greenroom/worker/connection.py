@@ -13,6 +13,7 @@ for clients that may still be sending: closed at once, the kernel would answer w
 answer before they have read it (RFC 9112 9.6).
 """
 
+import contextlib
 import enum
 import io
 import os
@@ -27,6 +28,7 @@ from .. import clock
 from ..record import Record
 from .head import HEAD_END, demand, has_bare_line_feed
 from .request import PlainRequest
+from .takeover import ClientsSocket
 from .wire import RECEIVE_BYTES, ClientLeft, ClientTooSlow, NeedMore, Wire, WireUnreader
 
 if TYPE_CHECKING:
@@ -301,6 +303,25 @@ class Connection:
         """The rest of the running request's body does not come. Runs on: request greenlet."""
         self.serving.ending.body_failed(self, exc)
 
+    def take_over(self, taken: ClientsSocket) -> Any:
+        """The running request's application uses the socket: see takeover. Runs on: request greenlet, or any thread."""
+        record = self.record
+        if record is None or record.answer is None:
+            raise ClientLeft("the request is over")
+        if record.is_spent():
+            self.request_ended(record)
+        if self.wire.is_over:
+            raise ClientLeft(f"the request has been answered: {record.why()}")
+        self.serving.taken_over(record, taken)
+        self.reader.stop()
+        self.serving.timeouts.deaf.discard(self)
+        self.wire.taken = taken
+        return self.wire.open_green()
+
+    def shut_down_receiving(self) -> None:
+        with contextlib.suppress(OSError):  # the client was quicker
+            self.wire.sock.shutdown(socket.SHUT_RD)
+
     def finish(self, *, is_kept: bool) -> None:
         """The request has been answered: keep the connection for the next one, or close it.
 
@@ -309,9 +330,10 @@ class Connection:
         if self.state >= State.LINGERING:
             return
         self.serving.timeouts.deaf.discard(self)
-        if not is_kept or not self._is_body_discarded():
+        if not is_kept or self.wire.is_used_by_application or not self._is_body_discarded():
             self.close_gently()
             return
+        self.wire.taken = None
         self.state = State.IDLE
         if self.is_client_gone and not self.buffer:
             self.buffer = self.wire.unread()  # the requests that came behind this one, and before the end

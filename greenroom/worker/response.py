@@ -203,6 +203,12 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
                 record.on_end(record)
         if not self.claim():
             return  # the edge was first
+        taken = self.wire.taken
+        if taken is not None and taken.is_used and taken.is_websocket:
+            self.is_dropped = True  # what a framework makes of an error has no place among frames
+            return
+        if record is not None and (self.upgrade or self.status_code == 101):
+            record.became = record.became or "upgraded"
         self._pending_head = self._head()
         self.headers_sent = True
 
@@ -218,8 +224,8 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
             self.must_close = True
         if self.wire.body is not None and self.wire.body.failed:
             self.must_close = True  # nor is it after a body that did not come as it should
-        self.is_last = self.should_close()
-        connection = "upgrade" if self.upgrade else "close" if self.is_last else "keep-alive"
+        self.is_last = self.should_close() or self.upgrade or self.status_code == 101
+        connection = "upgrade" if self.upgrade else "close" if self.should_close() else "keep-alive"
         version = self.req.version
         lines = [
             f"HTTP/{version[0]}.{version[1]} {self.status}\r\nServer: {self.version}\r\nDate: {http_date()}\r\n"

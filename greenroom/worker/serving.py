@@ -31,8 +31,9 @@ from .listener import Listener
 from .load import Turns
 from .request import PlainRequest
 from .response import Response
+from .takeover import ClientsSocket
 from .timeouts import SWEEP_SECONDS, Timeouts
-from .wire import ClientLeft, ClientTooSlow, GreenSocket
+from .wire import ClientLeft, ClientTooSlow
 
 # A request whose answer comes later than this after its deadline was not waiting, but computing.
 LATE_SECONDS = 1.0
@@ -66,6 +67,8 @@ class Serving:
         self.connections: set[Connection] = set()
         # Requests; while one runs its connection has its `record`.
         self.in_flight: dict[Connection, Any] = {}
+        # Of requests that have become something else, the sockets that their applications took.
+        self.taken: dict[Record, ClientsSocket] = {}
         # Requests that came in this turn of the loop, until all sockets have been read: see `offer`.
         self.arrivals: list[tuple[Connection, Any]] = []
         self._is_reading = False
@@ -222,6 +225,8 @@ class Serving:
                 insight.finish(record)
             record.environ = record.answer = record.on_end = None  # which lead back to the record
             connection.record = None
+            if record.became:
+                self.taken.pop(record, None)
             self.in_flight.pop(connection, None)
 
     def _respond(self, connection: Connection, request: Any) -> bool:
@@ -248,7 +253,7 @@ class Serving:
             return not response.is_last
         except StopIteration as exc:
             # How applications that took the socket for themselves say that there is nothing left to answer.
-            if connection.wire.green is None:
+            if not connection.wire.is_used_by_application:
                 self._failed(connection, request, response, exc)
             return False
         except BaseException as exc:  # SystemExit, GreenletExit, KeyboardInterrupt, gevent.Timeout: all the same here
@@ -276,7 +281,7 @@ class Serving:
             )
             environ["wsgi.multithread"] = True
             environ["wsgi.early_hints"] = response.early_hints
-        environ["gunicorn.socket"] = GreenSocket(connection.wire)
+        environ["gunicorn.socket"] = ClientsSocket(connection)
         environ["greenroom.is_client_gone"] = connection.has_client_left
         environ["greenroom.is_draining"] = self.is_stopping
         return response, environ
@@ -317,8 +322,8 @@ class Serving:
     def _failed(self, connection: Connection, request: Any, response: Response | None, exc: BaseException) -> None:
         """Tell the client that its request failed, as far as that is still possible.
 
-        1. It has been answered in place of its application, or its client has left; an error that is only the
-           consequence of that is nobody's.
+        1. It has been answered in place of its application, or its client has left, or its application has the wire:
+           nothing is said there. An error that is only the consequence of the client's leaving is nobody's.
         2. The client left, or takes nothing: nobody is there to be told.
         3. The head was sent: the status can't be taken back; a broken connection says that this was not all. It is
            nobody's error when the worker had to stop.
@@ -328,10 +333,13 @@ class Serving:
         cut_reason = record.cut_reason if record is not None else ""
         if record is not None and record.answer is not None and record.is_spent():
             connection.request_ended(record)  # the loop had no turn since
-        if response is not None and (response.is_dropped or cut_reason == CLIENT_LEFT):
-            if not is_consequence(exc):
+        is_taken = connection.wire.is_used_by_application
+        if response is not None and (is_taken or response.is_dropped or cut_reason == CLIENT_LEFT):
+            if is_taken and isinstance(exc, ConnectionError):
+                self.log.info("%s %s: its client has left: %s", request.method, request.path, exc)
+            elif not is_consequence(exc):
                 self.log.error("Error handling request %s %s", request.method, request.uri, exc_info=exc)
-            if not response.is_dropped:
+            if not is_taken and not response.is_dropped:
                 self.log.info("%s %s: %s", request.method, request.uri, cut_reason)
                 connection.close(reset=True)
         elif isinstance(exc, ClientLeft | ClientTooSlow):
@@ -377,9 +385,21 @@ class Serving:
             return  # one that sent several requests and ended its side waits for all answers
         self.abandon(record, record.answer.req.method, is_event_stream=record.answer.is_event_stream)
 
+    def taken_over(self, record: Record, taken: ClientsSocket) -> None:
+        """The application has the connection for itself: it is no longer a request as others are."""
+        is_websocket = str(record.environ.get("HTTP_UPGRADE", "")).lower() == "websocket"
+        record.became = "websocket" if is_websocket else "taken over"
+        record.lift()
+        record.on_end = None
+        if is_websocket:
+            taken.became_websocket()
+        self.taken[record] = taken
+
     def abandon(self, record: Record, method: str, *, is_event_stream: bool) -> None:
         """Nobody wants this request's answer: end it, if such requests are to end. Runs on: hub, any greenlet."""
         ends = self.settings.client_left_ends
+        if record.became:
+            return
         if ends == "all" or (ends == "safe" and (method in ("GET", "HEAD") or is_event_stream)):
             self.abandoned_requests += 1
             record.cut(CLIENT_LEFT)
@@ -389,12 +409,19 @@ class Serving:
 
         Runs on: main greenlet.
         """
-        records = [record for record in self.running_records() if not record.is_cut]
+        records = [record for record in self.running_records() if not record.is_cut and not record.became]
+        self.tell_takers(only_websockets=False)
         if records:
             self.log.warning("%s requests are cut: the worker has to stop", len(records))
         for record in records:
             record.cut(WORKER_STOPS, clean_up_seconds)
         return len(records)
+
+    def tell_takers(self, *, only_websockets: bool = True) -> None:
+        """The worker stops: tell those who have connections for themselves. Runs on: hub, main greenlet."""
+        for taken in list(self.taken.values()):
+            if taken.is_websocket or not only_websockets:
+                taken.tell()
 
     def running_records(self) -> list[Record]:
         return [connection.record for connection in self.in_flight if connection.record is not None]

@@ -19,6 +19,7 @@ from gunicorn.http.unreader import Unreader
 from .. import clock, deadline
 from ..errors import BudgetSpent
 from ..record import Wait
+from .takeover import ClientsSocket
 
 RECEIVE_BYTES = 65_536
 LARGEST_RECEIVE_BYTES = 1_048_576
@@ -73,6 +74,7 @@ class Wire:
         "reader",
         "send_timeout_seconds",
         "sock",
+        "taken",
         "waiter",
     )
 
@@ -96,7 +98,9 @@ class Wire:
         self.waiter: Any = None  # of the greenlet that waits for the body
         # The body of the running request; the application may put another into its environ.
         self.body: Body | None = None
-        self.green: Any = None  # gevent's socket over the same connection, once somebody has asked for it
+        # gevent's socket over the same connection, once somebody has asked for it, and what they see of it.
+        self.green: Any = None
+        self.taken: ClientsSocket | None = None
 
     def receive(self, size: int) -> bytes:
         """Up to `size` bytes. Raises BodyTooSlow, BodyCutShort, ClientLeft; whoever owns the wire has been told before.
@@ -252,6 +256,18 @@ class Wire:
         finally:
             writer.close()
 
+    def open_green(self) -> Any:
+        """gevent's socket over the same connection, with a descriptor of its own; it is closed with the connection."""
+        if self.green is None:
+            sock = self.sock
+            self.green = green.socket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
+        return self.green
+
+    @property
+    def is_used_by_application(self) -> bool:
+        """Whether the application reads and writes here itself."""
+        return self.taken is not None and self.taken.is_used
+
     def unread(self, *, peek: bool = False) -> bytes:
         """Bytes that have come and that nobody has read; `peek` looks at one, and leaves it there. Never waits.
 
@@ -306,22 +322,3 @@ class WireUnreader(Unreader):  # type: ignore[misc]  # gunicorn has no types
         if not self.may_wait:
             raise NeedMore
         return self.wire.receive(min(max(size_hint or 0, RECEIVE_BYTES), LARGEST_RECEIVE_BYTES))
-
-
-class GreenSocket:
-    """environ["gunicorn.socket"]: gevent's socket over the same connection, made when somebody uses it.
-
-    It has a descriptor of its own (dup), and is closed with the connection.
-    """
-
-    __slots__ = ("_wire",)
-
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
-
-    def __getattr__(self, name: str) -> Any:
-        wire = self._wire
-        if wire.green is None:
-            sock = wire.sock
-            wire.green = green.socket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
-        return getattr(wire.green, name)
