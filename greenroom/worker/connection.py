@@ -26,6 +26,7 @@ from gunicorn.http.message import Request
 
 from .. import clock
 from ..record import Record
+from .ending import error_answer, fitting
 from .head import HEAD_END, demand, has_bare_line_feed
 from .request import PlainRequest
 from .takeover import ClientsSocket
@@ -294,6 +295,34 @@ class Connection:
     def has_client_left(self) -> bool:
         """environ["greenroom.is_client_gone"]: whether the client has hung up, as far as the loop has noticed."""
         return self.is_client_gone
+
+    # --- what Ending asks of the running request
+
+    @property
+    def request(self) -> Any:
+        return self.serving.in_flight.get(self)
+
+    @property
+    def waits_for_body(self) -> bool:
+        return self.wire.waiter is not None
+
+    def drop(self, status: str) -> bool:
+        return self.record is not None and bool(self.record.answer.drop(status))
+
+    def answer(self, code: int, reason: str, detail: str) -> None:
+        """Runs on: hub, request greenlet; never waits."""
+        page = fitting(error_answer(code, reason, detail), self.request)
+        # Behind half of something, and what is not written whole, is no answer.
+        is_whole = not self.wire.is_sending and self.wire.try_send(page)
+        self.wire.end()
+        if is_whole:
+            self.close_gently()
+        else:
+            self.close(reset=True)
+
+    def leave(self) -> None:
+        self.wire.end()
+        self.close(reset=True)
 
     def request_ended(self, record: Record) -> None:
         """The running request's time is over, or it was cut: see Record.on_end. Runs on: hub."""

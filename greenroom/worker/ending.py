@@ -14,7 +14,7 @@ application answers after the edge is dropped, whatever it is; its greenlet runs
 from collections.abc import Callable
 from datetime import timedelta
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gevent
 from gunicorn.util import write_error
@@ -25,11 +25,33 @@ from .head import HEAD_END
 from .wire import BodyCutShort, BodyTooSlow, ClientLeft, ClientTooSlow
 
 if TYPE_CHECKING:
-    from .connection import Connection
     from .serving import Serving
 
 CLIENT_CLOSED_REQUEST = "499 Client Closed Request"  # nginx's number
 LATE = "The answer did not come in time."
+LATE_BODY = "The rest of the body did not come in time."
+
+
+class Edge(Protocol):
+    """One request, as its connection knows it."""
+
+    @property
+    def record(self) -> Record | None: ...
+
+    @property
+    def request(self) -> Any: ...
+
+    @property
+    def waits_for_body(self) -> bool: ...
+
+    def drop(self, status: str) -> bool:
+        """Take the answer from the application, with `status` for logs and metrics; False if it has begun itself."""
+
+    def answer(self, code: int, reason: str, detail: str) -> None:
+        """Write an error page and close."""
+
+    def leave(self) -> None:
+        """Close without a word."""
 
 
 class Ending:
@@ -38,58 +60,49 @@ class Ending:
     def __init__(self, serving: "Serving") -> None:
         self.serving = serving
 
-    def end(self, connection: "Connection", record: Record) -> None:
+    def end(self, edge: Edge, record: Record) -> None:
         """The request's budget is spent, or it was cut. Runs on: hub, or the request's greenlet before it answers."""
         if record.cut_reason == CLIENT_LEFT:
-            self._leave(connection, record, record.cut_reason)
+            self._leave(edge, record, record.cut_reason)
             return
         status, detail, why = "504 Gateway Timeout", LATE, f"{record.why()}{waited_for(record)}"
         if record.cut_reason == WORKER_STOPS:
             status = "503 Service Unavailable"
-        elif connection.wire.waiter is not None:
-            status, detail, why = "408 Request Timeout", "The rest of the body did not come in time.", record.why()
-        if self._answer(connection, record, status, detail, why):
+        elif edge.waits_for_body:
+            status, detail, why = "408 Request Timeout", LATE_BODY, record.why()
+        if self._answer(edge, record, status, detail, why):
             self.serving.spent_requests += 1
 
-    def body_failed(self, connection: "Connection", exc: ClientLeft | ClientTooSlow) -> None:
+    def body_failed(self, edge: Edge, exc: ClientLeft | ClientTooSlow) -> None:
         """The rest of the body does not come. Runs on: request greenlet."""
-        record = connection.record
+        record = edge.record
         if record is None or record.answer is None:
             return
         if isinstance(exc, BodyTooSlow):
-            self._answer(connection, record, "408 Request Timeout", str(exc), str(exc))
+            self._answer(edge, record, "408 Request Timeout", str(exc), str(exc))
         elif isinstance(exc, BodyCutShort):
-            self._answer(connection, record, "400 Bad Request", str(exc), str(exc))
+            self._answer(edge, record, "400 Bad Request", str(exc), str(exc))
         else:
-            self._leave(connection, record, str(exc))
+            self._leave(edge, record, str(exc))
 
-    def _leave(self, connection: "Connection", record: Record, why: str) -> None:
+    def _leave(self, edge: Edge, record: Record, why: str) -> None:
         """The client has left: nobody is to be answered, unless the application is at it."""
-        if record.answer.drop(CLIENT_CLOSED_REQUEST):
-            self._tell(connection, record, self.serving.log.info, why)
-            connection.wire.end()
-            connection.close(reset=True)
+        if edge.drop(CLIENT_CLOSED_REQUEST):
+            self._tell(edge, record, self.serving.log.info, why)
+            edge.leave()
 
-    def _answer(self, connection: "Connection", record: Record, status: str, detail: str, why: str) -> bool:
-        """Write an error page and close, unless the application has begun to answer."""
-        wire, response = connection.wire, record.answer
-        if not response.drop(status):
+    def _answer(self, edge: Edge, record: Record, status: str, detail: str, why: str) -> bool:
+        if not edge.drop(status):
             return False
         is_clients_fault = status.startswith("4")
-        self._tell(connection, record, self.serving.log.info if is_clients_fault else self.serving.log.warning, why)
+        self._tell(edge, record, self.serving.log.info if is_clients_fault else self.serving.log.warning, why)
         code, _, reason = status.partition(" ")
-        page = fitting(error_answer(int(code), reason, detail), response.req)
-        is_whole = not wire.is_sending and wire.try_send(page)
-        wire.end()
-        if is_whole:
-            connection.close_gently()
-        else:
-            connection.close(reset=True)
+        edge.answer(int(code), reason, detail)
         return True
 
-    def _tell(self, connection: "Connection", record: Record, log: Callable[..., None], why: str) -> None:
+    def _tell(self, edge: Edge, record: Record, log: Callable[..., None], why: str) -> None:
         """One line, and the access log's. In a greenlet: handlers may wait, which the hub must not."""
-        request, response, environ = self.serving.in_flight.get(connection), record.answer, record.environ
+        request, response, environ = edge.request, record.answer, record.environ
         took = timedelta(seconds=clock.now() - record.arrived)
         method, target = record.asked
 
