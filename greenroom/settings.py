@@ -116,8 +116,16 @@ class Settings:
         60_000,
         low=0,
         high=86_400_000,
-        about="How long a request may take until its answer begins; then what it waits for raises a timeout error and "
-        "the client gets 504. 0: as long as it takes. The default is what nginx waits for.",
+        about="How long a request may take until its answer begins; then the client gets 504, and what the request "
+        "waits for is ended where that leaves nothing half-done. 0: as long as it takes. The default is what nginx "
+        "waits for.",
+    )
+    clean_up_seconds: int = knob(
+        5,
+        low=0,
+        high=3_600,
+        about="The grace of a request that was ended: for so long its code may still wait for whatever it cleans up "
+        "with. Afterwards each wait that can be ended raises a timeout error.",
     )
     route_budgets: str = knob(
         "",

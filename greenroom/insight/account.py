@@ -61,7 +61,6 @@ class Account(Record):
         "code",
         "detail",
         "ended",
-        "greenlet",
         "has_waited",
         "helpers",
         "holds",
@@ -83,7 +82,6 @@ class Account(Record):
         self.state = READY
         self.detail = ""
         self.seconds = list(NOTHING)
-        self.greenlet: Any = None
         self.helpers: dict[Any, None] | None = None
         self.hosts: dict[str, float] | None = None
         self.route = ""

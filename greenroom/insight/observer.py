@@ -173,5 +173,5 @@ class Insight:
                 logger.exception("a request could not be counted")
             if status >= 500:
                 self.errors += 1
-            if account.deadline <= ended and not account.is_cut:
+            if account.is_ended and not account.is_cut:
                 self.expired += 1

@@ -208,7 +208,7 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
             self.is_dropped = True  # what a framework makes of an error has no place among frames
             return
         if record is not None and (self.upgrade or self.status_code == 101):
-            record.became = record.became or "upgraded"
+            record.release(record.became or "upgraded")
         self._pending_head = self._head()
         self.headers_sent = True
 

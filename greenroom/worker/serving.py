@@ -388,9 +388,7 @@ class Serving:
     def taken_over(self, record: Record, taken: ClientsSocket) -> None:
         """The application has the connection for itself: it is no longer a request as others are."""
         is_websocket = str(record.environ.get("HTTP_UPGRADE", "")).lower() == "websocket"
-        record.became = "websocket" if is_websocket else "taken over"
-        record.lift()
-        record.on_end = None
+        record.release("websocket" if is_websocket else "taken over")
         if is_websocket:
             taken.became_websocket()
         self.taken[record] = taken
@@ -398,8 +396,6 @@ class Serving:
     def abandon(self, record: Record, method: str, *, is_event_stream: bool) -> None:
         """Nobody wants this request's answer: end it, if such requests are to end. Runs on: hub, any greenlet."""
         ends = self.settings.client_left_ends
-        if record.became:
-            return
         if ends == "all" or (ends == "safe" and (method in ("GET", "HEAD") or is_event_stream)):
             self.abandoned_requests += 1
             record.cut(CLIENT_LEFT)

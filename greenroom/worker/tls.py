@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 import gevent.ssl
 from gevent import monkey
+from gevent._hub_primitives import wait_on_socket
 from gevent.event import Event
 from gevent.lock import RLock
 from gunicorn.http.body import LengthReader
@@ -40,7 +41,8 @@ from gunicorn.workers.base_async import ALREADY_HANDLED, AsyncWorker
 from .. import clock, shown
 from ..errors import BudgetSpent
 from ..insight.account import Account
-from ..record import CLIENT_LEFT, CURRENT, FOREVER, Record, Wait
+from ..record import CLIENT_LEFT, CURRENT, FOREVER, OWN, Record, Wait
+from ..waits.threads import is_loop_thread
 from .connection import DISCARD_BYTES, State
 from .ending import LATE, ErrorPage, error_answer, fitting
 from .hangups import is_consequence
@@ -259,7 +261,7 @@ class GunicornConnection:
         try:
             with (
                 gevent.Timeout(max(0.0, self.patience), BodyTooSlow("the rest of the body did not come in time")),
-                Wait("client", "body", _nothing),  # ended by closing the connection
+                Wait("client", "body", OWN),
             ):
                 data = receive(size)
         except BudgetSpent as exc:
@@ -390,6 +392,13 @@ class Bounded:
     """gunicorn reads from it; its connection says how long."""
 
     connection: "GunicornConnection | None" = None
+
+    def _wait(self, watcher: Any, timeout_exc: Any = None) -> None:
+        """As gevent has it: the end of a request must not shut down the client's own socket."""
+        if is_loop_thread():
+            wait_on_socket(self, watcher, timeout_exc)  # type: ignore[arg-type]  # a mix-in of sockets
+        else:
+            super()._wait(watcher, timeout_exc)  # type: ignore[misc]  # the socket's
 
     def recv(self, size: int, *flags: int) -> bytes:
         plain: Callable[..., bytes] = super().recv  # type: ignore[misc]  # the socket's
@@ -944,7 +953,3 @@ def _peek(sock: Any) -> bytes:
 def _real_poll() -> Any:
     """gevent's poll would switch."""
     return monkey.get_original("select", "poll")()
-
-
-def _nothing() -> None:
-    pass

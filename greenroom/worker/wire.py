@@ -18,7 +18,7 @@ from gunicorn.http.unreader import Unreader
 
 from .. import clock, deadline
 from ..errors import BudgetSpent
-from ..record import Wait
+from ..record import OWN, Wait
 from .takeover import ClientsSocket
 
 RECEIVE_BYTES = 65_536
@@ -144,7 +144,7 @@ class Wire:
         self.reader.start(waiter.switch, True)
         timer.start(waiter.switch, False)
         try:
-            with Wait("client", "body", self._stop_waiting):
+            with Wait("client", "body", OWN):
                 has_come = waiter.get()
         except BudgetSpent as exc:
             raise BodyTooSlow(f"the rest of the body did not come in time: {exc}") from exc
@@ -166,10 +166,6 @@ class Wire:
         self.interim = b""
         if self.waiter is not None:
             self.reader.stop()
-            self._stop_waiting()
-
-    def _stop_waiting(self) -> None:
-        if self.waiter is not None:
             get_hub().loop.run_callback(self.waiter.switch, False)
 
     def send(self, data: bytes | memoryview) -> None:

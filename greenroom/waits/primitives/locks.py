@@ -15,9 +15,7 @@ import gevent.lock
 import gevent.queue
 
 from ... import deadline
-from ...errors import BudgetSpent
-from ...record import CURRENT, Wait
-from .hub import raise_if_spent
+from ...record import CURRENT, TimedWait
 
 try_acquire = gevent.lock.BoundedSemaphore.acquire
 
@@ -50,15 +48,9 @@ def acquire(plain: Callable[..., bool]) -> Callable[..., bool]:
                 return plain(self, blocking, timeout)
         if (timeout == -1 or timeout > 0) and try_acquire(self, False):
             return True
-        if timeout == -1:
-            with Wait("lock", "lock"):
-                return plain(self)
-        raise_if_spent()
-        try:
-            with Wait("lock", "lock"):
-                return plain(self, True, timeout)
-        except BudgetSpent:
-            return False
+        with TimedWait("lock", "lock", None if timeout == -1 else timeout):
+            return plain(self, True, timeout)
+        return False
 
     return acquire
 
@@ -83,15 +75,9 @@ class Event(gevent.event.Event):
     def wait(self, timeout: float | None = None) -> bool:  # type: ignore[override]
         if CURRENT.get() is None or self.is_set():
             return bool(super().wait(timeout))
-        if timeout is None:
-            with Wait("lock", "event"):
-                return bool(super().wait())
-        raise_if_spent()
-        try:
-            with Wait("lock", "event"):
-                return bool(super().wait(timeout))
-        except BudgetSpent:
-            return False
+        with TimedWait("lock", "event", timeout):
+            return bool(super().wait(timeout))
+        return False
 
 
 class Bounded:
@@ -100,21 +86,18 @@ class Bounded:
     def get(self: Any, block: bool = True, timeout: float | None = None) -> Any:
         if CURRENT.get() is None or not block:
             return super().get(block, timeout)  # type: ignore[misc]
-        try:
-            with Wait("lock", "queue"):
-                return super().get(block, timeout)  # type: ignore[misc]
-        except BudgetSpent as exc:
-            raise queue.Empty from exc
+        with TimedWait("lock", "queue", timeout):
+            return super().get(block, timeout)  # type: ignore[misc]
+        raise queue.Empty
 
     def put(self: Any, item: Any, block: bool = True, timeout: float | None = None) -> None:
         if CURRENT.get() is None or not block:
             super().put(item, block, timeout)  # type: ignore[misc]
             return
-        try:
-            with Wait("lock", "queue"):
-                super().put(item, block, timeout)  # type: ignore[misc]
-        except BudgetSpent as exc:
-            raise queue.Full from exc
+        with TimedWait("lock", "queue", timeout):
+            super().put(item, block, timeout)  # type: ignore[misc]
+            return
+        raise queue.Full
 
 
 class Queue(Bounded, gevent.queue.Queue[Any]):
