@@ -308,6 +308,7 @@ def in_flight(account: Account, now: float) -> dict[str, Any]:
         "state_seconds": max(0.0, now - account.since),
         "budget_seconds": None if account.deadline == FOREVER else max(0.0, account.deadline - now),
         "is_cut": account.is_cut,
+        "became": account.became,
         "seconds": account.seconds_at(now),
         "waits": [
             {"kind": wait.kind, "detail": _detail(wait), "seconds": max(0.0, now - wait.since)} for wait in waits
