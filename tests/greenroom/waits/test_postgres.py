@@ -91,6 +91,7 @@ def in_request(record: Record, call: Callable[[], Any]) -> gevent.Greenlet:
 
     def run() -> Any:
         CURRENT.set(record)
+        record.greenlet = gevent.getcurrent()
         try:
             return call()
         except Exception as exc:
@@ -124,9 +125,7 @@ def test_query_of_a_client_that_left_is_cancelled(connection: Any, watcher: Any)
     pid = connection.info.backend_pid
     wait_until(lambda: is_active(watcher, pid), "the query runs")
 
-    for wait in list(record.waits):
-        record.is_cut, record.cut_reason, record.deadline = True, CLIENT_LEFT, time.monotonic()
-        wait.interrupt()
+    record.cut(CLIENT_LEFT)
 
     assert isinstance(asking.get(timeout=LONG_WAIT_SECONDS), QueryCanceled)
     wait_until(lambda: not is_active(watcher, pid), "the query is over in PostgreSQL", ACTIVE_SECONDS)
