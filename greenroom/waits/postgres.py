@@ -4,7 +4,7 @@ Without this a query stops its whole worker, because libpq waits in C where patc
 
     psycopg2.connect -> names resolved in the event loop -> GreenConnection -> GreenCursor
     execute -> in use by somebody else? both are named -> budget spent? raise
-            -> BEGIN, statement_timeout from the budget, and the statement in one message
+            -> BEGIN, with a look at whether we still live, and the statement in one message
             -> wait (line.py): bounded by the budget, then cancelled in PostgreSQL
     commit, rollback -> the same, and not bounded by the budget: they are clean-up
     COPY -> copying.py

@@ -12,18 +12,12 @@ from gevent.event import Event
 from greenroom import clock
 from greenroom.errors import BudgetSpent
 from greenroom.record import FOREVER
-from greenroom.waits.primitives import hub as choke
 from tests.greenroom.worker.harness import Client, Ours, Site, serve, wait_until
 
 SHORT_SECONDS = 0.05
 NEVER_SECONDS = 60.0
 LATE_SECONDS = 5.0
 GET = b"GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _bounded() -> None:
-    choke.install()  # and it stays: it concerns requests only
 
 
 class App:

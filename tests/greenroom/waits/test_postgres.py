@@ -5,6 +5,9 @@ import os
 import random
 import select
 import socket
+import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext, suppress
@@ -91,6 +94,7 @@ def in_request(record: Record, call: Callable[[], Any]) -> gevent.Greenlet:
 
     def run() -> Any:
         CURRENT.set(record)
+        record.greenlet = gevent.getcurrent()
         try:
             return call()
         except Exception as exc:
@@ -124,9 +128,7 @@ def test_query_of_a_client_that_left_is_cancelled(connection: Any, watcher: Any)
     pid = connection.info.backend_pid
     wait_until(lambda: is_active(watcher, pid), "the query runs")
 
-    for wait in list(record.waits):
-        record.is_cut, record.cut_reason, record.deadline = True, CLIENT_LEFT, time.monotonic()
-        wait.interrupt()
+    record.cut(CLIENT_LEFT)
 
     assert isinstance(asking.get(timeout=LONG_WAIT_SECONDS), QueryCanceled)
     wait_until(lambda: not is_active(watcher, pid), "the query is over in PostgreSQL", ACTIVE_SECONDS)
@@ -252,24 +254,55 @@ def test_transaction_begins_in_one_message_with_its_first_statement(connection: 
     assert connection.status == extensions.STATUS_READY
 
 
-def test_transaction_of_a_request_tells_postgres_how_long_it_may_take(connect: Callable[..., Any]) -> None:
-    """For the day that the worker is killed. Never longer than what the application has set itself."""
-    unlimited, own = connect(), connect(options="-c statement_timeout=2min")
+def test_query_of_a_worker_that_is_killed_ends_in_postgres(watcher: Any, postgres_url: str) -> None:
+    """PostgreSQL looks whether the client of a running statement is still there; nobody else could tell it."""
+    code = """
+        import sys
+        import psycopg2
+        from greenroom import deadline
+        from greenroom.waits import postgres
 
-    def timeout_of(connection: Any, budget_seconds: float) -> str:
-        with deadline.budget(budget_seconds):
-            # Its name is not spelt out: a statement that names it is taken for one that sets it.
-            shown = rows(connection.cursor(), "SELECT current_setting('statement' || '_timeout')")[0][0]
-            connection.rollback()
-        return shown
+        postgres.install(60)
+        connection = psycopg2.connect(sys.argv[1])
+        print(connection.info.backend_pid, flush=True)
+        with deadline.budget(600):
+            connection.cursor().execute("SELECT pg_sleep(60)")
+    """
+    arguments = [sys.executable, "-c", textwrap.dedent(code), postgres_url]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        pid = int(worker.stdout.readline())
+        wait_until(lambda: is_active(watcher, pid), "the query runs")
 
-    assert timeout_of(unlimited, 9.5) == "15s"  # and five for clean-up
-    assert timeout_of(own, 9.5) == "15s"
-    assert timeout_of(own, 300.0) == "2min"
-    own.cursor().execute("SET statement_timeout = '1s'")
-    own.commit()
-    assert timeout_of(own, 9.5) == "1s"
-    assert rows(unlimited.cursor(), "SHOW statement_timeout") == [("0",)]
+        worker.kill()
+
+    wait_until(lambda: not is_active(watcher, pid), "the query is over in PostgreSQL", 10.0)
+
+
+def test_budget_leaves_the_statement_timeout_alone(connect: Callable[..., Any]) -> None:
+    """It could end before the budget that it was made of does: budgets are extended and lifted."""
+    connection = connect(options="-c statement_timeout=2min")
+
+    with deadline.budget(0.5):
+        shown = rows(connection.cursor(), "SHOW statement_timeout")
+
+    assert shown == [("2min",)]
+
+
+def test_server_that_does_not_look_for_its_client_gets_a_plain_begin(
+    connection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = "BEGIN;SET LOCAL client_connection_check_interval='a moment';\n"
+    monkeypatch.setattr(postgres, "CHECKING_BEGIN", unknown)
+    monkeypatch.setattr(postgres.GreenConnection, "can_check_client", True)
+
+    with deadline.budget(LONG_WAIT_SECONDS):
+        cursor = connection.cursor()
+        assert rows(cursor, "SELECT 1") == [(1,)]
+        assert connection.get_transaction_status() == extensions.TRANSACTION_STATUS_INTRANS
+        connection.rollback()
+        assert not connection.can_check_client
+        assert rows(cursor, "SELECT 2") == [(2,)]
 
 
 @pytest.mark.parametrize("budget_seconds", [None, LONG_WAIT_SECONDS])
