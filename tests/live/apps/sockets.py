@@ -11,6 +11,7 @@ from flask_sock import Sock
 app = Flask(__name__)
 sock = Sock(app)
 ended: list[str] = []
+stuck_ones: list[socket.socket] = []
 
 
 @app.get("/")
@@ -75,6 +76,22 @@ def peek() -> dict[str, Any]:
 def slow() -> str:
     time.sleep(3600)
     return "late"
+
+
+@app.route("/stuck", methods=["GET", "POST"])
+def stuck() -> str:
+    """Waits where nobody may end it: a blocking socket without a timeout."""
+    ours, theirs = socket.socketpair()
+    stuck_ones.append(theirs)
+    ours.recv(1)
+    return "late"
+
+
+@app.get("/free")
+def free() -> str:
+    while stuck_ones:
+        stuck_ones.pop().sendall(b"x")
+    return "ok"
 
 
 def raw(client: Any) -> None:
