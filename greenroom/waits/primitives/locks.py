@@ -104,7 +104,10 @@ class Lock(Mutex):
             check(blocking, timeout)
         if not self._block.acquire(False) and not self.acquire_slowly(blocking, timeout):
             return False
-        self.owner = getcurrent()
+        try:
+            self.owner = getcurrent()
+        except RuntimeError:
+            return True  # the interpreter ends: nobody else runs any more
         if observer is not None:
             self.note = observer.taken(_frame())
         return True
@@ -184,7 +187,10 @@ class RLock(Mutex):
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         if timeout != -1:
             check(blocking, timeout)
-        me = getcurrent()
+        try:
+            me = getcurrent()
+        except RuntimeError:
+            return True  # the interpreter ends: nobody else runs any more
         if self._owners.get("owner") is me:
             self._again += 1
             return True
@@ -197,7 +203,11 @@ class RLock(Mutex):
     __enter__ = acquire
 
     def release(self) -> None:
-        if self._owners.get("owner") is not getcurrent():
+        try:
+            me = getcurrent()
+        except RuntimeError:
+            return
+        if self._owners.get("owner") is not me:
             raise RuntimeError("cannot release un-acquired lock")
         if self._again:
             self._again -= 1
