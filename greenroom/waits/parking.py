@@ -18,8 +18,7 @@ from gevent._hub_local import get_hub_if_exists
 from greenlet import getcurrent
 
 from .. import clock, deadline
-from ..record import CURRENT, FOREVER, Wait
-from .primitives.hub import raise_if_spent
+from ..record import CURRENT, FOREVER
 from .threads import is_loop_thread
 
 new_lock: Callable[[], Any] = monkey.get_original("_thread", "allocate_lock")
@@ -55,12 +54,11 @@ class Waiter:
 class InLoop(Waiter):
     """A greenlet."""
 
-    __slots__ = ("detail", "hub", "is_woken")
+    __slots__ = ("hub", "is_woken")
 
-    def __init__(self, hub: Any, detail: str) -> None:
+    def __init__(self, hub: Any) -> None:
         super().__init__()
         self.hub = hub
-        self.detail = detail
         self.is_woken = False
 
     def wake(self) -> None:
@@ -98,7 +96,7 @@ class InLoop(Waiter):
             watcher = None
         self.is_parked = True
         try:
-            switch_out(self.hub, self.detail, is_endable=is_endable)
+            switch_out(self.hub, is_endable=is_endable)
         finally:
             self.is_parked = False
             if watcher is not None:
@@ -106,22 +104,13 @@ class InLoop(Waiter):
                 watcher.close()
 
 
-def switch_out(hub: Any, detail: str, *, is_endable: bool) -> None:
-    """Let others run until somebody switches back. Raises BudgetSpent where the wait ends with its request."""
-    if CURRENT.get() is None:
+def switch_out(hub: Any, *, is_endable: bool) -> None:
+    """Let others run until somebody switches back. If `is_endable`, the caller says how the wait ends (TimedWait)."""
+    if is_endable or CURRENT.get() is None:
         hub.switch()
-    elif is_endable:
-        with Wait("lock", detail):
-            hub.switch()
     else:
         with deadline.unbounded():
             hub.switch()
-
-
-def refuse_if_over() -> None:
-    """Raises BudgetSpent where a wait with a timeout of its own may not begin any more."""
-    if CURRENT.get() is not None and is_loop_thread():
-        raise_if_spent()
 
 
 class InThread(Waiter):
@@ -176,7 +165,7 @@ def _nothing() -> None:
     pass
 
 
-def waiter(detail: str, owner: Any = None) -> Waiter:
+def waiter(owner: Any = None) -> Waiter:
     """One for whoever asks. `owner`: the greenlet that has what is waited for, where that is known."""
     hub = get_hub_if_exists()
     if hub is None:
@@ -185,7 +174,7 @@ def waiter(detail: str, owner: Any = None) -> Waiter:
         hub = get_hub()
     if getcurrent() is hub:
         return InHub(hub, owner)
-    return InLoop(hub, detail)
+    return InLoop(hub)
 
 
 def give_way() -> None:
@@ -193,11 +182,11 @@ def give_way() -> None:
     hub = get_hub_if_exists()
     if hub is None or getcurrent() is hub:
         return
-    me = InLoop(hub, "lock")
+    me = InLoop(hub)
     hub.loop.run_callback(me._go_on)
     me.is_parked = True
     try:
-        switch_out(hub, me.detail, is_endable=False)
+        switch_out(hub, is_endable=False)
     finally:
         me.is_parked = False
 

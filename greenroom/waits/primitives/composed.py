@@ -1,8 +1,7 @@
 """CPython's conditions, semaphores, events and queues, which wait through our locks: how they end with their request.
 
-They keep the time themselves and wait again where a wait was too short. So BudgetSpent goes through them up to the call
-that the application has made, and becomes there what this call does when its time is over; where it gave no time, it
-is raised. Condition.wait is a single wait and needs nothing.
+They keep the time themselves, and wait again where a wait was too short. So what ends is the call that the application
+has made. Condition.wait is a single wait of a lock and needs nothing.
 """
 
 import functools
@@ -14,9 +13,7 @@ from typing import Any, NoReturn
 from gevent import monkey
 
 from ... import clock
-from ...errors import BudgetSpent
-from ...record import CURRENT
-from .locks import CALL
+from ...record import CURRENT, TimedWait
 
 
 def install() -> None:
@@ -54,15 +51,9 @@ def composed(plain: Callable[..., Any], name: str, *, timeout_at: int, at_end: C
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         if CURRENT.get() is None:
             return plain(self, *args, **kwargs)
-        token = CALL.set(name)
-        try:
+        timeout = args[timeout_at] if len(args) > timeout_at else kwargs.get("timeout")
+        with TimedWait("lock", name, timeout):
             return plain(self, *args, **kwargs)
-        except BudgetSpent:
-            timeout = args[timeout_at] if len(args) > timeout_at else kwargs.get("timeout")
-            if timeout is None:
-                raise
-        finally:
-            CALL.reset(token)
         return at_end()
 
     return call

@@ -5,16 +5,14 @@ gevent's locks lose wake-ups between real threads, and make hubs in them.
 
 import sys
 from collections.abc import Callable
-from contextvars import ContextVar
 from types import FrameType
 from typing import Any, NoReturn, Protocol
 
 from greenlet import getcurrent
 
 from ... import clock
-from ...errors import BudgetSpent
-from ...record import FOREVER
-from ..parking import Line, Waiter, give_way, new_lock, refuse_if_over, waiter
+from ...record import FOREVER, TimedWait
+from ..parking import Line, Waiter, give_way, new_lock, waiter
 
 TIMEOUT_MAX: float = sys.modules["_thread"].TIMEOUT_MAX
 _frame = sys._getframe
@@ -32,8 +30,6 @@ class Observer(Protocol):
 
 # One for the process.
 observer: Observer | None = None
-# The call that waits through a lock, where it is one of threading's or queue's own: see `composed`.
-CALL: ContextVar[str] = ContextVar("greenroom.composed", default="")
 
 
 class Mutex(Line):
@@ -55,18 +51,13 @@ class Mutex(Line):
         if not blocking or timeout == 0:
             give_way()  # so that it gets free, for who tries in a loop
             return False
-        if timeout > 0:
-            refuse_if_over()
-        try:
+        with TimedWait("lock", "lock", None if timeout < 0 else timeout):
             return self.wait_for(timeout)
-        except BudgetSpent:
-            if timeout < 0 or CALL.get():
-                raise
-            return False
+        return False
 
     def wait_for(self, timeout: float, *, is_endable: bool = True) -> bool:
         until = FOREVER if timeout < 0 else clock.now() + timeout
-        me = waiter(CALL.get() or "lock", self.owner)
+        me = waiter(self.owner)
         if observer is None:
             return self.wait(me, until, is_endable=is_endable)
         return observer.waits(self, lambda: self.wait(me, until, is_endable=is_endable))

@@ -6,8 +6,7 @@ from types import GenericAlias
 from typing import Any
 
 from ... import clock
-from ...errors import BudgetSpent
-from ...record import FOREVER
+from ...record import FOREVER, TimedWait
 from ..parking import Line, Waiter, waiter
 
 
@@ -37,13 +36,10 @@ class SimpleQueue(Line):
             pass
         if not block:
             raise queue.Empty
-        me = waiter("queue")
-        try:
+        me = waiter()
+        with TimedWait("lock", "queue", timeout):
             if self.wait(me, FOREVER if timeout is None else clock.now() + timeout):
                 return me.value
-        except BudgetSpent:
-            if timeout is None:
-                raise
         raise queue.Empty
 
     def get_nowait(self) -> Any:

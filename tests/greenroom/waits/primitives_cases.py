@@ -109,8 +109,6 @@ cases.update(
         "LifoQueue.get": lambda: queue.LifoQueue[int]().get(),
         "PriorityQueue.get": lambda: queue.PriorityQueue[int]().get(),
         "SimpleQueue.get": lambda: queue.SimpleQueue[int]().get(),
-        "SimpleQueue.get with a timeout": lambda: queue.SimpleQueue[int]().get(timeout=NEVER_SECONDS),
-        "Semaphore.acquire with a timeout": lambda: threading.Semaphore(0).acquire(timeout=NEVER_SECONDS),
         "subprocess.run": lambda: subprocess.run(["sleep", "20"]),
         "subprocess.run with a timeout": lambda: subprocess.run(["sleep", "20"], timeout=NEVER_SECONDS),
         "subprocess.check_output": lambda: subprocess.check_output(["sleep", "20"]),
@@ -155,20 +153,6 @@ def Queue_put() -> None:
     line: queue.Queue[int] = queue.Queue(1)
     line.put(1)
     line.put(2)
-
-
-@case
-def Queue_put_with_a_timeout() -> None:
-    line: queue.Queue[int] = queue.Queue(1)
-    line.put(1)
-    line.put(2, timeout=NEVER_SECONDS)
-
-
-@case
-def Condition_wait_for_with_a_timeout() -> Any:
-    condition = threading.Condition()
-    with condition:
-        return condition.wait_for(lambda: False, NEVER_SECONDS)
 
 
 @case
