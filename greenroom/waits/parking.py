@@ -15,6 +15,7 @@ from typing import Any
 
 from gevent import get_hub, monkey
 from gevent._hub_local import get_hub_if_exists
+from gevent.exceptions import LoopExit
 from greenlet import getcurrent
 
 from .. import clock, deadline
@@ -22,6 +23,9 @@ from ..record import CURRENT, FOREVER
 from .threads import is_loop_thread
 
 new_lock: Callable[[], Any] = monkey.get_original("_thread", "allocate_lock")
+real_sleep: Callable[[float], None] = monkey.get_original("time", "sleep")
+# A real thread that has just been started is counted after so long.
+STARTING_SECONDS = 0.01
 # How long the hub waits for another thread: as long as one holds a lock in which it does not wait itself.
 HUB_SECONDS = 1.0
 
@@ -97,6 +101,10 @@ class InLoop(Waiter):
         self.is_parked = True
         try:
             switch_out(self.hub, is_endable=is_endable)
+        except LoopExit:
+            real_sleep(STARTING_SECONDS)
+            if not _thread._count():
+                raise
         finally:
             self.is_parked = False
             if watcher is not None:
