@@ -116,13 +116,13 @@ def test_garbage_collector_may_take_the_lock_that_is_waited_for() -> None:
                 with self.lock:
                     collected.append(1)
 
-        plain = parking.InLoop._wait
+        plain = parking.InLoop._switch_out
 
-        def wait(self, until, *, is_endable):
+        def switch_out(self, *, is_endable):
             gc.collect()  # it is in line, and does not wait yet
-            plain(self, until, is_endable=is_endable)
+            plain(self, is_endable=is_endable)
 
-        parking.InLoop._wait = wait
+        parking.InLoop._switch_out = switch_out
         for lock in (threading.Lock(), threading.RLock()):
             other = gevent.spawn(lambda: (lock.acquire(), gevent.sleep(0.01), lock.release()))
             gevent.sleep(0)
