@@ -165,6 +165,7 @@ def run_pytest(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    sys.path.append(os.environ.get("PEERS_NEEDS", "."))  # after what is installed, which is what is to be tested
     start_thread(outcomes.watch, ())
     {"unittest": run_unittest, "cpython": run_cpython, "pytest": run_pytest}[KIND](ARGUMENTS)
     os._exit(0)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -58,6 +59,7 @@ def postgres_environ() -> dict[str, str]:
         "PSYCOPG2_TESTDB_PORT": str(url.port or ""),
         "PSYCOPG2_TESTDB_USER": url.username or "",
         "PGPASSWORD": url.password or "",
+        "PYTHONNOUSERSITE": "1",  # SQLAlchemy's tests are for the one that is installed then
         "PEERS_POSTGRES": url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False),
     }
 
@@ -99,7 +101,18 @@ SUITES = {
             "pytest",
             (("test",),),
             distribution="urllib3",
-            needs=("trustme", "hypercorn", "quart", "quart-trio", "httpx", "PySocks", "pytest-socket", "h2"),
+            needs=(
+                "trustme",
+                "hypercorn",
+                "quart",
+                "quart-trio",
+                "httpx",
+                "PySocks",
+                "pytest-socket",
+                "h2",
+                "trio",
+                "anyio",
+            ),
         ),
     )
 }
@@ -112,14 +125,12 @@ def fetch(suite: Suite, folder: Path) -> Path:
         target.mkdir(parents=True, exist_ok=True)
         return target
     wanted = f"{suite.distribution}=={version(suite.distribution)}"
-    sources = folder / "sources"
     if not list(target.glob("*/PKG-INFO")):
-        pip("download", "--no-binary", ":all:", "--no-deps", "--no-build-isolation", "--dest", str(sources), wanted)
-        stem = wanted.replace("==", "-").replace("-", "?").lower()
-        (archive,) = (path for path in sources.glob("*.tar.gz") if path.name.lower().startswith(suite.distribution[:6]))
-        del stem
-        with tarfile.open(archive) as file:
-            file.extractall(target, filter="data")
+        with tempfile.TemporaryDirectory() as sources:
+            pip("download", "--no-binary", ":all:", "--no-deps", "--dest", sources, wanted)
+            (archive,) = Path(sources).iterdir()
+            with tarfile.open(archive) as file:
+                file.extractall(target, filter="data")
     if suite.needs and not (target / "needs").exists():
         pip("install", "--quiet", "--target", str(target / "needs"), *suite.needs)
     (unpacked,) = (path.parent for path in target.glob("*/PKG-INFO"))
