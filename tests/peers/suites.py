@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Suite:
-    """`parts` are run one after the other, each with its arguments for `inside`. `without` is what it is compared to."""
+    """`parts` are run one after the other: the arguments of each for `inside`. `without` is what it is compared to."""
 
     name: str
     kind: str

@@ -1,8 +1,8 @@
 """Hammer what threads share, by all pairs of those who may share it: `python -m tests.greenroom.waits.hammer SECONDS`.
 
 Who: greenlets of the loop, coroutines of the side loop by way of to_thread(), offloaded functions, threads that
-somebody started behind our back. Each object is used by two workers of each of both kinds at once; what does not come to its
-end in time, or ends wrong, is told, and the exit status is 1.
+somebody started behind our back. Each object is used by two workers of each of both kinds at once; what does not come
+to its end in time, or ends wrong, is told, and the exit status is 1.
 """
 
 # ruff: noqa: E402
