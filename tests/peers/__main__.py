@@ -10,6 +10,8 @@ from pathlib import Path
 
 from .suites import ROOT, SUITES, Suite, fetch
 
+# By its path: the suites have packages of the name `tests`, too.
+INSIDE = Path(__file__).with_name("inside.py")
 ALLOWED = Path(__file__).with_name("allowed.txt")
 GOOD = ("passed", "skipped")
 # A run that ends without getting on, so many times: what is left is given up.
@@ -20,7 +22,7 @@ def run(suite: Suite, way: str, folder: Path, only: str, ways: list[str]) -> dic
     """Each test's outcome, and why."""
     source = fetch(suite, folder)
     environ = os.environ | suite.environ()
-    environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *(str(source / path) for path in suite.paths)])
+    environ["PYTHONPATH"] = os.pathsep.join([*(str(source / path) for path in suite.paths), str(ROOT)])
     environ["PEERS_NEEDS"] = str(source.parent / "needs")
     out = folder / f"{suite.name}.{way}.jsonl"
     if way not in ways:
@@ -34,7 +36,7 @@ def run(suite: Suite, way: str, folder: Path, only: str, ways: list[str]) -> dic
             for _ in range(MOST_STARTS):
                 before = out.read_bytes() if out.exists() else b""
                 ended = subprocess.run(
-                    [sys.executable, "-m", "tests.peers.inside", way, str(out), suite.kind, *arguments],
+                    [sys.executable, str(INSIDE), way, str(out), suite.kind, *arguments],
                     cwd=source,
                     env=environ,
                     stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""One run of one suite, in a process of its own that is patched first: `python -m tests.peers.inside WAY OUT KIND ...`.
+"""One run of one suite, in a process of its own that is patched first: `inside.py WAY OUT KIND ARGUMENTS`.
 
 Each test's outcome becomes a line of JSON in OUT. A test that takes too long ends the process: where everybody waits
 for ever nothing else helps. Tests that are in OUT already are not run again, so whoever started this starts it again.
@@ -8,6 +8,8 @@ for ever nothing else helps. Tests that are in OUT already are not run again, so
 import sys
 
 WAY, OUT, KIND, *ARGUMENTS = sys.argv[1:]
+sys.argv[1:] = []
+del sys.path[0]  # our own folder
 if WAY == "greenroom":
     from greenroom import patching
     from greenroom.settings import Settings

@@ -53,15 +53,16 @@ def postgres_environ() -> dict[str, str]:
     from app.postgres import EmbeddedPostgres
 
     url = make_url(EmbeddedPostgres(ROOT / "instance" / "peers").start())
-    return {
+    found = {
         "PSYCOPG2_TESTDB": "postgres",
         "PSYCOPG2_TESTDB_HOST": str(url.query.get("host") or url.host or ""),
-        "PSYCOPG2_TESTDB_PORT": str(url.port or ""),
+        "PSYCOPG2_TESTDB_PORT": str(url.query.get("port") or url.port or ""),
         "PSYCOPG2_TESTDB_USER": url.username or "",
         "PGPASSWORD": url.password or "",
         "PYTHONNOUSERSITE": "1",  # SQLAlchemy's tests are for the one that is installed then
         "PEERS_POSTGRES": url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False),
     }
+    return {name: value for name, value in found.items() if value}
 
 
 SUITES = {
