@@ -46,12 +46,13 @@ Owner = tuple[Any, Any, CodeType, int]
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """A greenlet that waits for a lock."""
+    """A greenlet that waits for a lock. `seen` is its stack, once it is in a deadlock that was reported."""
 
     greenlet: Any
     lock: Any
     since: float
     record: Any
+    seen: stacks.Stack | None = None
 
     @property
     def owner(self) -> Owner | None:
@@ -66,6 +67,7 @@ class Waiter:
         return "ended" if owner[0].dead else str(getattr(owner[1], "id", ""))
 
     def stack(self, deepest: int = stacks.DEEPEST_FRAMES) -> stacks.Stack:
+        """Runs on: the loop's thread, see safepoint."""
         return stacks.of_frame(self.greenlet.gr_frame, deepest)
 
     def as_dict(self, now: float) -> dict[str, Any]:
@@ -78,11 +80,11 @@ class Waiter:
             "waits_for_route": _route(owner[1]) if owner else "",
             "taken_at": _place(owner) if owner else "",
             "waited_seconds": now - self.since,
-            "stack": [str(call) for call in self.stack()],
+            "stack": [str(call) for call in (self.stack() if self.seen is None else self.seen)],
         }
 
     def __str__(self) -> str:
-        call = stacks.guilty(self.stack())
+        call = stacks.guilty(self.stack() if self.seen is None else self.seen)
         return f"request {_id(self.record) or '-'} at {call.place if call else stacks.UNKNOWN}"
 
 
@@ -123,11 +125,15 @@ class Deadlock:
 
 
 class Locks:
-    """The waits for locks of this process. Runs on: any greenlet; anybody may read."""
+    """The waits for locks of this process; `found` are the deadlocks at the last report.
+
+    Runs on: any greenlet; anybody may read.
+    """
 
     def __init__(self, now: Callable[[], float] = clock.now) -> None:
         self.now = now
         self.waiting: dict[Any, Waiter] = {}
+        self.found: list[Deadlock] = []
         self.reported: set[tuple[Any, ...]] = set()
 
     def install(self) -> None:
@@ -160,7 +166,7 @@ class Locks:
                 waiting[me] = outer
 
     def deadlocks(self) -> list[Deadlock]:
-        """Those that there are at this moment, those that most wait in first. Runs on: any thread."""
+        """Those that there are at this moment, those that most wait in first. Runs on: the loop's thread."""
         now = self.now()
         waiting = {
             id(waiter.greenlet): waiter
@@ -174,14 +180,20 @@ class Locks:
         """Say what is new, once. Runs on: background greenlet, about once a second."""
         if not self.waiting:
             self.reported.clear()
+            self.found = []
             return
-        found = {deadlock.key: deadlock for deadlock in self.deadlocks()}
+        deadlocks = self.deadlocks()
+        for deadlock in deadlocks[:MOST_DEADLOCKS]:
+            for member in deadlock.members[:MOST_MEMBERS]:
+                member.seen = member.stack()
+        self.found = deadlocks
+        found = {deadlock.key: deadlock for deadlock in deadlocks}
         new = [deadlock for key, deadlock in found.items() if key not in self.reported]
         for deadlock in new[:MOST_DEADLOCKS]:
             parts = [str(deadlock)]
             for member in deadlock.members[:MOST_MEMBERS]:
                 parts.append(f"request {_id(member.record) or '-'}, innermost call first:")
-                parts += [f"  {call}" for call in member.stack()]
+                parts += [f"  {call}" for call in member.seen or member.stack()]
             logger.error("%s", "\n".join(parts))
         if len(new) > MOST_DEADLOCKS:
             logger.error("deadlock: %d more, like these", len(new) - MOST_DEADLOCKS)
