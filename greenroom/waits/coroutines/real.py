@@ -1,7 +1,6 @@
 """What an event loop in a real thread needs instead of what is patched: a selector, an executor with real threads."""
 
 import selectors
-import threading
 from _queue import SimpleQueue  # gevent replaces queue.SimpleQueue; here real threads must block
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +12,6 @@ from gevent import monkey
 from ..threads import start_thread
 
 new_lock: Callable[[], Any] = monkey.get_original("_thread", "allocate_lock")
-new_rlock: Callable[[], Any] = monkey.get_original("_thread", "RLock")
 # Under patching `selectors` has only gevent's, which needs a hub.
 RealSelector: type[selectors.BaseSelector] = monkey.get_original("selectors", "DefaultSelector")
 # As asyncio's own default executor has at most.
@@ -36,8 +34,6 @@ class RealThreadPoolExecutor(ThreadPoolExecutor):
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
-        # Its own is made of patched locks, which are for greenlets.
-        future._condition = threading.Condition(new_rlock())
         with self._counting:
             self._open_calls += 1
             is_thread_missing = self._started_threads < min(self._open_calls, self._limit)
