@@ -65,10 +65,11 @@ def patch(settings: Settings) -> None:
 
         primitives.install(clean_up_seconds=settings.clean_up_seconds)
     if settings.patch:
-        from .waits import starting, threads
+        from .waits import in_loop, starting, threads
 
         threads.install()
         starting.install()
+        in_loop.install()
     if settings.patch and settings.patch_dns:
         from .waits import connecting, dns  # they take the patched sockets
 

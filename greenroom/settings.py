@@ -273,7 +273,7 @@ class Settings:
     )
     patch_asyncio: bool = knob(
         True,
-        about="Run `async def` views and `asyncio.run()` on an event loop in a thread of its own, many at once.",
+        about="Run `async def` views and `asyncio.run()` on an event loop of their own in a thread, many at once.",
     )
     offload: str = knob(
         ", ".join(OFFLOAD_DEFAULTS),
