@@ -294,13 +294,12 @@ class GreenPool(QueuePool):
         if not self._has_looked_at_slots:
             self._has_looked_at_slots = True
             warn_of_slots(self, connection)
-        if getattr(connection, "line", None) is None:
+        postgres: Any = sys.modules.get("greenroom.waits.postgres")
+        if postgres is None or not isinstance(connection, postgres.GreenConnection):
             return
-        if connection.line.unheard:
-            connection.hear()
-        if connection.has_ended():
+        if postgres.has_ended(connection):
             entry.invalidate()
-        elif self._pre_ping and clock.now() - connection.line.heard_at < PING_AFTER_SECONDS:
+        elif self._pre_ping and clock.now() - connection.greenroom_line.heard_at < PING_AFTER_SECONDS:
             entry.fresh = True
 
     def _invalidate(self, connection: Any, exception: BaseException | None = None, _checkin: bool = True) -> None:

@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 
 from greenroom import deadline
 from greenroom.record import CURRENT, Record
-from greenroom.waits import parting, pool, postgres
+from greenroom.waits import pool, postgres
 
 ROOT = Path(__file__).resolve().parents[3]
 LONG_WAIT_SECONDS = 30.0
@@ -205,109 +205,10 @@ def test_ping_is_spared_where_the_socket_tells(make_engine: Callable[..., Engine
     spared = len(pings)
     with engine.connect() as connection:
         raw: Any = connection.connection.dbapi_connection
-    raw.line.heard_at -= pool.PING_AFTER_SECONDS
+    raw.greenroom_line.heard_at -= pool.PING_AFTER_SECONDS
     ask(engine)
 
     assert (spared, len(pings)) == (0, 1)
-
-
-def unheard(engine: Engine) -> bool:
-    """Whether the connection that is in the pool was given back before its ROLLBACK was answered."""
-    return bool(engine.pool._pool.entries[0].dbapi_connection.line.unheard)  # type: ignore[attr-defined]
-
-
-def with_session(engine: Engine, sql: str) -> None:
-    with Session(engine) as session:
-        session.execute(text(sql))
-
-
-@pytest.mark.parametrize("run", [ask, with_session])
-@pytest.mark.parametrize(
-    ("sql", "waits"),
-    [
-        ("SELECT 1", False),
-        ("  select count(*) from pg_class where relname in ('a')", False),
-        ("SELECT 1 FROM pg_class FOR UPDATE", True),
-        ("SELECT pg_try_advisory_xact_lock(1)", True),
-        ("SELECT 1 INTO TEMPORARY kept", True),
-        ("CREATE TEMPORARY TABLE kept (number int)", True),
-    ],
-)
-def test_only_a_reader_is_given_back_before_its_rollback_is_answered(
-    make_engine: Callable[..., Engine], run: Callable[..., Any], sql: str, waits: bool
-) -> None:
-    engine = make_engine(pool_size=1)
-    parting.install()
-
-    with suppress(exc.SQLAlchemyError):  # catalogues can't be locked; what was asked for is what counts
-        run(engine, sql)
-    is_unheard = unheard(engine)
-
-    assert is_unheard is not waits
-    assert ask(engine, "SELECT 'own answer'") == "own answer"
-
-
-def test_late_answer_is_heard_while_the_connection_is_idle(make_engine: Callable[..., Engine]) -> None:
-    engine = make_engine(pool_size=1)
-    ask(engine)
-    assert unheard(engine)
-
-    give_up_at = time.monotonic() + LONG_WAIT_SECONDS
-    while unheard(engine):
-        assert time.monotonic() < give_up_at
-        gevent.sleep(0.001)
-    with engine.connect() as connection:
-        raw: Any = connection.connection.dbapi_connection
-
-        assert raw.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE
-
-
-def test_rollback_that_the_caller_asks_for_is_answered_when_it_returns(make_engine: Callable[..., Engine]) -> None:
-    engine = make_engine(pool_size=1)
-    with engine.connect() as connection:
-        connection.execute(text("SELECT 1"))
-        connection.rollback()
-        raw: Any = connection.connection.dbapi_connection
-
-        assert not raw.line.unheard
-        assert raw.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE
-        with Session(bind=connection) as session:
-            session.execute(text("SELECT 1"))
-        assert not raw.line.unheard, "the session's connection is not the session's to give back"
-
-
-def test_server_that_ends_before_its_late_answer_costs_no_request(
-    make_engine: Callable[..., Engine], postgres_url: str
-) -> None:
-    engine = make_engine(pool_size=1)
-    pid = ask(engine, "SELECT pg_backend_pid()")
-    extensions.set_wait_callback(None)  # so that our loop does not turn, and nothing is heard
-    with postgres.psycopg2_connect(postgres_url) as admin, admin.cursor() as cursor:
-        cursor.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
-    admin.close()
-    postgres.install(silence_seconds=60)
-
-    assert unheard(engine)
-    assert ask(engine, "SELECT pg_backend_pid()") != pid
-
-
-def test_who_is_broken_off_while_a_late_answer_is_waited_for_leaves_the_place(
-    make_engine: Callable[..., Engine],
-) -> None:
-    engine = make_engine(pool_size=1)
-    pid = ask(engine, "SELECT pg_backend_pid()")
-    with engine.connect() as connection:
-        connection.execute(text("SELECT 1"))
-        os.kill(pid, signal.SIGSTOP)  # so nothing is said to the ROLLBACK
-
-    try:
-        with pytest.raises(gevent.Timeout), gevent.Timeout(0.05):
-            engine.connect()
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
-    assert ask(engine, "SELECT pg_backend_pid()") != pid, "its late answer would be taken for another's"
 
 
 def test_who_is_killed_while_the_slots_are_counted_leaves_the_place(
