@@ -70,6 +70,7 @@ class Record:
         "answer",
         "arrived",
         "asked",
+        "became",
         "clean_up_at_most",
         "clean_up_until",
         "cut_reason",
@@ -82,7 +83,6 @@ class Record:
         "is_end_owed",
         "is_ended",
         "is_over",
-        "is_released",
         "on_end",
         "refusals",
         "timer",
@@ -104,10 +104,10 @@ class Record:
         self.answer: Any = None  # the response, from when it is known
         self.greenlet: Any = getcurrent()
         self.hub: Any = None  # from when it first waits
+        self.became = ""  # "websocket", "taken over": no budget, and nobody cuts it
         self.is_cut = False
         self.is_ended = False  # spent or cut, and `on_end` has been told
         self.is_end_owed = True  # no wait has been ended yet
-        self.is_released = False
         self.is_over = False
         # Called in the hub, once, when the budget is spent or the request is cut: the client is answered then.
         self.on_end: Callable[[Record], None] | None = None
@@ -138,15 +138,11 @@ class Record:
         """No budget from now on. Once spent, a budget stays spent."""
         self._change(FOREVER)
 
-    def release(self) -> None:
-        """No budget, and nothing else that ends it: the request has become something else, a websocket say.
-
-        Not for one that has ended.
-        """
-        if not self.is_ended:
-            self.is_released = True
-            self.is_cut = False
-            self._change(FOREVER)
+    def release(self, became: str) -> None:
+        """No budget, and nothing else that ends it: the request has become something else, a websocket say."""
+        self.became = became
+        self.on_end = None
+        self.lift()
 
     def _change(self, deadline: float) -> None:
         """Runs on: any greenlet of any thread."""
@@ -191,7 +187,7 @@ class Record:
         Runs on: any greenlet of the worker's hub. Its client is answered, and its wait ended, in the next turn of the
         loop.
         """
-        if self.is_over or self.is_released:
+        if self.is_over or self.became:
             return
         now = clock.now()
         if clean_up_seconds is not None:
