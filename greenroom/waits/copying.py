@@ -56,6 +56,22 @@ def begin(connection: Any, file: Any, size: int) -> "Copying":
     return conversation
 
 
+def end(connection: Any) -> None:
+    """Get a connection out of a COPY that was begun with execute(), which psycopg2 says is an error, and leaves so."""
+    if libpq is not None and Copying(connection, Nothing(), 1).converse():
+        connection.greenroom_line.wait(connection, connection.poll, SILENCE_SECONDS, is_connecting=False)
+
+
+class Nothing:
+    """A file with nothing in it, and for nothing."""
+
+    def read(self, _: int) -> bytes:
+        return b""
+
+    def write(self, _: bytes) -> None:
+        pass
+
+
 class Copying:
     """The data of one COPY. `problem` is what went wrong with writing the file; what came was taken all the same."""
 

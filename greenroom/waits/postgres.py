@@ -140,6 +140,8 @@ class GreenConnection(extensions.connection):
         is_open = not self.closed
         line.silence_seconds = ROLLBACK_SECONDS
         try:
+            if is_open and self.get_transaction_status() == extensions.TRANSACTION_STATUS_ACTIVE:
+                copying.end(self)
             _clean_up(line, "ROLLBACK", super().rollback)
         except psycopg2.OperationalError as exc:
             if not (is_open and self.closed):

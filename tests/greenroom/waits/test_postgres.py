@@ -13,6 +13,7 @@ from typing import Any
 import gevent
 import psycopg2
 import pytest
+from gevent.hub import Hub
 from psycopg2 import extensions, extras
 from psycopg2.errors import QueryCanceled
 
@@ -20,6 +21,7 @@ from greenroom import deadline
 from greenroom.record import CLIENT_LEFT, CURRENT, Record
 from greenroom.waits import libpq, line, postgres, resolving
 from greenroom.waits.naming import Once
+from greenroom.waits.primitives import hub
 
 LONG_WAIT_SECONDS = 30.0
 # As the issue has it: a query of a request that is over is still active in PostgreSQL for no longer than this. Ten
@@ -38,8 +40,11 @@ class OwnConnection(extensions.connection):
 @pytest.fixture
 def green() -> Iterator[None]:
     """psycopg2 as in a green worker, for the length of a test."""
+    plain_switch = Hub.switch
+    hub.install()
     postgres.install(silence_seconds=60)
     yield
+    Hub.switch = plain_switch  # type: ignore[method-assign]
     extensions.set_wait_callback(None)
     psycopg2._connect = postgres.psycopg2_connect
 
@@ -315,6 +320,7 @@ def test_results_and_errors_are_those_of_psycopg2(
 ) -> None:
     def seen(cursor: Any) -> tuple[Any, ...]:
         error: Any = None
+        del connection.notices[:]
         with deadline.budget(budget_seconds) if budget_seconds else nullcontext():
             try:
                 cursor.execute(wrong.encode() if is_bytes else wrong, [1, 2] if "%s" in wrong else None)
