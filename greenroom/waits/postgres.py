@@ -218,6 +218,7 @@ def begin(connection: GreenConnection) -> bool:
         or not can_check_client[0]
         or connection.autocommit
         or connection.server_version < CHECKING_VERSION
+        or not is_installed()  # the application has set a callback of its own: psycogreen's, say
     ):
         return False
     status_of(connection).value = STATUS_BEGIN
@@ -349,6 +350,9 @@ def _run_first(cursor: GreenCursor, call: Any, *args: Any) -> Any:
 def copy_expert(cursor: GreenCursor, query: Any, file: Any, size: int) -> None:
     """psycopg2's `cursor.copy_expert`: COPY ... FROM STDIN reads `file`, COPY ... TO STDOUT writes it."""
     connection: Any = cursor.connection
+    if not is_installed():
+        extensions.cursor.copy_expert(cursor, query, file, size)  # says why not
+        return
     conversation = copying.begin(connection, file, size)
     try:
         if cursor.name is None:

@@ -2,28 +2,27 @@
 
 import logging
 import os
-import signal
 import subprocess
 import sys
 import time
 import types
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import gevent
 import psycopg2
 import pytest
+from gevent.hub import Hub
 from greenlet import GreenletExit
 from psycopg2 import extensions
-from sqlalchemy import create_engine, exc, text
+from sqlalchemy import create_engine, event, exc, text
 from sqlalchemy.engine import Engine, make_url
-from sqlalchemy.orm import Session
 
 from greenroom import deadline
 from greenroom.record import CURRENT, Record
 from greenroom.waits import pool, postgres
+from greenroom.waits.primitives import hub
 
 ROOT = Path(__file__).resolve().parents[3]
 LONG_WAIT_SECONDS = 30.0
@@ -32,6 +31,8 @@ LONG_WAIT_SECONDS = 30.0
 @pytest.fixture
 def make_engine(postgres_url: str) -> Iterator[Callable[..., Engine]]:
     """`make_engine(pool_size=1)`: an engine with our pool over psycopg2 as it is in a green worker."""
+    plain_switch = Hub.switch
+    hub.install()
     postgres.install(silence_seconds=60)
     engines = []
 
@@ -44,6 +45,7 @@ def make_engine(postgres_url: str) -> Iterator[Callable[..., Engine]]:
     for engine in engines:
         engine.dispose()
     pool.processes.clear()
+    Hub.switch = plain_switch  # type: ignore[method-assign]
     extensions.set_wait_callback(None)
     psycopg2._connect = postgres.psycopg2_connect
 
@@ -211,6 +213,43 @@ def test_ping_is_spared_where_the_socket_tells(make_engine: Callable[..., Engine
     assert (spared, len(pings)) == (0, 1)
 
 
+class Lined:
+    """A connection of some other driver's, which has a line of its own."""
+
+    line = "A1"
+
+    def rollback(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_connection_with_names_of_its_own_is_nobody_elses() -> None:
+    with pool.GreenPool(Lined, pool_size=1).connect() as connection:  # type: ignore[arg-type]
+        assert connection.dbapi_connection.line == "A1"  # type: ignore[union-attr]
+
+
+def test_what_a_connect_handler_has_begun_is_not_ended(make_engine: Callable[..., Engine]) -> None:
+    """Slots are counted with the first connection, and only where nothing is open on it."""
+    pool.processes[:] = [pool.Share(workers=1, hosts=1)]
+    engine = make_engine(pool_size=1)
+
+    @event.listens_for(engine, "connect")
+    def set_path(connection: Any, _: Any) -> None:
+        connection.cursor().execute("SET application_name = 'of the handler'")
+
+    assert ask(engine, "SHOW application_name") == "of the handler"
+
+
+def test_unknown_version_keeps_its_own_pool(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(pool, "version", lambda _: "9.1.0")
+    before = sys.modules["sqlalchemy.pool"].QueuePool
+
+    pool.install(workers=1, hosts=1)
+
+    assert sys.modules["sqlalchemy.pool"].QueuePool is before
+    assert "SQLAlchemy 9.1.0 keeps its own pool" in caplog.text
+
+
 def test_who_is_killed_while_the_slots_are_counted_leaves_the_place(
     make_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,8 +366,10 @@ patching.patch(Settings())
 from sqlalchemy import QueuePool, create_engine, text
 url = sys.argv[1].replace("postgresql:", "postgresql+psycopg2:")
 engine = create_engine(url)
-assert type(engine.pool).__name__ == "GreenPool", engine.pool
-assert type(create_engine(url, poolclass=QueuePool).pool).__name__ == "GreenPool"
+from greenroom.waits.pool import GreenPool
+assert type(engine.pool) is GreenPool, engine.pool
+assert type(create_engine(url, poolclass=QueuePool).pool) is GreenPool
+assert engine.pool.logger.name == "sqlalchemy.pool.impl.QueuePool", engine.pool.logger.name
 def backend():
     with engine.connect() as connection:
         return connection.execute(text("SELECT pg_backend_pid()")).scalar()

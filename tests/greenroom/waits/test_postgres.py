@@ -348,8 +348,10 @@ def test_with_block_rolls_back_and_leaves_the_connection_as_it_was(
     with deadline.budget(LONG_WAIT_SECONDS):
         with connection, connection.cursor() as cursor:
             cursor.execute("INSERT INTO with_block VALUES (1)")
-        with pytest.raises(ZeroDivisionError), connection, connection.cursor() as cursor:
-            cursor.execute("INSERT INTO with_block VALUES (2)")
+        with pytest.raises(psycopg2.errors.DivisionByZero), connection:
+            connection.cursor().execute("INSERT INTO with_block VALUES (2); SELECT 1/0")
+        with suppress(ZeroDivisionError), connection, connection.cursor() as cursor:
+            cursor.execute("INSERT INTO with_block VALUES (3)")
             raise ZeroDivisionError
 
     assert rows(watcher, "SELECT number FROM with_block") == [(1,)]
