@@ -301,11 +301,6 @@ class Settings:
         True,
         about="Give SQLAlchemy's engines a pool that is fair, bounded by the budget, and names who holds what.",
     )
-    database_one_message: bool = knob(
-        True,
-        about="psycopg2 begins a transaction in one message with its first statement, which saves a round trip; "
-        "PostgreSQL's logs then show both together.",
-    )
     database_hosts: int = knob(
         1,
         low=1,
