@@ -22,6 +22,7 @@ from psycopg2.errors import QueryCanceled
 from .. import clock, deadline
 from ..errors import BudgetSpent
 from ..record import FOREVER, Record, Wait, current
+from ..timers import Timer
 from .libpq import Cancel, cancel_in_thread, libpq
 from .primitives.hub import switch_with_timer
 from .threads import is_loop_thread
@@ -131,14 +132,14 @@ class Line:
         if self.loop is not hub.loop or left <= 0.0:
             return POLL_READ
         if left < silence_seconds:
-            timer = hub.loop.timer(left)
+            timer: Timer | None = Timer(hub.loop, left, "budget")
         else:
             timer = self.timers.get(silence_seconds)
             if timer is None:
-                timer = self.timers[silence_seconds] = hub.loop.timer(silence_seconds)
+                timer = self.timers[silence_seconds] = Timer(hub.loop, silence_seconds, "silence")
         watcher, woken = self.watcher, self.greenlet.switch
         with Wait("query", self.sql[:SHOWN_CHARACTERS], self._cut):
-            timer.start(woken, None, update=True)  # not from the loop's last turn on: that may be long ago
+            timer.start(woken, None)
             watcher.start(woken, self)
             try:
                 is_heard = switch_with_timer(hub) is self
