@@ -132,11 +132,11 @@ class Line:
         if self.loop is not hub.loop or left <= 0.0:
             return POLL_READ
         if left < silence_seconds:
-            timer: Timer | None = Timer(hub.loop, left, "budget")
+            timer = Timer(hub.loop, left, "budget")
         else:
-            timer = self.timers.get(silence_seconds)
-            if timer is None:
-                timer = self.timers[silence_seconds] = Timer(hub.loop, silence_seconds, "silence")
+            if silence_seconds not in self.timers:
+                self.timers[silence_seconds] = Timer(hub.loop, silence_seconds, "silence")
+            timer = self.timers[silence_seconds]
         watcher, woken = self.watcher, self.greenlet.switch
         with Wait("query", self.sql[:SHOWN_CHARACTERS], self._cut):
             timer.start(woken, None)

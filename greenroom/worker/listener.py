@@ -71,7 +71,7 @@ class Listener:
     def accept(self) -> int:
         """Accept what waits in the kernel, a few at a time; returns how many."""
         count = 0
-        is_shared = self.serving.has_siblings and not self.serving.admission.queue
+        is_shared = self.serving.has_siblings and not self.serving.admission.waiting
         most = MOST_ACCEPTS_WITH_SIBLINGS if is_shared else MOST_ACCEPTS
         while count < most and not self.serving.is_full() and (not count or self._may_go_on()):
             try:

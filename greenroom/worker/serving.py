@@ -20,11 +20,13 @@ from ..errors import BudgetSpent
 from ..insight.observer import Insight
 from ..record import CLIENT_LEFT, CURRENT, FOREVER, WORKER_STOPS, Record
 from ..settings import Settings
+from ..timers import Timer
 from ..waits import primitives
-from .admission import QUEUE_TICK_SECONDS, AdaptiveGate, Admission, Gate, StaticGate
+from .admission import QUEUE_TICK_SECONDS, Admission
 from .balance import Line
-from .budget import Budgets
+from .budget import HEADER, HEADER_NAME, Budgets
 from .connection import Connection, State
+from .gates import AdaptiveGate, Gate, OpenGate, StaticGate
 from .greenlets import RequestGreenlets
 from .head import HEAD_END, HeadParser
 from .listener import Listener
@@ -86,19 +88,19 @@ class Serving:
             dismiss_slow=Connection.dismiss_if_slow,
         )
         self._sweeper = self.loop.timer(SWEEP_SECONDS, repeat=SWEEP_SECONDS)
-        self.gate: Gate = StaticGate(settings.limit_requests) if settings.limit_requests else AdaptiveGate()
+        self.gate = gate_of(settings)
         self.admission = Admission(
             self.gate,
             self._run_in_greenlet,
             self._turn_away,
+            patience_seconds=settings.client_patience_milliseconds / 1000,
             queue_limit_requests=settings.queue_limit_requests,
-            queue_timeout_seconds=settings.queue_timeout_milliseconds / 1000,
             priority_paths=settings.priority_path_prefixes,
         )
         self.turns = Turns(self.loop, self._turn_began, self._turn_ending)
         self.insight: Insight | None = None
         # An idle loop must not sleep while requests wait in line.
-        self._queue_ticker = self.loop.timer(QUEUE_TICK_SECONDS, repeat=QUEUE_TICK_SECONDS)
+        self._queue_ticker = Timer(self.loop, QUEUE_TICK_SECONDS, "requests wait in line", repeats=True)
 
     def start(self) -> None:
         primitives.install_hub()
@@ -130,9 +132,9 @@ class Serving:
                 self.line.offered = len(self.in_flight) + len(arrivals)
             for connection, request in arrivals:
                 self._admit(connection, request)
-        if self.admission.queue:
-            self.admission.release(self.turns.lag_seconds())
-            if not self.admission.queue:
+        if self.admission.waiting:
+            self.admission.release()
+            if not self.admission.waiting:
                 self._queue_ticker.stop()
 
     def trusts(self, peer: Any) -> bool:
@@ -165,7 +167,7 @@ class Serving:
         return len(self.connections) >= self.most_connections and not self.timeouts.can_make_room()
 
     def offer(self, connection: Connection, request: Any) -> None:
-        """A request is complete: run it, let it wait, or turn it away, as soon as all sockets are read. Runs on: hub.
+        """A request is complete: run it or let it wait, as soon as all sockets are read. Runs on: hub.
 
         Reading first and running then takes a tenth less of the CPU than each request in turn, because the code that
         reads stays in the caches; and who was woken in this turn goes on before new ones begin.
@@ -179,25 +181,40 @@ class Serving:
     def _admit(self, connection: Connection, request: Any) -> None:
         """Who is admitted runs at once, until it first waits."""
         gate = self.gate
-        if gate.load < gate.limit and not self.admission.queue:
+        if gate.load < gate.limit and not self.admission.waiting:
             self._run_in_greenlet(connection, request)
             return
-        self.admission.wait_or_shed(connection, request)
-        if self.admission.queue and not self._queue_ticker.active:  # type: ignore[attr-defined]  # the stubs miss it
+        self.admission.wait(connection, request, self._budget_ends_at(connection, request))
+        if self.admission.waiting and not self._queue_ticker.active:
             self._queue_ticker.start(_nothing)
+
+    def _budget_ends_at(self, connection: Connection, request: Any) -> float:
+        environ = request.environ if type(request) is PlainRequest else environ_for_budget(request)
+        return connection.arrived + self.budgets.seconds(environ, is_peer_trusted=connection.is_peer_trusted)
 
     def _run_in_greenlet(self, connection: Connection, request: Any) -> None:
         connection.state = State.RUNNING
         self.in_flight[connection] = request
         self.greenlets.start(self.gate, connection, request)
 
-    def _turn_away(self, connection: Connection, request: Any) -> None:
-        """503, with as little work as possible: no greenlet, no application, no access log. Runs on: hub."""
+    def _turn_away(self, connection: Connection, request: Any, is_spent: bool) -> None:
+        """503 or 504, with as little work as possible: no greenlet, no application, no access log. Runs on: hub."""
+        if is_spent:
+            self._count_spent()
+            page = error_answer(504, "Gateway Timeout", "The answer did not come in time.")
+            connection.wire.try_send(fitting(page, request))
+            connection.finish(is_kept=False)
+            return
         if self.insight is not None:
             self.insight.ring.shed()
         is_kept = not request.should_close() and not self.is_stopping() and connection.is_body_here()
-        connection.wire.try_send(SHED_ANSWERS[is_kept, request.method == "HEAD"])
-        connection.finish(is_kept=is_kept)
+        is_sent = connection.wire.try_send(SHED_ANSWERS[is_kept, request.method == "HEAD"])
+        connection.finish(is_kept=is_kept and is_sent)
+
+    def _count_spent(self) -> None:
+        self.spent_requests += 1
+        if self.insight is not None:
+            self.insight.expired += 1
 
     def _run(self, connection: Connection, request: Any) -> None:
         """The life of a request greenlet. Nothing may escape it: its parent is the hub."""
@@ -374,23 +391,34 @@ class Serving:
 
         What changes something is not stopped half-way, unless a setting says so. Runs on: hub.
         """
-        record = connection.record
-        if record is None or record.answer is None or connection.has_next_request():
+        if connection.has_next_request():
             return  # one that sent several requests and ended its side waits for all answers
-        self.abandon(record, record.answer.req.method, is_event_stream=record.answer.is_event_stream)
+        record, waiting = connection.record, self.admission.find(connection)
+        if waiting is not None and self._ends(waiting.request.method):
+            self.admission.leave(connection)
+            connection.close()
+        elif record is not None and record.answer is not None:
+            self.abandon(record, record.answer.req.method, is_event_stream=record.answer.is_event_stream)
 
     def abandon(self, record: Record, method: str, *, is_event_stream: bool) -> None:
         """Nobody wants this request's answer: end it, if such requests are to end. Runs on: hub, any greenlet."""
-        ends = self.settings.client_left_ends
-        if ends == "all" or (ends == "safe" and (method in ("GET", "HEAD") or is_event_stream)):
+        if self._ends(method, is_event_stream=is_event_stream):
             self.abandoned_requests += 1
             record.cut(CLIENT_LEFT)
 
+    def _ends(self, method: str, *, is_event_stream: bool = False) -> bool:
+        """Whether a request ends when its client leaves."""
+        ends = self.settings.client_left_ends
+        return ends == "all" or (ends == "safe" and (method in ("GET", "HEAD") or is_event_stream))
+
     def cut_all(self, clean_up_seconds: float) -> int:
-        """End the requests that run, because the worker has to: they answer 503. Returns how many were not cut before.
+        """End the requests that run or wait, because the worker has to: they answer 503.
+
+        Returns how many ran and were not cut before.
 
         Runs on: main greenlet.
         """
+        self.admission.turn_away_all()
         records = [record for record in self.running_records() if not record.is_cut]
         if records:
             self.log.warning("%s requests are cut: the worker has to stop", len(records))
@@ -462,6 +490,18 @@ SHED_ANSWERS = {
     for is_kept in (True, False)
     for is_head in (True, False)
 }
+
+
+def gate_of(settings: Settings) -> Gate:
+    if settings.admission == "off":
+        return OpenGate()
+    return StaticGate(settings.limit_requests) if settings.limit_requests else AdaptiveGate()
+
+
+def environ_for_budget(request: Any) -> dict[str, Any]:
+    """Of a request that has no environ yet, what its budget depends on."""
+    asked = (value for name, value in request.headers if name == HEADER_NAME)
+    return {"PATH_INFO": request.path, HEADER: next(asked, None)}
 
 
 def _nothing() -> None:

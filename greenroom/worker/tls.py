@@ -67,6 +67,8 @@ def is_needed(cfg: Any) -> bool:
 class Call:
     """One request, from asking for admission to its end. `work` answers it; `shed` says that it was turned away."""
 
+    is_peer_trusted = False  # how long it may wait in line is its path's budget; what a proxy asks for counts later
+
     def __init__(self, work: Callable[[], Any]) -> None:
         self.arrived = clock.now()
         self.work = work
@@ -143,7 +145,9 @@ class GunicornServing(Serving):
     def running_records(self) -> list[Record]:
         return list(self.records)
 
-    def _turn_away(self, call: Any, request: Any) -> None:
+    def _turn_away(self, call: Any, request: Any, is_spent: bool) -> None:
+        if is_spent:
+            self._count_spent()
         call.shed()
 
 

@@ -44,7 +44,7 @@ def in_flight(server: Server, path: str) -> Iterator[None]:
 
 
 def full(serve: Callable[..., Server], **environ: str) -> Server:
-    return serve(GREENROOM_LIMIT_REQUESTS="1", GREENROOM_QUEUE_TIMEOUT_MILLISECONDS="10", **environ)
+    return serve(GREENROOM_LIMIT_REQUESTS="1", GREENROOM_QUEUE_LIMIT_REQUESTS="0", **environ)
 
 
 def connect(server: Server) -> http.client.HTTPConnection:
@@ -119,7 +119,7 @@ def test_a_refusal_reads_no_body_and_keeps_the_connection_only_where_it_can(
 
 
 def test_who_stands_in_line_is_served_when_its_turn_comes(serve: Callable[..., Server]) -> None:
-    server = serve(GREENROOM_LIMIT_REQUESTS="1", GREENROOM_QUEUE_TIMEOUT_MILLISECONDS="20000")
+    server = serve(GREENROOM_LIMIT_REQUESTS="1")
     statuses: list[int] = []
 
     def ask() -> None:
