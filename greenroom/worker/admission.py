@@ -147,7 +147,7 @@ class Admission:
         self.left_requests = 0
         self.shed_requests = 0
         self.spent_requests = 0
-        self._reported_requests = 0
+        self._reported = (0, 0)
         self._report_at = 0.0
 
     def wait(self, connection: Any, request: Any, until: float = NEVER) -> None:
@@ -215,22 +215,23 @@ class Admission:
         return any(path == one or path.startswith(one + "/") for one in self.priority_paths)
 
     def report(self) -> None:
-        """One line in the log for all that were turned away since the last one, at most every REPORT_SECONDS."""
-        now, lost = self.now(), self.shed_requests + self.left_requests
-        if lost == self._reported_requests or now < self._report_at:
+        """One line in the log for all who were lost since the last one, at most every REPORT_SECONDS."""
+        now, lost = self.now(), (self.shed_requests, self.left_requests)
+        if lost == self._reported or now < self._report_at:
             return
         logger.warning(
-            "overload: since the start %d requests were turned away with 503 and %d clients left before their turn, "
-            "%d of them lately (waiting %d, load %.3g of %.3g, cost %.3g)",
+            "overload: %d requests turned away with 503, %d since the start; %d clients left before their turn, "
+            "%d since the start (waiting %d, load %.3g of %.3g, cost %.3g)",
+            self.shed_requests - self._reported[0],
             self.shed_requests,
+            self.left_requests - self._reported[1],
             self.left_requests,
-            lost - self._reported_requests,
             self.waiting,
             self.gate.load,
             self.gate.limit,
             self.gate.cost,
         )
-        self._reported_requests = lost
+        self._reported = lost
         self._report_at = now + REPORT_SECONDS
 
     def _next(self, now: float) -> Waiting:
