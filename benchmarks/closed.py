@@ -151,7 +151,12 @@ def table(cells: Cells, servers: Sequence[str]) -> Table:
         for name in servers:
             cell = cells[(*key, name)]
             p99 = f"{statistics.median(cell.p99_ms):.0f}" if cell.p99_ms else "-"
-            row += [f"{cell.goodput:.1f}", f"{statistics.median(cell.per_cpu_second):.1f}", p99, str(sum(cell.errors.values()))]
+            row += [
+                f"{cell.goodput:.1f}",
+                f"{statistics.median(cell.per_cpu_second):.1f}",
+                p99,
+                str(sum(cell.errors.values())),
+            ]
         share = share_of_best(cells, key)
         result.add_row(*row, "" if share is None else f"{share:.2f}")
     return result

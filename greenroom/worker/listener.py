@@ -87,6 +87,8 @@ class Listener:
             # Published first: the request may come with the connection, and runs at once.
             self.line.accepted += 1
             self.line.connections = len(self.serving.connections) + 1
+            if self.serving.sharing is not None:
+                self.serving.sharing.accepted()
             self.serving.accepted(self, descriptor, peer)
         return count
 

@@ -33,6 +33,7 @@ from .listener import Listener
 from .load import Turns
 from .request import PlainRequest
 from .response import Response
+from .sharing import Sharing
 from .timeouts import SWEEP_SECONDS, Timeouts
 from .wire import BodyCutShort, BodyTooSlow, ClientLeft, ClientTooSlow, GreenSocket
 
@@ -75,6 +76,9 @@ class Serving:
             settings.request_budget_milliseconds / 1000,
             {path: number / 1000 for path, number in settings.route_budgets_milliseconds.items()},
         )
+        # By identity, the connections that have asked something lately. Some are given away to other workers.
+        self.asked: set[int] = set()
+        self.sharing: Sharing | None = None
         # On the scoreboard, where it is seen also when one of these requests blocks the loop.
         self.line: Line | None = getattr(worker, "line", None)
         # Since the worker's start, for metrics.
@@ -173,6 +177,7 @@ class Serving:
         reads stays in the caches; and who was woken in this turn goes on before new ones begin.
         """
         self.timeouts.forget(connection)
+        self.asked.add(id(connection))
         if self._is_reading:
             self.arrivals.append((connection, request))
         else:
@@ -208,6 +213,7 @@ class Serving:
         if self.insight is not None:
             self.insight.ring.shed()
         is_kept = not request.should_close() and not self.is_stopping() and connection.is_body_here()
+        is_kept = is_kept and not self._gives_away(request)
         is_sent = connection.wire.try_send(SHED_ANSWERS[is_kept, request.method == "HEAD"])
         connection.finish(is_kept=is_kept and is_sent)
 
@@ -250,7 +256,7 @@ class Serving:
             response, environ = self._prepare(connection, request)
             self._start_budget(connection, response, environ)
             self.worker.request_started()
-            if self.is_stopping() or not self.has_keepalive:
+            if self.is_stopping() or not self.has_keepalive or self._gives_away(request):
                 response.force_close()
             self._answer(response, environ)
             if response.is_short:
@@ -270,6 +276,9 @@ class Serving:
             self._finish_accounts(request, response, environ, started)
             if response is not None:
                 response.let_go()
+
+    def _gives_away(self, request: Any) -> bool:
+        return self.sharing is not None and not request.should_close() and self.sharing.gives_away()
 
     def _prepare(self, connection: Connection, request: Any) -> tuple[Response, dict[str, Any]]:
         if type(request) is PlainRequest:
