@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-# How often the timers of each name have fired in this process: whoever looks for a loop that spins asks (see spinning).
-fired: Counter[str] = Counter()
+# How often the loop has called what of ours has a name, in this process: timers, and the listeners. Whoever looks for
+# what makes a loop spin asks (see worker/spinning.py).
+called: Counter[str] = Counter()
 
 
 class Timer:
@@ -50,7 +51,7 @@ class Timer:
 
     def _fire(self) -> None:
         callback, arguments = self._callback, self._arguments
-        fired[self.name] += 1
+        called[self.name] += 1
         if not self.repeats:
             self.stop()
         if callback is not None:

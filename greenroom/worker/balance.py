@@ -64,9 +64,9 @@ LAGGING_SECONDS = 0.1
 STEP_SECONDS = 0.001
 # By how much a worker may be ahead of the one that expects least and still accept.
 AHEAD_RATIO = 1.1
-LONGEST_WAIT_SECONDS = 0.01
+LONGEST_WAIT_SECONDS = 0.02
 # And before the next one, if they still accept nothing.
-SHORT_WAIT_SECONDS = 0.002
+SHORT_WAIT_SECONDS = 0.005
 
 
 class State(enum.IntEnum):

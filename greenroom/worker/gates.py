@@ -44,6 +44,7 @@ class Gate(Protocol):
     load: float
     limit: float
     cost: float  # of a request, in the unit of `load`
+    slices: int  # that have run
 
     def admit(self) -> None:
         """A request begins to run now."""
@@ -61,7 +62,7 @@ class Gate(Protocol):
 class AdaptiveGate:
     """Loop time: promised, run, idled. See above."""
 
-    __slots__ = ("cost", "kept", "limit", "load", "share")
+    __slots__ = ("cost", "kept", "limit", "load", "share", "slices")
 
     def __init__(self) -> None:
         self.load = 0.0
@@ -71,11 +72,13 @@ class AdaptiveGate:
         self.limit = DEPTH_SECONDS
         self.cost = FIRST_COST_SECONDS
         self.share = 0.5
+        self.slices = 0
 
     def admit(self) -> None:
         self.load += self.cost
 
     def began(self, request: Running, seconds: float) -> None:
+        self.slices += 1
         promised = self.cost  # as it was when the request was admitted: nothing else has run since
         if request.dead:
             self.kept += promised
@@ -87,6 +90,7 @@ class AdaptiveGate:
         self.kept += promised - left
 
     def ran(self, request: Running, seconds: float) -> None:
+        self.slices += 1
         promised = request.promised_seconds
         request.spent_seconds = spent = request.spent_seconds + seconds
         left = promised - seconds
@@ -115,17 +119,19 @@ class AdaptiveGate:
 class StaticGate:
     """A number of requests in flight."""
 
-    __slots__ = ("cost", "limit", "load")
+    __slots__ = ("cost", "limit", "load", "slices")
 
     def __init__(self, limit_requests: int) -> None:
         self.load = 0.0
         self.limit = float(limit_requests)
         self.cost = 1.0
+        self.slices = 0
 
     def admit(self) -> None:
         self.load += 1
 
     def ran(self, request: Running, seconds: float) -> None:
+        self.slices += 1
         if request.dead:
             self.load -= 1
 

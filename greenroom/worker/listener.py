@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.http import wsgi
 
-from ..timers import Timer
+from ..timers import Timer, called
 from .balance import STEP_SECONDS, Line, Turn
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Listener:
 
     def on_acceptable(self) -> None:
         """Connections wait. Take one, or stand back for a moment to leave it to a sibling."""
+        called["connections wait to be accepted"] += 1
         if self.serving.is_full():
             self._stand_back(self._full_pause)
         elif self.turn is not None and not self.turn.has_come():

@@ -34,6 +34,7 @@ from .load import Turns
 from .request import PlainRequest
 from .response import Response
 from .sharing import Sharing
+from .spinning import SpinWatch
 from .timeouts import SWEEP_SECONDS, Timeouts
 from .wire import BodyCutShort, BodyTooSlow, ClientLeft, ClientTooSlow, GreenSocket
 
@@ -101,7 +102,8 @@ class Serving:
             queue_limit_requests=settings.queue_limit_requests,
             priority_paths=settings.priority_path_prefixes,
         )
-        self.turns = Turns(self.loop, self._turn_began, self._turn_ending)
+        self.turns = Turns(self.loop, self._turn_began, self._turn_ending, self._progress)
+        self.spin_watch = SpinWatch(self.turns)
         self.insight: Insight | None = None
         # An idle loop must not sleep while requests wait in line.
         self._queue_ticker = Timer(self.loop, QUEUE_TICK_SECONDS, "requests wait in line", repeats=True)
@@ -121,6 +123,10 @@ class Serving:
     def _sweep(self) -> None:
         self.timeouts.sweep()
         self.admission.report()
+        self.spin_watch.look()
+
+    def _progress(self) -> float:
+        return self.gate.slices + (0.0 if self.line is None else self.line.accepted)
 
     def _turn_began(self, idle_seconds: float) -> None:
         if self.insight is not None:

@@ -9,7 +9,7 @@ import gevent.event
 import pytest
 
 from greenroom import clock
-from greenroom.timers import Timer, fired
+from greenroom.timers import Timer, called
 
 PACKAGE = Path(__file__).parents[2] / "greenroom"
 # Made anew for each use, and kept only to be stopped.
@@ -78,7 +78,7 @@ def test_a_repeating_one_goes_on_until_it_is_stopped() -> None:
     gevent.sleep(0.03)
 
     assert len(rings) == 3
-    assert fired["of a test, repeating"] == 3
+    assert called["of a test, repeating"] == 3
     timer.close()
 
 

@@ -35,6 +35,8 @@ def worker() -> Iterator[Any]:
         loop=hub.loop,
         turns=Turns(hub.loop, lambda _: None, lambda: None),
         gate=AdaptiveGate(),
+        sharing=None,
+        spin_watch=SimpleNamespace(is_spinning=False),
         admission=SimpleNamespace(waiting=0, shed_requests=0, left_requests=0, queued_requests=0),
         connections=set(),
         in_flight={},
