@@ -12,7 +12,7 @@ in the order of `states`. Everything that counts is monotonic for one `start_id`
     age_seconds
     states           ["cpu", "ready", "upstream", ...]
     worker           state ("serving", ...), requests, connections, in_flight, queued (in line now),
-                     limit_requests (0: adaptive), load, load_limit, cost_seconds, rss_bytes,
+                     line_seconds (until its last has its turn), limit_requests (0: adaptive), load, load_limit, cost_seconds, rss_bytes,
                      shed_requests, left_requests, queued_requests, accepted,
                      connections_given_away, empty_turns (of the loop, in which nothing was done), is_spinning
     loop             is_idle, current_turn_seconds (how long the loop has not turned; 0.0 while it idles), turns,
@@ -170,6 +170,7 @@ def _worker(worker: Any) -> dict[str, Any]:
         "connections": len(serving.connections),
         "in_flight": len(serving.in_flight),
         "queued": admission.waiting,
+        "line_seconds": admission.line_seconds,
         "limit_requests": serving.settings.limit_requests,
         "load": gate.load,
         "load_limit": gate.limit,

@@ -150,6 +150,16 @@ class Admission:
         self._reported = (0, 0)
         self._report_at = 0.0
 
+    @property
+    def lost_requests(self) -> int:
+        """Those that were not run because too many came."""
+        return self.shed_requests + self.left_requests
+
+    @property
+    def line_seconds(self) -> float:
+        """About how long those in line wait until the last of them has its turn."""
+        return self.waiting * (self.pace.seconds or 0.0)
+
     def wait(self, connection: Any, request: Any, until: float = NEVER) -> None:
         """A request has come that can't run at once. It waits until somebody calls `release`."""
         if self.has_priority(request.path):

@@ -38,7 +38,7 @@ FIELDS = (
     "accepted",  # connections, since the worker's start
     "requests",  # since the worker's start
     "rss_bytes",
-    "shed",  # since the worker's start; so are the next ones
+    "shed",  # turned away, or their clients left the line; since the worker's start, and so are the next ones
     "errors",  # answers 500 to 599 that the application or the server gave, without those turned away
     "expired",  # requests whose budget was spent
     "stalls",

@@ -220,7 +220,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             self.serving.sharing.beat(self.serving.admission.waiting)
         line.in_flight = len(self.serving.in_flight)
         line.requests = self.nr
-        line.shed = self.serving.admission.shed_requests
+        line.shed = self.serving.admission.lost_requests
         insight = self.serving.insight
         if insight is not None:
             insight.count()

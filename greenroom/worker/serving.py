@@ -411,6 +411,8 @@ class Serving:
         record, waiting = connection.record, self.admission.find(connection)
         if waiting is not None and self._ends(waiting.request.method):
             self.admission.leave(connection)
+            if self.insight is not None:
+                self.insight.ring.shed()
             connection.close()
         elif record is not None and record.answer is not None:
             self.abandon(record, record.answer.req.method, is_event_stream=record.answer.is_event_stream)

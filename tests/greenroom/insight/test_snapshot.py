@@ -37,7 +37,7 @@ def worker() -> Iterator[Any]:
         gate=AdaptiveGate(),
         sharing=None,
         spin_watch=SimpleNamespace(is_spinning=False),
-        admission=SimpleNamespace(waiting=0, shed_requests=0, left_requests=0, queued_requests=0),
+        admission=SimpleNamespace(waiting=0, line_seconds=0.0, shed_requests=0, left_requests=0, queued_requests=0),
         connections=set(),
         in_flight={},
         spent_requests=0,
