@@ -63,7 +63,7 @@ def patch(settings: Settings) -> None:
     if settings.patch and settings.worker_class == "greenroom":
         from .waits import primitives  # they take the patched names
 
-        primitives.install()
+        primitives.install(clean_up_seconds=settings.clean_up_seconds)
     if settings.patch:
         from .waits import threads
 

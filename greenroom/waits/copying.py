@@ -43,7 +43,7 @@ def copy_expert(cursor: Any, query: Any, file: Any, size: int) -> None:
             "COPY can't be used in a green worker with this build of psycopg2: insert rows with "
             "psycopg2.extras.execute_values, or do it in a job outside of the worker"
         )
-    if deadline.is_spent():
+    if deadline.is_refused():
         raise errors.QueryCanceled("the request's time is over; the statement was not sent")
     text = query.as_string(cursor) if isinstance(query, sql.Composable) else query
     if isinstance(text, bytes):

@@ -21,15 +21,16 @@ from psycopg2.errors import QueryCanceled
 
 from .. import clock, deadline
 from ..errors import BudgetSpent
-from ..record import FOREVER, Record, Wait, current
+from ..record import EVERYWHERE, Record, Wait, current
 from ..timers import Timer
 from .libpq import Cancel, cancel_in_thread, libpq
-from .primitives.hub import switch_with_timer
-from .threads import is_loop_thread
+from .threads import ThreadRecord, is_loop_thread
 
 select_poll = monkey.get_original("select", "poll")
 # From the end of the budget until the connection is given up.
 GRACE_SECONDS = 0.04
+# How often a wait in a real thread, which nobody can end, looks whether its request goes on.
+LOOK_AGAIN_SECONDS = 0.5
 READ, WRITE = 1, 2  # of the event loop's watchers
 POLL_OK, POLL_READ, POLL_WRITE = extensions.POLL_OK, extensions.POLL_READ, extensions.POLL_WRITE
 # Statements are shown, not parsed: the beginning says which one it is.
@@ -109,7 +110,7 @@ class Line:
             if state == POLL_READ and self.watcher is not None and not is_connecting:
                 state = self._wait_once(poll, silence_seconds)
             if state != POLL_OK:
-                with Wait("query", self.sql[:SHOWN_CHARACTERS], self._cut):
+                with Wait("query", self.sql[:SHOWN_CHARACTERS], EVERYWHERE):
                     self._wait(connection, poll, state, silence_seconds, is_connecting)
         except BaseException as exc:
             if not is_connecting and not isinstance(exc, Unanswered):
@@ -128,28 +129,22 @@ class Line:
         What `_wait` does is for the others, and goes on where this ends.
         """
         hub: Any = get_hub()
-        left = deadline.remaining_seconds()
-        if self.loop is not hub.loop or left <= 0.0:
+        if self.loop is not hub.loop:
             return POLL_READ
-        if left < silence_seconds:
-            timer = Timer(hub.loop, left, "budget")
-        else:
-            if silence_seconds not in self.timers:
-                self.timers[silence_seconds] = Timer(hub.loop, silence_seconds, "silence")
-            timer = self.timers[silence_seconds]
+        timer = self.timers.get(silence_seconds)
+        if timer is None:
+            timer = self.timers[silence_seconds] = Timer(hub.loop, silence_seconds, "silence")
         watcher, woken = self.watcher, self.greenlet.switch
-        with Wait("query", self.sql[:SHOWN_CHARACTERS], self._cut):
+        with Wait("query", self.sql[:SHOWN_CHARACTERS], EVERYWHERE):
             timer.start(woken, None)
             watcher.start(woken, self)
             try:
-                is_heard = switch_with_timer(hub) is self
+                is_heard = hub.switch() is self
             except BudgetSpent:
                 is_heard, self.is_cut = False, True
             finally:
                 watcher.callback = self._stirred
                 timer.stop()
-                if left < silence_seconds:
-                    timer.close()
         if not is_heard:
             return POLL_READ
         self.heard_at = clock.now()
@@ -160,11 +155,9 @@ class Line:
     ) -> None:
         hub: Any = get_hub()
         now = clock.now()
-        left = deadline.remaining_seconds()
-        give_up_at = FOREVER if left == FOREVER else now + left
         silent_at = now + silence_seconds
         while state != POLL_OK:
-            if self.is_cut or now >= give_up_at:
+            if self.is_cut:
                 if is_connecting:
                     raise Unanswered(f"no connection to {place(connection)} before the request's time was over")
                 self._cancel(connection, poll, state, hub)
@@ -173,7 +166,7 @@ class Line:
                 what = "connect_timeout: no connection" if is_connecting else "no word from PostgreSQL"
                 raise Silent(f"{what} within {silence_seconds:g} s ({place(connection)})")
             try:
-                is_heard = self._switch(connection, state, hub, min(give_up_at, silent_at) - now)
+                is_heard = self._switch(connection, state, hub, silent_at - now)
             except BudgetSpent:
                 is_heard, self.is_cut = False, True
             now = clock.now()
@@ -193,16 +186,25 @@ class Line:
         A watcher belongs to the loop that it was made for, and only that loop's thread may touch it.
         Runs on: a real thread; blocks it.
         """
+        record = current()
+        silent_at = clock.now() + silence_seconds
         while state != POLL_OK:
-            seconds = deadline.limit(silence_seconds)
+            left = deadline.remaining_seconds()
+            seconds = max(0.0, min(left, silent_at - clock.now(), LOOK_AGAIN_SECONDS))
             poller = select_poll()
             poller.register(connection.fileno(), POLLIN if state == POLL_READ else POLLIN | POLLOUT)
-            if not poller.poll(max(0.0, seconds or 0.0) * 1000):
+            if not poller.poll(seconds * 1000):
+                left = deadline.remaining_seconds()
+                if left > 0.0 and clock.now() < silent_at:
+                    continue  # the budget may have changed
                 if not is_connecting:
                     cancel_in_thread(connection, GRACE_SECONDS)
-                if deadline.is_spent():
+                if left <= 0.0:
+                    if isinstance(record, ThreadRecord):
+                        record.has_ended = True
                     raise Unanswered(f"the request's time is over; the connection to {place(connection)} was closed")
                 raise Silent(f"no word from PostgreSQL within {silence_seconds:g} s ({place(connection)})")
+            silent_at = clock.now() + silence_seconds
             state = poll()
         self.heard_at = clock.now()
 
@@ -282,11 +284,6 @@ class Line:
                 return True
             libpq.PQclear(result)
         return False
-
-    def _cut(self) -> None:
-        """The request is over. Runs on: hub."""
-        self.is_cut = True
-        self._wake()
 
     def _wake(self) -> None:
         if self.greenlet is not None:

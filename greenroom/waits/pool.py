@@ -26,12 +26,12 @@ from sqlalchemy.pool.base import ConnectionPoolEntry
 from sqlalchemy.pool.impl import QueuePool
 from sqlalchemy.util import queue
 
-from .. import clock, deadline
+from .. import clock
+from ..deadline import is_refused
 from ..errors import BudgetSpent
 from ..frames import Innermost, line_of
-from ..record import CURRENT, FOREVER, Wait
+from ..record import CURRENT, EVERYWHERE, FOREVER, Wait
 from .naming import request_name
-from .primitives.hub import switch_with_timer
 
 logger = logging.getLogger(__name__)
 
@@ -133,9 +133,9 @@ class Waiter:
         """Until something is given, or this long."""
         timer = self.hub.loop.timer(seconds)
         try:
-            with Wait("pool", name, self.wake):
+            with Wait("pool", name, EVERYWHERE):
                 timer.start(self.wake, update=True)
-                switch_with_timer(self.hub)
+                self.hub.switch()
         except BudgetSpent:
             return
         finally:
@@ -171,7 +171,7 @@ class GreenPool(QueuePool):
         return FOREVER if self._max_overflow == -1 else self.size() + self._max_overflow
 
     def _do_get(self) -> ConnectionPoolEntry:
-        if deadline.is_spent():
+        if is_refused():
             raise exc.TimeoutError("the request's time is over; no database connection was taken")
         holder = Holder()
         entry = self._take() or self._open(holder)
@@ -204,9 +204,9 @@ class GreenPool(QueuePool):
 
     def _wait_in_line(self, waiter: Waiter) -> None:
         timeout = DEFAULT_TIMEOUT_SECONDS if self._timeout is None else self._timeout
-        seconds = min(timeout, deadline.remaining_seconds())
+        began = clock.now()
         try:
-            waiter.wait(seconds, self.logging_name or "QueuePool")
+            waiter.wait(timeout, self.logging_name or "QueuePool")
         except BaseException:
             self._leave_line(waiter)
             if waiter.given is ROOM:
@@ -216,7 +216,7 @@ class GreenPool(QueuePool):
             raise
         self._leave_line(waiter)
         if waiter.given is None:
-            raise self._exhausted(seconds)
+            raise self._exhausted(clock.now() - began)
 
     def _leave_line(self, waiter: Waiter) -> None:
         with self._line_lock:

@@ -15,7 +15,6 @@ coroutine libraries".
 """
 
 import logging
-import math
 import os
 import re
 import weakref
@@ -28,7 +27,7 @@ from psycopg2.errors import QueryCanceled
 
 from .. import clock, deadline
 from ..errors import BudgetSpent
-from ..record import CLEAN_UP, CLEAN_UP_SECONDS, CURRENT, FOREVER, Record
+from ..record import CLEAN_UP, CURRENT, SHIELD, Record
 from . import copying, parting
 from .libpq import STATUS_OFFSET, libpq, status_of
 from .line import POLL_OK, Line
@@ -44,10 +43,11 @@ ROLLBACK_SECONDS = 2.0
 LAST_WORDS = 3
 # The statement gets a line of its own: then the line that an error shows is as PostgreSQL would show it without this.
 BEGIN = "BEGIN;\n"
+# How often PostgreSQL looks, while a statement runs, whether this process still lives.
+CHECKING_SETTING = "client_connection_check_interval"
+CHECKING_BEGIN = f"BEGIN;SET LOCAL {CHECKING_SETTING}='2s';\n"
+CHECKING_VERSION = 140_000
 SHOWN_LINE = re.compile(r"LINE (\d+):")
-# As SHOW shows a length of time.
-SHOWN_TIME = re.compile(r"(\d+)(|ms|s|min|h|d)")
-UNITS = {"": 0.001, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
 STATUS_READY, STATUS_BEGIN = extensions.STATUS_READY, extensions.STATUS_BEGIN
 IDLE, IN_ERROR = extensions.TRANSACTION_STATUS_IDLE, extensions.TRANSACTION_STATUS_INERROR
 
@@ -113,8 +113,7 @@ class GreenConnection(extensions.connection):
     has_ended_in_rollback = False
     is_reading = False  # all that the transaction has run were plain SELECTs
     is_ours_alone = True
-    # None: not asked yet. 0: the application sets it as it goes, and knows better.
-    own_timeout_seconds: float | None = None
+    can_check_client = True
     # The request that the transaction was begun for, if any.
     begun_for: "weakref.ref[Record] | None" = None
 
@@ -192,14 +191,14 @@ class GreenConnection(extensions.connection):
     def _clean_up(self, sql: str, call: Any) -> None:
         """What may go on when the request's time is over. As deadline.shield(), which costs more."""
         self.line.sql = sql
-        if CURRENT.get() is None or deadline.SHIELD.get() >= CLEAN_UP:
+        if CURRENT.get() is None or SHIELD.get() >= CLEAN_UP:
             call()
             return
-        token = deadline.SHIELD.set(CLEAN_UP)
+        token = SHIELD.set(CLEAN_UP)
         try:
             call()
         finally:
-            deadline.SHIELD.reset(token)
+            SHIELD.reset(token)
 
     def cancel(self) -> None:
         """Have what runs on this connection ended. psycopg2's own blocks the whole process meanwhile."""
@@ -255,30 +254,16 @@ class GreenConnection(extensions.connection):
                 "a request that is over" if first is None else request_name(first),
             )
 
-    def begin_text(self, left_seconds: float) -> str:
-        """What begins a transaction. PostgreSQL is told how long the request, and its clean-up, can still take.
+    def begin_text(self) -> str:
+        """What begins a transaction. PostgreSQL is told to look whether we are still there.
 
         That is for the day that this worker is killed: nobody would cancel its queries then. While it lives it cancels
-        them at the deadline. A shorter statement_timeout of the application's own stays.
+        them itself when their request ends. A statement_timeout of the budget's length would do the same, but a budget
+        can change, and a statement that runs can't be told.
         """
-        if self.own_timeout_seconds is None:
-            self.own_timeout_seconds = self._ask_own_timeout()
-        seconds = math.ceil(left_seconds + CLEAN_UP_SECONDS)
-        if self.own_timeout_seconds <= seconds:
+        if self.server_version < CHECKING_VERSION or not self.can_check_client:
             return BEGIN
-        return f"BEGIN;SET LOCAL statement_timeout='{seconds}s';\n"
-
-    def _ask_own_timeout(self) -> float:
-        """The statement_timeout of this connection; infinite when there is none. Once for each connection."""
-        self.autocommit = True
-        try:
-            with extensions.cursor(self) as cursor:
-                cursor.execute("SHOW statement_timeout")
-                shown = SHOWN_TIME.fullmatch(cursor.fetchall()[0][0])
-        finally:
-            if not self.closed:
-                self.autocommit = False
-        return float(shown[1]) * UNITS[shown[2]] or FOREVER if shown is not None else 0.0
+        return CHECKING_BEGIN
 
     def has_ended(self) -> bool:
         """Whether the server has closed its end, as far as the socket tells. Costs no round trip."""
@@ -311,18 +296,15 @@ class GreenCursor(extensions.cursor):
         line.sql = sql = query if isinstance(query, str) else str(query)
         if self.begun_with or self.copied_rows is not None:
             self.begun_with, self.copied_rows = "", None
-        left = deadline.remaining_seconds()
-        if left == 0.0:
+        if deadline.is_refused():
             raise QueryCanceled("the request's time is over; the statement was not sent")
-        if "statement_timeout" in sql:
-            connection.own_timeout_seconds = 0.0
         record = CURRENT.get()
         if connection.status == STATUS_READY:
             connection.begun_for = None if record is None else weakref.ref(record)
         elif record is not None and connection.begun_for is not None and connection.begun_for() is not record:
             connection.tell_of_two_requests(record, sql)
         if connection.begins_plainly() and sql is query and sql and self.name is None:
-            self._begin_and_execute(connection, query, vars, left)
+            self._begin_and_execute(connection, query, vars)
         else:
             connection.is_reading = connection.is_reading and only_reads(sql)
             super().execute(query, vars)
@@ -343,17 +325,17 @@ class GreenCursor(extensions.cursor):
             connection.hear()
         connection.line.sql = str(sql)
         connection.is_reading = False
-        if deadline.is_spent():
+        if deadline.is_refused():
             raise QueryCanceled("the request's time is over; the statement was not sent")
 
-    def _begin_and_execute(self, connection: Any, query: str, vars: Any, left_seconds: float) -> None:
+    def _begin_and_execute(self, connection: Any, query: str, vars: Any) -> None:
         """BEGIN and the transaction's first statement in one message: a round trip less for each transaction.
 
         A message that PostgreSQL can't parse begins nothing. psycopg2 expects a transaction to be open after any
         error, so then it is sent again as psycopg2 would have sent it, which fails with the same error in the same
         state.
         """
-        begin = BEGIN if left_seconds == FOREVER else connection.begin_text(left_seconds)
+        begin = BEGIN if CURRENT.get() is None else connection.begin_text()
         status = connection.status_field
         status.value = STATUS_BEGIN
         self.begun_with = begin
@@ -368,6 +350,11 @@ class GreenCursor(extensions.cursor):
                 self.begun_with = ""
                 if not isinstance(exc, psycopg2.Error) or exc.pgcode is None:
                     raise  # it was never sent: wrong parameters
+            elif begin is CHECKING_BEGIN and CHECKING_SETTING in str(exc):
+                # PostgreSQL on a system that can't look, or another server that speaks its protocol.
+                GreenConnection.can_check_client = False
+                extensions.connection.rollback(connection)
+                self.begun_with = ""
             else:
                 if isinstance(exc, psycopg2.Error):
                     _count_lines_without_ours(exc)
@@ -450,7 +437,7 @@ def connect(dsn: str, connection_factory: Any = None, **is_async: Any) -> Any:
     """In place of psycopg2's own: host names are looked up here, where others can run meanwhile."""
     if any(is_async.values()):
         return psycopg2_connect(dsn, connection_factory=connection_factory, **is_async)
-    if deadline.is_spent():
+    if deadline.is_refused():
         raise QueryCanceled("the request's time is over; no connection was opened")
     factory = over_ours(connection_factory or extensions.connection)
     try:

@@ -14,8 +14,7 @@ from typing import Any
 
 from gevent.selectors import GeventSelector
 
-from ... import deadline
-from ..primitives.hub import raise_if_spent
+from ...deadline import raise_if_refused, unbounded
 from ..threads import Threads, can_wait, own_record
 from .real import EXECUTOR_THREADS, RealSelector, RealThreadPoolExecutor
 
@@ -52,7 +51,7 @@ def _run_until_complete_instead_of(original: Callable[..., Any]) -> Callable[...
         if not can_wait() or loop.is_running() or loop.is_closed():
             return original(loop, future)
         try:
-            raise_if_spent()
+            raise_if_refused()
         except BaseException:
             if asyncio.iscoroutine(future):
                 future.close()  # else Python warns that nobody has awaited it
@@ -82,19 +81,17 @@ def _context_for_thread() -> Context:
 
 
 def _run_in_thread(loop: Any, call: Callable[[], Any], stop: Callable[[], Any]) -> Any:
-    seconds = deadline.limit(None)
     _prepare(loop)
     job = threads.submit(call)
     try:
-        if not job.wait("other", "event loop", seconds):
-            raise TimeoutError("the request's time was up before its event loop was done")
+        job.wait("other", "event loop", None)
         return job.result()
     finally:
         job.error = None
         if not job.is_done and not threads.withdraw(job):
             loop.call_soon_threadsafe(stop)
             # Who closes a loop that runs gets an error for it.
-            with deadline.shield():
+            with unbounded():
                 job.wait("other", "event loop", STOPPING_SECONDS)
 
 

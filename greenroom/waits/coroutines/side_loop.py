@@ -14,9 +14,8 @@ from collections.abc import Coroutine
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
-from ... import deadline
+from ...deadline import raise_if_refused
 from ...record import CURRENT
-from ..primitives.hub import raise_if_spent
 from ..threads import Pending, Returns, own_record, start_thread
 from .real import EXECUTOR_THREADS, RealSelector, RealThreadPoolExecutor
 
@@ -116,8 +115,7 @@ class SideLoop:
         """Runs on: request greenlet; switches."""
         name = getattr(coroutine, "__qualname__", type(coroutine).__name__)
         try:
-            raise_if_spent()
-            seconds = deadline.limit(None)
+            raise_if_refused()
             loop = self._running_loop()
         except BaseException:
             coroutine.close()  # else Python warns that nobody has awaited it
@@ -128,8 +126,7 @@ class SideLoop:
         self.returns.expect()
         loop.call_soon_threadsafe(call.begin)
         try:
-            if not call.wait("other", name, seconds):
-                raise TimeoutError(f"the request's time was up before {name} was done")
+            call.wait("other", name, None)
             return call.result()
         finally:
             if call.is_done:
@@ -138,7 +135,7 @@ class SideLoop:
             else:
                 loop.call_soon_threadsafe(call.give_up)
                 if record is not None:
-                    record.deadline = 0.0
+                    record.is_given_up = True
 
     def _running_loop(self) -> SideEventLoop:
         if self.pid != os.getpid():

@@ -2,7 +2,7 @@
 
     error, or a status to be tried again -> Retry.increment: raises when its count is used up -> Retry.sleep -> again
 
-Source: urllib3.connectionpool.HTTPConnectionPool.urlopen. When the request's budget is spent it ends.
+Source: urllib3.connectionpool.HTTPConnectionPool.urlopen. What the end of the request has ended is not tried again.
 """
 
 import logging
@@ -12,7 +12,6 @@ from typing import Any
 from urllib3.exceptions import MaxRetryError, ProtocolError, ReadTimeoutError
 from urllib3.util import Retry
 
-from ... import deadline
 from ...errors import BudgetSpent
 from .answer import Answer, StreamedAnswer
 from .transport import Call
@@ -36,7 +35,7 @@ def run(call: Call, retries: Retry, renew: Callable[[], Call | None]) -> Answer 
         try:
             answer = call.run()
         except (MaxRetryError, ReadTimeoutError, ProtocolError) as exc:
-            if deadline.is_spent():
+            if was_ended(exc):
                 raise
             reason = exc.reason if isinstance(exc, MaxRetryError) else exc
             stack = exc.__traceback__
@@ -60,6 +59,13 @@ def run(call: Call, retries: Retry, renew: Callable[[], Call | None]) -> Answer 
         _sleep(call, retries, answer)
         logger.debug("Retry: %s", call.path)
         call = renew() or call
+
+
+def was_ended(exc: BaseException | None) -> bool:
+    """Whether the end of the request is what failed."""
+    while exc is not None and not isinstance(exc, BudgetSpent):
+        exc = exc.__cause__
+    return exc is not None
 
 
 def _sleep(call: Call, retries: Retry, answer: Answer | StreamedAnswer | None) -> None:
