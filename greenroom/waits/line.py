@@ -23,6 +23,7 @@ from psycopg2.errors import QueryCanceled
 from .. import clock, deadline
 from ..errors import BudgetSpent
 from ..record import EVERYWHERE, Record, Wait, current
+from ..timers import Timer
 from .libpq import Cancel, cancel_in_thread
 from .threads import ThreadRecord, is_loop_thread
 
@@ -141,10 +142,10 @@ class Line:
             return POLL_READ
         timer = self.timers.get(silence_seconds)
         if timer is None:
-            timer = self.timers[silence_seconds] = hub.loop.timer(silence_seconds)
+            timer = self.timers[silence_seconds] = Timer(hub.loop, silence_seconds, "silence")
         watcher, woken = self.watcher, self.greenlet.switch
         with Wait("query", self.sql[:SHOWN_CHARACTERS], EVERYWHERE):
-            timer.start(woken, None, update=True)  # not from the loop's last turn on: that may be long ago
+            timer.start(woken, None)
             watcher.start(woken, self)
             try:
                 is_heard = hub.switch() is self

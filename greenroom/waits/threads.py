@@ -23,6 +23,7 @@ from greenlet import getcurrent
 
 from .. import clock
 from ..record import CURRENT, FOREVER, OWN, UNBOUNDED, Kind, Record, Wait
+from ..timers import Timer
 
 # Under patching the names in `threading` are gevent's and would make greenlets.
 get_thread_ident: Callable[[], int] = monkey.get_original("_thread", "get_ident")
@@ -212,7 +213,7 @@ class Threads:
         self.idle_threads = 0
         self._tasks: SimpleQueue[Job | None] = SimpleQueue()
         self._returns = Returns()
-        self._timer: Any = None
+        self._timer: Timer | None = None
 
     def submit(self, function: Callable[[], Any], group: str = "", landed: Callable[[Job], None] | None = None) -> Job:
         """Runs on: the loop's thread; never switches."""
@@ -256,9 +257,9 @@ class Threads:
     def _look_again(self) -> None:
         """Some of what runs may count as slow soon; then there is room for what waits."""
         if self._timer is None:
-            self._timer = gevent.get_hub().loop.timer(self.slow_seconds)
+            self._timer = Timer(gevent.get_hub().loop, self.slow_seconds, "slow jobs")
         if not self._timer.active:
-            self._timer.start(self._hand_out, update=True)
+            self._timer.start(self._hand_out)
 
     def _work(self, tasks: "SimpleQueue[Job | None]", returns: Returns) -> None:
         """Runs on: a thread of ours."""

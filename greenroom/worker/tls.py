@@ -87,6 +87,8 @@ class Call:
     `over` is set when the connection can go on, which may be while the application still runs.
     """
 
+    is_peer_trusted = False  # how long it may wait in line is its path's budget; what a proxy asks for counts later
+
     def __init__(self, work: Callable[[], Any], exchange: "Exchange") -> None:
         self.arrived = clock.now()
         self.work = work
@@ -171,7 +173,9 @@ class GunicornServing(Serving):
     def running_records(self) -> list[Record]:
         return list(self.records)
 
-    def _turn_away(self, call: Any, request: Any) -> None:
+    def _turn_away(self, call: Any, request: Any, is_spent: bool) -> None:
+        if is_spent:
+            self._count_spent()
         call.shed()
 
 
