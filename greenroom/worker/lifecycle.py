@@ -225,7 +225,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         self.line.rss_bytes = rss_bytes = self.process.memory_info().rss
         if 0 < self.memory_limit_bytes < rss_bytes and self.line.state == State.SERVING:
             self.retire(f"{rss_bytes / 1e6:.0f} MB of memory")
-            lastwords.say(self, f"Worker {self.pid} is over its memory limit: {lastwords.memory(rss_bytes)}")
+            lastwords.say(self, f"Worker {self.pid} is over its memory limit: {lastwords.memory(self, rss_bytes)}")
 
     def retire(self, reason: str) -> None:
         """Serve on until a replacement has come; where nobody brings one beforehand, stop now, as gunicorn does."""

@@ -42,6 +42,7 @@ from .. import clock, shown
 from ..errors import BudgetSpent
 from ..insight.account import Account
 from ..record import CLIENT_LEFT, CURRENT, FOREVER, OWN, Record, Wait
+from ..waits.in_loop import for_any_thread
 from ..waits.threads import is_loop_thread
 from .connection import DISCARD_BYTES, State
 from .ending import LATE, ErrorPage, error_answer, fitting
@@ -401,10 +402,12 @@ class Bounded:
         else:
             super()._wait(watcher, timeout_exc)  # type: ignore[misc]  # the socket's
 
+    @for_any_thread
     def recv(self, size: int, *flags: int) -> bytes:
         plain: Callable[..., bytes] = super().recv  # type: ignore[misc]  # the socket's
         return plain(size, *flags) if self.connection is None else self.connection.receive(plain, size)
 
+    @for_any_thread
     def sendall(self, data: Any, *flags: int) -> None:
         plain: Callable[..., None] = super().sendall  # type: ignore[misc]  # the socket's
         try:
@@ -892,6 +895,7 @@ class ClientBody:
         return getattr(self.body, name)
 
     @staticmethod
+    @for_any_thread
     def _ask(function: Callable[..., Any], *args: Any) -> Any:
         try:
             return function(*args)

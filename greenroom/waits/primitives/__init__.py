@@ -2,7 +2,10 @@
 
     hub        the one place through which every wait goes
     calls      sleep, sockets, select, subprocesses
-    locks      locks, conditions, events, queues
+    locks      threading's locks, for greenlets and real threads alike
+    queues     SimpleQueue, likewise
+    composed   conditions, events, semaphores and queues are CPython's, over these locks
+    replacing  ... and take the places of gevent's
     threads    threads, executors and greenlets that a request starts
 
 What an end means to the caller, in the request's own greenlet:
@@ -32,6 +35,6 @@ def install(clean_up_seconds: float = Record.clean_up_seconds) -> None:
     `clean_up_seconds` is the grace of a request that was ended.
     """
     Record.clean_up_seconds = clean_up_seconds
-    for part in ("calls", "locks", "threads"):
+    for part in ("replacing", "calls", "threads"):
         importlib.import_module(f"{__name__}.{part}").install()
     install_hub()
