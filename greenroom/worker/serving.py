@@ -451,7 +451,9 @@ class Serving:
         Runs on: main greenlet.
         """
         self.admission.turn_away_all()
-        records = [record for record in self.running_records() if not record.is_cut and not record.became]
+        records = [
+            record for record in self.running_records() if record.clean_up_at_most == FOREVER and not record.became
+        ]
         self.tell_takers(only_websockets=False)
         if records:
             self.log.warning("%s requests are cut: the worker has to stop", len(records))
