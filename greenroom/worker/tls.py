@@ -104,6 +104,11 @@ class Call:
         except BaseException as exc:  # handed on to whoever waits, whatever it is
             self.error = exc
 
+    def drop(self, page: tuple[int, str, str] | None) -> None:
+        """It will not run; `page` is what its client gets."""
+        self.exchange.is_dropped, self.exchange.page = True, page
+        self.over.set()
+
     def shed(self) -> None:
         self.is_shed = True
         self.end()
@@ -176,7 +181,18 @@ class GunicornServing(Serving):
     def _turn_away(self, call: Any, request: Any, is_spent: bool) -> None:
         if is_spent:
             self._count_spent()
+            call.drop((504, "Gateway Timeout", "The answer did not come in time."))
+            return
+        if self.insight is not None:
+            self.insight.ring.shed()
         call.shed()
+
+    def left_line(self, call: Any) -> None:
+        """The client of a call that may stand in line has left. Runs on: hub, any greenlet."""
+        if self._ends(call.exchange.request.method) and self.admission.leave(call):
+            if self.insight is not None:
+                self.insight.ring.shed()
+            call.drop(None)
 
 
 class HeadTooSlow(Exception):
@@ -716,7 +732,9 @@ class Exchange:
     def client_has_left(self) -> None:
         """Whoever asked has hung up. Runs on: hub, any greenlet."""
         self.is_client_gone = True
-        if self.record is not None:
+        if self.record is None and self.call is not None:
+            self.connection.serving.left_line(self.call)
+        elif self.record is not None:
             is_event_stream = announces_event_stream(self.response.headers)
             self.connection.serving.abandon(self.record, self.request.method, is_event_stream=is_event_stream)
 
