@@ -85,6 +85,15 @@ def patch(settings: Settings) -> None:
         patch_psycopg2(settings.database_silence_seconds)
     if settings.patch and settings.patch_sqlalchemy:
         patch_sqlalchemy(settings)
+    if settings.patch and settings.patch_sqlite:
+        when_imported("sqlite3", install_sqlite)
+
+
+def install_sqlite(module: ModuleType) -> None:
+    """Let sqlite3 wait for locks in threads, as soon as it is imported."""
+    from .waits import sqlite
+
+    sqlite.install()
 
 
 def patch_requests(settings: Settings) -> None:

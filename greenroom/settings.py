@@ -264,6 +264,9 @@ class Settings:
         about="Tell upstreams in the header X-Request-Timeout-Ms what is left of the request's budget, if it has one.",
     )
     patch_psycopg2: bool = knob(True, about="Let psycopg2 wait in the event loop; without it a query stops its worker.")
+    patch_sqlite: bool = knob(
+        True, about="Let sqlite3 wait for locks in threads; without it one that waits stops its worker."
+    )
     patch_dns: bool = knob(
         True,
         about="Look names up in threads of their own, remember them, and try IPv6 and IPv4 addresses side by side; "
