@@ -106,7 +106,7 @@ def leave(exc: BaseException | None = None) -> NoReturn:
         traceback.print_exception(exc)
         code = 1
     try:
-        threading._shutdown()  # type: ignore[attr-defined]  # as Python does: threads that are no daemons are awaited
+        _wait_for_threads()
         atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
@@ -115,6 +115,16 @@ def leave(exc: BaseException | None = None) -> NoReturn:
         traceback.print_exc()
         code = code or 1
     os._exit(code & 0xFF)
+
+
+def _wait_for_threads() -> None:
+    """As Python does at exit: those of this child that are no daemons. Executors' end when they have nothing to do."""
+    executors: Any = sys.modules.get("concurrent.futures.thread")
+    if executors is not None:
+        executors._python_exit()
+    for thread in threading.enumerate():
+        if not thread.daemon and thread not in (threading.current_thread(), threading.main_thread()):
+            thread.join()
 
 
 def outlive_me() -> None:
@@ -208,6 +218,7 @@ def _forked() -> None:
     if _is_armed:
         _is_child = True
         atexit._clear()
+        getattr(threading, "_threading_atexits", []).clear()
         gc.freeze()
         _begin_anew()
     for callback in _callbacks:
