@@ -166,8 +166,9 @@ def in_a_pty() -> str:
         os.write(1, b"in a terminal\n")
         os._exit(0)
     said = os.read(terminal, 100).decode().strip()
-    os.close(terminal)
-    return f"{said} {waited(child)}"
+    code = waited(child)
+    os.close(terminal)  # earlier, it would hang up on the child
+    return f"{said} {code}"
 
 
 @app.get("/in-thread")
