@@ -69,7 +69,7 @@ SUITES = {
     suite.name: suite
     for suite in (
         Suite("cpython", "cpython", cpython(), without="gevent"),
-        Suite("gevent", "unittest", gevents()),
+        Suite("gevent", "unittest", gevents(), without="gevent"),
         Suite(
             "psycopg2",
             "unittest",
