@@ -94,6 +94,7 @@ def patch_requests(settings: Settings) -> None:
         http.install(
             connections=settings.most_upstream_connections,
             idle_seconds=settings.upstream_idle_seconds,
+            age_seconds=settings.upstream_age_seconds,
             tells_budget=settings.upstream_budget,
         )
 

@@ -51,7 +51,10 @@ class Exchange:
         connection = self.connection
         if connection is None:
             return
-        if not self._is_complete() or connection.is_closed or connection.position < len(connection.received):
+        is_more_there = connection.position < len(connection.received)
+        if not self._is_complete() or connection.is_closed or is_more_there:
+            if is_more_there and self._is_complete():
+                connection.owner.distrust()
             self.close()
             return
         self.connection = None

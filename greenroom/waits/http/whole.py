@@ -29,6 +29,7 @@ from requests.models import PreparedRequest, Request, Response
 from requests.sessions import Session
 from requests.structures import CaseInsensitiveDict
 
+from . import logins
 from .adapter import Transport, answer_to, is_plain, response_of, seconds_of
 from .answer import Answer
 from .cookies import note_sent
@@ -159,7 +160,8 @@ class Whole:
             return None
         request = prepared(method, url, lines.store)
         outgoing = without_body(method, target, lines, transport.added(request.headers))
-        call = transport.call_to(pools, target, outgoing, method, adapter, timeouts, verify, None)
+        is_own = logins.in_request(lines.store)
+        call = transport.call_to(pools, target, outgoing, method, adapter, timeouts, verify, is_own=is_own)
         if call is None:
             return None
         started = sessions.preferred_clock()

@@ -39,7 +39,7 @@ class Switch:
                 self.fell_back.append(request.url)
                 return original(own, request, **kwargs)
 
-            chosen = {"connections": 50, "idle_seconds": 30.0, "tells_budget": True, **settings}
+            chosen = {"connections": 50, "idle_seconds": 30.0, "age_seconds": 60.0, "tells_budget": True, **settings}
             self.transport = Transport(fall_back, **chosen)
             put_in_place(self.transport, lambda *what: self.patch.setattr(*what, raising=False))
         return self.transport
