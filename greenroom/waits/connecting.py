@@ -9,7 +9,8 @@ Source: RFC 8305, "Happy Eyeballs Version 2", sections 4 and 5. One greenlet doe
 import errno
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import update_wrapper
 from itertools import chain, zip_longest
 from typing import Any
 
@@ -178,17 +179,38 @@ def alternating(found: Sequence[Found]) -> list[Found]:
 
 
 def install() -> None:
-    """Have `socket`, and urllib3, which has a function of its own for it, connect this way."""
-    socket.create_connection = create_connection  # type: ignore[assignment]
-    when_imported("urllib3.util.connection", _install_in_urllib3)
+    """Have `socket`, and urllib3, which has a function of its own for it, connect this way. Safe to call again.
+
+    Runs on: the main thread.
+    """
+    _replace_in(socket, _in_socket)
+    when_imported("urllib3.util.connection", lambda module: _replace_in(module, _in_urllib3))
 
 
-def _install_in_urllib3(module: Any) -> None:
+def _replace_in(module: Any, make: Callable[[Any], Any]) -> None:
+    original, kind = module.create_connection, socket.socket
+    if original.__module__ == __name__:
+        return
+    own = make(module)
+
+    def connect(*args: Any, **kwargs: Any) -> Any:
+        # Another kind of socket (PySocks, mocks) does not connect the way that ours here do.
+        return (own if socket.socket is kind else original)(*args, **kwargs)
+
+    module.create_connection = update_wrapper(connect, own)
+
+
+def _in_socket(module: Any) -> Any:
+    return create_connection
+
+
+def _in_urllib3(module: Any) -> Any:
     """urllib3's own words for its arguments and for a host that can be none; the rest is ours."""
+    unset = getattr(module, "_DEFAULT_TIMEOUT", DEFAULT_TIMEOUT)  # urllib3 1 has the standard library's
 
     def urllib3_create_connection(
         address: tuple[str, int],
-        timeout: Any = module._DEFAULT_TIMEOUT,
+        timeout: Any = unset,
         source_address: Address | None = None,
         socket_options: Sequence[Any] | None = None,
     ) -> socket.socket:
@@ -200,10 +222,10 @@ def _install_in_urllib3(module: Any) -> None:
             raise module.LocationParseError(f"'{host}', label empty or too long") from None
         return create_connection(
             (host, port),
-            DEFAULT_TIMEOUT if timeout is module._DEFAULT_TIMEOUT else timeout,
+            DEFAULT_TIMEOUT if timeout is unset else timeout,
             source_address,
             socket_options=socket_options or (),
             family=module.allowed_gai_family(),
         )
 
-    module.create_connection = urllib3_create_connection
+    return urllib3_create_connection

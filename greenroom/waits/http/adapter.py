@@ -15,7 +15,7 @@ from typing import Any
 from gevent.hub import get_hub
 from greenlet import getcurrent
 from requests.adapters import HTTPAdapter
-from requests.cookies import extract_cookies_to_jar
+from requests.cookies import RequestsCookieJar, extract_cookies_to_jar
 from requests.exceptions import (
     ConnectionError,
     ConnectTimeout,
@@ -46,6 +46,7 @@ from ...record import CURRENT, FOREVER
 from . import logins, retrying
 from .answer import Answer, StreamedAnswer
 from .head import Outgoing, Target, outgoing, target_of
+from .hooked import Hooks
 from .pool import Pools
 from .tls import FileMissing
 from .tracing import trace_lines
@@ -71,6 +72,7 @@ class Transport:
         self.idle_seconds = idle_seconds
         self.age_seconds = age_seconds
         self.tells_budget = tells_budget
+        self.hooks = Hooks()
         self.pools: Pools | None = None
 
     def send(
@@ -135,7 +137,7 @@ class Transport:
         if not is_plain(adapter, may_retry=True) or type(request.headers) is not CaseInsensitiveDict:
             return None
         target = target_of(request.url)
-        if target is None or cert or (proxies and select_proxy(request.url, proxies)):  # type: ignore[arg-type]
+        if target is None or cert or self.hooks.are_there() or (proxies and select_proxy(request.url, proxies)):  # type: ignore[arg-type]
             return None
         pools = self.pools_here()
         if pools is None:
@@ -286,7 +288,7 @@ def response_of(adapter: HTTPAdapter, request: PreparedRequest, answer: Answer |
             if len(values) > 2:
                 store[key] = (values[0], ", ".join(values[1:]))
     content_type = fields.get("content-type")
-    # Not Response(): its __init__ makes a cookie jar and a dictionary to throw away. A test compares the attributes.
+    # Not Response(): its __init__ makes a dictionary to throw away. A test compares the attributes.
     response: Any = Response.__new__(Response)
     response._content = False
     response._content_consumed = False
@@ -298,6 +300,7 @@ def response_of(adapter: HTTPAdapter, request: PreparedRequest, answer: Answer |
     response.reason = answer.reason
     response.url = request.url
     response.history = []
+    response.cookies = RequestsCookieJar()
     response.elapsed = NO_TIME
     if answer.sets_cookies:
         extract_cookies_to_jar(response.cookies, request, answer)  # type: ignore[no-untyped-call]

@@ -62,7 +62,8 @@ def on_the_way() -> tuple[Any, ...]:
         PreparedRequest.prepare_auth, PreparedRequest.prepare_hooks, PreparedRequest.__init__, Request.__init__,
         Response.content, Response.iter_content, adapters.Response, sessions.PreparedRequest, sessions.Request,
         sessions.dispatch_hook, sessions.extract_cookies_to_jar, sessions.get_environ_proxies,
-        sessions.get_netrc_auth, sessions.merge_setting,
+        sessions.get_netrc_auth, sessions.merge_setting, sessions.RequestsCookieJar,
+        requests.cookies.RequestsCookieJar,
     )  # fmt: skip
 
 
@@ -116,6 +117,7 @@ class Whole:
         if (
             type(session) is not Session
             or on_the_way() != self.on_the_way
+            or self.transport.hooks.are_there()
             or session.hooks != NO_HOOKS
             or session.auth is not None
             or session.proxies
