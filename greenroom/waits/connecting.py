@@ -8,6 +8,7 @@ Source: RFC 8305, "Happy Eyeballs Version 2", sections 4 and 5. One greenlet doe
 
 import errno
 import os
+import select
 import socket
 from collections.abc import Callable, Sequence
 from functools import update_wrapper
@@ -15,6 +16,7 @@ from itertools import chain, zip_longest
 from typing import Any
 
 import gevent
+from gevent import monkey
 from gevent.event import Event
 
 from .. import clock, deadline
@@ -26,6 +28,7 @@ from .primitives.hub import raise_if_spent
 STAGGER_SECONDS = 0.25
 UNDER_WAY = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY)
 READY_TO_WRITE = 2
+POLL = monkey.get_original("select", "poll") if hasattr(select, "poll") else None  # some systems have none
 # What the standard library has as "no timeout given"; None means none at all.
 DEFAULT_TIMEOUT: Any = socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
 
@@ -58,6 +61,9 @@ class Attempt:
         if code not in UNDER_WAY:
             self.error = code
             return
+        if is_writable(self.sock.fileno()):  # on this machine it mostly is: then nobody has to wait
+            self.error = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            return
         self.watcher = gevent.get_hub().loop.io(self.sock.fileno(), READY_TO_WRITE)
         self.watcher.start(self._on_ready)
 
@@ -82,6 +88,15 @@ class Attempt:
 
     def exception(self) -> OSError:
         return OSError(self.error, os.strerror(self.error or 0))
+
+
+def is_writable(file_number: int) -> bool:
+    """Asked of the system; gevent's poll would ask the loop."""
+    if POLL is None:
+        return False
+    poll = POLL()
+    poll.register(file_number, select.POLLOUT)
+    return bool(poll.poll(0))
 
 
 def create_connection(

@@ -46,7 +46,6 @@ HTTP = b"HTTP/"
 TLS_ENDED = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 REQUEST_TIMEOUT = 408
 WITHOUT_RESPONSE = "Remote end closed connection without response"  # http.client's words
-WITHIN_HEAD = "Remote end closed connection within the head of its response"
 # So many "100 Continue" and the like are passed over.
 MOST_INTERIM = 20
 
@@ -209,7 +208,9 @@ class Call:
                 while not end:
                     more = connection.receive()
                     if not more:
-                        raise RemoteDisconnected(WITHIN_HEAD if received else WITHOUT_RESPONSE)
+                        if not received:
+                            raise RemoteDisconnected(WITHOUT_RESPONSE)
+                        break  # http.client knows what to make of it
                     searched = len(received)
                     received += more
                     end = end_of_head(received, searched)
@@ -270,8 +271,6 @@ class Call:
         response = HTTPResponse(Files(reader), method=self.method)  # type: ignore[arg-type]
         try:
             response.begin()
-            if reader.is_at_end:
-                raise RemoteDisconnected(WITHIN_HEAD)
         except TimeoutError as exc:
             raise self.too_late(exc) from exc
         except ssl.SSLError as exc:
