@@ -22,10 +22,10 @@ from ..insight import lastwords
 from ..insight.observer import Insight
 from ..settings import Settings, environment_name
 from ..waits import primitives
-from . import tls
+from . import hangups, tls
 from .balance import HEARTBEAT_SECONDS, Line, Scoreboard, State, Turn
 from .drain import Drain
-from .leftovers import Leftovers
+from .leaving import Leaving
 from .listener import Listener
 from .serving import Serving
 
@@ -36,7 +36,9 @@ NOTIFY_SECONDS = 1.0
 # Beside its clients' connections: those to upstreams and databases, the application's files.
 OTHER_FILES = 5000
 # The arbiter kills at graceful_timeout; a worker that gives up a little earlier can still say so.
-GIVE_UP_EARLIER_SECONDS = 0.5
+GIVE_UP_EARLIER_SECONDS = 1.0
+# So much earlier the process ends, whatever Python's own exit still waits for; it begins when the worker is drained.
+LEAVE_EARLIER_SECONDS = 0.2
 # Until then requests may run; they have this time to answer that they were cut.
 CUT_EARLIER_SECONDS = 2.0
 LAST_ANSWER_SECONDS = 0.3
@@ -54,6 +56,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     alive: bool
     is_aborted = False
+    leave_until: float  # the process has to be gone by then
     max_requests: int
     # Set by the post_fork hook; under a configuration file that has no such hook, the environment's.
     settings: Settings | None = None
@@ -73,6 +76,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         """gunicorn patches here, where no configuration file of ours has. Runs on: worker start-up."""
         super().patch()
         primitives.install()
+        hangups.install()
 
     def init_process(self) -> None:
         """Runs on: worker start-up. While others serve, a worker that can't boot must not end the server."""
@@ -131,6 +135,11 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             self.line.state = State.EMPTY
         if self.serving.insight is not None:
             self.serving.insight.stop()
+        self.serving.stop()
+        for watcher in (signals, heartbeat):
+            watcher.stop()
+            watcher.close()
+        Leaving(self, self.leave_until).begin()
 
     def _environment_settings(self) -> Settings:
         """Where gunicorn runs under another configuration file. What gunicorn has a name for, too, is told to it."""
@@ -148,15 +157,14 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             lambda: not board.is_stopping and board.someone_serves(but=self.line),
             window_seconds,
         )
+        self.leave_until = clock.now() + max(self.cfg.graceful_timeout - LEAVE_EARLIER_SECONDS, 0)
         give_up_at = clock.now() + max(self.cfg.graceful_timeout - GIVE_UP_EARLIER_SECONDS, 0)
         cut_at = give_up_at - min(CUT_EARLIER_SECONDS, self.cfg.graceful_timeout / 4)
         notify_at = 0.0
-        leftovers = Leftovers(self.log, since=clock.now() - self.cfg.graceful_timeout)
         drain.start()
-        while not (drain.is_over and leftovers.are_over()):
+        while not drain.is_over:
             now = clock.now()
             if now > cut_at:
-                leftovers.end()
                 if self.serving.cut_all(max(give_up_at - now, LAST_ANSWER_SECONDS)):
                     give_up_at = max(give_up_at, now + LAST_ANSWER_SECONDS)  # the loop was late
             if now > give_up_at:
@@ -217,7 +225,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         self.line.rss_bytes = rss_bytes = self.process.memory_info().rss
         if 0 < self.memory_limit_bytes < rss_bytes and self.line.state == State.SERVING:
             self.retire(f"{rss_bytes / 1e6:.0f} MB of memory")
-            lastwords.say(self, f"Worker {self.pid} is over its memory limit: {lastwords.memory(rss_bytes)}")
+            lastwords.say(self, f"Worker {self.pid} is over its memory limit: {lastwords.memory(self, rss_bytes)}")
 
     def retire(self, reason: str) -> None:
         """Serve on until a replacement has come; where nobody brings one beforehand, stop now, as gunicorn does."""
