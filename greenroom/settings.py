@@ -30,6 +30,11 @@ GREEN_WORKER_CLASSES = {
 }
 PLAIN_WORKER_CLASSES = {"gthread": "gthread", "sync": "sync"}
 OPS_OFF = "off"
+# Settings that were, and what to do about them.
+GONE = {
+    "GREENROOM_QUEUE_TIMEOUT_MILLISECONDS": "nobody is turned away for having waited any more; how long clients "
+    "wait is GREENROOM_CLIENT_PATIENCE_MILLISECONDS",
+}
 SHORTEST_TOKEN = 24
 # Beside the process environment; the first one counts.
 ENV_FILES = (".env", ".flaskenv")
@@ -103,17 +108,27 @@ class Settings:
         0,
         low=0,
         high=100_000,
-        about="Requests that one worker runs at the same time; 0 finds out from the load how many it can run.",
+        about="Requests that one worker runs at the same time; 0 finds out from the load how many it can run. Others "
+        "wait in line.",
+    )
+    client_patience_milliseconds: int = knob(
+        1000,
+        low=10,
+        high=600_000,
+        about="How long clients wait for an answer. It decides who is served when more comes than can be: nobody is "
+        "turned away while its turn would come sooner than that.",
     )
     queue_limit_requests: int = knob(
-        1000, low=1, high=100_000, about="Requests that may wait in one worker when it is at its limit."
+        1000,
+        low=0,
+        high=100_000,
+        about="Requests that may wait in line in one worker; as many as it serves while their clients have patience, "
+        "if that is more. Beyond, the one that was overtaken for longest is turned away with 503.",
     )
-    queue_timeout_milliseconds: int = knob(
-        100,
-        low=1,
-        high=60_000,
-        about="How long a request may wait at the limit before it is turned away with 503; in the first moments of a "
-        "burst twice as long.",
+    admission: str = knob(
+        "on",
+        choices=("on", "off"),
+        about="`off`: every request runs as soon as it comes, however many there are, and none waits in line.",
     )
     request_budget_milliseconds: int = knob(
         60_000,
@@ -249,6 +264,9 @@ class Settings:
         about="Tell upstreams in the header X-Request-Timeout-Ms what is left of the request's budget, if it has one.",
     )
     patch_psycopg2: bool = knob(True, about="Let psycopg2 wait in the event loop; without it a query stops its worker.")
+    patch_sqlite: bool = knob(
+        True, about="Let sqlite3 wait for locks in threads; without it one that waits stops its worker."
+    )
     patch_dns: bool = knob(
         True,
         about="Look names up in threads of their own, remember them, and try IPv6 and IPv4 addresses side by side; "
@@ -273,7 +291,7 @@ class Settings:
     )
     patch_asyncio: bool = knob(
         True,
-        about="Run `async def` views and `asyncio.run()` on an event loop in a thread of its own, many at once.",
+        about="Run `async def` views and `asyncio.run()` on an event loop of their own in a thread, many at once.",
     )
     offload: str = knob(
         ", ".join(OFFLOAD_DEFAULTS),
@@ -300,11 +318,6 @@ class Settings:
     patch_sqlalchemy: bool = knob(
         True,
         about="Give SQLAlchemy's engines a pool that is fair, bounded by the budget, and names who holds what.",
-    )
-    database_one_message: bool = knob(
-        True,
-        about="psycopg2 begins a transaction in one message with its first statement, which saves a round trip; "
-        "PostgreSQL's logs then show both together.",
     )
     database_hosts: int = knob(
         1,
@@ -529,7 +542,9 @@ def unknown_names(environ: Mapping[str, str]) -> list[str]:
     known = [environment_name(item.name) for item in fields(Settings)]
     found = []
     for name in environ:
-        if name.startswith(PREFIX) and name not in known:
+        if name in GONE:
+            found.append(f"{name} is gone: {GONE[name]}")
+        elif name.startswith(PREFIX) and name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             found.append(f"{name} is unknown" + (f"; did you mean {close[0]}?" if close else ""))
     return found

@@ -12,8 +12,10 @@ in the order of `states`. Everything that counts is monotonic for one `start_id`
     age_seconds
     states           ["cpu", "ready", "upstream", ...]
     worker           state ("serving", ...), requests, connections, in_flight, queued (in line now),
-                     limit_requests (0: adaptive), load, load_limit, cost_seconds, rss_bytes,
-                     shed_full_requests, shed_late_requests, queued_requests, accepted
+                     line_seconds (until its last has its turn), limit_requests (0: adaptive),
+                     load, load_limit, cost_seconds, rss_bytes,
+                     shed_requests, left_requests, queued_requests, accepted,
+                     connections_given_away, empty_turns (of the loop, in which nothing was done), is_spinning
     loop             is_idle, current_turn_seconds (how long the loop has not turned; 0.0 while it idles), turns,
                      busy_seconds, idle_seconds, last_turn_seconds, late_turns (longer than the threshold),
                      hub_seconds, request_seconds, background_seconds (greenlets of no request),
@@ -184,16 +186,20 @@ def _worker(worker: Any) -> dict[str, Any]:
         "requests": worker.nr,
         "connections": len(serving.connections),
         "in_flight": len(serving.in_flight),
-        "queued": len(admission.queue),
+        "queued": admission.waiting,
+        "line_seconds": admission.line_seconds,
         "limit_requests": serving.settings.limit_requests,
         "load": gate.load,
         "load_limit": gate.limit,
         "cost_seconds": gate.cost,
         "rss_bytes": int(line.rss_bytes),
         "accepted": int(line.accepted),
-        "shed_full_requests": admission.shed_full_requests,
-        "shed_late_requests": admission.shed_late_requests,
+        "shed_requests": admission.shed_requests,
+        "left_requests": admission.left_requests,
         "queued_requests": admission.queued_requests,
+        "connections_given_away": serving.sharing.given if serving.sharing is not None else 0,
+        "empty_turns": serving.turns.empty,
+        "is_spinning": serving.spin_watch.is_spinning,
         "spent_requests": serving.spent_requests,
         "abandoned_requests": serving.abandoned_requests,
     }

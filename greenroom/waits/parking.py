@@ -25,8 +25,8 @@ from .threads import is_loop_thread
 
 new_lock: Callable[[], Any] = monkey.get_original("_thread", "allocate_lock")
 real_sleep: Callable[[float], None] = monkey.get_original("time", "sleep")
-# A real thread that has just been started is counted after so long.
-STARTING_SECONDS = 0.01
+# A real thread that has just been started is counted after so long at most.
+STARTING_SECONDS = 0.2
 # How long the hub waits for another thread: as long as one holds a lock in which it does not wait itself.
 HUB_SECONDS = 1.0
 
@@ -102,8 +102,7 @@ class InLoop(Waiter):
         try:
             self._switch_out(is_endable=is_endable)
         except LoopExit:
-            real_sleep(STARTING_SECONDS)
-            if not _thread._count():
+            if not a_thread_has_come():
                 raise
         finally:
             self.is_woken = self.is_parked = False
@@ -160,6 +159,14 @@ class InHub(InThread):
         if not is_in_thread or self.until <= clock.now():
             self.hub.switch()  # gevent's error
         super().park(min(until, self.until), is_endable=False)
+
+
+def a_thread_has_come() -> bool:
+    """Whether there is a real thread, or one that is just starting: those are not counted yet."""
+    until = clock.now() + STARTING_SECONDS
+    while not _thread._count() and clock.now() < until:
+        real_sleep(STARTING_SECONDS / 20)
+    return bool(_thread._count())
 
 
 def _root(greenlet: Any) -> Any:

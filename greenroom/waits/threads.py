@@ -23,13 +23,19 @@ from greenlet import getcurrent
 
 from .. import clock
 from ..record import CURRENT, FOREVER, OWN, UNBOUNDED, Kind, Record, Wait
+from ..timers import Timer
 
 # Under patching the names in `threading` are gevent's and would make greenlets.
 get_thread_ident: Callable[[], int] = monkey.get_original("_thread", "get_ident")
-start_thread: Callable[..., int] = monkey.get_original("_thread", "start_new_thread")
+_start_new_thread: Callable[..., int] = monkey.get_original("_thread", "start_new_thread")
 real_poll: Callable[[], Any] | None = monkey.get_original("select", "poll") if hasattr(select, "poll") else None
 # After a fork it is still the same: the thread that forks is the one that goes on.
 LOOP_THREAD = threading.main_thread().ident if not monkey.is_module_patched("threading") else get_thread_ident()
+
+
+def start_thread(function: Callable[..., Any], args: tuple[Any, ...] = ()) -> int:
+    """Run `function` in a thread of the operating system. What it starts is real as well, see starting."""
+    return _start_new_thread(function, args)
 
 
 def can_wait() -> bool:
@@ -207,7 +213,7 @@ class Threads:
         self.idle_threads = 0
         self._tasks: SimpleQueue[Job | None] = SimpleQueue()
         self._returns = Returns()
-        self._timer: Any = None
+        self._timer: Timer | None = None
 
     def submit(self, function: Callable[[], Any], group: str = "", landed: Callable[[Job], None] | None = None) -> Job:
         """Runs on: the loop's thread; never switches."""
@@ -251,9 +257,9 @@ class Threads:
     def _look_again(self) -> None:
         """Some of what runs may count as slow soon; then there is room for what waits."""
         if self._timer is None:
-            self._timer = gevent.get_hub().loop.timer(self.slow_seconds)
+            self._timer = Timer(gevent.get_hub().loop, self.slow_seconds, "slow jobs")
         if not self._timer.active:
-            self._timer.start(self._hand_out, update=True)
+            self._timer.start(self._hand_out)
 
     def _work(self, tasks: "SimpleQueue[Job | None]", returns: Returns) -> None:
         """Runs on: a thread of ours."""

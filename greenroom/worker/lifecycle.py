@@ -28,6 +28,7 @@ from .drain import Drain
 from .leaving import Leaving
 from .listener import Listener
 from .serving import Serving
+from .sharing import Sharing, may_start
 
 if TYPE_CHECKING:
     from ..ops.answering import Answering
@@ -43,6 +44,7 @@ LEAVE_EARLIER_SECONDS = 0.2
 CUT_EARLIER_SECONDS = 2.0
 LAST_ANSWER_SECONDS = 0.3
 DRAIN_CHECK_SECONDS = 0.02
+START_CHECK_SECONDS = 0.01
 # For how long the loop of a worker that the arbiter has given up may stand still again.
 ABORTED_SECONDS = 2
 # What workers read under gunicorn's name, so that its command line counts. Our gunicorn.conf.py tells it our values.
@@ -58,6 +60,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     is_aborted = False
     leave_until: float  # the process has to be gone by then
     max_requests: int
+    began_at = 0.0  # when its process began, of those that have
     # Set by the post_fork hook; under a configuration file that has no such hook, the environment's.
     settings: Settings | None = None
     # Answers the ops process, if there is one; set by the post_fork hook.
@@ -81,6 +84,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     def init_process(self) -> None:
         """Runs on: worker start-up. While others serve, a worker that can't boot must not end the server."""
         self.line.pid = os.getpid()
+        self.began_at = clock.now()
         try:
             super().init_process()
         except Exception:
@@ -118,6 +122,8 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             lastwords.register(self)
         self._beat()
         self.line.state = State.SERVING
+        self._wait_for_the_others()
+        self.serving.sharing = Sharing(board, self.line, self.serving.asked)
         for listener in listeners:
             listener.start()
         while self.alive:
@@ -140,6 +146,16 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             watcher.stop()
             watcher.close()
         Leaving(self, self.leave_until).begin()
+
+    def _wait_for_the_others(self) -> None:
+        """At the server's start: whoever is first would get all clients that wait already."""
+        ready_at = clock.now()
+        took = ready_at - self.began_at
+        while self.alive and not may_start(
+            shared_board(), self.line, self.cfg.workers, clock.now() - ready_at, started_seconds=took
+        ):
+            self.notify()
+            self.woken.wait(START_CHECK_SECONDS)
 
     def _environment_settings(self) -> Settings:
         """Where gunicorn runs under another configuration file. What gunicorn has a name for, too, is told to it."""
@@ -208,9 +224,11 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         line = self.line
         line.beat(clock.now())
         line.connections = len(self.serving.connections)
+        if self.serving.sharing is not None:
+            self.serving.sharing.beat(self.serving.admission.waiting)
         line.in_flight = len(self.serving.in_flight)
         line.requests = self.nr
-        line.shed = self.serving.admission.shed_requests
+        line.shed = self.serving.admission.lost_requests
         insight = self.serving.insight
         if insight is not None:
             insight.count()

@@ -18,12 +18,14 @@ from .. import clock, shown
 from ..insight.observer import Insight
 from ..record import CLIENT_LEFT, CURRENT, FOREVER, WORKER_STOPS, Record
 from ..settings import Settings
+from ..timers import Timer
 from ..waits import primitives
-from .admission import QUEUE_TICK_SECONDS, AdaptiveGate, Admission, Gate, StaticGate
+from .admission import QUEUE_TICK_SECONDS, Admission
 from .balance import Line
-from .budget import Budgets
+from .budget import HEADER, HEADER_NAME, Budgets
 from .connection import Connection, State
-from .ending import Ending, ErrorPage, error_answer
+from .ending import Ending, ErrorPage, error_answer, fitting
+from .gates import AdaptiveGate, Gate, OpenGate, StaticGate
 from .greenlets import RequestGreenlets
 from .hangups import is_consequence
 from .head import HeadParser
@@ -31,6 +33,8 @@ from .listener import Listener
 from .load import Turns
 from .request import PlainRequest
 from .response import Response
+from .sharing import Sharing
+from .spinning import SpinWatch
 from .takeover import ClientsSocket
 from .timeouts import SWEEP_SECONDS, Timeouts
 from .wire import ClientLeft, ClientTooSlow
@@ -78,6 +82,9 @@ class Serving:
             settings.request_budget_milliseconds / 1000,
             {path: number / 1000 for path, number in settings.route_budgets_milliseconds.items()},
         )
+        # By identity, the connections that have asked something lately. Some are given away to other workers.
+        self.asked: set[int] = set()
+        self.sharing: Sharing | None = None
         # On the scoreboard, where it is seen also when one of these requests blocks the loop.
         self.line: Line | None = getattr(worker, "line", None)
         self.ending = Ending(self)
@@ -92,19 +99,20 @@ class Serving:
             dismiss_slow=Connection.dismiss_if_slow,
         )
         self._sweeper = self.loop.timer(SWEEP_SECONDS, repeat=SWEEP_SECONDS)
-        self.gate: Gate = StaticGate(settings.limit_requests) if settings.limit_requests else AdaptiveGate()
+        self.gate = gate_of(settings)
         self.admission = Admission(
             self.gate,
             self._run_in_greenlet,
             self._turn_away,
+            patience_seconds=settings.client_patience_milliseconds / 1000,
             queue_limit_requests=settings.queue_limit_requests,
-            queue_timeout_seconds=settings.queue_timeout_milliseconds / 1000,
             priority_paths=settings.priority_path_prefixes,
         )
-        self.turns = Turns(self.loop, self._turn_began, self._turn_ending)
+        self.turns = Turns(self.loop, self._turn_began, self._turn_ending, self._progress)
+        self.spin_watch = SpinWatch(self.turns)
         self.insight: Insight | None = None
         # An idle loop must not sleep while requests wait in line.
-        self._queue_ticker = self.loop.timer(QUEUE_TICK_SECONDS, repeat=QUEUE_TICK_SECONDS)
+        self._queue_ticker = Timer(self.loop, QUEUE_TICK_SECONDS, "requests wait in line", repeats=True)
 
     def start(self) -> None:
         primitives.install_hub()
@@ -121,6 +129,10 @@ class Serving:
     def _sweep(self) -> None:
         self.timeouts.sweep()
         self.admission.report()
+        self.spin_watch.look()
+
+    def _progress(self) -> float:
+        return self.gate.slices + (0.0 if self.line is None else self.line.accepted)
 
     def _turn_began(self, idle_seconds: float) -> None:
         if self.insight is not None:
@@ -136,9 +148,9 @@ class Serving:
                 self.line.offered = len(self.in_flight) + len(arrivals)
             for connection, request in arrivals:
                 self._admit(connection, request)
-        if self.admission.queue:
-            self.admission.release(self.turns.lag_seconds())
-            if not self.admission.queue:
+        if self.admission.waiting:
+            self.admission.release()
+            if not self.admission.waiting:
                 self._queue_ticker.stop()
 
     def trusts(self, peer: Any) -> bool:
@@ -171,12 +183,13 @@ class Serving:
         return len(self.connections) >= self.most_connections and not self.timeouts.can_make_room()
 
     def offer(self, connection: Connection, request: Any) -> None:
-        """A request is complete: run it, let it wait, or turn it away, as soon as all sockets are read. Runs on: hub.
+        """A request is complete: run it or let it wait, as soon as all sockets are read. Runs on: hub.
 
         Reading first and running then takes a tenth less of the CPU than each request in turn, because the code that
         reads stays in the caches; and who was woken in this turn goes on before new ones begin.
         """
         self.timeouts.forget(connection)
+        self.asked.add(id(connection))
         if self._is_reading:
             self.arrivals.append((connection, request))
         else:
@@ -185,26 +198,42 @@ class Serving:
     def _admit(self, connection: Connection, request: Any) -> None:
         """Who is admitted runs at once, until it first waits."""
         gate = self.gate
-        if gate.load < gate.limit and not self.admission.queue:
+        if gate.load < gate.limit and not self.admission.waiting:
             self._run_in_greenlet(connection, request)
             return
-        self.admission.wait_or_shed(connection, request)
-        if self.admission.queue and not self._queue_ticker.active:  # type: ignore[attr-defined]  # the stubs miss it
+        self.admission.wait(connection, request, self._budget_ends_at(connection, request))
+        if self.admission.waiting and not self._queue_ticker.active:
             self._queue_ticker.start(_nothing)
+
+    def _budget_ends_at(self, connection: Connection, request: Any) -> float:
+        environ = request.environ if type(request) is PlainRequest else environ_for_budget(request)
+        return connection.arrived + self.budgets.seconds(environ, is_peer_trusted=connection.is_peer_trusted)
 
     def _run_in_greenlet(self, connection: Connection, request: Any) -> None:
         connection.state = State.RUNNING
         self.in_flight[connection] = request
         self.greenlets.start(self.gate, connection, request)
 
-    def _turn_away(self, connection: Connection, request: Any) -> None:
-        """503, with as little work as possible: no greenlet, no application, no access log. Runs on: hub."""
+    def _turn_away(self, connection: Connection, request: Any, is_spent: bool) -> None:
+        """503 or 504, with as little work as possible: no greenlet, no application, no access log. Runs on: hub."""
+        if is_spent:
+            self._count_spent()
+            page = error_answer(504, "Gateway Timeout", "The answer did not come in time.")
+            connection.wire.try_send(fitting(page, request))
+            connection.finish(is_kept=False)
+            return
         if self.insight is not None:
             self.insight.ring.shed()
         is_kept = not request.should_close() and not self.is_stopping() and connection.is_body_here()
+        is_kept = is_kept and not self._gives_away(request)
         # Behind half an answer the client would take the next one for its rest.
         is_whole = connection.wire.try_send(SHED_ANSWERS[is_kept, request.method == "HEAD"])
         connection.finish(is_kept=is_kept and is_whole)
+
+    def _count_spent(self) -> None:
+        self.spent_requests += 1
+        if self.insight is not None:
+            self.insight.expired += 1
 
     def _run(self, connection: Connection, request: Any) -> None:
         """The life of a request greenlet. Nothing may escape it: its parent is the hub."""
@@ -244,7 +273,7 @@ class Serving:
             self.worker.request_started()
             if not self._start_budget(connection, response, environ):
                 return False
-            if self.is_stopping() or not self.has_keepalive:
+            if self.is_stopping() or not self.has_keepalive or self._gives_away(request):
                 response.force_close()
             self._answer(response, environ)
             if response.is_dropped:
@@ -266,6 +295,9 @@ class Serving:
             self._finish_accounts(request, response, environ, started)
             if response is not None:
                 response.let_go()
+
+    def _gives_away(self, request: Any) -> bool:
+        return self.sharing is not None and not request.should_close() and self.sharing.gives_away()
 
     def _prepare(self, connection: Connection, request: Any) -> tuple[Response, dict[str, Any]]:
         if type(request) is PlainRequest:
@@ -381,10 +413,16 @@ class Serving:
 
         What changes something is not stopped half-way, unless a setting says so. Runs on: hub.
         """
-        record = connection.record
-        if record is None or record.answer is None or connection.has_next_request():
+        if connection.has_next_request():
             return  # one that sent several requests and ended its side waits for all answers
-        self.abandon(record, record.answer.req.method, is_event_stream=record.answer.is_event_stream)
+        record, waiting = connection.record, self.admission.find(connection)
+        if waiting is not None and self._ends(waiting.request.method):
+            self.admission.leave(connection)
+            if self.insight is not None:
+                self.insight.ring.shed()
+            connection.close()
+        elif record is not None and record.answer is not None:
+            self.abandon(record, record.answer.req.method, is_event_stream=record.answer.is_event_stream)
 
     def taken_over(self, record: Record, taken: ClientsSocket) -> None:
         """The application has the connection for itself: it is no longer a request as others are."""
@@ -396,17 +434,26 @@ class Serving:
 
     def abandon(self, record: Record, method: str, *, is_event_stream: bool) -> None:
         """Nobody wants this request's answer: end it, if such requests are to end. Runs on: hub, any greenlet."""
-        ends = self.settings.client_left_ends
-        if ends == "all" or (ends == "safe" and (method in ("GET", "HEAD") or is_event_stream)):
+        if self._ends(method, is_event_stream=is_event_stream):
             self.abandoned_requests += 1
             record.cut(CLIENT_LEFT)
 
+    def _ends(self, method: str, *, is_event_stream: bool = False) -> bool:
+        """Whether a request ends when its client leaves."""
+        ends = self.settings.client_left_ends
+        return ends == "all" or (ends == "safe" and (method in ("GET", "HEAD") or is_event_stream))
+
     def cut_all(self, clean_up_seconds: float) -> int:
-        """End the requests that run, because the worker has to: they answer 503. Returns how many were not cut before.
+        """End the requests that run or wait, because the worker has to: they answer 503.
+
+        Returns how many ran and were not cut before.
 
         Runs on: main greenlet.
         """
-        records = [record for record in self.running_records() if not record.is_cut and not record.became]
+        self.admission.turn_away_all()
+        records = [
+            record for record in self.running_records() if record.clean_up_at_most == FOREVER and not record.became
+        ]
         self.tell_takers(only_websockets=False)
         if records:
             self.log.warning("%s requests are cut: the worker has to stop", len(records))
@@ -462,6 +509,18 @@ SHED_ANSWERS = {
     for is_kept in (True, False)
     for is_head in (True, False)
 }
+
+
+def gate_of(settings: Settings) -> Gate:
+    if settings.admission == "off":
+        return OpenGate()
+    return StaticGate(settings.limit_requests) if settings.limit_requests else AdaptiveGate()
+
+
+def environ_for_budget(request: Any) -> dict[str, Any]:
+    """Of a request that has no environ yet, what its budget depends on."""
+    asked = (value for name, value in request.headers if name == HEADER_NAME)
+    return {"PATH_INFO": request.path, HEADER: next(asked, None)}
 
 
 def _nothing() -> None:

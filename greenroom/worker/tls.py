@@ -42,6 +42,7 @@ from .. import clock, shown
 from ..errors import BudgetSpent
 from ..insight.account import Account
 from ..record import CLIENT_LEFT, CURRENT, FOREVER, OWN, Record, Wait
+from ..waits.in_loop import for_any_thread
 from ..waits.threads import is_loop_thread
 from .connection import DISCARD_BYTES, State
 from .ending import LATE, ErrorPage, error_answer, fitting
@@ -86,6 +87,8 @@ class Call:
     `over` is set when the connection can go on, which may be while the application still runs.
     """
 
+    is_peer_trusted = False  # how long it may wait in line is its path's budget; what a proxy asks for counts later
+
     def __init__(self, work: Callable[[], Any], exchange: "Exchange") -> None:
         self.arrived = clock.now()
         self.work = work
@@ -100,6 +103,11 @@ class Call:
             self.result = self.work()
         except BaseException as exc:  # handed on to whoever waits, whatever it is
             self.error = exc
+
+    def drop(self, page: tuple[int, str, str] | None) -> None:
+        """It will not run; `page` is what its client gets."""
+        self.exchange.is_dropped, self.exchange.page = True, page
+        self.over.set()
 
     def shed(self) -> None:
         self.is_shed = True
@@ -170,8 +178,21 @@ class GunicornServing(Serving):
     def running_records(self) -> list[Record]:
         return list(self.records)
 
-    def _turn_away(self, call: Any, request: Any) -> None:
+    def _turn_away(self, call: Any, request: Any, is_spent: bool) -> None:
+        if is_spent:
+            self._count_spent()
+            call.drop((504, "Gateway Timeout", "The answer did not come in time."))
+            return
+        if self.insight is not None:
+            self.insight.ring.shed()
         call.shed()
+
+    def left_line(self, call: Any) -> None:
+        """The client of a call that may stand in line has left. Runs on: hub, any greenlet."""
+        if self._ends(call.exchange.request.method) and self.admission.leave(call):
+            if self.insight is not None:
+                self.insight.ring.shed()
+            call.drop(None)
 
 
 class HeadTooSlow(Exception):
@@ -401,10 +422,12 @@ class Bounded:
         else:
             super()._wait(watcher, timeout_exc)  # type: ignore[misc]  # the socket's
 
+    @for_any_thread
     def recv(self, size: int, *flags: int) -> bytes:
         plain: Callable[..., bytes] = super().recv  # type: ignore[misc]  # the socket's
         return plain(size, *flags) if self.connection is None else self.connection.receive(plain, size)
 
+    @for_any_thread
     def sendall(self, data: Any, *flags: int) -> None:
         plain: Callable[..., None] = super().sendall  # type: ignore[misc]  # the socket's
         try:
@@ -709,7 +732,9 @@ class Exchange:
     def client_has_left(self) -> None:
         """Whoever asked has hung up. Runs on: hub, any greenlet."""
         self.is_client_gone = True
-        if self.record is not None:
+        if self.record is None and self.call is not None:
+            self.connection.serving.left_line(self.call)
+        elif self.record is not None:
             is_event_stream = announces_event_stream(self.response.headers)
             self.connection.serving.abandon(self.record, self.request.method, is_event_stream=is_event_stream)
 
@@ -892,6 +917,7 @@ class ClientBody:
         return getattr(self.body, name)
 
     @staticmethod
+    @for_any_thread
     def _ask(function: Callable[..., Any], *args: Any) -> Any:
         try:
             return function(*args)
