@@ -138,6 +138,7 @@ def test_request_over_tls_has_a_budget(start: Callable[..., Server]) -> None:
 
     assert answer.startswith(b"HTTP/1.1 504 "), answer
     assert b"did not come in time." in answer, answer
+    assert "Traceback" not in server.text()
 
 
 def test_gunicorns_own_worker_stays_as_it_is(start: Callable[..., Server]) -> None:
