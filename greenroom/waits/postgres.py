@@ -157,6 +157,8 @@ class GreenConnection(extensions.connection):
         """Have what runs on this connection ended. psycopg2's own blocks the whole process meanwhile."""
         if self.closed:
             raise psycopg2.InterfaceError("connection already closed")
+        if self.status == extensions.STATUS_PREPARED:
+            raise psycopg2.ProgrammingError("cancel cannot be used with a prepared two-phase transaction")
         copying.cancel(self)
 
     def lobject(self, *args: Any, **kwargs: Any) -> NoReturn:
