@@ -90,6 +90,15 @@ def patch(settings: Settings) -> None:
         patch_sqlalchemy(settings)
     if settings.patch and settings.patch_sqlite:
         when_imported("sqlite3", install_sqlite)
+    if settings.patch and settings.worker_class == "greenroom":
+        when_imported("django.db", install_django)
+
+
+def install_django(module: ModuleType) -> None:
+    """Let Django's connections end with their request."""
+    from .waits import django_connections
+
+    django_connections.install(module)
 
 
 def install_sqlite(module: ModuleType) -> None:
