@@ -279,7 +279,9 @@ class Serving:
             if response.is_dropped:
                 return False
             if response.is_short:
-                self.log.warning("%s %s answered less than its Content-Length", request.method, request.uri)
+                self.log.warning(
+                    "%s %s answered less than its Content-Length", request.method, shown.path(request.path)
+                )
                 connection.close(reset=True)
                 return False
             return not response.is_last
@@ -370,19 +372,21 @@ class Serving:
             connection.request_ended(record)  # the loop had no turn since
         is_taken = connection.wire.is_used_by_application
         if response is not None and (is_taken or response.is_dropped or cut_reason == CLIENT_LEFT):
-            if not is_consequence(exc):
-                self.log.error("Error handling request %s %s", request.method, request.uri, exc_info=exc)
+            if not is_consequence(exc, has_ended=response.is_dropped):
+                self.log.error("Error handling request %s %s", request.method, shown.path(request.path), exc_info=exc)
             if not is_taken and not response.is_dropped:
-                self.log.info("%s %s: %s", request.method, request.uri, cut_reason)
+                self.log.info("%s %s: %s", request.method, shown.path(request.path), cut_reason)
                 connection.close(reset=True)
         elif isinstance(exc, ClientLeft | ClientTooSlow):
-            self.log.info("%s %s: %s", request.method, request.uri, exc)
+            self.log.info("%s %s: %s", request.method, shown.path(request.path), exc)
             connection.close(reset=True)
         elif response is not None and response.is_head_on_wire:
             if cut_reason == WORKER_STOPS:
-                self.log.warning("%s %s: %s, its answer is broken off", request.method, request.uri, cut_reason)
+                self.log.warning(
+                    "%s %s: %s, its answer is broken off", request.method, shown.path(request.path), cut_reason
+                )
             else:
-                self.log.error("Error handling request %s %s", request.method, request.uri, exc_info=exc)
+                self.log.error("Error handling request %s %s", request.method, shown.path(request.path), exc_info=exc)
             connection.close(reset=True)
         else:
             if response is not None:

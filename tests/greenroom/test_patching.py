@@ -62,7 +62,7 @@ def test_names_and_connections_go_our_way_and_can_be_left_alone() -> None:
         PATCH + "import gevent, socket, urllib3.util.connection\n"
         "from greenroom.waits import connecting, dns\n"
         "assert isinstance(gevent.get_hub().resolver, dns.Resolver)\n"
-        "assert socket.create_connection is connecting.create_connection\n"
+        "assert socket.create_connection.__wrapped__ is connecting.create_connection\n"
         "assert 'greenroom' in urllib3.util.connection.create_connection.__module__\n"
         "names = dns.Resolver.names\n"
         "import os; assert os.environ['RES_OPTIONS']\n"

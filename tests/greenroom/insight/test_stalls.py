@@ -199,6 +199,14 @@ def test_look_that_came_late_does_not_outvote_the_application() -> None:
     assert most_seen(looks)[0] == APPLICATION
 
 
+@pytest.mark.parametrize("file", ["<sqlalchemy generated instrumented_attribute>", "<string>", "<frozen importlib>"])
+def test_generated_code_is_not_blamed_but_who_calls_it(file: str) -> None:
+    generated = Call(file, 2, "set")
+
+    assert stacks.guilty([generated, LIBRARY, APPLICATION]) == APPLICATION
+    assert stacks.guilty([generated]) == generated
+
+
 def test_one_look_after_a_long_call_of_c_code_outweighs_many_short_ones() -> None:
     in_c, in_python = Call("/srv/app/a.py", 1, "a"), Call("/srv/app/b.py", 2, "b")
 

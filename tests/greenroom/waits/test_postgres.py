@@ -555,6 +555,39 @@ def test_cancel_does_not_block_and_ends_the_query(connection: Any) -> None:
     assert rows(connection.cursor(), "SELECT 1") == [(1,)]
 
 
+class Overriding(extensions.connection):
+    """A class of an application's that has names of its own."""
+
+    line = "A1"
+
+    def begin(self) -> str:
+        return "begun"
+
+    def prepare(self) -> str:
+        return "prepared"
+
+
+def test_names_of_an_applications_class_are_its_own(connect: Callable[..., Any]) -> None:
+    connection = connect(connection_factory=Overriding)
+
+    assert rows(connection.cursor(), "SELECT 1") == [(1,)]
+    assert (connection.line, connection.begin(), connection.prepare()) == ("A1", "begun", "prepared")
+    assert connection.cursor_factory is None
+
+
+def test_callback_of_the_application_is_left_alone(connection: Any) -> None:
+    """psycogreen's, say. Everything else is as psycopg2 has it then."""
+    extensions.set_wait_callback(extras.wait_select)
+    cursor = connection.cursor()
+
+    with pytest.raises(TypeError):
+        cursor.execute("SELECT %s", 1)
+    assert connection.status == extensions.STATUS_READY
+    assert rows(cursor, "SHOW client_connection_check_interval") == [("0",)]
+    with pytest.raises(psycopg2.ProgrammingError, match="asynchronous callback"):
+        cursor.copy_expert("COPY nowhere TO STDOUT", io.StringIO())
+
+
 def test_cancels_with_an_older_libpq_too(connection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libpq, "libpq_17", None)
     monkeypatch.setattr(line, "GRACE_SECONDS", LONG_WAIT_SECONDS)
