@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from . import clock
 from .errors import BudgetSpent
 from .record import CLEAN_UP, CURRENT, FOREVER, SHIELD, UNBOUNDED, Record
+from .waits.primitives import install_hub
 
 
 def remaining_seconds() -> float:
@@ -29,6 +30,12 @@ def limit(timeout_seconds: float | None) -> float | None:
     if left == FOREVER:
         return timeout_seconds
     return left if timeout_seconds is None or left < timeout_seconds else timeout_seconds
+
+
+def is_spent() -> bool:
+    """Whether nobody wants the answer any more of the request that whoever asks works for."""
+    record = CURRENT.get()
+    return record is not None and not record.is_over and record.is_spent()
 
 
 def is_refused() -> bool:
@@ -73,6 +80,7 @@ def unbounded() -> Iterator[None]:
 @contextmanager
 def budget(seconds: float) -> Iterator[Record]:
     """For work outside of requests, a job say: inside, all waits together last `seconds` at most, as in a request."""
+    install_hub()  # in a process that serves no requests nobody else does
     now = clock.now()
     outer = CURRENT.get()
     if outer is not None:

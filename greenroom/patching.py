@@ -10,6 +10,7 @@ recursion in urllib3's case), and a lock born unpatched freezes the whole proces
 are found by looking at what the loaded modules hold, so no list of package names has to be kept up to date.
 """
 
+import logging
 import queue
 import select
 import socket
@@ -28,6 +29,8 @@ from .cores import usable_cores
 from .errors import PatchedTooLate
 from .on_import import when_imported
 from .settings import Settings
+
+logger = logging.getLogger(__name__)
 
 # Held by modules that were imported for their functions; gevent replaces each of these.
 REPLACED = {
@@ -65,9 +68,11 @@ def patch(settings: Settings) -> None:
 
         primitives.install(clean_up_seconds=settings.clean_up_seconds)
     if settings.patch:
-        from .waits import threads
+        from .waits import in_loop, starting, threads
 
         threads.install()
+        starting.install()
+        in_loop.install()
     if settings.patch and settings.patch_dns:
         from .waits import connecting, dns  # they take the patched sockets
 
@@ -80,27 +85,44 @@ def patch(settings: Settings) -> None:
 
         coroutines.install()
     if settings.patch and settings.patch_psycopg2:
-        patch_psycopg2(settings.database_silence_seconds, one_message=settings.database_one_message)
+        patch_psycopg2(settings.database_silence_seconds)
     if settings.patch and settings.patch_sqlalchemy:
         patch_sqlalchemy(settings)
+    if settings.patch and settings.patch_sqlite:
+        when_imported("sqlite3", install_sqlite)
+
+
+def install_sqlite(module: ModuleType) -> None:
+    """Let sqlite3 wait for locks in threads, as soon as it is imported."""
+    from .waits import sqlite
+
+    sqlite.install()
 
 
 def patch_requests(settings: Settings) -> None:
-    """Let `requests` send through our pools, as soon as it is imported."""
+    """Let `requests` send through our pools, as soon as it is imported; not in versions that we don't know."""
 
-    def install(module: ModuleType) -> None:
+    def install(_: ModuleType) -> None:
+        from .waits.http import untested
+
+        versions = {name: sys.modules[name].__version__ for name in ("requests", "urllib3")}
+        unknown = untested(versions)
+        if unknown:
+            logger.warning(unknown)
+            return
         from .waits.http import install as http
 
         http.install(
             connections=settings.most_upstream_connections,
             idle_seconds=settings.upstream_idle_seconds,
+            age_seconds=settings.upstream_age_seconds,
             tells_budget=settings.upstream_budget,
         )
 
     when_imported("requests", install)
 
 
-def patch_psycopg2(silence_seconds: float, *, one_message: bool = True) -> None:
+def patch_psycopg2(silence_seconds: float) -> None:
     """Install psycopg2's wait callback; nothing where psycopg2 is not installed."""
     try:
         from .waits import postgres
@@ -108,7 +130,7 @@ def patch_psycopg2(silence_seconds: float, *, one_message: bool = True) -> None:
         if exc.name != "psycopg2":
             raise
         return
-    postgres.install(silence_seconds, one_message=one_message)
+    postgres.install(silence_seconds)
 
 
 def patch_sqlalchemy(settings: Settings) -> None:

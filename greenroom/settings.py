@@ -257,13 +257,27 @@ class Settings:
         "100.",
     )
     upstream_idle_seconds: int = knob(
-        30, low=1, high=3_600, about="How long a connection to an upstream is kept for the next request."
+        30,
+        low=1,
+        high=3_600,
+        about="How long a connection to an upstream is kept for the next request of its Session; for those of others a "
+        "quarter of a second at most.",
+    )
+    upstream_age_seconds: int = knob(
+        10,
+        low=1,
+        high=3_600,
+        about="How old a connection to an upstream may become before a new one takes its place: after this and "
+        "GREENROOM_DNS_TTL_SECONDS, a name that has moved is followed.",
     )
     upstream_budget: bool = knob(
         True,
         about="Tell upstreams in the header X-Request-Timeout-Ms what is left of the request's budget, if it has one.",
     )
     patch_psycopg2: bool = knob(True, about="Let psycopg2 wait in the event loop; without it a query stops its worker.")
+    patch_sqlite: bool = knob(
+        True, about="Let sqlite3 wait for locks in threads; without it one that waits stops its worker."
+    )
     patch_dns: bool = knob(
         True,
         about="Look names up in threads of their own, remember them, and try IPv6 and IPv4 addresses side by side; "
@@ -288,7 +302,7 @@ class Settings:
     )
     patch_asyncio: bool = knob(
         True,
-        about="Run `async def` views and `asyncio.run()` on an event loop in a thread of its own, many at once.",
+        about="Run `async def` views and `asyncio.run()` on an event loop of their own in a thread, many at once.",
     )
     offload: str = knob(
         ", ".join(OFFLOAD_DEFAULTS),
@@ -315,11 +329,6 @@ class Settings:
     patch_sqlalchemy: bool = knob(
         True,
         about="Give SQLAlchemy's engines a pool that is fair, bounded by the budget, and names who holds what.",
-    )
-    database_one_message: bool = knob(
-        True,
-        about="psycopg2 begins a transaction in one message with its first statement, which saves a round trip; "
-        "PostgreSQL's logs then show both together.",
     )
     database_hosts: int = knob(
         1,

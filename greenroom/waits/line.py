@@ -8,6 +8,7 @@ A connection goes on being used only when its answer has come and the request to
 request could end the next query, or the next query read this one's answer.
 """
 
+import weakref
 from collections.abc import Callable
 from select import POLLIN, POLLOUT
 from typing import Any
@@ -23,7 +24,7 @@ from .. import clock, deadline
 from ..errors import BudgetSpent
 from ..record import EVERYWHERE, Record, Wait, current
 from ..timers import Timer
-from .libpq import Cancel, cancel_in_thread, libpq
+from .libpq import Cancel, cancel_in_thread
 from .threads import ThreadRecord, is_loop_thread
 
 select_poll = monkey.get_original("select", "poll")
@@ -52,13 +53,17 @@ class Unanswered(QueryCanceled):
 class Line:
     """One connection's side of the wait. `sql` is what it waits for, `greenlet` who waits, `record` for which request.
 
-    `heard_at` is when the server last answered. `unheard` is the connection in libpq while an answer is still to come
-    that nobody waits for (parting.py), else 0; it must be 0 once the connection is closed.
+    `heard_at` is when the server last answered, `statements` how many it was sent, `silence_seconds` a bound of this
+    connection's own on how long it may say nothing. `begun_for` is the request that the transaction was begun for,
+    `copying` the COPY that is under way.
     """
 
     __slots__ = (
+        "begun_for",
+        "copying",
         "file_number",
         "greenlet",
+        "has_ended_in_rollback",
         "heard_at",
         "is_copying",
         "is_cut",
@@ -66,9 +71,10 @@ class Line:
         "polled",
         "poller",
         "record",
+        "silence_seconds",
         "sql",
+        "statements",
         "timers",
-        "unheard",
         "watcher",
     )
 
@@ -85,7 +91,11 @@ class Line:
         self.is_copying = False
         self.is_cut = False
         self.heard_at = 0.0
-        self.unheard = 0
+        self.statements = 0
+        self.silence_seconds: float | None = None
+        self.has_ended_in_rollback = False
+        self.begun_for: weakref.ref[Record] | None = None
+        self.copying: Any = None
 
     def wait(self, connection: Any, poll: Callable[[], int], silence_seconds: float, *, is_connecting: bool) -> None:
         """Return once `poll()` returns POLL_OK. Raises psycopg2.OperationalError; the connection is then to be closed.
@@ -115,7 +125,6 @@ class Line:
         except BaseException as exc:
             if not is_connecting and not isinstance(exc, Unanswered):
                 Cancel(connection, _nothing)  # whatever ended the wait: what nobody waits for shall not go on
-            self.unheard = 0
             self.release()
             raise
         finally:
@@ -261,29 +270,11 @@ class Line:
             self.file_number, self.loop = file_number, loop
 
     def _stirred(self, _: Any) -> None:
-        """Something came that nobody waits for: a late answer, a notice, a notification, the end. Runs on: hub."""
-        try:
-            if self.unheard and self.hear():
-                return
-        except psycopg2.OperationalError:
-            pass  # whoever uses it next finds out, too
-        self.watcher.stop()
+        """Something came that nobody waits for: a notice, a notification, the end. Whoever uses it next finds out.
 
-    def hear(self) -> bool:
-        """Whether the late answer is there; it is taken. Never waits. Raises psycopg2.OperationalError at the end.
-
-        Runs on: any greenlet, hub.
+        Runs on: hub.
         """
-        if not libpq.PQconsumeInput(self.unheard):
-            raise psycopg2.OperationalError("the server closed the connection")
-        while not libpq.PQisBusy(self.unheard):
-            result = libpq.PQgetResult(self.unheard)
-            if not result:
-                self.unheard = 0
-                self.heard_at = clock.now()
-                return True
-            libpq.PQclear(result)
-        return False
+        self.watcher.stop()
 
     def _wake(self) -> None:
         if self.greenlet is not None:

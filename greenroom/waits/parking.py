@@ -15,13 +15,18 @@ from typing import Any
 
 from gevent import get_hub, monkey
 from gevent._hub_local import get_hub_if_exists
+from gevent.exceptions import LoopExit
 from greenlet import getcurrent
 
 from .. import clock, deadline
 from ..record import CURRENT, FOREVER
+from .primitives.hub import switch_unless_woken
 from .threads import is_loop_thread
 
 new_lock: Callable[[], Any] = monkey.get_original("_thread", "allocate_lock")
+real_sleep: Callable[[float], None] = monkey.get_original("time", "sleep")
+# A real thread that has just been started is counted after so long at most.
+STARTING_SECONDS = 0.2
 # How long the hub waits for another thread: as long as one holds a lock in which it does not wait itself.
 HUB_SECONDS = 1.0
 
@@ -77,40 +82,41 @@ class InLoop(Waiter):
     def _go_on(self) -> None:
         """Runs on: hub."""
         if self.is_parked:
+            self.is_parked = False  # from now on: whatever interrupts it is not to be switched to
             self.greenlet.switch()
 
-    def park(self, until: float, *, is_endable: bool) -> None:
-        if not self.is_woken:
-            self._wait(until, is_endable=is_endable)
-        self.is_woken = False
+    def _time_is_over(self) -> None:
+        """Runs on: hub."""
+        self.is_woken = True
+        self._go_on()
 
-    def _wait(self, until: float, *, is_endable: bool) -> None:
+    def park(self, until: float, *, is_endable: bool) -> None:
+        watcher: Any = None
         loop = self.hub.loop
         if until != FOREVER:
-            watcher = loop.timer(until - clock.now())
-            watcher.start(self._go_on, update=True)
+            watcher = loop.timer(max(0.0, until - clock.now()))
+            watcher.start(self._time_is_over, update=True)
         elif _thread._count():
             watcher = loop.async_()  # as long as a real thread may wake it, the loop has a reason to go on
             watcher.start(_nothing)
-        else:
-            watcher = None
-        self.is_parked = True
         try:
-            switch_out(self.hub, is_endable=is_endable)
+            self._switch_out(is_endable=is_endable)
+        except LoopExit:
+            if not a_thread_has_come():
+                raise
         finally:
-            self.is_parked = False
+            self.is_woken = self.is_parked = False
             if watcher is not None:
                 watcher.stop()
                 watcher.close()
 
-
-def switch_out(hub: Any, *, is_endable: bool) -> None:
-    """Let others run until somebody switches back. If `is_endable`, the caller says how the wait ends (TimedWait)."""
-    if is_endable or CURRENT.get() is None:
-        hub.switch()
-    else:
-        with deadline.unbounded():
-            hub.switch()
+    def _switch_out(self, *, is_endable: bool) -> None:
+        """If `is_endable`, the caller has said how the wait ends (TimedWait)."""
+        if is_endable or CURRENT.get() is None:
+            switch_unless_woken(self.hub, self)
+        else:
+            with deadline.unbounded():
+                switch_unless_woken(self.hub, self)
 
 
 class InThread(Waiter):
@@ -155,6 +161,14 @@ class InHub(InThread):
         super().park(min(until, self.until), is_endable=False)
 
 
+def a_thread_has_come() -> bool:
+    """Whether there is a real thread, or one that is just starting: those are not counted yet."""
+    until = clock.now() + STARTING_SECONDS
+    while not _thread._count() and clock.now() < until:
+        real_sleep(STARTING_SECONDS / 20)
+    return bool(_thread._count())
+
+
 def _root(greenlet: Any) -> Any:
     while greenlet.parent is not None:
         greenlet = greenlet.parent
@@ -183,12 +197,8 @@ def give_way() -> None:
     if hub is None or getcurrent() is hub:
         return
     me = InLoop(hub)
-    hub.loop.run_callback(me._go_on)
-    me.is_parked = True
-    try:
-        switch_out(hub, is_endable=False)
-    finally:
-        me.is_parked = False
+    hub.loop.run_callback(me._time_is_over)
+    me._switch_out(is_endable=False)
 
 
 class Line:

@@ -27,10 +27,15 @@ from ..timers import Timer
 
 # Under patching the names in `threading` are gevent's and would make greenlets.
 get_thread_ident: Callable[[], int] = monkey.get_original("_thread", "get_ident")
-start_thread: Callable[..., int] = monkey.get_original("_thread", "start_new_thread")
+_start_new_thread: Callable[..., int] = monkey.get_original("_thread", "start_new_thread")
 real_poll: Callable[[], Any] | None = monkey.get_original("select", "poll") if hasattr(select, "poll") else None
 # After a fork it is still the same: the thread that forks is the one that goes on.
 LOOP_THREAD = threading.main_thread().ident if not monkey.is_module_patched("threading") else get_thread_ident()
+
+
+def start_thread(function: Callable[..., Any], args: tuple[Any, ...] = ()) -> int:
+    """Run `function` in a thread of the operating system. What it starts is real as well, see starting."""
+    return _start_new_thread(function, args)
 
 
 def can_wait() -> bool:

@@ -77,6 +77,7 @@ class Connection:
         "unreader",
         "wire",
     )
+    fails_after_end = False
 
     def __init__(self, serving: "Serving", listener: "Listener", sock: socket.socket, peer: Any) -> None:
         self.serving = serving

@@ -20,6 +20,7 @@ from typing import Any
 from ..errors import BudgetSpent
 from ..on_import import when_imported
 from ..record import CLIENT_LEFT, CURRENT
+from .takeover import ClientsSocket
 from .wire import ClientLeft, ClientTooSlow
 
 ENDS_OF_WAITS = (BudgetSpent, TimeoutError, queue.Empty, queue.Full, subprocess.TimeoutExpired)
@@ -31,10 +32,15 @@ def is_consequence(exc: BaseException | None) -> bool:
     """Whether `exc`, raised in the current request, only tells that its client left or sent no body."""
     record = CURRENT.get()
     has_left = record is not None and record.cut_reason == CLIENT_LEFT
+    taken = record.environ.get("gunicorn.socket") if record is not None and record.environ is not None else None
+    lost = None
+    if isinstance(taken, ClientsSocket):
+        lost = taken.lost
+        has_left = has_left or taken.is_told
     for _ in range(MOST_LINKS):
         if exc is None:
             return False
-        if isinstance(exc, CLIENTS_OWN) or (has_left and isinstance(exc, ENDS_OF_WAITS)):
+        if exc is lost or isinstance(exc, CLIENTS_OWN) or (has_left and isinstance(exc, ENDS_OF_WAITS)):
             return True
         exc = exc.__cause__ or _translated(exc)
     return False

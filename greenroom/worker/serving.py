@@ -14,7 +14,7 @@ from gunicorn.http import wsgi
 from gunicorn.http.message import _ip_in_allow_list as is_in_allow_list
 from gunicorn.workers.base_async import ALREADY_HANDLED
 
-from .. import clock
+from .. import clock, shown
 from ..insight.observer import Insight
 from ..record import CLIENT_LEFT, CURRENT, FOREVER, WORKER_STOPS, Record
 from ..settings import Settings
@@ -41,6 +41,8 @@ from .wire import ClientLeft, ClientTooSlow
 
 # A request whose answer comes later than this after its deadline was not waiting, but computing.
 LATE_SECONDS = 1.0
+# What owners of connections may take to end once they were told that the worker stops.
+TOLD_SECONDS = 2.0
 
 
 class Serving:
@@ -254,8 +256,9 @@ class Serving:
                 insight.finish(record)
             record.environ = record.answer = record.on_end = None  # which lead back to the record
             connection.record = None
-            if record.became:
-                self.taken.pop(record, None)
+            taken = self.taken.pop(record, None)
+            if taken is not None and taken.lost is not None:
+                self.log.info("%s %s: its client has left: %s", request.method, shown.path(request.path), taken.lost)
             self.in_flight.pop(connection, None)
 
     def _respond(self, connection: Connection, request: Any) -> bool:
@@ -367,9 +370,7 @@ class Serving:
             connection.request_ended(record)  # the loop had no turn since
         is_taken = connection.wire.is_used_by_application
         if response is not None and (is_taken or response.is_dropped or cut_reason == CLIENT_LEFT):
-            if is_taken and isinstance(exc, ConnectionError):
-                self.log.info("%s %s: its client has left: %s", request.method, request.path, exc)
-            elif not is_consequence(exc):
+            if not is_consequence(exc):
                 self.log.error("Error handling request %s %s", request.method, request.uri, exc_info=exc)
             if not is_taken and not response.is_dropped:
                 self.log.info("%s %s: %s", request.method, request.uri, cut_reason)
@@ -450,7 +451,9 @@ class Serving:
         Runs on: main greenlet.
         """
         self.admission.turn_away_all()
-        records = [record for record in self.running_records() if not record.is_cut and not record.became]
+        records = [
+            record for record in self.running_records() if record.clean_up_at_most == FOREVER and not record.became
+        ]
         self.tell_takers(only_websockets=False)
         if records:
             self.log.warning("%s requests are cut: the worker has to stop", len(records))
@@ -460,16 +463,20 @@ class Serving:
 
     def tell_takers(self, *, only_websockets: bool = True) -> None:
         """The worker stops: tell those who have connections for themselves. Runs on: hub, main greenlet."""
-        for taken in list(self.taken.values()):
+        now = clock.now()
+        for record, taken in list(self.taken.items()):
             if taken.is_websocket or not only_websockets:
-                taken.tell()
+                taken.tell(now)
+            if taken.is_told and now - taken.told_at > TOLD_SECONDS and record.became:
+                record.became = ""  # its client has gone; what its owner waits for now is of no use
+                record.cut(WORKER_STOPS)
 
     def running_records(self) -> list[Record]:
         return [connection.record for connection in self.in_flight if connection.record is not None]
 
     def _report_spent(self, record: Record, request: Any) -> None:
         """What could not be ended in time held the loop: nothing can cut that, so it is said."""
-        if record.cut_reason != CLIENT_LEFT and not record.answer.is_dropped:
+        if record.cut_reason != CLIENT_LEFT and not getattr(record.answer, "is_dropped", False):
             self.spent_requests += 1
         late_seconds = clock.now() - record.deadline
         if late_seconds > LATE_SECONDS and record.cut_reason != CLIENT_LEFT:

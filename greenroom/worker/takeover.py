@@ -10,13 +10,18 @@ and ends. The owner of any other protocol reads the end of the connection, when 
 """
 
 import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
+
+from ..record import FOREVER
 
 # A client's frame: FIN and close, masked with zeros, status 1001.
 GOING_AWAY = b"\x88\x82\x00\x00\x00\x00\x03\xe9"
-# What uses the connection, of what a socket has. `recv` and `recv_into` are methods here, for MSG_PEEK.
+# What uses the connection, of what a socket has; some more are methods here.
 USES = frozenset(
-    "close detach dup makefile read recvfrom recvfrom_into recvmsg recvmsg_into sendall sendfile sendmsg sendto"
+    "close detach dup makefile read recvfrom recvfrom_into recvmsg recvmsg_into sendfile sendmsg sendto"
     " shutdown unwrap write".split()
 )
 
@@ -27,13 +32,17 @@ class Owner(Protocol):
     def take_over(self, taken: "ClientsSocket") -> Any:
         """The socket for the application. Raises ConnectionError when the request has been answered already."""
 
-    def shut_down_receiving(self) -> None: ...
+    # Whether nothing more can be sent once the end of what the client sends has been read: so it is with TLS.
+    fails_after_end: bool
+
+    def shut_down_receiving(self) -> None:
+        """Let whoever waits for the client go on, and read the end."""
 
 
 class ClientsSocket:
     """The client's socket as applications see it, made when somebody uses it."""
 
-    __slots__ = ("_frames", "_last_words", "_owner", "_sock", "is_told", "is_used")
+    __slots__ = ("_frames", "_last_words", "_owner", "_sock", "is_used", "lost", "told_at")
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
@@ -41,7 +50,8 @@ class ClientsSocket:
         self._frames: Frames | None = None
         self._last_words = b""
         self.is_used = False
-        self.is_told = False
+        self.told_at = FOREVER  # when it was told that the worker stops
+        self.lost: OSError | None = None  # how its owner was told that the client has left
 
     def _take(self, *, is_use: bool = True) -> Any:
         if self._sock is None:
@@ -55,20 +65,35 @@ class ClientsSocket:
     def send(self, data: Any, flags: int = 0) -> int:
         """All of `data` where the socket has no timeout, as the kernel's blocking sockets do; gevent's send a part."""
         sock = self._take()
-        if sock.gettimeout() is not None:
+        if sock.gettimeout() is None:
+            self.sendall(data, flags)
+            return memoryview(data).nbytes
+        with self._noting_loss():
             return int(sock.send(data, flags))
-        sock.sendall(data, flags)
-        return memoryview(data).nbytes
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        with self._noting_loss():
+            self._take().sendall(data, flags)
+
+    @contextmanager
+    def _noting_loss(self) -> Iterator[None]:
+        try:
+            yield
+        except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError) as exc:
+            self.lost = exc
+            raise
 
     def recv(self, size: int = 4096, flags: int = 0) -> bytes:
         is_peek = bool(flags & socket.MSG_PEEK)
         sock = self._take(is_use=not is_peek)
-        try:
-            data: bytes = sock.recv(size, flags) if flags else sock.recv(size)
-        except OSError:
-            if not self.is_told:
-                raise
-            data = b""
+        data = b""
+        if not (self.is_told and self._owner.fails_after_end):
+            try:
+                with self._noting_loss():
+                    data = sock.recv(size, flags) if flags else sock.recv(size)
+            except OSError:
+                if not self.is_told:
+                    raise
         return data if is_peek else self._received(data, size)
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
@@ -93,10 +118,14 @@ class ClientsSocket:
     def is_websocket(self) -> bool:
         return self._frames is not None
 
-    def tell(self) -> None:
+    @property
+    def is_told(self) -> bool:
+        return self.told_at < FOREVER
+
+    def tell(self, now: float) -> None:
         """The worker stops. Runs on: any greenlet; never waits."""
         if not self.is_told:
-            self.is_told = True
+            self.told_at = now
             self._last_words = GOING_AWAY
             self._owner.shut_down_receiving()
 

@@ -42,6 +42,7 @@ from .. import clock, shown
 from ..errors import BudgetSpent
 from ..insight.account import Account
 from ..record import CLIENT_LEFT, CURRENT, FOREVER, OWN, Record, Wait
+from ..waits.in_loop import for_any_thread
 from ..waits.threads import is_loop_thread
 from .connection import DISCARD_BYTES, State
 from .ending import LATE, ErrorPage, error_answer, fitting
@@ -169,8 +170,9 @@ class GunicornServing(Serving):
                 insight.finish(record)
             record.environ = record.answer = record.on_end = None
             self.records.discard(record)
-            if record.became:
-                self.taken.pop(record, None)
+            taken = self.taken.pop(record, None)
+            if taken is not None and taken.lost is not None:
+                self.log.info("%s %s: its client has left: %s", request.method, shown.path(request.path), taken.lost)
             call.end()
 
     def running_records(self) -> list[Record]:
@@ -420,10 +422,12 @@ class Bounded:
         else:
             super()._wait(watcher, timeout_exc)  # type: ignore[misc]  # the socket's
 
+    @for_any_thread
     def recv(self, size: int, *flags: int) -> bytes:
         plain: Callable[..., bytes] = super().recv  # type: ignore[misc]  # the socket's
         return plain(size, *flags) if self.connection is None else self.connection.receive(plain, size)
 
+    @for_any_thread
     def sendall(self, data: Any, *flags: int) -> None:
         plain: Callable[..., None] = super().sendall  # type: ignore[misc]  # the socket's
         try:
@@ -484,9 +488,12 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
             client.sendall(error_answer(408, "Request Timeout", str(exc)))
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
-        settings = self.connection.serving.settings
-        client.settimeout(max(settings.body_timeout_seconds, settings.send_timeout_seconds))
+        client.settimeout(self._longest_seconds())
         super().handle(listener, client, addr)
+
+    def _longest_seconds(self) -> float:
+        settings = self.connection.serving.settings
+        return float(max(settings.body_timeout_seconds, settings.send_timeout_seconds))
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         """Answer one request of HTTP/1. Raises StopIteration to say that the connection is to be closed."""
@@ -509,6 +516,12 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
         except (ClientLeft, ClientTooSlow) as exc:
             self.log.info("%s %s: %s", req.method, shown.path(req.path), exc)
             raise StopIteration from exc
+        taken = exchange.taken
+        if taken is not None and not taken.is_used:  # it has only looked, and answered as usual
+            connection.is_taken = False
+            sock.settimeout(self._longest_seconds())
+        elif taken is not None:
+            raise StopIteration
         if exchange.is_dropped:
             if exchange.page:
                 with contextlib.suppress(OSError):  # the client has left, or takes nothing
@@ -668,7 +681,7 @@ class Exchange:
         self.is_dropped = True
         if self.response is not None:
             self.response.status, self.response.status_code = status, int(status[:3])
-            self.response.headers_sent = self.response._stream_ended = True
+            self.response.headers_sent = self.response._stream_ended = self.response.is_dropped = True
             self.response.sock = Nowhere()
 
     def answer(self, code: int, reason: str, detail: str) -> None:
@@ -747,7 +760,17 @@ class Exchange:
         connection.sock.settimeout(None)  # which bounds clients, and not whoever has the connection now
         return connection.sock
 
+    fails_after_end = True
+
     def shut_down_receiving(self) -> None:
+        """Wake whoever waits in recv before it reads the end, then whoever waits for the descriptor."""
+        loop = self.connection.serving.loop
+        waiting = self.connection.sock._read_event
+        if waiting is not None and waiting.callback is not None:
+            gevent.get_hub().cancel_wait(waiting, OSError("the worker stops"))
+        loop.run_callback(self._shut_down_receiving)
+
+    def _shut_down_receiving(self) -> None:
         with contextlib.suppress(OSError):  # the client was quicker
             self.connection.own.shutdown(socket.SHUT_RD)
 
@@ -815,9 +838,7 @@ class Exchange:
         asked = self.request.method, shown.path(self.request.path)
         is_used = self.taken is not None and self.taken.is_used
         has_left = record is not None and record.cut_reason == CLIENT_LEFT
-        if is_used and isinstance(exc, ConnectionError):
-            log.info("%s %s: its client has left: %s", *asked, exc)
-        elif (is_used or has_left or self.is_dropped) and not is_consequence(exc):
+        if (is_used or has_left or self.is_dropped) and not is_consequence(exc):
             log.error("Error handling request %s %s", *asked, exc_info=exc)
         if self.is_dropped:
             return
@@ -896,6 +917,7 @@ class ClientBody:
         return getattr(self.body, name)
 
     @staticmethod
+    @for_any_thread
     def _ask(function: Callable[..., Any], *args: Any) -> Any:
         try:
             return function(*args)

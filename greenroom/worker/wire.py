@@ -19,6 +19,7 @@ from gunicorn.http.unreader import Unreader
 from .. import clock, deadline
 from ..errors import BudgetSpent
 from ..record import OWN, Wait
+from ..waits.in_loop import for_any_thread
 from .takeover import ClientsSocket
 
 RECEIVE_BYTES = 65_536
@@ -102,6 +103,7 @@ class Wire:
         self.green: Any = None
         self.taken: ClientsSocket | None = None
 
+    @for_any_thread
     def receive(self, size: int) -> bytes:
         """Up to `size` bytes. Raises BodyTooSlow, BodyCutShort, ClientLeft; whoever owns the wire has been told before.
 
@@ -168,6 +170,7 @@ class Wire:
             self.reader.stop()
             get_hub().loop.run_callback(self.waiter.switch, False)
 
+    @for_any_thread
     def send(self, data: bytes | memoryview) -> None:
         """All of `data`. Raises ClientTooSlow when the client takes nothing for too long, ClientLeft.
 
@@ -191,6 +194,7 @@ class Wire:
             finally:
                 self.is_sending = False
 
+    @for_any_thread
     def send_parts(self, *parts: bytes) -> None:
         """`parts` one after the other, as `send` does, without joining what may be large."""
         try:
@@ -211,6 +215,7 @@ class Wire:
         except OSError:
             return False
 
+    @for_any_thread
     def send_file(self, descriptor: int, offset: int, count: int) -> int:
         """`count` bytes of a file from `offset`, not copied through this process; returns how many there were.
 

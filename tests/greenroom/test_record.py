@@ -35,11 +35,6 @@ NEVER_SECONDS = 60.0
 LATE_SECONDS = 5.0
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _timed() -> None:
-    choke.install()  # and it stays: it concerns requests only
-
-
 def grace(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     monkeypatch.setattr(Record, "clean_up_seconds", seconds)
 

@@ -12,8 +12,10 @@ from typing import Any
 from urllib3.exceptions import MaxRetryError, ProtocolError, ReadTimeoutError
 from urllib3.util import Retry
 
+from ...deadline import is_spent
 from ...errors import BudgetSpent
 from .answer import Answer, StreamedAnswer
+from .connection import spent
 from .transport import Call
 
 logger = logging.getLogger("urllib3.connectionpool")  # whose lines people look for
@@ -31,11 +33,12 @@ def run(call: Call, retries: Retry, renew: Callable[[], Call | None]) -> Answer 
     Runs on: any greenlet of the main thread; switches.
     """
     pool: Any = call.origin
+    is_clean_up = is_spent()  # it has a time of its own then
     while True:
         try:
             answer = call.run()
         except (MaxRetryError, ReadTimeoutError, ProtocolError) as exc:
-            if was_ended(exc):
+            if is_spent() and (was_ended(exc) or not is_clean_up):
                 raise
             reason = exc.reason if isinstance(exc, MaxRetryError) else exc
             stack = exc.__traceback__
@@ -56,6 +59,8 @@ def run(call: Call, retries: Retry, renew: Callable[[], Call | None]) -> Answer 
                 raise
             return answer
         answer.drain_conn()
+        if is_spent() and not is_clean_up:
+            raise call.too_late(spent())
         _sleep(call, retries, answer)
         logger.debug("Retry: %s", call.path)
         call = renew() or call

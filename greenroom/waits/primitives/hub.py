@@ -7,7 +7,7 @@ never waits has no timer, and costs nothing.
 Private to gevent: that everything switches through the class attribute `Hub.switch`. A test holds it fast.
 """
 
-from typing import Any
+from typing import Any, Protocol
 
 from gevent.hub import Hub
 from greenlet import getcurrent
@@ -27,7 +27,36 @@ def switch(hub: Any) -> Any:
     try:
         return plain_switch(hub)
     finally:
-        del record.waiting[me]
+        record.waiting.pop(me, None)  # who waited within this wait, the garbage collector say, has done so before
+
+
+class Parked(Protocol):
+    is_woken: bool
+    is_parked: bool
+
+
+def switch_unless_woken(hub: Any, waiter: Parked) -> None:
+    """As `switch`, with a last look at whether it is still to be waited for.
+
+    No other code can run between this look and the switch, be it a signal handler's or the garbage collector's: there
+    is no call in Python.
+    """
+    record = CURRENT.get()
+    if record is None:
+        waiter.is_parked = True
+        if not waiter.is_woken:
+            plain_switch(hub)
+        return
+    me = getcurrent()
+    record.waiting[me] = SHIELD.get()
+    if record.deadline != FOREVER and (record.timer is None or record.is_ended) and me is record.greenlet:
+        record.keep_time()
+    try:
+        waiter.is_parked = True
+        if not waiter.is_woken:
+            plain_switch(hub)
+    finally:
+        record.waiting.pop(me, None)
 
 
 def install() -> None:

@@ -97,7 +97,7 @@ def test_a_clean_up_that_waits_when_the_budget_ends_has_its_own_time(
     ends = deadline.clock.now() + 2 * SHORT_SECONDS
 
     with deadline.budget(SHORT_SECONDS) as budget, deadline.shield():
-        budget.clean_up_until = ends
+        budget.clean_up_at_most = ends
         with pytest.raises(requests.ReadTimeout):
             requests.get(upstream.on("/", hang), timeout=SOON)
 
@@ -166,11 +166,13 @@ def test_a_tls_handshake_that_hangs_is_a_read_timeout(ours: Transport, elapsed: 
 
 
 def test_connecting_in_vain_is_a_connect_timeout(
-    ours: Transport, full_port: int, elapsed: Elapsed, monkeypatch: pytest.MonkeyPatch
+    switch: Switch, full_port: int, elapsed: Elapsed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from greenroom.waits import connecting
 
     monkeypatch.setattr("socket.socket", gevent.socket.socket)
+    ours = switch.to("ours")
+    assert ours is not None
     monkeypatch.setattr(
         "urllib3.util.connection.create_connection", lambda *args, **kwargs: connecting.create_connection(*args)
     )
