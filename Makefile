@@ -1,7 +1,7 @@
 # `make check` is what CI runs first: lint, format, types, and every test that needs no server process.
 PYTHON ?= .venv/bin/python
 
-.PHONY: check lint test
+.PHONY: check lint test nightly
 check: lint
 	$(PYTHON) -m pytest -m "not live and not browser"
 lint:
@@ -10,6 +10,9 @@ lint:
 	$(PYTHON) -m mypy
 test:
 	$(PYTHON) -m pytest
+# What takes longer than CI may: one after the other, without a bound of two minutes each.
+nightly:
+	$(PYTHON) -m pytest -m nightly --numprocesses=0 --timeout=7200
 
 # The parts of the documentation that are made from the settings; a test fails when they are out of date.
 .PHONY: docs

@@ -1,27 +1,23 @@
-"""`python -m greenroom`: the commands."""
+"""`greenroom`: the commands."""
 
 import argparse
-import dataclasses
-import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-from . import __version__, importing
-from .companion import python_module
-from .errors import GreenroomError, SettingsError
+from . import __version__, serving_command
+from .errors import GreenroomError
 from .ops.commands import add_to as add_ops_commands
-from .settings import REFERENCE_APP, Row, Settings, read_environment, rows
-
-# How long the application may take to say whether its settings are fine.
-CHECK_SECONDS = 60
+from .settings import Row, rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 well, 2 the settings or the arguments are wrong."""
-    options = parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        if arguments[:1] == ["serve"]:  # what follows is gunicorn's to understand
+            return serving_command.run(arguments[1:])
+        options = parser().parse_args(arguments)
         return int(options.run(options))
     except GreenroomError as exc:
         print(f"Error: {exc}", file=sys.stderr)
@@ -29,13 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python -m greenroom", description="Plain blocking Flask, served on gevent.")
+    top = argparse.ArgumentParser(prog="greenroom", description="Plain blocking Flask, served on gevent.")
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(required=True, metavar="command")
 
-    serve = commands.add_parser("serve", help="serve with gevent's own WSGI server, where gunicorn can't run")
-    serve.add_argument("--bind", help="address to listen on, instead of GREENROOM_BIND")
-    serve.set_defaults(run=run_serve)
+    commands.add_parser("serve", help="serve an application: `greenroom serve shop:app`, with gunicorn's options")
 
     settings = commands.add_parser("settings", help="print every setting: name, default, what it may be, what it does")
     settings.add_argument("--env-template", action="store_true", help="as the lines of .env-template")
@@ -44,41 +38,6 @@ def parser() -> argparse.ArgumentParser:
 
     add_ops_commands(commands)
     return top
-
-
-def run_serve(options: argparse.Namespace) -> int:
-    environ = read_environment(Path(".env"))
-    if environ.get("WSGI_APP"):
-        importing.prefer_pythonpath(environ, Path.cwd())
-    settings = read_checked_settings(environ)
-    if options.bind:
-        settings = dataclasses.replace(settings, bind=options.bind)
-    from . import patching
-
-    patching.patch(settings)
-    # Imported only now: it is made of sockets.
-    from .serve import serve
-
-    serve(settings)
-    return 0
-
-
-def read_checked_settings(environ: Mapping[str, str]) -> Settings:
-    """The server's settings. Raises SettingsError with all that is wrong, also with the reference application's own."""
-    problems: list[str] = []
-    try:
-        settings = Settings.read(environ)
-    except SettingsError as exc:
-        problems += exc.problems
-    if importing.is_reference_app(environ.get("WSGI_APP") or REFERENCE_APP):
-        # In a process of its own: here nothing may be imported before it is patched.
-        command = python_module("app.config")
-        checked = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_SECONDS, check=False)
-        if checked.returncode:
-            problems += [line.removeprefix("  - ") for line in checked.stderr.splitlines()]
-    if problems:
-        raise SettingsError(problems)
-    return settings
 
 
 def run_settings(options: argparse.Namespace) -> int:

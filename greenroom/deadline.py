@@ -1,37 +1,27 @@
-"""The moment after which nobody wants the answer, and what it means for each wait.
+"""How long whoever asks may still wait, and how to ask for more time, or less.
 
-Every wait of a request asks how long it may last: `seconds = deadline.limit(own_timeout)`. When the budget is spent
-that is 0 and the wait raises, at once, the timeout error that its caller handles anyway. Nothing is ever thrown into
-code that does not wait. Clean-up goes on undisturbed inside `shield()`, for as long as CLEAN_UP_SECONDS.
+What ends when a request's budget is spent is in record.py. Waits need not ask how long they may last: they say that
+they may be ended. Those of our own ask before they begin, so as not to send what nobody waits for: `raise_if_refused`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 from . import clock
-from .record import BARE, CLEAN_UP, CURRENT, FOREVER, UNBOUNDED, Record
-
-# Of the running greenlet. What a clean-up starts cleans up as well.
-SHIELD: ContextVar[int] = ContextVar("greenroom.shield", default=BARE)
-# Told of each wait that will not be, because the budget is spent (see waits/primitives/loops.py).
-on_refusal: Callable[[Record], None] | None = None
+from .errors import BudgetSpent
+from .record import CLEAN_UP, CURRENT, FOREVER, SHIELD, UNBOUNDED, Record
+from .waits.primitives import install_hub
 
 
 def remaining_seconds() -> float:
-    """How long a wait may last now, never below 0: infinite outside requests, and where there is no budget.
+    """How long an upstream's answer or a query may still take, for whoever asks; never below 0.
 
-    Runs on: any greenlet; for whoever goes on asking when it is 0, it switches.
+    Infinite outside requests, where there is no budget, and for what a request has left behind.
     """
     record = CURRENT.get()
     if record is None or record.deadline == FOREVER:
         return FOREVER
-    left = record.ends_at(SHIELD.get()) - clock.now()
-    if left > 0.0:
-        return left
-    if on_refusal is not None:
-        on_refusal(record)
-    return 0.0
+    return record.left_seconds(SHIELD.get())
 
 
 def limit(timeout_seconds: float | None) -> float | None:
@@ -43,13 +33,33 @@ def limit(timeout_seconds: float | None) -> float | None:
 
 
 def is_spent() -> bool:
-    """Whether waits are over for whoever asks."""
-    return remaining_seconds() == 0.0
+    """Whether nobody wants the answer any more of the request that whoever asks works for."""
+    record = CURRENT.get()
+    return record is not None and not record.is_over and record.is_spent()
+
+
+def is_refused() -> bool:
+    """Whether a wait that whoever asks is about to begin must not: its time is over.
+
+    That counts as an end: ask only right before the wait. Runs on: any greenlet; switches where it has refused often.
+    """
+    record = CURRENT.get()
+    return record is not None and record.deadline != FOREVER and record.refuses(SHIELD.get())
+
+
+def raise_if_refused() -> None:
+    """Raises BudgetSpent."""
+    if is_refused():
+        record = CURRENT.get()
+        raise BudgetSpent(record.why() if record is not None else "")
 
 
 @contextmanager
 def shield() -> Iterator[None]:
-    """Inside, waits may go on past the deadline, for a few seconds: commit, rollback, return to a pool."""
+    """Inside, waits are not ended with the budget, but a few seconds later, with the grace.
+
+    For what should not be interrupted half-way, and would have to be repeated: a commit, a pair of writes.
+    """
     token = SHIELD.set(max(CLEAN_UP, SHIELD.get()))
     try:
         yield
@@ -59,7 +69,7 @@ def shield() -> Iterator[None]:
 
 @contextmanager
 def unbounded() -> Iterator[None]:
-    """Inside, waits are not bounded at all: only for what would leave things broken, and ends by itself."""
+    """Inside, no wait is ended at all: only for what would leave things broken, and ends by itself."""
     token = SHIELD.set(UNBOUNDED)
     try:
         yield
@@ -69,10 +79,15 @@ def unbounded() -> Iterator[None]:
 
 @contextmanager
 def budget(seconds: float) -> Iterator[Record]:
-    """For work outside of requests, a job say: inside, all waits together last `seconds` at most."""
+    """For work outside of requests, a job say: inside, all waits together last `seconds` at most, as in a request."""
+    install_hub()  # in a process that serves no requests nobody else does
     now = clock.now()
-    record = Record(now, now + seconds)
+    outer = CURRENT.get()
+    if outer is not None:
+        outer.keep_time()  # waits are the inner one's now
+    record = Record(now, now + seconds if outer is None else min(now + seconds, outer.deadline))
     token = CURRENT.set(record)
+    record.keep_time()
     try:
         yield record
     finally:

@@ -10,11 +10,12 @@ child_exit        what is in that file, into the log
 on_exit           stop the companion and the ops process
 """
 
+import inspect
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import clock, forking, patching
@@ -31,6 +32,7 @@ logger = logging.getLogger("gunicorn.error")
 
 EXIT_BAD_SETTINGS = 2
 LONGEST_BACKOFF_SECONDS = 30.0
+HOOK_NAMES = ("on_starting", "on_reload", "pre_fork", "post_fork", "post_worker_init", "child_exit", "on_exit")
 GREENROOM_WORKER = GREEN_WORKER_CLASSES["greenroom"]
 DRAINING_KEY = "greenroom.draining"
 IS_DRAINING_KEY = "greenroom.is_draining"
@@ -43,6 +45,7 @@ class Running:
     """What the arbiter keeps between reloads. gunicorn runs its configuration file anew on HUP; this module stays."""
 
     settings: Settings | None = None
+    from_files: Mapping[str, str] = field(default_factory=dict)  # set in the environment by `.env` and `.flaskenv`
     companion: Companion | None = None
     fleet: "Fleet | None" = None
     ops: "Keeper | None" = None
@@ -248,6 +251,36 @@ def in_each_turn(server: Any, look: Callable[[], None]) -> None:
         look()
 
     server.manage_workers = manage_and_look
+
+
+def chained(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """gunicorn's configuration `ours` with `theirs` over it: their values count, and both hooks run, ours first.
+
+    Where theirs was made by configure() as well, its hooks are ours already.
+    """
+    both = {**ours, **theirs}
+    for name in HOOK_NAMES:
+        own = theirs.get(name)
+        if own is not None and not isinstance(getattr(own, "__self__", None), Hooks):
+            both[name] = _one_after_the_other(ours[name], own)
+    return both
+
+
+def _one_after_the_other(first: Callable[..., None], second: Callable[..., None]) -> Callable[..., None]:
+    # gunicorn looks at how many arguments a hook takes.
+    if len(inspect.signature(second).parameters) == 1:
+
+        def hook(server: Any) -> None:
+            first(server)
+            second(server)
+
+        return hook
+
+    def hook_of_worker(server: Any, worker: Any) -> None:
+        first(server, worker)
+        second(server, worker)
+
+    return hook_of_worker
 
 
 class Draining:

@@ -11,8 +11,6 @@ from typing import Any
 
 from .errors import AppNotFound
 
-REFERENCE_FOLDER = Path(__file__).resolve().parents[1] / "app"
-
 
 def prefer_pythonpath(environ: Mapping[str, str], working_directory: Path) -> None:
     """Look in PYTHONPATH before the working directory, as Python itself does and gunicorn does not.
@@ -30,11 +28,6 @@ def prefer_pythonpath(environ: Mapping[str, str], working_directory: Path) -> No
     front = [folder for folder in sys.path[: last + 1] if _resolved(folder) != here]
     if len(front) <= last:  # the working directory did stand before them
         sys.path[: last + 1] = [*front, here]
-
-
-def is_reference_app(wsgi_app: str) -> bool:
-    """Whether `wsgi_app` is the application that lies beside this package, whatever sys.path offers by its name."""
-    return package_folder(wsgi_app) == REFERENCE_FOLDER
 
 
 def package_folder(wsgi_app: str) -> Path | None:

@@ -21,12 +21,11 @@ from contextvars import copy_context
 from types import ModuleType
 from typing import Any
 
-from . import deadline
 from .cores import usable_cores
+from .deadline import raise_if_refused
 from .errors import OffloadError
 from .on_import import when_imported
 from .settings import OFFLOAD_DEFAULTS, Settings, comma_separated
-from .waits.primitives.hub import raise_if_spent
 from .waits.threads import Threads, can_wait, own_record
 
 
@@ -64,28 +63,26 @@ class Offload:
         return found
 
     def run(self, name: str, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """`function(*args, **kwargs)` in a thread. Raises TimeoutError when the request's budget ends first.
+        """`function(*args, **kwargs)` in a thread. Raises BudgetSpent, a TimeoutError, when the request ends first.
 
         The answer of a call that nobody waits for any more is dropped; one that was still in line is never begun.
         Runs on: request greenlet; switches.
         """
         if not can_wait():
             return function(*args, **kwargs)
-        raise_if_spent()
-        seconds = deadline.limit(None)
+        raise_if_refused()
         context = copy_context()
         record = context.run(own_record)
         job = self.threads.submit(functools.partial(context.run, function, *args, **kwargs))
         try:
-            if not job.wait("offload", name, seconds):
-                raise TimeoutError(f"the request's time was up before {name} was done")
+            job.wait("offload", name, None)
             return job.result()
         finally:
             job.error = None  # its traceback refers to this frame
             if not job.is_done:
                 self.threads.withdraw(job)
                 if record is not None:
-                    record.deadline = 0.0  # what it still waits for in its thread ends, too
+                    record.is_given_up = True  # what it still waits for in its thread ends, too
 
     def _replace_quietly(self, name: str, module: ModuleType) -> None:
         try:

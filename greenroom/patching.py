@@ -69,11 +69,13 @@ def patch(settings: Settings) -> None:
 
         subprocesses.install()
         processes.install()
-        primitives.install()
+        primitives.install(clean_up_seconds=settings.clean_up_seconds)
     if settings.patch:
-        from .waits import threads
+        from .waits import in_loop, starting, threads
 
         threads.install()
+        starting.install()
+        in_loop.install()
     if settings.patch and settings.patch_dns:
         from .waits import connecting, dns  # they take the patched sockets
 
@@ -86,9 +88,18 @@ def patch(settings: Settings) -> None:
 
         coroutines.install()
     if settings.patch and settings.patch_psycopg2:
-        patch_psycopg2(settings.database_silence_seconds, one_message=settings.database_one_message)
+        patch_psycopg2(settings.database_silence_seconds)
     if settings.patch and settings.patch_sqlalchemy:
         patch_sqlalchemy(settings)
+    if settings.patch and settings.patch_sqlite:
+        when_imported("sqlite3", install_sqlite)
+
+
+def install_sqlite(module: ModuleType) -> None:
+    """Let sqlite3 wait for locks in threads, as soon as it is imported."""
+    from .waits import sqlite
+
+    sqlite.install()
 
 
 def patch_requests(settings: Settings) -> None:
@@ -106,7 +117,7 @@ def patch_requests(settings: Settings) -> None:
     when_imported("requests", install)
 
 
-def patch_psycopg2(silence_seconds: float, *, one_message: bool = True) -> None:
+def patch_psycopg2(silence_seconds: float) -> None:
     """Install psycopg2's wait callback; nothing where psycopg2 is not installed."""
     try:
         from .waits import postgres
@@ -114,7 +125,7 @@ def patch_psycopg2(silence_seconds: float, *, one_message: bool = True) -> None:
         if exc.name != "psycopg2":
             raise
         return
-    postgres.install(silence_seconds, one_message=one_message)
+    postgres.install(silence_seconds)
 
 
 def patch_sqlalchemy(settings: Settings) -> None:

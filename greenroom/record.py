@@ -1,46 +1,67 @@
-"""What a worker knows of one request while it runs: when it came, until when it may take, what it waits for.
+"""What a worker knows of one request while it runs: when it came, until when it may take, what it waits for; its end.
 
 The record is in a context variable, so threads and greenlets that a request starts find the one they work for. Outside
 requests there is none.
 
-    arrived ──budget──> deadline ──CLEAN_UP_SECONDS──> end of clean-up
-    waits are bounded          │ waits raise at once,      │ nothing waits any more
-                               │ but for those of a shield │
+    arrived ──budget──> the end: the client is answered (`on_end`)
+                           └─> the first end: what the request's own greenlet waits for is ended, if it may be
+                                 └──grace, in which everything works──> from then on each wait that may be ended is
 
-`cut` brings the deadline forward to this moment: the client has left, or the worker stops.
+`cut` brings the end forward to this moment: the client has left, or the worker stops.
+
+Which waits end (see Wait): those that say so, and nothing else. One that nobody has named goes on.
+
+    NEVER        a blocking socket without a timeout, a pipe: ending it would leave something half-done
+    OWN          of the request's own greenlet: sleep, locks, queues, sockets with a timeout
+    EVERYWHERE   those of the threads and greenlets that it started, too, at the end, once: upstreams, databases
+
+When no wait could be ended at the end, the first that may be and begins later is. When the request is over, what it
+has left behind is free.
 """
 
+import logging
+import sys
 from collections.abc import Callable
 from contextvars import ContextVar
-from operator import attrgetter
-from typing import Any, Literal, Self
+from types import FrameType
+from typing import Any, ClassVar, Literal, Self
 
 from gevent import get_hub
+from gevent.hub import Hub
 from greenlet import getcurrent
 
-from . import clock
+from . import clock, shown
 from .errors import BudgetSpent
 
+logger = logging.getLogger(__name__)
+
 FOREVER = float("inf")
-# How long commits, rollbacks, returns to pools and teardowns may go on when nobody wants the answer any more.
-CLEAN_UP_SECONDS = 5.0
-# How long a wait that was interrupted may take to end before an error is raised in it.
-BACKSTOP_SECONDS = 0.5
 # What a request can wait for. "other": everything that nobody named.
 Kind = Literal["upstream", "query", "pool", "dns", "offload", "lock", "sleep", "client", "other"]
-# What bounds a wait: the deadline; the end of clean-up; nothing but the wait itself.
+# Whose wait may be ended: see above.
+NEVER, OWN, EVERYWHERE = 0, 1, 2
+# What bounds the waits of a piece of code: the end; the end of the grace; nothing.
 BARE, CLEAN_UP, UNBOUNDED = 0, 1, 2
+# Of the running greenlet.
+SHIELD: ContextVar[int] = ContextVar("greenroom.shield", default=BARE)
 # Why a request was cut.
 CLIENT_LEFT = "the client has left"
 WORKER_STOPS = "the worker stops"
+# How many waits may be refused after the grace before whoever goes on is slowed down, and by how much each time. Nested
+# clean-ups unwind without being held up.
+QUICK_REFUSALS = 10
+REFUSAL_SECONDS = 0.05
+
+plain_switch = Hub.switch
 
 
 class Record:
     """One request. Times are `clock.now()` seconds.
 
     `deadline` is the moment after which nobody wants the answer; `is_cut` says that it has been brought forward, and
-    `cut_reason` why. `waits` are the waits that go on right now, innermost and outer ones of each greenlet that works
-    for this request; `waiting` are the greenlets that are switched out, each with the shield it has.
+    `cut_reason` why. `greenlet` is the request's own. `waits` are the waits that go on right now, innermost and outer
+    ones of each greenlet that works for this request; `waiting` are the greenlets that are switched out, each with the
+    shield it has.
 
     It is also what applications find in environ["greenroom.deadline"].
     """
@@ -49,40 +70,56 @@ class Record:
         "answer",
         "arrived",
         "asked",
+        "became",
+        "clean_up_at_most",
         "clean_up_until",
         "cut_reason",
         "deadline",
         "environ",
+        "greenlet",
+        "hub",
         "id",
         "is_cut",
+        "is_end_owed",
         "is_ended",
         "is_over",
-        "loops",
         "on_end",
+        "refusals",
         "timer",
         "waiting",
         "waits",
         "__weakref__",
     )
 
+    # The grace: a setting, the same for all requests of a process.
+    clean_up_seconds: ClassVar[float] = 5.0
+
     def __init__(self, arrived: float, deadline: float = FOREVER, id: str = "", environ: Any = None) -> None:
+        """Runs on: the request's own greenlet."""
         self.arrived = arrived
         self.asked: tuple[str, ...] = ()  # method and target, for those who name it when it is over
         self.deadline = deadline
         self.id = id
         self.environ = environ
         self.answer: Any = None  # the response, from when it is known
+        self.greenlet: Any = getcurrent()
+        self.hub: Any = None  # from when it first waits
+        self.became = ""  # "websocket", "taken over": no budget, and nobody cuts it
         self.is_cut = False
         self.is_ended = False  # spent or cut, and `on_end` has been told
+        self.is_end_owed = True  # no wait has been ended yet
         self.is_over = False
         # Called in the hub, once, when the budget is spent or the request is cut: the client is answered then.
         self.on_end: Callable[[Record], None] | None = None
         self.cut_reason = ""
-        self.clean_up_until = 0.0
-        self.loops: dict[Any, Any] | None = None  # greenlets whose waits are refused; see waits/primitives/loops.py
+        self.clean_up_until = FOREVER  # known when it has ended
+        self.clean_up_at_most = FOREVER
+        self.refusals = 0
         self.timer: Any = None
         self.waits: dict[Wait, None] = {}  # half as dear to make as a set, and a third as large
         self.waiting: dict[Any, int] = {}
+
+    # The budget
 
     def remaining_seconds(self, now: Callable[[], float] = clock.now) -> float:
         """What is left of the budget, never below 0; infinite when there is none."""
@@ -91,76 +128,116 @@ class Record:
 
     def set(self, seconds: float | None) -> None:
         """Give the request `seconds` from now on; None: as long as it takes. Once spent, a budget stays spent."""
-        if not self.is_spent():
-            self.deadline = FOREVER if seconds is None else clock.now() + seconds
-            self.keep_time()
+        self._change(FOREVER if seconds is None else clock.now() + seconds)
 
     def extend(self, seconds: float) -> None:
         """Give the request `seconds` more than it has. Once spent, a budget stays spent."""
-        if not self.is_spent():
-            self.deadline += seconds
-            self.keep_time()
+        self._change(self.deadline + seconds)
 
     def lift(self) -> None:
-        """No budget from now on. Only for one that is not spent."""
-        self.deadline = FOREVER
-        if self.timer is not None:
+        """No budget from now on. Once spent, a budget stays spent."""
+        self._change(FOREVER)
+
+    def release(self, became: str) -> None:
+        """No budget, and nothing else that ends it: the request has become something else, a websocket say."""
+        self.became = became
+        self.on_end = None
+        self.lift()
+
+    def _change(self, deadline: float) -> None:
+        """Runs on: any greenlet of any thread."""
+        if self.is_spent():
+            return
+        self.deadline = deadline
+        if self.hub is None:
+            return  # it has not waited yet
+        if get_hub() is self.hub:
             self.keep_time()
+        else:
+            self.hub.loop.run_callback_threadsafe(self.keep_time)
 
     def is_spent(self) -> bool:
+        """Whether the budget is over: nobody wants the answer any more."""
         return self.is_cut or self.deadline <= clock.now()
-
-    def cut(self, reason: str, clean_up_seconds: float = CLEAN_UP_SECONDS) -> None:
-        """End the request: its waits are over now, and what it waits for later raises at once.
-
-        Runs on: any greenlet of the worker's hub. The waits end in the next turn of the loop.
-        """
-        if self.is_cut or self.is_over:
-            return
-        now = clock.now()
-        self.is_cut = True
-        self.cut_reason = reason
-        self.deadline = min(self.deadline, now)
-        self.clean_up_until = now + clean_up_seconds
-        get_hub().loop.run_callback(self.expire)
-
-    def finish(self) -> None:
-        """The request is answered. What it leaves behind may go on, if the budget was enough; else it stays cut."""
-        self.is_over = True
-        self.loops = None
-        if self.deadline != FOREVER and not self.is_spent():
-            self.deadline = FOREVER
-        if self.timer is not None:
-            self.keep_time()
 
     def why(self) -> str:
         """What happened to the budget, for whoever gets the timeout error."""
         return self.cut_reason or f"the request's budget of {self.deadline - self.arrived:.3g} s is spent"
 
-    def ends_at(self, shield: int) -> float:
-        """Until when a wait under this shield may last, as far as that is known."""
-        if shield == BARE:
-            return self.deadline
-        if shield == UNBOUNDED or not self.is_spent():
-            return FOREVER  # while the budget lasts nobody knows when clean-up will have to end: `expire` finds out
-        if not self.clean_up_until:
-            self.clean_up_until = clock.now() + CLEAN_UP_SECONDS
-        return self.clean_up_until
+    def left_seconds(self, shield: int) -> float:
+        """How long a wait of ours may last that whoever asks begins now; infinite where nothing is known to end it."""
+        if shield == UNBOUNDED or self.is_over:
+            return FOREVER
+        now = clock.now()
+        if now < self.deadline:
+            # Nobody knows yet when the grace will end.
+            return self.deadline - now if shield == BARE else FOREVER
+        if getcurrent() is not self.greenlet:
+            return FOREVER
+        if shield == BARE and self.is_end_owed:
+            return 0.0
+        until = self.clean_up_until if self.is_ended else now + self.clean_up_seconds
+        return max(0.0, until - now)
 
-    def keep_time(self) -> None:
-        """See to it that the waits that go on now are ended when their time is over."""
-        self.stop_timer()
-        if not self.waiting:
+    # The end
+
+    def cut(self, reason: str, clean_up_seconds: float | None = None) -> None:
+        """End the request now. `clean_up_seconds` is all that it may take from now on, where that is known.
+
+        Runs on: any greenlet of the worker's hub. Its client is answered, and its wait ended, in the next turn of the
+        loop.
+        """
+        if self.is_over or self.became:
             return
         now = clock.now()
-        ends = {self.ends_at(shield) for shield in self.waiting.values()}
-        if now < self.deadline:
-            ends.add(self.deadline)
-        # What was interrupted already and still waits did not do as it was told: it gets a moment more.
-        until = min((end if end > now else now + BACKSTOP_SECONDS for end in ends), default=FOREVER)
-        if until != FOREVER:
-            self.timer = get_hub().loop.timer(until - now)
-            self.timer.start(self.expire, update=True)
+        if clean_up_seconds is not None:
+            self.clean_up_at_most = min(self.clean_up_at_most, now + clean_up_seconds)
+            self.clean_up_until = min(self.clean_up_until, self.clean_up_at_most)
+        if not self.is_cut and not self.is_ended:
+            self.is_cut = True
+            self.cut_reason = reason
+            self.deadline = min(self.deadline, now)
+        get_hub().loop.run_callback(self.expire)
+
+    def finish(self) -> None:
+        """The request is answered, and whatever it leaves behind is free.
+
+        Runs on: the request's own greenlet.
+        """
+        self.is_ended = self.is_ended or self.is_spent()
+        self.is_over = True
+        self.deadline = FOREVER
+        self.greenlet = self.on_end = None
+        self.stop_timer()
+
+    def keep_time(self) -> None:
+        """See to it that `expire` is called when there is something for it to do. Runs on: any greenlet of the hub."""
+        self.stop_timer()
+        at = self._next_at()
+        if at == FOREVER:
+            return
+        if self.hub is None:
+            self.hub = get_hub()
+        self.timer = self.hub.loop.timer(max(0.0, at - clock.now()))
+        self.timer.start(self.expire, update=True)
+
+    def _next_at(self) -> float:
+        if self.is_over:
+            return FOREVER
+        if not self.is_ended:
+            return self.deadline
+        wait = self._own_wait()
+        if wait is None or not wait.can_end():
+            return FOREVER  # the next wait comes here, too
+        shield = self.waiting[self.greenlet]
+        if shield == UNBOUNDED:
+            return FOREVER
+        now = clock.now()
+        if self.is_end_owed and shield == BARE:
+            return now
+        if now < self.clean_up_until:
+            return self.clean_up_until
+        return now if self.refusals < QUICK_REFUSALS else now + REFUSAL_SECONDS
 
     def stop_timer(self) -> None:
         if self.timer is not None:
@@ -169,46 +246,143 @@ class Record:
             self.timer = None
 
     def expire(self) -> None:
-        """End the waits whose time is over. Runs on: hub."""
-        now = clock.now()
+        """Do what is due: tell that the request has ended, and end what it waits for. Runs on: hub."""
+        if self.is_over:
+            return
         if not self.is_ended and self.is_spent():
-            self.is_ended = True
-            if self.on_end is not None:
-                self.on_end(self)
-        for greenlet, shield in list(self.waiting.items()):
-            if greenlet in self.waiting and self.ends_at(shield) <= now:
-                self._interrupt(greenlet)
+            self._end()
+        if self.is_ended:
+            self._end_own_wait()
         self.keep_time()
 
-    def _interrupt(self, greenlet: Any) -> None:
-        """End what this greenlet waits for: as its innermost Wait knows how to, else by raising where it waits."""
-        waits = [wait for wait in self.waits if wait.greenlet is greenlet]
-        innermost = max(waits, key=attrgetter("since"), default=None)
-        if innermost is not None and innermost.interrupt is not None:
-            interrupt, innermost.interrupt = innermost.interrupt, None
-            interrupt()
-        else:
-            greenlet.throw(BudgetSpent(self.why()))
+    def _end(self) -> None:
+        self.is_ended = True
+        self.clean_up_until = min(clock.now() + self.clean_up_seconds, self.clean_up_at_most)
+        if self.on_end is not None:
+            try:
+                self.on_end(self)
+            except Exception:  # the request's waits have to end in any case, and the hub has to go on
+                logger.exception("a client could not be told that its request has ended")
+        helpers = {wait.greenlet: wait for wait in self.waits if wait.greenlet is not self.greenlet}  # innermost ones
+        for helper, wait in helpers.items():
+            if wait.ends == EVERYWHERE and wait in self.waits and self.waiting.get(helper) == BARE:
+                wait.end(self)
+
+    def _own_wait(self) -> "Wait | None":
+        """What the request's own greenlet waits for at this moment, if anybody named it."""
+        me = self.greenlet
+        if me not in self.waiting:
+            return None
+        return next((wait for wait in reversed(self.waits) if wait.greenlet is me), None)
+
+    def _end_own_wait(self) -> None:
+        wait = self._own_wait()
+        if wait is None or not wait.can_end():
+            return
+        shield = self.waiting[self.greenlet]
+        if self.is_end_owed and shield == BARE:
+            self._first_end()
+            outermost = wait
+            for outer in reversed(self.waits):
+                if outer.greenlet is self.greenlet:
+                    if not outer.can_end():
+                        break
+                    outermost = outer
+            outermost.has_passed = True
+            wait.end(self)
+        elif shield != UNBOUNDED and self.clean_up_until <= clock.now():
+            self._count_refusal(self.greenlet.gr_frame)
+            wait.end(self)
+
+    def _first_end(self) -> None:
+        self.is_end_owed = False
+        self.clean_up_until = min(clock.now() + self.clean_up_seconds, self.clean_up_at_most)
+
+    def refuses(self, shield: int) -> bool:
+        """Whether a wait is not even to begin. That it does not is an end as any other.
+
+        Runs on: any greenlet; switches where it has refused often.
+        """
+        if self.is_over or shield == UNBOUNDED or self.deadline > clock.now() or getcurrent() is not self.greenlet:
+            return False
+        if not self.is_ended:
+            get_hub().loop.run_callback(self.expire)  # which is late: this request has computed past its deadline
+        if self.is_end_owed and shield == BARE:
+            self._first_end()
+            return True
+        if clock.now() < self.clean_up_until:
+            return False
+        self._count_refusal(sys._getframe(1))
+        if self.refusals > QUICK_REFUSALS:
+            hub: Any = get_hub()
+            timer = hub.loop.timer(REFUSAL_SECONDS)
+            timer.start(self.greenlet.switch, update=True)
+            try:
+                plain_switch(hub)
+            finally:
+                timer.close()
+        return True
+
+    def _count_refusal(self, frame: FrameType | None) -> None:
+        self.refusals += 1
+        if self.refusals == QUICK_REFUSALS:
+            logger.warning(
+                "%s goes on waiting although its time and its grace are over (%s): at %s. Each wait raises a "
+                "TimeoutError now, and is slowed down; let it end the loop",
+                _name(self),
+                self.why(),
+                place_of(frame),
+            )
 
 
 CURRENT: ContextVar[Record | None] = ContextVar("greenroom.record", default=None)
 current: Callable[[], Record | None] = CURRENT.get
 
 
+def _name(record: Record) -> str:
+    """Method and path. Never the query, which may hold secrets."""
+    environ = record.environ or {}
+    return f"{environ.get('REQUEST_METHOD', '')} {shown.path(environ.get('PATH_INFO', ''))}".strip() or "a request"
+
+
+# Packages whose lines explain no loop, unless there is no other.
+NOT_THE_APPLICATION = ("greenroom", "gevent", "threading", "queue", "socket", "ssl", "subprocess", "selectors")
+
+
+def place_of(frame: FrameType | None) -> str:
+    """The innermost line that is neither ours nor of what waits, and the function it is in."""
+    first = frame
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in NOT_THE_APPLICATION:
+        frame = frame.f_back
+    frame = frame or first
+    if frame is None:
+        return "an unknown line"
+    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+
+
 class Wait:
     """`with Wait("upstream", "api.example.com"):` around whatever waits, so that the request's time can be explained.
 
-    `interrupt`, if given, ends the wait early with the timeout error that it would have raised at its deadline; it is
-    called in the hub when the budget is spent or the request is cut, at most once, and only while the wait goes on.
+    `ends` says whether the wait may be ended: NEVER, OWN, EVERYWHERE. If so, BudgetSpent (a TimeoutError) is raised
+    where it waits, as gevent.Timeout would be: in `Hub.switch`, and never in code that runs.
     """
 
-    __slots__ = ("detail", "greenlet", "interrupt", "kind", "record", "since")
+    __slots__ = ("detail", "ends", "greenlet", "has_passed", "kind", "record", "since")
 
-    def __init__(self, kind: Kind, detail: str = "", interrupt: Callable[[], None] | None = None) -> None:
+    def __init__(self, kind: Kind, detail: str = "", ends: int = NEVER) -> None:
         self.kind = kind
         self.detail = detail
-        self.interrupt = interrupt
+        self.ends = ends
+        self.has_passed = False
         self.record: Record | None = None
+
+    def can_end(self) -> bool:
+        """Runs on: hub."""
+        return self.ends != NEVER
+
+    def end(self, record: Record) -> None:
+        """Runs on: hub."""
+        self.greenlet.throw(BudgetSpent(record.why()))
 
     def __enter__(self) -> Self:
         record = self.record = CURRENT.get()
@@ -218,8 +392,34 @@ class Wait:
             record.waits[self] = None
         return self
 
-    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
+    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> Any:
         if self.record is not None:
             self.record.waits.pop(self, None)
         if kind is BudgetSpent and exc is not None:
             exc.__traceback__ = None  # how gevent waits explains nothing, and is the most of the work of logging it
+
+
+class TimedWait(Wait):
+    """A wait whose caller may have given a timeout. At the first end it ends as if that had passed.
+
+        with TimedWait("lock", "queue", timeout):
+            return plain_get(timeout)
+        raise queue.Empty           # comes here only from an end, and only where there is a timeout
+
+    Without one (None), and when the grace is over, BudgetSpent is raised: a loop round a wait that returns False would
+    turn for ever, and who waits for ever does not expect to be told that nothing came. Of several of these within each
+    other the outermost is the one that the caller has called, and the one that counts.
+
+    It concerns the request's own greenlet only; in threads and greenlets that it started it is but a name.
+    Cheap enough to begin when it is known that there is something to wait for; a lock that is free needs none.
+    """
+
+    __slots__ = ("has_timeout",)
+
+    def __init__(self, kind: Kind, detail: str, timeout: float | None, ends: int = OWN) -> None:
+        Wait.__init__(self, kind, detail, ends)
+        self.has_timeout = timeout is not None
+
+    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> bool:
+        Wait.__exit__(self, kind, exc, traceback)
+        return kind is BudgetSpent and self.has_passed and self.has_timeout

@@ -8,7 +8,7 @@ a shrug: a misspelt limit is a limit that is not there. `.env-template` and the 
 import difflib
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
@@ -30,8 +30,14 @@ GREEN_WORKER_CLASSES = {
 }
 PLAIN_WORKER_CLASSES = {"gthread": "gthread", "sync": "sync"}
 OPS_OFF = "off"
+# Settings that were, and what to do about them.
+GONE = {
+    "GREENROOM_QUEUE_TIMEOUT_MILLISECONDS": "nobody is turned away for having waited any more; how long clients "
+    "wait is GREENROOM_CLIENT_PATIENCE_MILLISECONDS",
+}
 SHORTEST_TOKEN = 24
-REFERENCE_APP = "app:create_app()"
+# Beside the process environment; the first one counts.
+ENV_FILES = (".env", ".flaskenv")
 # One request may ask an upstream many things at once.
 FEWEST_UPSTREAM_CONNECTIONS = 100
 OFF = "off"
@@ -72,7 +78,9 @@ def knob(
 class Settings:
     """The server's settings. Durations are seconds; 0 is a value, never "unset"."""
 
-    wsgi_app: str = knob(REFERENCE_APP, about="What to serve, as `module:name` or `module:factory()`.")
+    wsgi_app: str = knob(
+        "", about="What to serve, as `module:name` or `module:factory()`, where the command line names nothing."
+    )
     web_concurrency: int = knob(
         0, low=0, high=512, about="Worker processes; 0 means as many as the cores this process may use."
     )
@@ -100,24 +108,42 @@ class Settings:
         0,
         low=0,
         high=100_000,
-        about="Requests that one worker runs at the same time; 0 finds out from the load how many it can run.",
+        about="Requests that one worker runs at the same time; 0 finds out from the load how many it can run. Others "
+        "wait in line.",
+    )
+    client_patience_milliseconds: int = knob(
+        1000,
+        low=10,
+        high=600_000,
+        about="How long clients wait for an answer. It decides who is served when more comes than can be: nobody is "
+        "turned away while its turn would come sooner than that.",
     )
     queue_limit_requests: int = knob(
-        1000, low=1, high=100_000, about="Requests that may wait in one worker when it is at its limit."
+        1000,
+        low=0,
+        high=100_000,
+        about="Requests that may wait in line in one worker; as many as it serves while their clients have patience, "
+        "if that is more. Beyond, the one that was overtaken for longest is turned away with 503.",
     )
-    queue_timeout_milliseconds: int = knob(
-        100,
-        low=1,
-        high=60_000,
-        about="How long a request may wait at the limit before it is turned away with 503; in the first moments of a "
-        "burst twice as long.",
+    admission: str = knob(
+        "on",
+        choices=("on", "off"),
+        about="`off`: every request runs as soon as it comes, however many there are, and none waits in line.",
     )
     request_budget_milliseconds: int = knob(
         60_000,
         low=0,
         high=86_400_000,
-        about="How long a request may take until its answer begins; then what it waits for raises a timeout error and "
-        "the client gets 504. 0: as long as it takes. The default is what nginx waits for.",
+        about="How long a request may take until its answer begins; then the client gets 504, and what the request "
+        "waits for is ended where that leaves nothing half-done. 0: as long as it takes. The default is what nginx "
+        "waits for.",
+    )
+    clean_up_seconds: int = knob(
+        5,
+        low=0,
+        high=3_600,
+        about="The grace of a request that was ended: for so long its code may still wait for whatever it cleans up "
+        "with. Afterwards each wait that can be ended raises a timeout error.",
     )
     route_budgets: str = knob(
         "",
@@ -238,6 +264,9 @@ class Settings:
         about="Tell upstreams in the header X-Request-Timeout-Ms what is left of the request's budget, if it has one.",
     )
     patch_psycopg2: bool = knob(True, about="Let psycopg2 wait in the event loop; without it a query stops its worker.")
+    patch_sqlite: bool = knob(
+        True, about="Let sqlite3 wait for locks in threads; without it one that waits stops its worker."
+    )
     patch_dns: bool = knob(
         True,
         about="Look names up in threads of their own, remember them, and try IPv6 and IPv4 addresses side by side; "
@@ -262,7 +291,7 @@ class Settings:
     )
     patch_asyncio: bool = knob(
         True,
-        about="Run `async def` views and `asyncio.run()` on an event loop in a thread of its own, many at once.",
+        about="Run `async def` views and `asyncio.run()` on an event loop of their own in a thread, many at once.",
     )
     offload: str = knob(
         ", ".join(OFFLOAD_DEFAULTS),
@@ -290,11 +319,6 @@ class Settings:
         True,
         about="Give SQLAlchemy's engines a pool that is fair, bounded by the budget, and names who holds what.",
     )
-    database_one_message: bool = knob(
-        True,
-        about="psycopg2 begins a transaction in one message with its first statement, which saves a round trip; "
-        "PostgreSQL's logs then show both together.",
-    )
     database_hosts: int = knob(
         1,
         low=1,
@@ -310,8 +334,8 @@ class Settings:
     )
     companion: bool = knob(
         True,
-        about="Start the reference application's companion: its embedded database when DATABASE_URL is empty, and its "
-        "start-up checks.",
+        about="Start the companion that the configuration names, if it names one. The reference application's is its "
+        "embedded database when DATABASE_URL is empty, and its start-up checks.",
     )
     companion_timeout_seconds: int = knob(
         90, low=1, high=3_600, about="How long the companion may take to become ready before start-up is given up."
@@ -368,7 +392,7 @@ class Settings:
             for name, path in (("tls_certificate", self.tls_certificate), ("tls_key", self.tls_key))
             if path and not os.access(path, os.R_OK)
         ]
-        if ":" not in self.wsgi_app and not self.wsgi_app.isidentifier() and "." not in self.wsgi_app:
+        if self.wsgi_app and not {":", "."} & set(self.wsgi_app) and not self.wsgi_app.isidentifier():
             found.append(f"WSGI_APP must look like `module:name` (got {self.wsgi_app!r})")
         if self.max_requests_jitter and not self.max_requests:
             found.append("GREENROOM_MAX_REQUESTS_JITTER has no meaning while GREENROOM_MAX_REQUESTS is 0")
@@ -475,6 +499,29 @@ def read_environment(env_file: Path) -> dict[str, str]:
     return {**from_file, **os.environ}
 
 
+def read_env_files(folder: Path) -> dict[str, str]:
+    """What `.env` and `.flaskenv` in `folder` say, as `flask run` reads them."""
+    found: dict[str, str] = {}
+    for name in reversed(ENV_FILES):
+        found.update({key: value or "" for key, value in dotenv_values(folder / name).items()})
+    return found
+
+
+def set_from_files(
+    environ: MutableMapping[str, str], values: Mapping[str, str], before: Mapping[str, str]
+) -> dict[str, str]:
+    """Set in `environ` the `values` of files, but for what was set otherwise; `before` is what this returned last time.
+
+    So a reload sees a file that has changed, and an application finds its settings as under `flask run`.
+    """
+    for name, value in before.items():
+        if environ.get(name) == value:
+            del environ[name]
+    changed = {name: value for name, value in values.items() if name not in environ}
+    environ.update(changed)
+    return changed
+
+
 def comma_separated(text: str) -> list[str]:
     """The parts of a list; none for `off`, since an empty setting means its default."""
     return [part.strip() for part in text.split(",") if part.strip() and part.strip() != OFF]
@@ -495,7 +542,9 @@ def unknown_names(environ: Mapping[str, str]) -> list[str]:
     known = [environment_name(item.name) for item in fields(Settings)]
     found = []
     for name in environ:
-        if name.startswith(PREFIX) and name not in known:
+        if name in GONE:
+            found.append(f"{name} is gone: {GONE[name]}")
+        elif name.startswith(PREFIX) and name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             found.append(f"{name} is unknown" + (f"; did you mean {close[0]}?" if close else ""))
     return found

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-from _pytest.terminal import TerminalReporter
 from sqlalchemy.engine import make_url
 
 from app.config import Config
@@ -19,11 +18,13 @@ TEST_INSTANCE = ROOT / "instance" / "tests"
 OURS = ("GREENROOM_", "GUNICORN_", "FLASK_", *Config.model_fields, "WEB_CONCURRENCY", "WSGI_APP")
 
 
-def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
-    """Show what failed first and then passed, whole: what goes wrong once in a hundred may be a fault of ours."""
-    for report in terminalreporter.stats.get("rerun", []):
-        terminalreporter.section(f"failed, and was run again: {report.nodeid}", sep="_")
-        report.toterminal(terminalreporter._tw)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes longer than CI may, unless it is asked for: `make nightly`."""
+    if "nightly" in config.option.markexpr:
+        return
+    nightly = [item for item in items if item.get_closest_marker("nightly")]
+    config.hook.pytest_deselected(items=nightly)
+    items[:] = [item for item in items if item not in set(nightly)]
 
 
 @pytest.fixture(scope="session", autouse=True)

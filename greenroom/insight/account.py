@@ -29,6 +29,7 @@ from greenlet import getcurrent, gettrace, settrace
 from .. import clock
 from ..record import CURRENT, Record, Wait
 from ..record import current as get_current
+from .greenlets import Others
 
 # The order of Account.seconds, and of each list of seconds by state anywhere in insight.
 STATES = ("cpu", "ready", "upstream", "query", "pool", "dns", "offload", "lock", "sleep", "client", "other")
@@ -61,7 +62,6 @@ class Account(Record):
         "code",
         "detail",
         "ended",
-        "greenlet",
         "has_waited",
         "helpers",
         "holds",
@@ -83,7 +83,6 @@ class Account(Record):
         self.state = READY
         self.detail = ""
         self.seconds = list(NOTHING)
-        self.greenlet: Any = None
         self.helpers: dict[Any, None] | None = None
         self.hosts: dict[str, float] | None = None
         self.route = ""
@@ -98,10 +97,11 @@ class Account(Record):
         answer asks before.
         """
         if not self.route and self.environ is not None:
-            request = self.environ.get("werkzeug.request")
-            rule = getattr(request, "url_rule", None)
-            if rule is not None:
-                self.route = str(rule.rule)
+            # Past whatever a class of the application's may do when it is asked for attributes.
+            rule = _own(self.environ.get("werkzeug.request"), "url_rule")
+            pattern = _own(rule, "rule")
+            if type(pattern) is str:
+                self.route = pattern
         return self.route or OTHER_ROUTE
 
     def total_seconds(self, now: float) -> float:
@@ -161,6 +161,14 @@ def _since(wait: Wait) -> float:
     return wait.since
 
 
+def _own(thing: Any, name: str) -> Any:
+    """An attribute that is stored in the object itself, without running code of its class; None if there is none."""
+    try:
+        return object.__getattribute__(thing, "__dict__").get(name)
+    except AttributeError:
+        return None
+
+
 class Slices:
     """Charges every slice of the loop's thread, at the switch that ends it.
 
@@ -185,6 +193,7 @@ class Slices:
         "long_seconds",
         "now",
         "on_long",
+        "others",
         "ready_from",
         "request_seconds",
         "running",
@@ -213,6 +222,7 @@ class Slices:
         self.is_parting = False
         self.request_seconds = self.background_seconds = self.hub_seconds = 0.0
         self.finished = self.late_turns = self.failures = 0
+        self.others = Others()
         # Requests that are in flight, oldest first.
         self.live: dict[Account, None] = {}
 
@@ -301,6 +311,8 @@ class Slices:
         account = get_current()
         if account is None or type(account) is not Account or account.ended:
             self.running = None
+            if target is not self.hub and id(target) not in self.others.references:
+                self.others.add(target)
             return
         self.running = account
         self._resume(account, now)

@@ -1,14 +1,19 @@
 """Alarms: timers of the kernel that signal one thread, unless they are put off in time.
 
-    Knock    a Python function is called with the frame that the thread was in. While C code holds the GIL that waits
-             for its end, and then it is the very line that called it: safe at any time
-    Dump     faulthandler writes the thread's stack into a pipe, in C, without the GIL, while C code still holds it
+    Knock    Python is told to pass a safe point (see safepoint). While C code holds the GIL nobody else can say that;
+             then it is passed at the very line that called the C code, when that is done, or in its midst where it
+             lets signals in, as regular expressions do
+    Dump     faulthandler writes the main thread's stack into a pipe, in C, while C code still holds the GIL
 
-faulthandler's own watchdog (`dump_traceback_later`) reads the frames of threads that may run: where it was merely late,
-on a busy machine or after SIGCONT, it met frames that were being let go, and the process died of SIGSEGV (4 workers in
-54 s of a fuzz run with a threshold of 20 ms). A Dump is made by the very thread, from within a signal handler, so its
-frames stand still; only in the middle of a switch of greenlets they are not what they seem (once in some thousand of
-dumps, when a program does nothing but switch). So it is for long stalls, in which nothing can be switching.
+A Knock signals the watch thread: Python notes a signal in whatever thread it comes, and handles it in the main one.
+So no system call of anybody's C code is interrupted.
+
+A Dump has to signal the main thread itself, whose frames stand still while it is in a signal handler; but for the
+moment in which greenlets are switched, when they are not what they seem. So it must come only when nothing can be
+switching: it counts the processor time that the main thread uses. Before it goes off, a Knock has been due for long,
+and had the main thread come out of its C code since then, it would have put the Dump off. After SIGSTOP, or where a
+busy machine does not let the watch thread run, no such time passes. And code that waits in the kernel uses none: it is
+not interrupted either.
 
 Linux only; elsewhere there are no such timers, and making one raises OSError.
 """
@@ -17,18 +22,21 @@ import ctypes
 import faulthandler
 import os
 import signal
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 from gevent import monkey
 
+from . import safepoint
+
 SIGEV_THREAD_ID = 4  # of linux/include/uapi/asm-generic/siginfo.h
 CLOCK_MONOTONIC = 1
-# How faulthandler begins to write a single thread's stack.
-DUMP_BEGIN = "Stack (most recent call first)"
+CLOCK_THREAD_CPUTIME_ID = 3
+# More than `struct sigaction` has; it begins with the handler.
+LARGEST_ACTION_BYTES = 512
 
-_native_id: Any = monkey.get_original("_thread", "get_native_id")
+native_id: Any = monkey.get_original("_thread", "get_native_id")
 
 
 class _Event(ctypes.Structure):
@@ -59,12 +67,13 @@ def _time(seconds: float) -> _Time:
 
 
 class Alarm(ABC):
-    """Goes off when not put off for `seconds`, and then every `again_seconds`.
+    """Goes off when not put off for `seconds` of `clock`, and then every `again_seconds`.
 
-    Made in the thread that is to be signalled.
+    Signals the thread that makes it, which is also the one whose processor time a clock counts.
     """
 
     number: int
+    clock: int
 
     def __init__(self, seconds: float, again_seconds: float) -> None:
         libc: Any = ctypes.CDLL(None, use_errno=True)
@@ -73,8 +82,8 @@ class Alarm(ABC):
         self._libc = libc
         self._timer = ctypes.c_void_p()
         self._setting = ctypes.byref(_Setting(_time(again_seconds), _time(seconds)))
-        event = _Event(signo=self.number, notify=SIGEV_THREAD_ID, thread_id=_native_id())
-        if libc.timer_create(CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(self._timer)):
+        event = _Event(signo=self.number, notify=SIGEV_THREAD_ID, thread_id=native_id())
+        if libc.timer_create(self.clock, ctypes.byref(event), ctypes.byref(self._timer)):
             error = ctypes.get_errno()
             raise OSError(error, os.strerror(error))
         self._is_there = True
@@ -97,27 +106,42 @@ class Alarm(ABC):
 
 
 class Knock(Alarm):
-    """Calls `called(frame)` in the main thread, which must make it."""
+    """Trips the main thread's safe point, which must be installed. Made by the watch thread."""
 
-    number = getattr(signal, "SIGRTMAX", 0) - 3
+    number = safepoint.NUMBER
+    clock = CLOCK_MONOTONIC
 
-    def __init__(self, called: Callable[[Any], None], seconds: float) -> None:
+    def __init__(self, seconds: float) -> None:
         super().__init__(seconds, seconds)
-        signal.signal(self.number, lambda _, frame: called(frame))
-        signal.siginterrupt(self.number, False)
 
     def let_go(self) -> None:
-        signal.signal(self.number, signal.SIG_IGN)
+        """A signal that comes without a handler is ignored."""
 
 
 class Dump(Alarm):
-    """Has the stack written into the descriptor `file`."""
+    """Has the main thread's stack written into the descriptor `file`. Made by the main thread."""
 
     number = getattr(signal, "SIGRTMAX", 0) - 2  # debuggers take the last one
+    clock = CLOCK_THREAD_CPUTIME_ID
 
     def __init__(self, file: int, seconds: float, again_seconds: float) -> None:
+        if signal.getsignal(self.number) is not signal.SIG_DFL:
+            raise OSError(f"the application handles signal {self.number}")
         super().__init__(seconds, again_seconds)
         faulthandler.register(self.number, file=file, all_threads=False)
+        self._handler = self._handler_now()
+
+    def put_off(self) -> None:
+        """And for good, if the application has taken the handler away: without one the signal would end the process."""
+        if self._is_there and self._handler_now() != self._handler:
+            self._is_there = False
+            self._libc.timer_delete(self._timer)
+        super().put_off()
+
+    def _handler_now(self) -> int:
+        action = ctypes.create_string_buffer(LARGEST_ACTION_BYTES)
+        self._libc.sigaction(self.number, None, action)
+        return int.from_bytes(action.raw[: ctypes.sizeof(ctypes.c_void_p)], sys.byteorder)
 
     def let_go(self) -> None:
         faulthandler.register(self.number, file=_nowhere(), all_threads=False)

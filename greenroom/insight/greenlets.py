@@ -1,11 +1,13 @@
 """Which lines start greenlets, and how many of theirs there are: what grows without end shows here.
 
-Runs on: the loop's thread only. An object that another thread happens to let go of last would end there, and a watcher
-of the loop must not.
+Greenlets of requests are known; the others are noted when they first run (see account), by reference: going through all
+objects of the process would touch such as look things up in a database when they are touched.
 """
 
-import gc
+import weakref
 from collections import Counter
+from collections.abc import Iterable
+from types import FunctionType, MethodType
 from typing import Any
 
 import gevent
@@ -13,23 +15,34 @@ import gevent
 from . import stacks
 
 MOST_SPAWNERS = 20
-# Looking at more objects than this takes long enough to be a stall.
-MOST_OBJECTS = 300_000
+MOST_GREENLETS = 100_000
 
 
-def by_spawner(most: int = MOST_SPAWNERS) -> dict[str, int]:
-    """How many greenlets live, by the line that started them, most first; empty where looking would take too long."""
-    objects = gc.get_objects()
-    if len(objects) > MOST_OBJECTS:
-        return {}
-    counts: Counter[str] = Counter()
-    for one in objects:
-        if isinstance(one, gevent.Greenlet) and not one.dead:
-            counts[_spawner(one)] += 1
-    return dict(counts.most_common(most))
+class Others:
+    """The greenlets of no request that have run and may still live. Runs on: the loop's thread."""
+
+    def __init__(self) -> None:
+        self.references: dict[int, weakref.ref[Any]] = {}
+
+    def add(self, greenlet: Any) -> None:
+        if len(self.references) < MOST_GREENLETS:
+            self.references[id(greenlet)] = weakref.ref(greenlet)
+
+    def alive(self) -> list[Any]:
+        """And forget those that have ended: another one may come to have the same number."""
+        found = [(number, reference()) for number, reference in self.references.items()]
+        self.references = {number: self.references[number] for number, one in found if one is not None and not one.dead}
+        return [one for number, one in found if number in self.references]
+
+
+def by_spawner(greenlets: Iterable[Any], most: int = MOST_SPAWNERS) -> dict[str, int]:
+    """How many there are, by the line that started them, most first."""
+    return dict(Counter(_spawner(one) for one in greenlets).most_common(most))
 
 
 def _spawner(greenlet: Any) -> str:
+    if not issubclass(type(greenlet), gevent.Greenlet):
+        return type(greenlet).__name__
     frame = getattr(greenlet, "spawning_stack", None)
     while frame is not None:
         file = frame.f_code.co_filename
@@ -37,4 +50,6 @@ def _spawner(greenlet: Any) -> str:
             return f"{stacks.shortened(file)}:{frame.f_lineno}"
         frame = frame.f_back
     run = getattr(greenlet, "_run", None)
-    return str(getattr(run, "__qualname__", None) or type(greenlet).__name__)
+    if type(run) is MethodType:
+        run = run.__func__
+    return run.__qualname__ if type(run) is FunctionType else type(greenlet).__name__

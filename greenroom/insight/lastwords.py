@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from . import greenlets, snapshot
+from . import snapshot
 from .observer import Insight
 
 logger = logging.getLogger("gunicorn.error")
@@ -156,7 +156,11 @@ def words(worker: Any, reason: str) -> str:
     return "\n".join(lines)
 
 
-def memory(rss_bytes: int) -> str:
-    counts = greenlets.by_spawner()
+def memory(worker: Any, rss_bytes: int) -> str:
+    """Runs on: the loop's thread."""
+    insight: Insight | None = getattr(getattr(worker, "serving", None), "insight", None)
+    if insight is None:
+        return f"{rss_bytes / 1e6:.0f} MB"
+    counts = insight.greenlets_by_spawner()
     shown = ", ".join(f"{count} from {line}" for line, count in list(counts.items())[:5])
     return f"{rss_bytes / 1e6:.0f} MB; greenlets: {shown or 'none'}"

@@ -1,7 +1,7 @@
 """Who holds which lock, and who waits in a circle.
 
-A lock of `threading` remembers who took it and where, and a greenlet that has to wait for one is noted; RLock,
-Condition, Semaphore and queues are built over that lock. So these can be named:
+A lock of `threading` remembers who took it and where, and a greenlet that has to wait for one is noted; conditions,
+semaphores and queues are built over these locks. So these can be named:
 
     circle    each waits for a lock that the next one holds
     self      a circle of one: who waits for a lock that it holds itself, as when the garbage collector runs a
@@ -12,21 +12,19 @@ However many wait for an orphan, it is one. Condition.wait and its like take a l
 else to release: that is no circle.
 """
 
-import functools
 import logging
-import sys
+import queue
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any, Literal
 
-import gevent.lock
-from gevent import monkey
 from greenlet import getcurrent
 
 from .. import clock
 from ..record import current as get_record
+from ..waits.primitives import locks
 from . import stacks
 
 logger = logging.getLogger("gunicorn.error")
@@ -36,13 +34,11 @@ SHORTEST_WAIT_SECONDS = 1.0
 # Of deadlocks, and of those who wait in one: so many are told of, the others counted.
 MOST_DEADLOCKS = 10
 MOST_MEMBERS = 5
-OWNER = "_greenroom_owner"
 # Of threading.
 SIGNALS = ("Condition.wait", "Thread._wait_for_tstate_lock")
 SIGNAL_DEPTH = 16
 THREADING = str(threading.__file__)
-_try_acquire = gevent.lock.BoundedSemaphore.acquire
-_frame = sys._getframe
+STANDARD = (THREADING, str(queue.__file__))
 
 # What a lock remembers while it is held: greenlet, its request's record, and the code and instruction that took it.
 Owner = tuple[Any, Any, CodeType, int]
@@ -50,16 +46,18 @@ Owner = tuple[Any, Any, CodeType, int]
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """A greenlet that waits for a lock."""
+    """A greenlet that waits for a lock. `seen` is its stack, once it is in a deadlock that was reported."""
 
     greenlet: Any
     lock: Any
     since: float
     record: Any
+    seen: stacks.Stack | None = None
 
     @property
     def owner(self) -> Owner | None:
-        return getattr(self.lock, OWNER, None)
+        note: Owner | None = self.lock.note
+        return note
 
     def holder(self) -> str:
         """Who has the lock: a request's id, "ended" for a greenlet that has ended, "" where it is not known."""
@@ -69,6 +67,7 @@ class Waiter:
         return "ended" if owner[0].dead else str(getattr(owner[1], "id", ""))
 
     def stack(self, deepest: int = stacks.DEEPEST_FRAMES) -> stacks.Stack:
+        """Runs on: the loop's thread, see safepoint."""
         return stacks.of_frame(self.greenlet.gr_frame, deepest)
 
     def as_dict(self, now: float) -> dict[str, Any]:
@@ -81,11 +80,11 @@ class Waiter:
             "waits_for_route": _route(owner[1]) if owner else "",
             "taken_at": _place(owner) if owner else "",
             "waited_seconds": now - self.since,
-            "stack": [str(call) for call in self.stack()],
+            "stack": [str(call) for call in (self.stack() if self.seen is None else self.seen)],
         }
 
     def __str__(self) -> str:
-        call = stacks.guilty(self.stack())
+        call = stacks.guilty(self.stack() if self.seen is None else self.seen)
         return f"request {_id(self.record) or '-'} at {call.place if call else stacks.UNKNOWN}"
 
 
@@ -126,69 +125,48 @@ class Deadlock:
 
 
 class Locks:
-    """The waits for locks of this process. Runs on: any greenlet; anybody may read."""
+    """The waits for locks of this process; `found` are the deadlocks at the last report.
+
+    Runs on: any greenlet; anybody may read.
+    """
 
     def __init__(self, now: Callable[[], float] = clock.now) -> None:
         self.now = now
         self.waiting: dict[Any, Waiter] = {}
+        self.found: list[Deadlock] = []
         self.reported: set[tuple[Any, ...]] = set()
-        self._plain: tuple[Any, Any] | None = None
 
     def install(self) -> None:
-        """Have the locks of `threading` remember. Runs on: worker start-up, in a patched process."""
-        lock: Any = threading.Lock
-        if not hasattr(lock, "acquire") or not monkey.is_module_patched("threading"):
-            return
-        self._plain = (lock.acquire, lock.release)
-        lock.acquire = self._acquire(lock.acquire)
-        lock.release = self._release(lock.release)
+        """Have the locks of `threading` remember. Runs on: worker start-up."""
+        locks.observer = self
 
     def remove(self) -> None:
-        if self._plain is not None:
-            lock: Any = threading.Lock
-            lock.acquire, lock.release = self._plain
-            self._plain = None
+        if locks.observer is self:
+            locks.observer = None
 
-    def _acquire(self, plain: Callable[..., bool]) -> Callable[..., bool]:
-        waiting, now = self.waiting, self.now
+    def taken(self, frame: FrameType) -> Owner:
+        """Who has just taken a lock by calling `frame`; of Condition and Queue, whoever called them."""
+        while (caller := frame.f_back) is not None:
+            frame = caller
+            if frame.f_code.co_filename not in STANDARD:
+                break
+        return getcurrent(), get_record(), frame.f_code, frame.f_lasti
 
-        @functools.wraps(plain)
-        def acquire(self: Any, blocking: bool = True, timeout: float | None = -1) -> bool:
-            # `with lock:` says None.
-            if (timeout == -1 or timeout is None) and _try_acquire(self, False):
-                self._greenroom_owner = _owner(_frame())
-                return True
-            if not blocking:
-                taken = plain(self, blocking, timeout)
+    def waits(self, lock: Any, wait: Callable[[], bool]) -> bool:
+        waiting, me = self.waiting, getcurrent()
+        # Of a wait that has not quite begun, if the garbage collector has run somebody's __del__ in it.
+        outer = waiting.get(me)
+        waiting[me] = Waiter(me, lock, self.now(), get_record())
+        try:
+            return wait()
+        finally:
+            if outer is None:
+                del waiting[me]
             else:
-                me = getcurrent()
-                # Of a wait that has not quite begun, if the garbage collector has run somebody's __del__ in it.
-                outer = waiting.get(me)
-                waiting[me] = Waiter(me, self, now(), get_record())
-                try:
-                    taken = plain(self, blocking, timeout)
-                finally:
-                    if outer is None:
-                        del waiting[me]
-                    else:
-                        waiting[me] = outer
-            if taken:
-                self._greenroom_owner = _owner(_frame())
-            return taken
-
-        return acquire
-
-    @staticmethod
-    def _release(plain: Callable[..., int]) -> Callable[..., int]:
-        @functools.wraps(plain)
-        def release(self: Any) -> int:
-            self._greenroom_owner = None
-            return plain(self)  # gevent's `with` wants the number
-
-        return release
+                waiting[me] = outer
 
     def deadlocks(self) -> list[Deadlock]:
-        """Those that there are at this moment, those that most wait in first. Runs on: any thread."""
+        """Those that there are at this moment, those that most wait in first. Runs on: the loop's thread."""
         now = self.now()
         waiting = {
             id(waiter.greenlet): waiter
@@ -202,14 +180,20 @@ class Locks:
         """Say what is new, once. Runs on: background greenlet, about once a second."""
         if not self.waiting:
             self.reported.clear()
+            self.found = []
             return
-        found = {deadlock.key: deadlock for deadlock in self.deadlocks()}
+        deadlocks = self.deadlocks()
+        for deadlock in deadlocks[:MOST_DEADLOCKS]:
+            for member in deadlock.members[:MOST_MEMBERS]:
+                member.seen = member.stack()
+        self.found = deadlocks
+        found = {deadlock.key: deadlock for deadlock in deadlocks}
         new = [deadlock for key, deadlock in found.items() if key not in self.reported]
         for deadlock in new[:MOST_DEADLOCKS]:
             parts = [str(deadlock)]
             for member in deadlock.members[:MOST_MEMBERS]:
                 parts.append(f"request {_id(member.record) or '-'}, innermost call first:")
-                parts += [f"  {call}" for call in member.stack()]
+                parts += [f"  {call}" for call in member.seen or member.stack()]
             logger.error("%s", "\n".join(parts))
         if len(new) > MOST_DEADLOCKS:
             logger.error("deadlock: %d more, like these", len(new) - MOST_DEADLOCKS)
@@ -249,15 +233,6 @@ def _circles(waiting: Mapping[int, Waiter]) -> list[Deadlock]:
         elif not _is_signal(at):
             found.append(Deadlock("self", circle))
     return found
-
-
-def _owner(frame: Any) -> Owner:
-    """Who has just taken a lock by calling `frame`; of RLock and Condition, whoever called them."""
-    while (caller := frame.f_back) is not None:
-        frame = caller
-        if frame.f_code.co_filename != THREADING:
-            break
-    return getcurrent(), get_record(), frame.f_code, frame.f_lasti
 
 
 def _place(owner: Owner) -> str:

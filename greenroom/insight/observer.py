@@ -92,7 +92,7 @@ class Insight:
         """Runs on: hub."""
         self._ticks += 1
         if self._ticks % TICKS_PER_COUNT == FIRST_COUNT:
-            self._greenlets = greenlets.by_spawner()
+            self._greenlets = self.greenlets_by_spawner()
         if self.locks.waiting or self.locks.reported:
             gevent.spawn(self.locks.report)
 
@@ -113,7 +113,12 @@ class Insight:
 
     def deadlocks(self) -> list[dict[str, Any]]:
         now = self.locks.now()
-        return [deadlock.as_dict(now) for deadlock in self.locks.deadlocks()[:MOST_DEADLOCKS]]
+        return [deadlock.as_dict(now) for deadlock in self.locks.found[:MOST_DEADLOCKS]]
+
+    def greenlets_by_spawner(self) -> dict[str, int]:
+        """Without those that serve requests. Runs on: the loop's thread."""
+        helpers = [one for account in self.slices.live for one in account.helpers or () if not one.dead]
+        return greenlets.by_spawner([*self.slices.others.alive(), *helpers])
 
     def greenlets(self) -> dict[str, Any]:
         return {"count": sum(self._greenlets.values()) + len(self.slices.live), "by_spawner": dict(self._greenlets)}
@@ -179,5 +184,5 @@ class Insight:
                 logger.exception("a request could not be counted")
             if status >= 500:
                 self.errors += 1
-            if account.deadline <= ended and not account.is_cut:
+            if account.is_ended and not account.is_cut:
                 self.expired += 1

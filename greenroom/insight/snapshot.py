@@ -12,8 +12,10 @@ in the order of `states`. Everything that counts is monotonic for one `start_id`
     age_seconds
     states           ["cpu", "ready", "upstream", ...]
     worker           state ("serving", ...), requests, connections, in_flight, queued (in line now),
-                     limit_requests (0: adaptive), load, load_limit, cost_seconds, rss_bytes,
-                     shed_full_requests, shed_late_requests, queued_requests, accepted
+                     line_seconds (until its last has its turn), limit_requests (0: adaptive),
+                     load, load_limit, cost_seconds, rss_bytes,
+                     shed_requests, left_requests, queued_requests, accepted,
+                     connections_given_away, empty_turns (of the loop, in which nothing was done), is_spinning
     loop             is_idle, current_turn_seconds (how long the loop has not turned; 0.0 while it idles), turns,
                      busy_seconds, idle_seconds, last_turn_seconds, late_turns (longer than the threshold),
                      hub_seconds, request_seconds, background_seconds (greenlets of no request),
@@ -49,15 +51,15 @@ innermost call first; None when there is no such request any more.
 """
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from greenlet import getcurrent
-
 from .. import clock, shown
 from ..record import FOREVER, Wait
-from . import pools
+from ..waits import threads
+from . import pools, safepoint
 from . import stacks as stack_lists
 from .account import CPU, READY, STATES, Account
 from .locks import Waiter
@@ -108,14 +110,22 @@ def snapshot(worker: Any, now: Callable[[], float] = clock.now) -> dict[str, Any
 
 
 def stacks(worker: Any, request_id: str) -> dict[str, Any] | None:
-    """The stacks of one request's greenlets, the innermost call first; None when it is over. Runs on: any thread."""
+    """The stacks of one request's greenlets, the innermost call first; None when it is over. Runs on: any thread.
+
+    They are looked at in the loop's thread. While that is in C code, only the stack of what runs can be told.
+    """
     insight: Insight | None = worker.serving.insight
     if insight is None:
         return None
-    for account in again(lambda: list(insight.slices.live)):
-        if account.id == request_id:
-            return {"id": request_id, "greenlets": greenlets_of(insight, account)}
-    return None
+    account = next((one for one in again(lambda: list(insight.slices.live)) if one.id == request_id), None)
+    if account is None:
+        return None
+    if threads.is_loop_thread():
+        return {"id": request_id, "greenlets": greenlets_of(insight, account)}
+    found = safepoint.MAIN.ask(lambda frame: greenlets_of(insight, account, stack_lists.of_frame(frame)))
+    if found is None:
+        found = greenlets_of(insight, account, insight.stalls.stack_now(), is_here=False)
+    return {"id": request_id, "greenlets": found}
 
 
 def remembered(insight: Insight) -> dict[str, Any]:
@@ -126,27 +136,35 @@ def remembered(insight: Insight) -> dict[str, Any]:
     return {**insight.ring.read(), "in_flight": rows}
 
 
-def greenlets_of(insight: Insight, account: Account) -> list[dict[str, Any]]:
-    """What each greenlet of a request does."""
+def greenlets_of(
+    insight: Insight, account: Account, running: stack_lists.Stack | None = None, *, is_here: bool = True
+) -> list[dict[str, Any]]:
+    """What each greenlet of a request does.
+
+    `running` is the stack of the greenlet that runs, by default the caller's. `is_here`: whether the caller is in the
+    loop's thread; only there the others can be looked at.
+    """
+    if running is None:
+        running = _without_us(stack_lists.of_frame(sys._getframe()))
     found = []
     waits = {id(wait.greenlet): wait for wait in again(lambda: sorted(account.waits, key=_since))}
     for greenlet in _greenlets(account):
         is_main = greenlet is account.greenlet
         name = "request" if is_main else shown.line(str(getattr(greenlet, "name", "") or "greenlet"))
-        found.append({"name": name, **describe(insight, greenlet, waits.get(id(greenlet)))})
+        is_running = greenlet is insight.slices.current and not insight.slices.is_idle()
+        wait = waits.get(id(greenlet))
+        state = "running" if is_running else f"{wait.kind} {_detail(wait)}".strip() if wait else "waiting"
+        stack = running if is_running else stack_lists.of_frame(greenlet.gr_frame) if is_here else []
+        found.append({"name": name, "state": state, "stack": [str(call) for call in stack]})
     return found
 
 
-def describe(insight: Insight, greenlet: Any, wait: Wait | None = None) -> dict[str, Any]:
-    """State and stack of a greenlet that has begun."""
-    frame = greenlet.gr_frame
-    is_running = greenlet is insight.slices.current and not insight.slices.is_idle()
-    if is_running:
-        frame = insight.watch.frame()
-        while frame is not None and getcurrent() is greenlet and stack_lists.is_ours(frame.f_code.co_filename):
-            frame = frame.f_back  # who asks
-    state = "running" if is_running else f"{wait.kind} {_detail(wait)}".strip() if wait else "waiting"
-    return {"state": state, "stack": [str(call) for call in stack_lists.of_frame(frame)]}
+def _without_us(stack: stack_lists.Stack) -> stack_lists.Stack:
+    """Without who asks."""
+    number = 0
+    while number < len(stack) and stack_lists.is_ours(stack[number].file):
+        number += 1
+    return stack[number:]
 
 
 def _greenlets(account: Account) -> list[Any]:
@@ -168,16 +186,20 @@ def _worker(worker: Any) -> dict[str, Any]:
         "requests": worker.nr,
         "connections": len(serving.connections),
         "in_flight": len(serving.in_flight),
-        "queued": len(admission.queue),
+        "queued": admission.waiting,
+        "line_seconds": admission.line_seconds,
         "limit_requests": serving.settings.limit_requests,
         "load": gate.load,
         "load_limit": gate.limit,
         "cost_seconds": gate.cost,
         "rss_bytes": int(line.rss_bytes),
         "accepted": int(line.accepted),
-        "shed_full_requests": admission.shed_full_requests,
-        "shed_late_requests": admission.shed_late_requests,
+        "shed_requests": admission.shed_requests,
+        "left_requests": admission.left_requests,
         "queued_requests": admission.queued_requests,
+        "connections_given_away": serving.sharing.given if serving.sharing is not None else 0,
+        "empty_turns": serving.turns.empty,
+        "is_spinning": serving.spin_watch.is_spinning,
         "spent_requests": serving.spent_requests,
         "abandoned_requests": serving.abandoned_requests,
     }
@@ -272,7 +294,7 @@ def _stalls(insight: Insight, now: float) -> dict[str, Any]:
     seconds = now - slices.began
     if not slices.is_idle() and seconds > stalls.threshold_seconds:
         account = slices.running
-        stack = stack_lists.without_watchers(stack_lists.of_frame(insight.watch.frame()))
+        stack = stalls.stack_now()
         guilty = stack_lists.guilty(stack)
         current = {
             "seconds": seconds,
@@ -308,6 +330,7 @@ def in_flight(account: Account, now: float) -> dict[str, Any]:
         "state_seconds": max(0.0, now - account.since),
         "budget_seconds": None if account.deadline == FOREVER else max(0.0, account.deadline - now),
         "is_cut": account.is_cut,
+        "became": account.became,
         "seconds": account.seconds_at(now),
         "waits": [
             {"kind": wait.kind, "detail": _detail(wait), "seconds": max(0.0, now - wait.since)} for wait in waits

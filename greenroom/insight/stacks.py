@@ -9,15 +9,14 @@ from typing import Any, NamedTuple
 
 import gevent
 
-from .alarm import DUMP_BEGIN
-
+# How faulthandler begins to write a single thread's stack.
+DUMP_BEGIN = "Stack (most recent call first)"
 DEEPEST_FRAMES = 60
 SITE_PACKAGES = f"{os.sep}site-packages{os.sep}"
 _DUMP_FRAME = re.compile(r'  File "(.*)", line (\d+|\?\?\?) in (.*)')
 _PATHS = sysconfig.get_paths()
 _INSTALLED = tuple(sorted({_PATHS[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}))
 _OURS = str(Path(__file__).resolve().parents[1]) + os.sep
-_INSIGHT = str(Path(__file__).resolve().parent) + os.sep
 # Those that stand between a wait and whoever waits.
 GREEN = (_OURS, str(Path(gevent.__file__).resolve().parent) + os.sep, "src/gevent/")
 UNKNOWN = "a line that nobody saw"
@@ -43,7 +42,7 @@ Stack = list[Call]
 
 
 def of_frame(frame: Any, deepest: int = DEEPEST_FRAMES) -> Stack:
-    """The stack that `frame` is the innermost of. Another thread may go on meanwhile: then it is a mixture."""
+    """The stack that `frame` is the innermost of. Runs on: the thread whose frame it is, see safepoint."""
     stack: Stack = []
     while frame is not None and len(stack) < deepest:
         code = frame.f_code
@@ -52,24 +51,22 @@ def of_frame(frame: Any, deepest: int = DEEPEST_FRAMES) -> Stack:
     return stack
 
 
-def without_watchers(stack: Stack) -> Stack:
-    """The stack without our own looking on, where a knock looks at this very moment."""
-    number = 0
-    while number < len(stack) and stack[number].file.startswith(_INSIGHT):
-        number += 1
-    return stack[number:]
-
-
 def of_dump(text: str) -> list[Stack]:
     """The stacks of a thread in what faulthandler wrote, one for each time that it wrote."""
     stacks: list[Stack] = []
     for line in text.splitlines():
         if line.startswith(DUMP_BEGIN):
             stacks.append([])
-        elif (frame := _DUMP_FRAME.fullmatch(line)) and stacks:
-            number = int(frame[2]) if frame[2].isdigit() else 0
-            stacks[-1].append(Call(frame[1], number, frame[3]))
+        elif stacks and (call := of_dump_line(line)) is not None:
+            stacks[-1].append(call)
     return [stack for stack in stacks if stack]
+
+
+def of_dump_line(line: str) -> Call | None:
+    frame = _DUMP_FRAME.fullmatch(line)
+    if frame is None:
+        return None
+    return Call(frame[1], int(frame[2]) if frame[2].isdigit() else 0, frame[3])
 
 
 def is_ours(file: str) -> bool:

@@ -1,29 +1,34 @@
 """Stalls: the loop did not turn for longer than the threshold. Which line, which request, how long, whose fault.
 
-How long is known exactly, from the switches of greenlets (see account). Where it was is seen by two who look on:
+How long is known exactly, from the switches of greenlets (see account). Where it was is seen by the loop's thread
+itself, which is made to pass a safe point (see safepoint) by one of two:
 
-    the watch thread    takes the stack of the loop's thread, several times in a long slice; needs the GIL
-    a knock             a timer that the watch thread puts off again and again. While C code holds the GIL (a regular
-                        expression) the watch thread can't; then the knock looks, in the moment that code is done
-    faulthandler        another such timer, for what holds the GIL longer than DUMP_SECONDS: it writes the stack into a
-                        pipe while it is held, for whoever looks on from outside (see alarm, and peek in ops)
+    the watch thread    asks for it, several times in a long slice; needs the GIL
+    a Knock             a timer that the watch thread puts off again and again. While C code holds the GIL (a regular
+                        expression) the watch thread can't
+
+Each look stands for the time since the one before, which a call of C code may have filled. What keeps the GIL for long
+is written into a pipe meanwhile, for whoever looks on from outside (see alarm.Dump, and peek in ops).
 
 Whose fault: of the slice's length, what the machine took away is left out, and nobody is blamed for what remains below
 the threshold:
 
     stolen    the thread was ready, and the kernel or the hypervisor ran somebody else
-    stopped   SIGSTOP, a debugger, a frozen container: the watch thread did not wake, faulthandler did not write though
-              it was due, and the loop's thread used no processor. After SIGCONT, only what it used of the processor
-              counts
+    stopped   SIGSTOP, a debugger, a frozen container: the watch thread did not wake, not even to ask for the GIL, which
+              it does every few milliseconds, and the loop's thread used no processor. After SIGCONT, only what it used
+              of the processor counts
 
 Turns that were too long without one long slice are counted as late: many requests at once, and no line to blame.
 """
 
 import atexit
+import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -34,9 +39,10 @@ import gevent
 
 from .. import clock
 from ..forking import release
-from . import stacks
+from . import account as accounts
+from . import safepoint, stacks
 from .account import CPU, OTHER, Account, Slices
-from .alarm import DUMP_BEGIN, Alarm, Dump, Knock
+from .alarm import Alarm, Dump, Knock
 from .machine import Machine, Use
 from .ring import Ring
 
@@ -45,7 +51,7 @@ logger = logging.getLogger("gunicorn.error")
 # As shares of the threshold. The watch thread looks this often; the knock comes when not put off for so long.
 LOOK_SHARE = 1 / 3
 KNOCK_SHARE = 3 / 4
-# faulthandler writes when not put off for so long.
+# faulthandler writes when not put off for so long of the loop's thread's time on a processor.
 DUMP_SECONDS = 1.0
 DUMP_AGAIN_SECONDS = 0.25
 # What was stolen is not known to the millisecond.
@@ -57,6 +63,7 @@ PIPE_BYTES = 262_144
 LOG_BURST = 60
 REPORT_SECONDS = 0.02
 MOST_TRIES = 10
+CHARGING = (Slices.switched.__code__, Slices.turned.__code__)
 
 
 @dataclass(slots=True)
@@ -94,11 +101,13 @@ class Line:
 
 @dataclass(slots=True)
 class Look:
-    """What was seen of a slice that began at `slice_began`."""
+    """What was seen `at` this moment of a slice that began at `slice_began`; it stands for the `seconds` before."""
 
     slice_began: float
     stack: stacks.Stack
     holds_gil: bool = False
+    seconds: float = 1.0
+    at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -120,7 +129,7 @@ class Seen:
 class Stalls:
     """Finds and keeps them. `slices` tells of long slices; the watch thread calls `look`.
 
-    Runs on: hub, but for `look`, which is the watch thread's.
+    Runs on: hub, but for `look`, which is the watch thread's, and `stack_now`.
     """
 
     def __init__(
@@ -144,11 +153,11 @@ class Stalls:
         self.lines: dict[str, Line] = {}
         self.last: deque[Stall] = deque(maxlen=MOST_LAST)
         self.looks: deque[Look] = deque(maxlen=64)
-        # What faulthandler wrote, and when the slice began.
-        self.dumps: deque[tuple[float, list[str]]] = deque(maxlen=4)
-        self.looked_at = now()
+        self.looked_at = self.passed_at = now()
         self.earlier = self.machine.use()
-        self.gaps: deque[tuple[float, float]] = deque(maxlen=256)  # (when the watch thread woke, after how long)
+        # (when the watch thread woke, after how long, for how much of that it slept and did not ask for the GIL)
+        self.gaps: deque[tuple[float, float, float]] = deque(maxlen=256)
+        self._sleeps = 0
         self.continued_at = 0.0
         self._allowance = float(LOG_BURST)
         self._allowed_at = now()
@@ -183,18 +192,27 @@ class Stalls:
         if signal.getsignal(signal.SIGCONT) is signal.SIG_DFL:
             signal.signal(signal.SIGCONT, self._continued)
         gc.callbacks.append(self._collecting)
+        if not safepoint.MAIN.install():
+            logger.warning("the lines of stalls can't be named: the application handles SIGURG, which insight needs")
+        safepoint.MAIN.on_passing = self._passed
         try:
-            self._alarms.append(Knock(self._knocked, self.threshold_seconds * KNOCK_SHARE))
             self._alarms.append(Dump(self._writer, self.dump_seconds, DUMP_AGAIN_SECONDS))
         except OSError as exc:
             logger.info("lines that hold the GIL can't be named: %s", exc)
         atexit.register(self._stop_alarms)  # children don't inherit them
+
+    def begin_to_look(self) -> None:
+        """Runs on: watch thread, once."""
+        if safepoint.MAIN.is_installed():
+            with contextlib.suppress(OSError):  # a Dump can't be made either, and that was told
+                self._alarms.append(Knock(self.threshold_seconds * KNOCK_SHARE))
 
     def stop(self) -> None:
         self._stop_alarms()
         atexit.unregister(self._stop_alarms)
         if self._collecting in gc.callbacks:
             gc.callbacks.remove(self._collecting)
+        safepoint.MAIN.on_passing = None
         writer, self._writer = self._writer, -1
         if writer >= 0:
             os.close(writer)
@@ -213,11 +231,23 @@ class Stalls:
         for alarm in self._alarms:
             alarm.stop()
 
-    def _knocked(self, frame: Any) -> None:
-        """Nobody has looked for a while: the GIL was held, or the machine was busy. Runs on: whatever greenlet runs."""
+    def _passed(self, frame: Any) -> None:
+        """Runs on: the loop's thread, whatever it runs; see safepoint."""
+        for alarm in self._alarms:
+            alarm.put_off()
         slices, now = self.slices, self.now()
-        if slices is not None and not slices.is_idle() and now - slices.began >= self.look_seconds:
-            self.looks.append(Look(slices.began, stacks.of_frame(frame), holds_gil=True))
+        if slices is None or slices.is_idle() or now - slices.began < self.look_seconds or _is_switching(frame):
+            return
+        began = slices.began
+        since = max(began, self.passed_at)
+        self.passed_at = now
+        holds_gil = self._watch_waited(since, now) >= self.threshold_seconds * KNOCK_SHARE
+        self.looks.append(Look(began, stacks.of_frame(frame), holds_gil, now - since, now))
+
+    def _watch_waited(self, since: float, now: float) -> float:
+        """How long the watch thread could not run, as it should have. What lets signals in may have let it in, too."""
+        woke, gap, _ = self.gaps[-1] if self.gaps else (0.0, 0.0, 0.0)
+        return max(now - self.looked_at, gap if woke > since else 0.0)
 
     def _collecting(self, phase: str, info: dict[str, int]) -> None:
         """Told by the garbage collector: it runs at whatever line happens to make one object too many."""
@@ -230,41 +260,47 @@ class Stalls:
     def _continued(self, number: int, frame: Any) -> None:
         self.continued_at = self.now()
 
-    def look(self, frame_of: Callable[[int], Any]) -> None:
-        """Look at the loop's thread, and put faulthandler off. Runs on: watch thread; must be called all the time."""
+    def look(self) -> None:
+        """Have the loop's thread look at itself if it should, and put the alarms off.
+
+        Runs on: watch thread; must be called all the time.
+        """
         if self._writer < 0 or self.slices is None:
             return
         for alarm in self._alarms:
             alarm.put_off()
         slices, now = self.slices, self.now()
         gap, self.looked_at = now - self.looked_at, now
-        self.gaps.append((now, gap))
-        began = slices.began
+        self.gaps.append((now, gap, self._asleep(gap)))
         if gap > self.dump_seconds:
-            self._take_dumps(began, now - began)
-        if slices.is_idle() or now - began < self.look_seconds:
+            self._read()  # what was of a long stall is not of the next one
+        if slices.is_idle() or now - slices.began < self.look_seconds:
             self.earlier = self.machine.use(is_exact=False)
-            return
-        stack = stacks.of_frame(frame_of(self.thread_id))
-        if slices.began == began:
-            bare = stacks.without_watchers(stack)
-            # Some C code lets signals in (a regular expression, now and then): then this thread is let in, too.
-            self.looks.append(Look(began, bare, holds_gil=len(bare) < len(stack)))
+        elif now - self.passed_at > self.look_seconds / 2:
+            safepoint.MAIN.trip()
+
+    def _asleep(self, gap: float) -> float:
+        """For how much of its last `gap` the watch thread slept: while it waits for the GIL it wakes all the time."""
+        before, self._sleeps = self._sleeps, _sleeps()
+        if not self._sleeps:
+            return 0.0  # nobody counts them here
+        return max(0.0, gap - (self._sleeps - before) * sys.getswitchinterval())
 
     def holds_gil(self, began: float) -> bool:
         """Whether the slice that began then holds the GIL most of the time, as far as was seen."""
         return mostly_holds_gil(self._looks_at(began))
 
+    def stack_now(self) -> stacks.Stack:
+        """Where the slice is that runs now. Runs on: any thread."""
+        assert self.slices is not None
+        looks = self._looks_at(self.slices.began)
+        if looks and self.now() - looks[-1].at < 2 * self.look_seconds:
+            return looks[-1].stack
+        # It does not pass a safe point: C code.
+        return safepoint.stack_in_c(self.thread_id) or (looks[-1].stack if looks else [])
+
     def _looks_at(self, began: float) -> list[Look]:
         return [look for look in list(self.looks) if look.slice_began == began]
-
-    def _take_dumps(self, began: float, seconds: float) -> None:
-        """What faulthandler wrote while nobody could put it off, as far as it is of the slice that began then."""
-        dumps = self._read().split(DUMP_BEGIN)[1:]
-        count = 1 + int((seconds - self.dump_seconds) / DUMP_AGAIN_SECONDS) if seconds > self.dump_seconds else 0
-        if count and dumps:
-            # The last ones first: the earliest may be of a moment before.
-            self.dumps.append((began, [DUMP_BEGIN + dump for dump in dumps[: -count - 1 : -1]]))
 
     def _read(self) -> str:
         data = b""
@@ -292,8 +328,6 @@ class Stalls:
             use=use.since(self.earlier, seconds),
             is_continued=is_continued,
         )
-        if self._reader >= 0:
-            self._take_dumps(began, seconds)
         self.earlier = use
         frame = getattr(greenlet, "gr_frame", None)
         if frame is not None:
@@ -311,12 +345,12 @@ class Stalls:
 
     def _report(self) -> None:
         """Runs on: background greenlet."""
-        gevent.sleep(REPORT_SECONDS)  # the watch thread may have in its hands what it saw
+        gevent.sleep(REPORT_SECONDS)
         pending, self._pending = self._pending, []
         for seen in pending:
             for _ in range(MOST_TRIES):
-                if self._is_seen(seen):
-                    break
+                if self.looked_at >= seen.began + seen.seconds:
+                    break  # the watch thread has woken since, and told how it slept
                 gevent.sleep(REPORT_SECONDS)
             self.judge(seen)
 
@@ -329,35 +363,20 @@ class Stalls:
         else:
             self._keep(self._explain(seen))
 
-    def _is_seen(self, seen: Seen) -> bool:
-        return any(look.slice_began == seen.began for look in list(self.looks)) or any(
-            began == seen.began for began, _ in list(self.dumps)
-        )
-
     def _stopped_seconds(self, seen: Seen) -> float:
         """For how long somebody stopped the whole process, as far as can be told afterwards.
 
-        The watch thread sleeps through a stop as it does through a held GIL; faulthandler only through a stop. Where
-        it was not due yet nobody can tell (but for SIGCONT), and the line is blamed.
+        The watch thread sleeps through a stop; through a held GIL it asks for it all the time.
         """
         ended = seen.began + seen.seconds
-        stopped = max((gap for woke, gap in list(self.gaps) if seen.began < woke < ended + gap), default=0.0)
-        stopped = min(stopped, seen.seconds)
-        dumps = sum(len(dumps) for began, dumps in list(self.dumps) if began == seen.began)
-        # A single one may have been written when the stop was over.
-        written = self.dump_seconds + (dumps - 1) * DUMP_AGAIN_SECONDS if dumps > 1 else 0.0
-        if seen.seconds < self.dump_seconds + 2 * DUMP_AGAIN_SECONDS:
-            return 0.0
-        was_there = max(seen.use.cpu + seen.stolen, written)
+        slept = [asleep for woke, gap, asleep in list(self.gaps) if seen.began < woke < ended + gap]
+        stopped = min(max(slept, default=0.0), seen.seconds)
+        was_there = seen.use.cpu + seen.stolen
         return stopped if stopped > self.threshold_seconds and was_there < stopped / 2 else 0.0
 
     def _explain(self, seen: Seen) -> Stall:
         looks = self._looks_at(seen.began)
-        for began, dumps in list(self.dumps):
-            if began == seen.began:
-                found = stacks.of_dump("".join(dumps))
-                looks += [Look(began, stack, holds_gil=True) for stack in found]
-        guilty, stack = most_seen([look.stack for look in looks])
+        guilty, stack = most_seen(looks)
         if guilty is None and seen.place:
             stack = seen.place
             guilty = stacks.guilty(stack)
@@ -430,21 +449,40 @@ class Stalls:
 
 
 def mostly_holds_gil(looks: list[Look]) -> bool:
-    return sum(look.holds_gil for look in looks) * 2 > len(looks)
+    return sum(look.seconds for look in looks if look.holds_gil) * 2 > sum(look.seconds for look in looks)
 
 
-def most_seen(seen: list[stacks.Stack]) -> tuple[stacks.Call | None, stacks.Stack]:
-    """The line that most of the stacks blame, one of the application's own if there is any, and the first such stack.
+def most_seen(looks: list[Look]) -> tuple[stacks.Call | None, stacks.Stack]:
+    """The line that most of the time is blamed on, one of the application's own if there is any, and its first stack.
 
     A look that comes late finds the request where it writes its answer.
     """
-    found = [(call, stack) for stack in seen if (call := stacks.guilty(stack)) is not None]
+    found = [(call, look) for look in looks if (call := stacks.guilty(look.stack)) is not None]
     found = [one for one in found if not stacks.is_installed(one[0].file)] or found
-    votes = Counter(call[:2] for call, _ in found)
-    if not votes:
+    if not found:
         return None, []
-    most = votes.most_common(1)[0][0]
-    return next(one for one in found if one[0][:2] == most)
+    seconds: Counter[Any] = Counter()
+    for call, look in found:
+        seconds[call[:2]] += look.seconds  # type: ignore[assignment]
+    most = max(seconds, key=seconds.__getitem__)
+    call, look = next(one for one in found if one[0][:2] == most)
+    return call, look.stack
+
+
+def _is_switching(frame: Any) -> bool:
+    """Whether a slice is just being charged, at the switch that ended it: the stack is already another greenlet's."""
+    while frame is not None and frame.f_code.co_filename == accounts.__file__:
+        if frame.f_code in CHARGING:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _sleeps() -> int:
+    """How often this thread has slept; 0 where nobody counts."""
+    if not hasattr(resource, "RUSAGE_THREAD"):
+        return 0
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
 
 def _enlarge(pipe: int) -> None:

@@ -175,8 +175,7 @@ def status_of(account: Account) -> int:
         return known
     if status is None:
         has_left = account.cut_reason == CLIENT_LEFT
-        is_taken_over = getattr(getattr(response, "wire", None), "green", None) is not None  # a WebSocket
-        return 0 if has_left or is_taken_over else 500
+        return 0 if has_left or account.became else 500
     code = int(status[:3]) if type(status) is str else int(status)
     if len(CODES) < MOST_CODES:
         CODES[status] = code

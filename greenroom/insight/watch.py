@@ -1,9 +1,9 @@
 """The watch thread: a real thread of the operating system, which looks on while the hub can't.
 
-It uses nothing of gevent's and no lock. Its time is short: while it runs Python the loop waits.
+It uses nothing of gevent's and no lock, and looks at nobody's frames (see safepoint). Its time is short: while it runs
+Python the loop waits.
 """
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -30,16 +30,13 @@ class Watch:
     def stop(self) -> None:
         self.is_stopping = True
 
-    def frame(self) -> Any:
-        """The innermost frame of the loop's thread."""
-        return _frame_of(self.stalls.thread_id)
-
     def _run(self) -> None:
+        self.stalls.begin_to_look()
         looks = 0
         looks_a_second = max(1, round(1 / self.stalls.look_seconds))
         while not self.is_stopping:
             try:
-                self.stalls.look(_frame_of)
+                self.stalls.look()
                 looks += 1
                 if looks % looks_a_second == 0:
                     for other in self.others:
@@ -48,10 +45,6 @@ class Watch:
                 # Must go on looking. Not logged: logging has locks, which a greenlet may hold. The snapshot says it.
                 self.failures += 1
             _sleep(self.stalls.look_seconds)
-
-
-def _frame_of(thread_id: int) -> Any:
-    return sys._current_frames().get(thread_id)
 
 
 thread_id: Callable[[], int] = monkey.get_original("_thread", "get_ident")

@@ -12,13 +12,13 @@ import _socket
 import importlib
 import json
 import os
-import sys
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 from gevent import monkey
 
+from ..insight import safepoint, stacks
 from .rendezvous import Rendezvous
 
 VERSION = 1
@@ -27,7 +27,6 @@ BACKLOG = 16
 QUESTION_SECONDS = 1.0
 ANSWER_SECONDS = 5.0
 LONGEST_QUESTION = 4096
-STACK_DEPTH = 60
 
 # gevent's put greenlets in the place of threads.
 start_thread: Callable[..., int] = monkey.get_original("_thread", "start_new_thread")
@@ -45,6 +44,7 @@ class Answering:
         self.main_ident = thread_ident()
 
     def start(self) -> None:
+        safepoint.MAIN.install()
         path = self.rendezvous.socket(os.getpid())
         listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
@@ -145,12 +145,10 @@ class Answering:
 
     def _main_stack(self) -> list[str]:
         """What the worker's main thread runs now, the innermost call first."""
-        frame = sys._current_frames().get(self.main_ident)
-        found: list[str] = []
-        while frame is not None and len(found) < STACK_DEPTH:
-            found.append(f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}")
-            frame = frame.f_back
-        return found
+        stack = safepoint.MAIN.ask(stacks.of_frame)
+        if stack is None:
+            stack = safepoint.stack_in_c(self.main_ident)
+        return [f"{call.file}:{call.line} {call.function}" for call in stack]
 
 
 def knowledge() -> Any:

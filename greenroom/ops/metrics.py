@@ -32,7 +32,7 @@ def families(moment: Moment) -> Iterator[list[str]]:
     yield info("greenroom", "Which Greenroom this is.", {"version": __version__})
     for name, about in (
         ("requests", "Requests that were admitted."),
-        ("shed", "Requests turned away with 503 before the application ran."),
+        ("shed", "Requests that were not run: turned away with 503, or their clients left the line."),
         ("errors", "Requests answered with a status of 500 or more."),
         ("expired", "Requests whose time budget was spent."),
         ("accepted", "Connections accepted."),
@@ -71,6 +71,13 @@ def _worker_gauges(moment: Moment) -> Iterator[list[str]]:
         yield gauge(f"greenroom_{name}", about, [({"worker": key}, samples[key]) for key in samples], unit)
     queued = {str(seen.number): (said.get("worker") or {}).get("queued", 0) for seen, said in answered(moment)}
     yield gauge("greenroom_queued_requests", "Requests in line.", [({"worker": key}, queued[key]) for key in queued])
+    for name, about in (
+        ("left_requests", "Of the requests that were not run, those whose clients left the line."),
+        ("empty_turns", "Turns of the loop in which nothing was done."),
+        ("connections_given_away", "Connections closed after an answer, so that their clients go to other workers."),
+    ):
+        counts = {str(seen.number): (said.get("worker") or {}).get(name, 0) for seen, said in answered(moment)}
+        yield counter(f"greenroom_{name}", about, [({"worker": key}, counts[key]) for key in counts])
 
 
 def _routes(moment: Moment) -> Iterator[list[str]]:

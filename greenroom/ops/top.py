@@ -295,7 +295,7 @@ def _request_cells(row: Mapping[str, Any], *, is_chosen: bool) -> tuple[str, ...
     return (
         ">" if is_chosen else "",
         duration(row["age_seconds"]),
-        str(row.get("state")),
+        str(row.get("became") or row.get("state")),
         duration(row.get("state_seconds") or 0.0),
         "-" if budget is None else duration(budget),
         f"{row['worker']}{'?' if row.get('is_stale') else ''}",

@@ -37,6 +37,8 @@ HANGING_SECONDS = 30.0
 # Streams sleep, are read slowly, and listen to events and queues: such waits are no trouble, however many and long.
 PATIENT_STATES = ("sleep", "client")
 PATIENT_DETAILS = ("event", "queue")
+# A line this long is no burst any more, whether its clients bear with it or not.
+LONG_LINE_SECONDS = 0.5
 FULL_CPU = 0.9
 LAGGING_SECONDS = 0.1
 ERROR_SHARE = 0.05
@@ -415,7 +417,9 @@ def middle(weighted: Iterable[tuple[float, float]]) -> float:
 
 def _overload(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     total = seen["total"]
-    if total["shed_rate"] < 0.5:
+    said = [(worker.snapshot or {}).get("worker") or {} for worker in moment.workers if not worker.is_gone]
+    line_seconds = max((one.get("line_seconds", 0.0) for one in said), default=0.0)
+    if total["shed_rate"] < 0.5 and line_seconds < LONG_LINE_SECONDS:
         return []
     busiest = max((worker.cpu_ratio for worker in moment.workers), default=0.0)
     why = ""
@@ -423,11 +427,14 @@ def _overload(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
         why = f"; the CPU is the limit (a worker uses {busiest:.0%} of a core)"
     elif _is_robbed(moment):
         why = f"; other programs use the CPU (a worker gets {busiest:.0%} of a core)"
+    or_left = ", or their clients leave before their turn" if any(one.get("left_requests") for one in said) else ""
+    what = f"{total['shed_rate']:.3g} requests/s are turned away with 503{or_left}"
+    if total["shed_rate"] < 0.5:
+        what = f"{total['queued']:g} requests wait in line, for {line_seconds:.2g} s"
     return [
         finding(
             BAD,
-            f"Overload: {total['shed_rate']:.3g} requests/s are turned away with 503, "
-            f"{total['goodput_rate']:.3g}/s are served well{why}.",
+            f"Overload: {what}, {total['goodput_rate']:.3g}/s are served well{why}.",
             "More comes than can be served. " + _overload_advice(moment),
             cause="overload",
         )

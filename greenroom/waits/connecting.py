@@ -16,10 +16,10 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
-from .. import clock, deadline
+from .. import clock
+from ..deadline import raise_if_refused
 from ..on_import import when_imported
-from ..record import Wait
-from .primitives.hub import raise_if_spent
+from ..record import OWN, Wait
 
 # "Connection Attempt Delay": 250 ms is recommended.
 STAGGER_SECONDS = 0.25
@@ -118,26 +118,18 @@ def _first_connected(
     options: Sequence[Any],
     all_errors: bool,
 ) -> socket.socket:
-    raise_if_spent()
-    seconds = deadline.limit(timeout)
-    give_up_at = None if seconds is None else clock.now() + seconds
+    raise_if_refused()
+    give_up_at = None if timeout is None else clock.now() + timeout
     changed = Event()
     attempts: list[Attempt] = []
     errors: list[OSError] = []
     untried = iter(found)
-    is_cut = False
-
-    def cut() -> None:
-        nonlocal is_cut
-        is_cut = True
-        changed.set()
-
     try:
-        with Wait("upstream", name, cut):
+        with Wait("upstream", name, OWN):
             following: Found | None = next(untried, None)
             while following is not None or attempts:
                 changed.clear()
-                if is_cut or (give_up_at is not None and clock.now() >= give_up_at):
+                if give_up_at is not None and clock.now() >= give_up_at:
                     raise TimeoutError("timed out")
                 if following is not None:
                     try:

@@ -1,7 +1,10 @@
 """COPY on a connection of psycopg2's, waiting in the event loop; psycopg2 refuses it as soon as there is a callback.
 
-The same conversation with libpq as psycopg2 has, only that each step that would wait returns instead, and the wait is
-line.py's: bounded by the budget, and cancelled.
+    psycopg2 sends the statement -> the wait callback sees the answer: "send the data", "here it comes", or an error
+    -> the data, by libpq (converse) -> the callback sees the last answer -> psycopg2 makes of it what it always does
+
+So statement, transaction, row count and errors are psycopg2's own. Only the data between the first answer and the last
+one is moved here, where each step that would wait returns instead, and the wait is line.py's.
 """
 
 import ctypes
@@ -10,11 +13,10 @@ from typing import Any
 
 import gevent.event
 import psycopg2
-from psycopg2 import errors, extensions, sql
+from psycopg2 import extensions, sql
 
-from .. import deadline
 from ..record import current
-from .libpq import CANCEL_SECONDS, COMMAND_OK, COPY_IN, COPY_OUT, SQLSTATE, TUPLES_OK, Cancel, libpq
+from .libpq import CANCEL_SECONDS, COPY_IN, COPY_OUT, Cancel, libpq
 from .line import POLL_OK, POLL_READ, POLL_WRITE
 
 # How long the server may say nothing in the middle of it.
@@ -35,152 +37,122 @@ def statement(cursor: Any, table: str, columns: Any, direction: str, separator: 
     return parts.as_string(cursor)
 
 
-def copy_expert(cursor: Any, query: Any, file: Any, size: int) -> None:
-    """psycopg2's `cursor.copy_expert`: COPY ... FROM STDIN reads `file`, COPY ... TO STDOUT writes it."""
-    connection = cursor.connection
+def begin(connection: Any, file: Any, size: int) -> "Copying":
+    """Have the next statement's data read from `file`, or written to it. Raises where that can't be."""
     if libpq is None:
         raise psycopg2.NotSupportedError(
             "COPY can't be used in a green worker with this build of psycopg2: insert rows with "
             "psycopg2.extras.execute_values, or do it in a job outside of the worker"
         )
-    if deadline.is_spent():
-        raise errors.QueryCanceled("the request's time is over; the statement was not sent")
-    text = query.as_string(cursor) if isinstance(query, sql.Composable) else query
-    if isinstance(text, bytes):
-        text = text.decode()
-    if not connection.autocommit and connection.status == extensions.STATUS_READY:
-        cursor.execute("SELECT 1")  # as little as it takes to have psycopg2 begin a transaction
-    else:
-        connection.refuse_second_user(text)
-    Copying(connection).run(cursor, text, file, size)
+    if not hasattr(file, "read") and not hasattr(file, "write"):
+        raise TypeError(
+            "file must be a readable file-like object for COPY FROM; a writable file-like object for COPY TO."
+        )
+    if connection.closed:
+        raise psycopg2.InterfaceError("connection already closed")
+    conversation = Copying(connection, file, size)
+    if not connection.greenroom_line.is_copying:  # else the statement is refused
+        connection.greenroom_line.copying = conversation
+    return conversation
+
+
+def end(connection: Any) -> None:
+    """Get a connection out of a COPY that was begun with execute(), which psycopg2 says is an error, and leaves so."""
+    if libpq is not None and Copying(connection, Nothing(), 1).converse():
+        connection.greenroom_line.wait(connection, connection.poll, SILENCE_SECONDS, is_connecting=False)
+
+
+class Nothing:
+    """A file with nothing in it, and for nothing."""
+
+    def read(self, _: int) -> bytes:
+        return b""
+
+    def write(self, _: bytes) -> None:
+        pass
 
 
 class Copying:
-    """One COPY."""
+    """The data of one COPY. `problem` is what went wrong with writing the file; what came was taken all the same."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, file: Any, size: int) -> None:
         self.connection = connection
+        self.line = connection.greenroom_line
+        self.file = file
+        self.size = size
         self.pointer = connection.pgconn_ptr
         self.encoding = extensions.encodings[connection.encoding]
         self.buffer = ctypes.c_void_p()
         self.length = 0
-        self.is_over = False  # all that the server has to say of it has been heard
+        self.problem: Exception | None = None
 
-    def run(self, cursor: Any, query: str, file: Any, size: int) -> None:
-        line = self.connection.line
-        line.sql = query
-        line.record = current()
-        line.is_copying = True
+    def converse(self) -> bool:
+        """Move the data, if psycopg2 has just read that it is to be moved; whether it was.
+
+        Raises what ends a wait; the conversation can't be gone on with then, and psycopg2 closes the connection.
+        """
+        answer = libpq.PQgetResult(self.pointer)  # as often as it is asked, while data is to be moved; else none
+        if not answer:
+            return False
+        status = libpq.PQresultStatus(answer)
+        libpq.PQclear(answer)
+        if status not in (COPY_IN, COPY_OUT):
+            return False
+        line = self.line
+        line.record, line.is_copying = current(), True
         try:
-            if not libpq.PQsendQuery(self.pointer, query.encode(self.encoding)):
-                raise psycopg2.OperationalError(self._problem())
-            self._wait(self._flush)
-            result, failure = self._result()
-            if result == COPY_IN:
-                failure = self._send(file, size)
-            elif result == COPY_OUT:
-                failure = self._receive(file)
-            elif failure is None:
-                failure = psycopg2.ProgrammingError("can't copy: the statement is no COPY FROM STDIN or TO STDOUT")
-            cursor.copied_rows = self._drain(failure)
-        except BaseException:
-            if not self.is_over:
-                self.connection.close()  # in the middle of the conversation: nobody could go on with it
-            raise
+            if status == COPY_IN:
+                self._send()
+            else:
+                self._receive()
         finally:
-            line.is_copying = False
-            line.record = None
+            line.record, line.is_copying = None, False
+        return True
 
-    def _send(self, file: Any, size: int) -> Exception | None:
-        """What went wrong with reading `file`; the server's own complaint comes as the result."""
+    def _send(self) -> None:
         unsent = 0
-        problem: Exception | None = None
-        try:
-            while data := file.read(size):
-                if isinstance(data, str):
-                    data = data.encode(self.encoding)
-                unsent += len(data)
-                while (taken := libpq.PQputCopyData(self.pointer, data, len(data))) == 0:
-                    self._wait(self._flush)
-                if taken < 0:
-                    return None
-                if unsent >= UNSENT_BYTES:
-                    self._wait(self._flush)
-                    unsent = 0
-        except psycopg2.Error:
-            raise
-        except Exception as exc:
-            problem = exc
-        reason = None if problem is None else f"error in .read() call: {type(problem).__name__} {problem}".encode()
+        while (data := self._read()) and isinstance(data, bytes):
+            unsent += len(data)
+            while (taken := libpq.PQputCopyData(self.pointer, data, len(data))) == 0:
+                self._wait(self._flush)
+            if taken < 0:
+                return  # the server has complained: psycopg2 reads that
+            if unsent >= UNSENT_BYTES:
+                self._wait(self._flush)
+                unsent = 0
+        reason = None if not data else f"error in .read() call: {type(data).__name__} {data}".encode()
         while libpq.PQputCopyEnd(self.pointer, reason) == 0:
             self._wait(self._flush)
         self._wait(self._flush)
-        return problem
 
-    def _receive(self, file: Any) -> Exception | None:
-        """What went wrong with writing to `file`; the server's own complaint comes as the result."""
-        is_text = isinstance(file, io.TextIOBase)
-        problem: Exception | None = None
+    def _read(self) -> bytes | Exception:
+        """As the connection encodes it; empty at the end. A problem is told to the server, which makes it its error."""
+        try:
+            data = self.file.read(self.size)
+            if isinstance(data, str):
+                data = data.encode(self.encoding)
+            if not isinstance(data, bytes):
+                raise TypeError(f"got {type(data).__name__} instead of bytes")
+        except Exception as exc:
+            return exc
+        return data
+
+    def _receive(self) -> None:
+        is_text = isinstance(self.file, io.TextIOBase)
         while True:
             self._wait(self._has_row)
             if self.length < 0:
-                return problem
+                return
             data: Any = ctypes.string_at(self.buffer.value or 0, self.length)
             libpq.PQfreemem(self.buffer)
-            if problem is None:
+            if self.problem is None:
                 try:
-                    file.write(data.decode(self.encoding) if is_text else data)
+                    self.file.write(data.decode(self.encoding) if is_text else data)
                 except Exception as exc:
-                    problem = exc  # what still comes must be taken, or the next statement would meet it
-
-    def _drain(self, failure: Exception | None) -> int:
-        """Take all results; returns the rows copied. Raises the server's complaint, else `failure`."""
-        rows = 0
-        complaint: Exception | None = None
-        while (answer := self._next_result()) is not None:
-            try:
-                count, problem = self._look_at(answer)
-                rows, complaint = count or rows, complaint or problem
-            finally:
-                libpq.PQclear(answer)
-        self.is_over = True
-        if complaint is not None:
-            raise complaint from failure
-        if failure is not None:
-            raise failure
-        return rows
-
-    def _result(self) -> tuple[int, Exception | None]:
-        answer = self._next_result()
-        if answer is None:
-            raise psycopg2.OperationalError(self._problem())
-        try:
-            return libpq.PQresultStatus(answer), self._look_at(answer)[1]
-        finally:
-            libpq.PQclear(answer)
-
-    def _look_at(self, answer: int) -> tuple[int, Exception | None]:
-        status = libpq.PQresultStatus(answer)
-        if status in (COMMAND_OK, TUPLES_OK, COPY_IN, COPY_OUT):
-            rows = libpq.PQcmdTuples(answer)
-            return int(rows or 0), None
-        message = libpq.PQresultErrorMessage(answer).decode(self.encoding, "replace")
-        code = (libpq.PQresultErrorField(answer, SQLSTATE) or b"").decode()
-        try:
-            error = errors.lookup(code)(message.partition(":  ")[2] or message)
-        except KeyError:
-            error = psycopg2.DatabaseError(message)
-        state: dict[str, Any] = {"pgerror": message, "pgcode": code or None}
-        error.__setstate__(state)  # type: ignore[no-untyped-call]
-        return 0, error
-
-    def _next_result(self) -> int | None:
-        self._wait(self._has_result)
-        answer: int | None = libpq.PQgetResult(self.pointer)
-        return answer
+                    self.problem = exc  # what still comes must be taken, or the next statement would meet it
 
     def _wait(self, poll: Any) -> None:
-        self.connection.line.wait(self.connection, poll, SILENCE_SECONDS, is_connecting=False)
+        self.line.wait(self.connection, poll, SILENCE_SECONDS, is_connecting=False)
 
     def _flush(self) -> int:
         sent = libpq.PQflush(self.pointer)
@@ -191,14 +163,8 @@ class Copying:
         self._consume()  # a server that has something to say may take nothing until we have heard it
         return POLL_WRITE
 
-    def _has_result(self) -> int:
-        if not libpq.PQisBusy(self.pointer):
-            return POLL_OK
-        self._consume()
-        return POLL_READ if libpq.PQisBusy(self.pointer) else POLL_OK
-
     def _has_row(self) -> int:
-        """Leaves in `length` and `buffer` what PQgetCopyData found: bytes, or -1 when that was all."""
+        """Leaves in `length` and `buffer` what PQgetCopyData found: bytes, or less than 0 when that was all."""
         if not self._take_row():
             self._consume()
             if not self._take_row():  # asked after the last look at the socket, or it could have come just then

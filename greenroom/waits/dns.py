@@ -26,9 +26,9 @@ from typing import Any
 
 import gevent
 
-from .. import clock, deadline
+from .. import clock
+from ..deadline import raise_if_refused
 from ..settings import Settings
-from .primitives.hub import raise_if_spent
 from .threads import Job, Threads, is_loop_thread
 
 # What the threads call: the C functions, which know nothing of gevent.
@@ -115,11 +115,10 @@ class Names:
         """Another function of libc's that may ask a name server; nothing is remembered."""
         if not is_loop_thread():
             return function(*args)
-        raise_if_spent()
-        seconds = deadline.limit(self.timeout_seconds)
+        raise_if_refused()
         job = self.threads.submit(partial(function, *args), zone(name))
         try:
-            if job.wait("dns", name, seconds):
+            if job.wait("dns", name, self.timeout_seconds):
                 return job.result()
         finally:
             self.threads.withdraw(job)
@@ -131,18 +130,17 @@ class Names:
         patience = self.timeout_seconds
         if is_usable := old is not None and self._is_usable(old):
             patience = min(STALE_AFTER_SECONDS, patience)
-        raise_if_spent()
-        seconds = deadline.limit(patience)
+        raise_if_refused()
         flight = self._flight(key, look_up)
         if self.now() - flight.started < patience:  # one that is in line has not started: for ever to come
             try:
-                flight.wait("dns", name, seconds)
+                flight.wait("dns", name, patience)
             finally:
                 self._leave(key, flight)
         if flight.is_done:
             entry: Entry = flight.result()
             return entry
-        if is_usable and not deadline.is_spent():
+        if is_usable:
             assert old is not None
             return old
         raise self._too_slow(name)
@@ -191,9 +189,7 @@ class Names:
     def _is_usable(self, entry: Entry) -> bool:
         return bool(entry.addresses) and self.now() < entry.known_at + self.ttl_seconds + self.stale_seconds
 
-    def _too_slow(self, name: str) -> OSError:
-        if deadline.is_spent():
-            return TimeoutError(f"the request's time was up before {name} was looked up")
+    def _too_slow(self, name: str) -> socket.gaierror:
         return socket.gaierror(
             socket.EAI_AGAIN, f"Temporary failure in name resolution: {name} not found in {self.timeout_seconds:g} s"
         )

@@ -25,20 +25,14 @@ CANCEL_SECONDS = 5.0
 CANCEL_THREADS = 4
 POLLING_FAILED, POLLING_READING, POLLING_WRITING, POLLING_OK = range(4)
 # Results that COPY meets.
-COMMAND_OK, TUPLES_OK, COPY_OUT, COPY_IN, FATAL_ERROR = 1, 2, 3, 4, 7
-SQLSTATE = ord("C")
+COPY_OUT, COPY_IN = 3, 4
 
 POINTER, TEXT, NUMBER = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
 FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "PQflush": (NUMBER, [POINTER]),
     "PQconsumeInput": (NUMBER, [POINTER]),
-    "PQisBusy": (NUMBER, [POINTER]),
-    "PQsendQuery": (NUMBER, [POINTER, TEXT]),
     "PQgetResult": (POINTER, [POINTER]),
     "PQresultStatus": (NUMBER, [POINTER]),
-    "PQresultErrorMessage": (TEXT, [POINTER]),
-    "PQresultErrorField": (TEXT, [POINTER, NUMBER]),
-    "PQcmdTuples": (TEXT, [POINTER]),
     "PQclear": (None, [POINTER]),
     "PQerrorMessage": (TEXT, [POINTER]),
     "PQputCopyData": (NUMBER, [POINTER, TEXT, NUMBER]),
@@ -165,12 +159,24 @@ class _MemberDescriptor(ctypes.Structure):
 
 
 def status_offset() -> int | None:
-    """Where psycopg2's connections keep their `status`; None when that can't be known for sure."""
+    """Where psycopg2's connections keep their `status`; None when that can't be known for sure.
+
+    What CPython says of the field is tried out, on a connection that was never opened.
+    """
     descriptor = vars(extensions.connection).get("status")
     if type(descriptor).__name__ != "member_descriptor" or object.__basicsize__ != 2 * ctypes.sizeof(POINTER):
         return None
     member = _MemberDescriptor.from_address(id(descriptor)).member.contents
-    return int(member.offset) if (member.name, member.type) == (b"status", 1) else None
+    if (member.name, member.type) != (b"status", 1) or not 0 < member.offset < extensions.connection.__basicsize__:
+        return None
+    unopened = extensions.connection.__new__(extensions.connection)
+    field = NUMBER.from_address(id(unopened) + member.offset)
+    if field.value != unopened.status:
+        return None
+    field.value, before = extensions.STATUS_BEGIN, field.value
+    is_seen = unopened.status == extensions.STATUS_BEGIN
+    field.value = before
+    return int(member.offset) if is_seen else None
 
 
 STATUS_OFFSET = status_offset()
@@ -179,8 +185,7 @@ STATUS_OFFSET = status_offset()
 def status_of(connection: Any) -> ctypes.c_int:
     """The field itself, to be changed by its `value`. Only where STATUS_OFFSET is known.
 
-    Set to STATUS_BEGIN by whoever sends the BEGIN itself: psycopg2 would send one in a message of its own, and wait for
-    the answer, before each transaction.
+    Set to STATUS_BEGIN by whoever sends the BEGIN itself: psycopg2 would send one of its own, too.
     """
     assert STATUS_OFFSET is not None
-    return ctypes.c_int.from_address(id(connection) + STATUS_OFFSET)
+    return NUMBER.from_address(id(connection) + STATUS_OFFSET)

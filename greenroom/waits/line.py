@@ -8,6 +8,7 @@ A connection goes on being used only when its answer has come and the request to
 request could end the next query, or the next query read this one's answer.
 """
 
+import weakref
 from collections.abc import Callable
 from select import POLLIN, POLLOUT
 from typing import Any
@@ -21,14 +22,16 @@ from psycopg2.errors import QueryCanceled
 
 from .. import clock, deadline
 from ..errors import BudgetSpent
-from ..record import FOREVER, Record, Wait, current
-from .libpq import Cancel, cancel_in_thread, libpq
-from .primitives.hub import switch_with_timer
-from .threads import is_loop_thread
+from ..record import EVERYWHERE, Record, Wait, current
+from ..timers import Timer
+from .libpq import Cancel, cancel_in_thread
+from .threads import ThreadRecord, is_loop_thread
 
 select_poll = monkey.get_original("select", "poll")
 # From the end of the budget until the connection is given up.
 GRACE_SECONDS = 0.04
+# How often a wait in a real thread, which nobody can end, looks whether its request goes on.
+LOOK_AGAIN_SECONDS = 0.5
 READ, WRITE = 1, 2  # of the event loop's watchers
 POLL_OK, POLL_READ, POLL_WRITE = extensions.POLL_OK, extensions.POLL_READ, extensions.POLL_WRITE
 # Statements are shown, not parsed: the beginning says which one it is.
@@ -50,13 +53,17 @@ class Unanswered(QueryCanceled):
 class Line:
     """One connection's side of the wait. `sql` is what it waits for, `greenlet` who waits, `record` for which request.
 
-    `heard_at` is when the server last answered. `unheard` is the connection in libpq while an answer is still to come
-    that nobody waits for (parting.py), else 0; it must be 0 once the connection is closed.
+    `heard_at` is when the server last answered, `statements` how many it was sent, `silence_seconds` a bound of this
+    connection's own on how long it may say nothing. `begun_for` is the request that the transaction was begun for,
+    `copying` the COPY that is under way.
     """
 
     __slots__ = (
+        "begun_for",
+        "copying",
         "file_number",
         "greenlet",
+        "has_ended_in_rollback",
         "heard_at",
         "is_copying",
         "is_cut",
@@ -64,9 +71,10 @@ class Line:
         "polled",
         "poller",
         "record",
+        "silence_seconds",
         "sql",
+        "statements",
         "timers",
-        "unheard",
         "watcher",
     )
 
@@ -83,7 +91,11 @@ class Line:
         self.is_copying = False
         self.is_cut = False
         self.heard_at = 0.0
-        self.unheard = 0
+        self.statements = 0
+        self.silence_seconds: float | None = None
+        self.has_ended_in_rollback = False
+        self.begun_for: weakref.ref[Record] | None = None
+        self.copying: Any = None
 
     def wait(self, connection: Any, poll: Callable[[], int], silence_seconds: float, *, is_connecting: bool) -> None:
         """Return once `poll()` returns POLL_OK. Raises psycopg2.OperationalError; the connection is then to be closed.
@@ -108,12 +120,11 @@ class Line:
             if state == POLL_READ and self.watcher is not None and not is_connecting:
                 state = self._wait_once(poll, silence_seconds)
             if state != POLL_OK:
-                with Wait("query", self.sql[:SHOWN_CHARACTERS], self._cut):
+                with Wait("query", self.sql[:SHOWN_CHARACTERS], EVERYWHERE):
                     self._wait(connection, poll, state, silence_seconds, is_connecting)
         except BaseException as exc:
             if not is_connecting and not isinstance(exc, Unanswered):
                 Cancel(connection, _nothing)  # whatever ended the wait: what nobody waits for shall not go on
-            self.unheard = 0
             self.release()
             raise
         finally:
@@ -127,28 +138,22 @@ class Line:
         What `_wait` does is for the others, and goes on where this ends.
         """
         hub: Any = get_hub()
-        left = deadline.remaining_seconds()
-        if self.loop is not hub.loop or left <= 0.0:
+        if self.loop is not hub.loop:
             return POLL_READ
-        if left < silence_seconds:
-            timer = hub.loop.timer(left)
-        else:
-            timer = self.timers.get(silence_seconds)
-            if timer is None:
-                timer = self.timers[silence_seconds] = hub.loop.timer(silence_seconds)
+        timer = self.timers.get(silence_seconds)
+        if timer is None:
+            timer = self.timers[silence_seconds] = Timer(hub.loop, silence_seconds, "silence")
         watcher, woken = self.watcher, self.greenlet.switch
-        with Wait("query", self.sql[:SHOWN_CHARACTERS], self._cut):
-            timer.start(woken, None, update=True)  # not from the loop's last turn on: that may be long ago
+        with Wait("query", self.sql[:SHOWN_CHARACTERS], EVERYWHERE):
+            timer.start(woken, None)
             watcher.start(woken, self)
             try:
-                is_heard = switch_with_timer(hub) is self
+                is_heard = hub.switch() is self
             except BudgetSpent:
                 is_heard, self.is_cut = False, True
             finally:
                 watcher.callback = self._stirred
                 timer.stop()
-                if left < silence_seconds:
-                    timer.close()
         if not is_heard:
             return POLL_READ
         self.heard_at = clock.now()
@@ -159,11 +164,9 @@ class Line:
     ) -> None:
         hub: Any = get_hub()
         now = clock.now()
-        left = deadline.remaining_seconds()
-        give_up_at = FOREVER if left == FOREVER else now + left
         silent_at = now + silence_seconds
         while state != POLL_OK:
-            if self.is_cut or now >= give_up_at:
+            if self.is_cut:
                 if is_connecting:
                     raise Unanswered(f"no connection to {place(connection)} before the request's time was over")
                 self._cancel(connection, poll, state, hub)
@@ -172,7 +175,7 @@ class Line:
                 what = "connect_timeout: no connection" if is_connecting else "no word from PostgreSQL"
                 raise Silent(f"{what} within {silence_seconds:g} s ({place(connection)})")
             try:
-                is_heard = self._switch(connection, state, hub, min(give_up_at, silent_at) - now)
+                is_heard = self._switch(connection, state, hub, silent_at - now)
             except BudgetSpent:
                 is_heard, self.is_cut = False, True
             now = clock.now()
@@ -192,16 +195,25 @@ class Line:
         A watcher belongs to the loop that it was made for, and only that loop's thread may touch it.
         Runs on: a real thread; blocks it.
         """
+        record = current()
+        silent_at = clock.now() + silence_seconds
         while state != POLL_OK:
-            seconds = deadline.limit(silence_seconds)
+            left = deadline.remaining_seconds()
+            seconds = max(0.0, min(left, silent_at - clock.now(), LOOK_AGAIN_SECONDS))
             poller = select_poll()
             poller.register(connection.fileno(), POLLIN if state == POLL_READ else POLLIN | POLLOUT)
-            if not poller.poll(max(0.0, seconds or 0.0) * 1000):
+            if not poller.poll(seconds * 1000):
+                left = deadline.remaining_seconds()
+                if left > 0.0 and clock.now() < silent_at:
+                    continue  # the budget may have changed
                 if not is_connecting:
                     cancel_in_thread(connection, GRACE_SECONDS)
-                if deadline.is_spent():
+                if left <= 0.0:
+                    if isinstance(record, ThreadRecord):
+                        record.has_ended = True
                     raise Unanswered(f"the request's time is over; the connection to {place(connection)} was closed")
                 raise Silent(f"no word from PostgreSQL within {silence_seconds:g} s ({place(connection)})")
+            silent_at = clock.now() + silence_seconds
             state = poll()
         self.heard_at = clock.now()
 
@@ -258,34 +270,11 @@ class Line:
             self.file_number, self.loop = file_number, loop
 
     def _stirred(self, _: Any) -> None:
-        """Something came that nobody waits for: a late answer, a notice, a notification, the end. Runs on: hub."""
-        try:
-            if self.unheard and self.hear():
-                return
-        except psycopg2.OperationalError:
-            pass  # whoever uses it next finds out, too
-        self.watcher.stop()
+        """Something came that nobody waits for: a notice, a notification, the end. Whoever uses it next finds out.
 
-    def hear(self) -> bool:
-        """Whether the late answer is there; it is taken. Never waits. Raises psycopg2.OperationalError at the end.
-
-        Runs on: any greenlet, hub.
+        Runs on: hub.
         """
-        if not libpq.PQconsumeInput(self.unheard):
-            raise psycopg2.OperationalError("the server closed the connection")
-        while not libpq.PQisBusy(self.unheard):
-            result = libpq.PQgetResult(self.unheard)
-            if not result:
-                self.unheard = 0
-                self.heard_at = clock.now()
-                return True
-            libpq.PQclear(result)
-        return False
-
-    def _cut(self) -> None:
-        """The request is over. Runs on: hub."""
-        self.is_cut = True
-        self._wake()
+        self.watcher.stop()
 
     def _wake(self) -> None:
         if self.greenlet is not None:

@@ -14,23 +14,26 @@ import logging
 import sys
 import weakref
 from collections import deque
+from importlib.metadata import version
 from types import CodeType, FrameType, FunctionType, ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gevent import monkey
 from gevent.hub import get_hub
 from greenlet import getcurrent
 from sqlalchemy import exc
-from sqlalchemy.pool.base import ConnectionPoolEntry
 from sqlalchemy.pool.impl import QueuePool
 from sqlalchemy.util import queue
 
-from .. import clock, deadline, forking
+from .. import clock, forking
+from ..deadline import is_refused
 from ..errors import BudgetSpent
 from ..frames import Innermost, line_of
-from ..record import CURRENT, FOREVER, Wait
+from ..record import CURRENT, EVERYWHERE, FOREVER, Wait
 from .naming import request_name
-from .primitives.hub import switch_with_timer
+
+if TYPE_CHECKING:
+    from sqlalchemy.pool.base import ConnectionPoolEntry
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +42,6 @@ logger = logging.getLogger(__name__)
 PING_AFTER_SECONDS = 1.0
 SHOWN_HOLDERS = 10
 LOG_EVERY_SECONDS = 5.0
-DEFAULT_TIMEOUT_SECONDS = 30.0
 # Frames that are not the application's: of SQLAlchemy, of what is built on it, and ours.
 LIBRARIES = ("sqlalchemy.", "flask_sqlalchemy.", "greenroom.", "contextlib")
 ROOM = object()
@@ -48,41 +50,42 @@ SLOTS = (
     " - coalesce(current_setting('reserved_connections', true), '0')::int"
 )
 DRIVERS = ("psycopg2", "psycopg")
+IDLE = 0  # libpq's PQTRANS_IDLE
 allocate_rlock: Any = monkey.get_original("_thread", "RLock")
 pools: "weakref.WeakSet[GreenPool]" = weakref.WeakSet()
 
 
-class Idle(queue.QueueCommon[ConnectionPoolEntry]):
-    """The connections nobody uses. Never waits: that is the pool's to do."""
+class Idle:
+    """The connections nobody uses, as SQLAlchemy's own queue has them. Never waits: that is the pool's to do."""
 
     def __init__(self, maxsize: int = 0, use_lifo: bool = False) -> None:
         self.maxsize = maxsize
         self.use_lifo = use_lifo
-        self.entries: deque[ConnectionPoolEntry] = deque()
+        self.queue: deque[ConnectionPoolEntry] = deque()
 
     def empty(self) -> bool:
-        return not self.entries
+        return not self.queue
 
     def full(self) -> bool:
-        return 0 < self.maxsize <= len(self.entries)
+        return 0 < self.maxsize <= len(self.queue)
 
     def qsize(self) -> int:
-        return len(self.entries)
+        return len(self.queue)
 
-    def put(self, item: ConnectionPoolEntry, block: bool = True, timeout: float | None = None) -> None:
+    def put(self, item: "ConnectionPoolEntry", block: bool = True, timeout: float | None = None) -> None:
         if self.full():
             raise queue.Full
-        self.entries.append(item)
+        self.queue.append(item)
 
-    def get(self, block: bool = True, timeout: float | None = None) -> ConnectionPoolEntry:
-        if not self.entries:
+    def get(self, block: bool = True, timeout: float | None = None) -> "ConnectionPoolEntry":
+        if not self.queue:
             raise queue.Empty
-        return self.entries.pop() if self.use_lifo else self.entries.popleft()
+        return self.queue.pop() if self.use_lifo else self.queue.popleft()
 
-    def put_nowait(self, item: ConnectionPoolEntry) -> None:
+    def put_nowait(self, item: "ConnectionPoolEntry") -> None:
         self.put(item)
 
-    def get_nowait(self) -> ConnectionPoolEntry:
+    def get_nowait(self) -> "ConnectionPoolEntry":
         return self.get()
 
 
@@ -128,31 +131,34 @@ class Waiter:
         if not self.is_over:
             self.greenlet.switch()
 
-    def wait(self, seconds: float, name: str) -> None:
-        """Until something is given, or this long."""
-        timer = self.hub.loop.timer(seconds)
+    def wait(self, seconds: float | None, name: str) -> None:
+        """Until something is given, or this long; None: for ever."""
+        timer = None if seconds is None else self.hub.loop.timer(max(0.0, seconds))
         try:
-            with Wait("pool", name, self.wake):
-                timer.start(self.wake, update=True)
-                switch_with_timer(self.hub)
+            with Wait("pool", name, EVERYWHERE):
+                if timer is not None:
+                    timer.start(self.wake, update=True)
+                self.hub.switch()
         except BudgetSpent:
             return
         finally:
             self.is_over = True
-            timer.stop()
-            timer.close()
+            if timer is not None:
+                timer.stop()
+                timer.close()
 
 
 class GreenPool(QueuePool):
-    """What takes QueuePool's place."""
+    """What takes QueuePool's place, and goes by its name: loggers are named after it."""
 
-    _queue_class = Idle
+    _queue_class: Any = Idle
+    _pool: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Of the system, and entered again by the thread that has it: a connection may come back from inside, when the
         # garbage collector finds one that somebody forgot. Never held while anything waits.
-        self._line_lock = allocate_rlock()
+        self._overflow_lock = allocate_rlock()
         self._waiters: deque[Waiter] = deque()
         self._holders: dict[ConnectionPoolEntry, Holder] = {}
         self._opening: set[Holder] = set()
@@ -169,8 +175,8 @@ class GreenPool(QueuePool):
         """As many connections as it may open."""
         return FOREVER if self._max_overflow == -1 else self.size() + self._max_overflow
 
-    def _do_get(self) -> ConnectionPoolEntry:
-        if deadline.is_spent():
+    def _do_get(self) -> "ConnectionPoolEntry":
+        if is_refused():
             raise exc.TimeoutError("the request's time is over; no database connection was taken")
         holder = Holder()
         entry = self._take() or self._open(holder)
@@ -182,19 +188,19 @@ class GreenPool(QueuePool):
         self._holders[entry] = holder
         return entry
 
-    def _take(self) -> ConnectionPoolEntry | None:
+    def _take(self) -> "ConnectionPoolEntry | None":
         """An idle connection; None: there is room to open one. Raises TimeoutError."""
-        with self._line_lock:
+        with self._overflow_lock:
             idle: Any = self._pool
             if not self._waiters:
-                if idle.entries:
+                if idle.queue:
                     free: ConnectionPoolEntry = idle.get()
                     return free
                 if self._inc_overflow():
                     return None
             waiter = Waiter()
             self._waiters.append(waiter)
-            if idle.entries or not -1 < self._max_overflow <= self._overflow:
+            if idle.queue or not -1 < self._max_overflow <= self._overflow:
                 self._serve()  # what dispose() has made room for
         if waiter.given is None:
             self._wait_in_line(waiter)
@@ -202,10 +208,9 @@ class GreenPool(QueuePool):
         return None if given is ROOM else given
 
     def _wait_in_line(self, waiter: Waiter) -> None:
-        timeout = DEFAULT_TIMEOUT_SECONDS if self._timeout is None else self._timeout
-        seconds = min(timeout, deadline.remaining_seconds())
+        began = clock.now()
         try:
-            waiter.wait(seconds, self.logging_name or "QueuePool")
+            waiter.wait(self._timeout, self.logging_name or "QueuePool")
         except BaseException:
             self._leave_line(waiter)
             if waiter.given is ROOM:
@@ -215,17 +220,17 @@ class GreenPool(QueuePool):
             raise
         self._leave_line(waiter)
         if waiter.given is None:
-            raise self._exhausted(seconds)
+            raise self._exhausted(clock.now() - began)
 
     def _leave_line(self, waiter: Waiter) -> None:
-        with self._line_lock:
+        with self._overflow_lock:
             waiter.is_over = True
             if waiter.given is None:
                 self._waiters.remove(waiter)
 
     def _serve(self) -> None:
         """Give what there is to those who wait longest."""
-        with self._line_lock:
+        with self._overflow_lock:
             while self._waiters:
                 try:
                     what: Any = self._pool.get(False)
@@ -235,7 +240,7 @@ class GreenPool(QueuePool):
                     what = ROOM
                 self._waiters.popleft().give(what)
 
-    def _open(self, holder: Holder) -> ConnectionPoolEntry:
+    def _open(self, holder: Holder) -> "ConnectionPoolEntry":
         self._opening.add(holder)
         try:
             entry = self._create_connection()
@@ -251,25 +256,25 @@ class GreenPool(QueuePool):
         self._serve()
 
     def _inc_overflow(self) -> bool:
-        with self._line_lock:
+        with self._overflow_lock:
             if -1 < self._max_overflow <= self._overflow:
                 return False
             self._overflow += 1
             return True
 
     def _dec_overflow(self) -> Any:
-        with self._line_lock:
+        with self._overflow_lock:
             self._overflow -= 1
         return True
 
-    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+    def _do_return_conn(self, record: "ConnectionPoolEntry") -> None:
         if self._holders.pop(record, None) is None:
             record.close()  # from before a fork: it is not counted here
             return
         self._pass_on(record)
 
-    def _pass_on(self, record: ConnectionPoolEntry) -> None:
-        with self._line_lock:
+    def _pass_on(self, record: "ConnectionPoolEntry") -> None:
+        with self._overflow_lock:
             if self._waiters:
                 self._waiters.popleft().give(record)
                 return
@@ -293,13 +298,12 @@ class GreenPool(QueuePool):
         if not self._has_looked_at_slots:
             self._has_looked_at_slots = True
             warn_of_slots(self, connection)
-        if getattr(connection, "line", None) is None:
+        postgres: Any = sys.modules.get("greenroom.waits.postgres")
+        if postgres is None or not isinstance(connection, postgres.GreenConnection):
             return
-        if connection.line.unheard:
-            connection.hear()
-        if connection.has_ended():
+        if postgres.has_ended(connection):
             entry.invalidate()
-        elif self._pre_ping and clock.now() - connection.line.heard_at < PING_AFTER_SECONDS:
+        elif self._pre_ping and clock.now() - connection.greenroom_line.heard_at < PING_AFTER_SECONDS:
             entry.fresh = True
 
     def _invalidate(self, connection: Any, exception: BaseException | None = None, _checkin: bool = True) -> None:
@@ -318,7 +322,8 @@ class GreenPool(QueuePool):
         more = f"\n  - and {len(holders) - SHOWN_HOLDERS} more" if len(holders) > SHOWN_HOLDERS else ""
         text = (
             f"QueuePool limit of size {self.size()} overflow {self.overflow()} reached, connection timed out, timeout "
-            f"{seconds:.2f}; {len(self._waiters)} more wait. Held by:{''.join(shown)}{more}\nGive connections back "
+            f"{seconds if self._timeout is None else self._timeout:.2f}; waited {seconds:.2f} s, {len(self._waiters)} "
+            f"more wait. Held by:{''.join(shown)}{more}\nGive connections back "
             "before waiting for something else, or raise pool_size"
         )
         self._unlogged += 1
@@ -333,7 +338,7 @@ class GreenPool(QueuePool):
 
     def leave_to_parent(self) -> None:
         """In a forked child: begin anew. The connections are the parent's, and are not closed."""
-        self._line_lock = allocate_rlock()
+        self._overflow_lock = allocate_rlock()
         self._waiters.clear()
         self._holders.clear()
         self._opening.clear()
@@ -353,6 +358,7 @@ class Share(NamedTuple):
     limit_requests: int = 0
 
 
+KNOWN_VERSIONS = ("1.4.", "2.0.", "2.1.")
 # Empty: not known.
 processes: list[Share] = []
 
@@ -375,10 +381,14 @@ def warn_of_slots(pool: GreenPool, connection: Any) -> None:
         return
     share = processes[0]
     try:
-        with connection.cursor() as cursor:
-            cursor.execute(SLOTS)
-            slots = cursor.fetchone()[0]
-        connection.rollback()
+        if connection.info.transaction_status != IDLE:
+            return  # what the application has begun when it connected is not ours to end
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(SLOTS)
+                slots = cursor.fetchone()[0]
+        finally:
+            connection.rollback()
         pool.server = (connection.info.host, connection.info.port)
     except Exception as problem:
         logger.info("can't tell how many connections PostgreSQL allows: %s", problem)
@@ -444,6 +454,12 @@ def install(workers: int, hosts: int, limit_requests: int = 0) -> None:
 
     Called when SQLAlchemy's own pools have just been loaded, or later; engines that are there keep what they have.
     """
+    installed = version("sqlalchemy")
+    if not installed.startswith(KNOWN_VERSIONS):
+        logger.warning("SQLAlchemy %s keeps its own pool: ours is made for %s", installed, " ".join(KNOWN_VERSIONS))
+        return
+    GreenPool.__module__, GreenPool.__name__ = QueuePool.__module__, QueuePool.__name__
+    GreenPool.__qualname__ = QueuePool.__qualname__
     processes[:] = [Share(workers, hosts, limit_requests)]
     for name in ("sqlalchemy.pool.impl", "sqlalchemy.pool", "sqlalchemy"):
         module = sys.modules.get(name)

@@ -4,35 +4,32 @@ Without this a query stops its whole worker, because libpq waits in C where patc
 
     psycopg2.connect -> names resolved in the event loop -> GreenConnection -> GreenCursor
     execute -> in use by somebody else? both are named -> budget spent? raise
-            -> BEGIN, statement_timeout from the budget, and the statement in one message
-            -> wait (line.py): bounded by the budget, then cancelled in PostgreSQL
+            -> psycopg2's BEGIN, sent here with one setting (begin) -> the statement, by psycopg2
+            -> wait (line.py): ended with the request, then cancelled in PostgreSQL
     commit, rollback -> the same, and not bounded by the budget: they are clean-up
     COPY -> copying.py
 
-A class of connections or cursors that the application brings (psycopg2.extras has a dozen) gets ours below it. Where
+Statements, transactions and errors are psycopg2's own; nothing is put before a statement or taken from an answer. A
+class of connections or cursors that the application brings (psycopg2.extras has a dozen) gets ours below it. Where
 that can't be, it waits the same way, without what is done here. Source: psycopg2's documentation, "Support for
 coroutine libraries".
 """
 
 import logging
-import math
-import re
 import weakref
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NoReturn, Self
 
 import psycopg2
 from psycopg2 import _psycopg, extensions
-from psycopg2.errors import QueryCanceled
+from psycopg2.errors import InvalidParameterValue, QueryCanceled, UndefinedObject
 
 from .. import clock, deadline, forking
-from ..errors import BudgetSpent
-from ..record import CLEAN_UP, CLEAN_UP_SECONDS, CURRENT, FOREVER, Record
-from . import copying, parting
-from .libpq import STATUS_OFFSET, libpq, status_of
-from .line import POLL_OK, Line
+from ..record import CLEAN_UP, CURRENT, SHIELD, Record
+from . import copying
+from .libpq import STATUS_OFFSET, status_of
+from .line import Line
 from .naming import Once, request_name, request_route, shortened
-from .parting import only_reads
 from .resolving import with_addresses
 
 # How long a connection attempt may take when its URL has no connect_timeout.
@@ -41,14 +38,15 @@ CONNECT_TIMEOUT_SECONDS = 30.0
 ROLLBACK_SECONDS = 2.0
 # How often an idle connection that has something to say is listened to before it is taken for a live one.
 LAST_WORDS = 3
-# The statement gets a line of its own: then the line that an error shows is as PostgreSQL would show it without this.
-BEGIN = "BEGIN;\n"
-SHOWN_LINE = re.compile(r"LINE (\d+):")
-# As SHOW shows a length of time.
-SHOWN_TIME = re.compile(r"(\d+)(|ms|s|min|h|d)")
-UNITS = {"": 0.001, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
+# How often PostgreSQL looks, while a statement runs, whether this process still lives.
+CHECKING = "SET LOCAL client_connection_check_interval='2s'"
+CHECKING_VERSION = 140_000
+# As psycopg2 numbers and sends them.
+LEVELS = {1: "READ COMMITTED", 2: "REPEATABLE READ", 3: "SERIALIZABLE", 4: "READ UNCOMMITTED"}
+# What a server says that does not know the setting, or can't do it: undefined object, invalid value.
+UNKNOWN_SETTING = UndefinedObject, InvalidParameterValue
+can_check_client = [True]  # of all servers of this process
 STATUS_READY, STATUS_BEGIN = extensions.STATUS_READY, extensions.STATUS_BEGIN
-IDLE, IN_ERROR = extensions.TRANSACTION_STATUS_IDLE, extensions.TRANSACTION_STATUS_INERROR
 
 logger = logging.getLogger(__name__)
 
@@ -80,9 +78,12 @@ class WaitCallback:
         if connection.status == extensions.STATUS_SETUP:
             self._connect(connection)
         elif isinstance(connection, GreenConnection):
-            connection.line.wait(
-                connection, connection.poll, connection.silence_seconds or self.silence_seconds, is_connecting=False
-            )
+            line = connection.greenroom_line
+            silence_seconds = line.silence_seconds or self.silence_seconds
+            line.statements += 1
+            line.wait(connection, connection.poll, silence_seconds, is_connecting=False)
+            if line.copying is not None and line.copying.converse():
+                line.wait(connection, connection.poll, silence_seconds, is_connecting=False)
         else:
             line = Line()
             try:
@@ -99,106 +100,57 @@ class WaitCallback:
         finally:
             line.release()
         if isinstance(connection, GreenConnection):
-            connection.line.heard_at = clock.now()
+            connection.greenroom_line.heard_at = clock.now()
 
 
 class GreenConnection(extensions.connection):
-    """A connection as psycopg2.connect() gives it out: waits are bounded, and who uses it twice at once is told."""
+    """A connection as psycopg2.connect() gives it out: waits are bounded, and who uses it twice at once is told.
 
-    can_begin_in_one_message = STATUS_OFFSET is not None
-    line: Line
-    status_field: Any
-    silence_seconds: float | None = None
-    has_ended_in_rollback = False
-    is_reading = False  # all that the transaction has run were plain SELECTs
-    is_ours_alone = True
-    # None: not asked yet. 0: the application sets it as it goes, and knows better.
-    own_timeout_seconds: float | None = None
-    # The request that the transaction was begun for, if any.
-    begun_for: "weakref.ref[Record] | None" = None
+    All that we keep is in one attribute, because the application's class above this one has names of its own.
+    """
+
+    greenroom_line: Line
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         # Not in __init__: subclasses call psycopg2's own.
         self = super().__new__(cls, *args, **kwargs)
-        self.line = Line()
-        self.status_field = status_of(self) if self.can_begin_in_one_message else None
+        self.greenroom_line = Line()
         connections.add(self)
         return self
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if type(self) is GreenConnection:
-            self.cursor_factory = GreenCursor  # other classes look whether there is one, and bring theirs
-
-    def hear(self) -> None:
-        """See the answer to a ROLLBACK that nobody has waited for. Without one the connection is closed."""
-        line = self.line
-        try:
-            if not line.hear():  # which mostly has come by now
-                line.wait(self, self._poll_unheard, ROLLBACK_SECONDS, is_connecting=False)
-        except BaseException as exc:
-            self.close()  # nobody else is going to see that answer
-            if not isinstance(exc, (psycopg2.OperationalError, BudgetSpent)):
-                raise
-            logger.info("a connection ended before its ROLLBACK: %s", str(exc).strip())
-
-    def _poll_unheard(self) -> int:
-        unsent = libpq.PQflush(self.line.unheard)
-        if unsent < 0:
-            raise psycopg2.OperationalError("the server closed the connection")
-        if self.line.hear():
-            return int(POLL_OK)
-        return extensions.POLL_WRITE if unsent else extensions.POLL_READ
-
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
-        if not args and not kwargs and self.cursor_factory is GreenCursor and not self.closed:
-            return GreenCursor(self)  # as psycopg2 makes it, which has a dozen arguments to look at first
         own: Any = self.cursor_factory
+        if not args and not kwargs and own is None and not self.closed:
+            return GreenCursor(self)  # as psycopg2 makes it, which has a dozen arguments to look at first
         asked = args[1] if len(args) > 1 else kwargs.pop("cursor_factory", None)
         factory = over_ours(asked or own or extensions.cursor)
-        if args or kwargs or factory is not GreenCursor:
-            self.is_ours_alone = False  # what such a cursor runs is not seen here
         name = args[0] if args else kwargs.pop("name", None)
         return super().cursor(name, factory, *args[2:], **kwargs)
 
     def commit(self) -> None:
-        self.refuse_second_user("COMMIT")
-        self._clean_up("COMMIT", super().commit)
+        refuse_second_user(self.greenroom_line, "COMMIT")
+        _clean_up(self.greenroom_line, "COMMIT", super().commit)
 
     def rollback(self) -> None:
-        if self.has_ended_in_rollback:
+        line = self.greenroom_line
+        if line.has_ended_in_rollback:
             return
-        if self.line.unheard:
-            return  # one is on its way, and nothing was run since: the pool makes sure
-        if self.line.greenlet is not None or self.line.is_copying:
-            self.refuse_second_user("ROLLBACK")
-        if self.is_reading and parting.is_closing() and parting.roll_back_unheard(self):
-            return
+        refuse_second_user(line, "ROLLBACK")
         is_open = not self.closed
-        self.silence_seconds = ROLLBACK_SECONDS
+        line.silence_seconds = ROLLBACK_SECONDS
         try:
-            self._clean_up("ROLLBACK", super().rollback)
+            if is_open and self.get_transaction_status() == extensions.TRANSACTION_STATUS_ACTIVE:
+                copying.end(self)
+            _clean_up(line, "ROLLBACK", super().rollback)
         except psycopg2.OperationalError as exc:
             if not (is_open and self.closed):
                 raise
             # The connection has ended, and the transaction with it: what was asked for has happened. Whoever had its
             # answer already need not fail for this; who uses the connection again is told.
-            self.has_ended_in_rollback = True
+            line.has_ended_in_rollback = True
             logger.info("a connection ended before its ROLLBACK: %s", str(exc).strip())
         finally:
-            self.silence_seconds = None
-
-    def _clean_up(self, sql: str, call: Any) -> None:
-        """What may go on when the request's time is over. As deadline.shield(), which costs more."""
-        self.line.sql = sql
-        if CURRENT.get() is None or deadline.SHIELD.get() >= CLEAN_UP:
-            call()
-            return
-        token = deadline.SHIELD.set(CLEAN_UP)
-        try:
-            call()
-        finally:
-            deadline.SHIELD.reset(token)
+            line.silence_seconds = None
 
     def cancel(self) -> None:
         """Have what runs on this connection ended. psycopg2's own blocks the whole process meanwhile."""
@@ -213,180 +165,159 @@ class GreenConnection(extensions.connection):
             "bytea, or do it in a job outside of the worker"
         )
 
-    def begins_plainly(self) -> bool:
-        """Whether the next statement begins a transaction, with nothing but a plain BEGIN."""
-        return (
-            self.status == STATUS_READY
-            and self.status_field is not None
-            and not self.autocommit
-            and self.isolation_level is None
-            and self.readonly is None
-            and self.deferrable is None
-        )
-
     def close(self) -> None:
-        self.line.unheard = 0
-        self.line.release()
+        self.greenroom_line.release()
         super().close()
 
     def __del__(self) -> None:
-        self.line.release()
+        self.greenroom_line.release()
 
-    def refuse_second_user(self, sql: str) -> None:
-        """Raise ProgrammingError when another greenlet waits for an answer on this connection, naming both."""
-        line = self.line
-        if line.greenlet is not None or line.is_copying:
-            raise psycopg2.ProgrammingError(
-                f"one database connection is used by two greenlets at once: {request_name(line.record)} waits for "
-                f"{shortened(line.sql)!r} on it, and {request_name(CURRENT.get())} asks for {shortened(sql)!r}. Give "
-                "each request, thread and greenlet a session or connection of its own"
-            )
 
-    def tell_of_two_requests(self, record: Record, sql: str) -> None:
-        """Warn of a request that goes on in another one's transaction: a Session that both have, say."""
-        first = self.begun_for() if self.begun_for is not None else None
-        if told.is_new(request_route(record)):
-            logger.warning(
-                "%s asks for %r in a transaction that was begun for %s: each sees, commits and rolls back what the "
-                "other does. Give each request a session or connection of its own (db.session, or a scoped_session)",
-                request_name(record),
-                shortened(sql),
-                "a request that is over" if first is None else request_name(first),
-            )
+def _clean_up(line: Line, sql: str, call: Any) -> None:
+    """What may go on when the request's time is over. As deadline.shield(), which costs more."""
+    line.sql = sql
+    if CURRENT.get() is None or SHIELD.get() >= CLEAN_UP:
+        call()
+        return
+    token = SHIELD.set(CLEAN_UP)
+    try:
+        call()
+    finally:
+        SHIELD.reset(token)
 
-    def begin_text(self, left_seconds: float) -> str:
-        """What begins a transaction. PostgreSQL is told how long the request, and its clean-up, can still take.
 
-        That is for the day that this worker is killed: nobody would cancel its queries then. While it lives it cancels
-        them at the deadline. A shorter statement_timeout of the application's own stays.
-        """
-        if self.own_timeout_seconds is None:
-            self.own_timeout_seconds = self._ask_own_timeout()
-        seconds = math.ceil(left_seconds + CLEAN_UP_SECONDS)
-        if self.own_timeout_seconds <= seconds:
-            return BEGIN
-        return f"BEGIN;SET LOCAL statement_timeout='{seconds}s';\n"
+def prepare(connection: GreenConnection, query: Any) -> bool:
+    """Before a statement is handed to psycopg2; whether that began a transaction. Raises psycopg2.Error."""
+    line = connection.greenroom_line
+    refuse_second_user(line, query)
+    line.sql = sql = query if isinstance(query, str) else str(query)
+    if deadline.is_refused():
+        raise QueryCanceled("the request's time is over; the statement was not sent")
+    record = CURRENT.get()
+    if connection.status == STATUS_READY:
+        line.begun_for = None if record is None else weakref.ref(record)
+        return begin(connection)
+    if record is not None and line.begun_for is not None and line.begun_for() is not record:
+        tell_of_two_requests(line, record, sql)
+    return False
 
-    def _ask_own_timeout(self) -> float:
-        """The statement_timeout of this connection; infinite when there is none. Once for each connection."""
-        self.autocommit = True
-        try:
-            with extensions.cursor(self) as cursor:
-                cursor.execute("SHOW statement_timeout")
-                shown = SHOWN_TIME.fullmatch(cursor.fetchall()[0][0])
-        finally:
-            if not self.closed:
-                self.autocommit = False
-        return float(shown[1]) * UNITS[shown[2]] or FOREVER if shown is not None else 0.0
 
-    def has_ended(self) -> bool:
-        """Whether the server has closed its end, as far as the socket tells. Costs no round trip."""
-        for _ in range(LAST_WORDS):
-            if self.closed:
-                return True
-            if not self.line.has_stirred(self):
-                return False
-            try:
-                self.poll()  # takes notices and notifications, too; libpq sees the end only after the last words
-            except psycopg2.OperationalError:
-                return True
-            self.line.heard_at = 0.0  # whatever it said, it may have been its last word: ask it
+def begin(connection: GreenConnection) -> bool:
+    """Send the BEGIN that psycopg2 would send by itself, and let PostgreSQL look whether we are still there.
+
+    That is for the day that this worker is killed: nobody would cancel its queries then. While it lives it cancels them
+    when their request ends. A statement_timeout as long as the budget would do the same, but a budget can change or end
+    while a statement runs, and that can't be told. The setting ends with the transaction: a session that is given to
+    somebody else, by PgBouncer say, keeps nothing of it.
+
+    False: left to psycopg2.
+    """
+    if (
+        STATUS_OFFSET is None
+        or not can_check_client[0]
+        or connection.autocommit
+        or connection.server_version < CHECKING_VERSION
+        or not is_installed()  # the application has set a callback of its own: psycogreen's, say
+    ):
         return False
+    status_of(connection).value = STATUS_BEGIN
+    try:
+        with extensions.cursor(connection) as cursor:
+            cursor.execute(f"{_begin_text(connection)};{CHECKING}")
+    except BaseException as exc:
+        take_back(connection)
+        if not isinstance(exc, UNKNOWN_SETTING) or connection.closed:
+            raise
+        can_check_client[0] = False  # on a system that can't look, or of another make
+        return False
+    return True
+
+
+def _begin_text(connection: GreenConnection) -> str:
+    level, readonly, deferrable = connection.isolation_level, connection.readonly, connection.deferrable
+    if level is readonly is deferrable is None:
+        return "BEGIN"
+    words = ["BEGIN"]
+    if level is not None:
+        words.append(f"ISOLATION LEVEL {LEVELS[level]}")
+    if readonly is not None:
+        words.append("READ ONLY" if readonly else "READ WRITE")
+    if deferrable is not None:
+        words.append("DEFERRABLE" if deferrable else "NOT DEFERRABLE")
+    return " ".join(words)
+
+
+def take_back(connection: GreenConnection) -> None:
+    """Nothing was run in the transaction that `begin` has begun, and psycopg2 would not have begun it."""
+    if connection.closed:
+        return
+    if connection.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE:
+        status_of(connection).value = STATUS_READY
+    else:
+        _clean_up(connection.greenroom_line, "ROLLBACK", partial(extensions.connection.rollback, connection))
+
+
+def refuse_second_user(line: Line, sql: str) -> None:
+    """Raise ProgrammingError when another greenlet waits for an answer on this connection, naming both."""
+    if line.greenlet is not None or line.is_copying:
+        raise psycopg2.ProgrammingError(
+            f"one database connection is used by two greenlets at once: {request_name(line.record)} waits for "
+            f"{shortened(line.sql)!r} on it, and {request_name(CURRENT.get())} asks for {shortened(sql)!r}. Give "
+            "each request, thread and greenlet a session or connection of its own"
+        )
+
+
+def tell_of_two_requests(line: Line, record: Record, sql: str) -> None:
+    """Warn of a request that goes on in another one's transaction: a Session that both have, say."""
+    first = line.begun_for() if line.begun_for is not None else None
+    if told.is_new(request_route(record)):
+        logger.warning(
+            "%s asks for %r in a transaction that was begun for %s: each sees, commits and rolls back what the "
+            "other does. Give each request a session or connection of its own (db.session, or a scoped_session)",
+            request_name(record),
+            shortened(sql),
+            "a request that is over" if first is None else request_name(first),
+        )
+
+
+def has_ended(connection: GreenConnection) -> bool:
+    """Whether the server has closed its end, as far as the socket tells. Costs no round trip."""
+    line = connection.greenroom_line
+    for _ in range(LAST_WORDS):
+        if connection.closed:
+            return True
+        if not line.has_stirred(connection):
+            return False
+        try:
+            connection.poll()  # takes notices and notifications, too; libpq sees the end only after the last words
+        except psycopg2.OperationalError:
+            return True
+        line.heard_at = 0.0  # whatever it said, it may have been its last word: ask it
+    return False
 
 
 class GreenCursor(extensions.cursor):
-    """A cursor as connection.cursor() gives it out."""
-
-    copied_rows: int | None = None
-    begun_with = ""
+    """A cursor as connection.cursor() gives it out. It has no names of its own, for the same reason."""
 
     def execute(self, query: Any, vars: Any = None) -> None:
-        connection: Any = self.connection
-        line = connection.line
-        if line.greenlet is not None or line.is_copying:
-            connection.refuse_second_user(query)
-        if line.unheard:
-            connection.hear()
-        line.sql = sql = query if isinstance(query, str) else str(query)
-        if self.begun_with or self.copied_rows is not None:
-            self.begun_with, self.copied_rows = "", None
-        left = deadline.remaining_seconds()
-        if left == 0.0:
-            raise QueryCanceled("the request's time is over; the statement was not sent")
-        if "statement_timeout" in sql:
-            connection.own_timeout_seconds = 0.0
-        record = CURRENT.get()
-        if connection.status == STATUS_READY:
-            connection.begun_for = None if record is None else weakref.ref(record)
-        elif record is not None and connection.begun_for is not None and connection.begun_for() is not record:
-            connection.tell_of_two_requests(record, sql)
-        if connection.begins_plainly() and sql is query and sql and self.name is None:
-            self._begin_and_execute(connection, query, vars, left)
+        if prepare(self.connection, query):  # type: ignore[arg-type]
+            _run_first(self, super().execute, query, vars)
         else:
-            connection.is_reading = connection.is_reading and only_reads(sql)
             super().execute(query, vars)
 
     def executemany(self, query: Any, vars_list: Any) -> None:
-        self._is_more(query)
-        super().executemany(query, vars_list)
+        if prepare(self.connection, query):  # type: ignore[arg-type]
+            _run_first(self, super().executemany, query, vars_list)
+        else:
+            super().executemany(query, vars_list)
 
     def callproc(self, procname: Any, *args: Any) -> Any:
-        self._is_more(procname)
+        if prepare(self.connection, procname):  # type: ignore[arg-type]
+            return _run_first(self, super().callproc, procname, *args)
         return super().callproc(procname, *args)
 
-    def _is_more(self, sql: Any) -> None:
-        """What psycopg2 runs without coming by execute()."""
-        connection: Any = self.connection
-        connection.refuse_second_user(sql)
-        if connection.line.unheard:
-            connection.hear()
-        connection.line.sql = str(sql)
-        connection.is_reading = False
-        if deadline.is_spent():
-            raise QueryCanceled("the request's time is over; the statement was not sent")
-
-    def _begin_and_execute(self, connection: Any, query: str, vars: Any, left_seconds: float) -> None:
-        """BEGIN and the transaction's first statement in one message: a round trip less for each transaction.
-
-        A message that PostgreSQL can't parse begins nothing. psycopg2 expects a transaction to be open after any
-        error, so then it is sent again as psycopg2 would have sent it, which fails with the same error in the same
-        state.
-        """
-        begin = BEGIN if left_seconds == FOREVER else connection.begin_text(left_seconds)
-        status = connection.status_field
-        status.value = STATUS_BEGIN
-        self.begun_with = begin
-        connection.is_reading = connection.is_ours_alone and only_reads(query)
-        try:
-            super().execute(begin + query, vars)
-        except BaseException as exc:
-            if connection.closed:
-                raise
-            if connection.get_transaction_status() == IDLE:
-                status.value = STATUS_READY
-                self.begun_with = ""
-                if not isinstance(exc, psycopg2.Error) or exc.pgcode is None:
-                    raise  # it was never sent: wrong parameters
-            else:
-                if isinstance(exc, psycopg2.Error):
-                    _count_lines_without_ours(exc)
-                raise
-        if not self.begun_with:
-            super().execute(query, vars)
-
-    @property
-    def query(self) -> Any:
-        """What was sent, without the BEGIN before it."""
-        sent = super().query
-        return sent[len(self.begun_with) :] if sent else sent
-
-    @property
-    def rowcount(self) -> int:
-        return super().rowcount if self.copied_rows is None else self.copied_rows
-
     def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
-        self._is_more(sql)
-        copying.copy_expert(self, sql, file, size)
+        copy_expert(self, sql, file, size)
 
     def copy_from(
         self,
@@ -397,10 +328,40 @@ class GreenCursor(extensions.cursor):
         size: int = 8192,
         columns: Any = None,
     ) -> None:
-        self.copy_expert(copying.statement(self, table, columns, "FROM stdin", sep, null), file, size)
+        copy_expert(self, copying.statement(self, table, columns, "FROM stdin", sep, null), file, size)
 
     def copy_to(self, file: Any, table: str, sep: str = "\t", null: str = "\\N", columns: Any = None) -> None:
-        self.copy_expert(copying.statement(self, table, columns, "TO stdout", sep, null), file, 8192)
+        copy_expert(self, copying.statement(self, table, columns, "TO stdout", sep, null), file, 8192)
+
+
+def _run_first(cursor: GreenCursor, call: Any, *args: Any) -> Any:
+    """The first statement of a transaction. One that psycopg2 refuses to send has not begun any."""
+    connection: Any = cursor.connection
+    before = connection.greenroom_line.statements
+    try:
+        return call(*args)
+    except BaseException:
+        if connection.greenroom_line.statements == before:
+            take_back(connection)
+        raise
+
+
+def copy_expert(cursor: GreenCursor, query: Any, file: Any, size: int) -> None:
+    """psycopg2's `cursor.copy_expert`: COPY ... FROM STDIN reads `file`, COPY ... TO STDOUT writes it."""
+    connection: Any = cursor.connection
+    if not is_installed():
+        extensions.cursor.copy_expert(cursor, query, file, size)  # says why not
+        return
+    conversation = copying.begin(connection, file, size)
+    try:
+        if cursor.name is None:
+            GreenCursor.execute(cursor, query)  # past what the application's class does: that is no execute() to it
+        else:
+            GreenCursor(connection).execute(query)
+    finally:
+        connection.greenroom_line.copying = None
+    if conversation.problem is not None:
+        raise conversation.problem
 
 
 def over_ours(factory: Any) -> Any:
@@ -426,30 +387,11 @@ def _over_ours(factory: Any) -> Any:
         return factory
 
 
-def _count_lines_without_ours(error: psycopg2.Error) -> None:
-    """Let an error count the lines of SQL from the statement's own first one."""
-    state = {"pgerror": error.pgerror and _shown_line_less(error.pgerror), "pgcode": error.pgcode}
-    error.args = (_shown_line_less(str(error)),)
-    error.__setstate__(state)  # type: ignore[no-untyped-call]
-
-
-def _shown_line_less(text: str) -> str:
-    lines = text.split("\n")
-    for number, line in enumerate(lines[:-1]):
-        if found := SHOWN_LINE.match(line):
-            less = f"LINE {int(found[1]) - 1}:"
-            lines[number] = less + line[found.end() :]
-            # The caret below stands where it stood, or one further left where the number has become shorter.
-            lines[number + 1] = lines[number + 1][found.end() - len(less) :]
-            break
-    return "\n".join(lines)
-
-
 def connect(dsn: str, connection_factory: Any = None, **is_async: Any) -> Any:
     """In place of psycopg2's own: host names are looked up here, where others can run meanwhile."""
     if any(is_async.values()):
         return psycopg2_connect(dsn, connection_factory=connection_factory, **is_async)
-    if deadline.is_spent():
+    if deadline.is_refused():
         raise QueryCanceled("the request's time is over; no connection was opened")
     factory = over_ours(connection_factory or extensions.connection)
     try:
@@ -466,15 +408,9 @@ NO_SLOTS = (
 )
 
 
-def install(silence_seconds: float, *, one_message: bool = True) -> None:
-    """Make every psycopg2 connection of this process wait in the event loop.
-
-    `one_message`: a transaction begins in one message with its first statement.
-    """
-    GreenConnection.can_begin_in_one_message = one_message and STATUS_OFFSET is not None
+def install(silence_seconds: float) -> None:
+    """Make every psycopg2 connection of this process wait in the event loop."""
     extensions.set_wait_callback(WaitCallback(silence_seconds))
-    if one_message:
-        parting.install()
     # Not psycopg2.connect: whoever holds that already gets this, too.
     psycopg2._connect = connect  # type: ignore[attr-defined]
     forking.in_child(leave_to_parent)
@@ -487,8 +423,7 @@ def leave_to_parent() -> None:
     close them, and must not close somebody else's.
     """
     for connection in list(connections):
-        connection.line.unheard = 0
-        connection.line.release()
+        connection.greenroom_line.release()
     forking.release([connection.fileno() for connection in list(connections) if not connection.closed])
     connections.clear()
 

@@ -13,8 +13,7 @@ import gevent
 import psycopg2
 from psycopg2 import extensions
 
-from .. import deadline
-from ..record import Wait
+from ..record import OWN, Wait
 
 # Where a service is named its file may name the host, and libpq reads it.
 LEFT_TO_LIBPQ = ("hostaddr", "service")
@@ -66,8 +65,7 @@ def addresses(host: str, timeout_seconds: float) -> list[str]:
     """What libpq shall connect to for `host`; "" where it knows by itself. Raises OSError."""
     if not needs_lookup(host):
         return [""]
-    seconds = deadline.limit(timeout_seconds)
-    with Wait("dns", host):
-        with gevent.Timeout(seconds, TimeoutError(f"no answer within {seconds:.3g} s")):
+    with Wait("dns", host, OWN):
+        with gevent.Timeout(timeout_seconds, TimeoutError(f"no answer within {timeout_seconds:.3g} s")):
             answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(answer[4][0]) for answer in answers))

@@ -47,7 +47,7 @@ def install() -> None:
         setattr(module, name, plain)
     real_popen._wait = wait
     module.io = GreenIO("io")
-    module._PopenSelector = gevent.selectors.GeventSelector
+    module._PopenSelector = PipeSelector
 
 
 def wait(self: Any, timeout: float | None) -> int:
@@ -99,6 +99,12 @@ class GreenIO(ModuleType):
             warnings.warn(ONE_IS_NO_SIZE, RuntimeWarning, stacklevel=3)
         size = buffering if buffering > 1 else io.DEFAULT_BUFFER_SIZE
         return io.BufferedReader(raw, size) if raw.readable() else io.BufferedWriter(raw, size)
+
+
+class PipeSelector(gevent.selectors.GeventSelector):
+    """What communicate() waits with. As it was made: that wait is named and bounded already, as the process's."""
+
+    select = gevent.selectors.GeventSelector.select
 
 
 class Pipe(io.FileIO):

@@ -21,15 +21,21 @@ from gevent import monkey
 from gevent.event import Event
 from greenlet import getcurrent
 
-from .. import clock, deadline
-from ..record import CURRENT, FOREVER, Kind, Record, Wait
+from .. import clock
+from ..record import CURRENT, FOREVER, OWN, UNBOUNDED, Kind, Record, Wait
+from ..timers import Timer
 
 # Under patching the names in `threading` are gevent's and would make greenlets.
 get_thread_ident: Callable[[], int] = monkey.get_original("_thread", "get_ident")
-start_thread: Callable[..., int] = monkey.get_original("_thread", "start_new_thread")
+_start_new_thread: Callable[..., int] = monkey.get_original("_thread", "start_new_thread")
 real_poll: Callable[[], Any] | None = monkey.get_original("select", "poll") if hasattr(select, "poll") else None
 # After a fork it is still the same: the thread that forks is the one that goes on.
 LOOP_THREAD = threading.main_thread().ident if not monkey.is_module_patched("threading") else get_thread_ident()
+
+
+def start_thread(function: Callable[..., Any], args: tuple[Any, ...] = ()) -> int:
+    """Run `function` in a thread of the operating system. What it starts is real as well, see starting."""
+    return _start_new_thread(function, args)
 
 
 def can_wait() -> bool:
@@ -41,15 +47,48 @@ def is_loop_thread() -> bool:
     return get_thread_ident() == LOOP_THREAD
 
 
-def own_record() -> Record | None:
-    """Give the context of a call for another thread a record of its own, with the same deadline.
+class ThreadRecord(Record):
+    """A request's record in a thread that is no greenlet: what waits there can neither be ended nor explained from our
+    hub. It follows the request's budget, as far as a thread can: who waits there asks for it from time to time.
 
-    What waits there can be neither interrupted from our hub nor explained by our greenlets. Runs in that context.
+    Once its time was up (see `has_ended`) or the request is over, it is free.
     """
+
+    __slots__ = ("has_ended", "is_given_up", "request")
+
+    def __init__(self, request: Record) -> None:
+        self.request = request
+        self.has_ended = False
+        self.is_given_up = False  # the greenlet that asked does not wait for this call any more
+        Record.__init__(self, request.arrived, id=request.id, environ=request.environ)
+        self.greenlet = None
+
+    @property
+    def deadline(self) -> float:
+        if self.has_ended:
+            return FOREVER
+        return 0.0 if self.is_given_up else self.request.deadline
+
+    @deadline.setter
+    def deadline(self, deadline: float) -> None:
+        """It is the request's."""
+
+    def _change(self, deadline: float) -> None:
+        self.request._change(deadline)
+
+    def why(self) -> str:
+        return self.request.why()
+
+    def left_seconds(self, shield: int) -> float:
+        return FOREVER if shield == UNBOUNDED else self.remaining_seconds()
+
+
+def own_record() -> ThreadRecord | None:
+    """Give the context of a call for another thread a record of its own. Runs in that context."""
     record = CURRENT.get()
     if record is None:
         return None
-    own = Record(arrived=record.arrived, deadline=record.deadline, id=record.id, environ=record.environ)
+    own = ThreadRecord(record.request if isinstance(record, ThreadRecord) else record)
     CURRENT.set(own)
     return own
 
@@ -64,7 +103,7 @@ class Pending:
         self._events: set[Event] = set()
 
     def wait(self, kind: Kind, detail: str, seconds: float | None) -> bool:
-        """True when it has come; False when the time was up or the request was cut.
+        """True when it has come; False when the time was up. Raises BudgetSpent when the request has ended.
 
         Runs on: request greenlet; switches.
         """
@@ -72,7 +111,7 @@ class Pending:
             event = Event()
             self._events.add(event)
             try:
-                with Wait(kind, detail, event.set):
+                with Wait(kind, detail, OWN):
                     event.wait(seconds)
             finally:
                 self._events.discard(event)
@@ -174,7 +213,7 @@ class Threads:
         self.idle_threads = 0
         self._tasks: SimpleQueue[Job | None] = SimpleQueue()
         self._returns = Returns()
-        self._timer: Any = None
+        self._timer: Timer | None = None
 
     def submit(self, function: Callable[[], Any], group: str = "", landed: Callable[[Job], None] | None = None) -> Job:
         """Runs on: the loop's thread; never switches."""
@@ -218,9 +257,9 @@ class Threads:
     def _look_again(self) -> None:
         """Some of what runs may count as slow soon; then there is room for what waits."""
         if self._timer is None:
-            self._timer = gevent.get_hub().loop.timer(self.slow_seconds)
+            self._timer = Timer(gevent.get_hub().loop, self.slow_seconds, "slow jobs")
         if not self._timer.active:
-            self._timer.start(self._hand_out, update=True)
+            self._timer.start(self._hand_out)
 
     def _work(self, tasks: "SimpleQueue[Job | None]", returns: Returns) -> None:
         """Runs on: a thread of ours."""
@@ -283,7 +322,7 @@ def socket_wait(plain: Callable[..., None]) -> Callable[..., None]:
 def wait_in_thread(sock: Any, events: int, timeout_exc: Any) -> None:
     """Block this thread until the socket is ready. Raises TimeoutError, or what the caller has for it."""
     assert real_poll is not None
-    seconds = deadline.limit(sock.timeout)
+    seconds = sock.timeout
     poller = real_poll()
     poller.register(sock.fileno(), events)
     if not poller.poll(None if seconds is None else seconds * 1000):

@@ -38,11 +38,13 @@ FIELDS = (
     "accepted",  # connections, since the worker's start
     "requests",  # since the worker's start
     "rss_bytes",
-    "shed",  # since the worker's start; so are the next ones
+    "shed",  # turned away, or their clients left the line; since the worker's start, and so are the next ones
     "errors",  # answers 500 to 599 that the application or the server gave, without those turned away
     "expired",  # requests whose budget was spent
     "stalls",
     "offered",  # in_flight and those that were about to begin, when requests last came: in_flight is the heartbeat's
+    "queued",  # requests in line, on average over half a second
+    "expected",  # requests a second that its connections will bring: see sharing
 )
 # Counters that must not be lost with a worker: added up in line 0 when its line is cleared.
 COUNTERS = ("accepted", "requests", "shed", "errors", "expired", "stalls")
@@ -60,9 +62,11 @@ LAGGING_SECONDS = 0.1
 # How long a worker that is ahead leaves a connection to the others: a step of the loop's clock, again and again while
 # others accept; when nobody has for this long, it accepts.
 STEP_SECONDS = 0.001
-# By how much a worker may be ahead of the least loaded one and still accept.
+# By how much a worker may be ahead of the one that expects least and still accept.
 AHEAD_RATIO = 1.1
-LONGEST_WAIT_SECONDS = 0.01
+LONGEST_WAIT_SECONDS = 0.02
+# And before the next one, if they still accept nothing.
+SHORT_WAIT_SECONDS = 0.005
 
 
 class State(enum.IntEnum):
@@ -101,7 +105,7 @@ class Line:
     pid, state, heartbeat, lag_seconds, connections, in_flight, accepted, requests, rss_bytes = (
         _cell(offset) for offset in range(9)
     )
-    shed, errors, expired, stalls, offered = (_cell(offset) for offset in range(9, len(FIELDS)))
+    shed, errors, expired, stalls, offered, queued, expected = (_cell(offset) for offset in range(9, len(FIELDS)))
 
     def clear(self) -> None:
         for offset in range(CELLS_PER_LINE):
@@ -116,10 +120,6 @@ class Line:
     def is_willing(self, now: float) -> bool:
         """Whether this worker will accept a connection soon, as far as others can tell."""
         return self.state in ACCEPTING and now - self.heartbeat < FRESH_SECONDS and self.lag_seconds < LAGGING_SECONDS
-
-    def load(self) -> float:
-        """Open connections are load to come, requests in flight the load there is: a busy connection counts twice."""
-        return float(self.connections + self.in_flight)
 
     def as_dict(self) -> dict[str, float]:
         return {name: getattr(self, name) for name in FIELDS}
@@ -239,12 +239,14 @@ def _memory(size_bytes: int) -> int:
 class Turn:
     """Whether it is this worker's turn to accept.
 
-    All workers wait on one listening socket, and each of them wakes for each connection. The least loaded one takes it
-    at once, so no connection waits while that one is free. Others stand back for STEP_SECONDS and look again. So:
+    All workers wait on one listening socket, and each of them wakes for each connection. The one that expects the
+    fewest requests takes it at once, so no connection waits while that one is free. Others stand back for STEP_SECONDS
+    and look again. So:
 
-    1. I am no more loaded than the least loaded of the willing others, or there are none: accept.
-    2. My loop lags, theirs does not: stand back.
-    3. I am more loaded: stand back, unless nobody has accepted anything for LONGEST_WAIT_SECONDS: then accept.
+    1. I expect no more than the one of the willing others who expects least, or there are none: accept.
+    2. My loop lags, or requests wait in my line, theirs does not, or not in theirs: stand back.
+    3. I expect more: stand back, unless nobody has accepted anything for LONGEST_WAIT_SECONDS: then accept
+       one.
     """
 
     def __init__(self, board: Scoreboard, own: Line, now: Callable[[], float] = clock.now) -> None:
@@ -262,11 +264,16 @@ class Turn:
         asked_at, self._asked_at = self._asked_at, now
         if not willing:
             return True
-        is_lagging = self.own.lag_seconds >= LAGGING_SECONDS
-        if not is_lagging and self.own.load() <= AHEAD_RATIO * min(line.load() for line in willing):
+        is_busy = self.own.lag_seconds >= LAGGING_SECONDS or (
+            self.own.queued >= 1.0 and any(line.queued < 1.0 for line in willing)
+        )
+        if not is_busy and self.own.expected <= AHEAD_RATIO * min(line.expected for line in willing):
             return True
         accepted = sum(line.accepted for line in willing)
         if now - asked_at > 5 * STEP_SECONDS or accepted != self._accepted_by_others:
             # Another connection than the one we stood back from: that one was taken.
             self._since, self._accepted_by_others = now, accepted
-        return now - self._since >= LONGEST_WAIT_SECONDS
+        if now - self._since < LONGEST_WAIT_SECONDS:
+            return False
+        self._since = now - LONGEST_WAIT_SECONDS + SHORT_WAIT_SECONDS
+        return True

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..record import FOREVER
 
+HEADER_NAME = "X-REQUEST-TIMEOUT-MS"
 HEADER = "HTTP_X_REQUEST_TIMEOUT_MS"
 MOST_DIGITS = 9
 

@@ -4,12 +4,16 @@
       │                        │                                                   │
       └──── the client left, or its time is up, or what it sent is refused ────────┴──> LINGERING ──> CLOSED
 
+A request that ends before its application has answered is answered by the hub (see ending): its connection goes on to
+LINGERING and CLOSED while its greenlet may still run.
+
 Only RUNNING has a greenlet, a fresh one with a fresh contextvars.Context and fresh thread-locals for each request, so
 nothing survives into the next request on the connection. Everything before costs a watcher and a buffer. LINGERING is
 for clients that may still be sending: closed at once, the kernel would answer with a reset, and that can destroy the
 answer before they have read it (RFC 9112 9.6).
 """
 
+import contextlib
 import enum
 import io
 import os
@@ -22,9 +26,11 @@ from gunicorn.http.message import Request
 
 from .. import clock
 from ..record import Record
+from .ending import error_answer, fitting
 from .head import HEAD_END, demand, has_bare_line_feed
 from .request import PlainRequest
-from .wire import RECEIVE_BYTES, NeedMore, Wire, WireUnreader
+from .takeover import ClientsSocket
+from .wire import RECEIVE_BYTES, ClientLeft, ClientTooSlow, NeedMore, Wire, WireUnreader
 
 if TYPE_CHECKING:
     from .listener import Listener
@@ -71,6 +77,7 @@ class Connection:
         "unreader",
         "wire",
     )
+    fails_after_end = False
 
     def __init__(self, serving: "Serving", listener: "Listener", sock: socket.socket, peer: Any) -> None:
         self.serving = serving
@@ -290,17 +297,73 @@ class Connection:
         """environ["greenroom.is_client_gone"]: whether the client has hung up, as far as the loop has noticed."""
         return self.is_client_gone
 
+    # --- what Ending asks of the running request
+
+    @property
+    def request(self) -> Any:
+        return self.serving.in_flight.get(self)
+
+    @property
+    def waits_for_body(self) -> bool:
+        return self.wire.waiter is not None
+
+    def drop(self, status: str) -> bool:
+        return self.record is not None and bool(self.record.answer.drop(status))
+
+    def answer(self, code: int, reason: str, detail: str) -> None:
+        """Runs on: hub, request greenlet; never waits."""
+        page = fitting(error_answer(code, reason, detail), self.request)
+        # Behind half of something, and what is not written whole, is no answer.
+        is_whole = not self.wire.is_sending and self.wire.try_send(page)
+        self.wire.end()
+        if is_whole:
+            self.close_gently()
+        else:
+            self.close(reset=True)
+
+    def leave(self) -> None:
+        self.wire.end()
+        self.close(reset=True)
+
+    def request_ended(self, record: Record) -> None:
+        """The running request's time is over, or it was cut: see Record.on_end. Runs on: hub."""
+        self.serving.ending.end(self, record)
+
+    def body_failed(self, exc: ClientLeft | ClientTooSlow) -> None:
+        """The rest of the running request's body does not come. Runs on: request greenlet."""
+        self.serving.ending.body_failed(self, exc)
+
+    def take_over(self, taken: ClientsSocket) -> Any:
+        """The running request's application uses the socket: see takeover. Runs on: request greenlet, or any thread."""
+        record = self.record
+        if record is None or record.answer is None:
+            raise ClientLeft("the request is over")
+        if record.is_spent():
+            self.request_ended(record)
+        if self.wire.is_over:
+            raise ClientLeft(f"the request has been answered: {record.why()}")
+        self.serving.taken_over(record, taken)
+        self.reader.stop()
+        self.serving.timeouts.deaf.discard(self)
+        self.wire.taken = taken
+        return self.wire.open_green()
+
+    def shut_down_receiving(self) -> None:
+        with contextlib.suppress(OSError):  # the client was quicker
+            self.wire.sock.shutdown(socket.SHUT_RD)
+
     def finish(self, *, is_kept: bool) -> None:
         """The request has been answered: keep the connection for the next one, or close it.
 
         Runs on: request greenlet, at its very end; may switch while it discards the rest of a body.
         """
-        if self.state == State.CLOSED:
+        if self.state >= State.LINGERING:
             return
         self.serving.timeouts.deaf.discard(self)
-        if not is_kept or not self._is_body_discarded():
+        if not is_kept or self.wire.is_used_by_application or not self._is_body_discarded():
             self.close_gently()
             return
+        self.wire.taken = None
         self.state = State.IDLE
         if self.is_client_gone and not self.buffer:
             self.buffer = self.wire.unread()  # the requests that came behind this one, and before the end

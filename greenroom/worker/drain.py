@@ -6,7 +6,8 @@
     idle for LINGER_SECONDS or longer     closed at once
     idle for less                         kept that long: a client under way with its next request would get a reset
     half a head                           may be completed, within the usual time
-    what answered requests left running   waited for: see leftovers
+    WebSockets                            told to go away: see takeover
+    requests whose client has its answer  waited for as well: their code may be in the middle of something
 
 A close can always cross a request on the wire; TCP has no way to take that back. Most clients under load send their
 next request soon after an answer, so the short linger makes it rare, and a last look at the socket before each close
@@ -54,7 +55,7 @@ class Drain:
     @property
     def is_over(self) -> bool:
         """Whether nobody is left, or only clients that have their answer and still send what nobody reads."""
-        if self.listeners or self.serving.connections:
+        if self.listeners or self.serving.connections or self.serving.in_flight:
             self.last_seen_at = self.now()
             return False
         return not self.serving.timeouts.lingering or self.now() - self.last_seen_at > LINGER_SECONDS
@@ -75,6 +76,7 @@ class Drain:
         now = self.now()
         if now < self.window_ends_at:
             return
+        self.serving.tell_takers()
         for listener in list(self.listeners):
             if self.someone_else_serves() or now > self.accept_until or not listener.accept():
                 listener.close()

@@ -25,12 +25,13 @@ from ..insight import lastwords, stacks
 from ..insight.observer import Insight
 from ..settings import Settings, environment_name
 from ..waits import children, primitives, processes, subprocesses
-from . import tls
+from . import hangups, tls
 from .balance import HEARTBEAT_SECONDS, Line, Scoreboard, State, Turn
 from .drain import Drain
-from .leftovers import Leftovers
+from .leaving import Leaving
 from .listener import Listener
 from .serving import Serving
+from .sharing import Sharing, may_start
 from .signals import Signals, real_signal
 
 if TYPE_CHECKING:
@@ -44,11 +45,14 @@ FEWEST_OTHER_FILES = 64
 # What goes wrong each time is said this often.
 SAY_AGAIN_SECONDS = 60.0
 # The arbiter kills at graceful_timeout; a worker that gives up a little earlier can still say so.
-GIVE_UP_EARLIER_SECONDS = 0.5
+GIVE_UP_EARLIER_SECONDS = 1.0
+# So much earlier the process ends, whatever Python's own exit still waits for; it begins when the worker is drained.
+LEAVE_EARLIER_SECONDS = 0.2
 # Until then requests may run; they have this time to answer that they were cut.
 CUT_EARLIER_SECONDS = 2.0
 LAST_ANSWER_SECONDS = 0.3
 DRAIN_CHECK_SECONDS = 0.02
+START_CHECK_SECONDS = 0.01
 # For how long the loop of a worker that the arbiter has given up may stand still again.
 ABORTED_SECONDS = 2
 # What workers read under gunicorn's name, so that its command line counts. Our gunicorn.conf.py tells it our values.
@@ -64,8 +68,10 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     is_aborted = False
     # From when requests may run, until the last is answered.
     is_serving = False
-    max_requests: int
     _say_memory_after = 0.0
+    leave_until: float  # the process has to be gone by then
+    max_requests: int
+    began_at = 0.0  # when its process began, of those that have
     # Set by the post_fork hook; under a configuration file that has no such hook, the environment's.
     settings: Settings | None = None
     # Answers the ops process, if there is one; set by the post_fork hook.
@@ -87,6 +93,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         subprocesses.install()
         processes.install()
         primitives.install()
+        hangups.install()
 
     def load_wsgi(self) -> None:
         """Import the application, which may fork from now on. Runs on: worker start-up."""
@@ -131,6 +138,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     def init_process(self) -> None:
         """Runs on: worker start-up. While others serve, a worker that can't boot must not end the server."""
         self.line.pid = os.getpid()
+        self.began_at = clock.now()
         try:
             super().init_process()
         except Exception:
@@ -167,10 +175,12 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         if settings.insight:
             self.serving.insight = Insight(self.serving, settings)
             self.serving.insight.start()
-            # However this process ends: when the interpreter is taken down, asking for the current greenlet is an error.
+            # However this process ends: while the interpreter is taken down there is no current greenlet to ask for.
             atexit.register(self.serving.insight.locks.remove)
         self._beat()
         self.line.state = State.SERVING
+        self._wait_for_the_others()
+        self.serving.sharing = Sharing(board, self.line, self.serving.asked)
         for listener in listeners:
             listener.start()
         self.is_serving = True
@@ -190,6 +200,21 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         if self.serving.insight is not None:
             self.serving.insight.stop()
         atexit.register(forking.outlive_me)
+        self.serving.stop()
+        for watcher in (signals, heartbeat):
+            watcher.stop()
+            watcher.close()
+        Leaving(self, self.leave_until).begin()
+
+    def _wait_for_the_others(self) -> None:
+        """At the server's start: whoever is first would get all clients that wait already."""
+        ready_at = clock.now()
+        took = ready_at - self.began_at
+        while self.alive and not may_start(
+            shared_board(), self.line, self.cfg.workers, clock.now() - ready_at, started_seconds=took
+        ):
+            self.notify()
+            self.woken.wait(START_CHECK_SECONDS)
 
     def _environment_settings(self) -> Settings:
         """Where gunicorn runs under another configuration file. What gunicorn has a name for, too, is told to it."""
@@ -207,15 +232,14 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             lambda: not board.is_stopping and board.someone_serves(but=self.line),
             window_seconds,
         )
+        self.leave_until = clock.now() + max(self.cfg.graceful_timeout - LEAVE_EARLIER_SECONDS, 0)
         give_up_at = clock.now() + max(self.cfg.graceful_timeout - GIVE_UP_EARLIER_SECONDS, 0)
         cut_at = give_up_at - min(CUT_EARLIER_SECONDS, self.cfg.graceful_timeout / 4)
         notify_at = 0.0
-        leftovers = Leftovers(self.log, since=clock.now() - self.cfg.graceful_timeout)
         drain.start()
-        while not (drain.is_over and leftovers.are_over()):
+        while not drain.is_over:
             now = clock.now()
             if now > cut_at:
-                leftovers.end()
                 if self.serving.cut_all(max(give_up_at - now, LAST_ANSWER_SECONDS)):
                     give_up_at = max(give_up_at, now + LAST_ANSWER_SECONDS)  # the loop was late
             if now > give_up_at:
@@ -291,9 +315,11 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         line = self.line
         line.beat(clock.now())
         line.connections = len(self.serving.connections)
+        if self.serving.sharing is not None:
+            self.serving.sharing.beat(self.serving.admission.waiting)
         line.in_flight = len(self.serving.in_flight)
         line.requests = self.nr
-        line.shed = self.serving.admission.shed_requests
+        line.shed = self.serving.admission.lost_requests
         insight = self.serving.insight
         if insight is not None:
             insight.count()
@@ -317,7 +343,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         self.line.rss_bytes = rss_bytes = self.process.memory_info().rss
         if 0 < self.memory_limit_bytes < rss_bytes and self.line.state == State.SERVING:
             self.retire(f"{rss_bytes / 1e6:.0f} MB of memory")
-            lastwords.say(self, f"Worker {self.pid} is over its memory limit: {lastwords.memory(rss_bytes)}")
+            lastwords.say(self, f"Worker {self.pid} is over its memory limit: {lastwords.memory(self, rss_bytes)}")
 
     def retire(self, reason: str) -> None:
         """Serve on until a replacement has come; where nobody brings one beforehand, stop now, as gunicorn does."""

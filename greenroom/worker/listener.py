@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.http import wsgi
 
+from ..timers import Timer, called
 from .balance import STEP_SECONDS, Line, Turn
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 # No descriptors or memory left: the next attempt can wait, and the event would come again in each turn of the loop.
 PAUSE_SECONDS = 0.1
+# At the limit of connections: until one of them ends.
+FULL_SECONDS = 0.005
 # In one turn of the loop. With siblings fewer, for they may be back before the next turn; but not while requests stand
 # in line here: most of what comes then is turned away, and that must keep up.
 MOST_ACCEPTS = 64
@@ -34,8 +37,9 @@ class Listener:
         self.name = sock.getsockname()
         self.environ = self._environ()
         self.watcher = serving.loop.io(sock.fileno(), 1)
-        self._pause = serving.loop.timer(STEP_SECONDS)
-        self._long_pause = serving.loop.timer(PAUSE_SECONDS)
+        self._pause = Timer(serving.loop, STEP_SECONDS, "leave a connection to others")
+        self._full_pause = Timer(serving.loop, FULL_SECONDS, "at the limit of connections")
+        self._long_pause = Timer(serving.loop, PAUSE_SECONDS, "no room to accept")
 
     def _environ(self) -> dict[str, Any]:
         environ: dict[str, Any] = wsgi.base_environ(self.serving.cfg)
@@ -53,19 +57,22 @@ class Listener:
 
     def on_acceptable(self) -> None:
         """Connections wait. Take one, or stand back for a moment to leave it to a sibling."""
-        if self.serving.is_full() or (self.turn is not None and not self.turn.has_come()):
+        called["connections wait to be accepted"] += 1
+        if self.serving.is_full():
+            self._stand_back(self._full_pause)
+        elif self.turn is not None and not self.turn.has_come():
             self._stand_back(self._pause)
         else:
             self.accept()
 
-    def _stand_back(self, pause: Any) -> None:
+    def _stand_back(self, pause: Timer) -> None:
         self.watcher.stop()
         pause.start(self.start)
 
     def accept(self) -> int:
         """Accept what waits in the kernel, a few at a time; returns how many."""
         count = 0
-        is_shared = self.serving.has_siblings and not self.serving.admission.queue
+        is_shared = self.serving.has_siblings and not self.serving.admission.waiting
         most = MOST_ACCEPTS_WITH_SIBLINGS if is_shared else MOST_ACCEPTS
         while count < most and not self.serving.is_full() and (not count or self._may_go_on()):
             try:
@@ -81,6 +88,8 @@ class Listener:
             # Published first: the request may come with the connection, and runs at once.
             self.line.accepted += 1
             self.line.connections = len(self.serving.connections) + 1
+            if self.serving.sharing is not None:
+                self.serving.sharing.accepted()
             self.serving.accepted(self, descriptor, peer)
         return count
 
@@ -95,7 +104,7 @@ class Listener:
 
     def close(self) -> None:
         """Accept nothing any more; what waits in the kernel is left to whoever else holds the socket."""
-        for watcher in (self.watcher, self._pause, self._long_pause):
+        for watcher in (self.watcher, self._pause, self._full_pause, self._long_pause):
             watcher.stop()
             watcher.close()
         self.sock.close()

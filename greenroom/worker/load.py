@@ -95,11 +95,17 @@ def run_metered(request: RequestGreenlet, meter: Meter, *args: Any) -> None:
     meter.began(request, clock.now() - began)
 
 
+# A turn after a pause this short found what had come while the loop was busy, or what makes it turn again and again;
+# one this short can't have done much.
+PAUSE_SECONDS = 0.0001
+SHORT_SECONDS = 0.0002
+
+
 class Turns:
     """Measures the turns of a loop and tells whoever is concerned. Costs under a microsecond a turn.
 
     `began` is called with the seconds that the loop has just been idle; `ending` when all that was ready has run.
-    Runs on: hub.
+    `progress` counts what the loop is there for; `empty` are the turns without any (see spinning). Runs on: hub.
     """
 
     def __init__(
@@ -107,11 +113,17 @@ class Turns:
         loop: Any,
         began: Callable[[float], None],
         ending: Callable[[], None],
+        progress: Callable[[], float] = lambda: 0.0,
         now: Callable[[], float] = clock.now,
     ) -> None:
         self.now = now
         self.began = began
         self.ending = ending
+        self.progress = progress
+        self.empty = 0
+        self.empty_seconds = 0.0
+        self._progress = 0.0
+        self._paused = 0.0
         self.count = 0
         self.busy_seconds = 0.0
         self.idle_seconds = 0.0
@@ -134,7 +146,7 @@ class Turns:
 
     def begin(self) -> None:
         self.began_at = now = self.now()
-        idle = now - self.ended_at
+        self._paused = idle = now - self.ended_at
         self.idle_seconds += idle
         self.began(idle)
 
@@ -143,6 +155,11 @@ class Turns:
         self.count += 1
         self.last_seconds = took = now - self.began_at
         self.busy_seconds += took
+        if took < SHORT_SECONDS and self._paused < PAUSE_SECONDS:
+            progress, self._progress = self._progress, self.progress()
+            if progress == self._progress:
+                self.empty += 1
+                self.empty_seconds += took + self._paused
 
     def lag_seconds(self) -> float:
         """How long what became ready lately waits, at least."""

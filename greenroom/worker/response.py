@@ -19,7 +19,6 @@ from gunicorn.http.wsgi import Response as GunicornResponse
 from gunicorn.http.wsgi import _make_early_hints_callback as make_early_hints
 from gunicorn.util import is_hoppish
 
-from ..errors import BudgetSpent
 from ..insight.account import Account
 from ..insight.timing import head_text
 from ..record import CLIENT_LEFT, CURRENT, FOREVER, Record
@@ -41,16 +40,16 @@ _checked_statuses: dict[str, int] = {}
 _date = (0, "")
 
 
-def answer_begins(record: Record, status: str) -> None:
-    """The budget has done its work: a stream may take as long as somebody reads it. Raises BudgetSpent.
+def answer_begins(record: Record, status: str) -> bool:
+    """The budget has done its work: a stream may take as long as somebody reads it. False: the edge is to answer.
 
-    A failure (500) that comes after the deadline is how frameworks tell of the timeout error that it caused. Once the
-    client has left, so is every other: an application that says "503, try again" has been cut short as well.
+    That is so where the loop has had no turn since the deadline. A failure (500) is then how frameworks tell of the
+    timeout error; anything else was computed, and is wanted. Once the client has left, every 5xx is such a failure.
     """
     if not record.is_spent():
         record.lift()
-    elif status.startswith("500") or (status.startswith("5") and record.cut_reason == CLIENT_LEFT):
-        raise BudgetSpent(f"{record.why()}, and the application answered {status}")
+        return True
+    return not (status.startswith("500") or (status.startswith("5") and record.cut_reason == CLIENT_LEFT))
 
 
 def announces_event_stream(headers: Iterable[tuple[str, str]]) -> bool:
@@ -87,14 +86,36 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
     account: Account | None = None  # whose request this answers, where that is known
     has_timing: bool = False
     has_own_id: bool = False  # whether the application gives its answer an X-Request-ID
+    # Somebody else has answered, or the connection is no longer HTTP: what the application answers goes nowhere.
+    is_dropped: bool = False
 
     def __init__(self, req: Any, sock: Any, cfg: Any, wire: Wire) -> None:
         self.req = req
         self.cfg = cfg
         self.wire = wire
         self.headers = []
+        self._unclaimed = [None]
+
+    def claim(self) -> bool:
+        """Whether the caller may answer: the first to ask, in whichever thread. Nothing is on the wire before."""
+        try:
+            self._unclaimed.pop()
+        except IndexError:
+            return False
+        return True
+
+    def drop(self, status: str | None) -> bool:
+        """Answer in place of the application, with `status` for logs and metrics; False if it has begun itself."""
+        if not self.claim():
+            return False
+        self.is_dropped = True
+        self.status = status
+        self.headers = []
+        return True
 
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        if self.is_dropped:
+            return self.write
         if self.account is not None:
             self.account.pattern()  # which is known now, and not for long
         if exc_info is None and self.status is None and type(status) is str:
@@ -177,8 +198,17 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
         if self.status is None:
             raise AssertionError("the application did not call start_response")
         record = CURRENT.get()
-        if record is not None and record.deadline != FOREVER:
-            answer_begins(record, self.status)
+        if record is not None and record.deadline != FOREVER and not answer_begins(record, self.status):
+            if record.on_end is not None:
+                record.on_end(record)
+        if not self.claim():
+            return  # the edge was first
+        taken = self.wire.taken
+        if taken is not None and taken.is_used and taken.is_websocket:
+            self.is_dropped = True  # what a framework makes of an error has no place among frames
+            return
+        if record is not None and (self.upgrade or self.status_code == 101):
+            record.release(record.became or "upgraded")
         self._pending_head = self._head()
         self.headers_sent = True
 
@@ -194,8 +224,8 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
             self.must_close = True
         if self.wire.body is not None and self.wire.body.failed:
             self.must_close = True  # nor is it after a body that did not come as it should
-        self.is_last = self.should_close()
-        connection = "upgrade" if self.upgrade else "close" if self.is_last else "keep-alive"
+        self.is_last = self.should_close() or self.upgrade or self.status_code == 101
+        connection = "upgrade" if self.upgrade else "close" if self.should_close() else "keep-alive"
         version = self.req.version
         lines = [
             f"HTTP/{version[0]}.{version[1]} {self.status}\r\nServer: {self.version}\r\nDate: {http_date()}\r\n"
@@ -214,6 +244,8 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
         for item in items:
             if item or type(item) is not bytes:
                 self._write(item)
+            if self.is_dropped:
+                return
 
     def write(self, data: bytes) -> None:
         """What start_response returns: data is on its way when this returns."""
@@ -221,10 +253,15 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
         self.flush()
 
     def _write(self, data: bytes) -> None:
+        if self.is_dropped:
+            time.sleep(0)  # who writes without end to nobody must not hold the loop
+            return
         if self._omits_body or type(data) is not bytes:
             super().write(data)  # which says why it sends nothing
             return
         self.send_headers()
+        if self.is_dropped:
+            return
         length = self.response_length
         if length is not None and len(data) > length - self.sent:
             data = data[: max(0, length - self.sent)]
@@ -253,8 +290,10 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
             self.wire.send(head)
 
     def close(self) -> None:
-        if not self.headers_sent:
+        if not self.headers_sent and not self.is_dropped:
             self.send_headers()
+        if self.is_dropped:
+            return
         if self.chunked:
             head, self._pending_head = self._pending_head, b""
             self.wire.send(head + b"0\r\n\r\n")
@@ -274,7 +313,7 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
         offset = file.tell()
         count = status.st_size - offset if self.response_length is None else self.response_length - self.sent
         self.send_headers()
-        if self._omits_body or count <= 0:
+        if self._omits_body or count <= 0 or self.is_dropped:
             return True
         if self.chunked:
             self._pending_head += b"%X\r\n" % count
@@ -289,7 +328,7 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
 
     def early_hints(self, headers: list[tuple[str, str]]) -> None:
         """environ["wsgi.early_hints"], as gunicorn does it."""
-        if self.req is not None:
+        if self.req is not None and not self.is_dropped:
             make_early_hints(self.req, _SendAll(self.wire), self)(headers)
 
     def let_go(self) -> None:
@@ -304,7 +343,8 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
     @property
     def is_short(self) -> bool:
         """Whether the application gave fewer bytes than its Content-Length announced."""
-        return self.response_length is not None and not self._omits_body and self.sent < self.response_length
+        is_bounded = self.response_length is not None and not self._omits_body and not self.is_dropped
+        return is_bounded and self.sent < (self.response_length or 0)
 
 
 class ShortBody(Exception):

@@ -13,31 +13,38 @@ from gunicorn.config import KNOWN_SETTINGS
 from gunicorn.glogging import Logger
 from gunicorn.http import wsgi
 from gunicorn.http.message import _ip_in_allow_list as is_in_allow_list
-from gunicorn.util import write_error
 from gunicorn.workers.base_async import ALREADY_HANDLED
 
-from .. import clock, forking
-from ..errors import BudgetSpent
+from .. import clock, forking, shown
 from ..insight.observer import Insight
 from ..record import CLIENT_LEFT, CURRENT, FOREVER, WORKER_STOPS, Record
 from ..settings import Settings
+from ..timers import Timer
 from ..waits import primitives
 from . import load
-from .admission import QUEUE_TICK_SECONDS, AdaptiveGate, Admission, Gate, StaticGate
+from .admission import QUEUE_TICK_SECONDS, Admission
 from .balance import Line
-from .budget import Budgets
+from .budget import HEADER, HEADER_NAME, Budgets
 from .connection import Connection, State
+from .ending import Ending, ErrorPage, error_answer, fitting
+from .gates import AdaptiveGate, Gate, OpenGate, StaticGate
 from .greenlets import RequestGreenlets
-from .head import HEAD_END, HeadParser
+from .hangups import is_consequence
+from .head import HeadParser
 from .listener import Listener
 from .load import Turns
 from .request import PlainRequest
 from .response import Response
+from .sharing import Sharing
+from .spinning import SpinWatch
+from .takeover import ClientsSocket
 from .timeouts import SWEEP_SECONDS, Timeouts
-from .wire import BodyCutShort, BodyTooSlow, ClientLeft, ClientTooSlow, GreenSocket
+from .wire import ClientLeft, ClientTooSlow
 
 # A request whose answer comes later than this after its deadline was not waiting, but computing.
 LATE_SECONDS = 1.0
+# What owners of connections may take to end once they were told that the worker stops.
+TOLD_SECONDS = 2.0
 
 
 class Serving:
@@ -68,6 +75,8 @@ class Serving:
         self.connections: set[Connection] = set()
         # Requests; while one runs its connection has its `record`.
         self.in_flight: dict[Connection, Any] = {}
+        # Of requests that have become something else, the sockets that their applications took.
+        self.taken: dict[Record, ClientsSocket] = {}
         # Requests that came in this turn of the loop, until all sockets have been read: see `offer`.
         self.arrivals: list[tuple[Connection, Any]] = []
         self._is_reading = False
@@ -75,8 +84,12 @@ class Serving:
             settings.request_budget_milliseconds / 1000,
             {path: number / 1000 for path, number in settings.route_budgets_milliseconds.items()},
         )
+        # By identity, the connections that have asked something lately. Some are given away to other workers.
+        self.asked: set[int] = set()
+        self.sharing: Sharing | None = None
         # On the scoreboard, where it is seen also when one of these requests blocks the loop.
         self.line: Line | None = getattr(worker, "line", None)
+        self.ending = Ending(self)
         # Since the worker's start, for metrics.
         self.spent_requests = 0
         self.abandoned_requests = 0
@@ -88,19 +101,20 @@ class Serving:
             dismiss_slow=Connection.dismiss_if_slow,
         )
         self._sweeper = self.loop.timer(SWEEP_SECONDS, repeat=SWEEP_SECONDS)
-        self.gate: Gate = StaticGate(settings.limit_requests) if settings.limit_requests else AdaptiveGate()
+        self.gate = gate_of(settings)
         self.admission = Admission(
             self.gate,
             self._run_in_greenlet,
             self._turn_away,
+            patience_seconds=settings.client_patience_milliseconds / 1000,
             queue_limit_requests=settings.queue_limit_requests,
-            queue_timeout_seconds=settings.queue_timeout_milliseconds / 1000,
             priority_paths=settings.priority_path_prefixes,
         )
-        self.turns = Turns(self.loop, self._turn_began, self._turn_ending)
+        self.turns = Turns(self.loop, self._turn_began, self._turn_ending, self._progress)
+        self.spin_watch = SpinWatch(self.turns)
         self.insight: Insight | None = None
         # An idle loop must not sleep while requests wait in line.
-        self._queue_ticker = self.loop.timer(QUEUE_TICK_SECONDS, repeat=QUEUE_TICK_SECONDS)
+        self._queue_ticker = Timer(self.loop, QUEUE_TICK_SECONDS, "requests wait in line", repeats=True)
 
     def start(self) -> None:
         primitives.install_hub()
@@ -117,6 +131,10 @@ class Serving:
     def _sweep(self) -> None:
         self.timeouts.sweep()
         self.admission.report()
+        self.spin_watch.look()
+
+    def _progress(self) -> float:
+        return self.gate.slices + (0.0 if self.line is None else self.line.accepted)
 
     def _turn_began(self, idle_seconds: float) -> None:
         if self.insight is not None:
@@ -132,9 +150,9 @@ class Serving:
                 self.line.offered = len(self.in_flight) + len(arrivals)
             for connection, request in arrivals:
                 self._admit(connection, request)
-        if self.admission.queue:
-            self.admission.release(self.turns.lag_seconds())
-            if not self.admission.queue:
+        if self.admission.waiting:
+            self.admission.release()
+            if not self.admission.waiting:
                 self._queue_ticker.stop()
 
     def trusts(self, peer: Any) -> bool:
@@ -167,12 +185,13 @@ class Serving:
         return len(self.connections) >= self.most_connections and not self.timeouts.can_make_room()
 
     def offer(self, connection: Connection, request: Any) -> None:
-        """A request is complete: run it, let it wait, or turn it away, as soon as all sockets are read. Runs on: hub.
+        """A request is complete: run it or let it wait, as soon as all sockets are read. Runs on: hub.
 
         Reading first and running then takes a tenth less of the CPU than each request in turn, because the code that
         reads stays in the caches; and who was woken in this turn goes on before new ones begin.
         """
         self.timeouts.forget(connection)
+        self.asked.add(id(connection))
         if self._is_reading:
             self.arrivals.append((connection, request))
         else:
@@ -181,25 +200,42 @@ class Serving:
     def _admit(self, connection: Connection, request: Any) -> None:
         """Who is admitted runs at once, until it first waits."""
         gate = self.gate
-        if gate.load < gate.limit and not self.admission.queue:
+        if gate.load < gate.limit and not self.admission.waiting:
             self._run_in_greenlet(connection, request)
             return
-        self.admission.wait_or_shed(connection, request)
-        if self.admission.queue and not self._queue_ticker.active:  # type: ignore[attr-defined]  # the stubs miss it
+        self.admission.wait(connection, request, self._budget_ends_at(connection, request))
+        if self.admission.waiting and not self._queue_ticker.active:
             self._queue_ticker.start(_nothing)
+
+    def _budget_ends_at(self, connection: Connection, request: Any) -> float:
+        environ = request.environ if type(request) is PlainRequest else environ_for_budget(request)
+        return connection.arrived + self.budgets.seconds(environ, is_peer_trusted=connection.is_peer_trusted)
 
     def _run_in_greenlet(self, connection: Connection, request: Any) -> None:
         connection.state = State.RUNNING
         self.in_flight[connection] = request
         self.greenlets.start(self.gate, connection, request)
 
-    def _turn_away(self, connection: Connection, request: Any) -> None:
-        """503, with as little work as possible: no greenlet, no application, no access log. Runs on: hub."""
+    def _turn_away(self, connection: Connection, request: Any, is_spent: bool) -> None:
+        """503 or 504, with as little work as possible: no greenlet, no application, no access log. Runs on: hub."""
+        if is_spent:
+            self._count_spent()
+            page = error_answer(504, "Gateway Timeout", "The answer did not come in time.")
+            connection.wire.try_send(fitting(page, request))
+            connection.finish(is_kept=False)
+            return
         if self.insight is not None:
             self.insight.ring.shed()
         is_kept = not request.should_close() and not self.is_stopping() and connection.is_body_here()
-        connection.wire.try_send(SHED_ANSWERS[is_kept, request.method == "HEAD"])
-        connection.finish(is_kept=is_kept)
+        is_kept = is_kept and not self._gives_away(request)
+        # Behind half an answer the client would take the next one for its rest.
+        is_whole = connection.wire.try_send(SHED_ANSWERS[is_kept, request.method == "HEAD"])
+        connection.finish(is_kept=is_kept and is_whole)
+
+    def _count_spent(self) -> None:
+        self.spent_requests += 1
+        if self.insight is not None:
+            self.insight.expired += 1
 
     def _run(self, connection: Connection, request: Any) -> None:
         """The life of a request greenlet. Nothing may escape it: its parent is the hub."""
@@ -220,8 +256,11 @@ class Serving:
             record.finish()
             if insight is not None:
                 insight.finish(record)
-            record.environ = record.answer = None  # which lead back to the record
+            record.environ = record.answer = record.on_end = None  # which lead back to the record
             connection.record = None
+            taken = self.taken.pop(record, None)
+            if taken is not None and taken.lost is not None:
+                self.log.info("%s %s: its client has left: %s", request.method, shown.path(request.path), taken.lost)
             self.in_flight.pop(connection, None)
 
     def _respond(self, connection: Connection, request: Any) -> bool:
@@ -233,11 +272,14 @@ class Serving:
             if self.has_pre_request:
                 self.cfg.pre_request(self.worker, request)
             response, environ = self._prepare(connection, request)
-            self._start_budget(connection, response, environ)
             self.worker.request_started()
-            if self.is_stopping() or not self.has_keepalive:
+            if not self._start_budget(connection, response, environ):
+                return False
+            if self.is_stopping() or not self.has_keepalive or self._gives_away(request):
                 response.force_close()
             self._answer(response, environ)
+            if response.is_dropped:
+                return False
             if response.is_short:
                 self.log.warning("%s %s answered less than its Content-Length", request.method, request.uri)
                 connection.close(reset=True)
@@ -245,7 +287,7 @@ class Serving:
             return not response.is_last
         except StopIteration as exc:
             # How applications that took the socket for themselves say that there is nothing left to answer.
-            if connection.wire.green is None:
+            if not connection.wire.is_used_by_application:
                 self._failed(connection, request, response, exc)
             return False
         except BaseException as exc:  # SystemExit, GreenletExit, KeyboardInterrupt, gevent.Timeout: all the same here
@@ -255,6 +297,9 @@ class Serving:
             self._finish_accounts(request, response, environ, started)
             if response is not None:
                 response.let_go()
+
+    def _gives_away(self, request: Any) -> bool:
+        return self.sharing is not None and not request.should_close() and self.sharing.gives_away()
 
     def _prepare(self, connection: Connection, request: Any) -> tuple[Response, dict[str, Any]]:
         if type(request) is PlainRequest:
@@ -273,13 +318,13 @@ class Serving:
             )
             environ["wsgi.multithread"] = True
             environ["wsgi.early_hints"] = response.early_hints
-        environ["gunicorn.socket"] = GreenSocket(connection.wire)
+        environ["gunicorn.socket"] = ClientsSocket(connection)
         environ["greenroom.is_client_gone"] = connection.has_client_left
         environ["greenroom.is_draining"] = self.is_stopping
         return response, environ
 
-    def _start_budget(self, connection: Connection, response: Response, environ: dict[str, Any]) -> None:
-        """From when the request came, so it can be over before the application has begun."""
+    def _start_budget(self, connection: Connection, response: Response, environ: dict[str, Any]) -> bool:
+        """From when the request came, so it can be over before the application has begun: then False."""
         record: Any = connection.record
         assert record is not None
         environ["greenroom.deadline"] = record
@@ -288,11 +333,14 @@ class Serving:
         record.answer = response
         if self.insight is not None:
             self.insight.prepared(record, environ, response, is_peer_trusted=connection.is_peer_trusted)
+        record.on_end = connection.request_ended
         seconds = self.budgets.seconds(environ, is_peer_trusted=connection.is_peer_trusted)
         if seconds != FOREVER:
             record.deadline = record.arrived + seconds
             if record.deadline <= clock.now():
-                raise BudgetSpent(record.why())
+                connection.request_ended(record)
+                return False
+        return True
 
     def _answer(self, response: Response, environ: dict[str, Any]) -> None:
         try:
@@ -320,50 +368,41 @@ class Serving:
     def _failed(self, connection: Connection, request: Any, response: Response | None, exc: BaseException) -> None:
         """Tell the client that its request failed, as far as that is still possible.
 
-        1. The client left: nobody is there to be told.
-        2. The head was sent: the status can't be taken back; a broken connection says that this was not all. It is
+        1. It has been answered in place of its application, or its client has left, or its application has the wire:
+           nothing is said there. An error that is only the consequence of the client's leaving is nobody's.
+        2. The client left, or takes nothing: nobody is there to be told.
+        3. The head was sent: the status can't be taken back; a broken connection says that this was not all. It is
            nobody's error when the worker had to stop.
-        3. Its body did not come, or not all of it: 408 or 400.
-        4. It was not answered within its budget: 504; or before the worker had to stop: 503.
-        5. Its body is not what HTTP allows, or the application failed: gunicorn knows the status and logs it.
+        4. Its body is not what HTTP allows, or the application failed: gunicorn knows the status and logs it.
         """
         record = connection.record
         cut_reason = record.cut_reason if record is not None else ""
-        is_head_sent = response is not None and response.is_head_on_wire
-        if cut_reason == CLIENT_LEFT:
-            self.log.info("%s %s: %s", request.method, request.uri, cut_reason)
-            if response is not None and not is_head_sent:
-                response.status = "499 Client Closed Request"  # nginx's number, for logs and metrics
-            connection.close(reset=True)
+        if record is not None and record.answer is not None and record.is_spent():
+            connection.request_ended(record)  # the loop had no turn since
+        is_taken = connection.wire.is_used_by_application
+        if response is not None and (is_taken or response.is_dropped or cut_reason == CLIENT_LEFT):
+            if not is_consequence(exc):
+                self.log.error("Error handling request %s %s", request.method, request.uri, exc_info=exc)
+            if not is_taken and not response.is_dropped:
+                self.log.info("%s %s: %s", request.method, request.uri, cut_reason)
+                connection.close(reset=True)
         elif isinstance(exc, ClientLeft | ClientTooSlow):
             self.log.info("%s %s: %s", request.method, request.uri, exc)
-            if is_head_sent or not isinstance(exc, BodyTooSlow | BodyCutShort):
-                connection.close(reset=True)
-                return
-            status, reason = (408, "Request Timeout") if isinstance(exc, BodyTooSlow) else (400, "Bad Request")
-            if response is not None:
-                response.status = f"{status} {reason}"
-            connection.wire.try_send(fitting(error_answer(status, reason, str(exc)), request))
-        elif record is not None and record.is_spent() and not is_head_sent:
-            status, reason = (503, "Service Unavailable") if cut_reason == WORKER_STOPS else (504, "Gateway Timeout")
-            self.log.warning("%s %s: %s (%s: %s)", request.method, request.uri, record.why(), type(exc).__name__, exc)
-            if response is not None:
-                response.status = f"{status} {reason}"
-            page = error_answer(status, reason, "The answer did not come in time.")
-            connection.wire.try_send(fitting(page, request))
-        elif is_head_sent and cut_reason == WORKER_STOPS:
-            self.log.warning("%s %s: %s, its answer is broken off", request.method, request.uri, cut_reason)
             connection.close(reset=True)
-        elif is_head_sent:
-            self.log.error("Error handling request %s %s", request.method, request.uri, exc_info=exc)
+        elif response is not None and response.is_head_on_wire:
+            if cut_reason == WORKER_STOPS:
+                self.log.warning("%s %s: %s, its answer is broken off", request.method, request.uri, cut_reason)
+            else:
+                self.log.error("Error handling request %s %s", request.method, request.uri, exc_info=exc)
             connection.close(reset=True)
         else:
             if response is not None:
+                response.claim()  # if the application has not: its head waited for a body
                 response.status = None  # what is answered is not its; gunicorn writes the line of the access log
             self.worker.handle_error(request, ErrorPage(connection.wire.try_send, request), connection.peer, exc)
 
     def _finish_accounts(self, request: Any, response: Any, environ: dict[str, Any], started: datetime | None) -> None:
-        if started is not None and response is not None and response.status is not None:
+        if started is not None and response is not None and response.status is not None and not response.is_dropped:
             self.log.access(response, request, environ, datetime.now() - started)
         if self.has_post_request:
             try:
@@ -385,39 +424,73 @@ class Serving:
 
         What changes something is not stopped half-way, unless a setting says so. Runs on: hub.
         """
-        record = connection.record
-        if record is None or record.answer is None or connection.has_next_request():
+        if connection.has_next_request():
             return  # one that sent several requests and ended its side waits for all answers
-        self.abandon(record, record.answer.req.method, is_event_stream=record.answer.is_event_stream)
+        record, waiting = connection.record, self.admission.find(connection)
+        if waiting is not None and self._ends(waiting.request.method):
+            self.admission.leave(connection)
+            if self.insight is not None:
+                self.insight.ring.shed()
+            connection.close()
+        elif record is not None and record.answer is not None:
+            self.abandon(record, record.answer.req.method, is_event_stream=record.answer.is_event_stream)
+
+    def taken_over(self, record: Record, taken: ClientsSocket) -> None:
+        """The application has the connection for itself: it is no longer a request as others are."""
+        is_websocket = str(record.environ.get("HTTP_UPGRADE", "")).lower() == "websocket"
+        record.release("websocket" if is_websocket else "taken over")
+        if is_websocket:
+            taken.became_websocket()
+        self.taken[record] = taken
 
     def abandon(self, record: Record, method: str, *, is_event_stream: bool) -> None:
         """Nobody wants this request's answer: end it, if such requests are to end. Runs on: hub, any greenlet."""
-        ends = self.settings.client_left_ends
-        if ends == "all" or (ends == "safe" and (method in ("GET", "HEAD") or is_event_stream)):
+        if self._ends(method, is_event_stream=is_event_stream):
             self.abandoned_requests += 1
             record.cut(CLIENT_LEFT)
 
+    def _ends(self, method: str, *, is_event_stream: bool = False) -> bool:
+        """Whether a request ends when its client leaves."""
+        ends = self.settings.client_left_ends
+        return ends == "all" or (ends == "safe" and (method in ("GET", "HEAD") or is_event_stream))
+
     def cut_all(self, clean_up_seconds: float) -> int:
-        """End the requests that run, because the worker has to: they answer 503. Returns how many were not cut before.
+        """End the requests that run or wait, because the worker has to: they answer 503.
+
+        Returns how many ran and were not cut before.
 
         Runs on: main greenlet.
         """
-        records = [record for record in self.running_records() if not record.is_cut]
+        self.admission.turn_away_all()
+        records = [
+            record for record in self.running_records() if record.clean_up_at_most == FOREVER and not record.became
+        ]
+        self.tell_takers(only_websockets=False)
         if records:
             self.log.warning("%s requests are cut: the worker has to stop", len(records))
         for record in records:
             record.cut(WORKER_STOPS, clean_up_seconds)
         return len(records)
 
+    def tell_takers(self, *, only_websockets: bool = True) -> None:
+        """The worker stops: tell those who have connections for themselves. Runs on: hub, main greenlet."""
+        now = clock.now()
+        for record, taken in list(self.taken.items()):
+            if taken.is_websocket or not only_websockets:
+                taken.tell(now)
+            if taken.is_told and now - taken.told_at > TOLD_SECONDS and record.became:
+                record.became = ""  # its client has gone; what its owner waits for now is of no use
+                record.cut(WORKER_STOPS)
+
     def running_records(self) -> list[Record]:
         return [connection.record for connection in self.in_flight if connection.record is not None]
 
     def _report_spent(self, record: Record, request: Any) -> None:
         """What could not be ended in time held the loop: nothing can cut that, so it is said."""
-        if record.cut_reason != CLIENT_LEFT:
+        if record.cut_reason != CLIENT_LEFT and not getattr(record.answer, "is_dropped", False):
             self.spent_requests += 1
         late_seconds = clock.now() - record.deadline
-        if late_seconds > LATE_SECONDS:
+        if late_seconds > LATE_SECONDS and record.cut_reason != CLIENT_LEFT:
             self.log.warning(
                 "%s %s ended %.1f s after %s: it did not wait, or it cleaned up",
                 request.method,
@@ -455,32 +528,6 @@ class ParentsSocket:
         return -1
 
 
-class ErrorPage:
-    """The socket that gunicorn writes its error pages to: as it believes, without waiting, and all at once."""
-
-    def __init__(self, send: Callable[[bytes], Any], request: Any = None) -> None:
-        self.send = send
-        self.request = request
-
-    def gettimeout(self) -> float:
-        return 0.0
-
-    def sendall(self, data: bytes) -> None:
-        self.send(data if self.request is None else fitting(data, self.request))
-
-
-def fitting(page: bytes, request: Any) -> bytes:
-    """What answers `request`: to HEAD no body (RFC 9110 9.3.2)."""
-    return page[: page.index(HEAD_END) + len(HEAD_END)] if request.method == "HEAD" else page
-
-
-def error_answer(status: int, reason: str, detail: str) -> bytes:
-    """gunicorn's error page, with `Connection: close`."""
-    pages: list[bytes] = []
-    write_error(ErrorPage(pages.append), status, reason, detail)
-    return pages[0]
-
-
 SHED_BODY = b"The server is overloaded. Try again in a moment.\n"
 SHED_HEADERS = (("Retry-After", "1"), ("Content-Type", "text/plain"), ("Content-Length", str(len(SHED_BODY))))
 
@@ -497,6 +544,18 @@ SHED_ANSWERS = {
     for is_kept in (True, False)
     for is_head in (True, False)
 }
+
+
+def gate_of(settings: Settings) -> Gate:
+    if settings.admission == "off":
+        return OpenGate()
+    return StaticGate(settings.limit_requests) if settings.limit_requests else AdaptiveGate()
+
+
+def environ_for_budget(request: Any) -> dict[str, Any]:
+    """Of a request that has no environ yet, what its budget depends on."""
+    asked = (value for name, value in request.headers if name == HEADER_NAME)
+    return {"PATH_INFO": request.path, HEADER: next(asked, None)}
 
 
 def _nothing() -> None:

@@ -9,6 +9,8 @@ AsyncWorker does with a connection stays as it is. Added are
     streams of one HTTP/2 connection side by side: gunicorn serves one after the other (four streams of 1 s: 4.1 s)
     an answer for whatever an application raises, and no traceback for what clients do
     requests end when their client hangs up, or resets their stream
+    an answer from here when a request ends before its application has answered (see ending)
+    sockets that applications take (see takeover)
     draining
 """
 
@@ -17,14 +19,15 @@ import os
 import select
 import socket
 import ssl
-import sys
 from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import gevent
 import gevent.ssl
 from gevent import monkey
+from gevent._hub_primitives import wait_on_socket
 from gevent.event import Event
 from gevent.lock import RLock
 from gunicorn.http.body import LengthReader
@@ -38,12 +41,25 @@ from gunicorn.workers.base_async import ALREADY_HANDLED, AsyncWorker
 from .. import clock, shown
 from ..errors import BudgetSpent
 from ..insight.account import Account
-from ..record import CLIENT_LEFT, CURRENT, FOREVER, WORKER_STOPS, Record
+from ..record import CLIENT_LEFT, CURRENT, FOREVER, OWN, Record, Wait
+from ..waits.in_loop import for_any_thread
+from ..waits.threads import is_loop_thread
 from .connection import DISCARD_BYTES, State
+from .ending import LATE, ErrorPage, error_answer, fitting
+from .hangups import is_consequence
 from .head import demand
 from .response import announces_event_stream, answer_begins
-from .serving import SHED_ANSWERS, SHED_BODY, SHED_HEADERS, ErrorPage, Serving, error_answer, fitting
-from .wire import SLOWEST_BODY_BYTES_PER_SECOND, BodyTooSlow, ClientLeft
+from .serving import SHED_ANSWERS, SHED_BODY, SHED_HEADERS, Serving
+from .takeover import ClientsSocket
+from .timeouts import LINGER_SECONDS
+from .wire import (
+    RECEIVE_BYTES,
+    SLOWEST_BODY_BYTES_PER_SECOND,
+    BodyCutShort,
+    BodyTooSlow,
+    ClientLeft,
+    ClientTooSlow,
+)
 
 if TYPE_CHECKING:
     from .listener import Listener
@@ -55,7 +71,8 @@ READ = 1  # of the event loop's watchers
 ENDED = getattr(select, "POLLRDHUP", 0)
 # TLS says goodbye in one record of 19 to 31 bytes; more than that is another request.
 GOODBYE_BYTES = 64
-LATE_BODY = b"The answer did not come in time.\n"
+LATE_BODY = f"{LATE}\n".encode()
+LATE_HEADERS = [("content-type", "text/plain"), ("content-length", str(len(LATE_BODY)))]
 
 
 def is_needed(cfg: Any) -> bool:
@@ -65,11 +82,17 @@ def is_needed(cfg: Any) -> bool:
 
 
 class Call:
-    """One request, from asking for admission to its end. `work` answers it; `shed` says that it was turned away."""
+    """One request, from asking for admission to its end. `work` answers it; `shed` says that it was turned away.
 
-    def __init__(self, work: Callable[[], Any]) -> None:
+    `over` is set when the connection can go on, which may be while the application still runs.
+    """
+
+    is_peer_trusted = False  # how long it may wait in line is its path's budget; what a proxy asks for counts later
+
+    def __init__(self, work: Callable[[], Any], exchange: "Exchange") -> None:
         self.arrived = clock.now()
         self.work = work
+        self.exchange = exchange
         self.is_shed = False
         self.result: Any = None
         self.error: BaseException | None = None
@@ -80,11 +103,18 @@ class Call:
             self.result = self.work()
         except BaseException as exc:  # handed on to whoever waits, whatever it is
             self.error = exc
-        finally:
-            self.over.set()
+
+    def drop(self, page: tuple[int, str, str] | None) -> None:
+        """It will not run; `page` is what its client gets."""
+        self.exchange.is_dropped, self.exchange.page = True, page
+        self.over.set()
 
     def shed(self) -> None:
         self.is_shed = True
+        self.end()
+
+    def end(self) -> None:
+        self.exchange.end()
         self.over.set()
 
 
@@ -109,15 +139,16 @@ class GunicornServing(Serving):
         self.connections.add(connection)
         gevent.spawn(connection.run)
 
-    def admit(self, request: Any, work: Callable[[], Any]) -> Call:
-        """Run `work` as `request` when there is room for it, or not at all; returns when that is decided and done.
+    def admit(self, exchange: "Exchange", work: Callable[[], Any]) -> Call:
+        """Run `work` when there is room for it, or not at all; returns when that is decided, and done or dropped.
 
         Raises what `work` raises. Runs on: a connection's greenlet; switches.
         """
-        call: Any = Call(work)
-        self.loop.run_callback(self.offer, call, request)  # admission is the hub's
+        call: Any = Call(work, exchange)
+        exchange.call = call
+        self.loop.run_callback(self.offer, call, exchange.request)  # admission is the hub's
         call.over.wait()
-        if call.error is not None:
+        if call.error is not None and not exchange.is_dropped:
             raise call.error
         return call  # type: ignore[no-any-return]
 
@@ -137,14 +168,31 @@ class GunicornServing(Serving):
             record.finish()
             if insight is not None:
                 insight.finish(record)
-            record.environ = record.answer = None
+            record.environ = record.answer = record.on_end = None
             self.records.discard(record)
+            taken = self.taken.pop(record, None)
+            if taken is not None and taken.lost is not None:
+                self.log.info("%s %s: its client has left: %s", request.method, shown.path(request.path), taken.lost)
+            call.end()
 
     def running_records(self) -> list[Record]:
         return list(self.records)
 
-    def _turn_away(self, call: Any, request: Any) -> None:
+    def _turn_away(self, call: Any, request: Any, is_spent: bool) -> None:
+        if is_spent:
+            self._count_spent()
+            call.drop((504, "Gateway Timeout", "The answer did not come in time."))
+            return
+        if self.insight is not None:
+            self.insight.ring.shed()
         call.shed()
+
+    def left_line(self, call: Any) -> None:
+        """The client of a call that may stand in line has left. Runs on: hub, any greenlet."""
+        if self._ends(call.exchange.request.method) and self.admission.leave(call):
+            if self.insight is not None:
+                self.insight.ring.shed()
+            call.drop(None)
 
 
 class HeadTooSlow(Exception):
@@ -170,6 +218,7 @@ class GunicornConnection:
         self.patience = 0.0  # how long the body of the running request may still keep us waiting
         self.exchanges: dict[Any, Exchange] = {}  # those that run, as `request_begins` knows them
         self.is_client_gone = False
+        self.is_taken = False  # by an application
         self.watcher = serving.loop.io(self.own.fileno(), READ)
         self.wire = SimpleNamespace(sock=self.own)  # where Timeouts looks for clients that have gone
 
@@ -190,8 +239,8 @@ class GunicornConnection:
         except OSError as exc:  # ssl.SSLError is one
             self.serving.log.debug("TLS with %s failed: %s", self.peer, exc)
         finally:
+            self.look_no_more()
             self.state = State.CLOSED
-            self._look_no_more()
             self.watcher.close()
             self.sock.close()
             self.own.close()
@@ -208,20 +257,53 @@ class GunicornConnection:
 
     def receive(self, receive: Callable[[int], bytes], size: int) -> bytes:
         """What `receive` gets of a head or a body, bounded in time. Raises BodyTooSlow. Runs on: any; switches."""
-        if self.close_http2 is not None:
+        if self.close_http2 is not None or self.is_taken:
             return receive(size)
         if self.state != State.RUNNING:
             data = receive(size)
             self._head_began()
             return data
+        exchange = self.exchanges.get(self)
+        if exchange is None:
+            return receive(size)
         began = clock.now()
-        with gevent.Timeout(max(0.0, self.patience), BodyTooSlow("the rest of the body did not come in time")):
-            data = receive(size)
+        try:
+            data = self._receive_body(receive, size, exchange)
+        except (ClientLeft, ClientTooSlow) as exc:
+            exchange.body_failed(exc)
+            raise
         left = self.patience - (clock.now() - began)
         self.patience = min(
             self.serving.settings.body_timeout_seconds, left + len(data) / SLOWEST_BODY_BYTES_PER_SECOND
         )
         return data
+
+    def _receive_body(self, receive: Callable[[int], bytes], size: int, exchange: "Exchange") -> bytes:
+        exchange.waits_for_body = True
+        try:
+            with (
+                gevent.Timeout(max(0.0, self.patience), BodyTooSlow("the rest of the body did not come in time")),
+                Wait("client", "body", OWN),
+            ):
+                data = receive(size)
+        except BudgetSpent as exc:
+            raise BodyTooSlow(f"the rest of the body did not come in time: {exc}") from exc
+        except (ClientLeft, ClientTooSlow):
+            raise
+        except OSError as exc:
+            raise ClientLeft(f"the client left before its body was complete: {exc}") from exc
+        finally:
+            exchange.waits_for_body = False
+        if not data:  # gunicorn would hand the application the part that came, as if it were the whole
+            raise BodyCutShort("the client left before its body was complete")
+        return data
+
+    def linger(self) -> None:
+        """Let a client that may still be sending read its last answer. Runs on: the connection's greenlet."""
+        with contextlib.suppress(OSError), gevent.Timeout(LINGER_SECONDS, False):  # type: ignore[arg-type]
+            self.own.shutdown(socket.SHUT_WR)
+            while self.own.recv(RECEIVE_BYTES):
+                pass
 
     def became_http2(self, close: Callable[[], None]) -> None:
         """What comes from now on are frames, and not all of them are requests."""
@@ -239,10 +321,10 @@ class GunicornConnection:
         self.serving.timeouts.forget(self)  # type: ignore[arg-type]
         self.serving.in_flight[key] = request
 
-    def request_ends(self, key: Any) -> None:
-        self.serving.in_flight.pop(key, None)
+    def request_answered(self, key: Any) -> None:
+        """The connection can go on; the application may still run."""
         self.exchanges.pop(key, None)
-        self._look_no_more()
+        self.look_no_more()
         self.running -= 1
         if not self.running and self.state == State.RUNNING:
             self._became_idle()
@@ -262,8 +344,9 @@ class GunicornConnection:
         else:
             self.serving.timeouts.deaf.add(self)  # type: ignore[arg-type]
 
-    def _look_no_more(self) -> None:
-        self.watcher.stop()
+    def look_no_more(self) -> None:
+        if self.state != State.CLOSED:
+            self.watcher.stop()
         self.serving.timeouts.deaf.discard(self)
 
     def client_has_left(self) -> None:
@@ -332,9 +415,29 @@ class Bounded:
 
     connection: "GunicornConnection | None" = None
 
+    def _wait(self, watcher: Any, timeout_exc: Any = None) -> None:
+        """As gevent has it: the end of a request must not shut down the client's own socket."""
+        if is_loop_thread():
+            wait_on_socket(self, watcher, timeout_exc)  # type: ignore[arg-type]  # a mix-in of sockets
+        else:
+            super()._wait(watcher, timeout_exc)  # type: ignore[misc]  # the socket's
+
+    @for_any_thread
     def recv(self, size: int, *flags: int) -> bytes:
         plain: Callable[..., bytes] = super().recv  # type: ignore[misc]  # the socket's
         return plain(size, *flags) if self.connection is None else self.connection.receive(plain, size)
+
+    @for_any_thread
+    def sendall(self, data: Any, *flags: int) -> None:
+        plain: Callable[..., None] = super().sendall  # type: ignore[misc]  # the socket's
+        try:
+            plain(data, *flags)
+        except OSError as exc:
+            if self.connection is None or self.connection.is_taken:
+                raise
+            if isinstance(exc, TimeoutError):
+                raise ClientTooSlow("the client did not take the answer in time") from exc
+            raise ClientLeft(f"the client left before its answer was complete: {exc}") from exc
 
 
 class ClientSocket(Bounded, gevent.socket.socket):
@@ -385,32 +488,46 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
             client.sendall(error_answer(408, "Request Timeout", str(exc)))
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
-        settings = self.connection.serving.settings
-        client.settimeout(max(settings.body_timeout_seconds, settings.send_timeout_seconds))
+        client.settimeout(self._longest_seconds())
         super().handle(listener, client, addr)
+
+    def _longest_seconds(self) -> float:
+        settings = self.connection.serving.settings
+        return float(max(settings.body_timeout_seconds, settings.send_timeout_seconds))
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         """Answer one request of HTTP/1. Raises StopIteration to say that the connection is to be closed."""
         connection = self.connection
         if isinstance(req, Request):
             demand(req)
-        exchange = Exchange(connection, req)
+        exchange = Exchange(connection, req, connection)
         handler = Handler(connection)  # for this request alone: gunicorn takes the application from it
         handler.wsgi = exchange
+        handler.log = exchange
         connection.request_begins(connection, req, exchange)
         try:
             call = connection.serving.admit(
-                req, lambda: super(Handler, handler).handle_request(listener_name, req, sock, addr)
+                exchange, lambda: super(Handler, handler).handle_request(listener_name, req, sock, addr)
             )
             if call.is_shed:
                 self._turn_away(req, sock)
-        except (ClientLeft, BodyTooSlow) as exc:
-            self.log.info("%s %s: %s", req.method, req.uri, exc)
-            if isinstance(exc, BodyTooSlow) and not exchange.is_head_sent:
-                sock.sendall(fitting(error_answer(408, "Request Timeout", str(exc)), req))
+        except Over as exc:
             raise StopIteration from exc
-        finally:
-            connection.request_ends(connection)
+        except (ClientLeft, ClientTooSlow) as exc:
+            self.log.info("%s %s: %s", req.method, shown.path(req.path), exc)
+            raise StopIteration from exc
+        taken = exchange.taken
+        if taken is not None and not taken.is_used:  # it has only looked, and answered as usual
+            connection.is_taken = False
+            sock.settimeout(self._longest_seconds())
+        elif taken is not None:
+            raise StopIteration
+        if exchange.is_dropped:
+            if exchange.page:
+                with contextlib.suppress(OSError):  # the client has left, or takes nothing
+                    sock.sendall(fitting(error_answer(*exchange.page), req))
+                    connection.linger()
+            raise StopIteration
 
     def _turn_away(self, req: Any, sock: Any) -> None:
         is_kept = not req.should_close() and bool(self.alive) and bool(self.cfg.keepalive) and self._discard(req)
@@ -438,9 +555,9 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
 
         def serve(request: Any) -> None:
             key = (self.connection, request.stream.stream_id)
-            exchange = Exchange(self.connection, request, request.stream.stream_id)
+            exchange = Exchange(self.connection, request, key, request.stream.stream_id)
             self.connection.request_begins(key, request, exchange)
-            stream = gevent.spawn(self._serve_stream, key, exchange, client, addr, http2)
+            stream = gevent.spawn(self._serve_stream, exchange, client, addr, http2)
             streams.add(stream)
             stream.rawlink(streams.discard)
 
@@ -471,24 +588,32 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
         if exchange is not None:
             exchange.client_has_left()
 
-    def _serve_stream(self, key: Any, exchange: "Exchange", client: Any, addr: Any, http2: Any) -> None:
+    def _serve_stream(self, exchange: "Exchange", client: Any, addr: Any, http2: Any) -> None:
         request = exchange.request
         stream_id = request.stream.stream_id
         handler = Handler(self.connection)
         handler.wsgi = exchange
+        handler.log = exchange
         try:
             call = self.connection.serving.admit(
-                request,
+                exchange,
                 lambda: handler._serve_http2_stream(self.getsockname(), request, client, addr, http2),
             )
             if call.is_shed:
                 body = None if request.method == "HEAD" else SHED_BODY
                 http2.send_response(stream_id, 503, [(name.lower(), value) for name, value in SHED_HEADERS], body)
                 http2.cleanup_stream(stream_id)
+            elif exchange.is_dropped:
+                if exchange.page:
+                    body = None if request.method == "HEAD" else LATE_BODY
+                    http2.send_response(stream_id, exchange.page[0], LATE_HEADERS, body)
+                http2.cleanup_stream(stream_id)
         except (HTTP2StreamError, HTTP2ConnectionError, OSError) as exc:
             self.log.debug("HTTP/2 stream closed: %s", exc)
-        finally:
-            self.connection.request_ends(key)
+
+
+class Over(ConnectionError):
+    """Tells gunicorn that nobody is to be answered; all has been said."""
 
 
 class Failed(Exception):
@@ -499,25 +624,117 @@ class Exchange:
     """The application, as gunicorn calls it for one request: what it raises is its own, what the client does is not.
 
     gunicorn closes without an answer when an application raises an OSError, and logs a traceback when a client is slow;
-    SystemExit, GreenletExit and the like leave a stream of HTTP/2 without an answer.
+    SystemExit, GreenletExit and the like leave a stream of HTTP/2 without an answer. For gunicorn it is the log, too:
+    of what has been answered here there is a line already. `page` is what the connection's greenlet is to answer.
     """
 
-    def __init__(self, connection: "GunicornConnection", request: Any, stream_id: int | None = None) -> None:
+    def __init__(self, connection: "GunicornConnection", request: Any, key: Any, stream_id: int | None = None) -> None:
         self.connection = connection
         self.request = request
+        self.key = key
         self.stream_id = stream_id  # None where there are no streams
+        self.call: Call | None = None
         self.record: Record | None = None
         self.response: Any = None
+        self.taken: ClientsSocket | None = None
+        self.page: tuple[int, str, str] | None = None
         self.is_client_gone = False
+        self.is_dropped = False
+        self.is_answered = False
+        self.waits_for_body = False
+        self._unclaimed = [None]
+
+    # --- the log of gunicorn's code
+
+    def access(self, response: Any, request: Any, environ: dict[str, Any], took: timedelta) -> None:
+        if not self.is_dropped:
+            self.connection.serving.log.access(response, request, environ, took)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.connection.serving.log, name)
+
+    # --- who answers
 
     @property
     def is_head_sent(self) -> bool:
-        return self.response is not None and bool(self.response.headers_sent)
+        return not self._unclaimed and not self.is_dropped
+
+    def _is_used_as_websocket(self) -> bool:
+        return self.taken is not None and self.taken.is_used and self.taken.is_websocket
+
+    def claim(self) -> bool:
+        """Whether the caller may answer: see Response.claim."""
+        try:
+            self._unclaimed.pop()
+        except IndexError:
+            return False
+        return True
+
+    def drop(self, status: str) -> bool:
+        """Answer in place of the application; False if it has begun itself. What it writes from now on goes nowhere."""
+        if not self.claim():
+            return False
+        self._mute(status)
+        return True
+
+    def _mute(self, status: str) -> None:
+        self.is_dropped = True
+        if self.response is not None:
+            self.response.status, self.response.status_code = status, int(status[:3])
+            self.response.headers_sent = self.response._stream_ended = self.response.is_dropped = True
+            self.response.sock = Nowhere()
+
+    def answer(self, code: int, reason: str, detail: str) -> None:
+        """The connection's greenlet writes it: TLS and HTTP/2 can't be written from the hub."""
+        self.page = code, reason, detail
+        self.leave()
+
+    def leave(self) -> None:
+        """Let the connection's greenlet go on. Runs on: hub, request greenlet."""
+        self._answered()
+        if self.stream_id is None and self.connection.state == State.RUNNING:
+            self.connection.state = State.LINGERING
+        if self.call is not None:
+            self.call.over.set()
+
+    def _answered(self) -> None:
+        if not self.is_answered:
+            self.is_answered = True
+            self.connection.request_answered(self.key)
+
+    def end(self) -> None:
+        """The application has ended. Runs on: request greenlet, or the hub for a request that was turned away."""
+        self.connection.serving.in_flight.pop(self.key, None)
+        self._answered()
+        if self.response is not None:
+            vars(self.response).pop("send_headers", None)  # which refers to this
+
+    def send_headers(self) -> None:
+        """The response's own method, when it is this side's turn."""
+        response, record = self.response, self.record
+        if response.headers_sent:
+            return
+        if record is not None and record.deadline != FOREVER and not answer_begins(record, response.status):
+            self.request_ended(record)
+        if self._is_used_as_websocket():
+            if self.drop(response.status):
+                self.leave()
+        elif self.is_head_sent or self.claim():
+            type(response).send_headers(response)
+
+    def request_ended(self, record: Record) -> None:
+        """The request's time is over, or it was cut: see Record.on_end. Runs on: hub."""
+        self.connection.serving.ending.end(self, record)
+
+    def body_failed(self, exc: ClientLeft | ClientTooSlow) -> None:
+        self.connection.serving.ending.body_failed(self, exc)
 
     def client_has_left(self) -> None:
         """Whoever asked has hung up. Runs on: hub, any greenlet."""
         self.is_client_gone = True
-        if self.record is not None:
+        if self.record is None and self.call is not None:
+            self.connection.serving.left_line(self.call)
+        elif self.record is not None:
             is_event_stream = announces_event_stream(self.response.headers)
             self.connection.serving.abandon(self.record, self.request.method, is_event_stream=is_event_stream)
 
@@ -525,77 +742,129 @@ class Exchange:
         """environ["greenroom.is_client_gone"]."""
         return self.is_client_gone
 
-    def gone(self) -> Exception:
-        """What tells gunicorn that nobody is to be answered."""
-        gone: Exception = ClientLeft(CLIENT_LEFT)
-        if self.stream_id is not None:
-            gone = HTTP2StreamError(self.stream_id, CLIENT_LEFT)
-        return gone
+    # --- the socket, taken by the application
+
+    def take_over(self, taken: ClientsSocket) -> Any:
+        """Runs on: request greenlet, or any thread."""
+        record, connection = self.record, self.connection
+        if record is None or record.is_over:
+            raise ClientLeft("the request is over")
+        if record.is_spent():
+            self.request_ended(record)
+        if self.is_dropped:
+            raise ClientLeft(f"the request has been answered: {record.why()}")
+        connection.serving.taken_over(record, taken)
+        connection.look_no_more()
+        self.taken = taken
+        connection.is_taken = True
+        connection.sock.settimeout(None)  # which bounds clients, and not whoever has the connection now
+        return connection.sock
+
+    fails_after_end = True
+
+    def shut_down_receiving(self) -> None:
+        """Wake whoever waits in recv before it reads the end, then whoever waits for the descriptor."""
+        loop = self.connection.serving.loop
+        waiting = self.connection.sock._read_event
+        if waiting is not None and waiting.callback is not None:
+            gevent.get_hub().cancel_wait(waiting, OSError("the worker stops"))
+        loop.run_callback(self._shut_down_receiving)
+
+    def _shut_down_receiving(self) -> None:
+        with contextlib.suppress(OSError):  # the client was quicker
+            self.connection.own.shutdown(socket.SHUT_RD)
+
+    # --- the application
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         self.response = start_response.__self__
+        self.response.send_headers = self.send_headers
         serving, account = self.connection.serving, CURRENT.get()
         if serving.insight is not None and isinstance(account, Account):
             is_trusted = serving.trusts(self.connection.peer)
             start_response = serving.insight.opened(account, environ, start_response, is_peer_trusted=is_trusted)
         environ["wsgi.input"] = ClientBody(environ["wsgi.input"])
+        environ["wsgi.early_hints"] = self._unless_dropped(environ["wsgi.early_hints"])
         environ["greenroom.is_draining"] = serving.is_stopping
         environ["greenroom.is_client_gone"] = self.has_client_left
+        if self.stream_id is None:
+            environ["gunicorn.socket"] = ClientsSocket(self)
         record = CURRENT.get()
         try:
             if record is not None:
-                start_response = self._start_budget(record, environ, start_response)
-            result = serving.worker.wsgi(environ, start_response)
+                self._start_budget(record, environ)
+            if self.is_dropped:
+                return []
+            result = serving.worker.wsgi(environ, self._unless_dropped(start_response, self.response.write))
             is_whole = type(result) in (list, tuple) or result is ALREADY_HANDLED
             return result if is_whole or isinstance(result, environ["wsgi.file_wrapper"]) else Items(result, self)
-        except (ClientLeft, BodyTooSlow, StopIteration, HTTP2StreamError, HTTP2ConnectionError):
+        except StopIteration:
+            if self.taken is not None and self.taken.is_used:
+                raise
+            raise Failed("StopIteration") from None
+        except (HTTP2StreamError, HTTP2ConnectionError):
             raise
         except BaseException as exc:  # SystemExit, GreenletExit, KeyboardInterrupt, gevent.Timeout: all the same here
-            if record is not None and record.cut_reason == CLIENT_LEFT:
-                raise self.gone() from exc
-            if record is not None and record.is_spent() and not self.is_head_sent:
-                return self._too_late(record, environ, exc)
-            if isinstance(exc, Exception) and not isinstance(exc, OSError):
-                raise
-            raise Failed(f"{type(exc).__name__}: {exc}") from exc
+            self.failed(exc)
+            return []
 
-    def _start_budget(self, record: Record, environ: dict[str, Any], start_response: Any) -> Any:
-        """As Serving and Response do it for plain HTTP/1.1."""
+    def _unless_dropped(self, plain: Callable[..., Any], instead: Any = None) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            return instead if self.is_dropped else plain(*args)
+
+        return call
+
+    def _start_budget(self, record: Record, environ: dict[str, Any]) -> None:
+        """As Serving does it for plain HTTP/1.1."""
         serving = self.connection.serving
         environ["greenroom.deadline"] = record
         record.environ = environ
         record.asked = (environ["REQUEST_METHOD"], environ["RAW_URI"])
         record.answer = self.response
+        record.on_end = self.request_ended
         self.record = record
         is_trusted = serving.trusts(self.connection.peer)
         record.deadline = record.arrived + serving.budgets.seconds(environ, is_peer_trusted=is_trusted)
+        if self.is_client_gone:
+            self.client_has_left()
         if record.is_spent():
-            raise BudgetSpent(record.why())
+            self.request_ended(record)
 
-        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            if record.deadline != FOREVER:
-                answer_begins(record, status)
-            return start_response(status, headers, exc_info)
+    def failed(self, exc: BaseException) -> None:
+        """What the application raised: as Serving judges it. Raises what gunicorn is to answer or to log."""
+        record, log = self.record, self.connection.serving.log
+        if record is not None and record.is_spent():
+            self.request_ended(record)  # the loop had no turn since
+        asked = self.request.method, shown.path(self.request.path)
+        is_used = self.taken is not None and self.taken.is_used
+        has_left = record is not None and record.cut_reason == CLIENT_LEFT
+        if (is_used or has_left or self.is_dropped) and not is_consequence(exc):
+            log.error("Error handling request %s %s", *asked, exc_info=exc)
+        if self.is_dropped:
+            return
+        if has_left or isinstance(exc, ClientLeft | ClientTooSlow):
+            log.info("%s %s: %s", *asked, CLIENT_LEFT if has_left else exc)
+        elif not is_used:
+            is_gunicorns = isinstance(exc, Exception) and not isinstance(exc, OSError)
+            raise exc if is_gunicorns else Failed(f"{type(exc).__name__}: {exc}")
+        raise Over(CLIENT_LEFT) if self.stream_id is None else HTTP2StreamError(self.stream_id, CLIENT_LEFT)
 
-        return start
 
-    def _too_late(self, record: Record, environ: dict[str, Any], exc: BaseException) -> Iterable[bytes]:
-        status = "503 Service Unavailable" if record.cut_reason == WORKER_STOPS else "504 Gateway Timeout"
-        self.connection.serving.log.warning(
-            "%s %s: %s (%s: %s)",
-            environ["REQUEST_METHOD"],
-            shown.path(environ["PATH_INFO"]),
-            record.why(),
-            type(exc).__name__,
-            exc,
-        )
-        headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(LATE_BODY)))]
-        self.response.start_response(status, headers, sys.exc_info())
-        return [LATE_BODY]
+class Nowhere:
+    """The socket of a response that goes nowhere."""
+
+    def sendall(self, data: bytes) -> None:
+        pass
+
+    def send(self, data: bytes) -> int:
+        return len(data)
+
+    def sendfile(self, *_: Any, **__: Any) -> int:
+        return 0
 
 
 class Items:
-    """What an application answers bit by bit; that its client has left is not its error."""
+    """What an application answers bit by bit, as long as somebody wants it."""
 
     def __init__(self, items: Iterable[bytes], exchange: Exchange) -> None:
         self.items = items
@@ -603,12 +872,16 @@ class Items:
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            yield from self.items
-        except BudgetSpent as exc:
-            record = self.exchange.record
-            if record is None or record.cut_reason != CLIENT_LEFT:
-                raise
-            raise self.exchange.gone() from exc
+            for item in self.items:
+                yield item
+                if self.exchange.is_dropped:
+                    return
+        except GeneratorExit:
+            raise
+        except (HTTP2StreamError, HTTP2ConnectionError):
+            raise
+        except BaseException as exc:
+            self.exchange.failed(exc)
 
     def close(self) -> None:
         close = getattr(self.items, "close", None)
@@ -644,9 +917,12 @@ class ClientBody:
         return getattr(self.body, name)
 
     @staticmethod
+    @for_any_thread
     def _ask(function: Callable[..., Any], *args: Any) -> Any:
         try:
             return function(*args)
+        except (ClientLeft, ClientTooSlow):
+            raise
         except TimeoutError as exc:
             raise BodyTooSlow("the rest of the body did not come in time") from exc
         except OSError as exc:

@@ -12,12 +12,15 @@ from typing import Any, Protocol
 
 from gevent import get_hub
 from gevent import socket as green
+from gevent.hub import Waiter
 from gunicorn.http.body import Body
 from gunicorn.http.unreader import Unreader
 
 from .. import clock, deadline
 from ..errors import BudgetSpent
-from ..record import Wait
+from ..record import OWN, Wait
+from ..waits.in_loop import for_any_thread
+from .takeover import ClientsSocket
 
 RECEIVE_BYTES = 65_536
 LARGEST_RECEIVE_BYTES = 1_048_576
@@ -45,16 +48,19 @@ class BodyTooSlow(ClientTooSlow):
 
 
 class Owner(Protocol):
-    """Whoever wants to know that something came while no request waits for it."""
+    """Whoever wants to know that something came while no request waits for it, and that a body did not."""
 
     def on_readable(self) -> None: ...
+
+    def body_failed(self, exc: ClientLeft | ClientTooSlow) -> None: ...
 
 
 class Wire:
     """The socket of one connection, and the watchers to wait for it with.
 
     `reader` is the owner's watcher, while no request waits for a body. `interim` is "100 Continue" while it is owed to
-    the client: sent when the application first asks for the body, never after the answer has begun.
+    the client: sent when the application first asks for the body, never after the answer has begun. `is_over`: the
+    running request has been answered in place of its application, which gets nothing of the client any more.
     """
 
     __slots__ = (
@@ -62,11 +68,15 @@ class Wire:
         "body_timeout_seconds",
         "green",
         "interim",
+        "is_over",
+        "is_sending",
         "owner",
         "patience",
         "reader",
         "send_timeout_seconds",
         "sock",
+        "taken",
+        "waiter",
     )
 
     def __init__(
@@ -84,15 +94,31 @@ class Wire:
         self.body_timeout_seconds = self.patience = body_timeout_seconds
         self.send_timeout_seconds = send_timeout_seconds
         self.interim = b""
+        self.is_over = False
+        self.is_sending = False  # something is on the wire in part, and the rest is under way
+        self.waiter: Any = None  # of the greenlet that waits for the body
         # The body of the running request; the application may put another into its environ.
         self.body: Body | None = None
-        self.green: Any = None  # gevent's socket over the same connection, once somebody has asked for it
+        # gevent's socket over the same connection, once somebody has asked for it, and what they see of it.
+        self.green: Any = None
+        self.taken: ClientsSocket | None = None
 
+    @for_any_thread
     def receive(self, size: int) -> bytes:
-        """Up to `size` bytes; b"" when the client has closed. Raises BodyTooSlow, ClientLeft.
+        """Up to `size` bytes. Raises BodyTooSlow, BodyCutShort, ClientLeft; whoever owns the wire has been told before.
 
-        Runs on: request greenlet; switches.
+        So the client is answered, whatever the application makes of it. Runs on: request greenlet; switches.
         """
+        try:
+            return self._receive(size)
+        except (ClientLeft, ClientTooSlow) as exc:
+            if self.owner is not None and not self.is_over:
+                self.owner.body_failed(exc)
+            raise
+
+    def _receive(self, size: int) -> bytes:
+        if self.is_over:
+            raise ClientLeft("the request was answered before its body had been read")
         if self.interim:
             interim, self.interim = self.interim, b""
             self.send(interim)
@@ -104,21 +130,47 @@ class Wire:
                 continue
             except OSError as exc:
                 raise ClientLeft(f"the client left before its body was complete: {exc}") from exc
+            if not data:  # gunicorn would hand the application the part that came, as if it were the whole
+                raise BodyCutShort("the client left before its body was complete")
             self.patience = min(self.body_timeout_seconds, self.patience + len(data) / SLOWEST_BODY_BYTES_PER_SECOND)
             if not self.reader.active and self.owner is not None:
                 self.reader.start(self.owner.on_readable)  # so that it is seen when the client leaves
             return data
 
     def _wait_readable(self) -> None:
+        """Wait for more of the body, as long as patience lasts and nobody ends the request."""
         began = clock.now()
+        waiter = self.waiter = Waiter()
+        timer = get_hub().loop.timer(self.patience)
         self.reader.stop()
+        self.reader.start(waiter.switch, True)
+        timer.start(waiter.switch, False)
         try:
-            with Wait("client", "body"):
-                green.wait(self.reader, self.patience, BodyTooSlow("the rest of the body did not come in time"))
+            with Wait("client", "body", OWN):
+                has_come = waiter.get()
         except BudgetSpent as exc:
             raise BodyTooSlow(f"the rest of the body did not come in time: {exc}") from exc
+        finally:
+            self.waiter = None
+            timer.stop()
+            timer.close()
+            if not self.is_over:
+                self.reader.stop()
+        if self.is_over:
+            raise BodyTooSlow("the request ended before the rest of its body came")
+        if not has_come:
+            raise BodyTooSlow("the rest of the body did not come in time")
         self.patience = max(0.0, self.patience - (clock.now() - began))
 
+    def end(self) -> None:
+        """The client has been answered: whoever waits for the body is woken, and gets an error. Runs on: hub, any."""
+        self.is_over = True
+        self.interim = b""
+        if self.waiter is not None:
+            self.reader.stop()
+            get_hub().loop.run_callback(self.waiter.switch, False)
+
+    @for_any_thread
     def send(self, data: bytes | memoryview) -> None:
         """All of `data`. Raises ClientTooSlow when the client takes nothing for too long, ClientLeft.
 
@@ -136,8 +188,13 @@ class Wire:
             if sent == len(rest):
                 return
             rest = memoryview(rest)[sent:]
-            self.wait_writable()
+            self.is_sending = True
+            try:
+                self.wait_writable()
+            finally:
+                self.is_sending = False
 
+    @for_any_thread
     def send_parts(self, *parts: bytes) -> None:
         """`parts` one after the other, as `send` does, without joining what may be large."""
         try:
@@ -158,6 +215,7 @@ class Wire:
         except OSError:
             return False
 
+    @for_any_thread
     def send_file(self, descriptor: int, offset: int, count: int) -> int:
         """`count` bytes of a file from `offset`, not copied through this process; returns how many there were.
 
@@ -198,6 +256,18 @@ class Wire:
                 )
         finally:
             writer.close()
+
+    def open_green(self) -> Any:
+        """gevent's socket over the same connection, with a descriptor of its own; it is closed with the connection."""
+        if self.green is None:
+            sock = self.sock
+            self.green = green.socket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
+        return self.green
+
+    @property
+    def is_used_by_application(self) -> bool:
+        """Whether the application reads and writes here itself."""
+        return self.taken is not None and self.taken.is_used
 
     def unread(self, *, peek: bool = False) -> bytes:
         """Bytes that have come and that nobody has read; `peek` looks at one, and leaves it there. Never waits.
@@ -252,26 +322,4 @@ class WireUnreader(Unreader):  # type: ignore[misc]  # gunicorn has no types
     def chunk(self, size_hint: int | None = None) -> bytes:
         if not self.may_wait:
             raise NeedMore
-        data = self.wire.receive(min(max(size_hint or 0, RECEIVE_BYTES), LARGEST_RECEIVE_BYTES))
-        if not data:  # gunicorn would hand the application the part that came, as if it were the whole
-            raise BodyCutShort("the client left before its body was complete")
-        return data
-
-
-class GreenSocket:
-    """environ["gunicorn.socket"]: gevent's socket over the same connection, made when somebody uses it.
-
-    It has a descriptor of its own (dup), and is closed with the connection.
-    """
-
-    __slots__ = ("_wire",)
-
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
-
-    def __getattr__(self, name: str) -> Any:
-        wire = self._wire
-        if wire.green is None:
-            sock = wire.sock
-            wire.green = green.socket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
-        return getattr(wire.green, name)
+        return self.wire.receive(min(max(size_hint or 0, RECEIVE_BYTES), LARGEST_RECEIVE_BYTES))

@@ -2,6 +2,8 @@
 
 import pytest
 
+from greenroom.waits.primitives import install_hub
+
 
 class ManualClock:
     """A clock that moves only when told."""
@@ -19,3 +21,9 @@ class ManualClock:
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _timed() -> None:
+    """The waits of requests end here as they do in a worker; those of everything else stay as they are."""
+    install_hub()

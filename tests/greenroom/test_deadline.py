@@ -1,6 +1,5 @@
 """Budgets in a real worker's serving, in this process: the waits are gevent's own, nothing is patched."""
 
-import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,15 +7,11 @@ import gevent
 import gevent.queue
 import gevent.select
 import pytest
-from gevent import lock
-from gevent import socket as green
 from gevent.event import Event
-from gevent.hub import Hub
 
-from greenroom import clock, deadline
+from greenroom import clock
 from greenroom.errors import BudgetSpent
-from greenroom.record import CLEAN_UP_SECONDS, CURRENT, FOREVER, Record, Wait
-from greenroom.waits.primitives import hub as choke
+from greenroom.record import FOREVER, OWN, Wait
 from tests.greenroom.worker.harness import Client, Ours, Site, serve, wait_until
 
 SHORT_SECONDS = 0.05
@@ -25,9 +20,10 @@ LATE_SECONDS = 5.0
 GET = b"GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _bounded() -> None:
-    choke.install()  # and it stays: it concerns requests only
+def pause() -> None:
+    """As time.sleep() in a patched process."""
+    with Wait("sleep", "", OWN):
+        gevent.sleep(NEVER_SECONDS)
 
 
 class App:
@@ -52,7 +48,7 @@ class App:
 
     def wait(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
         try:
-            gevent.sleep(NEVER_SECONDS)
+            pause()
         except BaseException as exc:
             self.ended.append(type(exc).__name__)
             raise
@@ -60,30 +56,37 @@ class App:
 
     def catch(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
         try:
-            gevent.sleep(NEVER_SECONDS)
+            pause()
         except TimeoutError:
             return self.answer(start_response, b"caught")
         return self.answer(start_response, b"waited")
 
     def fail(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
         try:
-            gevent.sleep(NEVER_SECONDS)
+            pause()
         except TimeoutError:
             pass
         return self.answer(start_response, b"oops", "500 Internal Server Error")
 
     def loop(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-        while True:
+        while not self.release.is_set():
             try:
-                gevent.sleep(NEVER_SECONDS)
+                pause()
             except BaseException:
                 continue
+        return self.answer(start_response, b"too late")
+
+    def stuck(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        """In a wait that nobody may end."""
+        self.release.wait()
+        return self.answer(start_response, b"too late")
 
     def stream(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
         start_response("200 OK", [("Content-Type", "text/event-stream")])
         try:
             yield b"data: first\n\n"
-            self.release.wait()
+            with Wait("lock", "event", OWN):
+                self.release.wait()
             yield b"data: last\n\n"
         except BudgetSpent:
             self.ended.append("cut")
@@ -131,17 +134,18 @@ def test_view_that_waits_past_its_budget_is_answered_504(app: App) -> None:
     assert any("budget of 0.4 s is spent" in line for line in running.records.at(30))
 
 
-@pytest.mark.parametrize(
-    ("path", "status", "body"),
-    [(b"/catch", 200, b"caught"), (b"/fail", 504, b"did not come in time"), (b"/loop", 504, b"did not come in time")],
-    ids=["answered in spite of it", "a framework's 500", "an endless loop of retries"],
-)
-def test_what_becomes_of_the_timeout_decides_the_answer(app: App, path: bytes, status: int, body: bytes) -> None:
+@pytest.mark.parametrize("path", [b"/catch", b"/fail", b"/loop", b"/stuck"])
+def test_answer_does_not_depend_on_what_the_application_makes_of_the_end(app: App, path: bytes) -> None:
     with site(app, request_budget_milliseconds=400) as running:
-        found = answer_to(running, path)
+        began = clock.now()
+        status, body = answer_to(running, path)
+        took = clock.now() - began
+        app.release.set()
+        wait_until(lambda: not running.kind.serving.in_flight, "the request is over")
 
-    assert found[0] == status
-    assert body in found[1]
+    assert status == 504
+    assert b"did not come in time" in body
+    assert took < LATE_SECONDS
 
 
 def test_longest_path_that_fits_has_its_own_budget(app: App) -> None:
@@ -284,169 +288,3 @@ def test_request_that_computes_past_its_deadline_is_reported(app: App) -> None:
 
     assert status == 504
     assert any("GET /compute ended 8.0 s after" in line for line in running.records.at(30))
-
-
-# The pieces
-
-
-def test_outside_requests_nothing_is_bounded() -> None:
-    assert deadline.remaining_seconds() == FOREVER
-    assert deadline.limit(None) is None
-    assert deadline.limit(3.0) == 3.0
-    assert not deadline.is_spent()
-
-
-def test_wait_lasts_as_long_as_the_shorter_of_budget_and_its_own_timeout() -> None:
-    with deadline.budget(10.0):
-        assert deadline.limit(3.0) == 3.0
-        assert 9.0 < (deadline.limit(None) or 0.0) <= 10.0
-        assert 9.0 < (deadline.limit(30.0) or 0.0) <= 10.0
-
-
-def test_wait_in_a_shield_may_last_until_the_end_of_clean_up() -> None:
-    with deadline.budget(0.0):
-        with deadline.shield():
-            gevent.sleep(SHORT_SECONDS)
-            left = deadline.remaining_seconds()
-        is_spent = deadline.is_spent()
-
-    assert CLEAN_UP_SECONDS - LATE_SECONDS < left < CLEAN_UP_SECONDS
-    assert is_spent
-
-
-def test_shield_is_its_greenlets_own() -> None:
-    outcome: list[str] = []
-
-    def clean_up() -> None:
-        with deadline.shield():
-            gevent.sleep(4 * SHORT_SECONDS)
-            outcome.append("cleaned up")
-
-    def work() -> None:
-        try:
-            gevent.sleep(NEVER_SECONDS)
-        except TimeoutError:
-            outcome.append("timeout")
-
-    with deadline.budget(SHORT_SECONDS) as record:
-        greenlets = [gevent.spawn(with_record, record, function) for function in (clean_up, work)]
-        with deadline.unbounded():
-            gevent.joinall(greenlets)
-
-    assert outcome == ["timeout", "cleaned up"]
-
-
-def test_clean_up_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("greenroom.record.CLEAN_UP_SECONDS", 2 * SHORT_SECONDS)
-
-    with deadline.budget(SHORT_SECONDS), deadline.shield(), pytest.raises(TimeoutError):
-        gevent.sleep(NEVER_SECONDS)
-
-
-def with_record(record: Record, function: Callable[[], None]) -> None:
-    CURRENT.set(record)
-    function()
-
-
-def test_wait_knows_best_how_to_end_itself() -> None:
-    came = Event()
-
-    with deadline.budget(SHORT_SECONDS) as record:
-        with Wait("query", "SELECT", came.set):
-            assert came.wait(NEVER_SECONDS)
-
-        assert not record.waits
-
-
-def test_wait_that_does_not_end_when_told_to_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("greenroom.record.BACKSTOP_SECONDS", SHORT_SECONDS)
-
-    with deadline.budget(SHORT_SECONDS), Wait("query", "SELECT", lambda: None), pytest.raises(TimeoutError):
-        gevent.sleep(NEVER_SECONDS)
-
-
-def test_cut_ends_the_waits_of_all_greenlets_of_a_request() -> None:
-    ended: list[str] = []
-
-    def wait(name: str) -> None:
-        try:
-            gevent.sleep(NEVER_SECONDS)
-        except TimeoutError as exc:
-            ended.append(f"{name}: {exc}")
-
-    record = Record(clock.now())
-    greenlets = [gevent.spawn(with_record, record, lambda name=name: wait(name)) for name in "ab"]
-    wait_until(lambda: len(record.waiting) == 2, "both wait")
-    record.cut("the client has left")
-    record.cut("the worker stops")
-    gevent.joinall(greenlets, timeout=LATE_SECONDS)
-
-    assert ended == ["a: the client has left", "b: the client has left"]
-    assert not record.waiting
-
-
-def test_greenlet_left_behind_by_an_answered_request_goes_on() -> None:
-    done: list[bool] = []
-    with deadline.budget(SHORT_SECONDS) as record:
-        left_behind = gevent.spawn(with_record, record, lambda: (gevent.sleep(3 * SHORT_SECONDS), done.append(True)))
-        wait_until(lambda: record.waiting, "it waits")
-
-    left_behind.join(LATE_SECONDS)
-
-    assert done == [True]
-
-
-def test_budget_once_spent_stays_spent() -> None:
-    with deadline.budget(0.0) as record:
-        record.set(10.0)
-        record.extend(10.0)
-
-        with pytest.raises(BudgetSpent):
-            gevent.sleep(0)
-
-
-def test_every_wait_of_gevent_switches_through_the_hub_class() -> None:
-    """What the choke point relies on; gevent may change it."""
-    near, far = green.socketpair()
-    listener = green.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen()
-    waits: dict[str, Callable[[], Any]] = {
-        "sleep": lambda: gevent.sleep(NEVER_SECONDS),
-        "sleep(0)": lambda: gevent.sleep(0),
-        "idle": gevent.idle,
-        "event": Event().wait,
-        "lock": lambda: locked().acquire(),
-        "queue": lambda: gevent.queue.Queue().get(),
-        "result": lambda: gevent.event.AsyncResult().get(),
-        "join": lambda: gevent.spawn(gevent.sleep, 1).join(),
-        "joinall": lambda: gevent.joinall([gevent.spawn(gevent.sleep, 1)]),
-        "recv": lambda: near.recv(1),
-        "accept": listener.accept,
-        "wait_read": lambda: green.wait_read(far.fileno()),
-        "getaddrinfo": lambda: green.getaddrinfo("greenroom.invalid", 80),
-        "threadpool": lambda: gevent.get_hub().threadpool.apply(int),
-        "select": lambda: gevent.select.select([near], [], []),
-    }
-    with deadline.budget(0.0):
-        missed = [name for name, wait in waits.items() if not raises_at_once(wait)]
-    for sock in (near, far, listener):
-        sock.close()
-
-    assert not missed
-    assert Hub.switch is choke.switch
-
-
-def locked() -> Any:
-    held = lock.BoundedSemaphore()
-    held.acquire()
-    return held
-
-
-def raises_at_once(wait: Callable[[], Any]) -> bool:
-    CURRENT.get().loops = None  # type: ignore[union-attr]  # each is the first
-    try:
-        wait()
-    except (TimeoutError, socket.gaierror):
-        return True
-    return False

@@ -16,7 +16,7 @@ import gevent
 import pytest
 
 from greenroom import clock, deadline, offload
-from greenroom.errors import OffloadError, SettingsError
+from greenroom.errors import BudgetSpent, OffloadError, SettingsError
 from greenroom.offload import Offload
 from greenroom.record import CURRENT, Record
 from greenroom.settings import Settings
@@ -203,21 +203,23 @@ def test_context_variables_are_there(module: types.ModuleType) -> None:
 
 
 def test_when_the_budget_ends_the_call_does_and_what_is_in_line_never_begins(
-    module: types.ModuleType, in_request: Callable[[float], Record]
+    module: types.ModuleType,
 ) -> None:
     go, calls = threading.Event(), []
     module.block = lambda: (calls.append(1), go.wait(LONG_WAIT_SECONDS))
     made = install("till.block", threads=1)
-    in_request(0.05)
-    both = [gevent.spawn(gevent.spawn(contextvars.copy_context().run, module.block).get) for _ in range(2)]
 
-    with deadline.unbounded():  # the test's own waits
-        gevent.joinall(both, timeout=LONG_WAIT_SECONDS)
+    def ask() -> None:
+        with deadline.budget(0.05):
+            module.block()
 
-    assert [type(greenlet.exception) for greenlet in both] == [TimeoutError, TimeoutError]
+    both = [gevent.spawn(ask) for _ in range(2)]
+    gevent.joinall(both, timeout=LONG_WAIT_SECONDS)
+
+    assert [type(greenlet.exception) for greenlet in both] == [BudgetSpent, BudgetSpent]
     assert not made.threads.waiting
     go.set()
-    with deadline.unbounded(), gevent.Timeout(LONG_WAIT_SECONDS):
+    with gevent.Timeout(LONG_WAIT_SECONDS):
         while made.threads.running:
             gevent.sleep(0.005)
     assert len(calls) == 1

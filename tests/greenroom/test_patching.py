@@ -29,8 +29,8 @@ def test_patching_replaces_sockets_threads_and_the_psycopg2_wait() -> None:
         "from greenroom.waits import postgres\n"
         "assert socket.socket.__module__ == 'gevent._socket3'\n"
         "assert ssl.SSLContext.__module__ == 'gevent.ssl'\n"
-        "assert threading.Lock.__module__.startswith('gevent')\n"
-        "import gevent.queue; assert issubclass(queue.SimpleQueue, gevent.queue.SimpleQueue)\n"
+        "from greenroom.waits.primitives import locks, queues\n"
+        "assert threading.Lock is locks.Lock and queue.SimpleQueue is queues.SimpleQueue\n"
         "assert time.sleep.__module__ == 'gevent.hub'\n"
         "assert postgres.is_installed()"
     )

@@ -1,6 +1,8 @@
 """Real server processes on free ports of the loopback interface."""
 
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -35,22 +37,37 @@ def wait_until(condition: Callable[[], object], what: str, timeout_seconds: floa
         time.sleep(0.02)
 
 
+# Below the ports that the kernel gives to outgoing connections, and others for each of pytest's processes: a port that
+# was free when it was chosen still is when the server gets there. They begin anywhere, for two runs on one machine.
+FIRST_PORT = 11_000
+PORTS_PER_PROCESS = 2_000
+PROCESS_NUMBER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+numbers = itertools.count(random.randrange(PORTS_PER_PROCESS))
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    first = FIRST_PORT + PROCESS_NUMBER * PORTS_PER_PROCESS
+    for number in itertools.islice(numbers, PORTS_PER_PROCESS):
+        port = first + number % PORTS_PER_PROCESS
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError(f"no port is free from {first} to {first + PORTS_PER_PROCESS}")
 
 
 class Server:
     """A server process under test: started on a free port, asked for readiness, its log kept for a failing test."""
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str], log: Path, port: int) -> None:
+    def __init__(
+        self, command: Sequence[str], environ: Mapping[str, str], log: Path, port: int, cwd: Path = ROOT
+    ) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, env={**clean_environment(), **environ}, stdout=output, stderr=subprocess.STDOUT
+                command, cwd=cwd, env={**clean_environment(), **environ}, stdout=output, stderr=subprocess.STDOUT
             )
 
     def wait_ready(self, path: str = "/readyz") -> "Server":

@@ -13,7 +13,7 @@ from .conftest import PYTHON_MODULE, ROOT, Server, wait_until
 APPS = Path(__file__).parent / "apps"
 SHOP = {"PYTHONPATH": str(APPS / "shop")}
 PROBE = {"PYTHONPATH": str(APPS), "WSGI_APP": "probe:app", "WEB_CONCURRENCY": "1"}
-SERVE = (*PYTHON_MODULE, "greenroom", "serve")
+SERVE = (*PYTHON_MODULE, "greenroom", "serve", "--pywsgi")
 
 
 @pytest.mark.parametrize("wsgi_app", ["app:app", "app:create_app()"])

@@ -29,6 +29,8 @@ def fails_on_stock(why: str) -> pytest.MarkDecorator:
 
 
 Start = Callable[..., Server]
+# A stop that waits for nobody takes one; far from the graceful timeouts here.
+MOST_STOP_SECONDS = 15.0
 
 
 def get_once(port: int) -> tuple[bytes, bool]:
@@ -169,29 +171,17 @@ def test_an_event_stream_that_goes_on_is_broken_off_and_nobody_blamed(start: Sta
     assert "Traceback" not in server.text()
 
 
-@fails_on_stock("it is gone with the worker")
-def test_what_a_request_left_running_is_waited_for(start: Start, environ: dict[str, str]) -> None:
-    server = start(environ).wait_ready("/")
+@pytest.mark.parametrize("what", ["spawn", "thread"])
+def test_what_a_request_left_running_holds_no_stop(start: Start, what: str) -> None:
+    server = start({**OURS, "GREENROOM_GRACEFUL_TIMEOUT_SECONDS": "60"}).wait_ready("/")
     with Client(server.port) as client:
-        client.get("/spawn/3")
-        client.get("/thread/3")
+        client.get(f"/{what}/3600")
 
-    server.stop()
-
-    assert server.text().count("left behind and finished") == 2
-    assert "Waiting for 2 greenlets left behind by GET /spawn/3 (1), GET /thread/3 (1)" in server.text()
-
-
-def test_what_a_request_left_running_is_ended_at_the_graceful_timeout(start: Start) -> None:
-    server = start({**OURS, "GREENROOM_GRACEFUL_TIMEOUT_SECONDS": "3"}).wait_ready("/")
-    with Client(server.port) as client:
-        client.get("/spawn/3600")
-        client.get("/spawn/3600")
-
+    began = time.monotonic()
     assert server.stop() == 0
 
-    assert "2 greenlets left behind by GET /spawn/3600 (2) were ended: the worker has to stop" in server.text()
-    assert server.text().count("left behind and cleaned up") == 2
+    assert time.monotonic() - began < MOST_STOP_SECONDS
+    assert "left behind" not in server.text()
     assert "Traceback" not in server.text()
 
 

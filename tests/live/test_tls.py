@@ -251,7 +251,7 @@ def test_a_stop_with_idle_tls_connections_is_quick(start_tls: Start, session: re
     assert took < 15.0
 
 
-FULL = {**OURS, "GREENROOM_LIMIT_REQUESTS": "1", "GREENROOM_QUEUE_TIMEOUT_MILLISECONDS": "10"}
+FULL = {**OURS, "GREENROOM_LIMIT_REQUESTS": "1", "GREENROOM_QUEUE_LIMIT_REQUESTS": "0"}
 
 
 def test_a_request_too_many_is_turned_away_and_keeps_its_connection(
@@ -529,3 +529,92 @@ def test_a_client_that_has_sent_more_and_ends_its_side_is_answered(
 
     assert answers.count(b"HTTP/1.1 200 OK") == 2
     assert answers.endswith(b"xxxxxxx")
+
+
+# --- requests that end before their application has answered
+
+STUCK = {**OURS, "WSGI_APP": "sockets:app", "GREENROOM_REQUEST_BUDGET_MILLISECONDS": "500"}
+
+
+def test_client_is_answered_at_the_deadline_though_the_application_is_stuck(
+    start_tls: Start, certificate: dict[str, str]
+) -> None:
+    server = start_tls(STUCK)
+
+    answer = get(server, certificate, "/stuck")
+    posted = requests.post(
+        server.url + "/stuck", b"x" * 3_000_000, verify=certificate["GREENROOM_TLS_CERTIFICATE"], timeout=30
+    )
+    get(server, certificate, "/free")
+    server.stop()
+
+    assert (answer.status_code, answer.headers["Connection"]) == (504, "close")
+    assert posted.status_code == 504
+    assert server.text().count("GET /stuck: the request's budget of 0.5 s is spent") == 1
+    assert "Traceback" not in server.text()
+
+
+def test_stream_is_answered_at_the_deadline_and_its_connection_stays(
+    start_tls: Start, connect: Callable[[Server], HTTP2Client]
+) -> None:
+    server = start_tls(STUCK, HTTP2)
+    client = connect(server)
+
+    stuck = [client.open("/stuck"), client.open("/stuck", "HEAD"), client.open("/stuck", "POST", ends=False)]
+    client.finish()
+    other = client.open("/free")
+    client.finish()
+    again = client.open("/")
+    client.finish()
+    server.stop()
+
+    assert [client.heads[stream][b":status"] for stream in stuck] == [b"504"] * 3
+    assert client.bodies[stuck[1]] == b""
+    assert client.heads[other][b":status"] == client.heads[again][b":status"] == b"200"
+    assert "Traceback" not in server.text()
+    assert server.text().count("/stuck: the request's budget of 0.5 s is spent") == 3
+
+
+def test_stop_answers_503_over_tls_and_is_bounded(start_tls: Start, certificate: dict[str, str]) -> None:
+    server = start_tls(
+        {**STUCK, "GREENROOM_REQUEST_BUDGET_MILLISECONDS": "0", "GREENROOM_GRACEFUL_TIMEOUT_SECONDS": "4"}
+    )
+    context = ssl.create_default_context(cafile=certificate["GREENROOM_TLS_CERTIFICATE"])
+    with context.wrap_socket(
+        socket.create_connection(("127.0.0.1", server.port), 30), server_hostname="localhost"
+    ) as sock:
+        sock.sendall(b"GET /stuck HTTP/1.1\r\nHost: x\r\n\r\n")
+        get(server, certificate, "/")  # the other one runs by now
+        server.signal(15)
+        answer = sock.recv(65536)
+
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert server.wait_gone() == 0
+    assert "Traceback" not in server.text()
+
+
+def test_async_view_gets_a_body_that_comes_late_over_tls_and_http2(
+    start_tls: Start, certificate: dict[str, str], connect: Callable[[Server], HTTP2Client]
+) -> None:
+    apps = {"PYTHONPATH": str(Path(__file__).parent / "apps"), "WSGI_APP": "coroutines:app", "WEB_CONCURRENCY": "1"}
+    server = start_tls(apps, HTTP2)
+    client = connect(server)
+    streams = [client.open(path, "POST", ends=False) for path in ("/body", "/body-in-a-thread")]
+    for stream in streams:
+        client.send(stream, b"01234", ends=False)
+    assert get(server, certificate, "/view/10").status_code == 200
+    for stream in streams:
+        client.send(stream, b"56789", ends=True)
+    client.finish()
+
+    assert [client.heads[stream][b":status"] for stream in streams] == [b"200", b"200"]
+    assert all(b'"length":10' in client.bodies[stream].replace(b" ", b"") for stream in streams)
+
+    context = ssl.create_default_context(cafile=certificate["GREENROOM_TLS_CERTIFICATE"])
+    with context.wrap_socket(
+        socket.create_connection(("127.0.0.1", server.port), 30), server_hostname="localhost"
+    ) as one:
+        one.sendall(b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nConnection: close\r\n\r\n01234")
+        assert get(server, certificate, "/view/10").status_code == 200
+        one.sendall(b"56789")
+        assert one.recv(65536).startswith(b"HTTP/1.1 200 ")

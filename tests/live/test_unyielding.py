@@ -119,3 +119,33 @@ def test_names_that_mean_nothing_stop_the_start_and_are_all_told(
     assert server.wait_gone() != 0
     assert "coroutines.nothing: coroutines has no function nothing" in server.text()
     assert "no_such.thing: there is no module no_such" in server.text()
+
+
+HEAD = "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("path", ["/body", "/body-in-a-thread"])
+def test_async_view_whose_body_comes_late_gets_it_and_holds_up_nobody(start: Callable[..., Server], path: str) -> None:
+    server = start(COROUTINES).wait_ready("/seen")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
+        client.sendall(HEAD.format(path=path).encode())
+        others = [requests.get(f"{server.url}/view/10", timeout=30).status_code for _ in range(5)]
+        client.sendall(b"01234")
+        others += [requests.get(f"{server.url}/library/10", timeout=30).status_code for _ in range(5)]
+        client.sendall(b"56789")
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+
+    assert others == [200] * 10
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b'"length":10' in answer.replace(b" ", b"")
+
+
+def test_answer_is_written_from_a_coroutine_s_threads_to_a_client_that_reads_slowly(
+    start: Callable[..., Server],
+) -> None:
+    server = start(COROUTINES).wait_ready("/seen")
+    with requests.get(server.url + "/write", stream=True, timeout=60) as answer:
+        other = requests.get(f"{server.url}/view/10", timeout=30).status_code
+        length = sum(len(part) for part in answer.iter_content(100_000))
+
+    assert (other, length) == (200, 20 * 1_000_000)

@@ -255,7 +255,7 @@ function showInFlight() {
   table("in-flight", [
     { name: "Route", className: "text mono", show: (cell, row) => requestButton(cell, row) },
     number("Age", (row) => seconds(row.age_seconds)),
-    text("Doing", (row) => STATE_WORDS[row.state] || row.state),
+    text("Doing", (row) => row.became || STATE_WORDS[row.state] || row.state),
     text("For", (row) => row.detail, "text mono"),
     number("Since", (row) => seconds(row.state_seconds)),
     number("Left", (row) => (row.budget_seconds === null || row.budget_seconds === undefined ? "–" : seconds(row.budget_seconds))),

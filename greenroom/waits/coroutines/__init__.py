@@ -1,14 +1,13 @@
 """Coroutines in blocking code: `async def` views, and libraries that only speak asyncio.
 
-    async def view, asyncio.run(), asgiref's async_to_sync  ─>  the side loop: one for all, in a real thread
-    loop.run_until_complete(), Runner, run(loop_factory=...) ─>  that loop, in a real thread of its own meanwhile
+    async def view, asgiref's async_to_sync, asyncio.run()   ─>  a loop of its own, in a real thread meanwhile
+    Runner, loop.run_until_complete(), loop.run_forever()    ─>  that loop, in a real thread meanwhile
 
-The greenlet that asked waits in the event loop, so any number of requests can be at it at the same time. asyncio knows
-one running loop for each OS thread, and all our greenlets are in one: that is why two coroutines could not meet before.
+The greenlet that asked waits in our event loop, so any number of requests can be at it at the same time, and code that
+blocks in a coroutine blocks nobody else. It is as under a server with threads, where each request has a thread: one
+loop for all would let a coroutine that reads a body, or asks a database, hold up those of all other requests.
 
-As under asyncio.run(), what a coroutine leaves running is cancelled when it ends; a task that is made with an empty
-context (`create_task(..., context=Context())`) lives on, and so do clients and pools that are kept on the side loop.
-Context variables go along, and what the coroutine sets in them comes back. When the request's budget ends, the
+Context variables go along, and what an async view sets in them comes back. When the request's budget ends, the
 coroutine is cancelled.
 
 Importing this does not import asyncio: most applications never do.
@@ -35,9 +34,11 @@ def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
     Runs on: request greenlet; switches.
     """
-    from .side_loop import side_loop
+    import asyncio  # noqa: F401  # first: what is replaced in it is replaced as it is imported
 
-    return side_loop.run(coroutine)
+    from . import own_loops
+
+    return own_loops.run(coroutine)
 
 
 def _install_in_asyncio(module: Any) -> None:
@@ -74,5 +75,5 @@ def _install_in_asgiref(module: Any) -> None:
         return original(self, *args, **kwargs)
 
     module.AsyncToSync.__call__ = call
-    # The thread of sync_to_async(): a greenlet of the side loop's thread would never get its turn.
+    # The thread of sync_to_async(): it is for blocking code, of any number of loops.
     module.SyncToAsync.single_thread_executor = RealThreadPoolExecutor(1)

@@ -1,30 +1,72 @@
-"""asyncio as blocking code uses it: each way to run a coroutine to its end, for any number of greenlets at once.
+"""Event loops that blocking code runs: each in a real thread, while the greenlet that asked waits.
 
-asyncio.run() goes to the side loop. A loop that somebody made runs in a real thread while the greenlet waits; since it
-was made with gevent's selector, it is given a real one first. What stays as it was: a loop that a thread (under
-patching a greenlet) runs for ever, with run_forever(), in gevent's loop.
+asyncio knows one running loop for each thread of the operating system, and all our greenlets are in one. So none runs
+there: asyncio.run(), Runner, run_until_complete(), run_forever() and async views each have a thread, and a loop that is
+made for them or was made by the caller, as under a server with threads. What is asyncio's stays so: its options, its
+policy, how it ends what is left over, and whom it tells.
 """
 
+import _socket
 import asyncio
 import functools
-from asyncio import base_events, runners
-from collections.abc import Callable
+import socket
+import threading
+from asyncio import base_events, runners, selector_events
+from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import Any
 
-from gevent.selectors import GeventSelector
-
-from ... import deadline
-from ..primitives.hub import raise_if_spent
-from ..threads import Threads, can_wait, own_record
-from .real import EXECUTOR_THREADS, RealSelector, RealThreadPoolExecutor
+from ...deadline import raise_if_refused, unbounded
+from ...record import CURRENT
+from ..threads import Threads, can_wait, get_thread_ident, own_record
+from .real import EXECUTOR_THREADS, RealSelector, RealThreadPoolExecutor, real_selector
 
 # Loops that run at the same time; others wait for a thread.
-LOOPS = 64
+LOOPS = 512
 # How long a cancelled loop may take to stop before its owner goes on and closes it.
 STOPPING_SECONDS = 1.0
 
 threads = Threads(LOOPS)
+
+
+class Call:
+    """What a greenlet has run in a thread. `loop` and `work` are known as soon as it runs there."""
+
+    def __init__(self) -> None:
+        self.loop: Any = None
+        self.work: Any = None  # a future, a coroutine, or None where the loop runs for ever
+        self.is_given_up = False
+
+    def runs(self, loop: Any, work: Any) -> None:
+        """Runs on: the loop's thread."""
+        if self.loop is None:
+            self.loop, self.work = loop, work
+            if self.is_given_up:
+                loop.call_soon(self._end)
+
+    def give_up(self) -> None:
+        """Nobody waits for it any more: what runs is cancelled. Runs on: the greenlet that asked."""
+        self.is_given_up = True
+        if self.loop is not None:
+            try:
+                self.loop.call_soon_threadsafe(self._end)
+            except RuntimeError:
+                pass  # it has just been closed
+
+    def _end(self) -> None:
+        """Runs on: the loop."""
+        if self.work is None:
+            self.loop.stop()
+        elif asyncio.isfuture(self.work):
+            self.work.cancel()
+        else:
+            for task in asyncio.all_tasks(self.loop):
+                if task.get_coro() is self.work:
+                    task.cancel()
+
+
+# What runs in which thread.
+CALLS: dict[int, Call] = {}
 
 
 def install() -> None:
@@ -32,16 +74,43 @@ def install() -> None:
     loop_class: Any = base_events.BaseEventLoop
     loop_class.run_until_complete = _run_until_complete_instead_of(loop_class.run_until_complete)
     loop_class.run_forever = _run_forever_instead_of(loop_class.run_forever)
+    loop_class.run_in_executor = _run_in_executor_instead_of(loop_class.run_in_executor)
+    loop_class.getaddrinfo = getaddrinfo
+    selector_loop: Any = selector_events.BaseSelectorEventLoop
+    selector_loop.__init__ = _init_instead_of(selector_loop.__init__)
+
+
+def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """What `coroutine` returns; context variables that it sets are the caller's afterwards.
+
+    Raises what it raises, or TimeoutError when the request's budget ends first. Runs on: request greenlet; switches.
+    """
+    context = copy_context()
+
+    def call() -> Any:
+        with asyncio.Runner() as runner:
+            return runner.run(coroutine, context=context)
+
+    try:
+        return _in_thread(call, context, coroutine)
+    finally:
+        bring_back(context)
+
+
+def bring_back(context: Context) -> None:
+    """Set the context variables of the caller to what the coroutine made of them."""
+    for variable, value in context.items():
+        if variable is not CURRENT and variable.get(None) is not value:
+            variable.set(value)
 
 
 def _run_instead_of(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def run(main: Any, **options: Any) -> Any:
-        if can_wait() and asyncio.iscoroutine(main) and all(value is None for value in options.values()):
-            from .side_loop import side_loop  # it needs asyncio, and we are called while that is imported
-
-            return side_loop.run(main)
-        return original(main, **options)
+        if not can_wait():
+            return original(main, **options)
+        context = copy_context()
+        return _in_thread(functools.partial(context.run, original, main, **options), context, main)
 
     return run
 
@@ -49,17 +118,14 @@ def _run_instead_of(original: Callable[..., Any]) -> Callable[..., Any]:
 def _run_until_complete_instead_of(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def run_until_complete(loop: Any, future: Any) -> Any:
-        if not can_wait() or loop.is_running() or loop.is_closed():
+        if loop.is_running() or loop.is_closed():
             return original(loop, future)
-        try:
-            raise_if_spent()
-        except BaseException:
-            if asyncio.iscoroutine(future):
-                future.close()  # else Python warns that nobody has awaited it
-            raise
-        context = _context_for_thread()
-        task = context.run(asyncio.ensure_future, future, loop=loop)
-        return _run_in_thread(loop, functools.partial(context.run, original, loop, task), task.cancel)
+        _prepare(loop)
+        if can_wait():
+            context = copy_context()
+            return _in_thread(functools.partial(context.run, original, loop, future), context, future, loop)
+        _note(loop, future)
+        return original(loop, future)
 
     return run_until_complete
 
@@ -67,48 +133,111 @@ def _run_until_complete_instead_of(original: Callable[..., Any]) -> Callable[...
 def _run_forever_instead_of(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def run_forever(loop: Any) -> None:
-        if not can_wait() or loop.is_running() or loop.is_closed() or _has_gevent_selector(loop):
+        if loop.is_running() or loop.is_closed():
             original(loop)
+            return
+        _prepare(loop)
+        if can_wait():
+            context = copy_context()
+            _in_thread(functools.partial(context.run, original, loop), context, None, loop)
         else:
-            _run_in_thread(loop, functools.partial(_context_for_thread().run, original, loop), loop.stop)
+            original(loop)
 
     return run_forever
 
 
-def _context_for_thread() -> Context:
-    context = copy_context()
-    context.run(own_record)
-    return context
+def _note(loop: Any, work: Any) -> None:
+    call = CALLS.get(get_thread_ident())
+    if call is not None:
+        call.runs(loop, work)
 
 
-def _run_in_thread(loop: Any, call: Callable[[], Any], stop: Callable[[], Any]) -> Any:
-    seconds = deadline.limit(None)
-    _prepare(loop)
-    job = threads.submit(call)
+def _in_thread(call: Callable[[], Any], context: Context, work: Any, loop: Any = None) -> Any:
+    """`call()`, whose `work` runs in `context`, in a thread; `loop` is the caller's own, if it has one."""
+    name = getattr(work, "__qualname__", "event loop")
     try:
-        if not job.wait("other", "event loop", seconds):
-            raise TimeoutError("the request's time was up before its event loop was done")
+        raise_if_refused()
+    except BaseException:
+        if asyncio.iscoroutine(work):
+            work.close()  # else Python warns that nobody has awaited it
+        raise
+    record = context.run(own_record)
+    handle = Call()
+    if loop is not None:
+        handle.runs(loop, work)
+    job = threads.submit(functools.partial(_call_as, threading.current_thread(), handle, call))
+    try:
+        job.wait("other", name, None)
         return job.result()
     finally:
-        job.error = None
-        if not job.is_done and not threads.withdraw(job):
-            loop.call_soon_threadsafe(stop)
-            # Who closes a loop that runs gets an error for it.
-            with deadline.shield():
-                job.wait("other", "event loop", STOPPING_SECONDS)
+        job.error = None  # its traceback refers to this frame
+        if not job.is_done:
+            if record is not None:
+                record.is_given_up = True
+            if threads.withdraw(job):
+                if asyncio.iscoroutine(work):
+                    work.close()
+            else:
+                handle.give_up()
+                if loop is not None:
+                    # Who closes a loop that runs gets an error for it.
+                    with unbounded():
+                        job.wait("other", "event loop", STOPPING_SECONDS)
 
 
-def _has_gevent_selector(loop: Any) -> bool:
-    return isinstance(getattr(loop, "_selector", None), GeventSelector)
+def _call_as(thread: threading.Thread, handle: Call, call: Callable[[], Any]) -> Any:
+    """`call()`, in a thread that passes for `thread`: libraries compare who runs their loop with who asks."""
+    ident = get_thread_ident()
+    CALLS[ident] = handle
+    active: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]
+    name, known = threading.get_ident(), thread.ident
+    has_own = thread is not threading.main_thread() and type(thread).__name__ != "_DummyThread"
+    if has_own:
+        active[name] = thread
+        thread._ident = name  # type: ignore[attr-defined]
+    try:
+        return call()
+    finally:
+        del CALLS[ident]
+        if has_own:
+            active.pop(name, None)
+            thread._ident = known  # type: ignore[attr-defined]
 
 
 def _prepare(loop: Any) -> None:
-    """Give a loop that was made in this thread what it needs in another."""
-    if loop._default_executor is None:
-        loop.set_default_executor(RealThreadPoolExecutor(EXECUTOR_THREADS))
-    if _has_gevent_selector(loop):
-        old, loop._selector = loop._selector, RealSelector()
-        for key in list(old.get_map().values()):
-            old.unregister(key.fileobj)
-            loop._selector.register(key.fileobj, key.events, key.data)
-        old.close()
+    """Give a loop that is about to run what it needs in a real thread."""
+    old: Any = getattr(loop, "_selector", None)
+    new = real_selector(old)
+    if new is None:
+        return
+    loop._selector = new
+    for key in list(old.get_map().values()):
+        old.unregister(key.fileobj)
+        new.register(key.fileobj, key.events, key.data)
+    old.close()
+
+
+def _init_instead_of(original: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(original)
+    def init(loop: Any, selector: Any = None) -> None:
+        original(loop, RealSelector() if selector is None else selector)
+
+    return init
+
+
+def _run_in_executor_instead_of(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def run_in_executor(loop: Any, executor: Any, function: Callable[..., Any], *args: Any) -> Any:
+        if executor is None and loop._default_executor is None and not loop.is_closed():
+            loop.set_default_executor(RealThreadPoolExecutor(EXECUTOR_THREADS))
+        return original(loop, executor, function, *args)
+
+    return run_in_executor
+
+
+async def getaddrinfo(
+    loop: Any, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+) -> list[Any]:
+    """libc's, in the executor. The patched one would make a hub in each of its threads."""
+    found = await loop.run_in_executor(None, _socket.getaddrinfo, host, port, family, type, proto, flags)
+    return [(socket.AddressFamily(entry[0]), socket.SocketKind(entry[1]), *entry[2:]) for entry in found]

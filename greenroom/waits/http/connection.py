@@ -17,19 +17,16 @@ from gevent.exceptions import BlockingSwitchOutError
 from gevent.hub import get_hub
 from greenlet import getcurrent
 
-from ... import deadline
-from ...deadline import SHIELD
 from ...errors import BudgetSpent
 from ...forking import real_close
-from ...record import CURRENT, FOREVER, Wait
-from ..primitives.hub import plain_switch
+from ...record import CURRENT, EVERYWHERE, Wait
 
 READ, WRITE = 1, 2
 RECEIVE_BYTES = 65_536
 # The system's own: gevent's asks the loop, and some systems have none.
 POLL = monkey.get_original("select", "poll") if hasattr(select, "poll") else None
 # What a wait is ended with, beside its watcher and its timer.
-CUT, CLOSED = object(), object()
+CLOSED = object()
 
 
 class Owner(Protocol):
@@ -83,7 +80,7 @@ class Connection:
         self.received = b""
         self.position = 0
         self._waiting: Any = None
-        self._mark = Wait("upstream", where)  # of whoever waits
+        self._mark = Wait("upstream", where, EVERYWHERE)  # of whoever waits
         self.sock = sock
         self._receive = sock.recv
         self._send = sock.send
@@ -162,14 +159,6 @@ class Connection:
             return False
         return False
 
-    def interrupt(self) -> None:
-        """End the wait that goes on now, as if its time were over.
-
-        Runs on: the hub.
-        """
-        if self._waiting is not None:
-            self._waiting.switch(CUT)
-
     def close(self) -> None:
         """Close at once. Whoever waits gets an OSError. Safe to call again, from any greenlet and any thread."""
         if self.is_closed:
@@ -205,26 +194,16 @@ class Connection:
             self._write_watcher = self.hub.loop.io(self.sock.fileno(), WRITE)
         self._wait(self._write_watcher)
 
-    def _wait(self, watcher: Any, waited_seconds: float = 0.0) -> None:
-        """Until the socket is ready. Raises TimeoutError when the time is over, OSError when it is closed meanwhile.
-
-        `waited_seconds` is how long this wait has been going on already.
-        """
+    def _wait(self, watcher: Any) -> None:
+        """Until the socket is ready. Raises TimeoutError when the time is over, BudgetSpent among them; OSError when it
+        is closed meanwhile."""
         if self.is_closed:
             raise OSError(errno.EBADF, "the connection was closed")
         hub = self.hub
         greenlet: Any = getcurrent()
         if greenlet is hub:
             raise BlockingSwitchOutError("a request may not wait in the hub")
-        record = CURRENT.get()
-        own_seconds = self.timeout_seconds
-        if waited_seconds and own_seconds is not None:
-            own_seconds -= waited_seconds
-        left = FOREVER if record is None or record.deadline == FOREVER else deadline.remaining_seconds()
-        is_budget = left != FOREVER and (own_seconds is None or left < own_seconds)
-        seconds = left if is_budget else own_seconds
-        if seconds is not None and seconds <= 0.0:
-            raise spent()
+        seconds = self.timeout_seconds
         switch = greenlet.switch
         self._waiting = greenlet
         watcher.start(switch, watcher)
@@ -233,17 +212,10 @@ class Connection:
             timer = hub.loop.timer(seconds)
             # The loop's own time is that of its last turn: whoever has computed since then would lose what that took.
             timer.start(switch, timer, update=True)
-        if record is not None:
-            # As Wait and waits/primitives/hub.py do it. But the timer here bounds it, so the record needs none, unless
-            # the wait is a clean-up's, whose time will be known when the budget is spent.
-            mark = self._mark
-            mark.interrupt = self.interrupt
-            mark.__enter__()
-            record.waiting[greenlet] = shield = SHIELD.get()
-            if shield and record.timer is None and record.deadline != FOREVER:
-                record.keep_time()
+        mark = self._mark
+        mark.__enter__()
         try:
-            woken_by = plain_switch(hub)
+            woken_by = hub.switch()
         finally:
             self._waiting = None
             if timer is not None:
@@ -251,24 +223,15 @@ class Connection:
                 timer.close()
             if not self.is_closed:
                 watcher.stop()
-            if record is not None:
-                del record.waiting[greenlet]
-                mark.__exit__(None, None, None)
-                # A greenlet that somebody refers to can't serve another request, and this connection lives on.
-                mark.greenlet = mark.interrupt = mark.record = None
+            mark.__exit__(None, None, None)
+            # A greenlet that somebody refers to can't serve another request, and this connection lives on.
+            mark.greenlet = mark.record = None
         if woken_by is watcher:
             return
         if woken_by is CLOSED:
             raise OSError(errno.EBADF, "the connection was closed")
-        if woken_by is CUT:
-            raise spent()
         if timer is not None and woken_by is timer:
-            if not is_budget:
-                raise TimeoutError("timed out")
-            if record is None or record.is_spent():
-                raise spent()
-            self._wait(watcher, waited_seconds + left)  # it was given more
-            return
+            raise TimeoutError("timed out")
         raise RuntimeError(f"a request was switched to while it waited for {self.where}")
 
 

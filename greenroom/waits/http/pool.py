@@ -14,10 +14,10 @@ from typing import Any
 from gevent.hub import get_hub
 from greenlet import getcurrent
 
-from ... import clock, deadline
+from ... import clock
 from ...errors import BudgetSpent
-from ...record import Wait
-from .connection import CUT, Connection
+from ...record import EVERYWHERE, Wait
+from .connection import Connection
 
 # A wait for a slot that nothing else bounds ends after this.
 SLOT_TIMEOUT_SECONDS = 60.0
@@ -45,10 +45,6 @@ class Ticket:
     def wake(self) -> None:
         if not self.is_over:
             self.greenlet.switch(self)
-
-    def interrupt(self) -> None:
-        if not self.is_over:
-            self.greenlet.switch(CUT)
 
 
 class Peer:
@@ -117,9 +113,7 @@ class Origin:
             connection.close()
 
     def _wait_for_slot(self, timeout_seconds: float | None) -> Connection | None:
-        seconds = deadline.limit(timeout_seconds)
-        if seconds is None:
-            seconds = SLOT_TIMEOUT_SECONDS
+        seconds = SLOT_TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds
         if seconds <= 0.0:
             raise self._no_slot(0.0)
         hub: Any = self.pools.hub
@@ -127,7 +121,7 @@ class Origin:
         self.waiting.append(ticket)
         timer = hub.loop.timer(seconds)
         try:
-            with Wait("pool", self.where, ticket.interrupt):
+            with Wait("pool", self.where, EVERYWHERE):
                 timer.start(ticket.greenlet.switch, timer, update=True)
                 try:
                     hub.switch()

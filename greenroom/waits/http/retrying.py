@@ -2,7 +2,7 @@
 
     error, or a status to be tried again -> Retry.increment: raises when its count is used up -> Retry.sleep -> again
 
-Source: urllib3.connectionpool.HTTPConnectionPool.urlopen. When the request's budget is spent it ends.
+Source: urllib3.connectionpool.HTTPConnectionPool.urlopen. What the end of the request has ended is not tried again.
 """
 
 import logging
@@ -12,9 +12,10 @@ from typing import Any
 from urllib3.exceptions import MaxRetryError, ProtocolError, ReadTimeoutError
 from urllib3.util import Retry
 
-from ... import deadline
+from ...deadline import is_spent
 from ...errors import BudgetSpent
 from .answer import Answer, StreamedAnswer
+from .connection import spent
 from .transport import Call
 
 logger = logging.getLogger("urllib3.connectionpool")  # whose lines people look for
@@ -32,11 +33,12 @@ def run(call: Call, retries: Retry, renew: Callable[[], Call | None]) -> Answer 
     Runs on: any greenlet of the main thread; switches.
     """
     pool: Any = call.origin
+    is_clean_up = is_spent()  # it has a time of its own then
     while True:
         try:
             answer = call.run()
         except (MaxRetryError, ReadTimeoutError, ProtocolError) as exc:
-            if deadline.is_spent():
+            if is_spent() and (was_ended(exc) or not is_clean_up):
                 raise
             reason = exc.reason if isinstance(exc, MaxRetryError) else exc
             stack = exc.__traceback__
@@ -57,9 +59,18 @@ def run(call: Call, retries: Retry, renew: Callable[[], Call | None]) -> Answer 
                 raise
             return answer
         answer.drain_conn()
+        if is_spent() and not is_clean_up:
+            raise call.too_late(spent())
         _sleep(call, retries, answer)
         logger.debug("Retry: %s", call.path)
         call = renew() or call
+
+
+def was_ended(exc: BaseException | None) -> bool:
+    """Whether the end of the request is what failed."""
+    while exc is not None and not isinstance(exc, BudgetSpent):
+        exc = exc.__cause__
+    return exc is not None
 
 
 def _sleep(call: Call, retries: Retry, answer: Answer | StreamedAnswer | None) -> None:

@@ -79,8 +79,9 @@ class Call:
 
         Runs on: any greenlet of the main thread; switches.
         """
-        if deadline.is_spent():
-            raise self.too_late(spent())
+        if deadline.is_refused():
+            reason = spent()
+            raise self.too_late(reason) from reason
         answer = self._answer()
         if urllib3_logger.isEnabledFor(logging.DEBUG):
             origin = self.origin
@@ -147,7 +148,7 @@ class Call:
 
     def _connect(self) -> Any:
         """A connected gevent socket."""
-        seconds = deadline.limit(self.connect_seconds)
+        seconds = self.connect_seconds
         host, port = self.origin.host, self.origin.port
         try:
             if seconds is not None and seconds <= 0.0:

@@ -1,37 +1,40 @@
-"""Waits of the standard library, bounded by the request's budget.
+"""Waits of the standard library: each is named, and says whether the end of its request may end it (see record.py).
 
-    hub        the one place through which every wait goes: refused or ended when the budget is spent
-    calls      sleep, sockets, select, subprocesses: what waits is named, and times out as its callers know it
-    locks      locks, conditions, events, queues: the same
-    threads    threads, executors and greenlets that a request starts work for it
-    clean_up   what frameworks do at the end goes on: teardowns, commits, rollbacks
-    loops      loops that try again for ever are left
+    hub        the one place through which every wait goes
+    calls      sleep, sockets, select, subprocesses
+    locks      threading's locks, for greenlets and real threads alike
+    queues     SimpleQueue, likewise
+    composed   conditions, events, semaphores and queues are CPython's, over these locks
+    replacing  ... and take the places of gevent's
+    threads    threads, executors and greenlets that a request starts
 
-What timing out means (`hub` raises BudgetSpent, which is a TimeoutError; the rest is what callers handle anyway):
+What an end means to the caller, in the request's own greenlet:
 
-    sockets, TLS, time.sleep, Thread.join, Future.result        TimeoutError
-    subprocess: wait, communicate, run                          subprocess.TimeoutExpired
-    queue: get, put                                             queue.Empty, queue.Full
-    Lock.acquire, Event.wait, Condition.wait                    TimeoutError; with a timeout of their own that was
-                                                                longer, False the first time
-    select.select, poll, selectors                              TimeoutError; with a timeout of their own, nothing ready
-                                                                the first time
+    time.sleep                                                  BudgetSpent, which is a TimeoutError
+    locks, events, conditions, queues, Thread.join,
+    Future.result, subprocess.run, Popen.wait, communicate      BudgetSpent; with a timeout of their own as if that had
+                                                                passed: False, queue.Empty, queue.Full, TimeoutExpired
+    a socket with a timeout, TLS or not                         TimeoutError; it is shut down
+    select.select, poll, selectors, with a timeout              nothing is ready
+    a socket, select, poll without a timeout, a pipe            goes on: ending it would leave something half-done
 
-"The first time": a wait that begins when the budget is spent already raises in any case, so that a loop round a wait
-that returns False does not turn for ever. That a lock's acquire() raises can't hurt: who has not got it must not go on
-in any case, and `with lock:` does not enter. Taking a condition's lock back is not bounded, nor is what would leave
-something half done (starting a thread or a process).
+Taking a condition's lock back is not ended either, nor is what starts a thread.
 """
 
 import importlib
 
+from ...record import Record
 from .hub import install as install_hub
 
 __all__ = ["install", "install_hub"]
 
 
-def install() -> None:
-    """Bound the standard library's waits in this process, which is patched. Safe to call again."""
-    for part in ("calls", "locks", "threads", "clean_up"):
+def install(clean_up_seconds: float = Record.clean_up_seconds) -> None:
+    """Name the standard library's waits in this process, which is patched. Safe to call again.
+
+    `clean_up_seconds` is the grace of a request that was ended.
+    """
+    Record.clean_up_seconds = clean_up_seconds
+    for part in ("replacing", "calls", "threads"):
         importlib.import_module(f"{__name__}.{part}").install()
     install_hub()

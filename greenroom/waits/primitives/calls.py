@@ -1,8 +1,13 @@
-"""Sleep, sockets, select, subprocesses: each wait is named, and times out as its callers know it."""
+"""Sleep, sockets, select, subprocesses: each wait is named, may be ended or not, and times out as its callers know it.
 
+Not ended are a socket without a timeout, select and poll without one, and pipes: whoever calls those does not expect to
+stop half-way, in the middle of a reply that would be the next caller's.
+"""
+
+import _socket
 import functools
-import logging
 import select
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -12,11 +17,11 @@ import gevent.select
 import gevent.selectors
 import gevent.socket
 
-from ... import deadline
 from ...errors import BudgetSpent
-from ...record import CURRENT, Wait
-from .clean_up import shield_methods
-from .hub import raise_if_spent
+from ...record import CURRENT, OWN, TimedWait, Wait
+
+# As the system has it: that of a TLS socket forgets that it is one.
+plain_socket: Any = _socket.socket
 
 
 def install() -> None:
@@ -33,37 +38,70 @@ def install() -> None:
     selector: Any = gevent.selectors.GeventSelector
     selector.select = nothing_ready(selector.select, [], timeout_at=1)
     process: Any = subprocess.Popen
-    process.__init__ = begun_whole(process.__init__)
-    process.wait = process_wait(process.wait)
-    process.communicate = process_wait(process.communicate)
-    process.__exit__ = process_wait(process.__exit__)
-    # There is the most to say when the budget is spent.
-    shield_methods(logging.Handler, ("handle",))
+    process.wait = process_wait(process.wait, timeout_at=1)
+    process.communicate = process_wait(process.communicate, timeout_at=2)
 
 
 def sleep(plain: Callable[[float], None]) -> Callable[[float], None]:
+    """One that is ended raises: code after a sleep relies on the time having passed."""
+
     @functools.wraps(plain)
     def sleep(seconds: float) -> None:
         if CURRENT.get() is None:
             plain(seconds)
         else:
-            with Wait("sleep"):
+            with Wait("sleep", "", OWN):
                 plain(seconds)
 
     return sleep
 
 
+class SocketWait(TimedWait):
+    """A wait at a socket that has a timeout. It is not ended where that would be felt by somebody else."""
+
+    __slots__ = ("is_reading", "sock")
+
+    def __init__(self, sock: Any, is_reading: bool) -> None:
+        TimedWait.__init__(self, "upstream", peer_name(sock), sock.timeout)
+        self.sock = sock
+        self.is_reading = is_reading
+
+    def can_end(self) -> bool:
+        """Not datagrams, of which a late one would be taken for an answer to the next question, and not where another
+        greenlet waits for the other direction."""
+        sock = self.sock
+        other = sock._write_event if self.is_reading else sock._read_event
+        is_alone = other is not None and other.callback is None
+        return self.has_timeout and is_alone and sock.type == socket.SOCK_STREAM
+
+
 def socket_wait(plain: Callable[..., None]) -> Callable[..., None]:
-    """A socket's wait, named by where it leads to."""
+    """A socket's wait, named by where it leads to. One that was ended leaves a socket that is shut down."""
 
     def wait(self: Any, watcher: Any, timeout_exc: Any = None) -> None:
         if CURRENT.get() is None:
             plain(self, watcher, timeout_exc)
-        else:
-            with Wait("upstream", peer_name(self)):
+            return
+        try:
+            with SocketWait(self, watcher is self._read_event):
                 plain(self, watcher, timeout_exc)
+                return
+        except BudgetSpent:
+            end_connection(self)
+            raise
+        end_connection(self)
+        raise TimeoutError("timed out") if timeout_exc is None else timeout_exc
 
     return wait
+
+
+def end_connection(sock: Any) -> None:
+    """Whoever uses this socket next gets an error, and never the rest of somebody else's reply."""
+    try:
+        if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            plain_socket.shutdown(sock._sock, socket.SHUT_RDWR)
+    except OSError:
+        pass  # it is not connected, or not any more
 
 
 def peer_name(sock: Any) -> str:
@@ -83,46 +121,26 @@ def nothing_ready(plain: Callable[..., Any], nothing: Any, *, timeout_at: int) -
         if CURRENT.get() is None:
             return plain(*args, **kwargs)
         timeout = args[timeout_at] if len(args) > timeout_at else kwargs.get("timeout")
-        if timeout is None or timeout < 0:
+        if timeout is None or timeout <= 0:
             with Wait("other", plain.__name__):
                 return plain(*args, **kwargs)
-        raise_if_spent()
-        try:
-            with Wait("other", plain.__name__):
-                return plain(*args, **kwargs)
-        except BudgetSpent:
-            return nothing
+        with TimedWait("other", plain.__name__, timeout):
+            return plain(*args, **kwargs)
+        return nothing
 
     return call
 
 
-def process_wait(plain: Callable[..., Any]) -> Callable[..., Any]:
-    """Popen.wait, communicate, and the end of `with Popen()`."""
+def process_wait(plain: Callable[..., Any], *, timeout_at: int) -> Callable[..., Any]:
+    """Popen.wait and communicate; subprocess.run and the end of `with Popen()` are made of these."""
 
     @functools.wraps(plain)
     def wait(self: Any, *args: Any, **kwargs: Any) -> Any:
         if CURRENT.get() is None:
             return plain(self, *args, **kwargs)
-        left = deadline.remaining_seconds()
-        try:
-            with Wait("other", "subprocess"):
-                return plain(self, *args, **kwargs)
-        except BudgetSpent as exc:
-            raise subprocess.TimeoutExpired(self.args, left) from exc
+        timeout = args[timeout_at - 1] if len(args) >= timeout_at else kwargs.get("timeout")
+        with TimedWait("other", "subprocess", timeout):
+            return plain(self, *args, **kwargs)
+        raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
 
     return wait
-
-
-def begun_whole(plain: Callable[..., Any]) -> Callable[..., Any]:
-    """Starting a process: not at all when the budget is spent, else without being interrupted half-way."""
-
-    @functools.wraps(plain)
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        if CURRENT.get() is None:
-            plain(self, *args, **kwargs)
-            return
-        raise_if_spent()
-        with deadline.unbounded():
-            plain(self, *args, **kwargs)
-
-    return init

@@ -1,133 +1,268 @@
-"""Locks, conditions, events and queues: each wait is named, and times out as its callers know it.
+"""threading's locks, for greenlets and real threads alike. Conditions, events and semaphores are CPython's, over these.
 
-Replaced are the names in `threading` and `queue`, and the methods of gevent's lock, over which semaphores, barriers,
-futures and conditions are built.
+gevent's locks lose wake-ups between real threads, and make hubs in them.
 """
 
-import functools
-import queue
-import threading
+import sys
 from collections.abc import Callable
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn, Protocol
 
-import gevent.event
-import gevent.lock
-import gevent.queue
+from greenlet import getcurrent
 
-from ... import deadline
-from ...errors import BudgetSpent
-from ...record import CURRENT, Wait
-from .hub import raise_if_spent
+from ... import clock
+from ...record import FOREVER, TimedWait
+from ..parking import Line, Waiter, give_way, new_lock, waiter
 
-try_acquire = gevent.lock.BoundedSemaphore.acquire
-
-
-def install() -> None:
-    """Runs on: the main thread, after patching."""
-    names: Any = threading
-    if names.Event is Event:
-        return
-    names.Event = Event
-    names.Lock.acquire = acquire(names.Lock.acquire)
-    for restoring in (names.Condition, names._RLock):
-        restoring._acquire_restore = taken_back(restoring._acquire_restore)
-    for replacement in (Queue, LifoQueue, PriorityQueue, SimpleQueue):
-        setattr(queue, replacement.__name__, replacement)
+TIMEOUT_MAX: float = sys.modules["_thread"].TIMEOUT_MAX
+_frame = sys._getframe
 
 
-def acquire(plain: Callable[..., bool]) -> Callable[..., bool]:
-    """Lock.acquire."""
+class Observer(Protocol):
+    """Who wants to know who has which lock, and who waits."""
 
-    @functools.wraps(plain)
-    def acquire(self: Any, blocking: bool = True, timeout: float | None = -1) -> bool:
-        if timeout is None:
-            timeout = -1  # `with lock:` says so
-        if CURRENT.get() is None:
-            return plain(self, blocking, timeout)
+    def taken(self, frame: FrameType) -> Any:
+        """What a lock shall remember as its `note` while it is held. `frame` is of this module."""
+
+    def waits(self, lock: Any, wait: Callable[[], bool]) -> bool:
+        """Call `wait`, and return what it does."""
+
+
+# One for the process.
+observer: Observer | None = None
+
+
+class Mutex(Line):
+    """What both locks have in common: `owner` is the greenlet that has it, as far as it is known."""
+
+    __slots__ = ("note",)
+
+    owner: Any
+    note: Any
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        raise NotImplementedError
+
+    def acquire_slowly(self, blocking: bool, timeout: float) -> bool:
+        """It is not free. Returns False where the caller's own time is over, or ends early with its request."""
         if not blocking or timeout == 0:
-            # It does not wait, but lets others run when it fails. Thread.is_alive() is such a call: it must not raise.
-            with deadline.unbounded():
-                return plain(self, blocking, timeout)
-        if (timeout == -1 or timeout > 0) and try_acquire(self, False):
+            give_way()  # so that it gets free, for who tries in a loop
+            return False
+        with TimedWait("lock", "lock", None if timeout < 0 else timeout):
+            return self.wait_for(timeout)
+        return False
+
+    def wait_for(self, timeout: float, *, is_endable: bool = True) -> bool:
+        until = FOREVER if timeout < 0 else clock.now() + timeout
+        me = waiter(self.owner)
+        if observer is None:
+            return self.wait(me, until, is_endable=is_endable)
+        return observer.waits(self, lambda: self.wait(me, until, is_endable=is_endable))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"cannot pickle {_name(self)!r} object")
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        if cls.__module__ != __name__:
+            raise TypeError(f"type {cls.__mro__[1].__name__!r} is not an acceptable base type")
+
+
+def check(blocking: bool, timeout: float) -> None:
+    """Refuse what CPython refuses."""
+    if not blocking:
+        raise ValueError("can't specify a timeout for a non-blocking call")
+    if timeout < 0:
+        raise ValueError("timeout value must be a non-negative number")
+    if timeout > TIMEOUT_MAX:
+        raise OverflowError("timeout value is too large")
+
+
+class Lock(Mutex):
+    """threading.Lock."""
+
+    __slots__ = ("_block", "owner")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._block = new_lock()
+        self.owner = self.note = None
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        if timeout != -1:
+            check(blocking, timeout)
+        if not self._block.acquire(False) and not self.acquire_slowly(blocking, timeout):
+            return False
+        try:
+            self.owner = getcurrent()
+        except RuntimeError:
+            return True  # the interpreter ends: nobody else runs any more
+        if observer is not None:
+            self.note = observer.taken(_frame())
+        return True
+
+    __enter__ = acquire
+
+    def release(self) -> None:
+        self.owner = self.note = None
+        if not self.waiters:
+            self._block.release()
+            if self.waiters:
+                self.wake()
+            return
+        heir = self.heir() if self._block.locked() else None
+        if heir is None:
+            self.free()
+        else:
+            hand_over(heir)
+
+    def locked(self) -> bool:
+        return bool(self._block.locked())
+
+    def is_free(self) -> bool:
+        return not self._block.locked()
+
+    def try_take(self, waiter: Waiter) -> bool:
+        return bool(self._block.acquire(False))
+
+    def free(self) -> None:
+        self._block.release()
+        self.wake()
+
+    # Older names, which CPython has as well.
+    acquire_lock, release_lock, locked_lock = acquire, release, locked
+
+    # Of Condition. Taking a lock back after a wait is never ended: `with condition` will release it.
+
+    def _is_owned(self) -> bool:
+        return self.locked()
+
+    def _release_save(self) -> None:
+        self.release()
+
+    def _acquire_restore(self, state: None) -> None:
+        if not self._block.acquire(False):
+            self.wait_for(-1, is_endable=False)
+        self.owner = getcurrent()
+        if observer is not None:
+            self.note = observer.taken(_frame())
+
+    def _at_fork_reinit(self) -> None:
+        self._block._at_fork_reinit()
+        self.waiters.clear()
+        self.owner = self.note = None
+
+    def __repr__(self) -> str:
+        return f"<{'locked' if self.locked() else 'unlocked'} {_name(self)} object at {id(self):#x}>"
+
+
+class RLock(Mutex):
+    """threading.RLock. Who takes it is known in the same moment: a signal handler in between may take it again."""
+
+    __slots__ = ("_again", "_owners")
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__()
+        # At most one: dict.setdefault takes it, and says who has it.
+        self._owners: dict[str, Any] = {}
+        # How often its owner has taken it once more.
+        self._again = 0
+        self.note = None
+
+    @property
+    def owner(self) -> Any:
+        return self._owners.get("owner")
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        if timeout != -1:
+            check(blocking, timeout)
+        try:
+            me = getcurrent()
+        except RuntimeError:
+            return True  # the interpreter ends: nobody else runs any more
+        if self._owners.get("owner") is me:
+            self._again += 1
             return True
-        if timeout == -1:
-            with Wait("lock", "lock"):
-                return plain(self)
-        raise_if_spent()
-        try:
-            with Wait("lock", "lock"):
-                return plain(self, True, timeout)
-        except BudgetSpent:
+        if self._owners.setdefault("owner", me) is not me and not self.acquire_slowly(blocking, timeout):
             return False
+        if observer is not None:
+            self.note = observer.taken(_frame())
+        return True
 
-    return acquire
+    __enter__ = acquire
 
-
-def taken_back(plain: Callable[..., None]) -> Callable[..., None]:
-    """Condition.wait has given its lock away and must have it again, or `with condition:` would release another's."""
-
-    @functools.wraps(plain)
-    def acquire_restore(self: Any, state: Any) -> None:
-        if CURRENT.get() is None:
-            plain(self, state)
+    def release(self) -> None:
+        try:
+            me = getcurrent()
+        except RuntimeError:
             return
-        with deadline.unbounded():
-            plain(self, state)
+        if self._owners.get("owner") is not me:
+            raise RuntimeError("cannot release un-acquired lock")
+        if self._again:
+            self._again -= 1
+        else:
+            self.note = None
+            self.free()
 
-    return acquire_restore
+    def locked(self) -> bool:
+        return bool(self._owners)
 
+    def is_free(self) -> bool:
+        return not self._owners
 
-class Event(gevent.event.Event):
-    """threading.Event."""
+    def try_take(self, waiter: Waiter) -> bool:
+        return self._owners.setdefault("owner", waiter.greenlet) is waiter.greenlet
 
-    def wait(self, timeout: float | None = None) -> bool:  # type: ignore[override]
-        if CURRENT.get() is None or self.is_set():
-            return bool(super().wait(timeout))
-        if timeout is None:
-            with Wait("lock", "event"):
-                return bool(super().wait())
-        raise_if_spent()
-        try:
-            with Wait("lock", "event"):
-                return bool(super().wait(timeout))
-        except BudgetSpent:
-            return False
-
-
-class Bounded:
-    """What all queues have in common: Empty and Full when the budget ends."""
-
-    def get(self: Any, block: bool = True, timeout: float | None = None) -> Any:
-        if CURRENT.get() is None or not block:
-            return super().get(block, timeout)  # type: ignore[misc]
-        try:
-            with Wait("lock", "queue"):
-                return super().get(block, timeout)  # type: ignore[misc]
-        except BudgetSpent as exc:
-            raise queue.Empty from exc
-
-    def put(self: Any, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        if CURRENT.get() is None or not block:
-            super().put(item, block, timeout)  # type: ignore[misc]
+    def free(self) -> None:
+        heir = self.heir() if self.waiters else None
+        if heir is not None:
+            self._owners["owner"] = heir.greenlet
+            hand_over(heir)
             return
-        try:
-            with Wait("lock", "queue"):
-                super().put(item, block, timeout)  # type: ignore[misc]
-        except BudgetSpent as exc:
-            raise queue.Full from exc
+        del self._owners["owner"]
+        if self.waiters:
+            self.wake()
+
+    def _is_owned(self) -> bool:
+        return self._owners.get("owner") is getcurrent()
+
+    def _recursion_count(self) -> int:
+        return self._again + 1 if self._is_owned() else 0
+
+    def _release_save(self) -> int:
+        if not self._is_owned():
+            raise RuntimeError("cannot release un-acquired lock")
+        again, self._again = self._again, 0
+        self.note = None
+        self.free()
+        return again
+
+    def _acquire_restore(self, again: int) -> None:
+        me = getcurrent()
+        if self._owners.setdefault("owner", me) is not me:
+            self.wait_for(-1, is_endable=False)
+        self._again = again
+        if observer is not None:
+            self.note = observer.taken(_frame())
+
+    def _at_fork_reinit(self) -> None:
+        self._owners.clear()
+        self.waiters.clear()
+        self._again = 0
+        self.note = None
+
+    def __repr__(self) -> str:
+        state, owner = ("locked", id(self.owner)) if self._owners else ("unlocked", 0)
+        count = self._again + 1 if owner else 0
+        return f"<{state} {_name(self)} object owner={owner} count={count} at {id(self):#x}>"
 
 
-class Queue(Bounded, gevent.queue.Queue[Any]):
-    """queue.Queue."""
+def hand_over(heir: Waiter) -> None:
+    heir.is_given = True
+    heir.wake()
 
 
-class LifoQueue(Queue, gevent.queue.LifoQueue[Any]):
-    """queue.LifoQueue."""
-
-
-class PriorityQueue(Queue, gevent.queue.PriorityQueue[Any]):
-    """queue.PriorityQueue."""
-
-
-class SimpleQueue(Bounded, gevent.queue.SimpleQueue[Any]):
-    """queue.SimpleQueue."""
+def _name(lock: Mutex) -> str:
+    return "_thread.lock" if isinstance(lock, Lock) else "_thread.RLock"

@@ -1,11 +1,12 @@
-"""Threads, executors and greenlets that a request starts work for it: they have its record, and so its deadline.
+"""Threads, executors and greenlets that a request starts have its record: what they do is charged to it.
 
     threading.Thread, gevent.spawn, spawn_later, spawn_raw, pools of greenlets
-        from their start; not when the budget is spent by then: such a thread is no part of the answer
+        from their start
     ThreadPoolExecutor.submit
         for the one call: the executor's threads may serve many requests
 
-What a request leaves behind when it has been answered within its budget is no longer bounded.
+They may be anything, a library's helper that serves all requests from now on, say. So of their waits only upstream
+calls and queries that go on when the request ends are ended with it; see record.py.
 """
 
 import functools
@@ -20,8 +21,7 @@ import gevent
 import gevent.pool
 
 from ... import deadline
-from ...deadline import SHIELD
-from ...record import CURRENT, Record, Wait
+from ...record import CURRENT, Record, TimedWait
 
 
 def install() -> None:
@@ -43,13 +43,12 @@ def install() -> None:
         thread.join = join(thread.join)
     executor: Any = ThreadPoolExecutor
     executor.submit = submit(executor.submit)
-    executor.shutdown = shutdown(executor.shutdown)
 
 
 def inherited() -> Record | None:
     """What is started now works for this request, if any."""
     record = CURRENT.get()
-    return None if record is None or record.is_over or record.is_spent() else record
+    return None if record is None or record.is_over else record
 
 
 def give(greenlet: Any, record: Record) -> None:
@@ -106,9 +105,11 @@ def wait_for_tstate_lock(plain: Callable[..., None]) -> Callable[..., None]:
     def wait(self: Any, block: bool = True, timeout: float = -1) -> None:
         lock = self._tstate_lock
         if block and lock is not None and CURRENT.get() is not None:
-            with Wait("lock", f"thread {self.name}"):
-                if not lock.acquire(True, timeout):
-                    return
+            has_come = False
+            with TimedWait("lock", f"thread {self.name}", None if timeout < 0 else timeout):
+                has_come = lock.acquire(True, timeout)
+            if not has_come:
+                return
             lock.release()
         plain(self, block, timeout)
 
@@ -118,7 +119,7 @@ def wait_for_tstate_lock(plain: Callable[..., None]) -> Callable[..., None]:
 def join(plain: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(plain)
     def join(self: Any, timeout: float | None = None) -> None:
-        with Wait("lock", f"thread {self.name}"):
+        with TimedWait("lock", f"thread {self.name}", timeout):
             plain(self, timeout)
 
     return join
@@ -137,36 +138,21 @@ def submit(plain: Callable[..., Any]) -> Callable[..., Any]:
         # Threads that are started now serve others as well, later.
         token = CURRENT.set(None)
         try:
-            return plain(self, work_for, record, SHIELD.get(), function, *args, **kwargs)
+            return plain(self, work_for, record, function, *args, **kwargs)
         finally:
             CURRENT.reset(token)
 
     return submit
 
 
-def work_for(record: Record, shield: int, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+def work_for(record: Record, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """One call, in a thread of an executor."""
-    token, shield_token = CURRENT.set(record), SHIELD.set(shield)
+    token = CURRENT.set(record)
     if on_job_changed is not None:
         on_job_changed()
     try:
         return function(*args, **kwargs)
     finally:
         CURRENT.reset(token)
-        SHIELD.reset(shield_token)
         if on_job_changed is not None:
             on_job_changed()
-
-
-def shutdown(plain: Callable[..., None]) -> Callable[..., None]:
-    """Leaving `with ThreadPoolExecutor()` waits for its calls, which end at the deadline, too."""
-
-    @functools.wraps(plain)
-    def shutdown(self: Any, *args: Any, **kwargs: Any) -> None:
-        if CURRENT.get() is None:
-            plain(self, *args, **kwargs)
-            return
-        with deadline.shield():
-            plain(self, *args, **kwargs)
-
-    return shutdown

@@ -4,12 +4,14 @@ import ctypes
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from greenroom.insight import stacks
+from greenroom.insight import safepoint, stacks
 from greenroom.insight.alarm import Dump, Knock
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the timers are Linux's")
@@ -36,27 +38,103 @@ def read(reader: int) -> str:
 def test_stack_is_written_again_and_again_while_c_code_holds_the_gil(pipe: tuple[int, int]) -> None:
     alarm = Dump(pipe[1], 0.05, 0.05)
     alarm.put_off()
-    HOLDS_THE_GIL(400_000)  # wakes early: the signal interrupts it
-    HOLDS_THE_GIL(400_000)
+    computes_in_c(0.5)
     alarm.stop()
 
     found = stacks.of_dump(read(pipe[0]))
 
     assert len(found) >= 2
     assert found[0][0].file == __file__
-    assert found[0][0].function == "test_stack_is_written_again_and_again_while_c_code_holds_the_gil"
+    assert found[0][0].function == "computes_in_c"
 
 
-def test_a_knock_comes_at_the_line_that_held_the_gil_when_it_is_done() -> None:
-    seen = []
-    knock = Knock(lambda frame: seen.append(stacks.of_frame(frame)[0]), 0.05)
-    knock.put_off()
-    until = time.monotonic() + 0.3
-    while time.monotonic() < until:
-        HOLDS_THE_GIL(400_000)
-    knock.stop()
+def computes_in_c(seconds: float) -> None:
+    """Uses so much of the processor, in calls of C code that hold the GIL."""
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        sum(range(1_000_000))
 
-    assert {call.function for call in seen} == {"test_a_knock_comes_at_the_line_that_held_the_gil_when_it_is_done"}
+
+def test_code_that_waits_is_not_interrupted(pipe: tuple[int, int], at_safe_points: list[Any]) -> None:
+    """Many a library takes EINTR for an error, or for the end of its sleep."""
+    dump, knocking = Dump(pipe[1], 0.02, 0.02), Knocking(0.02)
+    dump.put_off()
+
+    for sleeps in (HOLDS_THE_GIL, ctypes.CDLL(None).usleep):
+        began = time.monotonic()
+        assert sleeps(300_000) == 0
+        assert time.monotonic() - began >= 0.3
+    knocking.stop()
+    dump.stop()
+
+    assert read(pipe[0]) == ""
+    assert len(at_safe_points) >= 2
+
+
+def test_a_knock_comes_at_the_line_that_held_the_gil_when_it_is_done(at_safe_points: list[stacks.Stack]) -> None:
+    knocking = Knocking(0.05)
+    at_safe_points.clear()
+    HOLDS_THE_GIL(400_000); line = sys._getframe().f_lineno  # fmt: skip # noqa: E702
+    knocking.stop()
+
+    first = at_safe_points[0][0]
+    assert first.function == "test_a_knock_comes_at_the_line_that_held_the_gil_when_it_is_done"
+    assert first.line == line
+
+
+class Knocking:
+    """A thread that has a Knock which nobody puts off."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.is_made, self.is_over = threading.Event(), threading.Event()
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+        assert self.is_made.wait(10)
+
+    def _run(self) -> None:
+        knock = Knock(self.seconds)
+        knock.put_off()
+        self.is_made.set()
+        self.is_over.wait(10)
+        knock.stop()
+
+    def stop(self) -> None:
+        self.is_over.set()
+        self.thread.join()
+
+
+@pytest.fixture
+def at_safe_points() -> Iterator[list[stacks.Stack]]:
+    """The stacks of this thread when it passed safe points."""
+    seen: list[stacks.Stack] = []
+    assert safepoint.MAIN.install()
+    safepoint.MAIN.on_passing = lambda frame: seen.append(stacks.of_frame(frame))
+    yield seen
+    safepoint.MAIN.on_passing = None
+
+
+def test_signal_that_the_application_took_for_itself_does_not_end_the_process(pipe: tuple[int, int]) -> None:
+    done = subprocess.run([sys.executable, "-c", RESET], capture_output=True, text=True, timeout=100)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+RESET = """
+import os, signal, time
+from greenroom.insight.alarm import Dump
+
+alarm = Dump(os.open(os.devnull, os.O_WRONLY), 0.3, 0.1)
+alarm.put_off()
+for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+    if number <= signal.SIGRTMAX and signal.getsignal(number) is not None:
+        signal.signal(number, signal.SIG_DFL)
+alarm.put_off()
+until = time.thread_time() + 0.6
+while time.thread_time() < until:
+    sum(range(1_000_000))
+print("done")
+"""
 
 
 def test_alarm_that_is_put_off_in_time_does_not_go_off(pipe: tuple[int, int]) -> None:
@@ -77,55 +155,24 @@ def test_alarm_that_was_stopped_writes_nothing_and_can_be_made_again(pipe: tuple
     read(pipe[0])
 
     alarm.put_off()
-    time.sleep(0.05)
+    computes_in_c(0.05)
 
     assert read(pipe[0]) == ""
 
 
-STORM = """
-import time
-import gevent
-from greenroom.insight import stacks
-from greenroom.insight.alarm import Knock
-
-seen = [0]
-
-def knocked(frame):
-    seen[0] += bool(stacks.of_frame(frame))
-
-alarm = Knock(knocked, 0.0005)
-
-def work(depth):
-    if depth:
-        return [work(depth - 1), lambda: depth]
-    gevent.sleep(0)
-
-until = time.monotonic() + 3.0
-while time.monotonic() < until:
-    alarm.put_off()
-    gevent.joinall([gevent.spawn(work, number % 20) for number in range(200)])
-alarm.stop()
-print(seen[0])
-"""
-
-
-def test_knocks_without_end_harm_no_python_that_runs() -> None:
-    """What faulthandler's own watchdog does not survive: frames and stacks that come and go while it reads."""
-    done = subprocess.run([sys.executable, "-c", STORM], capture_output=True, text=True, timeout=100)
-
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 100
-
-
 ENDING = """
 import atexit, os, time
+from greenroom.insight import safepoint
 from greenroom.insight.alarm import Dump, Knock
 
-alarms = Dump(os.open(os.devnull, os.O_WRONLY), 0.001, 0.001), Knock(lambda frame: None, 0.001)
+safepoint.MAIN.install()
+alarms = Dump(os.open(os.devnull, os.O_WRONLY), 0.001, 0.001), Knock(0.001)
 for alarm in alarms:
     atexit.register(alarm.stop)
     alarm.put_off()
-time.sleep(0.05)
+until = time.thread_time() + 0.05
+while time.thread_time() < until:
+    pass
 """
 
 

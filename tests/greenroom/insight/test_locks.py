@@ -6,18 +6,18 @@ from typing import Any
 
 import gevent
 import pytest
-from gevent.thread import LockType
 from greenlet import getcurrent
 
 from greenroom.insight.locks import MOST_DEADLOCKS, MOST_MEMBERS, Deadlock, Locks, Waiter
 from greenroom.record import CURRENT
+from greenroom.waits.primitives import locks
 
 CODE = compile("", "views.py", "exec")
 
 
 class Lock:
     def __init__(self, owner: Any, record: Any = None) -> None:
-        self._greenroom_owner = None if owner is None else (owner, record, CODE, 0)
+        self.note = None if owner is None else (owner, record, CODE, 0)
 
 
 class Greenlet:
@@ -36,10 +36,10 @@ class Account:
 
 
 def waiting(*waits: tuple[Greenlet, Lock]) -> Locks:
-    locks = Locks(now=lambda: 100.0)
+    found = Locks(now=lambda: 100.0)
     for number, (one, lock) in enumerate(waits):
-        locks.waiting[one] = Waiter(one, lock, 90.0 + number / 1000, None)
-    return locks
+        found.waiting[one] = Waiter(one, lock, 90.0 + number / 1000, None)
+    return found
 
 
 def deadlocks(*waits: tuple[Greenlet, Lock]) -> list[Deadlock]:
@@ -98,11 +98,11 @@ def test_ten_thousand_who_wait_in_a_row_are_walked_through_once() -> None:
 
 
 def test_deadlocks_are_logged_once_and_few_of_them(caplog: pytest.LogCaptureFixture) -> None:
-    locks = waiting(*((Greenlet(), Lock(Greenlet(is_dead=True), Account())) for _ in range(500)))
+    found = waiting(*((Greenlet(), Lock(Greenlet(is_dead=True), Account())) for _ in range(500)))
 
     with caplog.at_level(logging.ERROR, "gunicorn.error"):
-        locks.report()
-        locks.report()
+        found.report()
+        found.report()
 
     assert len(caplog.records) == MOST_DEADLOCKS + 1
     assert caplog.records[0].getMessage().startswith("lock held by a greenlet that has ended: lock 0x")
@@ -112,27 +112,26 @@ def test_deadlocks_are_logged_once_and_few_of_them(caplog: pytest.LogCaptureFixt
 
 def test_who_joins_those_who_wait_for_a_lock_is_not_reported_again(caplog: pytest.LogCaptureFixture) -> None:
     lock = Lock(Greenlet(is_dead=True), Account())
-    locks = waiting((Greenlet(), lock))
-    locks.report()
+    found = waiting((Greenlet(), lock))
+    found.report()
     one = Greenlet()
-    locks.waiting[one] = Waiter(one, lock, 95.0, None)
+    found.waiting[one] = Waiter(one, lock, 95.0, None)
 
-    locks.report()
+    found.report()
 
     assert len(caplog.records) == 1
 
 
 class Stage:
-    """gevent's lock, as it is in a worker, and a clock."""
+    """Locks as they are in a worker, and a clock."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.at = 0.0
         self.locks = Locks(now=lambda: self.at)
-        monkeypatch.setattr(LockType, "acquire", self.locks._acquire(LockType.acquire))
-        monkeypatch.setattr(LockType, "release", self.locks._release(LockType.release))
+        monkeypatch.setattr(locks, "observer", self.locks)
 
-    def lock(self) -> Any:
-        return LockType()
+    def lock(self) -> locks.Lock:
+        return locks.Lock()
 
 
 @pytest.fixture
@@ -152,13 +151,13 @@ def test_lock_remembers_who_took_it_and_at_what_line(stage: Stage) -> None:
 
     with lock:  # the line that takes it
         said = Waiter(Greenlet(), lock, 0.0, None).as_dict(1.0)
-        owner = lock._greenroom_owner
+        owner = lock.note
     CURRENT.reset(token)
 
     assert owner[0] is getcurrent()
     assert (said["waits_for"], said["waits_for_route"]) == ("id-1", "/leak")
     assert said["taken_at"].endswith(line_of("the line that takes it"))
-    assert lock._greenroom_owner is None
+    assert lock.note is None
 
 
 def test_greenlet_may_be_nothing_but_the_taking_of_a_lock(stage: Stage) -> None:

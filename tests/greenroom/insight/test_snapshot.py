@@ -19,8 +19,8 @@ from greenroom.insight.ring import records_in
 from greenroom.insight.snapshot import MOST_WAITING, again, remembered, snapshot, stacks, waiting_for
 from greenroom.record import Wait
 from greenroom.settings import Settings
-from greenroom.worker.admission import AdaptiveGate
 from greenroom.worker.balance import Scoreboard
+from greenroom.worker.gates import AdaptiveGate
 from greenroom.worker.load import Turns
 
 
@@ -35,7 +35,9 @@ def worker() -> Iterator[Any]:
         loop=hub.loop,
         turns=Turns(hub.loop, lambda _: None, lambda: None),
         gate=AdaptiveGate(),
-        admission=SimpleNamespace(queue=[], shed_full_requests=0, shed_late_requests=0, queued_requests=0),
+        sharing=None,
+        spin_watch=SimpleNamespace(is_spinning=False),
+        admission=SimpleNamespace(waiting=0, line_seconds=0.0, shed_requests=0, left_requests=0, queued_requests=0),
         connections=set(),
         in_flight={},
         spent_requests=0,

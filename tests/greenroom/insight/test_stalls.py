@@ -2,14 +2,18 @@
 
 import contextlib
 import os
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from greenroom.insight import stacks
-from greenroom.insight.account import Account
+from greenroom.insight import stalls as stalls_module
+from greenroom.insight.account import Account, Slices
 from greenroom.insight.machine import Use
 from greenroom.insight.stacks import Call
 from greenroom.insight.stalls import Look, Seen, Stalls, most_seen
@@ -55,8 +59,8 @@ class Watched:
         cpu: float = 0.0,
         delayed: float = 0.0,
         looks: int = 0,
-        dumps: int = 0,
         is_watched: bool = True,
+        is_asking: bool = False,
         is_continued: bool = False,
     ) -> None:
         """A slice of the request has ended, of which so much was seen; then everything is thought about."""
@@ -65,14 +69,12 @@ class Watched:
         stalls.looked_at = began
         self.clock.advance(seconds)
         if is_watched:
-            stalls.gaps.extend((began + number * 0.033, 0.033) for number in range(1, int(seconds / 0.033)))
+            stalls.gaps.extend((began + number * 0.033, 0.033, 0.03) for number in range(1, int(seconds / 0.033)))
             stalls.looked_at = began + seconds
         else:
-            stalls.gaps.append((began + seconds, seconds))
+            stalls.gaps.append((began + seconds, seconds, 0.03 if is_asking else seconds))
         self.machine.used = Use(at=began + seconds, cpu=cpu, delayed=delayed)
         stalls.looks.extend(Look(began, [LIBRARY, APPLICATION]) for _ in range(looks))
-        if dumps:
-            os.write(stalls._writer, (DUMP * dumps).encode())
         if is_continued:
             stalls.continued_at = began + seconds / 2
         stalls.ended(began, began + seconds, self.account, None)
@@ -108,19 +110,9 @@ def test_line_of_the_application_is_blamed_and_not_the_library_that_it_called(wa
     assert not stall.holds_gil
 
 
-def test_what_faulthandler_saw_counts_where_nobody_else_could_look(watched: Watched) -> None:
-    watched.long_slice(1.5, cpu=1.5, dumps=20, is_watched=False)
-
-    (stall,) = watched.stalls.last
-    assert stall.line == "/srv/app/views.py:12"
-    assert stall.holds_gil
-
-
-@pytest.mark.parametrize(
-    ("seconds", "looks", "dumps"), [(0.12, 1, 0), (0.152, 1, 0), (1.3, 1, 2), (2.0, 0, 5), (3.0, 1, 9)]
-)
-def test_code_that_sleeps_and_holds_the_gil_is_blamed(watched: Watched, seconds: float, looks: int, dumps: int) -> None:
-    watched.long_slice(seconds, looks=looks, dumps=dumps, is_watched=False)
+@pytest.mark.parametrize("seconds", [0.12, 0.152, 1.3, 2.0, 3.0])
+def test_code_that_sleeps_and_holds_the_gil_is_blamed(watched: Watched, seconds: float) -> None:
+    watched.long_slice(seconds, looks=1, is_watched=False, is_asking=True)
 
     assert [stall.line for stall in watched.stalls.last] == ["/srv/app/views.py:12"]
 
@@ -135,7 +127,7 @@ def test_code_that_waits_without_the_gil_is_blamed(watched: Watched) -> None:
     "what",
     [
         {"is_watched": False},  # a frozen container: nobody saw anything, and nothing was used
-        {"is_watched": False, "dumps": 1},  # SIGSTOP: faulthandler wrote once, when it was over
+        {"is_watched": False, "looks": 1},  # SIGSTOP: somebody looked once, when it was over
         {"is_continued": True, "looks": 1, "cpu": 0.02},  # SIGCONT came
         {"delayed": 1.97, "cpu": 0.03, "looks": 10},  # the processor was somebody else's
     ],
@@ -193,7 +185,7 @@ def test_lines_that_are_kept_are_bounded_and_the_worst_stay(watched: Watched) ->
 def test_the_line_that_is_seen_most_often_is_blamed() -> None:
     once, often = Call("/srv/app/a.py", 1, "a"), Call("/srv/app/b.py", 2, "b")
 
-    call, stack = most_seen([[once], [LIBRARY, often], [often]])
+    call, stack = most_seen([Look(0.0, stack) for stack in ([once], [LIBRARY, often], [often])])
 
     assert call == often
     assert stack == [LIBRARY, often]
@@ -202,16 +194,17 @@ def test_the_line_that_is_seen_most_often_is_blamed() -> None:
 def test_look_that_came_late_does_not_outvote_the_application() -> None:
     ours = Call(stacks._OURS + "worker/wire.py", 131, "Wire.send")
 
-    assert most_seen([[ours], [ours], [LIBRARY, APPLICATION]])[0] == APPLICATION
+    looks = [Look(0.0, stack) for stack in ([ours], [ours], [LIBRARY, APPLICATION])]
+
+    assert most_seen(looks)[0] == APPLICATION
 
 
-def test_what_was_written_before_the_slice_began_is_not_of_it(watched: Watched) -> None:
-    before = DUMP.replace("views.py", "before.py")
-    os.write(watched.stalls._writer, before.encode() * 5)
-    watched.clock.advance(0.5)
-    watched.long_slice(1.3, cpu=1.3, dumps=2, is_watched=False)
+def test_one_look_after_a_long_call_of_c_code_outweighs_many_short_ones() -> None:
+    in_c, in_python = Call("/srv/app/a.py", 1, "a"), Call("/srv/app/b.py", 2, "b")
 
-    assert [stall.line for stall in watched.stalls.last] == ["/srv/app/views.py:12"]
+    call, _ = most_seen([Look(0.0, [in_c], seconds=1.0)] + [Look(0.0, [in_python], seconds=0.03)] * 10)
+
+    assert call == in_c
 
 
 def test_dump_that_was_cut_short_gives_what_there_is() -> None:
@@ -236,23 +229,25 @@ def test_child_that_is_forked_under_the_alarm_can_end(clock: Any) -> None:
     stalls = Stalls(THRESHOLD, now=clock.now, machine=Machine())  # type: ignore[arg-type]
     stalls.start(Slice(), 0xAA)  # type: ignore[arg-type]
     try:
-        stalls.look(lambda _: None)
+        stalls.look()
         child = os.fork()
         if not child:
             os._exit(0)
         wait_until(lambda: os.waitpid(child, os.WNOHANG) != (0, 0))
-        stalls.look(lambda _: None)
+        stalls.look()
     finally:
         stalls.stop()
 
 
 class Slice:
-    """Slices of a loop that has nothing to do."""
+    """Slices of a loop that has nothing to do, or is at one slice for ever."""
 
-    began = 0.0
+    def __init__(self, *, is_at_work: bool = False) -> None:
+        self.is_at_work = is_at_work
+        self.began = 0.0
 
     def is_idle(self) -> bool:
-        return True
+        return not self.is_at_work
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -273,3 +268,60 @@ def test_garbage_collection_is_named_where_it_was_most_of_a_stall(watched: Watch
 
     assert began > 0
     assert stalls.last[0].called == "garbage collection for 0.200 s"
+
+
+def test_look_stands_for_the_time_since_the_one_before(watched: Watched) -> None:
+    stalls, clock = watched.stalls, watched.clock
+    stalls.slices = Slice(is_at_work=True)  # type: ignore[assignment]
+    stalls.slices.began = stalls.passed_at = stalls.looked_at = clock.now()
+
+    for seconds in (0.01, 0.05, 0.2):
+        clock.advance(seconds)
+        stalls._passed(sys._getframe())
+
+    first, second = stalls.looks
+    assert (first.seconds, second.seconds) == (pytest.approx(0.06), pytest.approx(0.2))
+    assert first.stack[0].function == "test_look_stands_for_the_time_since_the_one_before"
+    assert [first.holds_gil, second.holds_gil] == [False, True]
+
+
+def test_switch_that_ends_a_slice_is_not_taken_for_its_stack(watched: Watched) -> None:
+    """A look that comes there finds the greenlet that begins, and the slice of the one that ends."""
+    stalls, seen = watched.stalls, []
+    account = SimpleNamespace(CURRENT=None)
+
+    def now() -> float:
+        seen.append(stalls_module._is_switching(sys._getframe(1)))
+        return 0.0
+
+    slices = Slices(None, account, 1.0, lambda *_: None, now=now)
+    slices.switched("switch", (None, None))
+
+    assert seen == [False, True]  # in __init__, and in the switch
+    assert stalls.slices is not None
+
+
+def test_application_that_has_the_signal_keeps_it_and_is_told(
+    clock: Any, caplog: pytest.LogCaptureFixture, theirs: Any
+) -> None:
+    stalls = Stalls(THRESHOLD, now=clock.now, machine=Machine())  # type: ignore[arg-type]
+    stalls.start(Slice(is_at_work=True), 0xAA)  # type: ignore[arg-type]
+    try:
+        clock.advance(1.0)
+        stalls.look()
+    finally:
+        stalls.stop()
+
+    assert signal.getsignal(signal.SIGURG) is theirs
+    assert any("SIGURG" in message for message in caplog.messages)
+    assert not stalls.looks
+
+
+@pytest.fixture
+def theirs() -> Iterator[Any]:
+    def handler(number: int, frame: Any) -> None:
+        raise AssertionError("nobody sent it")
+
+    before = signal.signal(signal.SIGURG, handler)
+    yield handler
+    signal.signal(signal.SIGURG, before)

@@ -326,3 +326,13 @@ def test_every_moment_has_a_verdict_even_of_a_worker_that_says_little() -> None:
     for said in (None, {}, {"version": 1}, {"stalls": None, "in_flight": None, "worker": None, "pools": None}):
         assert verdict(seen(said=said))["sentence"]
     assert moment().workers == []
+
+
+def test_a_line_that_nobody_leaves_is_an_overload_too() -> None:
+    said = snapshot()
+    said["worker"] = {**(said.get("worker") or {}), "queued": 59, "line_seconds": 1.18}
+
+    found = verdict(seen(said=said, cpu=0.98), grown={"requests": 500})
+
+    assert found["level"] == "bad"
+    assert "Overload: 59 requests wait in line, for 1.2 s, 50/s are served well" in str(found["sentence"])

@@ -1,4 +1,8 @@
-"""Run by test_primitives.py in a process of its own, which is patched; prints what became of each wait."""
+"""Run by test_primitives.py in a process of its own, which is patched; prints what became of each wait.
+
+All cases run at once, each in a greenlet of its own, whose budget ends after BUDGET_SECONDS. What goes on after that
+has LATER_SECONDS to wait for: longer than the budget, shorter than the grace.
+"""
 
 # ruff: noqa: E402
 from gevent import monkey
@@ -22,6 +26,7 @@ import time
 from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import gevent
@@ -31,11 +36,11 @@ from greenroom import deadline
 from greenroom.record import CURRENT
 
 BUDGET_SECONDS = 1.0
+LATER_SECONDS = 2.5
 NEVER_SECONDS = 60.0
 SHARED = ThreadPoolExecutor(2)
-near, far = socket.socketpair()
 full = socket.socketpair()
-listener, silent = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
+listener, silent, quiet = (socket.create_server(("127.0.0.1", 0)) for _ in range(3))
 Case = Callable[[], Any]
 cases: dict[str, Case] = {}
 
@@ -70,12 +75,27 @@ def ended(process: subprocess.Popen[bytes], wait: Callable[[], Any]) -> Any:
         process.kill()
 
 
+def late_socket(timeout: float | None = None) -> socket.socket:
+    """Something comes when the budget is spent already."""
+    near, far = socket.socketpair()
+    near.settimeout(timeout)
+
+    def send() -> None:
+        with far, suppress(BrokenPipeError):
+            time.sleep(LATER_SECONDS)
+            far.sendall(b"late")
+
+    outside(threading.Thread(target=send).start)
+    return near
+
+
 cases.update(
     {
         "time.sleep": lambda: time.sleep(NEVER_SECONDS),
-        "socket.recv": lambda: near.recv(1),
-        "socket.accept": listener.accept,
-        "socket.sendall": lambda: full[0].sendall(b"x" * 10_000_000),
+        "socket.recv": lambda: late_socket().recv(4).decode(),
+        "socket.sendall with a timeout": lambda: (
+            full[0].settimeout(NEVER_SECONDS) or full[0].sendall(b"x" * 10_000_000)
+        ),
         "Lock.acquire": lambda: held_by_other(threading.Lock()).acquire(),
         "Lock.acquire with a timeout": lambda: held_by_other(threading.Lock()).acquire(timeout=NEVER_SECONDS),
         "with lock": lambda: held_by_other(threading.Lock()).__enter__(),
@@ -90,22 +110,23 @@ cases.update(
         "PriorityQueue.get": lambda: queue.PriorityQueue[int]().get(),
         "SimpleQueue.get": lambda: queue.SimpleQueue[int]().get(),
         "subprocess.run": lambda: subprocess.run(["sleep", "20"]),
+        "subprocess.run with a timeout": lambda: subprocess.run(["sleep", "20"], timeout=NEVER_SECONDS),
         "subprocess.check_output": lambda: subprocess.check_output(["sleep", "20"]),
-        "select.select": lambda: select.select([near], [], []),
-        "select.select with a timeout": lambda: select.select([near], [], [], NEVER_SECONDS),
+        "select.select": lambda: len(select.select([late_socket()], [], [])[0]),
+        "select.select with a timeout": lambda: select.select([quiet], [], [], NEVER_SECONDS),
         "Future.result": lambda: futures.Future[int]().result(),
         "Future.result with a timeout": lambda: futures.Future[int]().result(NEVER_SECONDS),
-        "a job of a shared executor": lambda: SHARED.submit(time.sleep, NEVER_SECONDS).result(),
-        "gevent.spawn": lambda: gevent.spawn(time.sleep, NEVER_SECONDS).get(),
-        "a pool of greenlets": lambda: gevent.pool.Pool(2).apply(time.sleep, (NEVER_SECONDS,)),
-        "gevent.sleep": lambda: gevent.sleep(NEVER_SECONDS),
+        "a job of a shared executor": lambda: SHARED.submit(time.sleep, LATER_SECONDS).result(),
+        "gevent.spawn": lambda: gevent.spawn(time.sleep, LATER_SECONDS).get(),
+        "a pool of greenlets": lambda: gevent.pool.Pool(2).apply(time.sleep, (LATER_SECONDS,)),
+        "gevent.sleep": lambda: gevent.sleep(LATER_SECONDS),
     }
 )
 
 
 @case
 def TLS_handshake() -> None:
-    with socket.create_connection(silent.getsockname()) as sock:
+    with socket.create_connection(silent.getsockname(), NEVER_SECONDS) as sock:
         ssl.create_default_context().wrap_socket(sock, server_hostname="localhost")
 
 
@@ -148,23 +169,93 @@ def Popen_communicate() -> Any:
 
 @case
 def Popen_stdout_read() -> Any:
-    process = child(stdout=subprocess.PIPE)
+    process = subprocess.Popen(["sleep", str(LATER_SECONDS)], stdout=subprocess.PIPE)
     assert process.stdout is not None
-    return ended(process, process.stdout.read)
+    return ended(process, process.stdout.read).decode()
 
 
 @case
 def poll() -> Any:
     poller = select.poll()
-    poller.register(near, select.POLLIN)
+    poller.register(quiet, select.POLLIN)
     return poller.poll(NEVER_SECONDS * 1000)
 
 
 @case
 def selector() -> Any:
     with selectors.DefaultSelector() as chosen:
-        chosen.register(near, selectors.EVENT_READ)
-        return chosen.select()
+        chosen.register(late_socket(), selectors.EVENT_READ)
+        return len(chosen.select())
+
+
+@case
+def selector_with_a_timeout() -> Any:
+    with selectors.DefaultSelector() as chosen:
+        chosen.register(quiet, selectors.EVENT_READ)
+        return chosen.select(NEVER_SECONDS)
+
+
+@case
+def a_socket_that_was_ended_is_used_again() -> Any:
+    """By whoever has it next: never the rest of somebody else's answer."""
+    sock = late_socket(NEVER_SECONDS)
+    outcomes = [error_of(lambda: sock.recv(4))]
+    outside(lambda: time.sleep(LATER_SECONDS))
+    return [*outcomes, error_of(lambda: sock.sendall(b"?")), sock.recv(4).decode()]
+
+
+@case
+def a_file_over_a_socket_that_was_ended() -> Any:
+    file = late_socket(NEVER_SECONDS).makefile("rb")
+    return [error_of(file.readline), error_of(file.readline)]
+
+
+@case
+def a_datagram_with_a_timeout() -> Any:
+    """A late one would be taken for an answer to the next question."""
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.settimeout(LATER_SECONDS)
+        sock.bind(("127.0.0.1", 0))
+        began = time.monotonic()
+        return [error_of(lambda: sock.recv(1)), time.monotonic() - began >= LATER_SECONDS - 0.1]
+
+
+@case
+def a_listener_that_was_ended_still_listens() -> Any:
+    listener.settimeout(NEVER_SECONDS)
+    first = error_of(listener.accept)
+    with socket.create_connection(listener.getsockname()), listener.accept()[0]:
+        return first
+
+
+@case
+def a_socket_at_which_another_greenlet_waits() -> Any:
+    sock = full_socket()
+    sock.settimeout(LATER_SECONDS)
+    reader = gevent.spawn(lambda: sock.recv(1))
+    gevent.sleep(0)
+    return [error_of(lambda: sock.sendall(b"x" * 10_000_000)), reader.get()]
+
+
+def full_socket() -> Any:
+    near, far = socket.socketpair()
+
+    def answer() -> None:
+        time.sleep(LATER_SECONDS / 2)
+        far.sendall(b"y")
+        time.sleep(LATER_SECONDS)
+        far.close()
+
+    outside(threading.Thread(target=answer).start)
+    return near
+
+
+def error_of(call: Callable[[], Any]) -> str:
+    try:
+        call()
+    except Exception as exc:
+        return "TimeoutError" if isinstance(exc, TimeoutError) else type(exc).__name__
+    return "none"
 
 
 @case
@@ -189,57 +280,82 @@ def Thread_join_with_a_timeout() -> Any:
     return thread.is_alive()
 
 
+def waits(done: list[str]) -> None:
+    """What a helper does, past the end of the request that started it."""
+    lock, event = threading.Lock(), threading.Event()
+    time.sleep(LATER_SECONDS / 2)
+    done.append(f"sleep, event {event.wait(0.1)}")
+    with held_for_a_moment(lock):
+        done.append("lock")
+    near = late_socket(NEVER_SECONDS)
+    done.append(near.recv(4).decode())
+
+
+def held_for_a_moment(lock: Any) -> Any:
+    lock.acquire()
+    outside(threading.Timer(0.2, lock.release).start)
+    return lock
+
+
+WAITED = ["sleep, event False", "lock", "late"]
+
+
 @case
 def a_thread_of_the_view() -> Any:
-    seen = []
-
-    def work() -> None:
-        try:
-            time.sleep(NEVER_SECONDS)
-        except TimeoutError as exc:
-            seen.append(type(exc).__name__)
-
-    thread = threading.Thread(target=work)
+    done: list[str] = []
+    thread = threading.Thread(target=waits, args=(done,))
     thread.start()
+    spend()
     with deadline.shield():
         thread.join()
-    return seen
+    return done == WAITED
 
 
 @case
 def an_executor_of_the_view() -> Any:
-    with ThreadPoolExecutor(2) as executor:
-        return [type(job.exception()).__name__ for job in futures.wait(three_jobs(executor)).done]
-
-
-def three_jobs(executor: ThreadPoolExecutor) -> list[Any]:
-    jobs = [executor.submit(time.sleep, NEVER_SECONDS) for _ in range(3)]
-    with deadline.shield():
-        futures.wait(jobs)
-    return jobs
+    """Leaving `with` waits for the jobs, in the grace."""
+    done: list[str] = []
+    try:
+        with ThreadPoolExecutor(2) as executor:
+            job = executor.submit(waits, done)
+            job.result()
+    except TimeoutError:
+        return [done == WAITED, job.done()]
 
 
 @case
-def thread_of_a_shared_executor_afterwards() -> Any:
-    executor = ThreadPoolExecutor(1)
-    first = executor.submit(time.sleep, NEVER_SECONDS)
-    with deadline.shield():
-        futures.wait([first])
-    return [
-        type(first.exception()).__name__,
-        outside(lambda: executor.submit(deadline.remaining_seconds).result()) > 1e9,
-    ]
+def a_timer() -> Any:
+    began = time.monotonic()
+    fired: list[float] = []
+    threading.Timer(LATER_SECONDS, lambda: fired.append(time.monotonic() - began)).start()
+    spend()
+    outside(lambda: time.sleep(LATER_SECONDS))
+    return [seconds >= LATER_SECONDS for seconds in fired]
 
 
 @case
 def thread_started_when_the_budget_is_spent() -> Any:
     spend()
-    seen: list[Any] = []
-    thread = threading.Thread(target=lambda: seen.append(CURRENT.get()))
+    done: list[str] = []
+    thread = threading.Thread(target=waits, args=(done,))
     thread.start()
-    with deadline.shield():
-        thread.join()
-    return seen
+    outside(thread.join)
+    return done == WAITED
+
+
+@case
+def clean_up_in_finally() -> Any:
+    """Whatever it needs to wait for."""
+    done: list[Any] = []
+    try:
+        time.sleep(NEVER_SECONDS)
+    except TimeoutError:
+        done.append(late_socket(NEVER_SECONDS).recv(4).decode())
+        done.append(subprocess.run(["echo", "x"], capture_output=True).stdout.decode())
+        with held_for_a_moment(threading.Lock()):
+            done.append("lock")
+        done.append(threading.Event().wait(0.1))
+    return done
 
 
 @case
@@ -260,7 +376,9 @@ def a_lock_that_is_free() -> Any:
 @case
 def a_process_started_when_the_budget_is_spent() -> Any:
     spend()
-    return child()
+    with child() as process:
+        process.kill()
+    return process.returncode
 
 
 @case
@@ -292,7 +410,7 @@ def outcome(function: Case) -> dict[str, Any]:
     began = time.monotonic()
     try:
         with deadline.budget(BUDGET_SECONDS):
-            result = {"returned": function()}
+            result: dict[str, Any] = {"returned": function()}
     except BaseException as exc:
         result = {"raised": type(exc).__name__, "is_timeout": isinstance(exc, TimeoutError), "message": str(exc)}
     result["seconds"] = time.monotonic() - began

@@ -12,7 +12,7 @@ import gevent
 import pytest
 
 from greenroom import clock
-from greenroom.record import CURRENT, Record
+from greenroom.record import CLIENT_LEFT, CURRENT, Record
 from greenroom.waits import connecting
 from greenroom.waits.connecting import alternating, create_connection
 
@@ -136,13 +136,13 @@ def test_the_budget_and_its_cut_end_it(hole: Any, resolve: Callable[..., None], 
     record = Record(arrived=clock.now(), deadline=clock.now() + (LONG_WAIT_SECONDS if interrupted else 0.05))
     context = contextvars.copy_context()
     context.run(CURRENT.set, record)
-    asker = gevent.spawn(context.run, create_connection, ("example.com", 80))
+    asker = record.greenlet = gevent.spawn(context.run, create_connection, ("example.com", 80))
     with gevent.Timeout(LONG_WAIT_SECONDS):
         while not record.waits:
             gevent.sleep(0.001)
     (wait,) = record.waits
     if interrupted:
-        wait.interrupt()
+        record.cut(CLIENT_LEFT)
 
     asker.join(LONG_WAIT_SECONDS)
 

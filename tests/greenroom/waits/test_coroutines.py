@@ -48,7 +48,7 @@ def test_asyncio_is_imported_by_nobody_but_the_application() -> None:
     check("assert 'asyncio' not in sys.modules; import flask; assert 'asyncio' not in sys.modules")
 
 
-def test_fifty_async_views_wait_together_on_one_loop_with_their_requests() -> None:
+def test_fifty_async_views_wait_together_with_their_requests() -> None:
     check(
         """
         from flask import Flask, g, request
@@ -85,7 +85,7 @@ def test_fifty_async_views_wait_together_on_one_loop_with_their_requests() -> No
         answers = at_once(lambda number: app.test_client().get(f"/{number}"))
         assert [answer.json["path"] for answer in answers] == [f"/{number}" for number in range(50)]
         assert [answer.headers["X-Seen"] for answer in answers] == [f"/{number}" for number in range(50)]
-        assert max(most) == 50 and len(loops) == 1 and len(threads) == 1 and HERE not in threads
+        assert max(most) == 50 and len(loops) == 50 and HERE not in threads
         assert app.test_client().get("/lost").json == {"lost": "it"}
         """
     )
@@ -153,12 +153,11 @@ def test_it_ends_as_under_asyncio_run() -> None:
 
         async def leave_running():
             asyncio.create_task(stay())
-            keeper = asyncio.get_running_loop().create_task(asyncio.sleep(1000), context=contextvars.Context())
             await asyncio.sleep(0.01)
-            return keeper
+            return asyncio.get_running_loop()
 
-        keeper = asyncio.run(leave_running())
-        assert ends == ["cancelled"] and not keeper.done()
+        assert asyncio.run(leave_running()).is_closed()
+        assert ends == ["cancelled"]
 
         async def rename():
             before = user.get()
@@ -166,7 +165,9 @@ def test_it_ends_as_under_asyncio_run() -> None:
             return before
 
         user.set("ann")
-        assert asyncio.run(rename()) == "ann" and user.get() == "ben"
+        assert asyncio.run(rename()) == "ann" and user.get() == "ann", "the loop has a copy of the context"
+        from flask import Flask
+        assert Flask("shop").async_to_sync(rename)() == "ann" and user.get() == "ben", "a view has none"
 
         async def fail(error):
             await asyncio.sleep(0)
@@ -180,7 +181,7 @@ def test_it_ends_as_under_asyncio_run() -> None:
                 assert ", in fail" in "".join(traceback.format_exception(exc))
             else:
                 raise AssertionError(error)
-        assert asyncio.run(rename()) == "ben", "the loop goes on after SystemExit"
+        assert asyncio.run(rename()) == "ben", "it goes on after SystemExit"
 
         async def nested():
             coroutine = rename()
@@ -257,6 +258,194 @@ def test_a_loop_that_a_thread_runs_for_ever_serves_others_and_disturbs_nobody() 
 
         assert at_once(both) == [4 * number for number in range(50)]
         loop.call_soon_threadsafe(loop.stop)
+        """
+    )
+
+
+def test_no_greenlet_finds_the_loop_that_a_thread_runs() -> None:
+    check(
+        """
+        import asyncio
+        loop = asyncio.new_event_loop()
+
+        def run():
+            asyncio.set_event_loop(loop)
+            loop.run_forever()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        wait_until(loop.is_running)
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pass
+        else:
+            raise AssertionError("it is another thread's")
+
+        async def who():
+            return threading.current_thread(), threading.get_ident(), asyncio.get_running_loop()
+
+        current, ident, running = asyncio.run_coroutine_threadsafe(who(), loop).result(LONG_WAIT_SECONDS)
+        assert (current, ident, running) == (thread, thread.ident, loop)
+        with asyncio.Runner() as runner:
+            assert runner.run(who())[2] is not loop
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(LONG_WAIT_SECONDS)
+        assert not thread.is_alive()
+        loop.close()
+        """
+    )
+
+
+def test_loops_with_other_selectors_run_in_forty_threads_and_views() -> None:
+    check(
+        """
+        import asyncio, selectors
+
+        async def work(number):
+            await asyncio.sleep(0.01)
+            return await asyncio.to_thread(lambda: number)
+
+        def with_selector(number):
+            kind = (selectors.PollSelector, selectors.SelectSelector, selectors.DefaultSelector)[number % 3]
+            loop = asyncio.SelectorEventLoop(kind())
+            try:
+                return loop.run_until_complete(work(number))
+            finally:
+                loop.run_until_complete(loop.shutdown_default_executor())
+                loop.close()
+
+        assert at_once(with_selector, 40) == list(range(40))
+        answers = []
+        threads = [threading.Thread(target=lambda n=n: answers.append(with_selector(n))) for n in range(40)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(LONG_WAIT_SECONDS)
+        assert sorted(answers) == list(range(40))
+        """
+    )
+
+
+def test_executors_serve_loops_whenever_they_were_made() -> None:
+    check(
+        """
+        import asyncio
+        from concurrent.futures import ThreadPoolExecutor
+        before = ThreadPoolExecutor(2)
+        assert before.submit(lambda: 1).result(LONG_WAIT_SECONDS) == 1
+
+        async def use(executor):
+            return await asyncio.get_running_loop().run_in_executor(executor, lambda: 2)
+
+        async def make():
+            with ThreadPoolExecutor(2) as executor:
+                return await use(executor)
+
+        with gevent.Timeout(LONG_WAIT_SECONDS):
+            assert asyncio.run(use(before)) == asyncio.run(use(ThreadPoolExecutor(2))) == asyncio.run(make()) == 2
+        loop = asyncio.new_event_loop()
+        loop.set_default_executor(ThreadPoolExecutor(2))
+        with gevent.Timeout(LONG_WAIT_SECONDS):
+            assert loop.run_until_complete(use(None)) == 2
+            loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+        """
+    )
+
+
+def test_thread_that_a_real_thread_starts_runs_beside_it() -> None:
+    check(
+        """
+        import asyncio
+
+        def start_and_block():
+            answers = []
+            thread = threading.Thread(target=lambda: answers.append((thread_ident(), threading.current_thread())))
+            thread.start()
+            until = time.monotonic() + LONG_WAIT_SECONDS
+            while not answers and time.monotonic() < until:
+                pass  # it gives no turn to anything but threads
+            thread.join(LONG_WAIT_SECONDS)
+            assert not thread.is_alive()
+            (ident, current), = answers
+            assert current is thread and ident not in (HERE, thread_ident())
+            return True
+
+        async def in_coroutine():
+            return start_and_block()
+
+        assert asyncio.run(in_coroutine()) and asyncio.run(asyncio.to_thread(start_and_block))
+        """
+    )
+
+
+def test_run_leaves_options_policy_and_errors_to_asyncio() -> None:
+    check(
+        """
+        import asyncio, logging
+        logging.disable(logging.CRITICAL)
+        told = []
+
+        async def debug():
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda loop, context: told.append(context["exception"]))
+            return loop.get_debug()
+
+        assert asyncio.run(debug(), debug=True) is True and asyncio.run(debug()) is False
+
+        async def fail_when_cancelled():
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                raise LookupError("left over") from None
+
+        async def leave_running():
+            await debug()
+            task = asyncio.create_task(fail_when_cancelled())
+            await asyncio.sleep(0.01)
+            return task
+
+        asyncio.run(leave_running())
+        assert [str(error) for error in told] == ["left over"]
+
+        class Policy(asyncio.DefaultEventLoopPolicy):
+            def new_event_loop(self):
+                loop = super().new_event_loop()
+                loop.is_the_policy_s = True
+                return loop
+
+        async def loop():
+            return asyncio.get_running_loop()
+
+        asyncio.set_event_loop_policy(Policy())
+        assert asyncio.run(loop()).is_the_policy_s
+        asyncio.set_event_loop_policy(None)
+        assert not hasattr(asyncio.run(loop()), "is_the_policy_s")
+        """
+    )
+
+
+def test_coroutine_that_blocks_holds_up_no_other() -> None:
+    check(
+        """
+        import asyncio
+        blocks, goes_on = threading.Event(), threading.Event()
+
+        async def block(number):
+            blocks.set()
+            assert goes_on.wait(LONG_WAIT_SECONDS)
+
+        async def quick():
+            await asyncio.sleep(0.01)
+
+        blocked = gevent.spawn(lambda: asyncio.run(block(1)))
+        assert blocks.wait(LONG_WAIT_SECONDS)
+        with gevent.Timeout(LONG_WAIT_SECONDS):
+            asyncio.run(quick())
+            assert not blocked.ready()
+            goes_on.set()
+            blocked.get()
         """
     )
 

@@ -12,7 +12,7 @@ import gevent
 import pytest
 
 from greenroom import clock
-from greenroom.record import CURRENT, Record
+from greenroom.record import CLIENT_LEFT, CURRENT, Record
 from greenroom.waits import dns
 from greenroom.waits.dns import Names
 from greenroom.waits.threads import Threads
@@ -238,20 +238,19 @@ def test_the_budget_bounds_a_look_up_with_a_timeout(
     assert server.asked["example.com"] == (0 if spent else 1)
 
 
-def test_the_wait_is_named_and_an_interrupt_ends_it(make: Callable[..., Names], server: NameServer) -> None:
+def test_the_wait_is_named_and_a_cut_ends_it(make: Callable[..., Names], server: NameServer) -> None:
     names = make()
     server.hanging.add("example.com")
     record = Record(arrived=clock.now(), deadline=clock.now() + LONG_WAIT_SECONDS)
     context = contextvars.copy_context()
     context.run(CURRENT.set, record)
-    asker = gevent.spawn(context.run, address_of, names, "example.com")
+    asker = record.greenlet = gevent.spawn(context.run, address_of, names, "example.com")
     with gevent.Timeout(LONG_WAIT_SECONDS):
         while not record.waits:
             gevent.sleep(0.001)
     (wait,) = record.waits
 
-    record.deadline = clock.now()
-    wait.interrupt()
+    record.cut(CLIENT_LEFT)
     asker.join(LONG_WAIT_SECONDS)
 
     assert (wait.kind, wait.detail) == ("dns", "example.com")

@@ -2,28 +2,27 @@
 
 import logging
 import os
-import signal
 import subprocess
 import sys
 import time
 import types
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import gevent
 import psycopg2
 import pytest
+from gevent.hub import Hub
 from greenlet import GreenletExit
 from psycopg2 import extensions
-from sqlalchemy import create_engine, exc, text
+from sqlalchemy import create_engine, event, exc, text
 from sqlalchemy.engine import Engine, make_url
-from sqlalchemy.orm import Session
 
 from greenroom import deadline
 from greenroom.record import CURRENT, Record
-from greenroom.waits import parting, pool, postgres
+from greenroom.waits import pool, postgres
+from greenroom.waits.primitives import hub
 
 ROOT = Path(__file__).resolve().parents[3]
 LONG_WAIT_SECONDS = 30.0
@@ -32,6 +31,8 @@ LONG_WAIT_SECONDS = 30.0
 @pytest.fixture
 def make_engine(postgres_url: str) -> Iterator[Callable[..., Engine]]:
     """`make_engine(pool_size=1)`: an engine with our pool over psycopg2 as it is in a green worker."""
+    plain_switch = Hub.switch
+    hub.install()
     postgres.install(silence_seconds=60)
     engines = []
 
@@ -44,6 +45,7 @@ def make_engine(postgres_url: str) -> Iterator[Callable[..., Engine]]:
     for engine in engines:
         engine.dispose()
     pool.processes.clear()
+    Hub.switch = plain_switch  # type: ignore[method-assign]
     extensions.set_wait_callback(None)
     psycopg2._connect = postgres.psycopg2_connect
 
@@ -205,109 +207,47 @@ def test_ping_is_spared_where_the_socket_tells(make_engine: Callable[..., Engine
     spared = len(pings)
     with engine.connect() as connection:
         raw: Any = connection.connection.dbapi_connection
-    raw.line.heard_at -= pool.PING_AFTER_SECONDS
+    raw.greenroom_line.heard_at -= pool.PING_AFTER_SECONDS
     ask(engine)
 
     assert (spared, len(pings)) == (0, 1)
 
 
-def unheard(engine: Engine) -> bool:
-    """Whether the connection that is in the pool was given back before its ROLLBACK was answered."""
-    return bool(engine.pool._pool.entries[0].dbapi_connection.line.unheard)  # type: ignore[attr-defined]
+class Lined:
+    """A connection of some other driver's, which has a line of its own."""
+
+    line = "A1"
+
+    def rollback(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
-def with_session(engine: Engine, sql: str) -> None:
-    with Session(engine) as session:
-        session.execute(text(sql))
+def test_connection_with_names_of_its_own_is_nobody_elses() -> None:
+    with pool.GreenPool(Lined, pool_size=1).connect() as connection:  # type: ignore[arg-type]
+        assert connection.dbapi_connection.line == "A1"  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("run", [ask, with_session])
-@pytest.mark.parametrize(
-    ("sql", "waits"),
-    [
-        ("SELECT 1", False),
-        ("  select count(*) from pg_class where relname in ('a')", False),
-        ("SELECT 1 FROM pg_class FOR UPDATE", True),
-        ("SELECT pg_try_advisory_xact_lock(1)", True),
-        ("SELECT 1 INTO TEMPORARY kept", True),
-        ("CREATE TEMPORARY TABLE kept (number int)", True),
-    ],
-)
-def test_only_a_reader_is_given_back_before_its_rollback_is_answered(
-    make_engine: Callable[..., Engine], run: Callable[..., Any], sql: str, waits: bool
-) -> None:
+def test_what_a_connect_handler_has_begun_is_not_ended(make_engine: Callable[..., Engine]) -> None:
+    """Slots are counted with the first connection, and only where nothing is open on it."""
+    pool.processes[:] = [pool.Share(workers=1, hosts=1)]
     engine = make_engine(pool_size=1)
-    parting.install()
 
-    with suppress(exc.SQLAlchemyError):  # catalogues can't be locked; what was asked for is what counts
-        run(engine, sql)
-    is_unheard = unheard(engine)
+    @event.listens_for(engine, "connect")
+    def set_path(connection: Any, _: Any) -> None:
+        connection.cursor().execute("SET application_name = 'of the handler'")
 
-    assert is_unheard is not waits
-    assert ask(engine, "SELECT 'own answer'") == "own answer"
+    assert ask(engine, "SHOW application_name") == "of the handler"
 
 
-def test_late_answer_is_heard_while_the_connection_is_idle(make_engine: Callable[..., Engine]) -> None:
-    engine = make_engine(pool_size=1)
-    ask(engine)
-    assert unheard(engine)
+def test_unknown_version_keeps_its_own_pool(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(pool, "version", lambda _: "9.1.0")
+    before = sys.modules["sqlalchemy.pool"].QueuePool
 
-    give_up_at = time.monotonic() + LONG_WAIT_SECONDS
-    while unheard(engine):
-        assert time.monotonic() < give_up_at
-        gevent.sleep(0.001)
-    with engine.connect() as connection:
-        raw: Any = connection.connection.dbapi_connection
+    pool.install(workers=1, hosts=1)
 
-        assert raw.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE
-
-
-def test_rollback_that_the_caller_asks_for_is_answered_when_it_returns(make_engine: Callable[..., Engine]) -> None:
-    engine = make_engine(pool_size=1)
-    with engine.connect() as connection:
-        connection.execute(text("SELECT 1"))
-        connection.rollback()
-        raw: Any = connection.connection.dbapi_connection
-
-        assert not raw.line.unheard
-        assert raw.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE
-        with Session(bind=connection) as session:
-            session.execute(text("SELECT 1"))
-        assert not raw.line.unheard, "the session's connection is not the session's to give back"
-
-
-def test_server_that_ends_before_its_late_answer_costs_no_request(
-    make_engine: Callable[..., Engine], postgres_url: str
-) -> None:
-    engine = make_engine(pool_size=1)
-    pid = ask(engine, "SELECT pg_backend_pid()")
-    extensions.set_wait_callback(None)  # so that our loop does not turn, and nothing is heard
-    with postgres.psycopg2_connect(postgres_url) as admin, admin.cursor() as cursor:
-        cursor.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
-    admin.close()
-    postgres.install(silence_seconds=60)
-
-    assert unheard(engine)
-    assert ask(engine, "SELECT pg_backend_pid()") != pid
-
-
-def test_who_is_broken_off_while_a_late_answer_is_waited_for_leaves_the_place(
-    make_engine: Callable[..., Engine],
-) -> None:
-    engine = make_engine(pool_size=1)
-    pid = ask(engine, "SELECT pg_backend_pid()")
-    with engine.connect() as connection:
-        connection.execute(text("SELECT 1"))
-        os.kill(pid, signal.SIGSTOP)  # so nothing is said to the ROLLBACK
-
-    try:
-        with pytest.raises(gevent.Timeout), gevent.Timeout(0.05):
-            engine.connect()
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
-    assert ask(engine, "SELECT pg_backend_pid()") != pid, "its late answer would be taken for another's"
+    assert sys.modules["sqlalchemy.pool"].QueuePool is before
+    assert "SQLAlchemy 9.1.0 keeps its own pool" in caplog.text
 
 
 def test_who_is_killed_while_the_slots_are_counted_leaves_the_place(
@@ -426,8 +366,10 @@ patching.patch(Settings())
 from sqlalchemy import QueuePool, create_engine, text
 url = sys.argv[1].replace("postgresql:", "postgresql+psycopg2:")
 engine = create_engine(url)
-assert type(engine.pool).__name__ == "GreenPool", engine.pool
-assert type(create_engine(url, poolclass=QueuePool).pool).__name__ == "GreenPool"
+from greenroom.waits.pool import GreenPool
+assert type(engine.pool) is GreenPool, engine.pool
+assert type(create_engine(url, poolclass=QueuePool).pool) is GreenPool
+assert engine.pool.logger.name == "sqlalchemy.pool.impl.QueuePool", engine.pool.logger.name
 def backend():
     with engine.connect() as connection:
         return connection.execute(text("SELECT pg_backend_pid()")).scalar()

@@ -5,6 +5,9 @@ import os
 import random
 import select
 import socket
+import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext, suppress
@@ -13,6 +16,7 @@ from typing import Any
 import gevent
 import psycopg2
 import pytest
+from gevent.hub import Hub
 from psycopg2 import extensions, extras
 from psycopg2.errors import QueryCanceled
 
@@ -20,6 +24,7 @@ from greenroom import deadline
 from greenroom.record import CLIENT_LEFT, CURRENT, Record
 from greenroom.waits import libpq, line, postgres, resolving
 from greenroom.waits.naming import Once
+from greenroom.waits.primitives import hub
 
 LONG_WAIT_SECONDS = 30.0
 # As the issue has it: a query of a request that is over is still active in PostgreSQL for no longer than this. Ten
@@ -38,8 +43,11 @@ class OwnConnection(extensions.connection):
 @pytest.fixture
 def green() -> Iterator[None]:
     """psycopg2 as in a green worker, for the length of a test."""
+    plain_switch = Hub.switch
+    hub.install()
     postgres.install(silence_seconds=60)
     yield
+    Hub.switch = plain_switch  # type: ignore[method-assign]
     extensions.set_wait_callback(None)
     psycopg2._connect = postgres.psycopg2_connect
 
@@ -91,6 +99,7 @@ def in_request(record: Record, call: Callable[[], Any]) -> gevent.Greenlet:
 
     def run() -> Any:
         CURRENT.set(record)
+        record.greenlet = gevent.getcurrent()
         try:
             return call()
         except Exception as exc:
@@ -124,9 +133,7 @@ def test_query_of_a_client_that_left_is_cancelled(connection: Any, watcher: Any)
     pid = connection.info.backend_pid
     wait_until(lambda: is_active(watcher, pid), "the query runs")
 
-    for wait in list(record.waits):
-        record.is_cut, record.cut_reason, record.deadline = True, CLIENT_LEFT, time.monotonic()
-        wait.interrupt()
+    record.cut(CLIENT_LEFT)
 
     assert isinstance(asking.get(timeout=LONG_WAIT_SECONDS), QueryCanceled)
     wait_until(lambda: not is_active(watcher, pid), "the query is over in PostgreSQL", ACTIVE_SECONDS)
@@ -168,7 +175,7 @@ def test_commit_and_rollback_go_on_when_the_budget_is_spent(connection: Any, wat
 
 def test_silent_server_costs_its_connection(connect: Callable[..., Any]) -> None:
     connection = connect()
-    connection.silence_seconds = 0.1
+    connection.greenroom_line.silence_seconds = 0.1
 
     with pytest.raises(psycopg2.OperationalError, match="no word from PostgreSQL within 0.1 s"):
         connection.cursor().execute(SLEEP)
@@ -239,66 +246,170 @@ def test_two_requests_in_one_transaction_are_both_named(
     assert "GET /second asks for 'SELECT 2' in a transaction that was begun for GET /first" in said
 
 
-def test_transaction_begins_in_one_message_with_its_first_statement(connection: Any, watcher: Any) -> None:
+def test_statements_are_sent_as_they_are(connection: Any, watcher: Any) -> None:
     cursor = connection.cursor()
 
     cursor.execute("SELECT 1")
 
     sent = rows(watcher, "SELECT query, state FROM pg_stat_activity WHERE pid = %s", [connection.info.backend_pid])
-    assert sent == [("BEGIN;\nSELECT 1", "idle in transaction")]
+    assert sent == [("SELECT 1", "idle in transaction")]
     assert cursor.query == b"SELECT 1"
+    assert rows(cursor, "SELECT current_query()") == [("SELECT current_query()",)]
     assert connection.status == extensions.STATUS_BEGIN
     connection.rollback()
     assert connection.status == extensions.STATUS_READY
 
 
-def test_transaction_of_a_request_tells_postgres_how_long_it_may_take(connect: Callable[..., Any]) -> None:
-    """For the day that the worker is killed. Never longer than what the application has set itself."""
-    unlimited, own = connect(), connect(options="-c statement_timeout=2min")
+def test_query_of_a_worker_that_is_killed_ends_in_postgres(watcher: Any, postgres_url: str) -> None:
+    """PostgreSQL looks whether the client of a running statement is still there; nobody else could tell it."""
+    code = """
+        import sys
+        import psycopg2
+        from greenroom import deadline
+        from greenroom.waits import postgres
 
-    def timeout_of(connection: Any, budget_seconds: float) -> str:
-        with deadline.budget(budget_seconds):
-            # Its name is not spelt out: a statement that names it is taken for one that sets it.
-            shown = rows(connection.cursor(), "SELECT current_setting('statement' || '_timeout')")[0][0]
-            connection.rollback()
-        return shown
+        postgres.install(60)
+        connection = psycopg2.connect(sys.argv[1])
+        print(connection.info.backend_pid, flush=True)
+        with deadline.budget(600):
+            connection.cursor().execute("SELECT pg_sleep(60)")
+    """
+    arguments = [sys.executable, "-c", textwrap.dedent(code), postgres_url]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        pid = int(worker.stdout.readline())
+        wait_until(lambda: is_active(watcher, pid), "the query runs")
 
-    assert timeout_of(unlimited, 9.5) == "15s"  # and five for clean-up
-    assert timeout_of(own, 9.5) == "15s"
-    assert timeout_of(own, 300.0) == "2min"
-    own.cursor().execute("SET statement_timeout = '1s'")
-    own.commit()
-    assert timeout_of(own, 9.5) == "1s"
-    assert rows(unlimited.cursor(), "SHOW statement_timeout") == [("0",)]
+        worker.kill()
+
+    wait_until(lambda: not is_active(watcher, pid), "the query is over in PostgreSQL", 10.0)
+
+
+def test_postgres_looks_for_a_client_that_was_killed_and_only_in_our_transactions(connect: Callable[..., Any]) -> None:
+    connection = connect()
+    show = "SHOW client_connection_check_interval"
+
+    for isolation_level in (None, "SERIALIZABLE"):
+        connection.set_session(isolation_level=isolation_level)
+        assert rows(connection.cursor(), show) == [("2s",)]
+        connection.rollback()
+    connection.set_session(isolation_level="DEFAULT", autocommit=True)
+
+    assert rows(connection.cursor(), show) == [("0",)], "a session that goes to somebody else keeps nothing"
+
+
+def test_server_that_can_not_look_is_asked_once(connection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "CHECKING", "SET LOCAL no_such_setting='2s'")
+    monkeypatch.setattr(postgres, "can_check_client", [True])
+
+    assert rows(connection.cursor(), "SELECT 1") == [(1,)]
+    assert connection.get_transaction_status() == extensions.TRANSACTION_STATUS_INTRANS
+    assert not postgres.can_check_client[0]
+    connection.rollback()
+    assert rows(connection.cursor(), "SELECT 2") == [(2,)]
+
+
+def test_own_statement_timeout_is_left_alone(connect: Callable[..., Any]) -> None:
+    connection = connect(options="-c statement_timeout=50s")
+    cursor = connection.cursor()
+
+    with deadline.budget(5.0):
+        assert rows(cursor, "SHOW statement_timeout") == [("50s",)]
+        cursor.execute("SET statement_timeout = '40s'")
+        connection.commit()
+        assert rows(cursor, "SHOW statement_timeout") == [("40s",)]
+
+
+@pytest.mark.parametrize("change", ["set", "extend", "lift", "finish"])
+def test_query_may_take_what_its_budget_has_become(connection: Any, change: str) -> None:
+    """Also one that runs already when the budget changes, in a transaction that began before."""
+    cursor = connection.cursor()
+    with deadline.budget(0.3) as record:
+        cursor.execute("SELECT 1")
+        changing = {"set": [LONG_WAIT_SECONDS], "extend": [LONG_WAIT_SECONDS]}.get(change, [])
+        gevent.spawn_later(0.05, getattr(record, change), *changing)
+
+        cursor.execute("SELECT pg_sleep(0.6)")
+        connection.commit()
+
+    assert rows(cursor, "SELECT 'goes on'") == [("goes on",)]
 
 
 @pytest.mark.parametrize("budget_seconds", [None, LONG_WAIT_SECONDS])
 @pytest.mark.parametrize(
     "wrong",
-    ["SELEC 1", "SELECT no_such_column", "SELECT 1/0", "SELECT\n" * 9 + "nope", "VACUUM", "SELECT %s", "COMMIT"],
+    [
+        *("SELEC 1", "SELECT no_such_column", "SELECT 1/0", "SELECT\n" * 9 + "nope", "VACUUM", "SELECT %s", "COMMIT"),
+        *("", " ", "COPY nowhere FROM STDIN", "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "SELECT 1; SELECT 2"),
+    ],
 )
-def test_errors_are_those_of_a_transaction_begun_separately(
-    connection: Any, wrong: str, budget_seconds: float | None
+@pytest.mark.parametrize("is_bytes", [False, True])
+def test_results_and_errors_are_those_of_psycopg2(
+    connection: Any, wrong: str, is_bytes: bool, budget_seconds: float | None
 ) -> None:
-    def seen() -> tuple[Any, ...]:
-        cursor = connection.cursor()
+    def seen(cursor: Any) -> tuple[Any, ...]:
         error: Any = None
+        del connection.notices[:]
         with deadline.budget(budget_seconds) if budget_seconds else nullcontext():
             try:
-                cursor.execute(wrong, [1, 2] if "%s" in wrong else None)
+                cursor.execute(wrong.encode() if is_bytes else wrong, [1, 2] if "%s" in wrong else None)
             except Exception as exc:
                 error = exc
+        state = connection.status, connection.get_transaction_status(), cursor.query, cursor.statusmessage
         with suppress(psycopg2.Error):
             cursor.execute("SELECT 1")
-        state = connection.status, connection.get_transaction_status()
+        state += connection.status, connection.get_transaction_status(), connection.notices[:]
         connection.rollback()
-        return type(error), str(error), getattr(error, "pgcode", None), getattr(error, "pgerror", None), *state
+        diag = getattr(error, "diag", None)
+        shown = {name: getattr(diag, name) for name in dir(diag) if not name.startswith("_")}
+        is_ours = getattr(error, "cursor", None) is cursor
+        return type(error), str(error), getattr(error, "pgerror", None), is_ours, shown, *state
 
-    together = seen()
-    connection.status_field = None
-    apart = seen()
+    assert seen(connection.cursor()) == seen(extensions.cursor(connection))
 
-    assert together == apart
+
+@pytest.mark.parametrize("is_autocommit", [False, True])
+def test_with_block_rolls_back_and_leaves_the_connection_as_it_was(
+    connection: Any, watcher: Any, is_autocommit: bool
+) -> None:
+    watcher.execute("CREATE TABLE IF NOT EXISTS with_block (number int)")
+    connection.autocommit = is_autocommit
+    with deadline.budget(LONG_WAIT_SECONDS):
+        with connection, connection.cursor() as cursor:
+            cursor.execute("INSERT INTO with_block VALUES (1)")
+        with pytest.raises(psycopg2.errors.DivisionByZero), connection:
+            connection.cursor().execute("INSERT INTO with_block VALUES (2); SELECT 1/0")
+        with suppress(ZeroDivisionError), connection, connection.cursor() as cursor:
+            cursor.execute("INSERT INTO with_block VALUES (3)")
+            raise ZeroDivisionError
+
+    assert rows(watcher, "SELECT number FROM with_block") == [(1,)]
+    assert connection.autocommit is is_autocommit
+    assert connection.status == extensions.STATUS_READY
+    watcher.execute("DROP TABLE with_block")
+
+
+def test_typecasters_of_bytes_see_only_what_was_asked_for(connection: Any) -> None:
+    extensions.register_type(psycopg2.BINARY, connection)
+    as_bytes = extensions.new_type((25,), "BYTES", lambda value, _: value and value.encode())
+    extensions.register_type(as_bytes, connection)
+
+    with deadline.budget(LONG_WAIT_SECONDS):
+        assert rows(connection.cursor(), "SELECT 'a'::text") == [(b"a",)]
+
+
+def test_session_can_be_set_between_transactions(connection: Any) -> None:
+    with deadline.budget(LONG_WAIT_SECONDS):
+        rows(connection.cursor(), "SELECT 1")
+        with pytest.raises(psycopg2.ProgrammingError, match="set_session cannot be used inside a transaction"):
+            connection.set_session(readonly=True)
+        connection.rollback()
+        connection.set_session(readonly=True, deferrable=True, isolation_level="SERIALIZABLE")
+        cursor = connection.cursor()
+
+        assert rows(cursor, "SHOW transaction_read_only") == [("on",)]
+        assert rows(cursor, "SHOW transaction_deferrable") == [("on",)]
+        assert rows(cursor, "SHOW transaction_isolation") == [("serializable",)]
 
 
 @pytest.mark.parametrize(
@@ -336,8 +447,44 @@ def test_copy_goes_both_ways_and_its_errors_are_the_servers(connection: Any) -> 
 
     assert out.getvalue() == "1,one\n2,-\n"
     assert as_bytes.getvalue() == (("é" * 1000 + "\n") * 3000).encode()
-    assert caught.value.pgcode == "22P02"
+    assert caught.value.pgcode == caught.value.diag.sqlstate == "22P02"
+    assert caught.value.diag.context == 'COPY copied, line 1, column number: "x"'
+    assert caught.value.cursor is cursor
     assert rows(cursor, "SELECT 'clean'") == [("clean",)]
+
+
+def test_copy_ends_as_any_statement_does(connection: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("CREATE TEMPORARY TABLE copied (number int)")
+    connection.commit()
+
+    cursor.copy_expert(b"COPY copied FROM STDIN", io.BytesIO(b"1\n2\n3\n"))
+    assert (cursor.rowcount, cursor.statusmessage, cursor.query) == (3, "COPY 3", b"COPY copied FROM STDIN")
+    assert connection.status == extensions.STATUS_BEGIN
+    cursor.copy_expert("COPY (SELECT 1 WHERE false) TO STDOUT", io.StringIO())
+    assert (cursor.rowcount, cursor.statusmessage) == (0, "COPY 0")
+    with pytest.raises(psycopg2.errors.DivisionByZero) as late:
+        cursor.copy_expert("COPY (SELECT 1/(3-number) FROM copied) TO STDOUT", io.StringIO())
+    assert late.value.diag.message_primary == "division by zero"
+    connection.rollback()
+    with pytest.raises(psycopg2.errors.UndefinedTable) as early:
+        cursor.copy_to(io.StringIO(), "nowhere")
+    assert early.value.cursor is cursor
+    connection.rollback()
+    with pytest.raises(psycopg2.ProgrammingError, match="copy_from"):
+        cursor.execute("COPY copied FROM STDIN")
+    connection.rollback()
+    with pytest.raises(ZeroDivisionError):
+        cursor.copy_expert("COPY (SELECT generate_series(1, 9)) TO STDOUT", Breaking())
+    with pytest.raises(TypeError, match="readable file-like"):
+        cursor.copy_expert("COPY copied FROM STDIN", None)
+
+    assert rows(cursor, "SELECT 'clean'") == [("clean",)]
+
+
+class Breaking(io.StringIO):
+    def write(self, _: str) -> int:
+        raise ZeroDivisionError
 
 
 def test_copy_lets_others_run_and_a_reader_that_fails_copies_nothing(connection: Any) -> None:
@@ -358,7 +505,7 @@ def test_copy_lets_others_run_and_a_reader_that_fails_copies_nothing(connection:
         cursor.copy_from(Failing(), "copied")
     connection.rollback()
 
-    assert isinstance(caught.value.__cause__, ValueError)
+    assert caught.value.pgcode == "57014"
     assert len(turns) > 5
     assert rows(cursor, "SELECT count(*) FROM copied") == [(0,)]
 
@@ -506,7 +653,7 @@ def test_kept_watcher_is_gone_before_its_socket(connect: Callable[..., Any]) -> 
         connection = connect()
         assert rows(connection.cursor(), "SELECT 1") == [(1,)]
         connection.close()
-        assert connection.line.watcher is None
+        assert connection.greenroom_line.watcher is None
     one, other = socket.socketpair()
     with closing(one), closing(other):
         other.send(b"x")

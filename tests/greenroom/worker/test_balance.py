@@ -106,8 +106,8 @@ def test_lag_is_how_late_the_loop_turned_and_it_fades(board: Scoreboard, clock: 
 
 def test_the_least_loaded_accepts_and_the_others_stand_back(board: Scoreboard, clock: ManualClock) -> None:
     fleet = Fleet(board, 3, clock)
-    for line, connections in zip(fleet.lines, (5, 3, 4), strict=True):
-        line.connections = connections
+    for line, expected in zip(fleet.lines, (5, 3, 4), strict=True):
+        line.expected = expected
 
     turns = [Turn(board, line, clock.now).has_come() for line in fleet.lines]
 
@@ -122,7 +122,7 @@ def test_equally_loaded_workers_all_may_accept(board: Scoreboard, clock: ManualC
 
 def test_a_worker_alone_accepts(board: Scoreboard, clock: ManualClock) -> None:
     fleet = Fleet(board, 1, clock)
-    fleet.lines[0].connections = 1000
+    fleet.lines[0].expected = 1000
     fleet.lines[0].lag_seconds = 1.0
 
     assert Turn(board, fleet.lines[0], clock.now).has_come()
@@ -131,7 +131,7 @@ def test_a_worker_alone_accepts(board: Scoreboard, clock: ManualClock) -> None:
 @pytest.mark.parametrize("state", [State.BOOTING, State.DRAINING, State.EMPTY])
 def test_nobody_waits_for_a_worker_that_does_not_accept(board: Scoreboard, clock: ManualClock, state: State) -> None:
     fleet = Fleet(board, 2, clock)
-    fleet.lines[0].connections = 10
+    fleet.lines[0].expected = 10
     fleet.lines[1].state = state
 
     assert Turn(board, fleet.lines[0], clock.now).has_come()
@@ -140,20 +140,20 @@ def test_nobody_waits_for_a_worker_that_does_not_accept(board: Scoreboard, clock
 def test_nobody_waits_for_a_worker_whose_loop_stands_still(board: Scoreboard, clock: ManualClock) -> None:
     fleet = Fleet(board, 2, clock)
     busy, blocked = fleet.lines
-    busy.connections = 10
+    busy.expected = 10
     clock.advance(FRESH_SECONDS)
     busy.beat(clock.now())
     busy.lag_seconds = 0.0
 
     assert Turn(board, busy, clock.now).has_come()
-    assert blocked.connections == 0
+    assert blocked.expected == 0
 
 
 def test_a_lagging_worker_stands_back_for_one_that_is_not(board: Scoreboard, clock: ManualClock) -> None:
     fleet = Fleet(board, 2, clock)
     lagging, quick = fleet.lines
     lagging.lag_seconds = LAGGING_SECONDS
-    quick.connections = 50
+    quick.expected = 50
 
     assert not Turn(board, lagging, clock.now).has_come()
     assert Turn(board, quick, clock.now).has_come()
@@ -177,7 +177,7 @@ def ask_until_it_comes(turn: Turn, clock: ManualClock) -> float:
 
 def test_a_connection_that_nobody_takes_is_taken_after_a_moment(board: Scoreboard, clock: ManualClock) -> None:
     fleet = Fleet(board, 2, clock)
-    fleet.lines[0].connections = 10
+    fleet.lines[0].expected = 10
 
     waited = ask_until_it_comes(Turn(board, fleet.lines[0], clock.now), clock)
 
@@ -187,7 +187,7 @@ def test_a_connection_that_nobody_takes_is_taken_after_a_moment(board: Scoreboar
 def test_while_others_accept_the_one_ahead_goes_on_standing_back(board: Scoreboard, clock: ManualClock) -> None:
     fleet = Fleet(board, 2, clock)
     ahead, other = fleet.lines
-    ahead.connections = 100
+    ahead.expected = 100
     turn = Turn(board, ahead, clock.now)
 
     turns = []
@@ -196,7 +196,7 @@ def test_while_others_accept_the_one_ahead_goes_on_standing_back(board: Scoreboa
         clock.advance(STEP_SECONDS)
         other.beat(clock.now())
         other.accepted += 1
-        other.connections += 1
+        other.expected += 1
 
     assert turns == [False] * 50
 
@@ -204,7 +204,7 @@ def test_while_others_accept_the_one_ahead_goes_on_standing_back(board: Scoreboa
 def test_each_connection_is_a_new_wait(board: Scoreboard, clock: ManualClock) -> None:
     fleet = Fleet(board, 2, clock)
     ahead, other = fleet.lines
-    ahead.connections = 10
+    ahead.expected = 10
     turn = Turn(board, ahead, clock.now)
     turn.has_come()
 

@@ -162,7 +162,9 @@ class World:
         timer = SimpleNamespace(start=lambda _: None, stop=lambda: None, close=lambda: None)
         timeouts = SimpleNamespace(idle={}, lingering={})
         loop = SimpleNamespace(timer=lambda *_, **__: timer)
-        self.serving: Any = SimpleNamespace(connections=set(), in_flight={}, timeouts=timeouts, loop=loop)
+        self.serving: Any = SimpleNamespace(
+            connections=set(), in_flight={}, timeouts=timeouts, loop=loop, tell_takers=lambda: None
+        )
 
     def connection(self, *, idle_for_seconds: float) -> FakeConnection:
         made = FakeConnection(self.serving)

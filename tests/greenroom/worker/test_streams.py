@@ -12,8 +12,8 @@ from gunicorn.http.unreader import Unreader
 from hypothesis import given
 from hypothesis import strategies as st
 
+from greenroom.worker.ending import error_answer
 from greenroom.worker.head import demand
-from greenroom.worker.serving import error_answer
 
 from .fuzz import examples
 from .harness import Ours, Site, Worker, serve, without_date

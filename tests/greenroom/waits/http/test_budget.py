@@ -97,7 +97,7 @@ def test_a_clean_up_that_waits_when_the_budget_ends_has_its_own_time(
     ends = deadline.clock.now() + 2 * SHORT_SECONDS
 
     with deadline.budget(SHORT_SECONDS) as budget, deadline.shield():
-        budget.clean_up_until = ends
+        budget.clean_up_at_most = ends
         with pytest.raises(requests.ReadTimeout):
             requests.get(upstream.on("/", hang), timeout=SOON)
 

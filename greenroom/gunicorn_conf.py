@@ -1,0 +1,18 @@
+"""The configuration file that `greenroom serve` gives gunicorn: ours, and over it the team's own, if there is one.
+
+gunicorn runs it anew on HUP, so a reload reads new settings.
+"""
+
+import os
+import runpy
+from pathlib import Path
+
+from greenroom.configuration import configure, named_app
+from greenroom.hooks import chained, running
+from greenroom.serving_command import OWN_CONFIGURATION
+from greenroom.settings import read_env_files, set_from_files
+
+running.from_files = set_from_files(os.environ, read_env_files(Path.cwd()), running.from_files)
+ours = configure(os.environ, wsgi_app=named_app(os.environ))
+theirs = runpy.run_path(path) if (path := os.environ.get(OWN_CONFIGURATION)) else {}
+globals().update(chained(ours, {name: value for name, value in theirs.items() if not name.startswith("_")}))

@@ -1,0 +1,131 @@
+"""`greenroom serve`: gunicorn with our configuration, patched first; where gunicorn can't run, gevent's own server.
+
+    greenroom serve                        what FLASK_APP, wsgi.py or app.py say, as `flask run` finds it
+    greenroom serve shop:app --workers 4   what gunicorn takes, with all its options
+    greenroom serve --pywsgi shop:app      gevent's WSGI server, one process
+
+`.env` and `.flaskenv` are read as `flask run` reads them. A gunicorn.conf.py in this folder, or one named with -c,
+counts over ours; its hooks run beside ours. One that calls greenroom.configuration.configure() is used as it is.
+"""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from .errors import AppNotFound, GreenroomError
+from .settings import read_env_files
+
+CONFIGURATION = Path(__file__).with_name("gunicorn_conf.py")
+# Where gunicorn_conf.py finds the team's own configuration file. Not a setting: this command sets it.
+OWN_CONFIGURATION = "_GREENROOM_OWN_CONFIGURATION"
+# What a configuration file that calls configure() itself has in it.
+OUR_MODULE = "greenroom.configuration"
+GUNICORNS_DEFAULT = "./gunicorn.conf.py"
+PYWSGI = "--pywsgi"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for. `arguments` are gunicorn's, without the application and the configuration."""
+
+    app: str
+    own_configuration: str
+    arguments: tuple[str, ...]
+    bind: tuple[str, ...]
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Serve; on success this process becomes gunicorn. Raises GreenroomError."""
+    if {"-h", "--help"} & set(arguments):
+        print(__doc__.strip() + "\n\ngunicorn's options are listed by `gunicorn --help`.")
+        return 0
+    environ = {**read_env_files(Path.cwd()), **os.environ}
+    is_pywsgi = PYWSGI in arguments or sys.platform == "win32"
+    request = understood([argument for argument in arguments if argument != PYWSGI])
+    app = request.app or environ.get("WSGI_APP") or environ.get("FLASK_APP") or app_of_folder(Path.cwd())
+    if is_pywsgi:
+        return _serve_with_pywsgi(app, request, environ)
+    _become_gunicorn(app, request)
+
+
+def understood(arguments: Sequence[str]) -> Request:
+    """gunicorn's own parser says what is the application, what the configuration."""
+    from gunicorn.config import Config
+
+    options = Config().parser().parse_args(list(arguments))
+    rest = list(arguments)
+    if options.args:
+        rest.remove(options.args[0])
+    own = options.config or (GUNICORNS_DEFAULT if Path(GUNICORNS_DEFAULT).is_file() else "")
+    if options.config:
+        rest = _without_option(rest, ("-c", "--config"), options.config)
+        own = options.config.removeprefix("file:")
+        if not Path(own).is_file():
+            raise GreenroomError(f"there is no configuration file {own}; -c takes the path of one here")
+    return Request(options.args[0] if options.args else "", own, tuple(rest), tuple(options.bind or ()))
+
+
+def app_of_folder(folder: Path) -> str:
+    """The module that `flask run` would take here. Raises AppNotFound, which says what was looked for."""
+    for module in ("wsgi", "app"):
+        if (folder / f"{module}.py").is_file() or (folder / module / "__init__.py").is_file():
+            return module
+    raise AppNotFound(
+        f"no application to serve: no argument names one, WSGI_APP and FLASK_APP are not set, and there is neither "
+        f"wsgi.py nor app.py in {folder}. Name it: `greenroom serve shop:app`"
+    )
+
+
+def _become_gunicorn(app: str, request: Request) -> NoReturn:
+    from .finding import uri
+
+    child = dict(os.environ)
+    configuration, named = str(CONFIGURATION), [uri(app)]
+    if request.own_configuration:
+        own = Path(request.own_configuration).resolve()
+        if OUR_MODULE in own.read_text():
+            configuration = str(own)  # it is ours already, and knows what it serves
+            named = [uri(request.app)] if request.app else []
+        else:
+            child[OWN_CONFIGURATION] = str(own)
+    command = [sys.executable, "-m", "gunicorn", "-c", configuration, *request.arguments, *named]
+    os.execve(command[0], command, child)
+
+
+def _serve_with_pywsgi(app: str, request: Request, environ: Mapping[str, str]) -> int:
+    import dataclasses
+
+    from . import importing, patching
+    from .finding import uri
+    from .settings import Settings, set_from_files
+
+    if request.own_configuration and request.own_configuration != GUNICORNS_DEFAULT:
+        raise GreenroomError("gevent's own server reads no gunicorn configuration: leave -c out")
+    set_from_files(os.environ, read_env_files(Path.cwd()), {})
+    settings = Settings.read({**environ, "WSGI_APP": uri(app)})
+    if request.bind:
+        settings = dataclasses.replace(settings, bind=",".join(request.bind))
+    importing.prefer_pythonpath(environ, Path.cwd())
+    patching.patch(settings)
+    # Imported only now: it is made of sockets.
+    from .serve import serve
+
+    serve(settings)
+    return 0
+
+
+def _without_option(arguments: list[str], names: tuple[str, ...], value: str) -> list[str]:
+    """`arguments` without `-c value`, `-cvalue`, `--config value` or `--config=value`."""
+    rest: list[str] = []
+    skip = False
+    for argument in arguments:
+        if skip:
+            skip = False
+        elif argument in names:
+            skip = True
+        elif argument not in (f"{names[0]}{value}", *(f"{name}={value}" for name in names)):
+            rest.append(argument)
+    return rest

@@ -1,0 +1,74 @@
+"""CPython's conditions, semaphores, events and queues, which wait through our locks: how they end with their request.
+
+They keep the time themselves, and wait again where a wait was too short. So what ends is the call that the application
+has made. Condition.wait is a single wait of a lock and needs nothing.
+"""
+
+import functools
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from gevent import monkey
+
+from ... import clock
+from ...record import CURRENT, TimedWait
+
+
+def install() -> None:
+    """Runs on: the main thread, after patching."""
+    condition: Any = threading.Condition
+    if condition.wait_for is wait_for:
+        return
+    condition.wait_for = wait_for
+    event: Any = monkey.get_original("threading", "Event")
+    event.wait = composed(event.wait, "event", timeout_at=0, at_end=not_in_time)
+    semaphore: Any = threading.Semaphore
+    # `with semaphore:` has a name of its own for it.
+    semaphore.acquire = semaphore.__enter__ = composed(semaphore.acquire, "semaphore", timeout_at=1, at_end=not_in_time)
+    queues: Any = monkey.get_original("queue", "Queue")
+    queues.get = composed(queues.get, "queue", timeout_at=1, at_end=empty)
+    queues.put = composed(queues.put, "queue", timeout_at=2, at_end=full)
+
+
+def not_in_time() -> bool:
+    return False
+
+
+def empty() -> NoReturn:
+    raise queue.Empty
+
+
+def full() -> NoReturn:
+    raise queue.Full
+
+
+def composed(plain: Callable[..., Any], name: str, *, timeout_at: int, at_end: Callable[[], Any]) -> Callable[..., Any]:
+    """A method that waits, with a timeout as the argument at `timeout_at`."""
+
+    @functools.wraps(plain)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if CURRENT.get() is None:
+            return plain(self, *args, **kwargs)
+        timeout = args[timeout_at] if len(args) > timeout_at else kwargs.get("timeout")
+        with TimedWait("lock", name, timeout):
+            return plain(self, *args, **kwargs)
+        return at_end()
+
+    return call
+
+
+def wait_for(self: Any, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
+    """Condition.wait_for. The predicate is the application's, and may wait in its own ways."""
+    until = None if timeout is None else clock.now() + timeout
+    while not (result := predicate()):
+        if until is None:
+            self.wait()
+            continue
+        left = until - clock.now()
+        if left <= 0:
+            break
+        if not self.wait(left) and clock.now() < until:
+            return predicate()  # it was ended
+    return result

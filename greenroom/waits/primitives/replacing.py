@@ -1,0 +1,76 @@
+"""Our locks and queues in the places of gevent's, which are in the places of the standard library's."""
+
+import _thread
+import functools
+import importlib
+import logging
+import queue
+import sys
+import threading
+from typing import Any
+
+from gevent import events, monkey
+
+from . import composed
+from .locks import Lock, RLock
+from .queues import SimpleQueue
+
+GeventLock: type = importlib.import_module("gevent.thread").LockType
+NAMES: dict[Any, dict[str, Any]] = {
+    _thread: {"allocate_lock": Lock, "allocate": Lock, "LockType": Lock, "lock": Lock, "RLock": RLock},
+    threading: {"Lock": Lock, "_allocate_lock": Lock, "_set_sentinel": Lock, "_CRLock": RLock},
+    functools: {"RLock": RLock},  # until Python 3.11, of cached_property
+    queue: {"SimpleQueue": SimpleQueue},
+}
+# CPython's own are right, over our locks.
+RESTORED = {threading: ("Event",), queue: ("Queue", "LifoQueue", "PriorityQueue")}
+
+
+def install() -> None:
+    """Runs on: the main thread, after patching. Safe to call again; again after each further patching."""
+    replace()
+    composed.install()
+    if patched_again not in events.subscribers:
+        events.subscribers.append(patched_again)
+
+
+def patched_again(event: Any) -> None:
+    """The application has called `monkey.patch_all(sys=True)`, say, which patches everything anew."""
+    if isinstance(event, events.GeventDidPatchBuiltinModulesEvent):
+        replace()
+
+
+def replace() -> None:
+    for module, names in NAMES.items():
+        for name, ours in names.items():
+            if hasattr(module, name):
+                setattr(module, name, ours)
+    for module, restored in RESTORED.items():
+        for name in restored:
+            setattr(module, name, monkey.get_original(module.__name__, name))
+    replace_locks()
+
+
+def replace_locks() -> None:
+    """Locks that gevent has made while it patched."""
+    for module in list(sys.modules.values()):
+        for name, value in list(vars(module).items()) if isinstance(module, type(sys)) else ():
+            if type(value) is GeventLock:
+                setattr(module, name, as_ours(value))
+    # CPython's is one that can be taken again, by the garbage collector say.
+    threading._active_limbo_lock = RLock()  # type: ignore[attr-defined]
+    main: Any = threading.main_thread()
+    if type(getattr(main, "_tstate_lock", None)) is GeventLock:
+        main._tstate_lock = as_ours(main._tstate_lock)
+    logging._lock = RLock()  # type: ignore[attr-defined]
+    for reference in logging._handlerList:  # type: ignore[attr-defined]
+        handler = reference()
+        if handler is not None and handler.lock is not None:
+            handler.lock = RLock()
+
+
+def as_ours(theirs: Any) -> Lock:
+    lock = Lock()
+    if theirs.locked():
+        lock.acquire()
+    return lock

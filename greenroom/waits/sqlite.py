@@ -1,0 +1,252 @@
+"""sqlite3: a call that has to wait for a lock of the database's file waits in a real thread, and the loop goes on.
+
+SQLite waits in C, so one writer that waits for somebody else within its transaction would stop all requests of the
+worker, its own included, until every other writer's timeout is over. Whether a call has to wait is known when it is
+made without patience (SQLite's busy timeout is 0 meanwhile); most don't, and are made where they are, as fast as ever.
+
+    execute, commit  ─ without patience ─> done
+                             │ SQLITE_BUSY: nothing has happened
+                             └─> once more, with the connection's own timeout, in a thread ─> done, or "is locked"
+    executemany, executescript, backup   in a thread at once: a part of them may have happened
+
+So SQLite itself decides how long to wait, and when not to, because two wait for each other. A connection is used by one
+thread at a time: who wants it meanwhile waits for it. What Python checks of threads (`check_same_thread`) is checked
+here as there.
+"""
+
+import contextlib
+import functools
+import sqlite3
+import sys
+from collections.abc import Callable
+from contextvars import copy_context
+from pathlib import PurePath
+from types import ModuleType
+from typing import Any
+
+from .. import deadline
+from .threads import Job, Threads, can_wait, get_thread_ident, own_record
+
+PLAIN_CONNECTION: Any = sqlite3.Connection
+PLAIN_CURSOR: Any = sqlite3.Cursor
+# Calls that wait at the same time; each has a thread, which sleeps.
+WAITING = 256
+DEFAULT_TIMEOUT_SECONDS = 5.0
+# The positions of sqlite3.connect().
+TIMEOUT, SAME_THREAD, FACTORY = 1, 4, 5
+LOCKED = 5  # SQLITE_BUSY, without what extends it
+
+threads = Threads(WAITING)
+_connection_of = PLAIN_CURSOR.connection.__get__
+
+
+class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
+    """sqlite3.Connection. `_away` is the call that is made in a thread, `_away_in` the thread."""
+
+    _timeout = 0.0
+    _thread: int | None = None
+    _name = ""
+    _away: Job | None = None
+    _away_in = 0
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        timeout = args[TIMEOUT] if len(args) > TIMEOUT else options.get("timeout", DEFAULT_TIMEOUT_SECONDS)
+        if len(args) > SAME_THREAD:
+            is_for_one_thread = args[SAME_THREAD]
+            args = (*args[:SAME_THREAD], False, *args[SAME_THREAD + 1 :])
+        else:
+            is_for_one_thread = options.get("check_same_thread", True)
+            options["check_same_thread"] = False
+        super().__init__(*args, **options)
+        self._thread = get_thread_ident() if is_for_one_thread else None
+        self._name = _name(args[0] if args else options.get("database"))
+        self._timeout = float(timeout)
+        self._set_patience(0.0)
+
+    def cursor(self, factory: Any = None) -> Any:
+        self._check()
+        return super().cursor(Cursor if factory is None else factory)
+
+    # As Python's, which are in C and don't ask the cursor that they make.
+
+    def execute(self, *args: Any) -> Any:
+        return self.cursor().execute(*args)
+
+    def executemany(self, *args: Any) -> Any:
+        return self.cursor().executemany(*args)
+
+    def executescript(self, *args: Any) -> Any:
+        return self.cursor().executescript(*args)
+
+    def commit(self) -> None:
+        self._call(super().commit)
+
+    def rollback(self) -> None:
+        self._call(super().rollback)
+
+    def close(self) -> None:
+        self._check()
+        super().close()
+
+    def blobopen(self, *args: Any, **options: Any) -> Any:
+        return self._call(functools.partial(super().blobopen, *args, **options))
+
+    def backup(self, *args: Any, **options: Any) -> None:
+        self._call_in_thread(functools.partial(super().backup, *args, **options))
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> Any:
+        if getattr(self, "autocommit", None) is True:  # since Python 3.12
+            return super().__exit__(kind, error, trace)
+        if kind is not None:
+            self.rollback()
+            return False
+        try:
+            self.commit()
+        except BaseException:
+            self.rollback()
+            raise
+        return False
+
+    @property
+    def isolation_level(self) -> Any:
+        return PLAIN_CONNECTION.isolation_level.__get__(self)
+
+    @isolation_level.setter
+    def isolation_level(self, level: Any) -> None:
+        if level is None and self.in_transaction:
+            self.commit()  # which Python would do
+        PLAIN_CONNECTION.isolation_level.__set__(self, level)
+
+    def _check(self) -> None:
+        """Raise what Python raises in another thread than the connection's, and wait for a call in a thread of ours."""
+        here = get_thread_ident()
+        if self._away is not None and here != self._away_in:
+            _wait_for(self._away, self._name)
+        if self._thread is not None and here != self._thread and here != self._away_in:
+            raise sqlite3.ProgrammingError(
+                "SQLite objects created in a thread can only be used in that same thread. "
+                f"The object was created in thread id {self._thread} and this is thread id {here}."
+            )
+
+    def _call(self, call: Callable[[], Any]) -> Any:
+        self._check()
+        try:
+            return call()
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode & 0xFF != LOCKED or not self._timeout or get_thread_ident() == self._away_in:
+                raise
+        return self._call_in_thread(call)
+
+    def _call_in_thread(self, call: Callable[[], Any]) -> Any:
+        """The call, with the connection's own timeout, or what is left of the request's time."""
+        self._check()
+        if get_thread_ident() == self._away_in:
+            return call()  # of a function of the application's, which SQLite calls
+        patient = functools.partial(self._with_patience, deadline.limit(self._timeout) or 0.0, call)
+        if not can_wait():
+            return patient()
+        context = copy_context()
+        context.run(own_record)
+        job = self._away = threads.submit(functools.partial(context.run, patient), landed=self._came_back)
+        _wait_for(job, self._name)
+        try:
+            return job.result()
+        finally:
+            job.error = None  # its traceback refers to this frame
+
+    def _with_patience(self, seconds: float, call: Callable[[], Any]) -> Any:
+        before, self._away_in = self._away_in, get_thread_ident()
+        self._set_patience(seconds)
+        try:
+            return call()
+        finally:
+            self._set_patience(0.0)
+            self._away_in = before
+
+    def _came_back(self, job: Job) -> None:
+        """Runs on: hub."""
+        if self._away is job:
+            self._away = None
+
+    def _set_patience(self, seconds: float) -> None:
+        with contextlib.suppress(sqlite3.DatabaseError):  # closed, or the application's authorizer does not let us
+            _plain(self, f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+
+    def _pragma(self, call: Callable[[], Any]) -> Any:
+        """The application asks for its timeout, or sets another."""
+        self._check()
+        self._set_patience(self._timeout)
+        try:
+            return call()
+        finally:
+            (milliseconds,) = _plain(self, "PRAGMA busy_timeout").fetchone()[:1]
+            self._timeout = milliseconds / 1000
+            self._set_patience(0.0)
+
+
+class Cursor(PLAIN_CURSOR):  # type: ignore[misc]
+    """sqlite3.Cursor."""
+
+    def execute(self, *args: Any) -> Any:
+        connection = _connection_of(self)
+        if not isinstance(connection, Connection):
+            return super().execute(*args)
+        call = functools.partial(super().execute, *args)
+        return connection._pragma(call) if _is_about_timeout(args) else connection._call(call)
+
+    def executemany(self, *args: Any) -> Any:
+        return self._call_in_thread(functools.partial(super().executemany, *args))
+
+    def executescript(self, *args: Any) -> Any:
+        return self._call_in_thread(functools.partial(super().executescript, *args))
+
+    def _call_in_thread(self, call: Callable[[], Any]) -> Any:
+        connection = _connection_of(self)
+        return connection._call_in_thread(call) if isinstance(connection, Connection) else call()
+
+
+def _plain(connection: Any, sql: str) -> Any:
+    """Past the application's row factories, and past our own cursors."""
+    return PLAIN_CURSOR(connection).execute(sql)
+
+
+def _is_about_timeout(args: tuple[Any, ...]) -> bool:
+    sql = args[0] if args else ""
+    return isinstance(sql, str) and sql[:100].lstrip()[:6].lower() == "pragma" and "busy_timeout" in sql.lower()
+
+
+def _wait_for(job: Job, name: str) -> None:
+    """Until `job` is done: the connection's timeout bounds it, and the request's time where that is shorter."""
+    while not job.is_done:
+        with deadline.unbounded():
+            job.wait("lock", f"sqlite {name}", None)
+
+
+def _name(database: Any) -> str:
+    try:
+        return PurePath(str(database).partition("?")[0]).name
+    except (TypeError, ValueError):
+        return ""
+
+
+@functools.wraps(sqlite3.connect)
+def connect(*args: Any, **options: Any) -> Any:
+    if len(args) <= FACTORY and "factory" not in options:
+        options["factory"] = Connection
+    return _plain_connect(*args, **options)
+
+
+_plain_connect = sqlite3.connect
+
+
+def install(module: ModuleType | None = None) -> None:
+    """Runs on: the main thread, when sqlite3 has been imported."""
+    if not sqlite3.threadsafety:
+        return  # this SQLite can't be used by several threads
+    for where in (sqlite3, sys.modules["sqlite3.dbapi2"]):
+        for name, ours in (("Connection", Connection), ("Cursor", Cursor), ("connect", connect)):
+            setattr(where, name, ours)
+
+
+for _ours in (Connection, Cursor):
+    _ours.__module__ = "sqlite3"

@@ -1,0 +1,147 @@
+"""The end of a request whose application has not answered: the edge answers, so the client depends on nobody's code.
+
+    what happened                                  the client gets         status in logs and metrics
+    the budget is spent                            504                     504
+    the worker has to stop                         503                     503
+    the budget is spent, the body has not come     408                     408
+    the body came too slowly, or only in part      408, 400                408, 400
+    the client has left                            nothing                 499
+
+Who answers is decided once (Response.claim): the application, with the first byte of its head, or the edge. What the
+application answers after the edge is dropped, whatever it is; its greenlet runs on, and is in flight until it ends.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Protocol
+
+import gevent
+from gunicorn.util import write_error
+
+from .. import clock, shown
+from ..record import CLIENT_LEFT, CURRENT, WORKER_STOPS, Record
+from .head import HEAD_END
+from .wire import BodyCutShort, BodyTooSlow, ClientLeft, ClientTooSlow
+
+if TYPE_CHECKING:
+    from .serving import Serving
+
+CLIENT_CLOSED_REQUEST = "499 Client Closed Request"  # nginx's number
+LATE = "The answer did not come in time."
+LATE_BODY = "The rest of the body did not come in time."
+
+
+class Edge(Protocol):
+    """One request, as its connection knows it."""
+
+    @property
+    def record(self) -> Record | None: ...
+
+    @property
+    def request(self) -> Any: ...
+
+    @property
+    def waits_for_body(self) -> bool: ...
+
+    def drop(self, status: str) -> bool:
+        """Take the answer from the application, with `status` for logs and metrics; False if it has begun itself."""
+
+    def answer(self, code: int, reason: str, detail: str) -> None:
+        """Write an error page and close."""
+
+    def leave(self) -> None:
+        """Close without a word."""
+
+
+class Ending:
+    """Answers for one worker's requests in place of their applications."""
+
+    def __init__(self, serving: "Serving") -> None:
+        self.serving = serving
+
+    def end(self, edge: Edge, record: Record) -> None:
+        """The request's budget is spent, or it was cut. Runs on: hub, or the request's greenlet before it answers."""
+        if record.cut_reason == CLIENT_LEFT:
+            self._leave(edge, record, record.cut_reason)
+            return
+        status, detail, why = "504 Gateway Timeout", LATE, f"{record.why()}{waited_for(record)}"
+        if record.cut_reason == WORKER_STOPS:
+            status = "503 Service Unavailable"
+        elif edge.waits_for_body:
+            status, detail, why = "408 Request Timeout", LATE_BODY, record.why()
+        if self._answer(edge, record, status, detail, why):
+            self.serving.spent_requests += 1
+
+    def body_failed(self, edge: Edge, exc: ClientLeft | ClientTooSlow) -> None:
+        """The rest of the body does not come. Runs on: request greenlet."""
+        record = edge.record
+        if record is None or record.answer is None:
+            return
+        if isinstance(exc, BodyTooSlow):
+            self._answer(edge, record, "408 Request Timeout", str(exc), str(exc))
+        elif isinstance(exc, BodyCutShort):
+            self._answer(edge, record, "400 Bad Request", str(exc), str(exc))
+        else:
+            self._leave(edge, record, str(exc))
+
+    def _leave(self, edge: Edge, record: Record, why: str) -> None:
+        """The client has left: nobody is to be answered, unless the application is at it."""
+        if edge.drop(CLIENT_CLOSED_REQUEST):
+            self._tell(edge, record, self.serving.log.info, why)
+            edge.leave()
+
+    def _answer(self, edge: Edge, record: Record, status: str, detail: str, why: str) -> bool:
+        if not edge.drop(status):
+            return False
+        is_clients_fault = status.startswith("4")
+        self._tell(edge, record, self.serving.log.info if is_clients_fault else self.serving.log.warning, why)
+        code, _, reason = status.partition(" ")
+        edge.answer(int(code), reason, detail)
+        return True
+
+    def _tell(self, edge: Edge, record: Record, log: Callable[..., None], why: str) -> None:
+        """One line, and the access log's. In a greenlet: handlers may wait, which the hub must not."""
+        request, response, environ = edge.request, record.answer, record.environ
+        took = timedelta(seconds=clock.now() - record.arrived)
+        method, target = record.asked
+
+        def tell() -> None:
+            log("%s %s: %s", method, shown.path(target.partition("?")[0]), why)
+            if self.serving.has_access_log:
+                CURRENT.set(record)
+                self.serving.log.access(response, request, environ, took)
+
+        gevent.spawn(tell)
+
+
+def waited_for(record: Record) -> str:
+    """What the request waits for, as far as anybody said: the wait that began last."""
+    wait = max(record.waits, key=attrgetter("since"), default=None)
+    return "" if wait is None else f"; it waits for: {wait.kind} {shown.detail(wait.kind, wait.detail)}".rstrip()
+
+
+class ErrorPage:
+    """The socket that gunicorn writes its error pages to: as it believes, without waiting, and all at once."""
+
+    def __init__(self, send: Callable[[bytes], Any], request: Any = None) -> None:
+        self.send = send
+        self.request = request
+
+    def gettimeout(self) -> float:
+        return 0.0
+
+    def sendall(self, data: bytes) -> None:
+        self.send(data if self.request is None else fitting(data, self.request))
+
+
+def fitting(page: bytes, request: Any) -> bytes:
+    """What answers `request`: to HEAD no body (RFC 9110 9.3.2)."""
+    return page[: page.index(HEAD_END) + len(HEAD_END)] if request.method == "HEAD" else page
+
+
+def error_answer(status: int, reason: str, detail: str) -> bytes:
+    """gunicorn's error page, with `Connection: close`."""
+    pages: list[bytes] = []
+    write_error(ErrorPage(pages.append), status, reason, detail)
+    return pages[0]

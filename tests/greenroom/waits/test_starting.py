@@ -1,0 +1,64 @@
+"""Threads that real threads start, in patched processes of their own."""
+
+from tests.greenroom.waits.test_locks import check
+
+
+def test_thread_that_is_started_in_a_real_thread_goes_on_without_it() -> None:
+    check(
+        """
+        began, over = [], threading.Event()
+
+        def helper():
+            time.sleep(0.02)
+            began.append(get_hub_if_exists())
+            over.wait(30)
+
+        def start():
+            thread = threading.Thread(target=helper, daemon=True)
+            thread.start()
+            return thread
+
+        started = in_thread(start)
+        wait_until(lambda: began)
+        (thread,) = started
+        assert began == [None] and thread.is_alive() and thread in threading.enumerate()
+        thread.join(0.01)
+        assert thread.is_alive()
+        over.set()
+        thread.join()
+        assert not thread.is_alive() and thread not in threading.enumerate()
+        """
+    )
+
+
+def test_executor_and_timer_work_in_a_coroutine_of_the_side_loop() -> None:
+    check(
+        """
+        import asyncio
+        from concurrent.futures import ThreadPoolExecutor
+        executor = ThreadPoolExecutor(2)
+
+        async def view():
+            event = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            threading.Timer(0.01, loop.call_soon_threadsafe, (event.set,)).start()
+            await event.wait()
+            return await loop.run_in_executor(executor, abs, -1)
+
+        with gevent.Timeout(20):
+            assert asyncio.run(view()) == 1
+            assert executor.submit(abs, -2).result() == 2  # the loop may wait for those threads as well
+        """
+    )
+
+
+def test_greenlet_may_wait_for_what_to_thread_runs() -> None:
+    check(
+        """
+        from greenroom.waits.coroutines.real import RealThreadPoolExecutor
+        turns = []
+        counting = gevent.spawn(lambda: [(turns.append(1), gevent.sleep(0.001)) for _ in range(1000)])
+        assert RealThreadPoolExecutor(1).submit(real_sleep, 0.1).result() is None
+        assert len(turns) > 5
+        """
+    )

@@ -1,0 +1,388 @@
+"""Requests that end before their application has answered: the edge answers, whatever the application does later."""
+
+import logging
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from greenroom import deadline
+
+from .harness import Answer, Ours, serve, turn, wait_until
+
+SOON = b"X-Request-Timeout-Ms: 50\r\n"
+GET = b"GET /slow?token=1 HTTP/1.1\r\nHost: x\r\n" + SOON + b"\r\n"
+Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+
+class Slow:
+    """An application that answers when it is told to, and by no means before."""
+
+    def __init__(self, answer: Wsgi) -> None:
+        self.answer = answer
+        self.goes_on = Event()
+        self.is_over = False
+        self.error: BaseException | None = None
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/quick":
+            start_response("200 OK", [("Content-Length", "2")])
+            return [b"ok"]
+        try:
+            with deadline.unbounded():
+                self.goes_on.wait()
+            return self.answer(environ, start_response)
+        except BaseException as exc:
+            self.error = exc
+            raise
+        finally:
+            self.is_over = True
+
+    def finish(self) -> None:
+        self.goes_on.set()
+        wait_until(lambda: self.is_over, "the application has ended")
+        turn(5)
+
+
+class Closing:
+    """An answer that says whether it was closed, and how much of it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.is_closed = False
+
+    def __iter__(self) -> "Closing":
+        return self
+
+    def __next__(self) -> bytes:
+        self.asked += 1
+        return b"late"
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def simple(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    start_response("200 OK", [("Content-Length", "4")])
+    return [b"late"]
+
+
+def with_write(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    write = start_response("200 OK", [])
+    for _ in range(1000):
+        write(b"late")
+    return []
+
+
+def with_hints(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    environ["wsgi.early_hints"]([("Link", "</style.css>")])
+    return simple(environ, start_response)
+
+
+def with_wrong_headers(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    start_response("200 OK", [("Content-Length", "4")])
+    start_response("200 OK", [("Content-Length", "5")])
+    return [b"much too late"]
+
+
+def failing(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    try:
+        raise RuntimeError("late")
+    except RuntimeError:
+        start_response("500 Internal Server Error", [], sys.exc_info())
+    return [b"late"]
+
+
+def test_client_is_answered_at_the_deadline_though_its_application_goes_on() -> None:
+    app = Slow(simple)
+    with serve(Ours, app) as site, site.connect() as client:
+        client.send(GET)
+        answer, closed = client.answer(), client.rest()
+        in_flight = len(site.kind.serving.in_flight)
+        app.finish()
+
+        assert (answer.status, answer.header("Connection"), closed) == (504, "close", b"")
+        assert in_flight == 1
+        wait_until(lambda: not site.kind.serving.in_flight, "the request is over")
+        assert not site.kind.serving.connections
+        assert site.kind.serving.spent_requests == 1
+
+
+@pytest.mark.parametrize("answer", [simple, with_write, with_hints, with_wrong_headers, failing])
+def test_what_is_answered_later_is_dropped_and_does_no_harm(answer: Wsgi) -> None:
+    app = Slow(answer)
+    with serve(Ours, app) as site, site.connect() as client:
+        client.send(GET)
+        data = client.rest()
+        app.finish()
+
+        assert data.count(b"HTTP/1.1") == 1
+        assert b"late" not in data
+        assert app.error is None
+        assert site.records.at(logging.ERROR) == []
+        wait_until(lambda: not site.kind.serving.in_flight, "the request is over")
+
+
+def test_late_iterable_is_closed_and_not_read_on() -> None:
+    items = Closing()
+
+    def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return items
+
+    app = Slow(answer)
+    with serve(Ours, app) as site, site.connect() as client:
+        client.send(GET)
+        client.rest()
+        app.finish()
+        wait_until(lambda: items.is_closed, "it is closed")
+
+        assert items.asked == 1
+
+
+def test_line_and_access_log_say_504_once_and_no_query() -> None:
+    app = Slow(simple)
+    lines: list[str] = []
+    with serve(Ours, app) as site, site.connect() as client:
+        site.kind.serving.has_access_log = True
+        site.kind.worker.log.access = lambda response, *_: lines.append(response.status)
+        client.send(GET)
+        client.rest()
+        wait_until(lambda: lines, "it is logged, while the application goes on")
+        app.finish()
+
+        assert lines == ["504 Gateway Timeout"]
+        assert len(site.records.at(logging.WARNING)) == 1
+        assert site.records.at(logging.WARNING)[0].startswith("GET /slow: the request's budget of 0.05 s is spent")
+
+
+def test_head_is_answered_without_a_body() -> None:
+    app = Slow(simple)
+    with serve(Ours, app) as site, site.connect() as client:
+        client.send(GET.replace(b"GET", b"HEAD"))
+        data = client.rest()
+        app.finish()
+
+    assert data.startswith(b"HTTP/1.1 504 ")
+    assert data.endswith(b"\r\n\r\n")
+
+
+def test_old_client_is_answered_and_its_connection_closed() -> None:
+    app = Slow(simple)
+    with serve(Ours, app) as site, site.connect() as client:
+        client.send(GET.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        data = client.rest()
+        app.finish()
+
+    assert b" 504 Gateway Timeout\r\n" in data
+
+
+def test_requests_pipelined_behind_it_are_not_served() -> None:
+    app = Slow(simple)
+    with serve(Ours, app) as site, site.connect() as client:
+        client.send(GET + b"GET /quick HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
+        data = client.rest()
+        app.finish()
+
+        assert data.count(b"HTTP/1.1 ") == 1
+        assert data.startswith(b"HTTP/1.1 504 ")
+        assert site.kind.worker.nr == 1
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        (b"Content-Length: 1000\r\n", b"some"),
+        (b"Content-Length: 100000000\r\n", b"x" * 1_000_000),
+        (b"Transfer-Encoding: chunked\r\n", b"4\r\nsome\r\n"),
+        (b"Content-Length: 1000\r\nExpect: 100-continue\r\n", b""),
+    ],
+)
+def test_client_that_still_sends_its_body_can_read_the_answer(head: bytes, body: bytes) -> None:
+    app = Slow(simple)
+    with serve(Ours, app) as site, site.connect() as client:
+        client.send(GET.replace(b"GET", b"POST").replace(b"\r\n\r\n", b"\r\n" + head + b"\r\n") + body)
+        sender = gevent.spawn(client.send, b"x" * 5_000_000)
+        answer = client.answer()
+        sender.kill()
+        app.finish()
+
+        assert (answer.status, answer.header("Connection")) == (504, "close")
+        assert app.error is None
+
+
+def test_application_that_waits_for_its_body_is_woken_and_its_client_told() -> None:
+    errors: list[BaseException] = []
+
+    def reading(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        try:
+            environ["wsgi.input"].read()
+        except OSError as exc:
+            errors.append(exc)
+        start_response("400 Bad Request", [("Content-Length", "0")])
+        return []
+
+    with serve(Ours, reading) as site, site.connect() as client:
+        client.send(GET.replace(b"GET", b"POST").replace(b"\r\n\r\n", b"\r\nContent-Length: 10\r\n\r\nsome"))
+        answer = client.answer()
+        wait_until(lambda: not site.kind.serving.in_flight, "the request is over")
+
+        assert answer.status == 408
+        assert len(errors) == 1
+        assert site.records.at(logging.WARNING) == []
+
+
+def test_body_that_is_read_after_the_answer_is_an_error_at_once() -> None:
+    def reading(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        with pytest.raises(OSError, match="the request was answered before"):
+            environ["wsgi.input"].read()
+        return simple(environ, start_response)
+
+    app = Slow(reading)
+    with serve(Ours, app) as site, site.connect() as client:
+        client.send(GET.replace(b"GET", b"POST").replace(b"\r\n\r\n", b"\r\nContent-Length: 10\r\n\r\nsome"))
+        client.answer()
+        app.finish()
+
+    assert app.error is None
+
+
+def test_answer_that_the_kernel_takes_in_part_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = Slow(simple)
+    with serve(Ours, app) as site, site.connect() as client:
+        client.send(GET)
+        wait_until(lambda: site.kind.serving.in_flight, "it runs")
+        (connection,) = site.kind.serving.connections
+        monkeypatch.setattr(
+            type(connection.wire), "try_send", lambda wire, data: wire.sock.send(data[:10]) == len(data)
+        )
+        data = client.rest()
+        app.finish()
+
+    assert data in (b"HTTP/1.1 5<reset>", b"<reset>")
+
+
+def test_503_that_the_kernel_takes_in_part_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = Slow(simple)
+    settings = {"limit_requests": 1, "queue_limit_requests": 0}
+    with serve(Ours, app, settings=settings) as site, site.connect() as first, site.connect() as client:
+        first.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_until(lambda: site.kind.serving.in_flight, "it runs")
+        (connection,) = site.kind.serving.connections - {next(iter(site.kind.serving.in_flight))} or [None]
+        monkeypatch.setattr(
+            type(connection.wire), "try_send", lambda wire, data: wire.sock.send(data[:10]) == len(data)
+        )
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+        data = client.rest()
+        app.finish()
+
+    assert data == b"HTTP/1.1 5"
+
+
+def test_request_that_waited_too_long_in_line_never_begins() -> None:
+    app = Slow(simple)
+    with serve(Ours, app) as site, site.connect() as client:
+        client.send(GET.replace(b"50", b"0"))
+        data = client.rest()
+
+        assert data.startswith(b"HTTP/1.1 504 ")
+        assert not app.is_over
+        assert site.kind.serving.in_flight == {}
+
+
+def test_stream_that_has_begun_is_left_alone() -> None:
+    goes_on = Event()
+
+    def stream(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        yield b"first"
+        with deadline.unbounded():
+            goes_on.wait()
+        yield b"second"
+
+    with serve(Ours, stream) as site, site.connect() as client:
+        client.send(GET)
+        client.until(b"first\r\n")
+        gevent.sleep(0.1)  # its budget passes
+        goes_on.set()
+        assert client.until(b"0\r\n\r\n").endswith(b"6\r\nsecond\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize("is_early", [True, False])
+def test_thread_that_writes_and_the_edge_never_both_answer(is_early: bool) -> None:
+    """A real thread answers, before the deadline or after it."""
+    told = threading.Event()
+
+    def threaded(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        def work() -> None:
+            told.wait(10)
+            start_response("200 OK", [("Content-Length", "4")])(b"done")
+
+        gevent.get_hub().threadpool.spawn(work).get()
+        return []
+
+    with serve(Ours, threaded) as site, site.connect() as client:
+        client.send(GET if not is_early else GET.replace(b"50", b"5000"))
+        if is_early:
+            told.set()
+        answer = client.answer()
+        told.set()
+        wait_until(lambda: not site.kind.serving.in_flight, "the request is over")
+
+    assert (answer.status, answer.body == b"done") == ((200, True) if is_early else (504, False))
+
+
+def test_client_that_leaves_frees_its_connection_though_its_application_goes_on() -> None:
+    app = Slow(simple)
+    with serve(Ours, app) as site:
+        with site.connect() as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            wait_until(lambda: site.kind.serving.in_flight, "it runs")
+        wait_until(lambda: not site.kind.serving.connections, "the connection is closed")
+        assert len(site.kind.serving.in_flight) == 1
+        app.finish()
+
+        assert [record.getMessage() for record in site.records.records if record.levelno >= logging.INFO] == [
+            "GET /: the client has left"
+        ]
+
+
+def test_stop_answers_503_to_who_was_not_answered() -> None:
+    app = Slow(simple)
+    with serve(Ours, app) as site, site.connect() as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_until(lambda: site.kind.serving.in_flight, "it runs")
+        site.kind.serving.cut_all(1.0)
+        data = client.rest()
+        app.finish()
+
+    assert data.startswith(b"HTTP/1.1 503 ")
+
+
+def test_connection_lingers_while_the_application_goes_on() -> None:
+    app = Slow(simple)
+    with serve(Ours, app) as site, site.connect() as client:
+        client.send(GET.replace(b"GET", b"POST").replace(b"\r\n\r\n", b"\r\nContent-Length: 1000\r\n\r\n"))
+        assert Answer.of_head(client.until(b"\r\n\r\n")).status == 504
+        client.send(b"x" * 1000)
+        client.end()
+        wait_until(lambda: not site.kind.serving.timeouts.lingering, "it has closed")
+        assert not client.rest().endswith(b"<reset>")
+        app.finish()
+
+
+def test_peer_that_only_closed_its_side_and_pipelined_gets_504_and_no_more() -> None:
+    app = Slow(simple)
+    with serve(Ours, app) as site, site.connect() as client:
+        client.send(GET + b"GET /quick HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.sock.shutdown(socket.SHUT_WR)
+        data = client.rest()
+        app.finish()
+
+    assert data.startswith(b"HTTP/1.1 504 ")
+    assert data.count(b"HTTP/1.1 ") == 1

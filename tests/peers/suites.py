@@ -1,0 +1,144 @@
+"""Which suites there are, where they come from, and how they are run."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """`parts` are run one after the other: the arguments of each for `inside`. `without` is what it is compared to."""
+
+    name: str
+    kind: str
+    parts: tuple[tuple[str, ...], ...]
+    without: str = "stock"
+    distribution: str = ""
+    needs: tuple[str, ...] = ()  # of the package index, for its tests
+    paths: tuple[str, ...] = ()  # below its folder, for PYTHONPATH
+    environ: Callable[[], dict[str, str]] = field(default=dict)
+
+
+def cpython() -> tuple[tuple[str, ...], ...]:
+    names = ("test_queue", "test_threading", "test_subprocess", "test_socket", "test_ssl", "test_concurrent_futures")
+    here = [name for name in names if importlib.util.find_spec(f"test.{name}")]
+    for name in set(names) - set(here):
+        print(f"this Python comes without test.{name}")
+    return tuple((name,) for name in here)
+
+
+def gevents() -> tuple[tuple[str, ...], ...]:
+    """Its primitives, and what is built on them. Its tests of patching start from a process that is not patched."""
+    found = importlib.util.find_spec("gevent.tests")
+    assert found is not None
+    assert found.submodule_search_locations is not None
+    names = sorted(path.stem for path in Path(found.submodule_search_locations[0]).glob("test__*.py"))
+    unpatched = ("test__monkey", "test__example", "test__all__", "test__threading_", "test__issue", "test__import")
+    return tuple((f"gevent.tests.{name}",) for name in names if not name.startswith(unpatched))
+
+
+def postgres_environ() -> dict[str, str]:
+    """The embedded PostgreSQL of the tests, as psycopg2's and SQLAlchemy's want to be told."""
+    from sqlalchemy.engine import make_url
+
+    from app.postgres import EmbeddedPostgres
+
+    url = make_url(EmbeddedPostgres(ROOT / "instance" / "peers").start())
+    found = {
+        "PSYCOPG2_TESTDB": "postgres",
+        "PSYCOPG2_TESTDB_HOST": str(url.query.get("host") or url.host or ""),
+        "PSYCOPG2_TESTDB_PORT": str(url.query.get("port") or url.port or ""),
+        "PSYCOPG2_TESTDB_USER": url.username or "",
+        "PGPASSWORD": url.password or "",
+        "PYTHONNOUSERSITE": "1",  # SQLAlchemy's tests are for the one that is installed then
+        "PEERS_POSTGRES": url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+SUITES = {
+    suite.name: suite
+    for suite in (
+        Suite("cpython", "cpython", cpython(), without="gevent"),
+        Suite("gevent", "unittest", gevents()),
+        Suite(
+            "psycopg2",
+            "unittest",
+            (("tests.test_suite",),),
+            distribution="psycopg2-binary",
+            paths=(".",),
+            environ=postgres_environ,
+        ),
+        Suite(
+            "sqlalchemy",
+            "pytest",
+            (
+                ("test/engine/test_pool.py", "--db", "default"),
+                ("test/engine/test_reconnect.py", "--dburi", "{PEERS_POSTGRES}"),
+                ("test/dialect/postgresql", "--dburi", "{PEERS_POSTGRES}"),
+            ),
+            distribution="sqlalchemy",
+            paths=("test",),
+            environ=postgres_environ,
+        ),
+        Suite(
+            "requests",
+            "pytest",
+            (("tests",),),
+            distribution="requests",
+            needs=("pytest-httpbin", "httpbin", "pytest-mock", "trustme", "PySocks"),
+        ),
+        Suite(
+            "urllib3",
+            "pytest",
+            (("test",),),
+            distribution="urllib3",
+            needs=(
+                "trustme",
+                "hypercorn",
+                "quart",
+                "quart-trio",
+                "httpx",
+                "PySocks",
+                "pytest-socket",
+                "h2",
+                "trio",
+                "anyio",
+            ),
+        ),
+    )
+}
+
+
+def fetch(suite: Suite, folder: Path) -> Path:
+    """The suite's source at the installed version, unpacked, with what it needs in `needs`."""
+    target = folder / suite.name
+    if not suite.distribution:
+        target.mkdir(parents=True, exist_ok=True)
+        return target
+    wanted = f"{suite.distribution}=={version(suite.distribution)}"
+    if not list(target.glob("*/PKG-INFO")):
+        with tempfile.TemporaryDirectory() as sources:
+            pip("download", "--no-binary", ":all:", "--no-deps", "--dest", sources, wanted)
+            (archive,) = Path(sources).iterdir()
+            with tarfile.open(archive) as file:
+                file.extractall(target, filter="data")
+    if suite.needs and not (target / "needs").exists():
+        pip("install", "--quiet", "--target", str(target / "needs"), *suite.needs)
+    (unpacked,) = (path.parent for path in target.glob("*/PKG-INFO"))
+    return unpacked
+
+
+def pip(*arguments: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "pip", *arguments], check=True, env=os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    )
