@@ -25,10 +25,10 @@ from concurrent.futures import Future
 from typing import Any
 
 import gevent
-from greenroom.waits import coroutines
 from sqlalchemy import create_engine
 from sqlalchemy.pool import QueuePool
 
+from greenroom.waits import coroutines
 from greenroom.waits.threads import Threads, start_thread
 
 ROUNDS = 30
