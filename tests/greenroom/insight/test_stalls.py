@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from greenroom.insight import stacks
+from greenroom.insight import safepoint, stacks
 from greenroom.insight import stalls as stalls_module
 from greenroom.insight.account import Account, Slices
 from greenroom.insight.machine import Use
@@ -85,6 +85,7 @@ class Watched:
 
 @pytest.fixture
 def watched(clock: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
+    safepoint.MAIN.install()  # it keeps the loop that there is
     monkeypatch.setattr("gevent.get_hub", lambda: _NoHub())
     watched = Watched(clock)
     watched.stalls.start(Slice(), 0xAA)  # type: ignore[arg-type]

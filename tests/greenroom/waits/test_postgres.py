@@ -298,6 +298,22 @@ def test_postgres_looks_for_a_client_that_was_killed_and_only_in_our_transaction
     assert rows(connection.cursor(), show) == [("0",)], "a session that goes to somebody else keeps nothing"
 
 
+def test_query_of_a_process_that_was_killed_ends(watcher: Any, postgres_url: str) -> None:
+    code = (
+        "import sys, psycopg2\nfrom greenroom.waits import postgres\npostgres.install(60)\n"
+        "psycopg2.connect(sys.argv[1]).cursor().execute('SELECT pg_sleep(30), $$of the killed$$')"
+    )
+    running = "SELECT 1 FROM pg_stat_activity WHERE query LIKE %s AND state = 'active' AND pid <> pg_backend_pid()"
+    process = subprocess.Popen([sys.executable, "-c", code, postgres_url])
+    try:
+        wait_until(lambda: rows(watcher, running, ["SELECT pg_sleep%of the killed%"]), "the query runs")
+    finally:
+        process.kill()
+        process.wait()
+
+    wait_until(lambda: not rows(watcher, running, ["SELECT pg_sleep%of the killed%"]), "it is over", 15.0)
+
+
 def test_server_that_can_not_look_is_asked_once(connection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres, "CHECKING", "SET LOCAL no_such_setting='2s'")
     monkeypatch.setattr(postgres, "can_check_client", [True])
