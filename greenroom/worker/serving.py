@@ -41,6 +41,8 @@ from .wire import ClientLeft, ClientTooSlow
 
 # A request whose answer comes later than this after its deadline was not waiting, but computing.
 LATE_SECONDS = 1.0
+# A client that ends its side so soon after its request has nothing more to ask (`nc`, shutdown) and wants its answer.
+TOGETHER_SECONDS = 0.1
 # What owners of connections may take to end once they were told that the worker stops.
 TOLD_SECONDS = 2.0
 
@@ -417,12 +419,21 @@ class Serving:
             return  # one that sent several requests and ended its side waits for all answers
         record, waiting = connection.record, self.admission.find(connection)
         if waiting is not None and self._ends(waiting.request.method):
+            if self._came_together(connection):
+                return  # it has ended its side, and waits
             self.admission.leave(connection)
             if self.insight is not None:
                 self.insight.ring.shed()
             connection.close()
         elif record is not None and record.answer is not None:
             self.abandon(record, record.answer.req.method, is_event_stream=record.answer.is_event_stream)
+
+    def _came_together(self, connection: Connection) -> bool:
+        """Whether the end of the client's input came with its request: who hangs up has waited for a while.
+
+        It came after the loop had last asked its sockets, however long the turn since then took.
+        """
+        return self.turns.ended_at - self.turns.last_seconds - connection.arrived < TOGETHER_SECONDS
 
     def taken_over(self, record: Record, taken: ClientsSocket) -> None:
         """The application has the connection for itself: it is no longer a request as others are."""
