@@ -3,10 +3,10 @@
 "Writable" says something else: the kernel reports it when a third of its buffer is free, and that may hold megabytes.
 A client that reads 2 KB/s steadily needs minutes for as much.
 
-Nor does the other side acknowledge each byte that is read: a full receiver tells of room again when there is some for a
-whole segment. On ethernet that is 1.4 KB, over loopback 64 KB. So a client is given up when nothing was acknowledged for
-the time that the setting says, and for as long again at most, while a segment at SLOWEST_BYTES_PER_SECOND would take
-that long. Linux only; elsewhere "writable" has to do.
+Nor does the other side acknowledge each byte that is read: a full receiver tells of room again when there is some for
+a whole segment. On ethernet that is 1.4 KB, over loopback 64 KB. So a client is given up when nothing was acknowledged
+for the time that the setting says and, but for no longer than that again, the time that a segment takes at
+SLOWEST_BYTES_PER_SECOND. Linux only; elsewhere "writable" has to do.
 """
 
 import socket

@@ -21,16 +21,17 @@ import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import gevent
 import gevent.ssl
 from gevent import monkey
-from gevent._hub_primitives import wait_on_socket
+from gevent._hub_primitives import wait_on_socket, wait_on_watcher
 from gevent.event import Event
 from gevent.lock import RLock
-from gunicorn.http.body import LengthReader
+from gunicorn.http.body import ChunkedReader, LengthReader
 from gunicorn.http.errors import NoMoreData
 from gunicorn.http.message import Request
 from gunicorn.http2.connection import HTTP2ServerConnection
@@ -46,8 +47,10 @@ from ..waits.in_loop import for_any_thread
 from ..waits.threads import is_loop_thread
 from .connection import DISCARD_BYTES, State
 from .ending import LATE, ErrorPage, error_answer, fitting
+from .fair import PIECE_BYTES, Frames, Piece, fair, give_way
 from .hangups import is_consequence
 from .head import demand
+from .progress import wait_for_room
 from .response import announces_event_stream, answer_begins
 from .serving import SHED_ANSWERS, SHED_BODY, SHED_HEADERS, Serving
 from .takeover import ClientsSocket
@@ -59,6 +62,7 @@ from .wire import (
     BodyTooSlow,
     ClientLeft,
     ClientTooSlow,
+    NotYet,
 )
 
 if TYPE_CHECKING:
@@ -219,6 +223,7 @@ class GunicornConnection:
         self.exchanges: dict[Any, Exchange] = {}  # those that run, as `request_begins` knows them
         self.is_client_gone = False
         self.is_taken = False  # by an application
+        self.piece = Piece()
         self.watcher = serving.loop.io(self.own.fileno(), READ)
         self.wire = SimpleNamespace(sock=self.own)  # where Timeouts looks for clients that have gone
 
@@ -297,6 +302,10 @@ class GunicornConnection:
         if not data:  # gunicorn would hand the application the part that came, as if it were the whole
             raise BodyCutShort("the client left before its body was complete")
         return data
+
+    def broke(self) -> None:
+        """Something was sent in part: end the connection. Runs on: any greenlet."""
+        self._shut()
 
     def linger(self) -> None:
         """Let a client that may still be sending read its last answer. Runs on: the connection's greenlet."""
@@ -414,10 +423,18 @@ class Bounded:
     """gunicorn reads from it; its connection says how long."""
 
     connection: "GunicornConnection | None" = None
+    is_broken = False  # see Wire
 
     def _wait(self, watcher: Any, timeout_exc: Any = None) -> None:
-        """As gevent has it: the end of a request must not shut down the client's own socket."""
-        if is_loop_thread():
+        """As gevent has it: the end of a request must not shut down the client's own socket.
+
+        A client that takes an answer slowly is borne with as over plain HTTP/1.1.
+        """
+        connection = self.connection
+        if connection is not None and not connection.is_taken and watcher is self._write_event:  # type: ignore[attr-defined]
+            if not wait_for_room(self, connection.serving.settings.send_timeout_seconds, partial(_waits_for, watcher)):
+                raise TimeoutError("timed out")
+        elif is_loop_thread():
             wait_on_socket(self, watcher, timeout_exc)  # type: ignore[arg-type]  # a mix-in of sockets
         else:
             super()._wait(watcher, timeout_exc)  # type: ignore[misc]  # the socket's
@@ -425,19 +442,46 @@ class Bounded:
     @for_any_thread
     def recv(self, size: int, *flags: int) -> bytes:
         plain: Callable[..., bytes] = super().recv  # type: ignore[misc]  # the socket's
-        return plain(size, *flags) if self.connection is None else self.connection.receive(plain, size)
+        connection = self.connection
+        if connection is None:
+            return plain(size, *flags)
+        data = connection.receive(plain, size)
+        if not connection.is_taken:
+            connection.piece.did(len(data))
+        return data
 
     @for_any_thread
     def sendall(self, data: Any, *flags: int) -> None:
-        plain: Callable[..., None] = super().sendall  # type: ignore[misc]  # the socket's
-        try:
+        if self.connection is None or self.connection.is_taken:
+            plain: Callable[..., None] = super().sendall  # type: ignore[misc]  # the socket's
             plain(data, *flags)
-        except OSError as exc:
-            if self.connection is None or self.connection.is_taken:
+            return
+        if self.is_broken:
+            raise ClientLeft("the connection ends: what was sent before did not get through")
+        send: Callable[..., int] = super().send  # type: ignore[misc]  # the socket's
+        rest = memoryview(data).cast("B")
+        try:
+            while rest:
+                sent = send(rest[:PIECE_BYTES], *flags)
+                rest = rest[sent:]
+                self.connection.piece.did(sent)
+        except BaseException as exc:  # also what an application's own timeouts throw in
+            # A record of TLS, or a frame, may be on its way in part: nothing can come behind it.
+            self.is_broken = True
+            self.connection.broke()
+            if not isinstance(exc, OSError):
                 raise
             if isinstance(exc, TimeoutError):
                 raise ClientTooSlow("the client did not take the answer in time") from exc
             raise ClientLeft(f"the client left before its answer was complete: {exc}") from exc
+
+
+def _waits_for(watcher: Any, seconds: float) -> bool:
+    try:
+        wait_on_watcher(watcher, seconds, NotYet())
+    except NotYet:
+        return False
+    return True
 
 
 class ClientSocket(Bounded, gevent.socket.socket):
@@ -500,6 +544,8 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
         connection = self.connection
         if isinstance(req, Request):
             demand(req)
+            if isinstance(req.body.reader, ChunkedReader):
+                req.body.reader.parser = fair(req.body.reader.parser, connection.piece)
         exchange = Exchange(connection, req, connection)
         handler = Handler(connection)  # for this request alone: gunicorn takes the application from it
         handler.wsgi = exchange
@@ -929,6 +975,31 @@ class ClientBody:
             raise ClientLeft(f"the client left before its body was complete: {exc}") from exc
 
 
+class InPieces:
+    """The socket that an HTTP/2 connection reads: a bounded number of frames at once, and the others between them."""
+
+    def __init__(self, sock: Any) -> None:
+        self.sock = sock
+        self._frames = Frames()
+        self._came: Iterator[bytes] = iter(())
+
+    def recv(self, size: int) -> bytes:
+        """Runs on: the connection's greenlet; switches."""
+        piece = next(self._came, b"")
+        if piece:
+            give_way()
+            return piece
+        self._came = self._frames.pieces(self.sock.recv(size))
+        return next(self._came, b"")
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """What was received before there was HTTP/2."""
+        return self._frames.pieces(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sock, name)
+
+
 class GreenHTTP2Connection(HTTP2ServerConnection):  # type: ignore[misc]  # gunicorn has no types
     """An HTTP/2 connection that several greenlets use: one reads, and wakes whoever waits for what it read.
 
@@ -939,7 +1010,7 @@ class GreenHTTP2Connection(HTTP2ServerConnection):  # type: ignore[misc]  # guni
     _closed: bool
 
     def __init__(self, cfg: Any, sock: Any, addr: Any, was_reset: Callable[[int], None]) -> None:
-        super().__init__(cfg, sock, addr)
+        super().__init__(cfg, InPieces(sock), addr)
         self.was_reset = was_reset  # told of each stream that the client takes back
         self.is_gone = False  # the reader has ended
         self._came = Event()
@@ -952,7 +1023,13 @@ class GreenHTTP2Connection(HTTP2ServerConnection):  # type: ignore[misc]  # guni
     def receive_data(self, data: bytes | None = None) -> Any:
         """The reader's. Runs on: the connection's greenlet."""
         try:
-            return super().receive_data(data)
+            if data is None:
+                return super().receive_data()
+            return [
+                request
+                for piece in self.sock.pieces(data)
+                for request in super(GreenHTTP2Connection, self).receive_data(piece)
+            ]
         finally:
             self.something_came()
 

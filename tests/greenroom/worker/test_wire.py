@@ -1,4 +1,4 @@
-"""What leaves in part ends the connection; who takes answers slowly gets them; who ends its side with its request waits."""
+"""What left in part ends the connection; slow readers get their answers; who ends its side with its request waits."""
 
 import socket
 from collections.abc import Callable, Iterator
