@@ -19,6 +19,7 @@ import os
 import select
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from functools import partial
@@ -35,16 +36,18 @@ from gunicorn.http.body import ChunkedReader, LengthReader
 from gunicorn.http.errors import NoMoreData
 from gunicorn.http.message import Request
 from gunicorn.http2.connection import HTTP2ServerConnection
-from gunicorn.http2.errors import HTTP2ConnectionError, HTTP2ErrorCode, HTTP2ProtocolError, HTTP2StreamError
+from gunicorn.http2.errors import HTTP2ConnectionError, HTTP2Error, HTTP2ErrorCode, HTTP2StreamError
+from gunicorn.http2.stream import StreamState
 from gunicorn.sock import ssl_context
 from gunicorn.workers.base_async import ALREADY_HANDLED, AsyncWorker
 
-from .. import clock, shown
+from .. import clock
 from ..errors import BudgetSpent
 from ..insight.account import Account
 from ..record import CLIENT_LEFT, CURRENT, FOREVER, OWN, Record, Wait
 from ..waits.in_loop import for_any_thread
 from ..waits.threads import is_loop_thread
+from . import saying
 from .connection import DISCARD_BYTES, State
 from .ending import LATE, ErrorPage, error_answer, fitting
 from .fair import PIECE_BYTES, Frames, Piece, fair, give_way
@@ -64,6 +67,14 @@ from .wire import (
     ClientTooSlow,
     NotYet,
 )
+
+try:
+    from h2.exceptions import H2Error
+except ImportError:  # without it nobody speaks HTTP/2 here
+
+    class H2Error(Exception):  # type: ignore[no-redef]
+        pass
+
 
 if TYPE_CHECKING:
     from .listener import Listener
@@ -176,7 +187,7 @@ class GunicornServing(Serving):
             self.records.discard(record)
             taken = self.taken.pop(record, None)
             if taken is not None and taken.lost is not None:
-                self.log.info("%s %s: its client has left: %s", request.method, shown.path(request.path), taken.lost)
+                self.log.info("%s: its client has left: %s", saying.asked(request), taken.lost)
             call.end()
 
     def running_records(self) -> list[Record]:
@@ -411,7 +422,8 @@ class GunicornConnection:
             self._shut()
 
     def _say_goodbye(self, close_http2: Callable[[], None]) -> None:
-        close_http2()
+        with contextlib.suppress(HTTP2Error, H2Error, OSError):  # the client was quicker
+            close_http2()
         self._shut()
 
     def _shut(self) -> None:
@@ -500,7 +512,7 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
         self.connection = connection
         self.worker = connection.serving.worker
         self.cfg = self.worker.cfg
-        self.log = self.worker.log
+        self.log: Any = saying.ShownLog(self.worker.log)
         self.wsgi = self.worker.wsgi
         self.max_requests = self.worker.max_requests
 
@@ -560,7 +572,7 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
         except Over as exc:
             raise StopIteration from exc
         except (ClientLeft, ClientTooSlow) as exc:
-            self.log.info("%s %s: %s", req.method, shown.path(req.path), exc)
+            self.log.info("%s: %s", saying.asked(req), exc)
             raise StopIteration from exc
         taken = exchange.taken
         if taken is not None and not taken.is_used:  # it has only looked, and answered as usual
@@ -602,6 +614,7 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
         def serve(request: Any) -> None:
             key = (self.connection, request.stream.stream_id)
             exchange = Exchange(self.connection, request, key, request.stream.stream_id)
+            exchange.http2 = http2
             self.connection.request_begins(key, request, exchange)
             stream = gevent.spawn(self._serve_stream, exchange, client, addr, http2)
             streams.add(stream)
@@ -621,7 +634,7 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
             while not http2.is_closed:
                 for request in http2.receive_data():
                     serve(request)
-        except (NoMoreData, HTTP2ConnectionError, HTTP2ProtocolError, OSError) as exc:
+        except (NoMoreData, HTTP2Error, H2Error, OSError) as exc:
             self.log.debug("HTTP/2 connection closed: %s", exc)
         finally:
             http2.is_gone = True
@@ -654,7 +667,8 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
                     body = None if request.method == "HEAD" else LATE_BODY
                     http2.send_response(stream_id, exchange.page[0], LATE_HEADERS, body)
                 http2.cleanup_stream(stream_id)
-        except (HTTP2StreamError, HTTP2ConnectionError, OSError) as exc:
+        except (HTTP2Error, H2Error, OSError) as exc:
+            # Nobody is there, or the client has broken the rules: its connection is closed for that.
             self.log.debug("HTTP/2 stream closed: %s", exc)
 
 
@@ -679,6 +693,8 @@ class Exchange:
         self.request = request
         self.key = key
         self.stream_id = stream_id  # None where there are no streams
+        self.log = saying.ShownLog(connection.serving.log)
+        self.http2: Any = None  # the connection, where there are streams
         self.call: Call | None = None
         self.record: Record | None = None
         self.response: Any = None
@@ -694,10 +710,25 @@ class Exchange:
 
     def access(self, response: Any, request: Any, environ: dict[str, Any], took: timedelta) -> None:
         if not self.is_dropped:
-            self.connection.serving.log.access(response, request, environ, took)
+            saying.access(self.connection.serving.log, response, request, environ, took)
+
+    def exception(self, message: str, *values: Any) -> None:
+        """gunicorn's tracebacks, of errors that are somebody's."""
+        exc = sys.exc_info()[1]
+        if exc is not None and (isinstance(exc, ClientLeft | ClientTooSlow) or self.is_closed_by_client(exc)):
+            self.connection.serving.log.info("%s: %s", saying.asked(self.request), CLIENT_LEFT)
+        else:
+            self.log.exception(message, *values)
+
+    def is_closed_by_client(self, exc: BaseException) -> bool:
+        """Whether `exc` only says that there is no stream, or no connection, any more."""
+        if self.http2 is None or not isinstance(exc, HTTP2Error | H2Error):
+            return False
+        stream = self.http2.streams.get(self.stream_id)
+        return self.http2.is_closed or self.http2.is_gone or stream is None or stream.state is StreamState.CLOSED
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.connection.serving.log, name)
+        return getattr(self.log, name)
 
     # --- who answers
 
@@ -881,15 +912,16 @@ class Exchange:
         record, log = self.record, self.connection.serving.log
         if record is not None and record.is_spent():
             self.request_ended(record)  # the loop had no turn since
-        asked = self.request.method, shown.path(self.request.path)
+        asked = saying.asked(self.request)
         is_used = self.taken is not None and self.taken.is_used
         has_left = record is not None and record.cut_reason == CLIENT_LEFT
         if (is_used or has_left or self.is_dropped) and not is_consequence(exc):
-            log.error("Error handling request %s %s", *asked, exc_info=exc)
+            log.error("Error handling request %s", asked, exc_info=exc)
         if self.is_dropped:
             return
+        has_left = has_left or self.is_closed_by_client(exc)
         if has_left or isinstance(exc, ClientLeft | ClientTooSlow):
-            log.info("%s %s: %s", *asked, CLIENT_LEFT if has_left else exc)
+            log.info("%s: %s", asked, CLIENT_LEFT if has_left else exc)
         elif not is_used:
             is_gunicorns = isinstance(exc, Exception) and not isinstance(exc, OSError)
             raise exc if is_gunicorns else Failed(f"{type(exc).__name__}: {exc}")
