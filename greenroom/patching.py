@@ -10,6 +10,7 @@ recursion in urllib3's case), and a lock born unpatched freezes the whole proces
 are found by looking at what the loaded modules hold, so no list of package names has to be kept up to date.
 """
 
+import logging
 import queue
 import select
 import socket
@@ -28,6 +29,8 @@ from .cores import usable_cores
 from .errors import PatchedTooLate
 from .on_import import when_imported
 from .settings import Settings
+
+logger = logging.getLogger(__name__)
 
 # Held by modules that were imported for their functions; gevent replaces each of these.
 REPLACED = {
@@ -93,6 +96,15 @@ def patch(settings: Settings) -> None:
         patch_sqlalchemy(settings)
     if settings.patch and settings.patch_sqlite:
         when_imported("sqlite3", install_sqlite)
+    if settings.patch and settings.worker_class == "greenroom":
+        when_imported("django.db", install_django)
+
+
+def install_django(module: ModuleType) -> None:
+    """Let Django's connections end with their request."""
+    from .waits import django_connections
+
+    django_connections.install(module)
 
 
 def install_sqlite(module: ModuleType) -> None:
@@ -103,14 +115,22 @@ def install_sqlite(module: ModuleType) -> None:
 
 
 def patch_requests(settings: Settings) -> None:
-    """Let `requests` send through our pools, as soon as it is imported."""
+    """Let `requests` send through our pools, as soon as it is imported; not in versions that we don't know."""
 
-    def install(module: ModuleType) -> None:
+    def install(_: ModuleType) -> None:
+        from .waits.http import untested
+
+        versions = {name: sys.modules[name].__version__ for name in ("requests", "urllib3")}
+        unknown = untested(versions)
+        if unknown:
+            logger.warning(unknown)
+            return
         from .waits.http import install as http
 
         http.install(
             connections=settings.most_upstream_connections,
             idle_seconds=settings.upstream_idle_seconds,
+            age_seconds=settings.upstream_age_seconds,
             tells_budget=settings.upstream_budget,
         )
 

@@ -257,7 +257,18 @@ class Settings:
         "100.",
     )
     upstream_idle_seconds: int = knob(
-        30, low=1, high=3_600, about="How long a connection to an upstream is kept for the next request."
+        30,
+        low=1,
+        high=3_600,
+        about="How long a connection to an upstream is kept for the next request of its Session; for those of others a "
+        "quarter of a second at most.",
+    )
+    upstream_age_seconds: int = knob(
+        10,
+        low=1,
+        high=3_600,
+        about="How old a connection to an upstream may become before a new one takes its place: after this and "
+        "GREENROOM_DNS_TTL_SECONDS, a name that has moved is followed.",
     )
     upstream_budget: bool = knob(
         True,

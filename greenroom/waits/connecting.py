@@ -8,12 +8,15 @@ Source: RFC 8305, "Happy Eyeballs Version 2", sections 4 and 5. One greenlet doe
 
 import errno
 import os
+import select
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import update_wrapper
 from itertools import chain, zip_longest
 from typing import Any
 
 import gevent
+from gevent import monkey
 from gevent.event import Event
 
 from .. import clock
@@ -25,6 +28,7 @@ from ..record import OWN, Wait
 STAGGER_SECONDS = 0.25
 UNDER_WAY = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY)
 READY_TO_WRITE = 2
+POLL = monkey.get_original("select", "poll") if hasattr(select, "poll") else None  # some systems have none
 # What the standard library has as "no timeout given"; None means none at all.
 DEFAULT_TIMEOUT: Any = socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
 
@@ -57,6 +61,9 @@ class Attempt:
         if code not in UNDER_WAY:
             self.error = code
             return
+        if is_writable(self.sock.fileno()):  # on this machine it mostly is: then nobody has to wait
+            self.error = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            return
         self.watcher = gevent.get_hub().loop.io(self.sock.fileno(), READY_TO_WRITE)
         self.watcher.start(self._on_ready)
 
@@ -81,6 +88,15 @@ class Attempt:
 
     def exception(self) -> OSError:
         return OSError(self.error, os.strerror(self.error or 0))
+
+
+def is_writable(file_number: int) -> bool:
+    """Asked of the system; gevent's poll would ask the loop."""
+    if POLL is None:
+        return False
+    poll = POLL()
+    poll.register(file_number, select.POLLOUT)
+    return bool(poll.poll(0))
 
 
 def create_connection(
@@ -170,17 +186,38 @@ def alternating(found: Sequence[Found]) -> list[Found]:
 
 
 def install() -> None:
-    """Have `socket`, and urllib3, which has a function of its own for it, connect this way."""
-    socket.create_connection = create_connection  # type: ignore[assignment]
-    when_imported("urllib3.util.connection", _install_in_urllib3)
+    """Have `socket`, and urllib3, which has a function of its own for it, connect this way. Safe to call again.
+
+    Runs on: the main thread.
+    """
+    _replace_in(socket, _in_socket)
+    when_imported("urllib3.util.connection", lambda module: _replace_in(module, _in_urllib3))
 
 
-def _install_in_urllib3(module: Any) -> None:
+def _replace_in(module: Any, make: Callable[[Any], Any]) -> None:
+    original, kind = module.create_connection, socket.socket
+    if original.__module__ == __name__:
+        return
+    own = make(module)
+
+    def connect(*args: Any, **kwargs: Any) -> Any:
+        # Another kind of socket (PySocks, mocks) does not connect the way that ours here do.
+        return (own if socket.socket is kind else original)(*args, **kwargs)
+
+    module.create_connection = update_wrapper(connect, own)
+
+
+def _in_socket(module: Any) -> Any:
+    return create_connection
+
+
+def _in_urllib3(module: Any) -> Any:
     """urllib3's own words for its arguments and for a host that can be none; the rest is ours."""
+    unset = getattr(module, "_DEFAULT_TIMEOUT", DEFAULT_TIMEOUT)  # urllib3 1 has the standard library's
 
     def urllib3_create_connection(
         address: tuple[str, int],
-        timeout: Any = module._DEFAULT_TIMEOUT,
+        timeout: Any = unset,
         source_address: Address | None = None,
         socket_options: Sequence[Any] | None = None,
     ) -> socket.socket:
@@ -192,10 +229,10 @@ def _install_in_urllib3(module: Any) -> None:
             raise module.LocationParseError(f"'{host}', label empty or too long") from None
         return create_connection(
             (host, port),
-            DEFAULT_TIMEOUT if timeout is module._DEFAULT_TIMEOUT else timeout,
+            DEFAULT_TIMEOUT if timeout is unset else timeout,
             source_address,
             socket_options=socket_options or (),
             family=module.allowed_gai_family(),
         )
 
-    module.create_connection = urllib3_create_connection
+    return urllib3_create_connection

@@ -139,8 +139,6 @@ class Waiter:
                 if timer is not None:
                     timer.start(self.wake, update=True)
                 self.hub.switch()
-        except BudgetSpent:
-            return
         finally:
             self.is_over = True
             if timer is not None:
@@ -211,12 +209,14 @@ class GreenPool(QueuePool):
         began = clock.now()
         try:
             waiter.wait(self._timeout, self.logging_name or "QueuePool")
-        except BaseException:
+        except BaseException as problem:
             self._leave_line(waiter)
             if waiter.given is ROOM:
                 self._room_again()
             elif waiter.given is not None:
                 self._pass_on(waiter.given)
+            if isinstance(problem, BudgetSpent):
+                raise self._exhausted(clock.now() - began) from problem
             raise
         self._leave_line(waiter)
         if waiter.given is None:

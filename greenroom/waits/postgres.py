@@ -27,6 +27,7 @@ from psycopg2.errors import InvalidParameterValue, QueryCanceled, UndefinedObjec
 from .. import clock, deadline, forking
 from ..record import CLEAN_UP, CURRENT, SHIELD, Record
 from . import copying
+from .left_open import left_open
 from .libpq import STATUS_OFFSET, status_of
 from .line import Line
 from .naming import Once, request_name, request_route, shortened
@@ -156,6 +157,8 @@ class GreenConnection(extensions.connection):
         """Have what runs on this connection ended. psycopg2's own blocks the whole process meanwhile."""
         if self.closed:
             raise psycopg2.InterfaceError("connection already closed")
+        if self.status == extensions.STATUS_PREPARED:
+            raise psycopg2.ProgrammingError("cancel cannot be used with a prepared two-phase transaction")
         copying.cancel(self)
 
     def lobject(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -395,11 +398,13 @@ def connect(dsn: str, connection_factory: Any = None, **is_async: Any) -> Any:
         raise QueryCanceled("the request's time is over; no connection was opened")
     factory = over_ours(connection_factory or extensions.connection)
     try:
-        return psycopg2_connect(with_addresses(dsn, connect_timeout_seconds(dsn)), connection_factory=factory)
+        connection = psycopg2_connect(with_addresses(dsn, connect_timeout_seconds(dsn)), connection_factory=factory)
     except psycopg2.OperationalError as exc:
         if "too many clients" in str(exc) or "remaining connection slots are reserved" in str(exc):
             exc.args = (f"{str(exc).rstrip()}\n{NO_SLOTS}",)
         raise
+    left_open.opened(connection)
+    return connection
 
 
 NO_SLOTS = (

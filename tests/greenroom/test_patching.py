@@ -38,6 +38,14 @@ def test_patching_replaces_sockets_threads_and_the_psycopg2_wait() -> None:
     assert result.returncode == 0, result.stderr
 
 
+def test_what_is_no_name_is_refused_as_python_refuses_it() -> None:
+    result = run(
+        PATCH + "import socket\ntry: socket.gethostbyname(None)\nexcept TypeError: pass\nelse: raise SystemExit(1)"
+    )
+
+    assert result.returncode == 0, result.stderr
+
+
 def test_patching_twice_is_once() -> None:
     result = run(PATCH + "import socket; before = socket.socket\n" + PATCH + "assert socket.socket is before")
 
@@ -62,7 +70,7 @@ def test_names_and_connections_go_our_way_and_can_be_left_alone() -> None:
         PATCH + "import gevent, socket, urllib3.util.connection\n"
         "from greenroom.waits import connecting, dns\n"
         "assert isinstance(gevent.get_hub().resolver, dns.Resolver)\n"
-        "assert socket.create_connection is connecting.create_connection\n"
+        "assert socket.create_connection.__wrapped__ is connecting.create_connection\n"
         "assert 'greenroom' in urllib3.util.connection.create_connection.__module__\n"
         "names = dns.Resolver.names\n"
         "import os; assert os.environ['RES_OPTIONS']\n"

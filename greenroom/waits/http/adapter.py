@@ -15,7 +15,7 @@ from typing import Any
 from gevent.hub import get_hub
 from greenlet import getcurrent
 from requests.adapters import HTTPAdapter
-from requests.cookies import extract_cookies_to_jar
+from requests.cookies import RequestsCookieJar, extract_cookies_to_jar
 from requests.exceptions import (
     ConnectionError,
     ConnectTimeout,
@@ -43,11 +43,12 @@ from urllib3.util import Retry, Timeout
 
 from ... import deadline
 from ...record import CURRENT, FOREVER
-from . import retrying
+from . import logins, retrying
 from .answer import Answer, StreamedAnswer
 from .head import Outgoing, Target, outgoing, target_of
+from .hooked import Hooks
 from .pool import Pools
-from .tls import FileMissing, files_of
+from .tls import FileMissing
 from .tracing import trace_lines
 from .transport import Call
 
@@ -63,11 +64,15 @@ BUDGET_FIELD = BUDGET_HEADER.lower()
 class Transport:
     """Our side of `requests` in this process. `tells_budget`: upstreams get what is left of a request's budget."""
 
-    def __init__(self, original_send: Any, *, connections: int, idle_seconds: float, tells_budget: bool) -> None:
+    def __init__(
+        self, original_send: Any, *, connections: int, idle_seconds: float, age_seconds: float, tells_budget: bool
+    ) -> None:
         self.original_send = original_send
         self.connections = connections
         self.idle_seconds = idle_seconds
+        self.age_seconds = age_seconds
         self.tells_budget = tells_budget
+        self.hooks = Hooks()
         self.pools: Pools | None = None
 
     def send(
@@ -132,7 +137,7 @@ class Transport:
         if not is_plain(adapter, may_retry=True) or type(request.headers) is not CaseInsensitiveDict:
             return None
         target = target_of(request.url)
-        if target is None or (proxies and select_proxy(request.url, proxies)):  # type: ignore[arg-type]
+        if target is None or cert or self.hooks.are_there() or (proxies and select_proxy(request.url, proxies)):  # type: ignore[arg-type]
             return None
         pools = self.pools_here()
         if pools is None:
@@ -144,7 +149,9 @@ class Transport:
         prepared = outgoing(request.method, target, request.headers, request.body, added)
         if prepared is None or not (prepared.is_repeatable or is_plain(adapter)):
             return None  # urllib3 winds files back before it tries again
-        return self.call_to(pools, target, prepared, request.method, adapter, timeouts, verify, cert)
+        # An `auth` that answers challenges does it in a hook, and often on the connection on which it was challenged.
+        is_own = bool(request.hooks and request.hooks.get("response")) or logins.in_request(request.headers._store)  # type: ignore[attr-defined]
+        return self.call_to(pools, target, prepared, request.method, adapter, timeouts, verify, is_own=is_own)
 
     def call_to(
         self,
@@ -155,21 +162,15 @@ class Transport:
         adapter: HTTPAdapter,
         timeouts: tuple[float | None, float | None],
         verify: Any,
-        cert: Any,
+        *,
+        is_own: bool,
     ) -> Call | None:
-        if cert is not None:
-            if isinstance(cert, list):
-                cert = tuple(cert)
-            if not (isinstance(cert, str) or (isinstance(cert, tuple) and len(cert) == 2)):
-                return None
+        """`is_own`: over connections of this adapter's own (logins.py)."""
         if target.scheme == "http":
-            if cert:
-                files_of(cert)
-            origin = pools.origin("http", target.host, target.port)
-        else:
-            if not (verify is None or isinstance(verify, (bool, str))):
-                return None
-            origin = pools.origin("https", target.host, target.port, verify, cert or None)
+            verify = None
+        elif not (verify is None or isinstance(verify, (bool, str))):
+            return None
+        origin = pools.origin((target.scheme, target.host, target.port, verify), adapter, is_own=is_own)
         return Call(origin, method, target.path, prepared, *timeouts, adapter)
 
     def pools_here(self) -> Pools | None:
@@ -181,7 +182,9 @@ class Transport:
         if pools is None or pools.hub is not hub:
             if not hub.main_hub:
                 return None
-            pools = self.pools = Pools(limit=self.connections, idle_seconds=self.idle_seconds)
+            pools = self.pools = Pools(
+                limit=self.connections, idle_seconds=self.idle_seconds, age_seconds=self.age_seconds
+            )
         return pools
 
     def added(self, headers: Any) -> str:
@@ -195,6 +198,11 @@ class Transport:
             if left != FOREVER:
                 return f"{BUDGET_HEADER}: {left * 1000:.0f}\r\n{lines}"
         return lines
+
+    def close(self, adapter: HTTPAdapter) -> None:
+        """A session is closed, and with it the connections that are its own."""
+        if self.pools is not None:
+            self.pools.end_owned(adapter)
 
     def forget(self) -> None:
         """In a forked child: its parent's connections are not its own. They are closed here, and live on there."""
@@ -280,7 +288,7 @@ def response_of(adapter: HTTPAdapter, request: PreparedRequest, answer: Answer |
             if len(values) > 2:
                 store[key] = (values[0], ", ".join(values[1:]))
     content_type = fields.get("content-type")
-    # Not Response(): its __init__ makes a cookie jar and a dictionary to throw away. A test compares the attributes.
+    # Not Response(): its __init__ makes a dictionary to throw away. A test compares the attributes.
     response: Any = Response.__new__(Response)
     response._content = False
     response._content_consumed = False
@@ -292,6 +300,7 @@ def response_of(adapter: HTTPAdapter, request: PreparedRequest, answer: Answer |
     response.reason = answer.reason
     response.url = request.url
     response.history = []
+    response.cookies = RequestsCookieJar()
     response.elapsed = NO_TIME
     if answer.sets_cookies:
         extract_cookies_to_jar(response.cookies, request, answer)  # type: ignore[no-untyped-call]

@@ -10,11 +10,11 @@ So `raw` is what it always was, and what is unusual is read by whom it always wa
 import logging
 from http.client import HTTPMessage, HTTPResponse
 from io import BytesIO
+from operator import methodcaller
 from typing import Any
 
-import urllib3
+import urllib3.connection
 from urllib3._collections import HTTPHeaderDict
-from urllib3.connection import _normalize_header_values
 from urllib3.exceptions import HeaderParsingError
 from urllib3.response import BytesQueueBuffer
 from urllib3.util import Url
@@ -24,6 +24,8 @@ from .connection import Connection, Reader
 from .head import Head
 from .pool import Origin
 
+# urllib3 before 2.8 takes a message's items as they are.
+header_values: Any = getattr(urllib3.connection, "_normalize_header_values", methodcaller("items"))
 logger = logging.getLogger("urllib3.connection")  # which says the same, and says it to nobody unless asked
 
 
@@ -51,7 +53,10 @@ class Exchange:
         connection = self.connection
         if connection is None:
             return
-        if not self._is_complete() or connection.is_closed or connection.position < len(connection.received):
+        is_more_there = connection.position < len(connection.received)
+        if not self._is_complete() or connection.is_closed or is_more_there:
+            if is_more_there and self._is_complete():
+                connection.owner.distrust()
             self.close()
             return
         self.connection = None
@@ -218,7 +223,7 @@ class StreamedAnswer(urllib3.HTTPResponse):
         self.sets_cookies = "set-cookie" in response.msg or "set-cookie2" in response.msg
         super().__init__(
             body=response,
-            headers=HTTPHeaderDict(_normalize_header_values(response.msg)),
+            headers=HTTPHeaderDict(header_values(response.msg)),
             status=response.status,
             version=response.version,
             version_string="HTTP/1.1",  # so urllib3 says of every version

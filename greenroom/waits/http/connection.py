@@ -6,11 +6,13 @@ a late answer finds nobody: no reply can reach the request that comes next.
 """
 
 import errno
+import re
 import select
 import socket
 import ssl
 from collections.abc import Iterable
 from typing import Any, Protocol
+from weakref import ref
 
 from gevent import monkey
 from gevent.exceptions import BlockingSwitchOutError
@@ -27,6 +29,10 @@ RECEIVE_BYTES = 65_536
 POLL = monkey.get_original("select", "poll") if hasattr(select, "poll") else None
 # What a wait is ended with, beside its watcher and its timer.
 CLOSED = object()
+# Keep-Alive: timeout=5, max=100
+TIMEOUT, MAX = (re.compile(rf'\b{name}\s*=\s*"?(\d{{1,9}})', re.IGNORECASE).search for name in ("timeout", "max"))
+# How some say that they close a connection which was idle for too long.
+PARTING_WORDS = (b"HTTP/1.1 408 ", b"HTTP/1.0 408 ")
 
 
 class Owner(Protocol):
@@ -35,6 +41,9 @@ class Owner(Protocol):
     def give_back(self, connection: "Connection") -> None: ...
 
     def lose(self, connection: "Connection") -> None: ...
+
+    def distrust(self) -> None:
+        """The other side has said something that nobody asked for."""
 
 
 class Connection:
@@ -45,6 +54,8 @@ class Connection:
     """
 
     __slots__ = (
+        "_idle_watcher",
+        "_last_user",
         "_mark",
         "_poll",
         "_read_watcher",
@@ -58,11 +69,15 @@ class Connection:
         "is_closed",
         "is_tls",
         "is_verified",
+        "keep_seconds",
+        "most_uses",
+        "opened_at",
         "owner",
         "position",
         "received",
         "sock",
         "timeout_seconds",
+        "uses",
         "where",
     )
 
@@ -74,7 +89,13 @@ class Connection:
         self.is_verified = False
         self.is_closed = False
         self.has_sent = False  # the kernel took something; somebody may have read it
+        self.opened_at = 0.0
         self.idle_since = 0.0
+        self.uses = 0
+        # What the other side has said of keeping it (Keep-Alive); None is nothing.
+        self.keep_seconds: float | None = None
+        self.most_uses: int | None = None
+        self._last_user: ref[Any] | None = None
         self.timeout_seconds: float | None = None
         # What has arrived and nobody has taken yet: received[position:].
         self.received = b""
@@ -90,6 +111,8 @@ class Connection:
             poll.register(sock.fileno(), select.POLLIN)
             self._poll = poll.poll
         self._read_watcher = self.hub.loop.io(sock.fileno(), READ)
+        # Not counted by the loop: a kept connection does not keep a process from ending.
+        self._idle_watcher = self.hub.loop.io(sock.fileno(), READ, ref=False)
         self._write_watcher: Any = None  # made when first needed: few requests fill the socket's buffer
 
     def handshake(self) -> None:
@@ -142,30 +165,76 @@ class Connection:
             except ssl.SSLWantWriteError:
                 self._wait_write()
 
+    def use(self, user: Any, now: float) -> None:
+        """`user`, something that can be referred to weakly, is about to ask on it."""
+        if not self.uses:
+            self.opened_at = now
+        self.uses += 1
+        self._last_user = ref(user)
+
+    def was_used_by(self, user: Any) -> bool:
+        return self._last_user is not None and self._last_user() is user
+
+    def has_user(self) -> bool:
+        """Whether the one who used it last is still there."""
+        return self._last_user is not None and self._last_user() is not None
+
+    def obey(self, keep_alive: str) -> None:
+        """An answer's Keep-Alive. It says when the other side closes, and so when it may just be closing.
+
+        Of `max` there are two readings, all requests of the connection and those that are left; both hold.
+        """
+        if timeout := TIMEOUT(keep_alive):
+            seconds = int(timeout[1])
+            self.keep_seconds = max(seconds - 1.0, seconds / 2)
+        if most := MAX(keep_alive):
+            self.most_uses = int(most[1]) if self.most_uses is None else min(self.most_uses, int(most[1]))
+
     def is_quiet(self) -> bool:
         """Whether a connection that waited in the pool can be used: open, and nobody has said anything."""
         if self.is_closed or self.received:
             return False
         if self._poll is not None:
             return not self._poll(0)  # a fourth of what looking by recv() costs, which raises when there is nothing
+        return self._unasked() is None
+
+    def _unasked(self) -> bytes | None:
+        """What has come although nobody asked: b"" is the end, None nothing at all."""
         try:
             if self.is_tls:
-                self._receive(1)  # takes in session tickets, which say nothing
+                said: bytes = self._receive(len(PARTING_WORDS[0]))  # takes in session tickets, which say nothing
             else:
-                self._receive(1, socket.MSG_PEEK)
+                said = self._receive(len(PARTING_WORDS[0]), socket.MSG_PEEK)
         except (BlockingIOError, ssl.SSLWantReadError):
-            return True
+            return None
         except OSError:
-            return False
-        return False
+            return b""
+        return said
+
+    def watch(self) -> None:
+        """It is idle from now on: close it as soon as the other side does, or says anything."""
+        self._idle_watcher.start(self._stirred)
+
+    def unwatch(self) -> None:
+        self._idle_watcher.stop()
+
+    def _stirred(self) -> None:
+        """Runs on: the hub."""
+        said = b"" if self.is_closed else self._unasked()
+        if said is None:
+            return
+        if said and said not in PARTING_WORDS:
+            self.owner.distrust()
+        self.close()
 
     def close(self) -> None:
         """Close at once. Whoever waits gets an OSError. Safe to call again, from any greenlet and any thread."""
         if self.is_closed:
             return
         self.is_closed = True
-        self._read_watcher.stop()
-        self._read_watcher.close()
+        for watcher in (self._idle_watcher, self._read_watcher):
+            watcher.stop()
+            watcher.close()
         if self._write_watcher is not None:
             self._write_watcher.stop()
             self._write_watcher.close()
@@ -180,6 +249,7 @@ class Connection:
     def abandon(self) -> None:
         """In a forked child: close this copy of the socket and forget the rest, which is the parent's."""
         self.is_closed = True
+        self._idle_watcher.stop()  # the loop's copy in this process; or it would watch whoever gets the number next
         real_close(self.sock.detach())
 
     def _wake_closed(self, greenlet: Any) -> None:

@@ -20,7 +20,7 @@ Replace = Callable[[Any, str, Any], None]
 _transport: Transport | None = None
 
 
-def install(*, connections: int, idle_seconds: float, tells_budget: bool) -> None:
+def install(*, connections: int, idle_seconds: float, age_seconds: float, tells_budget: bool) -> None:
     """Let `requests` send through our pools, sessions that exist already included. Safe to call again.
 
     Runs on: the main thread, after patching.
@@ -29,7 +29,11 @@ def install(*, connections: int, idle_seconds: float, tells_budget: bool) -> Non
     if _transport is not None:
         return
     _transport = Transport(
-        HTTPAdapter.send, connections=connections, idle_seconds=idle_seconds, tells_budget=tells_budget
+        HTTPAdapter.send,
+        connections=connections,
+        idle_seconds=idle_seconds,
+        age_seconds=age_seconds,
+        tells_budget=tells_budget,
     )
     put_in_place(_transport, setattr)
     forking.in_child(_transport.forget)
@@ -56,14 +60,14 @@ def put_in_place(transport: Transport, replace: Replace) -> None:
     send.__doc__ = HTTPAdapter.send.__doc__
     whole = replace_whole(transport, replace)
     replace(HTTPAdapter, "send", send)
-    _make_pool_managers_late(replace)
+    _make_pool_managers_late(transport, replace)
     _seek_cookies_where_they_are(replace)
     shortcuts.replace_all(replace)
     if whole is not None:
         whole.is_in_place()
 
 
-def _make_pool_managers_late(replace: Replace) -> None:
+def _make_pool_managers_late(transport: Transport, replace: Replace) -> None:
     """An HTTPAdapter's own pools and retries are made when they are asked for: most adapters never need them now."""
     original_init: Any = HTTPAdapter.init_poolmanager
     original_close: Any = HTTPAdapter.close
@@ -107,6 +111,7 @@ def _make_pool_managers_late(replace: Replace) -> None:
         return attributes["poolmanager"]
 
     def close(self: HTTPAdapter) -> None:
+        transport.close(self)
         if "poolmanager" in self.__dict__ or type(self) is not HTTPAdapter:
             original_close(self)
             return

@@ -1,15 +1,26 @@
 """The connections of this process to its upstreams, an `Origin` for each scheme, host, port and TLS setting.
 
     take: a kept connection, the one used last -> else a slot to open one in -> else wait, first come first served
-    give_back: to whoever waits longest -> else kept, until it was idle for too long
+    give_back: to whoever waits longest -> else kept, until nobody can use it any more
 
-At most `limit` connections of an origin are open. The one used last is the one least likely to have been closed by the
-other side, and those that a quiet hour doesn't need grow old at the bottom and are closed.
+Who may use a kept connection, so that no call is less reliable than over `requests`' own pools, where each session has
+its own connections and a bare call opens one:
+
+    its session, the one that used it last       a safe method (GET, HEAD, OPTIONS): as long as it is kept
+                                                 another: within SURE_SECONDS, else the peer may just be closing it
+    anybody else                                 a safe method: within QUICK_SECONDS; firewalls and balancers forget
+                                                 connections without a word
+                                                 another: never. It gets a new one
+
+An origin with an `owner` is that session's alone, because it logs its connections in (logins.py): as in `requests`, all
+its calls use them, and they are closed with it. At most `limit` connections of an origin are open.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary, finalize
 
 from gevent.hub import get_hub
 from greenlet import getcurrent
@@ -21,11 +32,21 @@ from .connection import Connection
 
 # A wait for a slot that nothing else bounds ends after this.
 SLOT_TIMEOUT_SECONDS = 60.0
+# Servers close what is idle after 2 s (gunicorn), 5 s (Apache, Node, Uvicorn) or more.
+SURE_SECONDS = 1.0
+# Enough for connections to be shared by four calls a second and more; for fewer, a new one costs little.
+QUICK_SECONDS = 0.25
+# An upstream that has said something unasked gives bare calls a connection each for so long.
+DISTRUST_SECONDS = 600.0
+SWEEP_SECONDS = 1.0
 # Kept connections of all origins together; beyond, those that are idle longest are closed.
 IDLE_CONNECTIONS = 1000
 # How many origins without a connection are remembered.
 EMPTY_ORIGINS = 1000
 SLOT = object()
+Key = tuple[str, str, int, Any]  # scheme, host, port, and what of a certificate is checked
+
+logger = logging.getLogger(__name__)
 
 
 class NoSlot(TimeoutError):
@@ -35,10 +56,12 @@ class NoSlot(TimeoutError):
 class Ticket:
     """One who waits for a slot. `given` is SLOT or a connection once it is theirs."""
 
-    __slots__ = ("given", "greenlet", "is_over")
+    __slots__ = ("given", "greenlet", "is_over", "is_safe", "user")
 
-    def __init__(self, greenlet: Any) -> None:
+    def __init__(self, greenlet: Any, user: Any, is_safe: bool) -> None:
         self.greenlet = greenlet
+        self.user = user
+        self.is_safe = is_safe
         self.given: Any = None
         self.is_over = False
 
@@ -65,59 +88,95 @@ class Peer:
 class Origin:
     """Where connections lead to. It looks like urllib3's pool in what urllib3's errors and responses ask of one."""
 
-    def __init__(
-        self, pools: "Pools", scheme: str, host: str, port: int, limit: int, *, verify: Any, cert: Any
-    ) -> None:
+    def __init__(self, pools: "Pools", key: Key, *, has_owner: bool = False) -> None:
         self.pools = pools
-        self.scheme = scheme
-        self.host = host
-        self.port = port
-        self.limit = limit
-        self.verify = verify
-        self.cert = cert
-        self.peer = Peer(scheme, host, port)
-        self.where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.key = key
+        self.scheme, self.host, self.port, self.verify = key
+        self.limit = pools.limit
+        self.has_owner = has_owner
+        self.is_over = False  # its owner has gone
+        self.peer = Peer(self.scheme, self.host, self.port)
+        self.where = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
         self.open = 0  # kept, in use, or being opened
         self.idle: list[Connection] = []
         self.waiting: deque[Ticket] = deque()
+        self.distrusted_until = 0.0
 
     def __str__(self) -> str:
         return f"{self.scheme.upper()}ConnectionPool(host={self.host!r}, port={self.port!r})"
 
-    def take(self, timeout_seconds: float | None) -> Connection | None:
+    def take(self, timeout_seconds: float | None, user: Any, *, is_safe: bool) -> Connection | None:
         """A kept connection, or None: there is a slot, open one, and `lose_slot()` if that fails. Raises NoSlot.
 
+        `user` is the session's adapter, `is_safe` says that the method is.
         Runs on: any greenlet; switches when all slots are taken.
         """
-        while self.idle:
-            connection = self.idle.pop()
-            del self.pools.idle[connection]
-            if connection.is_quiet():
-                return connection
-            connection.close()
-        if self.open < self.limit and not self.waiting:
-            self.open += 1
-            return None
-        return self._wait_for_slot(timeout_seconds)
+        now = self.pools.now()
+        for connection in reversed(self.idle):  # the one used last is the least likely to have been closed
+            if self._suits(connection, user, is_safe, now):
+                self.pools.unkeep(connection)
+                if connection.is_quiet():
+                    return connection
+                connection.close()
+        return self._slot(timeout_seconds, user, is_safe)
 
-    def take_slot(self, timeout_seconds: float | None) -> None:
+    def take_slot(self, timeout_seconds: float | None, user: Any) -> None:
         """A slot for a new connection, whatever is kept. Raises NoSlot."""
-        if self.open >= self.limit and self.idle:
-            self.idle[0].close()
-        if self.open < self.limit and not self.waiting:
-            self.open += 1
-            return
-        connection = self._wait_for_slot(timeout_seconds)
+        connection = self._slot(timeout_seconds, user, is_safe=False)
         if connection is not None:
             self.open += 1  # its slot, which closing it gives away
             connection.close()
 
-    def _wait_for_slot(self, timeout_seconds: float | None) -> Connection | None:
+    def _slot(self, timeout_seconds: float | None, user: Any, is_safe: bool) -> Connection | None:
+        self._make_room()
+        if self.open < self.limit and not self.waiting:
+            self.open += 1
+            return None
+        return self._wait_for_slot(timeout_seconds, user, is_safe)
+
+    def _make_room(self) -> None:
+        """A new connection takes the place of one whose session is no more, so that there are as many as are used at
+        once, and not as many as calls.
+        """
+        for connection in self.idle:
+            if not (self.has_owner or connection.has_user()):
+                connection.close()
+                return
+        if self.open >= self.limit and self.idle:
+            self.idle[0].close()
+
+    def _suits(self, connection: Connection, user: Any, is_safe: bool, now: float) -> bool:
+        """Whether this call may use a connection that is kept, or that was just given back."""
+        idle_seconds = now - connection.idle_since
+        if self.has_owner:
+            most_seconds = self.pools.idle_seconds
+        elif connection.was_used_by(user):
+            most_seconds = self.pools.idle_seconds if is_safe else SURE_SECONDS
+        elif is_safe and now >= self.distrusted_until:
+            most_seconds = QUICK_SECONDS
+        else:
+            return False
+        told_seconds = connection.keep_seconds
+        return idle_seconds < (most_seconds if told_seconds is None else min(most_seconds, told_seconds))
+
+    def is_of_use(self, connection: Connection, now: float) -> bool:
+        """Whether somebody may use it, now or later."""
+        return self._suits(connection, None, True, now) or (
+            connection.has_user() and now - connection.idle_since < self.pools.idle_seconds
+        )
+
+    def _may_be_kept(self, connection: Connection, now: float) -> bool:
+        is_used_up = connection.most_uses is not None and connection.uses >= connection.most_uses
+        # Whoever logs in has it for as long as `requests` has; all others follow a name that moves.
+        is_old = not self.has_owner and now - connection.opened_at >= self.pools.age_seconds
+        return not (self.is_over or is_used_up or is_old or connection.keep_seconds == 0.0)
+
+    def _wait_for_slot(self, timeout_seconds: float | None, user: Any, is_safe: bool) -> Connection | None:
         seconds = SLOT_TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds
         if seconds <= 0.0:
             raise self._no_slot(0.0)
         hub: Any = self.pools.hub
-        ticket = Ticket(getcurrent())
+        ticket = Ticket(getcurrent(), user, is_safe)
         self.waiting.append(ticket)
         timer = hub.loop.timer(seconds)
         try:
@@ -164,18 +223,45 @@ class Origin:
 
     def give_back(self, connection: Connection) -> None:
         """Take back a connection whose answer was read to its end and that can be used again."""
-        if self.waiting:
+        connection.idle_since = now = self.pools.now()
+        if not self._may_be_kept(connection, now):
+            connection.close()
+        elif not self.waiting:
+            self.idle.append(connection)
+            self.pools.keep(connection)
+        elif self._suits(connection, self.waiting[0].user, self.waiting[0].is_safe, now):
             self._give(connection)
-            return
-        connection.idle_since = clock.now()
-        self.idle.append(connection)
-        self.pools.keep(connection)
+        else:
+            connection.close()  # which gives away its slot
+
+    def adopt(self, connection: Connection) -> None:
+        """Make a connection that is in use one of this origin's."""
+        if connection.owner is not self:
+            before, connection.owner = connection.owner, self
+            self.open += 1
+            before.lose(connection)
+
+    def distrust(self) -> None:
+        """An answer that nobody asked for could be taken for that to somebody's next call."""
+        now = self.pools.now()
+        if now >= self.distrusted_until and not self.has_owner:
+            logger.warning(
+                "%s sends more than it is asked for: for %g s, connections to it are not shared by sessions",
+                self.where,
+                DISTRUST_SECONDS,
+            )
+        self.distrusted_until = now + DISTRUST_SECONDS
+
+    def end(self) -> None:
+        """Its owner has gone: close what is kept, and what is in use when it is given back."""
+        self.is_over = True
+        for connection in self.idle[:]:
+            connection.close()
 
     def lose(self, connection: Connection) -> None:
         """`connection` has been closed, whoever had it."""
         if connection in self.pools.idle:
-            del self.pools.idle[connection]
-            self.idle.remove(connection)
+            self.pools.unkeep(connection)
         self.lose_slot()
 
     def lose_slot(self) -> None:
@@ -201,48 +287,75 @@ class Origin:
 class Pools:
     """All origins of this process. `idle` has the kept connections, the one that is idle longest first."""
 
-    def __init__(self, *, limit: int, idle_seconds: float, now: Callable[[], float] = clock.now) -> None:
+    def __init__(
+        self, *, limit: int, idle_seconds: float, age_seconds: float, now: Callable[[], float] = clock.now
+    ) -> None:
         self.hub: Any = get_hub()
         self.limit = limit
         self.idle_seconds = idle_seconds
+        self.age_seconds = age_seconds
         self.now = now
-        self.origins: dict[tuple[Any, ...], Origin] = {}
+        self.origins: dict[Key, Origin] = {}
+        # Those that belong to a session, known by its adapter.
+        self.owned: WeakKeyDictionary[Any, dict[Key, Origin]] = WeakKeyDictionary()
         self.idle: dict[Connection, None] = {}
         self._sweeper: Any = None
 
-    def origin(self, scheme: str, host: str, port: int, verify: Any = None, cert: Any = None) -> Origin:
-        key = (scheme, host, port, verify, cert)
+    def origin(self, key: Key, user: Any, *, is_own: bool) -> Origin:
+        """Where a call by `user` goes. `is_own`: to connections of its own, and so will all its calls from then on."""
+        if is_own or (self.owned and key in self.owned.get(user, ())):
+            return self.own_origin(key, user)
         origin = self.origins.get(key)
         if origin is None:
             if len(self.origins) >= EMPTY_ORIGINS:
                 self._forget_unused()
-            origin = self.origins[key] = Origin(self, scheme, host, port, self.limit, verify=verify, cert=cert)
+            origin = self.origins[key] = Origin(self, key)
         return origin
+
+    def own_origin(self, key: Key, user: Any) -> Origin:
+        origins = self.owned.get(user)
+        if origins is None:
+            origins = self.owned[user] = {}
+            finalize(user, end_all, origins).atexit = False
+        if key not in origins:
+            origins[key] = Origin(self, key, has_owner=True)
+        return origins[key]
+
+    def end_owned(self, user: Any) -> None:
+        """A session was closed. It may go on, with new connections."""
+        end_all(self.owned.get(user, {}))
 
     def keep(self, connection: Connection) -> None:
         """`connection` is idle from now on."""
         self.idle[connection] = None
+        connection.watch()
         if len(self.idle) > IDLE_CONNECTIONS:
             next(iter(self.idle)).close()
         if self._sweeper is None:
-            self._sweep_in(self.idle_seconds)
+            self._sweep_later()
+
+    def unkeep(self, connection: Connection) -> None:
+        connection.unwatch()
+        del self.idle[connection]
+        owner: Any = connection.owner
+        owner.idle.remove(connection)
 
     def sweep(self) -> None:
-        """Close what is idle for too long, and come again when the next is due.
+        """Close what nobody can use any more, and come again while there is something kept.
 
         Runs on: the hub.
         """
         self._sweeper = None
         now = self.now()
         for connection in list(self.idle):
-            left = connection.idle_since + self.idle_seconds - now
-            if left > 0:
-                self._sweep_in(left)
-                return
-            connection.close()
+            owner: Any = connection.owner
+            if not owner.is_of_use(connection, now):
+                connection.close()
+        if self.idle:
+            self._sweep_later()
 
-    def _sweep_in(self, seconds: float) -> None:
-        timer = self.hub.loop.timer(seconds + 0.1, ref=False)
+    def _sweep_later(self) -> None:
+        timer = self.hub.loop.timer(min(SWEEP_SECONDS, self.idle_seconds) + 0.1, ref=False)
         timer.start(self.sweep)
         self._sweeper = timer
 
@@ -262,3 +375,9 @@ class Pools:
             connection.abandon()
         self.idle.clear()
         self.origins.clear()
+        self.owned.clear()
+
+
+def end_all(origins: dict[Key, Origin]) -> None:
+    while origins:
+        origins.popitem()[1].end()

@@ -1,8 +1,8 @@
 """How one request is answered: a connection taken or opened, the request sent, the head of the answer read.
 
 Raises what urllib3 raises, with the same words. A kept connection that turns out to be closed by the other side is
-replaced by a new one, once, where that is safe: nothing was received, and the request may be repeated (an idempotent
-method) or nothing of it was sent.
+replaced by a new one, once, where that is safe: nothing was received, and the method is a safe one or nothing of the
+request was sent.
 """
 
 import _socket
@@ -30,21 +30,22 @@ from urllib3.util.ssl_match_hostname import CertificateError
 
 from ... import deadline
 from ...errors import BudgetSpent
-from . import tls
+from . import logins, tls
 from .answer import Answer, Exchange, Files, StreamedAnswer, check_parsing, client_response, closes
 from .connection import Connection, Reader, spent
 from .head import INTERIM, LARGEST_PLAIN_BYTES, Head, Outgoing, end_of_head, plain_head
 from .pool import NoSlot, Origin
 
 urllib3_logger = logging.getLogger("urllib3.connectionpool")
-IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
+# RFC 9110, section 9.2.1: whoever asks wants nothing done, so it may be asked again.
+SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 # The other side stopped reading; it may have said why, so the answer is read all the same. As in urllib3.
 STOPPED_READING = (errno.EPIPE, errno.ECONNRESET, errno.EPROTOTYPE)
 HTTP = b"HTTP/"
 # The other side closed its end, and said so to TLS or not.
 TLS_ENDED = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+REQUEST_TIMEOUT = 408
 WITHOUT_RESPONSE = "Remote end closed connection without response"  # http.client's words
-WITHIN_HEAD = "Remote end closed connection within the head of its response"
 # So many "100 Continue" and the like are passed over.
 MOST_INTERIM = 20
 
@@ -93,12 +94,12 @@ class Call:
 
     def _answer(self) -> Answer | StreamedAnswer:
         try:
-            connection = self.origin.take(self.connect_seconds)
+            connection = self.origin.take(self.connect_seconds, self.adapter, is_safe=self.method in SAFE)
             if connection is not None:
                 try:
                     return self._ask(connection, is_kept=True)
                 except Stale:
-                    self.origin.take_slot(self.connect_seconds)
+                    self.origin.take_slot(self.connect_seconds, self.adapter)
         except NoSlot as exc:
             raise self._given_up(ConnectTimeoutError(self.origin.peer, str(exc))) from exc
         return self._ask(self._open(), is_kept=False)
@@ -115,7 +116,7 @@ class Call:
         if self.origin.scheme == "http":
             return Connection(plain(sock), self.origin.where, self.origin)
         try:
-            context = tls.context_for(self.origin.verify, self.origin.cert)
+            context = tls.context_for(self.origin.verify)
             sock.settimeout(0)
             wrapped = tls.wrap(sock, context, self.origin.host)
         except BaseException as exc:
@@ -171,11 +172,12 @@ class Call:
     def _ask(self, connection: Connection, *, is_kept: bool) -> Answer | StreamedAnswer:
         """Send the request and read the head of the answer. The connection is closed if anything goes wrong."""
         try:
+            connection.use(self.adapter, self.origin.pools.now())
             if connection.is_tls and not connection.is_verified:
                 self._warn_unverified()
             self._send(connection)
             connection.timeout_seconds = self.read_seconds
-            return self._receive(connection, is_kept and (self.method in IDEMPOTENT or not connection.has_sent))
+            return self._receive(connection, is_kept and (self.method in SAFE or not connection.has_sent))
         except BaseException:
             connection.close()
             raise
@@ -207,7 +209,9 @@ class Call:
                 while not end:
                     more = connection.receive()
                     if not more:
-                        raise RemoteDisconnected(WITHIN_HEAD if received else WITHOUT_RESPONSE)
+                        if not received:
+                            raise RemoteDisconnected(WITHOUT_RESPONSE)
+                        break  # http.client knows what to make of it
                     searched = len(received)
                     received += more
                     end = end_of_head(received, searched)
@@ -230,6 +234,13 @@ class Call:
         if head is None or framing is None:
             connection.received = received
             return self._receive_unusual(connection)
+        fields = head.fields
+        if may_repeat and head.status == REQUEST_TIMEOUT and closes(head):
+            raise Stale  # it was idle for too long; the word and our request have crossed
+        if "keep-alive" in fields:
+            connection.obey(fields["keep-alive"][1])
+        if logins.in_answer(head.status, fields, lambda name: fields[name][1:]):
+            self._keep_to_session(connection)
         answer = self._whole(connection, head, received, end, framing)
         if answer is not None:
             return answer
@@ -261,8 +272,6 @@ class Call:
         response = HTTPResponse(Files(reader), method=self.method)  # type: ignore[arg-type]
         try:
             response.begin()
-            if reader.is_at_end:
-                raise RemoteDisconnected(WITHIN_HEAD)
         except TimeoutError as exc:
             raise self.too_late(exc) from exc
         except ssl.SSLError as exc:
@@ -270,10 +279,20 @@ class Call:
         except (OSError, HTTPException) as exc:
             raise ProtocolError("Connection aborted.", exc) from exc
         check_parsing(response, self.origin, self.path)
+        fields = response.msg
+        connection.obey(fields.get("keep-alive", ""))
+        if logins.in_answer(response.status, map(str.lower, fields), lambda name: fields.get_all(name, ())):
+            self._keep_to_session(connection)
         return self._streamed(response, Exchange(connection, reader))
 
     def _streamed(self, response: HTTPResponse, exchange: Exchange) -> StreamedAnswer:
         return StreamedAnswer(response, exchange, self.origin, self.method, self.path, self.adapter.max_retries)
+
+    def _keep_to_session(self, connection: Connection) -> None:
+        """The other side knows, or will know, whose this connection is: the next steps come on it, and nobody else."""
+        own = self.origin.pools.own_origin(self.origin.key, self.adapter)
+        if connection.owner is self.origin:  # else it is closed when it comes back
+            own.adopt(connection)
 
     # Errors
 
@@ -304,6 +323,9 @@ class Spent:
 
     def lose(self, connection: Connection) -> None:
         self.owner.lose(connection)
+
+    def distrust(self) -> None:
+        self.owner.distrust()
 
 
 def is_promising(received: bytes) -> bool:

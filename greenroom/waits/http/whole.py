@@ -29,6 +29,7 @@ from requests.models import PreparedRequest, Request, Response
 from requests.sessions import Session
 from requests.structures import CaseInsensitiveDict
 
+from . import logins
 from .adapter import Transport, answer_to, is_plain, response_of, seconds_of
 from .answer import Answer
 from .cookies import note_sent
@@ -61,7 +62,8 @@ def on_the_way() -> tuple[Any, ...]:
         PreparedRequest.prepare_auth, PreparedRequest.prepare_hooks, PreparedRequest.__init__, Request.__init__,
         Response.content, Response.iter_content, adapters.Response, sessions.PreparedRequest, sessions.Request,
         sessions.dispatch_hook, sessions.extract_cookies_to_jar, sessions.get_environ_proxies,
-        sessions.get_netrc_auth, sessions.merge_setting,
+        sessions.get_netrc_auth, sessions.merge_setting, sessions.RequestsCookieJar,
+        requests.cookies.RequestsCookieJar,
     )  # fmt: skip
 
 
@@ -115,6 +117,7 @@ class Whole:
         if (
             type(session) is not Session
             or on_the_way() != self.on_the_way
+            or self.transport.hooks.are_there()
             or session.hooks != NO_HOOKS
             or session.auth is not None
             or session.proxies
@@ -159,7 +162,8 @@ class Whole:
             return None
         request = prepared(method, url, lines.store)
         outgoing = without_body(method, target, lines, transport.added(request.headers))
-        call = transport.call_to(pools, target, outgoing, method, adapter, timeouts, verify, None)
+        is_own = logins.in_request(lines.store)
+        call = transport.call_to(pools, target, outgoing, method, adapter, timeouts, verify, is_own=is_own)
         if call is None:
             return None
         started = sessions.preferred_clock()

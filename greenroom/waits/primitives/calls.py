@@ -113,6 +113,16 @@ def peer_name(sock: Any) -> str:
     return f"{peer[0]}:{peer[1]}" if type(peer) is tuple else str(peer)
 
 
+class Look(TimedWait):
+    """A wait for any of some sockets, with a timeout: it can be told that nothing is ready, but raising an error there
+    would leave a conversation half-way, on a socket that nobody shuts down."""
+
+    __slots__ = ()
+
+    def can_end(self) -> bool:
+        return self.record is not None and self.record.is_end_owed
+
+
 def nothing_ready(plain: Callable[..., Any], nothing: Any, *, timeout_at: int) -> Callable[..., Any]:
     """A call that returns `nothing` when its timeout, the argument `timeout_at`, is over."""
 
@@ -124,7 +134,7 @@ def nothing_ready(plain: Callable[..., Any], nothing: Any, *, timeout_at: int) -
         if timeout is None or timeout <= 0:
             with Wait("other", plain.__name__):
                 return plain(*args, **kwargs)
-        with TimedWait("other", plain.__name__, timeout):
+        with Look("other", plain.__name__, timeout):
             return plain(*args, **kwargs)
         return nothing
 

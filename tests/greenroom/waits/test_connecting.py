@@ -6,10 +6,12 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from types import ModuleType
 from typing import Any
 
 import gevent
 import pytest
+import urllib3.util.connection
 
 from greenroom import clock
 from greenroom.record import CLIENT_LEFT, CURRENT, Record
@@ -163,3 +165,30 @@ def test_families_take_turns_and_keep_their_order() -> None:
     found = [entry(address, 80) for address in ("::1", "::2", "::3", "192.0.2.1", "192.0.2.2")]
 
     assert [way[4][0] for way in alternating(found)] == ["::1", "192.0.2.1", "::2", "192.0.2.2", "::3"]
+
+
+def test_another_kind_of_socket_connects_in_its_own_way(
+    listener: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As PySocks has it: socket.socket = socks.socksocket."""
+
+    class Own(socket.socket):
+        asked: list[Any] = []  # noqa: RUF012
+
+        def connect(self, address: Any) -> None:
+            self.asked.append(address)
+            super().connect(listener)
+
+    module: Any = ModuleType("urllib3.util.connection")
+    module.create_connection = urllib3.util.connection.create_connection
+    module.allowed_gai_family = urllib3.util.connection.allowed_gai_family
+    connecting._replace_in(module, connecting._in_urllib3)
+    connecting._replace_in(module, connecting._in_urllib3)  # again
+    with closing(module.create_connection(listener)) as plain:
+        assert type(plain) is socket.socket
+    monkeypatch.setattr(socket, "socket", Own)
+
+    with closing(module.create_connection(("127.0.0.1", 1), timeout=LONG_WAIT_SECONDS)) as sock:
+        assert sock.getpeername() == listener
+
+    assert Own.asked == [("127.0.0.1", 1)]

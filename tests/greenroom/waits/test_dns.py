@@ -324,3 +324,31 @@ def wait_until_quiet(names: Names) -> None:
     with gevent.Timeout(LONG_WAIT_SECONDS):
         while names.threads.running:
             gevent.sleep(0.005)
+
+
+def test_of_200_users_nobody_gets_the_address_of_anothers_name(make: Callable[..., Names], server: NameServer) -> None:
+    """With names that fail, hang or move, asked for with several ports and by several at once."""
+    users = range(200)
+    own = {f"user{number}.zone{number % 40}.test": f"192.0.{number % 8}.{number}" for number in users}
+    for number, name in enumerate(own):
+        answer = (own[name], FAILED, NOT_FOUND)[number % 10 - 7 if number % 10 > 7 else 0]
+        server.answers[name] = server.answers[name.upper()] = answer
+    server.hanging = {kind(name) for name in list(own)[5::50] for kind in (str.lower, str.upper)}
+    names = make(timeout_seconds=1.0)
+    right: list[str] = []
+
+    def ask(name: str, port: int) -> None:
+        try:
+            found = names.getaddrinfo(name.upper() if port % 2 else name, port)
+        except socket.gaierror:
+            assert server.answers[name] != own[name] or name in server.hanging
+            return
+        assert {each[4] for each in found} == {(own[name], port)}
+        found.clear()  # is this user's list, and nobody else's
+        right.append(name)
+
+    asking = [gevent.spawn(ask, name, port) for port in range(1, 5) for name in own]
+    gevent.joinall(asking, LONG_WAIT_SECONDS, raise_error=True)
+
+    assert all(each.successful() for each in asking)
+    assert len(right) >= 4 * 150

@@ -13,6 +13,7 @@ import pytest
 from gevent.hub import Hub
 from requests.adapters import HTTPAdapter
 
+from greenroom.waits.http import pool
 from greenroom.waits.http.adapter import Transport
 from greenroom.waits.http.install import put_in_place
 from greenroom.waits.primitives import hub
@@ -20,6 +21,9 @@ from greenroom.waits.primitives import hub
 from .upstream import Upstream
 
 ADAPTERS = ("original", "ours")
+# How long connections are used by whom, longer than a busy machine takes; tests of it move a clock.
+SURE_SECONDS = 30.0
+QUICK_SECONDS = 20.0
 
 
 class Switch:
@@ -39,8 +43,10 @@ class Switch:
                 self.fell_back.append(request.url)
                 return original(own, request, **kwargs)
 
-            chosen = {"connections": 50, "idle_seconds": 30.0, "tells_budget": True, **settings}
+            chosen = {"connections": 50, "idle_seconds": 90.0, "age_seconds": 300.0, "tells_budget": True, **settings}
             self.transport = Transport(fall_back, **chosen)
+            self.patch.setattr(pool, "SURE_SECONDS", SURE_SECONDS)
+            self.patch.setattr(pool, "QUICK_SECONDS", QUICK_SECONDS)
             put_in_place(self.transport, lambda *what: self.patch.setattr(*what, raising=False))
         return self.transport
 

@@ -166,11 +166,13 @@ def test_a_tls_handshake_that_hangs_is_a_read_timeout(ours: Transport, elapsed: 
 
 
 def test_connecting_in_vain_is_a_connect_timeout(
-    ours: Transport, full_port: int, elapsed: Elapsed, monkeypatch: pytest.MonkeyPatch
+    switch: Switch, full_port: int, elapsed: Elapsed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from greenroom.waits import connecting
 
     monkeypatch.setattr("socket.socket", gevent.socket.socket)
+    ours = switch.to("ours")
+    assert ours is not None
     monkeypatch.setattr(
         "urllib3.util.connection.create_connection", lambda *args, **kwargs: connecting.create_connection(*args)
     )

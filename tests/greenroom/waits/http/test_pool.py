@@ -6,6 +6,7 @@ import random
 import socket
 import threading
 import time
+from collections import Counter
 from typing import Any
 
 import gevent
@@ -15,7 +16,8 @@ import requests
 from greenroom import deadline
 from greenroom.waits.http.adapter import Transport
 
-from .conftest import Switch
+from ...conftest import ManualClock
+from .conftest import QUICK_SECONDS, SURE_SECONDS, Switch
 from .upstream import Received, Upstream, answer, reset, sends
 
 SOON = 20.0
@@ -84,7 +86,7 @@ def test_idle_connections_are_closed(switch: Switch, upstream: Upstream) -> None
 def test_a_connection_that_the_upstream_closed_is_not_used(ours: Transport, upstream: Upstream) -> None:
     requests.get(upstream.url)
     upstream.drop()
-    wait_until(lambda: not origin_of(ours).idle[0].is_quiet())
+    wait_until(lambda: not origin_of(ours).idle)  # closed at once, and not when somebody needs it
 
     assert requests.post(upstream.url).json()["connection"] == 2
     assert origin_of(ours).open == 1
@@ -95,6 +97,24 @@ def test_what_nobody_asked_for_closes_a_connection(ours: Transport, upstream: Up
 
     assert requests.get(url).content == b"mine"
     assert requests.get(upstream.url).json()["connection"] == 2
+
+
+@pytest.mark.parametrize("pause_seconds", [0.0, 0.02])
+def test_an_upstream_that_says_something_unasked_is_not_shared(
+    pause_seconds: float, ours: Transport, upstream: Upstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    extra = (answer(b"mine"), answer(b"yours"))
+    url = upstream.on("/", sends(*extra, pause_seconds=pause_seconds) if pause_seconds else sends(b"".join(extra)))
+
+    assert requests.get(url).content == b"mine"
+    wait_until(lambda: origin_of(ours).open == 0)
+
+    assert [requests.get(url).content for _ in range(5)] == [b"mine"] * 5
+    assert upstream.connections == 6
+    assert [each.message for each in caplog.records if "more than it is asked for" in each.message] == [
+        f"127.0.0.1:{upstream.port} sends more than it is asked for: for 600 s, connections to it are not shared by "
+        "sessions"
+    ]
 
 
 def closes_kept(upstream: Upstream, how: str) -> Any:
@@ -114,14 +134,14 @@ def closes_kept(upstream: Upstream, how: str) -> Any:
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
-@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
 def test_a_request_on_a_stale_connection_is_sent_again(
     method: str, how: str, ours: Transport, upstream: Upstream
 ) -> None:
     url = upstream.on("/", closes_kept(upstream, how))
     requests.get(url)
 
-    assert requests.request(method, url, data="body" * 20_000 if method == "PUT" else None, timeout=SOON).ok
+    assert requests.request(method, url, data="body" * 20_000 if method == "OPTIONS" else None, timeout=SOON).ok
 
     assert [(each.method, each.connection) for each in upstream.requests] == [("GET", 1), (method, 1), (method, 2)]
     assert upstream.requests[1].body == upstream.requests[2].body
@@ -143,28 +163,157 @@ def test_a_connection_that_speaks_another_protocol_is_not_used_again(ours: Trans
     assert upstream.connections == 2
 
 
-def test_what_may_have_been_done_is_not_done_again(ours: Transport, upstream: Upstream) -> None:
+@pytest.mark.parametrize("method", ["POST", "PATCH", "PUT", "DELETE"])
+def test_what_may_have_been_done_is_not_done_again(method: str, ours: Transport, upstream: Upstream) -> None:
     url = upstream.on("/", closes_kept(upstream, "close"))
-    requests.get(url)
+    with requests.Session() as session:
+        session.get(url)
 
-    with pytest.raises(requests.ConnectionError, match="Remote end closed connection without response"):
-        requests.post(url, data="order")
+        with pytest.raises(requests.ConnectionError, match="Remote end closed connection without response"):
+            session.request(method, url, data="order")
 
-    assert [each.method for each in upstream.requests] == ["GET", "POST"]
+    assert [each.method for each in upstream.requests] == ["GET", method]
     assert origin_of(ours).open == 0
 
 
-@pytest.mark.parametrize("body", ["generator", "nothing"])
-def test_what_cannot_be_sent_again_or_was_answered_in_part_is_not(
-    body: str, ours: Transport, upstream: Upstream
+@pytest.mark.parametrize("method", ["POST", "PATCH", "PUT", "DELETE"])
+def test_what_may_not_be_repeated_goes_over_a_new_connection(method: str, ours: Transport, upstream: Upstream) -> None:
+    url = upstream.on("/", closes_kept(upstream, "reset"))
+    for _ in range(3):
+        requests.get(url)
+        assert requests.request(method, url, data="order").ok
+        with requests.Session() as session:
+            assert session.request(method, url, data="order").ok
+
+    assert [each.method for each in upstream.requests if each.method != "GET"] == [method] * 6
+    assert origin_of(ours).open == 1  # a new one takes the place of an old one
+
+
+def test_a_session_sends_what_may_not_be_repeated_over_its_own_last_connection(
+    ours: Transport, upstream: Upstream, clock: ManualClock
 ) -> None:
-    url = upstream.on("/", closes_kept(upstream, "close" if body == "generator" else "half"))
+    with requests.Session() as session:
+        numbers = [session.get(upstream.url).json()["connection"], session.post(upstream.url).json()["connection"]]
+        pools_of(ours).now = clock.now
+        origin_of(ours).idle[0].idle_since = clock.now()
+        clock.advance(SURE_SECONDS)
+        numbers.append(session.post(upstream.url).json()["connection"])
+
+    assert numbers == [1, 1, 2]
+
+
+def test_a_connection_that_was_idle_is_its_sessions_alone(
+    ours: Transport, upstream: Upstream, clock: ManualClock
+) -> None:
+    with requests.Session() as session:
+        session.get(upstream.url)
+        pools_of(ours).now = clock.now
+        origin_of(ours).idle[0].idle_since = clock.now()
+        clock.advance(QUICK_SECONDS)
+
+        assert requests.get(upstream.url).json()["connection"] == 2
+        clock.advance(QUICK_SECONDS)
+        assert session.get(upstream.url).json()["connection"] == 1
+
+
+KEEP_ALIVES = {
+    # what the upstream says -> how long the connection is used after that, None is not at all
+    "timeout=1": 0.5,
+    "timeout=5, max=100": 4.0,
+    "max=9,Timeout = 3": 2.0,
+    "timeout=0": None,
+    "max=0": None,
+    "max=1": None,
+    "nonsense": 90.0,
+}
+
+
+@pytest.mark.parametrize("said", KEEP_ALIVES)
+def test_keep_alive_is_obeyed(said: str, ours: Transport, upstream: Upstream, clock: ManualClock) -> None:
+    url = upstream.on("/", answer(b"", "200 OK", f"Keep-Alive: {said}"))
+    seconds = KEEP_ALIVES[said]
+    with requests.Session() as session:
+        session.get(url)
+        origin, pools = origin_of(ours), pools_of(ours)
+        if seconds is None:
+            assert origin.open == 0
+            return
+        pools.now = clock.now
+        for wait_seconds, connections in ((seconds - 0.1, 1), (seconds, 2)):
+            origin.idle[0].idle_since = clock.now()
+            clock.advance(wait_seconds)
+            session.get(url)
+            assert upstream.connections == connections
+
+
+def test_a_greatest_number_of_requests_is_obeyed_in_both_readings(ours: Transport, upstream: Upstream) -> None:
+    """Of all requests, said each time, and of those that are left."""
+    total = upstream.on("/total", answer(b"", "200 OK", "Keep-Alive: max=3"))
+    for _ in range(6):
+        requests.get(total)
+    assert upstream.connections == 2
+
+    def left(sock: socket.socket, request: Received) -> bool:
+        used = sum(each.connection == request.connection for each in upstream.requests)
+        sock.sendall(answer(b"", "200 OK", f"Keep-Alive: timeout=9, max={5 - used}"))
+        return used < 6
+
+    for _ in range(20):
+        requests.get(upstream.on("/left", left))
+    used = Counter(each.connection for each in upstream.requests if each.target == "/left")
+    assert max(used.values()) <= 5
+
+
+def test_a_connection_has_a_greatest_age(switch: Switch, upstream: Upstream, clock: ManualClock) -> None:
+    transport = switch.to("ours", age_seconds=10.0)
+    assert transport is not None
+    numbers = []
+    requests.get(upstream.url)
+    pools_of(transport).now = clock.now
+    for each in origin_of(transport).idle:
+        each.opened_at = each.idle_since = clock.now()
+
+    for _ in range(60):
+        clock.advance(0.225)
+        numbers.append(requests.get(upstream.url).json()["connection"])
+
+    assert numbers.count(1) == 45  # the last one comes back 10.1 s old
+    assert upstream.connections > 1
+
+
+def test_a_408_that_crosses_a_request_is_not_its_answer(ours: Transport, upstream: Upstream) -> None:
+    """Some say so when they close a connection that was idle."""
+    late = answer(b"", "408 Request Timeout", "Connection: close")
+
+    def script(sock: socket.socket, request: Received) -> bool:
+        is_first = sum(each.connection == request.connection for each in upstream.requests) == 1
+        sock.sendall(answer(b"right") if is_first else late)
+        return is_first
+
+    url = upstream.on("/", script)
+
+    assert [requests.get(url).content for _ in range(2)] == [b"right", b"right"]
+    assert requests.get(upstream.on("/408", late)).status_code == 408
+
+
+def test_what_cannot_be_sent_again_is_not(ours: Transport, upstream: Upstream) -> None:
+    url = upstream.on("/", closes_kept(upstream, "close"))
     requests.get(url)
 
     with pytest.raises(requests.ConnectionError):
-        requests.put(url, data=iter([b"a"]) if body == "generator" else None)
+        requests.options(url, data=iter([b"a"]))
 
     assert len(upstream.requests) == 2
+
+
+def test_what_was_answered_in_part_is_not_asked_again(ours: Transport, upstream: Upstream) -> None:
+    url = upstream.on("/", closes_kept(upstream, "half"))
+    requests.get(url)
+
+    assert requests.get(url).headers == {}  # as http.client has it
+
+    assert len(upstream.requests) == 2
+    assert origin_of(ours).open == 0
 
 
 def test_a_new_connection_that_fails_is_not_tried_again(ours: Transport, upstream: Upstream) -> None:

@@ -1,7 +1,6 @@
 """The shortcuts answer as requests does, also when the environment or ~/.netrc changes."""
 
 import os
-import pickle
 from collections import deque
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
@@ -12,7 +11,6 @@ import requests
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from requests.adapters import HTTPAdapter
-from requests.cookies import RequestsCookieJar
 from requests.models import PreparedRequest, Response
 from requests.structures import CaseInsensitiveDict
 from urllib3.response import HTTPResponse
@@ -20,15 +18,13 @@ from urllib3.response import HTTPResponse
 from greenroom.waits.http import shortcuts
 from greenroom.waits.http.adapter import PLAIN_ATTRIBUTES, Transport
 
-from ...conftest import ManualClock
 from .conftest import Switch
-from .upstream import Upstream, sends
+from .upstream import Upstream, answer, sends
 
 ORIGINALS = {
     "prepare_url": PreparedRequest.prepare_url,
     "merge_setting": requests.sessions.merge_setting,
     "get_environ_proxies": requests.utils.get_environ_proxies,
-    "should_bypass_proxies": requests.utils.should_bypass_proxies,
     "get_netrc_auth": requests.utils.get_netrc_auth,
     "get_auth_from_url": requests.utils.get_auth_from_url,
 }
@@ -155,7 +151,7 @@ PROXIES = {"http_proxy": "http://p:1", "HTTPS_PROXY": "http://p:2", "all_proxy":
 
 
 def test_proxies_are_those_of_the_environment_at_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = shortcuts.Environment(ORIGINALS["get_environ_proxies"], ORIGINALS["should_bypass_proxies"])
+    quick = shortcuts.Environment(ORIGINALS["get_environ_proxies"])
     hosts = ["http://a.example/x", "https://b.test:8443/", "http://127.0.0.1:5000/y", "http://localhost/", "/none"]
 
     def same() -> None:
@@ -164,37 +160,45 @@ def test_proxies_are_those_of_the_environment_at_the_time(monkeypatch: pytest.Mo
                 assert quick.get_environ_proxies(url, no_proxy=no_proxy) == ORIGINALS["get_environ_proxies"](
                     url, no_proxy=no_proxy
                 )
-                assert quick.should_bypass_proxies(url, no_proxy) == ORIGINALS["should_bypass_proxies"](url, no_proxy)
 
     same()
     for name, value in PROXIES.items():
         monkeypatch.setenv(name, value)
         same()
-        same()  # what is known by now
     for no_proxy in ("a.example", ".test,127.0.0.0/8", "b.test:8443", "*", ""):
         monkeypatch.setenv("no_proxy", no_proxy)
         same()
     monkeypatch.setenv("http_proxy", "http://other:1")
     same()
-    monkeypatch.setattr(os, "environ", os.environ)
     for name in PROXIES:
         monkeypatch.delenv(name)
         same()
 
 
-def test_what_is_known_of_proxies_is_not_shared_by_those_who_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = shortcuts.Environment(ORIGINALS["get_environ_proxies"], ORIGINALS["should_bypass_proxies"])
-    monkeypatch.setenv("http_proxy", "http://p:1")
+def test_an_environment_that_is_a_plain_dictionary_counts(
+    adapter: str, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert requests.get(upstream.url).ok
+    monkeypatch.setattr(os, "environ", {"HOME": str(tmp_path)})
+    assert requests.get(upstream.url).ok
+    with requests.Session() as session:
+        assert session.get(upstream.url).ok
+    os.environ["http_proxy"] = upstream.url
+    assert requests.get("http://a.example/").json()["target"] == "http://a.example/"
+    monkeypatch.setattr(os, "environ", {})
+    assert requests.get(upstream.url).ok
 
-    quick.get_environ_proxies("http://a/")["http"] = "mine"
 
-    assert quick.get_environ_proxies("http://a/")["http"] == "http://p:1"
+def test_proxies_from_elsewhere_count(adapter: str, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests.get(upstream.url)
+    monkeypatch.setattr(requests.utils, "getproxies", lambda: {"http": upstream.url})
+
+    assert requests.get("http://a.example/").json()["target"] == "http://a.example/"
 
 
 @pytest.mark.parametrize("name", [".netrc", "_netrc", "$NETRC"])
 def test_logins_are_those_of_netrc_at_the_time(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = ManualClock()
-    quick = shortcuts.get_netrc_auth_over(ORIGINALS["get_netrc_auth"], clock.now)
+    quick = shortcuts.get_netrc_auth_over(ORIGINALS["get_netrc_auth"])
     file = tmp_path / name.strip("$")
     if name == "$NETRC":
         monkeypatch.setenv("NETRC", str(file))
@@ -202,7 +206,7 @@ def test_logins_are_those_of_netrc_at_the_time(name: str, tmp_path: Path, monkey
     contents = [
         None,
         "machine a.example login alice password one\n",
-        "machine a.example login alice password two2\n",
+        "machine a.example login alice password two\n",
         "machine b.example account acc password three\nmachine c.example\n",
         "default login anyone password four\n",
         "machine\n",
@@ -214,10 +218,25 @@ def test_logins_are_those_of_netrc_at_the_time(name: str, tmp_path: Path, monkey
         file.unlink(missing_ok=True)
         if content is not None:
             file.write_text(content)
-        clock.advance(1.0)
         for url in urls:
             assert quick(url) == ORIGINALS["get_netrc_auth"](url), (content, url)
-            assert quick(url) == ORIGINALS["get_netrc_auth"](url), (content, url)
+
+
+@pytest.mark.parametrize("way", ["bare", "session"])
+def test_a_cookie_policy_that_is_replaced_is_obeyed(
+    way: str, adapter: str, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing(DefaultCookiePolicy):
+        def set_ok(self, cookie: Any, request: Any) -> bool:
+            return False
+
+    url = upstream.on("/set", answer(b"", "200 OK", "Set-Cookie: a=b; Path=/"))
+    assert requests.get(url).cookies.get_dict() == {"a": "b"}
+    monkeypatch.setattr("http.cookiejar.DefaultCookiePolicy", Refusing)
+
+    with requests.Session() as session:
+        assert (requests if way == "bare" else session).get(url).cookies.get_dict() == {}
+        assert not session.cookies
 
 
 def test_case_insensitive_dicts_are_made_as_ever(ours: Transport) -> None:
@@ -233,20 +252,6 @@ def test_case_insensitive_dicts_are_made_as_ever(ours: Transport) -> None:
     assert CaseInsensitiveDict([("X", "1")])["x"] == "1"
 
 
-def test_a_jar_is_a_jar_however_late_it_is_made(ours: Transport) -> None:
-    jar = RequestsCookieJar()
-    again = pickle.loads(pickle.dumps(jar))
-    copied = jar.copy()
-    again.set("a", "1", domain="a.example", path="/")
-    copied.update({"b": "2"})
-    jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-
-    assert (list(jar), again.get_dict(), copied.get_dict()) == ([], {"a": "1"}, {"b": "2"})
-    assert jar.copy().get_policy() is jar.get_policy()
-    assert not hasattr(jar, "nothing")
-    assert RequestsCookieJar(DefaultCookiePolicy()).get_policy() is not jar.get_policy()
-
-
 def test_our_answers_have_the_attributes_of_requests_and_urllib3(switch: Switch, upstream: Upstream) -> None:
     """What is built without their __init__ would miss what a new version adds."""
     url = upstream.on("/", sends(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
@@ -255,7 +260,7 @@ def test_our_answers_have_the_attributes_of_requests_and_urllib3(switch: Switch,
     switch.to("ours")
     mine = requests.get(url)
 
-    assert vars(mine).keys() | {"cookies"} == vars(theirs).keys() == vars(Response()).keys() | {"connection"}
+    assert vars(mine).keys() == vars(theirs).keys() == vars(Response()).keys() | {"connection"}
     for name in vars(theirs.raw):
         assert hasattr(mine.raw, name), name
         if name not in (
