@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import gevent
@@ -39,7 +40,8 @@ class Loop:
         self.work = 0.0
         self.turns = Turns(self.loop, lambda idle: None, lambda: None, lambda: self.work)
         self.turns.start()
-        self.watch = SpinWatch(self.turns)
+        # What the thread uses of its core in these looks is the machine's affair; see the tests of the share.
+        self.watch = SpinWatch(self.turns, cpu=lambda: self.turns.empty_seconds)
 
     def look(self) -> bool:
         """Whether it spins, seen from a greenlet that only waits."""
@@ -133,3 +135,44 @@ def test_the_log_line_comes_once_in_ten_seconds(
         assert watched.spins()
 
     assert len(said.lines) == 1
+
+
+class Shares:
+    """A loop of which is known what it used and what went into empty turns, in looks of a quarter second."""
+
+    def __init__(self) -> None:
+        self.time = self.used = 0.0
+        self.turns: Any = SimpleNamespace(empty=0, empty_seconds=0.0)
+        self.watch = SpinWatch(self.turns, lambda: self.time, lambda: self.used)
+
+    def looks(self, *, used: float, empty: float, times: int = LOOKS) -> bool:
+        for _ in range(times):
+            self.time += 0.25
+            self.used += used
+            self.turns.empty_seconds += empty
+            self.turns.empty += 1000
+            self.watch.look()
+        return self.watch.is_spinning
+
+
+@pytest.mark.parametrize(
+    ("used", "empty", "spins"),
+    [
+        (0.25, 0.25, True),  # a core of its own
+        (0.02, 0.02, True),  # of a machine that is busy with others
+        (0.25, 0.02, False),  # it works
+        (0.003, 0.003, False),  # it waits
+        (0.0, 0.0, False),
+    ],
+)
+def test_a_spin_is_a_share_of_what_the_thread_used(said: Said, used: float, empty: float, spins: bool) -> None:
+    assert Shares().looks(used=used, empty=empty) is spins
+
+
+def test_one_look_is_no_spin(said: Said) -> None:
+    shares = Shares()
+
+    assert not shares.looks(used=0.25, empty=0.25, times=LOOKS - 1)
+    assert not shares.looks(used=0.25, empty=0.0, times=1)
+    assert not shares.looks(used=0.25, empty=0.25, times=LOOKS - 1)
+    assert said.lines == []
