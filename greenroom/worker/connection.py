@@ -28,7 +28,7 @@ from ..record import Record
 from .ending import error_answer, fitting
 from .fair import fair
 from .head import HEAD_END, demand, has_bare_line_feed
-from .proxied import ProxiedRequest
+from .proxied import ProxiedRequest as Request
 from .request import PlainRequest
 from .takeover import ClientsSocket
 from .wire import RECEIVE_BYTES, ClientLeft, ClientTooSlow, NeedMore, Wire, WireUnreader
@@ -191,7 +191,7 @@ class Connection:
         unreader = WireUnreader(self.wire, self.buffer, may_wait=False)
         try:
             self._demand_limits()
-            request = ProxiedRequest(self.serving.cfg, unreader, self.peer, self.request_count + 1)
+            request = Request(self.serving.cfg, unreader, self.peer, self.request_count + 1)
             demand(request, allows_no_host=self.serving.settings.allow_no_host)
         except NeedMore:
             self._wait_for_more()
