@@ -41,7 +41,7 @@ def is_spent() -> bool:
 def is_refused() -> bool:
     """Whether a wait that whoever asks is about to begin must not: its time is over.
 
-    That counts as an end: ask only right before the wait. Runs on: any greenlet; switches where it has refused often.
+    That counts as an end: ask only right before the wait. Runs on: any greenlet; switches where it is.
     """
     record = CURRENT.get()
     return record is not None and record.deadline != FOREVER and record.refuses(SHIELD.get())

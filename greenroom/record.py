@@ -47,10 +47,11 @@ SHIELD: ContextVar[int] = ContextVar("greenroom.shield", default=BARE)
 # Why a request was cut.
 CLIENT_LEFT = "the client has left"
 WORKER_STOPS = "the worker stops"
-# How many waits may be refused after the grace before whoever goes on is slowed down, and by how much each time. Nested
-# clean-ups unwind without being held up.
+# How many waits may be refused after the grace before whoever goes on is slowed down: nested clean-ups unwind without
+# being held up. Then each takes longer, up to LONGEST_REFUSAL_SECONDS.
 QUICK_REFUSALS = 10
-REFUSAL_SECONDS = 0.05
+REFUSAL_SECONDS = 0.005
+LONGEST_REFUSAL_SECONDS = 1.0
 
 plain_switch = Hub.switch
 
@@ -237,7 +238,7 @@ class Record:
             return now
         if now < self.clean_up_until:
             return self.clean_up_until
-        return now if self.refusals < QUICK_REFUSALS else now + REFUSAL_SECONDS
+        return now + self._refusal_seconds()
 
     def stop_timer(self) -> None:
         if self.timer is not None:
@@ -301,27 +302,36 @@ class Record:
     def refuses(self, shield: int) -> bool:
         """Whether a wait is not even to begin. That it does not is an end as any other.
 
-        Runs on: any greenlet; switches where it has refused often.
+        Runs on: any greenlet; switches where the end has not been told yet, and where it has refused often.
         """
         if self.is_over or shield == UNBOUNDED or self.deadline > clock.now() or getcurrent() is not self.greenlet:
             return False
         if not self.is_ended:
-            get_hub().loop.run_callback(self.expire)  # which is late: this request has computed past its deadline
+            # It has computed past its deadline. The edge answers before the application can learn of it.
+            hub: Any = get_hub()
+            hub.loop.run_callback(self.expire)
+            hub.loop.run_callback(self.greenlet.switch)
+            plain_switch(hub)
         if self.is_end_owed and shield == BARE:
             self._first_end()
             return True
         if clock.now() < self.clean_up_until:
             return False
         self._count_refusal(sys._getframe(1))
-        if self.refusals > QUICK_REFUSALS:
-            hub: Any = get_hub()
-            timer = hub.loop.timer(REFUSAL_SECONDS)
+        if seconds := self._refusal_seconds():
+            hub = get_hub()
+            timer = hub.loop.timer(seconds)
             timer.start(self.greenlet.switch, update=True)
             try:
                 plain_switch(hub)
             finally:
                 timer.close()
         return True
+
+    def _refusal_seconds(self) -> float:
+        if self.refusals < QUICK_REFUSALS:
+            return 0.0
+        return min(LONGEST_REFUSAL_SECONDS, self.refusals * REFUSAL_SECONDS)
 
     def _count_refusal(self, frame: FrameType | None) -> None:
         self.refusals += 1

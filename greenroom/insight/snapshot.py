@@ -56,6 +56,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+import gevent
+
 from .. import clock, shown
 from ..record import FOREVER, Wait
 from ..waits import threads
@@ -150,7 +152,9 @@ def greenlets_of(
     waits = {id(wait.greenlet): wait for wait in again(lambda: sorted(account.waits, key=_since))}
     for greenlet in _greenlets(account):
         is_main = greenlet is account.greenlet
-        name = "request" if is_main else shown.line(str(getattr(greenlet, "name", "") or "greenlet"))
+        # Past what a class of the application's may do when it is asked for its name.
+        own_name = greenlet.name if type(greenlet) is gevent.Greenlet else "greenlet"
+        name = "request" if is_main else shown.line(str(own_name))
         is_running = greenlet is insight.slices.current and not insight.slices.is_idle()
         wait = waits.get(id(greenlet))
         state = "running" if is_running else f"{wait.kind} {_detail(wait)}".strip() if wait else "waiting"

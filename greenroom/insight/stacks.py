@@ -74,11 +74,11 @@ def is_ours(file: str) -> bool:
 
 
 def is_installed(file: str) -> bool:
-    """Whether the file belongs to Python, a package, or us: not what the application's authors look after."""
-    return (
-        file.startswith((*_INSTALLED, _OURS, "<frozen ", "<__array_function__"))
-        or f"{os.sep}site-packages{os.sep}" in file
-    )
+    """Whether the file belongs to Python, a package, or us: not what the application's authors look after.
+
+    Nor is code that was generated ("<sqlalchemy generated ...>", "<frozen ...>", "<string>"): nobody can open it.
+    """
+    return file.startswith((*_INSTALLED, _OURS, "<")) or f"{os.sep}site-packages{os.sep}" in file
 
 
 _is_installed = functools.lru_cache(maxsize=4096)(is_installed)

@@ -16,7 +16,6 @@ coroutine libraries".
 """
 
 import logging
-import os
 import weakref
 from functools import lru_cache, partial
 from typing import Any, NoReturn, Self
@@ -25,9 +24,10 @@ import psycopg2
 from psycopg2 import _psycopg, extensions
 from psycopg2.errors import InvalidParameterValue, QueryCanceled, UndefinedObject
 
-from .. import clock, deadline
+from .. import clock, deadline, forking
 from ..record import CLEAN_UP, CURRENT, SHIELD, Record
 from . import copying
+from .left_open import left_open
 from .libpq import STATUS_OFFSET, status_of
 from .line import Line
 from .naming import Once, request_name, request_route, shortened
@@ -157,6 +157,8 @@ class GreenConnection(extensions.connection):
         """Have what runs on this connection ended. psycopg2's own blocks the whole process meanwhile."""
         if self.closed:
             raise psycopg2.InterfaceError("connection already closed")
+        if self.status == extensions.STATUS_PREPARED:
+            raise psycopg2.ProgrammingError("cancel cannot be used with a prepared two-phase transaction")
         copying.cancel(self)
 
     def lobject(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -396,11 +398,13 @@ def connect(dsn: str, connection_factory: Any = None, **is_async: Any) -> Any:
         raise QueryCanceled("the request's time is over; no connection was opened")
     factory = over_ours(connection_factory or extensions.connection)
     try:
-        return psycopg2_connect(with_addresses(dsn, connect_timeout_seconds(dsn)), connection_factory=factory)
+        connection = psycopg2_connect(with_addresses(dsn, connect_timeout_seconds(dsn)), connection_factory=factory)
     except psycopg2.OperationalError as exc:
         if "too many clients" in str(exc) or "remaining connection slots are reserved" in str(exc):
             exc.args = (f"{str(exc).rstrip()}\n{NO_SLOTS}",)
         raise
+    left_open.opened(connection)
+    return connection
 
 
 NO_SLOTS = (
@@ -414,12 +418,7 @@ def install(silence_seconds: float) -> None:
     extensions.set_wait_callback(WaitCallback(silence_seconds))
     # Not psycopg2.connect: whoever holds that already gets this, too.
     psycopg2._connect = connect  # type: ignore[attr-defined]
-    if hasattr(os, "register_at_fork") and not _is_fork_watched:
-        os.register_at_fork(after_in_child=leave_to_parent)
-        _is_fork_watched.append(True)
-
-
-_is_fork_watched: list[bool] = []
+    forking.in_child(leave_to_parent)
 
 
 def leave_to_parent() -> None:
@@ -428,12 +427,9 @@ def leave_to_parent() -> None:
     Nothing is said to the server; using one here is an error. Their sockets' numbers stay taken, by nothing: libpq will
     close them, and must not close somebody else's.
     """
-    nothing = os.open(os.devnull, os.O_RDWR)
     for connection in list(connections):
         connection.greenroom_line.release()
-        if not connection.closed:
-            os.dup2(nothing, connection.fileno(), inheritable=False)
-    os.close(nothing)
+    forking.release([connection.fileno() for connection in list(connections) if not connection.closed])
     connections.clear()
 
 

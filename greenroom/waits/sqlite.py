@@ -16,15 +16,20 @@ here as there.
 
 import contextlib
 import functools
+import os
 import sqlite3
 import sys
+import weakref
 from collections.abc import Callable
 from contextvars import copy_context
-from pathlib import PurePath
 from types import ModuleType
 from typing import Any
 
 from .. import deadline
+from ..frames import Innermost, line_of
+from ..insight import stacks
+from ..record import CURRENT
+from .naming import request_route
 from .threads import Job, Threads, can_wait, get_thread_ident, own_record
 
 PLAIN_CONNECTION: Any = sqlite3.Connection
@@ -37,6 +42,9 @@ TIMEOUT, SAME_THREAD, FACTORY = 1, 4, 5
 LOCKED = 5  # SQLITE_BUSY, without what extends it
 
 threads = Threads(WAITING)
+# Connections of this process in a transaction, by id, weakly.
+TRANSACTIONS: dict[int, Any] = {}
+application = Innermost(lambda frame: stacks.is_installed(frame.f_code.co_filename))
 _connection_of = PLAIN_CURSOR.connection.__get__
 
 
@@ -45,7 +53,8 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
 
     _timeout = 0.0
     _thread: int | None = None
-    _name = ""
+    _name = _path = ""
+    _began: tuple[Any, Any] | None = None  # the request whose transaction it is, and code and instruction
     _away: Job | None = None
     _away_in = 0
 
@@ -59,7 +68,7 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
             options["check_same_thread"] = False
         super().__init__(*args, **options)
         self._thread = get_thread_ident() if is_for_one_thread else None
-        self._name = _name(args[0] if args else options.get("database"))
+        self._path, self._name = _file(args[0] if args else options.get("database"))
         self._timeout = float(timeout)
         self._set_patience(0.0)
 
@@ -87,6 +96,8 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
     def close(self) -> None:
         self._check()
         super().close()
+        self._began = None
+        TRANSACTIONS.pop(id(self), None)
 
     def blobopen(self, *args: Any, **options: Any) -> Any:
         return self._call(functools.partial(super().blobopen, *args, **options))
@@ -131,7 +142,10 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
     def _call(self, call: Callable[[], Any]) -> Any:
         self._check()
         try:
-            return call()
+            value = call()
+            if self.in_transaction is not (self._began is not None):
+                self._note()
+            return value
         except sqlite3.OperationalError as exc:
             if exc.sqlite_errorcode & 0xFF != LOCKED or not self._timeout or get_thread_ident() == self._away_in:
                 raise
@@ -148,11 +162,36 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
         context = copy_context()
         context.run(own_record)
         job = self._away = threads.submit(functools.partial(context.run, patient), landed=self._came_back)
-        _wait_for(job, self._name)
+        _wait_for(job, self._waits_for())
         try:
             return job.result()
         finally:
             job.error = None  # its traceback refers to this frame
+            if self.in_transaction is not (self._began is not None):
+                self._note()
+
+    def _note(self) -> None:
+        """Remember who has begun a transaction, and where; or that it is over."""
+        if not self.in_transaction:
+            self._began = None
+            TRANSACTIONS.pop(id(self), None)
+            return
+        frame = application.find()
+        record = CURRENT.get()
+        route = "" if record is None else request_route(record)
+        self._began = (route, frame and (frame.f_code, frame.f_lasti))
+        TRANSACTIONS[id(self)] = weakref.ref(self)
+
+    def _waits_for(self) -> str:
+        """The file, and a line of this process that has begun a transaction in it, if any has."""
+        for reference in list(TRANSACTIONS.values()):
+            other = reference()
+            if other is None or other is self or other._path != self._path or other._began is None or other._away:
+                continue  # or it waits itself
+            route, line = other._began
+            place = f"{stacks.shortened(line[0].co_filename)}:{line_of(*line)}" if line else "a library"
+            return f"{self._name}, in a transaction since {place}{f' ({route})' if route else ''}"
+        return self._name
 
     def _with_patience(self, seconds: float, call: Callable[[], Any]) -> Any:
         before, self._away_in = self._away_in, get_thread_ident()
@@ -222,11 +261,13 @@ def _wait_for(job: Job, name: str) -> None:
             job.wait("lock", f"sqlite {name}", None)
 
 
-def _name(database: Any) -> str:
+def _file(database: Any) -> tuple[str, str]:
+    """The path of a database's file, and its name."""
     try:
-        return PurePath(str(database).partition("?")[0]).name
+        path = os.path.abspath(os.fsdecode(database)).partition("?")[0]
     except (TypeError, ValueError):
-        return ""
+        return "", ""
+    return path, os.path.basename(path)
 
 
 @functools.wraps(sqlite3.connect)

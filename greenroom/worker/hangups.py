@@ -28,10 +28,13 @@ CLIENTS_OWN = (ClientLeft, ClientTooSlow)
 MOST_LINKS = 20  # of a chain of errors
 
 
-def is_consequence(exc: BaseException | None) -> bool:
-    """Whether `exc`, raised in the current request, only tells that its client left or sent no body."""
+def is_consequence(exc: BaseException | None, *, has_ended: bool = False) -> bool:
+    """Whether `exc`, raised in the current request, only tells that its client left or sent no body.
+
+    `has_ended`: or that its time was over, for whoever has said so already.
+    """
     record = CURRENT.get()
-    has_left = record is not None and record.cut_reason == CLIENT_LEFT
+    has_left = has_ended or (record is not None and record.cut_reason == CLIENT_LEFT)
     taken = record.environ.get("gunicorn.socket") if record is not None and record.environ is not None else None
     lost = None
     if isinstance(taken, ClientsSocket):

@@ -3,6 +3,7 @@
 import _socket
 import os
 import socket
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -14,13 +15,13 @@ from gunicorn.http import wsgi
 from gunicorn.http.message import _ip_in_allow_list as is_in_allow_list
 from gunicorn.workers.base_async import ALREADY_HANDLED
 
-from .. import clock
+from .. import clock, forking
 from ..insight.observer import Insight
 from ..record import CLIENT_LEFT, CURRENT, FOREVER, WORKER_STOPS, Record
 from ..settings import Settings
 from ..timers import Timer
 from ..waits import primitives
-from . import saying
+from . import load, saying
 from .admission import QUEUE_TICK_SECONDS, Admission
 from .balance import Line
 from .budget import HEADER, HEADER_NAME, Budgets
@@ -345,7 +346,16 @@ class Serving:
         return True
 
     def _answer(self, response: Response, environ: dict[str, Any]) -> None:
+        try:
+            self._run_application(response, environ)
+        finally:
+            if forking.is_child():  # forked in a view, it has come to the end of it: the answer is its parent's
+                forking.leave(sys.exc_info()[1])
+
+    def _run_application(self, response: Response, environ: dict[str, Any]) -> None:
         result = self.worker.wsgi(environ, response.start_response)
+        if forking.is_child():
+            forking.leave()
         if result is ALREADY_HANDLED:
             raise StopIteration
         try:
@@ -374,7 +384,7 @@ class Serving:
             connection.request_ended(record)  # the loop had no turn since
         is_taken = connection.wire.is_used_by_application
         if response is not None and (is_taken or response.is_dropped or cut_reason == CLIENT_LEFT):
-            if not is_consequence(exc):
+            if not is_consequence(exc, has_ended=response.is_dropped):
                 self.log.error("Error handling request %s", saying.asked(request), exc_info=exc)
             if not is_taken and not response.is_dropped:
                 self.log.info("%s: %s", saying.asked(request), cut_reason)
@@ -500,9 +510,33 @@ class Serving:
                 record.why(),
             )
 
+    def leave_to_parent(self) -> list[int]:
+        """In a forked child: nothing of it goes to the parent's clients. Returns their descriptors."""
+        found = []
+        for connection in self.connections:
+            found.append(connection.wire.sock.fileno())
+            connection.wire.sock = ParentsSocket()  # type: ignore[assignment]  # it is to be used for nothing else
+        load.leave_to_parent()
+        return found
+
     def closed(self, connection: Connection) -> None:
         self.connections.discard(connection)
         self.timeouts.forget(connection)
+
+
+class ParentsSocket:
+    """A client's socket in a forked child, which has come to the end of its own work when it answers that client."""
+
+    def send(self, *_: Any) -> Any:
+        forking.leave()
+
+    sendmsg = send
+
+    def recv(self, *_: Any) -> Any:
+        raise ConnectionAbortedError("the client's connection is the parent's")
+
+    def fileno(self) -> int:
+        return -1
 
 
 SHED_BODY = b"The server is overloaded. Try again in a moment.\n"

@@ -918,7 +918,7 @@ class Exchange:
         asked = saying.asked(self.request)
         is_used = self.taken is not None and self.taken.is_used
         has_left = record is not None and record.cut_reason == CLIENT_LEFT
-        if (is_used or has_left or self.is_dropped) and not is_consequence(exc):
+        if (is_used or has_left or self.is_dropped) and not is_consequence(exc, has_ended=self.is_dropped):
             log.error("Error handling request %s", asked, exc_info=exc)
         if self.is_dropped:
             return

@@ -200,6 +200,15 @@ def test_what_is_asked_for_before_it_is_sent_is_refused_once_and_after_the_grace
     assert refusals == [True, False, True, True]
 
 
+def test_edge_is_told_before_anything_is_refused() -> None:
+    told: list[Record] = []
+    with deadline.budget(0.0) as one:
+        one.on_end = told.append
+
+        assert deadline.is_refused()
+        assert told == [one]
+
+
 def test_shielded_wait_lasts_until_the_end_of_the_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     grace(monkeypatch, 4 * SHORT_SECONDS)
     with deadline.budget(0.0), deadline.shield():
@@ -222,14 +231,14 @@ def test_who_swallows_each_refusal_is_slowed_down_and_named_once(
     began = clock.now()
     attempts = 0
     with deadline.budget(0.0):
-        while clock.now() - began < 10 * record.REFUSAL_SECONDS:
+        while clock.now() - began < 0.5:
             try:
                 sleep(NEVER_SECONDS)
             except BudgetSpent:
                 attempts += 1
 
     warnings = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
-    assert record.QUICK_REFUSALS <= attempts <= record.QUICK_REFUSALS + 12
+    assert record.QUICK_REFUSALS < attempts < record.QUICK_REFUSALS + 12
     assert len(warnings) == 1
     assert f"at {__file__}:" in warnings[0]
     assert "in sleep" in warnings[0]
@@ -240,10 +249,10 @@ def test_who_is_refused_before_it_waits_is_slowed_down_too(monkeypatch: pytest.M
     began = clock.now()
     attempts = 0
     with deadline.budget(0.0):
-        while clock.now() - began < 10 * record.REFUSAL_SECONDS:
+        while clock.now() - began < 0.5:
             attempts += deadline.is_refused()
 
-    assert record.QUICK_REFUSALS <= attempts <= record.QUICK_REFUSALS + 12
+    assert record.QUICK_REFUSALS < attempts < record.QUICK_REFUSALS + 12
 
 
 def test_of_others_only_upstream_calls_and_queries_end_and_once() -> None:

@@ -8,6 +8,7 @@ import _socket
 import functools
 import select
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,6 @@ from typing import Any
 import gevent.select
 import gevent.selectors
 import gevent.socket
-import gevent.subprocess
 
 from ...errors import BudgetSpent
 from ...record import CURRENT, OWN, TimedWait, Wait
@@ -37,7 +37,7 @@ def install() -> None:
     poll.poll = nothing_ready(poll.poll, [], timeout_at=1)
     selector: Any = gevent.selectors.GeventSelector
     selector.select = nothing_ready(selector.select, [], timeout_at=1)
-    process: Any = gevent.subprocess.Popen
+    process: Any = subprocess.Popen
     process.wait = process_wait(process.wait, timeout_at=1)
     process.communicate = process_wait(process.communicate, timeout_at=2)
 
@@ -113,6 +113,16 @@ def peer_name(sock: Any) -> str:
     return f"{peer[0]}:{peer[1]}" if type(peer) is tuple else str(peer)
 
 
+class Look(TimedWait):
+    """A wait for any of some sockets, with a timeout: it can be told that nothing is ready, but raising an error there
+    would leave a conversation half-way, on a socket that nobody shuts down."""
+
+    __slots__ = ()
+
+    def can_end(self) -> bool:
+        return self.record is not None and self.record.is_end_owed
+
+
 def nothing_ready(plain: Callable[..., Any], nothing: Any, *, timeout_at: int) -> Callable[..., Any]:
     """A call that returns `nothing` when its timeout, the argument `timeout_at`, is over."""
 
@@ -124,7 +134,7 @@ def nothing_ready(plain: Callable[..., Any], nothing: Any, *, timeout_at: int) -
         if timeout is None or timeout <= 0:
             with Wait("other", plain.__name__):
                 return plain(*args, **kwargs)
-        with TimedWait("other", plain.__name__, timeout):
+        with Look("other", plain.__name__, timeout):
             return plain(*args, **kwargs)
         return nothing
 
@@ -141,6 +151,6 @@ def process_wait(plain: Callable[..., Any], *, timeout_at: int) -> Callable[...,
         timeout = args[timeout_at - 1] if len(args) >= timeout_at else kwargs.get("timeout")
         with TimedWait("other", "subprocess", timeout):
             return plain(self, *args, **kwargs)
-        raise gevent.subprocess.TimeoutExpired(self.args, timeout or 0.0)
+        raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
 
     return wait

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from greenroom.insight import stacks
+from greenroom.insight import safepoint, stacks
 from greenroom.insight import stalls as stalls_module
 from greenroom.insight.account import Account, Slices
 from greenroom.insight.machine import Use
@@ -85,6 +85,7 @@ class Watched:
 
 @pytest.fixture
 def watched(clock: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
+    safepoint.MAIN.install()  # it keeps the loop that there is
     monkeypatch.setattr("gevent.get_hub", lambda: _NoHub())
     watched = Watched(clock)
     watched.stalls.start(Slice(), 0xAA)  # type: ignore[arg-type]
@@ -197,6 +198,14 @@ def test_look_that_came_late_does_not_outvote_the_application() -> None:
     looks = [Look(0.0, stack) for stack in ([ours], [ours], [LIBRARY, APPLICATION])]
 
     assert most_seen(looks)[0] == APPLICATION
+
+
+@pytest.mark.parametrize("file", ["<sqlalchemy generated instrumented_attribute>", "<string>", "<frozen importlib>"])
+def test_generated_code_is_not_blamed_but_who_calls_it(file: str) -> None:
+    generated = Call(file, 2, "set")
+
+    assert stacks.guilty([generated, LIBRARY, APPLICATION]) == APPLICATION
+    assert stacks.guilty([generated]) == generated
 
 
 def test_one_look_after_a_long_call_of_c_code_outweighs_many_short_ones() -> None:

@@ -182,6 +182,18 @@ def poll() -> Any:
 
 
 @case
+def poll_again_and_again() -> Any:
+    """As a driver waits for its answer: it is never torn out of that, not even after the grace."""
+    near = late_socket()
+    poller = select.poll()
+    poller.register(near, select.POLLIN)
+    CURRENT.get().clean_up_at_most = 0.0  # type: ignore[union-attr]
+    while not poller.poll(100):
+        pass
+    return near.recv(4).decode()
+
+
+@case
 def selector() -> Any:
     with selectors.DefaultSelector() as chosen:
         chosen.register(late_socket(), selectors.EVENT_READ)

@@ -298,6 +298,22 @@ def test_postgres_looks_for_a_client_that_was_killed_and_only_in_our_transaction
     assert rows(connection.cursor(), show) == [("0",)], "a session that goes to somebody else keeps nothing"
 
 
+def test_query_of_a_process_that_was_killed_ends(watcher: Any, postgres_url: str) -> None:
+    code = (
+        "import sys, psycopg2\nfrom greenroom.waits import postgres\npostgres.install(60)\n"
+        "psycopg2.connect(sys.argv[1]).cursor().execute('SELECT pg_sleep(30), $$of the killed$$')"
+    )
+    running = "SELECT 1 FROM pg_stat_activity WHERE query LIKE %s AND state = 'active' AND pid <> pg_backend_pid()"
+    process = subprocess.Popen([sys.executable, "-c", code, postgres_url])
+    try:
+        wait_until(lambda: rows(watcher, running, ["SELECT pg_sleep%of the killed%"]), "the query runs")
+    finally:
+        process.kill()
+        process.wait()
+
+    wait_until(lambda: not rows(watcher, running, ["SELECT pg_sleep%of the killed%"]), "it is over", 15.0)
+
+
 def test_server_that_can_not_look_is_asked_once(connection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres, "CHECKING", "SET LOCAL no_such_setting='2s'")
     monkeypatch.setattr(postgres, "can_check_client", [True])
@@ -553,6 +569,39 @@ def test_cancel_does_not_block_and_ends_the_query(connection: Any) -> None:
     asking.get(timeout=LONG_WAIT_SECONDS)
     connection.rollback()
     assert rows(connection.cursor(), "SELECT 1") == [(1,)]
+
+
+class Overriding(extensions.connection):
+    """A class of an application's that has names of its own."""
+
+    line = "A1"
+
+    def begin(self) -> str:
+        return "begun"
+
+    def prepare(self) -> str:
+        return "prepared"
+
+
+def test_names_of_an_applications_class_are_its_own(connect: Callable[..., Any]) -> None:
+    connection = connect(connection_factory=Overriding)
+
+    assert rows(connection.cursor(), "SELECT 1") == [(1,)]
+    assert (connection.line, connection.begin(), connection.prepare()) == ("A1", "begun", "prepared")
+    assert connection.cursor_factory is None
+
+
+def test_callback_of_the_application_is_left_alone(connection: Any) -> None:
+    """psycogreen's, say. Everything else is as psycopg2 has it then."""
+    extensions.set_wait_callback(extras.wait_select)
+    cursor = connection.cursor()
+
+    with pytest.raises(TypeError):
+        cursor.execute("SELECT %s", 1)
+    assert connection.status == extensions.STATUS_READY
+    assert rows(cursor, "SHOW client_connection_check_interval") == [("0",)]
+    with pytest.raises(psycopg2.ProgrammingError, match="asynchronous callback"):
+        cursor.copy_expert("COPY nowhere TO STDOUT", io.StringIO())
 
 
 def test_cancels_with_an_older_libpq_too(connection: Any, monkeypatch: pytest.MonkeyPatch) -> None:

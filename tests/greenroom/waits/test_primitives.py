@@ -49,6 +49,7 @@ ENDS: dict[str, Any] = {
     "select.select": [1],
     "select.select with a timeout": [[[], [], []]],
     "poll": [[]],
+    "poll_again_and_again": ["late"],
     "selector": [1],
     "selector_with_a_timeout": [[]],
     "Future.result": TIMEOUT,

@@ -197,6 +197,29 @@ def test_connection_that_waits_in_a_thread_is_used_by_nobody_else_meanwhile(chec
     )
 
 
+def test_who_waits_says_whose_transaction_it_waits_for(check: Check) -> None:
+    check(
+        """
+        from greenroom.record import CURRENT, Record
+        code = "def begin(connection):\\n    connection.execute('BEGIN IMMEDIATE')"
+        module = {}
+        exec(compile(code, "shop/views.py", "exec"), module)
+        holder, first_waiter, waiter = (sqlite3.connect(PATH, isolation_level=None) for _ in range(3))
+        record = Record(arrived=0.0)
+        record.environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/visit"}
+        gevent.spawn(lambda: (CURRENT.set(record), module["begin"](holder))).get()
+        waits = [gevent.spawn(one.execute, "INSERT INTO visits VALUES (1, 'x')") for one in (first_waiter, waiter)]
+        while waiter._away is None:
+            gevent.sleep(0.001)
+        said = "visits.sqlite, in a transaction since shop/views.py:2 (GET /visit)"
+        assert waiter._waits_for() == said, waiter._waits_for()
+        holder.execute("COMMIT")
+        gevent.joinall(waits, timeout=LONG_WAIT_SECONDS, raise_error=True)
+        assert waiter._waits_for() == "visits.sqlite"
+        """
+    )
+
+
 def test_classes_functions_and_thread_rules_are_python_s(check: Check) -> None:
     check(
         """

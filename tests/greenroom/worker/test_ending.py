@@ -12,6 +12,8 @@ import pytest
 from gevent.event import Event
 
 from greenroom import deadline
+from greenroom.errors import BudgetSpent
+from greenroom.record import OWN, Wait
 
 from .harness import Answer, Ours, serve, turn, wait_until
 
@@ -159,6 +161,33 @@ def test_line_and_access_log_say_504_once_and_no_query() -> None:
         assert lines == ["504 Gateway Timeout"]
         assert len(site.records.at(logging.WARNING)) == 1
         assert site.records.at(logging.WARNING)[0].startswith("GET /slow: the request's budget of 0.05 s is spent")
+
+
+def test_timeout_error_of_the_end_is_no_error_of_the_application_and_others_are() -> None:
+    def waiting(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/slow":
+            raise deadline_error()
+        raise RuntimeError("its own")
+
+    def deadline_error() -> BaseException:
+        try:
+            with Wait("lock", "", OWN):
+                Event().wait()
+        except BudgetSpent as exc:
+            return exc
+        raise AssertionError("nothing ended the wait")
+
+    with serve(Ours, waiting) as site, site.connect() as client:
+        client.send(GET)
+        assert client.rest().startswith(b"HTTP/1.1 504 ")
+        wait_until(lambda: not site.kind.serving.in_flight, "the request is over")
+        assert site.records.at(logging.ERROR) == []
+    app = Slow(waiting)
+    with serve(Ours, app) as site, site.connect() as client:
+        client.send(GET.replace(b"/slow?token=1", b"/other"))
+        client.rest()
+        app.finish()
+        assert site.records.at(logging.ERROR) == ["Error handling request GET /other"]
 
 
 def test_head_is_answered_without_a_body() -> None:

@@ -1,9 +1,9 @@
-"""An application over one database, as anybody would write it; when the database fails it answers 503 and why."""
+"""An application over one database, as anybody would write it; when the database fails it answers and logs why."""
 
 import os
 import time
 
-from flask import Flask
+from flask import Flask, request
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -51,4 +51,5 @@ def pool() -> dict[str, int]:
 
 @app.errorhandler(SQLAlchemyError)
 def database_failed(exc: SQLAlchemyError) -> tuple[dict[str, str], int]:
+    app.logger.warning("%s failed: %s: %s", request.path, type(exc).__name__, exc)
     return {"error": f"{type(exc).__name__}: {exc}"}, 503
