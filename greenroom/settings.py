@@ -183,6 +183,11 @@ class Settings:
     send_timeout_seconds: int = knob(
         30, low=1, high=3_600, about="How long a client may take nothing of an answer before it is given up."
     )
+    allow_no_host: bool = knob(
+        False,
+        about="Answer requests of HTTP/1.1 that have no Host, as some health checkers send them. HTTP demands 400 "
+        "(RFC 9112 3.2), and applications that build URLs from Host get the server's own name.",
+    )
     drain_seconds: int = knob(
         0,
         low=0,

@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.http.body import Body, ChunkedReader, LengthReader
 from gunicorn.http.errors import InvalidProxyLine, LimitRequestHeaders
-from gunicorn.http.message import Request
 
 from .. import clock
 from ..record import Record
 from .ending import error_answer, fitting
 from .fair import fair
 from .head import HEAD_END, demand, has_bare_line_feed
+from .proxied import ProxiedRequest as Request
 from .request import PlainRequest
 from .takeover import ClientsSocket
 from .wire import RECEIVE_BYTES, ClientLeft, ClientTooSlow, NeedMore, Wire, WireUnreader
@@ -192,7 +192,7 @@ class Connection:
         try:
             self._demand_limits()
             request = Request(self.serving.cfg, unreader, self.peer, self.request_count + 1)
-            demand(request)
+            demand(request, allows_no_host=self.serving.settings.allow_no_host)
         except NeedMore:
             self._wait_for_more()
             return
@@ -228,12 +228,8 @@ class Connection:
 
     def _take_proxy_protocol(self, request: Any) -> None:
         """The PROXY line comes once; all requests of the connection are told what it said."""
-        info = request.proxy_protocol_info
-        if info and info["client_addr"] is None:
-            # The proxy speaks for itself: "the receiver must use the real connection endpoints" (PROXY protocol 2.2).
-            request.proxy_protocol_info = None
-        elif info:
-            self.proxy_protocol_info = info
+        if request.proxy_protocol_info:
+            self.proxy_protocol_info = request.proxy_protocol_info
         else:
             request.proxy_protocol_info = self.proxy_protocol_info
 

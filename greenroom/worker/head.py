@@ -194,15 +194,18 @@ class HeadParser:
         return True
 
 
-def demand(request: Any) -> None:
+def demand(request: Any, *, allows_no_host: bool = False) -> None:
     """What HTTP/1.1 demands of a server and gunicorn's parser lets pass, of a request that it has accepted.
 
-    1. Exactly one Host, and a valid one (RFC 9112 3.2); HTTP/1.0 may have none. Raises InvalidHeader.
+    1. Exactly one Host, and a valid one (RFC 9112 3.2); HTTP/1.0 may have none, and health checkers
+       where a setting allows it. Raises InvalidHeader.
     2. An absolute target names the host, whatever Host says (RFC 9112 3.2.2). Raises InvalidRequestLine without one.
     3. `close` anywhere in a Connection header ends the connection (RFC 9112 9.6).
     """
     hosts = [value for name, value in request.headers if name == "HOST"]
-    if any(not HOST.fullmatch(host) for host in hosts) or (not hosts and request.version >= (1, 1)):
+    if any(not HOST.fullmatch(host) for host in hosts) or (
+        not hosts and request.version >= (1, 1) and not allows_no_host
+    ):
         raise InvalidHeader("HOST", req=request)
     absolute = ABSOLUTE_FORM.match(request.uri) if request.method != "CONNECT" else None
     if absolute is not None:

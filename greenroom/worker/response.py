@@ -307,7 +307,8 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
             return False
         descriptor = file.fileno()
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+        # Files of /proc and /sys have no blocks, and no size or a wrong one: they are read.
+        if not stat.S_ISREG(status.st_mode) or not status.st_blocks:
             return False
         # tell() and not the descriptor's own position, which is ahead by what the file object has in its buffer.
         offset = file.tell()

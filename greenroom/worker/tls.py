@@ -35,6 +35,7 @@ from gevent.lock import RLock
 from gunicorn.http.body import ChunkedReader, LengthReader
 from gunicorn.http.errors import NoMoreData
 from gunicorn.http.message import Request
+from gunicorn.http.parser import RequestParser
 from gunicorn.http2.connection import HTTP2ServerConnection
 from gunicorn.http2.errors import HTTP2ConnectionError, HTTP2Error, HTTP2ErrorCode, HTTP2StreamError
 from gunicorn.http2.stream import StreamState
@@ -54,6 +55,7 @@ from .fair import PIECE_BYTES, Frames, Piece, fair, give_way
 from .hangups import is_consequence
 from .head import demand
 from .progress import wait_for_room
+from .proxied import ProxiedRequest
 from .response import announces_event_stream, answer_begins
 from .serving import SHED_ANSWERS, SHED_BODY, SHED_HEADERS, Serving
 from .takeover import ClientsSocket
@@ -138,6 +140,7 @@ class GunicornServing(Serving):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        RequestParser.mesg_class = ProxiedRequest
         self.timeouts.dismiss_slow = GunicornConnection.dismiss_if_slow  # type: ignore[assignment]
         self.context: ssl.SSLContext | None = ssl_context(self.cfg) if self.cfg.is_ssl else None
         if self.context is not None:
@@ -555,7 +558,7 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
         """Answer one request of HTTP/1. Raises StopIteration to say that the connection is to be closed."""
         connection = self.connection
         if isinstance(req, Request):
-            demand(req)
+            demand(req, allows_no_host=connection.serving.settings.allow_no_host)
             if isinstance(req.body.reader, ChunkedReader):
                 req.body.reader.parser = fair(req.body.reader.parser, connection.piece)
         exchange = Exchange(connection, req, connection)

@@ -638,3 +638,19 @@ def test_async_view_gets_a_body_that_comes_late_over_tls_and_http2(
         assert get(server, certificate, "/view/10").status_code == 200
         one.sendall(b"56789")
         assert one.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_client_that_breaks_an_http2_connection_leaves_no_traceback(
+    start_tls: Start, connect: Callable[[Server], HTTP2Client]
+) -> None:
+    server = start_tls(OURS, HTTP2)
+    for path in ("/large/4000000", "/sleep/1"):
+        client = connect(server)
+        client.open(path)
+        client.open("/echo", "POST", ends=False)
+        client.turn()
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sock.close()
+
+    assert server.stop() == 0
+    assert "Traceback" not in server.text()

@@ -4,6 +4,7 @@
 Each case is sent to both, and both must answer with the same status, framing and environ.
 """
 
+import logging
 import re
 import struct
 from typing import Any
@@ -61,14 +62,12 @@ CASES: dict[str, tuple[dict[str, Any], bytes]] = {
     "PROXY v1": (PROXY, b"PROXY TCP4 1.2.3.4 5.6.7.8 1000 2000\r\n" + H + b"\r\n" + H + b"\r\n"),
     "PROXY v1, IPv6": (PROXY, b"PROXY TCP6 ::1 ::2 1000 2000\r\n" + H + b"\r\n"),
     "PROXY v1, wrong": (PROXY, b"PROXY TCP4 1.2.3.4 5.6.7.8 1000 99999\r\n" + H + b"\r\n"),
-    "PROXY v1, UNKNOWN": (PROXY, b"PROXY UNKNOWN\r\n" + H + b"\r\n"),
     "PROXY v1, of a stranger": ({**PROXY, "proxy_allow_ips": "10.9.8.7"}, b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n" + H + b"\r\n"),
     "PROXY v1 where v2 is expected": ({"proxy_protocol": "v2"}, b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n" + H + b"\r\n"),
     "PROXY v1 where none is expected": ({}, b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n" + H + b"\r\n"),
     "PROXY v1 in the second request": (PROXY, H + b"\r\nPROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n" + H + b"\r\n"),
     "PROXY v2": (PROXY, V2_IPV4 + H + b"\r\n" + H + b"\r\n"),
     "PROXY v2, cut": (PROXY, V2_IPV4[:20]),
-    "PROXY v2, version 3": (PROXY, V2 + b"\x31\x11\0\0" + H + b"\r\n"),
     "no PROXY line": (PROXY, H + b"\r\n"),
 }  # fmt: skip
 # How the second differs is in DIFFERENCES of test_response.
@@ -123,6 +122,67 @@ def test_proxy_that_speaks_for_itself_is_the_client() -> None:
 
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert seen[0]["REMOTE_ADDR"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"PROXY UNKNOWN\r\n",
+        b"PROXY UNKNOWN ffff::1 ffff::2 65535 65535\r\n",
+        V2 + b"\x21\x00\0\0",
+        V2 + b"\x21\x00\0\x04tlv!",
+        V2 + b"\x21\x12\0\x0c" + b"\1" * 12,
+        V2 + b"\x21\x31\0\xd8" + b"/" * 216,
+    ],
+)
+@pytest.mark.parametrize("is_split", [False, True])
+def test_proxy_that_knows_no_client_is_the_client(header: bytes, is_split: bool) -> None:
+    answer, seen = outcome(Ours, PROXY, header + H + b"\r\n" + H + b"\r\n", is_split=is_split)
+
+    assert answer.count(b"HTTP/1.1 200 OK\r\n") == 2
+    assert [one["REMOTE_ADDR"] for one in seen] == ["127.0.0.1"] * 2
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"PROXY\r\n",
+        b"PROXY UNKNOWNS\r\n",
+        b"PROXY TCP4 1.2.3.4\0 5.6.7.8 1 2\r\n",
+        b"PROXY TCP4 1.2.3.4 5.6.7.8 x 2\r\n",
+        b"PROXY TCP5 1.2.3.4 5.6.7.8 1 2\r\n",
+        V2 + b"\x31\x11\0\0",
+        V2 + b"\x2f\x11\0\0",
+        V2 + b"\x21\x11\0\x04abcd",
+        V2 + b"\x21\x21\0\x0c" + b"\1" * 12,
+        V2 + b"\x21\x77\0\0",
+    ],
+)
+def test_what_is_no_proxy_header_is_a_400_without_a_traceback(header: bytes) -> None:
+    seen = []
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        seen.append(environ)
+        return []
+
+    with serve(Ours, application, cfg=PROXY) as site:
+        assert site.ask(header + H + b"\r\n").startswith(b"HTTP/1.1 400 ")
+        assert site.records.at(logging.ERROR) == []
+    assert not seen
+
+
+@pytest.mark.parametrize(("is_allowed", "status"), [(False, b"400"), (True, b"200")])
+@pytest.mark.parametrize("head", [b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nUser-Agent: checker\r\n\r\n"])
+def test_health_checkers_without_host_are_answered_where_a_setting_says_so(
+    head: bytes, is_allowed: bool, status: bytes
+) -> None:
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+
+    with serve(Ours, application, settings={"allow_no_host": is_allowed}) as site:
+        assert site.ask(head)[9:12] == status
+        assert site.ask(head.replace(b"\r\n\r\n", b"\r\nHost: a\r\nHost: b\r\n\r\n"))[9:12] == b"400"
 
 
 def test_proxy_line_that_does_not_end_is_refused_early() -> None:

@@ -56,6 +56,9 @@ an error after the head                           closed                  reset 
 an OSError of the application                     closed, logged          500, logged
 an error's answer to HEAD                         has a body              has none         RFC 9110 9.3.2
 PROXY LOCAL                                       REMOTE_ADDR is None     the connection's PROXY protocol 2.2
+PROXY UNKNOWN, UDP, UNIX                          400, 500                the connection's PROXY protocol 2.1, 2.2
+a v2 PROXY header that is wrong                   500, a traceback        400
+a file of /proc                                   empty                   read
 """
 
 
@@ -662,3 +665,8 @@ def test_answer_of_a_request_that_was_cut_short_is_no_failure_of_the_application
     status = f"{status_code} Whatever"
 
     assert answer_begins(record, status) is not is_failure
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux only")
+def test_a_file_of_proc_is_read() -> None:
+    assert b"Name:" in body_of(Ours, sends(lambda: open("/proc/self/status", "rb")))

@@ -38,12 +38,14 @@ class Stage:
 
     def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
-        self.empty, self.empty_seconds = 0, 0.0
-        self.watch = SpinWatch(self, clock.now)  # type: ignore[arg-type]  # all that it asks of turns
+        self.empty, self.empty_seconds, self.used = 0, 0.0, 0.0
+        self.cpu_share = 1.0  # of a core that this thread gets
+        self.watch = SpinWatch(self, clock.now, lambda: self.used)  # type: ignore[arg-type]  # all that it asks of turns
 
     def look(self, empty_share: float, times: int = 1, calls: str = "") -> bool:
         for _ in range(times):
             self.clock.advance(LOOK_SECONDS)
+            self.used += self.cpu_share * LOOK_SECONDS
             self.empty += round(10_000 * empty_share)
             self.empty_seconds += empty_share * LOOK_SECONDS
             if calls:
@@ -68,6 +70,19 @@ def test_empty_turns_that_take_a_share_of_the_core_for_a_second_are_a_spin(stage
 def test_few_empty_turns_are_none(stage: Stage, said: Said) -> None:
     assert not stage.look(EMPTY_SHARE / 2, 20)
     assert said.lines == []
+
+
+@pytest.mark.parametrize(
+    ("cpu_share", "empty_share", "spins"),
+    [(0.08, 0.08, True), (0.4, 0.1, True), (1.0, 0.08, False), (0.012, 0.012, False), (0.0, 0.0, False)],
+    ids=["on a busy machine", "a quarter", "it works", "it waits", "it sleeps"],
+)
+def test_a_spin_is_a_share_of_what_the_thread_used(
+    stage: Stage, said: Said, cpu_share: float, empty_share: float, spins: bool
+) -> None:
+    stage.cpu_share = cpu_share
+
+    assert stage.look(empty_share, LOOKS) is spins
 
 
 def test_what_of_ours_spins_is_named(stage: Stage, said: Said) -> None:

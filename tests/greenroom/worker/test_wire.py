@@ -178,7 +178,8 @@ class Reader:
 
 @pytest.mark.skipif(not progress.IS_LINUX, reason="only Linux tells")
 @pytest.mark.parametrize(
-    ("step", "every", "segment"), [(1_448, 0.7, 1_448), (65_483, 32.7, 65_483), (1, 29.0, 1_448), (500, 0.25, 536)]
+    ("step", "every", "segment"),
+    [(1_448, 0.7, 1_448), (65_483, 32.7, 65_483), (95_232, 62.0, 32_768), (1, 29.0, 1_448), (500, 0.25, 536)],
 )
 def test_a_slow_but_steady_reader_is_borne_with(
     monkeypatch: pytest.MonkeyPatch, step: int, every: float, segment: int
@@ -187,7 +188,7 @@ def test_a_slow_but_steady_reader_is_borne_with(
 
 
 @pytest.mark.skipif(not progress.IS_LINUX, reason="only Linux tells")
-@pytest.mark.parametrize(("segment", "seconds"), [(1_448, 32), (65_483, 63.5), (1_000_000, 61)])
+@pytest.mark.parametrize(("segment", "seconds"), [(1_448, 34), (32_768, 92), (1_000_000, 92)])
 def test_a_client_that_takes_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch, segment: int, seconds: float) -> None:
     reader = Reader(monkeypatch, step=0, every=0, segment=segment)
 
