@@ -6,17 +6,21 @@
     kept      the same on kept connections, for comparison: what came over a connection that the blocked worker has
               accepted waits for it, and nobody can take it over
 
+    after ...  what makes shares uneven: clients who connect in the moment of the first answer, a reload, one worker
+               more, a worker that stood still. Busiest / idlest from SETTLE_SECONDS later on
+
 Several workers on all cores that this process may use, the load among them: shares and stalls are compared, not rates.
 """
 
 import argparse
 import random
+import signal
 import socket
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +33,11 @@ from .rolling import APP, Load
 from .servers import HOST, RunningServer, ServerFailed, gunicorn, serving
 
 MOST_SKEW = 1.5
+MOST_UNEVEN = 1.3
+SETTLE_SECONDS = 10.0
+# Together: nobody's worker is full, so that shares show who has which clients.
+SPREAD_RATE = 400.0
+SPREAD_CLIENTS = 80
 MOST_SLOW_RATIO = 0.01
 SLOW_SECONDS = 1.0
 LEAD_SECONDS = 1.0
@@ -46,8 +55,11 @@ def main() -> int:
     is_all_reached = True
     try:
         for worker_class in arguments.worker_classes:
+            with started(worker_class, arguments.workers, waits_for_all=False) as running:
+                burst = spread_after(running, arguments, lambda running: None, arguments.workers)
+            verdicts = [verdict(f"{worker_class}: busiest / idlest after a burst at start", burst, most=MOST_UNEVEN)]
             with started(worker_class, arguments.workers) as running:
-                verdicts = measure(running, arguments)
+                verdicts += measure(running, arguments)
             if worker_class == "greenroom":
                 is_all_reached = all(verdicts)
     except ServerFailed as exc:
@@ -57,14 +69,14 @@ def main() -> int:
 
 
 @contextmanager
-def started(worker_class: str, workers: int) -> Iterator[RunningServer]:
+def started(worker_class: str, workers: int, *, waits_for_all: bool = True) -> Iterator[RunningServer]:
     everywhere = frozenset(psutil.Process().cpu_affinity() or ())
     server = gunicorn(worker_class, APP, {"WEB_CONCURRENCY": str(workers), "GREENROOM_KEEPALIVE_SECONDS": "60"})
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "server.log"
         with serving(server, log=log, cores=everywhere, environment={}, ready_path="/healthz") as running:
             give_up_at = time.monotonic() + 30
-            while len(answering(running)) < workers and time.monotonic() < give_up_at:
+            while waits_for_all and len(answering(running)) < workers and time.monotonic() < give_up_at:
                 time.sleep(0.1)
             yield running
 
@@ -77,11 +89,15 @@ def answering(running: RunningServer) -> set[bytes]:
 def measure(running: RunningServer, arguments: argparse.Namespace) -> list[bool]:
     name = running.server.name
     skew = shares(running, arguments)
+    uneven = {
+        what: spread_after(running, arguments, act, count) for what, act, count in disturbances(arguments.workers)
+    }
     slow = blocked(running, arguments, keeps_connections=False)
     kept = blocked(running, arguments, keeps_connections=True)
     print(f"{name:10} kept connections beside a blocked worker: {kept:.2%} over {SLOW_SECONDS:g} s", flush=True)
     return [
         verdict(f"{name}: busiest / idlest worker of {arguments.clients} connections", skew, most=MOST_SKEW),
+        *(verdict(f"{name}: busiest / idlest {what}", ratio, most=MOST_UNEVEN) for what, ratio in uneven.items()),
         verdict(
             f"{name}: share of new connections over {SLOW_SECONDS:g} s beside a blocked worker",
             slow,
@@ -98,6 +114,38 @@ def shares(running: RunningServer, arguments: argparse.Namespace) -> float:
     counts = sorted(load.count.by_worker.values())
     print(f"{running.server.name:10} requests by worker: {counts}, {load.count.lost} lost, {load.count.shed} shed")
     return counts[-1] / counts[0] if len(counts) >= arguments.workers else float("inf")
+
+
+def spread_after(
+    running: RunningServer, arguments: argparse.Namespace, act: Callable[[RunningServer], object], workers: int
+) -> float:
+    """Busiest / idlest worker, by requests, of clients that keep their connections, when `act` is over for a while."""
+    load = Load(running.port, SPREAD_CLIENTS, SPREAD_RATE)
+    run_for(load, 1.0)
+    acting = threading.Thread(target=act, args=[running])
+    acting.start()
+    run_for(load, SETTLE_SECONDS)
+    acting.join()
+    load.count.by_worker.clear()
+    run_for(load, arguments.seconds)
+    load.close()
+    counts = sorted(load.count.by_worker.values())
+    print(f"{running.server.name:10} requests by worker: {counts} of {workers}, {load.count.lost} lost", flush=True)
+    return counts[-1] / counts[0] if len(counts) >= workers else float("inf")
+
+
+def run_for(load: Load, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    load.run(lambda _: time.monotonic() > end)
+
+
+def disturbances(workers: int) -> list[tuple[str, Callable[[RunningServer], object], int]]:
+    """What it is called, what it does, and how many workers there are afterwards."""
+    return [
+        ("after a worker stood still", lambda running: block(running.port), workers),
+        ("after HUP", lambda running: running.process.send_signal(signal.SIGHUP), workers),
+        ("after TTIN", lambda running: running.process.send_signal(signal.SIGTTIN), workers + 1),
+    ]
 
 
 def blocked(running: RunningServer, arguments: argparse.Namespace, *, keeps_connections: bool) -> float:

@@ -27,6 +27,7 @@ from gevent import monkey
 
 from . import clock
 from .errors import CompanionError
+from .forking import release
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +84,11 @@ class Companion:
         if self._stdin >= 0:
             os.close(self._stdin)
             self._stdin = -1
+
+    def leave_to_parent(self) -> None:
+        """In a process that the application forks from a worker: it is no reason for the companion to stay."""
+        if self._stdin >= 0:
+            release([self._stdin])
 
     def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:
         """Release the companion and wait until it is gone; killed if it stays longer than `timeout_seconds`."""

@@ -1,7 +1,7 @@
 """gunicorn's hooks, given what they need once and named in gunicorn.conf.py.
 
-on_starting       refuse a worker class that the patching does not fit; start the companion; take over the replacing
-                  of workers; start the ops process
+on_starting       refuse a worker class that the patching does not fit; start the companion, and again whenever it has
+                  ended; take over the replacing of workers; start the ops process
 on_reload         a new companion, so that new migrations are applied, then the old one is let go; replace the workers
 pre_fork          a file for the stacks of a worker that is killed
 post_fork         the companion's environment, before the application is imported; answer the ops process
@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import patching
-from .companion import Companion
+from . import clock, forking, patching
+from .companion import Companion, is_running
 from .errors import CompanionError, SettingsError
 from .reloading import call_off_reload
 from .settings import GREEN_WORKER_CLASSES, PLAIN_WORKER_CLASSES, Settings
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("gunicorn.error")
 
 EXIT_BAD_SETTINGS = 2
+LONGEST_BACKOFF_SECONDS = 30.0
 HOOK_NAMES = ("on_starting", "on_reload", "pre_fork", "post_fork", "post_worker_init", "child_exit", "on_exit")
 GREENROOM_WORKER = GREEN_WORKER_CLASSES["greenroom"]
 DRAINING_KEY = "greenroom.draining"
@@ -95,6 +96,8 @@ class Hooks:
         if server.cfg.worker_class_str == GREENROOM_WORKER:
             running.fleet = self._fleet(server)
             running.ops = self._ops(server)
+        if running.companion is not None:
+            in_each_turn(server, CompanionWatch(lambda: self._start_companion(server)).look)
 
     def on_reload(self, server: Any) -> None:
         """Runs on: arbiter. With wrong settings, or code that can't be prepared, the workers stay as they are."""
@@ -136,6 +139,8 @@ class Hooks:
         """Runs on: worker start-up."""
         worker.settings = self.settings
         if running.companion is not None:
+            if patching.is_patched():
+                forking.in_child(running.companion.leave_to_parent)
             os.environ.setdefault("PUBLIC_URL", public_url(server.address))
             os.environ.update(running.companion.environment)
         if patching.is_patched():
@@ -159,6 +164,8 @@ class Hooks:
     def on_exit(self, server: Any) -> None:
         """Runs on: arbiter."""
         if running.companion is not None:
+            if not is_running(running.companion.pid):
+                self._tidy_up_after_companion(server)
             running.companion.stop()
         if running.ops is not None:
             running.ops.stop()
@@ -180,14 +187,7 @@ class Hooks:
         except OSError as exc:
             logger.warning("the ops process can't be started, the server goes on without it: %s", exc)
             return None
-        manage = server.manage_workers
-
-        def manage_and_look() -> None:
-            manage()
-            keeper.look()
-
-        # Beside the fleet, in each turn of the arbiter's loop.
-        server.manage_workers = manage_and_look
+        in_each_turn(server, keeper.look)
         return keeper
 
     @staticmethod
@@ -200,12 +200,57 @@ class Hooks:
         fleet.install()
         return fleet
 
+    def _tidy_up_after_companion(self, server: Any) -> None:
+        """It was killed right before the end, and has left something running: what comes after it ends that."""
+        try:
+            running.companion = self._start_companion(server)
+        except CompanionError as exc:
+            logger.error("the companion was killed, and what it has left could not be ended: %s", exc)
+
     def _start_companion(self, server: Any) -> Companion:
         assert self.companion_command is not None
         environ = {"PUBLIC_URL": public_url(server.address), **os.environ}
         if self.environ.get("PUBLIC_URL"):
             environ["PUBLIC_URL"] = self.environ["PUBLIC_URL"]
         return Companion.start(self.companion_command, environ, self.settings.companion_timeout_seconds)
+
+
+class CompanionWatch:
+    """Starts the companion again when it has ended before its time. Runs on: arbiter, in each turn of its loop."""
+
+    def __init__(self, start: Callable[[], Companion], now: Callable[[], float] = clock.now) -> None:
+        self.start = start
+        self.now = now
+        self.failures = 0
+        self.not_before = 0.0
+
+    def look(self) -> None:
+        """Waits until the companion is ready: workers that are started meanwhile would need what it gives."""
+        old = running.companion
+        if old is None or is_running(old.pid) or self.now() < self.not_before:
+            return
+        logger.warning("the companion (pid %s) has ended, it is started again", old.pid)
+        try:
+            running.companion = self.start()
+        except (CompanionError, OSError) as exc:
+            wait_seconds = min(LONGEST_BACKOFF_SECONDS, 2.0**self.failures)
+            self.failures += 1
+            self.not_before = self.now() + wait_seconds
+            logger.error("the companion can't be started (%s); the next attempt is in %g s", exc, wait_seconds)
+            return
+        self.failures = 0
+        old.release()
+
+
+def in_each_turn(server: Any, look: Callable[[], None]) -> None:
+    """Have `look` called in each turn of the arbiter's loop, after the workers have been looked at."""
+    manage = server.manage_workers
+
+    def manage_and_look() -> None:
+        manage()
+        look()
+
+    server.manage_workers = manage_and_look
 
 
 def chained(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:

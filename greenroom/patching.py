@@ -55,6 +55,10 @@ def patch(settings: Settings) -> None:
     Raises PatchedTooLate when a loaded module holds what patching would replace, or threads run already.
     Runs on: the main thread, before the application and everything it uses is imported.
     """
+    if settings.patch and settings.worker_class == "greenroom":
+        from .waits import children
+
+        children.install()
     if settings.patch and not is_patched():
         holders = unpatched_holders()
         if holders:
@@ -64,8 +68,10 @@ def patch(settings: Settings) -> None:
             warnings.simplefilter("error", monkey.MonkeyPatchWarning)
             monkey.patch_all()
     if settings.patch and settings.worker_class == "greenroom":
-        from .waits import primitives  # they take the patched names
+        from .waits import primitives, processes, subprocesses  # they take the patched names
 
+        subprocesses.install()
+        processes.install()
         primitives.install(clean_up_seconds=settings.clean_up_seconds)
     if settings.patch:
         from .waits import in_loop, starting, threads

@@ -12,6 +12,8 @@ LONGEST = 300
 # Tokens of 8 bytes in hexadecimal are as long; identifiers of rows are shorter.
 SECRET_CHARACTERS = 16
 SHOWN_OF_SECRET = 4
+TARGET_MARKS = re.compile("[/?&;]")
+LONGEST_WORD = 45  # an IPv6 address, with a name before it
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 # A nested comment is a case of doubt.
 TOKENS = re.compile(
@@ -60,10 +62,38 @@ def path(text: str) -> str:
     return "/".join(_segment(part) for part in line(text).split("/"))
 
 
+def target(text: str) -> str:
+    """The target of a request, or any URL, as every line of a log has it: of the query only the names."""
+    before, mark, asked = text.partition("#")[0].partition("?")
+    return f"{path(before)}{mark}{query(asked)}"
+
+
+def query(text: str) -> str:
+    """A query without its values. What has no name is a value."""
+    return "&".join(_pair(*pair.partition("=")[:2]) for pair in line(text).split("&"))
+
+
+def _pair(name: str, equals: str) -> str:
+    if not equals:
+        return name and ELLIPSIS
+    return f"{_segment(name)}={ELLIPSIS}"
+
+
+def words(text: str) -> str:
+    """What somebody said about a request, an error's text say, in which there may be targets."""
+    return " ".join(
+        target(word) if TARGET_MARKS.search(word) or len(word) > LONGEST_WORD else word
+        for word in line(text).split(" ")
+    )
+
+
 def _segment(part: str) -> str:
-    if "@" in part:
+    if "@" in part or "%40" in part:
         return f"{ELLIPSIS}@{ELLIPSIS}"
-    return f"{part[:SHOWN_OF_SECRET]}{ELLIPSIS}" if len(part) >= SECRET_CHARACTERS else part
+    if len(part) >= SECRET_CHARACTERS:
+        return f"{part[:SHOWN_OF_SECRET]}{ELLIPSIS}"
+    name, semicolon, _ = part.partition(";")  # parameters of a segment
+    return f"{name};{ELLIPSIS}" if semicolon and not part.endswith(ELLIPSIS) else part
 
 
 def line(text: str) -> str:

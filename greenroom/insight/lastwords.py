@@ -129,7 +129,7 @@ def _words(worker: Any, reason: str) -> str:
 
 def words(worker: Any, reason: str) -> str:
     if not hasattr(worker, "serving"):
-        return f"{reason}; it has not begun to serve"
+        return reason
     insight: Insight | None = worker.serving.insight
     if insight is None:
         return f"{reason}; {len(worker.serving.in_flight)} requests in flight"

@@ -105,6 +105,12 @@ class Insight:
         self.slices.remove()
         self.ring.close()
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: look at nothing here. The watch thread and the alarms are the parent's."""
+        self.slices.remove()
+        self.locks.remove()
+        self.stalls.leave_to_parent()
+
     def deadlocks(self) -> list[dict[str, Any]]:
         now = self.locks.now()
         return [deadlock.as_dict(now) for deadlock in self.locks.found[:MOST_DEADLOCKS]]

@@ -38,6 +38,7 @@ from typing import Any
 import gevent
 
 from .. import clock
+from ..forking import release
 from . import account as accounts
 from . import safepoint, stacks
 from .account import CPU, OTHER, Account, Slices
@@ -217,6 +218,14 @@ class Stalls:
             os.close(writer)
             os.close(self._reader)
         self.machine.close()
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: its alarms are not inherited."""
+        if self._collecting in gc.callbacks:
+            gc.callbacks.remove(self._collecting)
+        if signal.getsignal(signal.SIGCONT) == self._continued:
+            signal.signal(signal.SIGCONT, signal.SIG_DFL)
+        release([descriptor for descriptor in (self._reader, self._writer) if descriptor >= 0])
 
     def _stop_alarms(self) -> None:
         for alarm in self._alarms:

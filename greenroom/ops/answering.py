@@ -58,6 +58,10 @@ class Answering:
         self.listener = listener
         start_thread(self._run, ())
 
+    def descriptors(self) -> list[int]:
+        """What a forked child lets go of: nobody answers there."""
+        return [] if self.listener is None else [self.listener.fileno()]
+
     def _run(self) -> None:
         # `timeout` of a C socket polls without the GIL, and without gevent.
         self.listener.settimeout(None)

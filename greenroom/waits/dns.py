@@ -207,8 +207,8 @@ class Resolver:
         """Nothing is this hub's alone."""
 
     def gethostbyname(self, hostname: Any) -> str:
-        if hostname in ("", "<broadcast>", "255.255.255.255"):
-            return _socket.gethostbyname(hostname)  # no names: libc's own words for addresses
+        if not isinstance(hostname, str | bytes | bytearray) or hostname in ("", "<broadcast>", "255.255.255.255"):
+            return _socket.gethostbyname(hostname)  # no names: libc's own words for addresses, and what it refuses
         return str(self.getaddrinfo(hostname, None, socket.AF_INET, socket.SOCK_STREAM)[0][4][0])
 
     def gethostbyname_ex(self, hostname: Any) -> Any:

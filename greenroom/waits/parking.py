@@ -19,6 +19,7 @@ from gevent.exceptions import LoopExit
 from greenlet import getcurrent
 
 from .. import clock, deadline
+from ..forking import parents_hubs
 from ..record import CURRENT, FOREVER
 from .primitives.hub import switch_unless_woken
 from .threads import is_loop_thread
@@ -254,14 +255,22 @@ class Line:
 
     def wake(self) -> None:
         """The thing is free."""
+        if parents_hubs:
+            self._leave_to_parent()
         for waiter in self.waiters:
             waiter.wake()
             if waiter.is_parked:
                 return
             # It will look for itself, or it can't: it was interrupted, and what interrupts it waits as well.
 
+    def _leave_to_parent(self) -> None:
+        """In a forked child: the parent's greenlets stand in line there, and would never take what they get here."""
+        self.waiters[:] = [waiter for waiter in self.waiters if getattr(waiter, "hub", None) not in parents_hubs]
+
     def heir(self) -> Waiter | None:
         """One to whom the thing must be handed over now, out of the line already."""
+        if parents_hubs:
+            self._leave_to_parent()
         try:
             first = self.waiters[0]
             if not (first.is_passed_over and first.is_parked):

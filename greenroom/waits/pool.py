@@ -11,7 +11,6 @@ asked for a sign of life (pool_pre_ping) only where its socket can't tell; after
 """
 
 import logging
-import os
 import sys
 import weakref
 from collections import deque
@@ -26,7 +25,7 @@ from sqlalchemy import exc
 from sqlalchemy.pool.impl import QueuePool
 from sqlalchemy.util import queue
 
-from .. import clock
+from .. import clock, forking
 from ..deadline import is_refused
 from ..errors import BudgetSpent
 from ..frames import Innermost, line_of
@@ -466,12 +465,7 @@ def install(workers: int, hosts: int, limit_requests: int = 0) -> None:
         module = sys.modules.get(name)
         if module is not None and hasattr(module, "QueuePool"):
             module.QueuePool = GreenPool  # type: ignore[attr-defined]
-    if hasattr(os, "register_at_fork") and not _is_fork_watched:
-        os.register_at_fork(after_in_child=leave_to_parent)
-        _is_fork_watched.append(True)
-
-
-_is_fork_watched: list[bool] = []
+    forking.in_child(leave_to_parent)
 
 
 def leave_to_parent() -> None:

@@ -16,7 +16,6 @@ coroutine libraries".
 """
 
 import logging
-import os
 import weakref
 from functools import lru_cache, partial
 from typing import Any, NoReturn, Self
@@ -25,7 +24,7 @@ import psycopg2
 from psycopg2 import _psycopg, extensions
 from psycopg2.errors import InvalidParameterValue, QueryCanceled, UndefinedObject
 
-from .. import clock, deadline
+from .. import clock, deadline, forking
 from ..record import CLEAN_UP, CURRENT, SHIELD, Record
 from . import copying
 from .left_open import left_open
@@ -419,12 +418,7 @@ def install(silence_seconds: float) -> None:
     extensions.set_wait_callback(WaitCallback(silence_seconds))
     # Not psycopg2.connect: whoever holds that already gets this, too.
     psycopg2._connect = connect  # type: ignore[attr-defined]
-    if hasattr(os, "register_at_fork") and not _is_fork_watched:
-        os.register_at_fork(after_in_child=leave_to_parent)
-        _is_fork_watched.append(True)
-
-
-_is_fork_watched: list[bool] = []
+    forking.in_child(leave_to_parent)
 
 
 def leave_to_parent() -> None:
@@ -433,12 +427,9 @@ def leave_to_parent() -> None:
     Nothing is said to the server; using one here is an error. Their sockets' numbers stay taken, by nothing: libpq will
     close them, and must not close somebody else's.
     """
-    nothing = os.open(os.devnull, os.O_RDWR)
     for connection in list(connections):
         connection.greenroom_line.release()
-        if not connection.closed:
-            os.dup2(nothing, connection.fileno(), inheritable=False)
-    os.close(nothing)
+    forking.release([connection.fileno() for connection in list(connections) if not connection.closed])
     connections.clear()
 
 

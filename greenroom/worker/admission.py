@@ -20,7 +20,8 @@ So the line is in order until it is seen to grow without end:
     growing, short      the oldest                             goes to the end
     growing, longer     the oldest of the newest `short`;      goes to the end, and the first of these `short` is passed
                         if there are none, the newest of       over
-                        those that were passed over
+                        those that were passed over, unless
+                        it is late (see LATE_SHARE)
 
 At r times what can be served, who is next has then waited for SHORT_SHARE * patience / r, whatever r is, and all the
 server does is for clients who still wait. When the line has stopped growing, those who were passed over come first
@@ -54,6 +55,10 @@ logger = logging.getLogger("gunicorn.error")
 # How much of their patience clients spend in line at most; the rest is for the answer itself.
 SHORT_SHARE = 0.45
 FEWEST_SHORT = 2
+# Who was passed over and has waited for longer would be answered when its client is about to leave. If one left lately,
+# after less than IMPATIENT times the patience expected, it is not begun; who is there later gets its turn then.
+LATE_SHARE = 0.6
+IMPATIENT = 1.5
 # How long it may take until the next sign that the line has no end. While nobody leaves yet each newcomer is one.
 # Later, at 1.02 times a capacity of 100 requests a second, a client leaves twice a second. And when a closed set of
 # clients has made its line, so long some of them are still overtaken.
@@ -140,7 +145,7 @@ class Admission:
         self.passed_over: OrderedDict[Any, Waiting] = OrderedDict()
         self._began_at = 0.0
         self._longest = 0
-        self._grows_until = 0.0
+        self._grows_until = self._impatient_until = 0.0
         self._look_at = 0.0
         # Since the worker's start, for metrics.
         self.queued_requests = 0
@@ -189,10 +194,14 @@ class Admission:
 
     def leave(self, connection: Any) -> bool:
         """The client of a request in line has left; False if it was not in line."""
-        if not self._remove(connection):
+        waiting, now = self.find(connection), self.now()
+        if waiting is None:
             return False
+        self._remove(connection)
         self.left_requests += 1
-        self._grows_until = self.now() + LEFT_SECONDS
+        self._grows_until = now + LEFT_SECONDS
+        if now - waiting.since < IMPATIENT * self.patience_seconds:
+            self._impatient_until = now + LEFT_SECONDS
         return True
 
     def turn_away_all(self) -> None:
@@ -212,6 +221,8 @@ class Admission:
             self._look(now)
         while self.waiting and gate.load < gate.limit:
             following = self._next(now)
+            if following is None:
+                return
             self._remove(following.connection)
             self.start(following.connection, following.request)
             now = self.now()
@@ -244,13 +255,15 @@ class Admission:
         self._reported = lost
         self._report_at = now + REPORT_SECONDS
 
-    def _next(self, now: float) -> Waiting:
+    def _next(self, now: float) -> Waiting | None:
         if self.passed_over and not self.is_growing(now):
             self.passed_over.update(self.line)
             self.line, self.passed_over = self.passed_over, OrderedDict()
         if self.line:
             return next(iter(self.line.values()))
-        return next(reversed(self.passed_over.values()))
+        newest = next(reversed(self.passed_over.values()))
+        is_late = now - newest.since > LATE_SHARE * self.patience_seconds
+        return None if is_late and now < self._impatient_until else newest
 
     def _look(self, now: float) -> None:
         self._look_at = now + LOOK_SECONDS

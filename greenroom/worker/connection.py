@@ -27,6 +27,7 @@ from gunicorn.http.message import Request
 from .. import clock
 from ..record import Record
 from .ending import error_answer, fitting
+from .fair import fair
 from .head import HEAD_END, demand, has_bare_line_feed
 from .request import PlainRequest
 from .takeover import ClientsSocket
@@ -180,6 +181,9 @@ class Connection:
         self.unreader = unreader
         self.buffer = b""
         self.wire.body = Body(LengthReader(unreader, content_length)) if body is None else body
+        reader = self.wire.body.reader
+        if isinstance(reader, ChunkedReader):
+            reader.parser = fair(reader.parser, self.wire.piece)
         self.wire.patience = self.wire.body_timeout_seconds
 
     def _parse_as_gunicorn(self) -> None:
@@ -360,7 +364,7 @@ class Connection:
         if self.state >= State.LINGERING:
             return
         self.serving.timeouts.deaf.discard(self)
-        if not is_kept or self.wire.is_used_by_application or not self._is_body_discarded():
+        if not is_kept or self.wire.is_broken or self.wire.is_used_by_application or not self._is_body_discarded():
             self.close_gently()
             return
         self.wire.taken = None

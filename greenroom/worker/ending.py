@@ -21,6 +21,7 @@ from gunicorn.util import write_error
 
 from .. import clock, shown
 from ..record import CLIENT_LEFT, CURRENT, WORKER_STOPS, Record
+from . import saying
 from .head import HEAD_END
 from .wire import BodyCutShort, BodyTooSlow, ClientLeft, ClientTooSlow
 
@@ -107,10 +108,10 @@ class Ending:
         method, target = record.asked
 
         def tell() -> None:
-            log("%s %s: %s", method, shown.path(target.partition("?")[0]), why)
+            log("%s %s: %s", method, shown.target(target), why)
             if self.serving.has_access_log:
                 CURRENT.set(record)
-                self.serving.log.access(response, request, environ, took)
+                saying.access(self.serving.log, response, request, environ, took)
 
         gevent.spawn(tell)
 

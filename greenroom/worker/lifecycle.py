@@ -6,6 +6,8 @@ BOOTING ──> SERVING ──> RETIRING ──> DRAINING ──> gone
                └────────────────────────┘
 """
 
+import atexit
+import faulthandler
 import gc
 import os
 import resource
@@ -15,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import gevent.event
 import psutil
+from greenlet import getcurrent
 from gunicorn.workers.ggevent import GeventWorker
 
-from .. import clock
-from ..insight import lastwords
+from .. import clock, forking
+from ..insight import lastwords, stacks
 from ..insight.observer import Insight
 from ..settings import Settings, environment_name
-from ..waits import primitives
+from ..waits import children, primitives, processes, subprocesses
 from . import hangups, tls
 from .balance import HEARTBEAT_SECONDS, Line, Scoreboard, State, Turn
 from .drain import Drain
@@ -29,6 +32,7 @@ from .leaving import Leaving
 from .listener import Listener
 from .serving import Serving
 from .sharing import Sharing, may_start
+from .signals import Signals, real_signal
 
 if TYPE_CHECKING:
     from ..ops.answering import Answering
@@ -36,6 +40,10 @@ if TYPE_CHECKING:
 NOTIFY_SECONDS = 1.0
 # Beside its clients' connections: those to upstreams and databases, the application's files.
 OTHER_FILES = 5000
+# Of them, what any worker has open.
+FEWEST_OTHER_FILES = 64
+# What goes wrong each time is said this often.
+SAY_AGAIN_SECONDS = 60.0
 # The arbiter kills at graceful_timeout; a worker that gives up a little earlier can still say so.
 GIVE_UP_EARLIER_SECONDS = 1.0
 # So much earlier the process ends, whatever Python's own exit still waits for; it begins when the worker is drained.
@@ -58,6 +66,9 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     alive: bool
     is_aborted = False
+    # From when requests may run, until the last is answered.
+    is_serving = False
+    _say_memory_after = 0.0
     leave_until: float  # the process has to be gone by then
     max_requests: int
     began_at = 0.0  # when its process began, of those that have
@@ -77,9 +88,52 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def patch(self) -> None:
         """gunicorn patches here, where no configuration file of ours has. Runs on: worker start-up."""
+        children.install()
         super().patch()
+        subprocesses.install()
+        processes.install()
         primitives.install()
         hangups.install()
+
+    def load_wsgi(self) -> None:
+        """Import the application, which may fork from now on. Runs on: worker start-up."""
+        forking.arm()
+        forking.in_child(self.leave_to_parent)
+        Signals(lambda: self.is_serving, self.end_gracefully).install()
+        self._register_stacks()
+        self.notify()  # the arbiter's clock begins to run: without a first beat it waits for ever
+        try:
+            super().load_wsgi()
+        except BaseException as exc:
+            if forking.is_child():
+                forking.leave(exc)
+            raise
+        if forking.is_child():  # forked by a module of the application's, it has come to the end of it
+            forking.leave()
+
+    def _register_stacks(self) -> None:
+        """Already while the application is imported: who hangs there is named as well."""
+        if self.settings is None or self.settings.insight:
+            lastwords.register(self)
+
+    def leave_to_parent(self) -> None:
+        """Serving is the parent's: hold nothing of it open, and let signals mean what they mean anywhere else.
+
+        Runs on: a child that the application forked, in whatever greenlet or thread forks.
+        """
+        for number in self.SIGNALS:
+            if getattr(signal.getsignal(number), "__self__", None) is self:
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        faulthandler.disable()
+        descriptors = [sock.fileno() for sock in self.sockets] + list(self.PIPE) + [self.tmp.fileno()]
+        if self.answering is not None:
+            descriptors += self.answering.descriptors()
+        if hasattr(self, "serving"):
+            descriptors += self.serving.leave_to_parent()
+            if self.serving.insight is not None:
+                self.serving.insight.leave_to_parent()
+        forking.release([descriptor for descriptor in descriptors if descriptor >= 0])
 
     def init_process(self) -> None:
         """Runs on: worker start-up. While others serve, a worker that can't boot must not end the server."""
@@ -95,7 +149,9 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def run(self) -> None:
         settings = self.settings or self._environment_settings()
-        allow_open_files(self.cfg.worker_connections + settings.most_upstream_connections)
+        too_few = allow_open_files(self.cfg.worker_connections + settings.most_upstream_connections)
+        if too_few and self.age <= self.cfg.workers:  # once for each place, not for each that comes later
+            self.log.warning("%s", too_few)
         board = shared_board()
         self.process = psutil.Process()
         self.memory_limit_bytes = settings.worker_memory_mb * 1_000_000
@@ -119,13 +175,15 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         if settings.insight:
             self.serving.insight = Insight(self.serving, settings)
             self.serving.insight.start()
-            lastwords.register(self)
+            # However this process ends: while the interpreter is taken down there is no current greenlet to ask for.
+            atexit.register(self.serving.insight.locks.remove)
         self._beat()
         self.line.state = State.SERVING
         self._wait_for_the_others()
         self.serving.sharing = Sharing(board, self.line, self.serving.asked)
         for listener in listeners:
             listener.start()
+        self.is_serving = True
         while self.alive:
             self.notify()
             self._look_at_memory()
@@ -141,6 +199,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             self.line.state = State.EMPTY
         if self.serving.insight is not None:
             self.serving.insight.stop()
+        atexit.register(forking.outlive_me)
         self.serving.stop()
         for watcher in (signals, heartbeat):
             watcher.stop()
@@ -198,13 +257,45 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             gevent.sleep(DRAIN_CHECK_SECONDS)
         drain.stop()
 
+    def init_signals(self) -> None:
+        """Whoever started this process held signals back until there are its own handlers."""
+        super().init_signals()
+        forking.let_all_signals_in()
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Stop. Who still imports the application has nothing to finish. Runs on: signal handler."""
+        super().handle_exit(sig, frame)
+        if not self.booted:
+            self._exit_main(0)
+
+    def end_gracefully(self) -> None:
+        """Drain, as after SIGTERM. Runs on: anywhere in the loop's thread."""
+        self.alive = False
+        os.write(self.PIPE[1], b".")
+
+    def _exit_main(self, code: int) -> None:
+        """End the process from its main greenlet, whatever greenlet a signal handler happens to run in."""
+        main = main_greenlet()
+        if main is getcurrent():
+            sys.exit(code)
+        gevent.get_hub().loop.run_callback_threadsafe(main.throw, SystemExit(code))
+
     def handle_abort(self, sig: int, frame: Any) -> None:
         """The arbiter gives this worker up: its loop has not turned for too long. Runs on: signal handler."""
-        lastwords.cry(self, f"Worker {self.pid} is killed: its loop did not turn for {self.cfg.timeout} s")
+        if self.booted:
+            lastwords.cry(self, f"Worker {self.pid} is killed: its loop did not turn for {self.cfg.timeout} s")
+        else:
+            main = main_greenlet()
+            where = stacks.guilty_of_frame(frame if main is getcurrent() else main.gr_frame)
+            lastwords.cry(
+                self,
+                f"Worker {self.pid} is killed: it imports the application, and for {self.cfg.timeout} s that "
+                f"did not come to its end: it is at {where}",
+            )
         # What blocks it ends with SystemExit, if it is Python or lets signals in, and the others get their answers. But
         # if another of them blocks it as well, the kernel ends it: nobody else can while C code holds the GIL.
         self.is_aborted = True
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        real_signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(ABORTED_SECONDS)
         super().handle_abort(sig, frame)
 
@@ -240,6 +331,15 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             self.retire(f"{self.nr} requests")
 
     def _look_at_memory(self) -> None:
+        """Runs on: main greenlet, about once a second. No descriptor left, no /proc: then nothing is known for now."""
+        try:
+            self._compare_memory()
+        except (OSError, psutil.Error) as exc:
+            if clock.now() >= self._say_memory_after:
+                self._say_memory_after = clock.now() + SAY_AGAIN_SECONDS
+                self.log.warning("how much memory worker %s has can't be told: %s", self.pid, exc)
+
+    def _compare_memory(self) -> None:
         self.line.rss_bytes = rss_bytes = self.process.memory_info().rss
         if 0 < self.memory_limit_bytes < rss_bytes and self.line.state == State.SERVING:
             self.retire(f"{rss_bytes / 1e6:.0f} MB of memory")
@@ -256,6 +356,14 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             self.woken.set()
 
 
+def main_greenlet() -> Any:
+    """The one in which the thread began."""
+    greenlet: Any = getcurrent()
+    while greenlet.parent is not None:
+        greenlet = greenlet.parent
+    return greenlet
+
+
 def shared_board() -> Scoreboard:
     """The scoreboard of this server. The first call must be in the arbiter."""
     if GreenWorker.board is None:
@@ -263,14 +371,25 @@ def shared_board() -> Scoreboard:
     return GreenWorker.board
 
 
-def allow_open_files(connections: int) -> None:
-    """Let this process open as many files as it may have connections, and some; as far as the hard limit allows."""
+def allow_open_files(connections: int) -> str:
+    """Let this process open as many files as it may have connections, and some; as far as the hard limit allows.
+
+    Returns what is wrong where that is too few for the connections; "" where nothing is.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + OTHER_FILES
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    if soft == resource.RLIM_INFINITY or soft >= connections + FEWEST_OTHER_FILES:
+        return ""
+    return (
+        f"a worker may open {soft} files, and have {connections} connections to clients and upstreams: what is more "
+        f"than {max(soft - FEWEST_OTHER_FILES, 0)} of them will wait. Raise the limit (ulimit -n, LimitNOFILE=), or "
+        f"lower {environment_name('worker_connections')}"
+    )
 
 
 def tune_gc() -> None:

@@ -80,6 +80,12 @@ plain_switch = greenlet.switch
 plain_throw = greenlet.throw
 
 
+def leave_to_parent() -> None:
+    """In a forked child: what runs there is no request."""
+    for name, plain in (("switch", plain_switch), ("throw", plain_throw)):
+        setattr(RequestGreenlet, name, plain)
+
+
 def run_metered(request: RequestGreenlet, meter: Meter, *args: Any) -> None:
     """Start `request`, which runs until it first waits. Not by its own `switch`: most requests have but one slice."""
     request.meter = meter

@@ -20,13 +20,14 @@ test_recycle.py fails when gunicorn changes any of it.
 """
 
 import logging
+import os
 import random
 import signal
 import time
 from collections.abc import Callable
 from typing import Any
 
-from .. import clock
+from .. import clock, forking
 from ..reloading import call_off_reload
 from .balance import ACCEPTING, Scoreboard, State
 
@@ -36,6 +37,10 @@ LONGEST_BACKOFF_SECONDS = 30.0
 STAGGER_SECONDS = 0.1
 # Signals to a process group reach the arbiter more than once; a person who means it needs longer.
 SECOND_TERM_SECONDS = 0.5
+# Who has been told to go and shows no sign of it is told again this often.
+TELL_AGAIN_SECONDS = 1.0
+# A reload that takes longer does not keep the next one waiting: its new code may hang.
+COALESCE_SECONDS = 5.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
@@ -50,6 +55,10 @@ class Fleet:
         self.old: set[int] = set()
         self.dismissed: set[int] = set()
         self.is_reloading = False
+        self.is_reload_queued = self.is_reload_wanted = False  # HUPs that came meanwhile are one, afterwards
+        self.reload_began = 0.0
+        self.told: dict[int, float] = {}  # when those that are dismissed were told to go
+        self.pid = os.getpid()
         self.failures = 0
         self.spawn_not_before = 0.0
         self._term_at: float | None = None
@@ -65,6 +74,12 @@ class Fleet:
 
         While it stops gracefully the arbiter listens to SIGINT and SIGQUIT only; a second SIGTERM means the same.
         """
+        if os.getpid() != self.pid:
+            return  # a worker that has no handlers of its own yet
+        if number == signal.SIGHUP and (self.is_reload_queued or self.is_reloading):
+            self.is_reload_wanted = True
+            return
+        self.is_reload_queued |= number == signal.SIGHUP
         if number in STOP_SIGNALS:
             self.board.is_stopping = True
         if number == signal.SIGTERM:
@@ -78,6 +93,8 @@ class Fleet:
         """Replace everybody. In gunicorn's hook on_reload."""
         self.old = set(self.server.WORKERS) - self.dismissed
         self.is_reloading = True
+        self.reload_began = self.now()
+        self.is_reload_queued = self.is_reload_wanted = False
         self.failures, self.spawn_not_before = 0, 0.0
         call_off_reload(self.server)
 
@@ -91,6 +108,8 @@ class Fleet:
         if not self.old:
             self.is_reloading = False
             self.old.update([pid for pid in alive if self._state(pid) == State.RETIRING][:1])
+        self._reload_again()
+        self._tell_again()
         fresh = [pid for pid in alive if pid not in self.old]
         for pid in fresh[: max(0, len(fresh) - wanted)]:
             self._dismiss(pid)
@@ -99,19 +118,48 @@ class Fleet:
         leaving = sorted((pid for pid in alive if pid in self.old), key=lambda pid: self._state(pid) in ACCEPTING)
         for pid in leaving[: max(0, len(leaving) - max(0, wanted - serving))]:
             self._dismiss(pid)
-        self._spawn(wanted - len(fresh))
+        # Those that were dismissed may take their time to go. Not more of them than are wanted, but never nobody.
+        room = max(2 * wanted - len(self.server.WORKERS), wanted - len(alive))
+        self._spawn(min(wanted - len(fresh), room))
         self.known = dict(self.server.WORKERS)
 
     def _spawn(self, missing: int) -> None:
         for _ in range(missing):
             if self.now() < self.spawn_not_before:
                 return
-            self.server.spawn_worker()
+            forking.hold_signals()  # until the worker has its own handlers: till then ours would take them
+            try:
+                self.server.spawn_worker()
+            except OSError as exc:  # no process, descriptor, memory or disk left: those that there are serve on
+                self.failures += 1
+                wait_seconds = min(LONGEST_BACKOFF_SECONDS, 2.0 ** (self.failures - 1))
+                self.spawn_not_before = self.now() + wait_seconds
+                logger.error("no worker can be started (%s); the next attempt is in %g s", exc, wait_seconds)
+                return
+            finally:
+                forking.let_signals_in()
             time.sleep(STAGGER_SECONDS * random.random())
 
     def _dismiss(self, pid: int) -> None:
         self.dismissed.add(pid)
+        self.told[pid] = self.now()
         self.server.kill_worker(pid, signal.SIGTERM)
+
+    def _tell_again(self) -> None:
+        """A signal can get lost, on a handler that the application is just replacing: one telling is none."""
+        for pid in [pid for pid in self.dismissed if pid in self.server.WORKERS]:
+            has_heard = self._state(pid) in (State.DRAINING, State.EMPTY)
+            if not has_heard and self.now() - self.told[pid] >= TELL_AGAIN_SECONDS:
+                self._dismiss(pid)
+
+    def _reload_again(self) -> None:
+        """HUPs that came during a reload make one more, when it is done or takes too long."""
+        self.is_reload_queued = False
+        is_long = self.now() - self.reload_began >= COALESCE_SECONDS
+        if self.is_reload_wanted and (not self.is_reloading or is_long):
+            self.is_reload_wanted = False
+            self.is_reload_queued = True
+            self.server.SIG_QUEUE.put_nowait(signal.SIGHUP)
 
     def _notice_the_dead(self) -> None:
         for pid, worker in self.known.items():
@@ -120,6 +168,7 @@ class Fleet:
             if _line_state(worker) == State.BOOTING and pid not in self.dismissed:
                 self._boot_failed(pid)
             self.dismissed.discard(pid)
+            self.told.pop(pid, None)
         self.known = {}
         self.board.sweep()
         if self.failures and not any(self._state(pid) == State.BOOTING for pid in self.server.WORKERS):

@@ -3,6 +3,7 @@
 import _socket
 import os
 import socket
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -14,12 +15,13 @@ from gunicorn.http import wsgi
 from gunicorn.http.message import _ip_in_allow_list as is_in_allow_list
 from gunicorn.workers.base_async import ALREADY_HANDLED
 
-from .. import clock, shown
+from .. import clock, forking
 from ..insight.observer import Insight
 from ..record import CLIENT_LEFT, CURRENT, FOREVER, WORKER_STOPS, Record
 from ..settings import Settings
 from ..timers import Timer
 from ..waits import primitives
+from . import load, saying
 from .admission import QUEUE_TICK_SECONDS, Admission
 from .balance import Line
 from .budget import HEADER, HEADER_NAME, Budgets
@@ -41,6 +43,8 @@ from .wire import ClientLeft, ClientTooSlow
 
 # A request whose answer comes later than this after its deadline was not waiting, but computing.
 LATE_SECONDS = 1.0
+# A client that ends its side so soon after its request has nothing more to ask (`nc`, shutdown) and wants its answer.
+TOGETHER_SECONDS = 0.1
 # What owners of connections may take to end once they were told that the worker stops.
 TOLD_SECONDS = 2.0
 
@@ -54,6 +58,7 @@ class Serving:
         self.is_stopping = is_stopping
         self.cfg = worker.cfg
         self.log = worker.log
+        self.errors = saying.ErrorTeller(worker.cfg, worker.log)
         self.hub = gevent.get_hub()
         self.loop = self.hub.loop
         self.parser = HeadParser(self.cfg, os.environ.get("SCRIPT_NAME", ""))
@@ -258,7 +263,7 @@ class Serving:
             connection.record = None
             taken = self.taken.pop(record, None)
             if taken is not None and taken.lost is not None:
-                self.log.info("%s %s: its client has left: %s", request.method, shown.path(request.path), taken.lost)
+                self.log.info("%s: its client has left: %s", saying.asked(request), taken.lost)
             self.in_flight.pop(connection, None)
 
     def _respond(self, connection: Connection, request: Any) -> bool:
@@ -279,9 +284,7 @@ class Serving:
             if response.is_dropped:
                 return False
             if response.is_short:
-                self.log.warning(
-                    "%s %s answered less than its Content-Length", request.method, shown.path(request.path)
-                )
+                self.log.warning("%s answered less than its Content-Length", saying.asked(request))
                 connection.close(reset=True)
                 return False
             return not response.is_last
@@ -343,7 +346,16 @@ class Serving:
         return True
 
     def _answer(self, response: Response, environ: dict[str, Any]) -> None:
+        try:
+            self._run_application(response, environ)
+        finally:
+            if forking.is_child():  # forked in a view, it has come to the end of it: the answer is its parent's
+                forking.leave(sys.exc_info()[1])
+
+    def _run_application(self, response: Response, environ: dict[str, Any]) -> None:
         result = self.worker.wsgi(environ, response.start_response)
+        if forking.is_child():
+            forking.leave()
         if result is ALREADY_HANDLED:
             raise StopIteration
         try:
@@ -373,30 +385,28 @@ class Serving:
         is_taken = connection.wire.is_used_by_application
         if response is not None and (is_taken or response.is_dropped or cut_reason == CLIENT_LEFT):
             if not is_consequence(exc, has_ended=response.is_dropped):
-                self.log.error("Error handling request %s %s", request.method, shown.path(request.path), exc_info=exc)
+                self.log.error("Error handling request %s", saying.asked(request), exc_info=exc)
             if not is_taken and not response.is_dropped:
-                self.log.info("%s %s: %s", request.method, shown.path(request.path), cut_reason)
+                self.log.info("%s: %s", saying.asked(request), cut_reason)
                 connection.close(reset=True)
         elif isinstance(exc, ClientLeft | ClientTooSlow):
-            self.log.info("%s %s: %s", request.method, shown.path(request.path), exc)
+            self.log.info("%s: %s", saying.asked(request), exc)
             connection.close(reset=True)
         elif response is not None and response.is_head_on_wire:
             if cut_reason == WORKER_STOPS:
-                self.log.warning(
-                    "%s %s: %s, its answer is broken off", request.method, shown.path(request.path), cut_reason
-                )
+                self.log.warning("%s: %s, its answer is broken off", saying.asked(request), cut_reason)
             else:
-                self.log.error("Error handling request %s %s", request.method, shown.path(request.path), exc_info=exc)
+                self.log.error("Error handling request %s", saying.asked(request), exc_info=exc)
             connection.close(reset=True)
         else:
             if response is not None:
                 response.claim()  # if the application has not: its head waited for a body
                 response.status = None  # what is answered is not its; gunicorn writes the line of the access log
-            self.worker.handle_error(request, ErrorPage(connection.wire.try_send, request), connection.peer, exc)
+            self.errors.handle_error(request, ErrorPage(connection.wire.try_send, request), connection.peer, exc)
 
     def _finish_accounts(self, request: Any, response: Any, environ: dict[str, Any], started: datetime | None) -> None:
         if started is not None and response is not None and response.status is not None and not response.is_dropped:
-            self.log.access(response, request, environ, datetime.now() - started)
+            saying.access(self.log, response, request, environ, datetime.now() - started)
         if self.has_post_request:
             try:
                 self.cfg.post_request(self.worker, request, environ, response)
@@ -405,7 +415,7 @@ class Serving:
 
     def refuse(self, connection: Connection, exc: Exception) -> None:
         """Answer a request that could not be read, as gunicorn does, and close. Runs on: hub."""
-        self.worker.handle_error(None, ErrorPage(connection.wire.try_send), connection.peer, exc)
+        self.errors.handle_error(None, ErrorPage(connection.wire.try_send), connection.peer, exc)
         connection.close_gently()
 
     def refuse_slow_head(self, connection: Connection) -> None:
@@ -421,12 +431,21 @@ class Serving:
             return  # one that sent several requests and ended its side waits for all answers
         record, waiting = connection.record, self.admission.find(connection)
         if waiting is not None and self._ends(waiting.request.method):
+            if self._came_together(connection):
+                return  # it has ended its side, and waits
             self.admission.leave(connection)
             if self.insight is not None:
                 self.insight.ring.shed()
             connection.close()
         elif record is not None and record.answer is not None:
             self.abandon(record, record.answer.req.method, is_event_stream=record.answer.is_event_stream)
+
+    def _came_together(self, connection: Connection) -> bool:
+        """Whether the end of the client's input came with its request: who hangs up has waited for a while.
+
+        It came after the loop had last asked its sockets, however long the turn since then took.
+        """
+        return self.turns.ended_at - self.turns.last_seconds - connection.arrived < TOGETHER_SECONDS
 
     def taken_over(self, record: Record, taken: ClientsSocket) -> None:
         """The application has the connection for itself: it is no longer a request as others are."""
@@ -485,16 +504,39 @@ class Serving:
         late_seconds = clock.now() - record.deadline
         if late_seconds > LATE_SECONDS and record.cut_reason != CLIENT_LEFT:
             self.log.warning(
-                "%s %s ended %.1f s after %s: it did not wait, or it cleaned up",
-                request.method,
-                request.path,
+                "%s ended %.1f s after %s: it did not wait, or it cleaned up",
+                saying.asked(request),
                 late_seconds,
                 record.why(),
             )
 
+    def leave_to_parent(self) -> list[int]:
+        """In a forked child: nothing of it goes to the parent's clients. Returns their descriptors."""
+        found = []
+        for connection in self.connections:
+            found.append(connection.wire.sock.fileno())
+            connection.wire.sock = ParentsSocket()  # type: ignore[assignment]  # it is to be used for nothing else
+        load.leave_to_parent()
+        return found
+
     def closed(self, connection: Connection) -> None:
         self.connections.discard(connection)
         self.timeouts.forget(connection)
+
+
+class ParentsSocket:
+    """A client's socket in a forked child, which has come to the end of its own work when it answers that client."""
+
+    def send(self, *_: Any) -> Any:
+        forking.leave()
+
+    sendmsg = send
+
+    def recv(self, *_: Any) -> Any:
+        raise ConnectionAbortedError("the client's connection is the parent's")
+
+    def fileno(self) -> int:
+        return -1
 
 
 SHED_BODY = b"The server is overloaded. Try again in a moment.\n"

@@ -19,35 +19,41 @@ import os
 import select
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import gevent
 import gevent.ssl
 from gevent import monkey
-from gevent._hub_primitives import wait_on_socket
+from gevent._hub_primitives import wait_on_socket, wait_on_watcher
 from gevent.event import Event
 from gevent.lock import RLock
-from gunicorn.http.body import LengthReader
+from gunicorn.http.body import ChunkedReader, LengthReader
 from gunicorn.http.errors import NoMoreData
 from gunicorn.http.message import Request
 from gunicorn.http2.connection import HTTP2ServerConnection
-from gunicorn.http2.errors import HTTP2ConnectionError, HTTP2ErrorCode, HTTP2ProtocolError, HTTP2StreamError
+from gunicorn.http2.errors import HTTP2ConnectionError, HTTP2Error, HTTP2ErrorCode, HTTP2StreamError
+from gunicorn.http2.stream import StreamState
 from gunicorn.sock import ssl_context
 from gunicorn.workers.base_async import ALREADY_HANDLED, AsyncWorker
 
-from .. import clock, shown
+from .. import clock
 from ..errors import BudgetSpent
 from ..insight.account import Account
 from ..record import CLIENT_LEFT, CURRENT, FOREVER, OWN, Record, Wait
 from ..waits.in_loop import for_any_thread
 from ..waits.threads import is_loop_thread
+from . import saying
 from .connection import DISCARD_BYTES, State
 from .ending import LATE, ErrorPage, error_answer, fitting
+from .fair import PIECE_BYTES, Frames, Piece, fair, give_way
 from .hangups import is_consequence
 from .head import demand
+from .progress import wait_for_room
 from .response import announces_event_stream, answer_begins
 from .serving import SHED_ANSWERS, SHED_BODY, SHED_HEADERS, Serving
 from .takeover import ClientsSocket
@@ -59,7 +65,16 @@ from .wire import (
     BodyTooSlow,
     ClientLeft,
     ClientTooSlow,
+    NotYet,
 )
+
+try:
+    from h2.exceptions import H2Error
+except ImportError:  # without it nobody speaks HTTP/2 here
+
+    class H2Error(Exception):  # type: ignore[no-redef]
+        pass
+
 
 if TYPE_CHECKING:
     from .listener import Listener
@@ -172,7 +187,7 @@ class GunicornServing(Serving):
             self.records.discard(record)
             taken = self.taken.pop(record, None)
             if taken is not None and taken.lost is not None:
-                self.log.info("%s %s: its client has left: %s", request.method, shown.path(request.path), taken.lost)
+                self.log.info("%s: its client has left: %s", saying.asked(request), taken.lost)
             call.end()
 
     def running_records(self) -> list[Record]:
@@ -219,6 +234,7 @@ class GunicornConnection:
         self.exchanges: dict[Any, Exchange] = {}  # those that run, as `request_begins` knows them
         self.is_client_gone = False
         self.is_taken = False  # by an application
+        self.piece = Piece()
         self.watcher = serving.loop.io(self.own.fileno(), READ)
         self.wire = SimpleNamespace(sock=self.own)  # where Timeouts looks for clients that have gone
 
@@ -297,6 +313,10 @@ class GunicornConnection:
         if not data:  # gunicorn would hand the application the part that came, as if it were the whole
             raise BodyCutShort("the client left before its body was complete")
         return data
+
+    def broke(self) -> None:
+        """Something was sent in part: end the connection. Runs on: any greenlet."""
+        self._shut()
 
     def linger(self) -> None:
         """Let a client that may still be sending read its last answer. Runs on: the connection's greenlet."""
@@ -402,7 +422,8 @@ class GunicornConnection:
             self._shut()
 
     def _say_goodbye(self, close_http2: Callable[[], None]) -> None:
-        close_http2()
+        with contextlib.suppress(HTTP2Error, H2Error, OSError):  # the client was quicker
+            close_http2()
         self._shut()
 
     def _shut(self) -> None:
@@ -414,10 +435,18 @@ class Bounded:
     """gunicorn reads from it; its connection says how long."""
 
     connection: "GunicornConnection | None" = None
+    is_broken = False  # see Wire
 
     def _wait(self, watcher: Any, timeout_exc: Any = None) -> None:
-        """As gevent has it: the end of a request must not shut down the client's own socket."""
-        if is_loop_thread():
+        """As gevent has it: the end of a request must not shut down the client's own socket.
+
+        A client that takes an answer slowly is borne with as over plain HTTP/1.1.
+        """
+        connection = self.connection
+        if connection is not None and not connection.is_taken and watcher is self._write_event:  # type: ignore[attr-defined]
+            if not wait_for_room(self, connection.serving.settings.send_timeout_seconds, partial(_waits_for, watcher)):
+                raise TimeoutError("timed out")
+        elif is_loop_thread():
             wait_on_socket(self, watcher, timeout_exc)  # type: ignore[arg-type]  # a mix-in of sockets
         else:
             super()._wait(watcher, timeout_exc)  # type: ignore[misc]  # the socket's
@@ -425,19 +454,46 @@ class Bounded:
     @for_any_thread
     def recv(self, size: int, *flags: int) -> bytes:
         plain: Callable[..., bytes] = super().recv  # type: ignore[misc]  # the socket's
-        return plain(size, *flags) if self.connection is None else self.connection.receive(plain, size)
+        connection = self.connection
+        if connection is None:
+            return plain(size, *flags)
+        data = connection.receive(plain, size)
+        if not connection.is_taken:
+            connection.piece.did(len(data))
+        return data
 
     @for_any_thread
     def sendall(self, data: Any, *flags: int) -> None:
-        plain: Callable[..., None] = super().sendall  # type: ignore[misc]  # the socket's
-        try:
+        if self.connection is None or self.connection.is_taken:
+            plain: Callable[..., None] = super().sendall  # type: ignore[misc]  # the socket's
             plain(data, *flags)
-        except OSError as exc:
-            if self.connection is None or self.connection.is_taken:
+            return
+        if self.is_broken:
+            raise ClientLeft("the connection ends: what was sent before did not get through")
+        send: Callable[..., int] = super().send  # type: ignore[misc]  # the socket's
+        rest = memoryview(data).cast("B")
+        try:
+            while rest:
+                sent = send(rest[:PIECE_BYTES], *flags)
+                rest = rest[sent:]
+                self.connection.piece.did(sent)
+        except BaseException as exc:  # also what an application's own timeouts throw in
+            # A record of TLS, or a frame, may be on its way in part: nothing can come behind it.
+            self.is_broken = True
+            self.connection.broke()
+            if not isinstance(exc, OSError):
                 raise
             if isinstance(exc, TimeoutError):
                 raise ClientTooSlow("the client did not take the answer in time") from exc
             raise ClientLeft(f"the client left before its answer was complete: {exc}") from exc
+
+
+def _waits_for(watcher: Any, seconds: float) -> bool:
+    try:
+        wait_on_watcher(watcher, seconds, NotYet())
+    except NotYet:
+        return False
+    return True
 
 
 class ClientSocket(Bounded, gevent.socket.socket):
@@ -456,7 +512,7 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
         self.connection = connection
         self.worker = connection.serving.worker
         self.cfg = self.worker.cfg
-        self.log = self.worker.log
+        self.log: Any = saying.ShownLog(self.worker.log)
         self.wsgi = self.worker.wsgi
         self.max_requests = self.worker.max_requests
 
@@ -500,6 +556,8 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
         connection = self.connection
         if isinstance(req, Request):
             demand(req)
+            if isinstance(req.body.reader, ChunkedReader):
+                req.body.reader.parser = fair(req.body.reader.parser, connection.piece)
         exchange = Exchange(connection, req, connection)
         handler = Handler(connection)  # for this request alone: gunicorn takes the application from it
         handler.wsgi = exchange
@@ -514,7 +572,7 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
         except Over as exc:
             raise StopIteration from exc
         except (ClientLeft, ClientTooSlow) as exc:
-            self.log.info("%s %s: %s", req.method, shown.path(req.path), exc)
+            self.log.info("%s: %s", saying.asked(req), exc)
             raise StopIteration from exc
         taken = exchange.taken
         if taken is not None and not taken.is_used:  # it has only looked, and answered as usual
@@ -556,6 +614,7 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
         def serve(request: Any) -> None:
             key = (self.connection, request.stream.stream_id)
             exchange = Exchange(self.connection, request, key, request.stream.stream_id)
+            exchange.http2 = http2
             self.connection.request_begins(key, request, exchange)
             stream = gevent.spawn(self._serve_stream, exchange, client, addr, http2)
             streams.add(stream)
@@ -575,7 +634,7 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
             while not http2.is_closed:
                 for request in http2.receive_data():
                     serve(request)
-        except (NoMoreData, HTTP2ConnectionError, HTTP2ProtocolError, OSError) as exc:
+        except (NoMoreData, HTTP2Error, H2Error, OSError) as exc:
             self.log.debug("HTTP/2 connection closed: %s", exc)
         finally:
             http2.is_gone = True
@@ -608,7 +667,8 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
                     body = None if request.method == "HEAD" else LATE_BODY
                     http2.send_response(stream_id, exchange.page[0], LATE_HEADERS, body)
                 http2.cleanup_stream(stream_id)
-        except (HTTP2StreamError, HTTP2ConnectionError, OSError) as exc:
+        except (HTTP2Error, H2Error, OSError) as exc:
+            # Nobody is there, or the client has broken the rules: its connection is closed for that.
             self.log.debug("HTTP/2 stream closed: %s", exc)
 
 
@@ -633,6 +693,8 @@ class Exchange:
         self.request = request
         self.key = key
         self.stream_id = stream_id  # None where there are no streams
+        self.log = saying.ShownLog(connection.serving.log)
+        self.http2: Any = None  # the connection, where there are streams
         self.call: Call | None = None
         self.record: Record | None = None
         self.response: Any = None
@@ -648,10 +710,25 @@ class Exchange:
 
     def access(self, response: Any, request: Any, environ: dict[str, Any], took: timedelta) -> None:
         if not self.is_dropped:
-            self.connection.serving.log.access(response, request, environ, took)
+            saying.access(self.connection.serving.log, response, request, environ, took)
+
+    def exception(self, message: str, *values: Any) -> None:
+        """gunicorn's tracebacks, of errors that are somebody's."""
+        exc = sys.exc_info()[1]
+        if exc is not None and (isinstance(exc, ClientLeft | ClientTooSlow) or self.is_closed_by_client(exc)):
+            self.connection.serving.log.info("%s: %s", saying.asked(self.request), CLIENT_LEFT)
+        else:
+            self.log.exception(message, *values)
+
+    def is_closed_by_client(self, exc: BaseException) -> bool:
+        """Whether `exc` only says that there is no stream, or no connection, any more."""
+        if self.http2 is None or not isinstance(exc, HTTP2Error | H2Error):
+            return False
+        stream = self.http2.streams.get(self.stream_id)
+        return self.http2.is_closed or self.http2.is_gone or stream is None or stream.state is StreamState.CLOSED
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.connection.serving.log, name)
+        return getattr(self.log, name)
 
     # --- who answers
 
@@ -835,15 +912,16 @@ class Exchange:
         record, log = self.record, self.connection.serving.log
         if record is not None and record.is_spent():
             self.request_ended(record)  # the loop had no turn since
-        asked = self.request.method, shown.path(self.request.path)
+        asked = saying.asked(self.request)
         is_used = self.taken is not None and self.taken.is_used
         has_left = record is not None and record.cut_reason == CLIENT_LEFT
         if (is_used or has_left or self.is_dropped) and not is_consequence(exc, has_ended=self.is_dropped):
-            log.error("Error handling request %s %s", *asked, exc_info=exc)
+            log.error("Error handling request %s", asked, exc_info=exc)
         if self.is_dropped:
             return
+        has_left = has_left or self.is_closed_by_client(exc)
         if has_left or isinstance(exc, ClientLeft | ClientTooSlow):
-            log.info("%s %s: %s", *asked, CLIENT_LEFT if has_left else exc)
+            log.info("%s: %s", asked, CLIENT_LEFT if has_left else exc)
         elif not is_used:
             is_gunicorns = isinstance(exc, Exception) and not isinstance(exc, OSError)
             raise exc if is_gunicorns else Failed(f"{type(exc).__name__}: {exc}")
@@ -929,6 +1007,31 @@ class ClientBody:
             raise ClientLeft(f"the client left before its body was complete: {exc}") from exc
 
 
+class InPieces:
+    """The socket that an HTTP/2 connection reads: a bounded number of frames at once, and the others between them."""
+
+    def __init__(self, sock: Any) -> None:
+        self.sock = sock
+        self._frames = Frames()
+        self._came: Iterator[bytes] = iter(())
+
+    def recv(self, size: int) -> bytes:
+        """Runs on: the connection's greenlet; switches."""
+        piece = next(self._came, b"")
+        if piece:
+            give_way()
+            return piece
+        self._came = self._frames.pieces(self.sock.recv(size))
+        return next(self._came, b"")
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """What was received before there was HTTP/2."""
+        return self._frames.pieces(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sock, name)
+
+
 class GreenHTTP2Connection(HTTP2ServerConnection):  # type: ignore[misc]  # gunicorn has no types
     """An HTTP/2 connection that several greenlets use: one reads, and wakes whoever waits for what it read.
 
@@ -939,7 +1042,7 @@ class GreenHTTP2Connection(HTTP2ServerConnection):  # type: ignore[misc]  # guni
     _closed: bool
 
     def __init__(self, cfg: Any, sock: Any, addr: Any, was_reset: Callable[[int], None]) -> None:
-        super().__init__(cfg, sock, addr)
+        super().__init__(cfg, InPieces(sock), addr)
         self.was_reset = was_reset  # told of each stream that the client takes back
         self.is_gone = False  # the reader has ended
         self._came = Event()
@@ -952,7 +1055,13 @@ class GreenHTTP2Connection(HTTP2ServerConnection):  # type: ignore[misc]  # guni
     def receive_data(self, data: bytes | None = None) -> Any:
         """The reader's. Runs on: the connection's greenlet."""
         try:
-            return super().receive_data(data)
+            if data is None:
+                return super().receive_data()
+            return [
+                request
+                for piece in self.sock.pieces(data)
+                for request in super(GreenHTTP2Connection, self).receive_data(piece)
+            ]
         finally:
             self.something_came()
 

@@ -20,10 +20,12 @@ from .. import clock, deadline
 from ..errors import BudgetSpent
 from ..record import OWN, Wait
 from ..waits.in_loop import for_any_thread
+from .fair import PIECE_BYTES, Piece
+from .progress import wait_for_room
 from .takeover import ClientsSocket
 
 RECEIVE_BYTES = 65_536
-LARGEST_RECEIVE_BYTES = 1_048_576
+CHUNKS_BYTES = 8_192
 # A body has to come at this rate, over what body_timeout_seconds forgives: a byte now and then is no progress.
 SLOWEST_BODY_BYTES_PER_SECOND = 500
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # linger for 0 s: the kernel sends RST instead of FIN
@@ -61,6 +63,9 @@ class Wire:
     `reader` is the owner's watcher, while no request waits for a body. `interim` is "100 Continue" while it is owed to
     the client: sent when the application first asks for the body, never after the answer has begun. `is_over`: the
     running request has been answered in place of its application, which gets nothing of the client any more.
+
+    `is_broken`: something went out in part, and its rest never will. Whatever came behind it would be taken for that
+    rest, so nothing more is sent, and the connection ends.
     """
 
     __slots__ = (
@@ -68,10 +73,12 @@ class Wire:
         "body_timeout_seconds",
         "green",
         "interim",
+        "is_broken",
         "is_over",
         "is_sending",
         "owner",
         "patience",
+        "piece",
         "reader",
         "send_timeout_seconds",
         "sock",
@@ -94,7 +101,8 @@ class Wire:
         self.body_timeout_seconds = self.patience = body_timeout_seconds
         self.send_timeout_seconds = send_timeout_seconds
         self.interim = b""
-        self.is_over = False
+        self.is_over = self.is_broken = False
+        self.piece = Piece()
         self.is_sending = False  # something is on the wire in part, and the rest is under way
         self.waiter: Any = None  # of the greenlet that waits for the body
         # The body of the running request; the application may put another into its environ.
@@ -135,10 +143,12 @@ class Wire:
             self.patience = min(self.body_timeout_seconds, self.patience + len(data) / SLOWEST_BODY_BYTES_PER_SECOND)
             if not self.reader.active and self.owner is not None:
                 self.reader.start(self.owner.on_readable)  # so that it is seen when the client leaves
+            self.piece.did(len(data))
             return data
 
     def _wait_readable(self) -> None:
         """Wait for more of the body, as long as patience lasts and nobody ends the request."""
+        self.piece.waited()
         began = clock.now()
         waiter = self.waiter = Waiter()
         timer = get_hub().loop.timer(self.patience)
@@ -174,46 +184,69 @@ class Wire:
     def send(self, data: bytes | memoryview) -> None:
         """All of `data`. Raises ClientTooSlow when the client takes nothing for too long, ClientLeft.
 
-        A client that takes a few bytes now and then is too slow as well: the kernel reports room only when a third of
-        its buffer is free. Runs on: request greenlet; switches if the client is slow.
+        Runs on: request greenlet; switches if the client is slow, and after a piece of work.
         """
+        self._send(data)
+
+    def _send(self, data: bytes | memoryview, *, is_begun: bool = False) -> None:
+        """`is_begun`: this is the rest of something."""
+        if self.is_broken:
+            raise ClientLeft("the connection ends: what was sent before did not get through")
         rest = data
-        while True:
-            try:
-                sent = self.sock.send(rest)
-            except BlockingIOError:
-                sent = 0
-            except OSError as exc:
+        try:
+            while True:
+                try:
+                    sent = self.sock.send(rest)
+                except BlockingIOError:
+                    sent = 0
+                if sent == len(rest):
+                    break
+                is_begun = is_begun or sent > 0
+                rest = memoryview(rest)[sent:]
+                self.is_sending = True
+                try:
+                    self.wait_writable()
+                finally:
+                    self.is_sending = False
+        except BaseException as exc:  # also what an application's own timeouts throw in
+            self.is_broken = self.is_broken or is_begun
+            if isinstance(exc, OSError) and not isinstance(exc, ClientLeft | ClientTooSlow):
                 raise ClientLeft(f"the client left before its answer was complete: {exc}") from exc
-            if sent == len(rest):
-                return
-            rest = memoryview(rest)[sent:]
-            self.is_sending = True
-            try:
-                self.wait_writable()
-            finally:
-                self.is_sending = False
+            raise
+        self.piece.did(len(data))
 
     @for_any_thread
     def send_parts(self, *parts: bytes) -> None:
         """`parts` one after the other, as `send` does, without joining what may be large."""
+        if self.is_broken:
+            raise ClientLeft("the connection ends: what was sent before did not get through")
         try:
             sent = self.sock.sendmsg(parts)
         except BlockingIOError:
             sent = 0
         except OSError as exc:
             raise ClientLeft(f"the client left before its answer was complete: {exc}") from exc
+        is_begun = sent > 0
+        self.piece.did(sent)
         for part in parts:
             if sent < len(part):
-                self.send(memoryview(part)[sent:])
+                self._send(memoryview(part)[sent:], is_begun=is_begun)
+                is_begun = True
             sent = max(0, sent - len(part))
 
     def try_send(self, data: bytes) -> bool:
-        """Send `data` if the kernel takes all of it at once; False if it does not. Runs on: hub; never waits."""
+        """Send `data` if the kernel takes all of it at once; False if it does not. Runs on: hub; never waits.
+
+        Where it took a part, that was the last of this connection.
+        """
+        if self.is_broken or self.is_sending:
+            return False
         try:
-            return self.sock.send(data) == len(data)
+            sent = self.sock.send(data)
         except OSError:
             return False
+        self.is_broken = sent < len(data)
+        return not self.is_broken
 
     @for_any_thread
     def send_file(self, descriptor: int, offset: int, count: int) -> int:
@@ -224,7 +257,7 @@ class Wire:
         sent = 0
         while sent < count:
             try:
-                step = os.sendfile(self.sock.fileno(), descriptor, offset + sent, min(count - sent, 0x7FFF_F000))
+                step = os.sendfile(self.sock.fileno(), descriptor, offset + sent, min(count - sent, PIECE_BYTES))
             except BlockingIOError:
                 self.wait_writable()
                 continue
@@ -237,6 +270,7 @@ class Wire:
             if step == 0:
                 break  # the file is shorter than it said
             sent += step
+            self.piece.did(step)
         return sent
 
     def _send_read(self, descriptor: int, offset: int, count: int) -> int:
@@ -247,13 +281,22 @@ class Wire:
         return sent
 
     def wait_writable(self) -> None:
-        writer = get_hub().loop.io(self.sock.fileno(), 2)
+        """Wait until the kernel takes more. Raises ClientTooSlow when the client takes nothing for too long."""
+        self.piece.waited()
+        writer: Any = get_hub().loop.io(self.sock.fileno(), 2)
+
+        def wait(seconds: float) -> bool:
+            try:
+                green.wait(writer, seconds, NotYet())
+            except NotYet:
+                return False
+            return True
+
         try:
             # An answer that has begun is sent, however late it is.
             with deadline.unbounded(), Wait("client", "answer"):
-                green.wait(
-                    writer, self.send_timeout_seconds, ClientTooSlow("the client did not take the answer in time")
-                )
+                if not wait_for_room(self.sock, self.send_timeout_seconds, wait):
+                    raise ClientTooSlow("the client did not take the answer in time")
         finally:
             writer.close()
 
@@ -302,6 +345,10 @@ class Wire:
         self.sock.close()
 
 
+class NotYet(Exception):
+    """The kernel takes nothing yet."""
+
+
 class NeedMore(Exception):
     """What has been received is not the whole head."""
 
@@ -322,4 +369,7 @@ class WireUnreader(Unreader):  # type: ignore[misc]  # gunicorn has no types
     def chunk(self, size_hint: int | None = None) -> bytes:
         if not self.may_wait:
             raise NeedMore
-        return self.wire.receive(min(max(size_hint or 0, RECEIVE_BYTES), LARGEST_RECEIVE_BYTES))
+        if size_hint is None:
+            # For the size of a chunk, or trailers; gunicorn copies all the rest for each of them.
+            return self.wire.receive(CHUNKS_BYTES)
+        return self.wire.receive(min(max(size_hint, RECEIVE_BYTES), PIECE_BYTES))

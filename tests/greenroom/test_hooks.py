@@ -6,7 +6,7 @@ import pytest
 from greenroom import hooks
 from greenroom.companion import Companion
 from greenroom.errors import CompanionError
-from greenroom.hooks import Draining, Hooks, public_url, unfit_worker_class
+from greenroom.hooks import CompanionWatch, Draining, Hooks, public_url, unfit_worker_class
 from greenroom.settings import Settings
 
 
@@ -110,6 +110,31 @@ def test_a_reload_whose_companion_fails_replaces_no_worker(monkeypatch: pytest.M
     assert changed == {"workers": 0}
     assert worker.age > server.worker_age
     assert hooks.running.companion is old
+
+
+@pytest.mark.usefixtures("_nothing_runs")
+def test_companion_that_has_ended_is_started_again_with_pauses_when_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, running_pids, started = [100.0], {1}, []
+
+    def start() -> Companion:
+        started.append(now[0])
+        if len(started) < 3:
+            raise CompanionError("no")
+        running_pids.add(2)
+        return Companion(["new"], pid=2)
+
+    monkeypatch.setattr(hooks, "is_running", lambda pid: pid in running_pids)
+    hooks.running.companion = Companion(["old"], pid=1)
+    watch = CompanionWatch(start, lambda: now[0])
+    watch.look()
+    assert started == []
+
+    running_pids.clear()
+    for now[0] in (101.0, 101.5, 102.0, 103.0, 104.0, 105.0):
+        watch.look()
+
+    assert started == [101.0, 102.0, 104.0]
+    assert hooks.running.companion.pid == 2
 
 
 class FakeFleet:

@@ -38,6 +38,14 @@ def test_patching_replaces_sockets_threads_and_the_psycopg2_wait() -> None:
     assert result.returncode == 0, result.stderr
 
 
+def test_what_is_no_name_is_refused_as_python_refuses_it() -> None:
+    result = run(
+        PATCH + "import socket\ntry: socket.gethostbyname(None)\nexcept TypeError: pass\nelse: raise SystemExit(1)"
+    )
+
+    assert result.returncode == 0, result.stderr
+
+
 def test_patching_twice_is_once() -> None:
     result = run(PATCH + "import socket; before = socket.socket\n" + PATCH + "assert socket.socket is before")
 

@@ -84,3 +84,28 @@ def test_no_text_of_a_client_begins_a_line_or_moves_the_cursor() -> None:
         assert said.isprintable()
         assert len(said.splitlines()) == 1
     assert len(shown.line("x" * 1000)) == shown.LONGEST
+
+
+@pytest.mark.parametrize(
+    ("target", "seen"),
+    [
+        ("/reset?token=hunter2&page=3", "/reset?token=\N{HORIZONTAL ELLIPSIS}&page=\N{HORIZONTAL ELLIPSIS}"),
+        ("/reset?hunter2", "/reset?\N{HORIZONTAL ELLIPSIS}"),
+        ("/reset/hunter2hunter2hunter2", "/reset/hunt\N{HORIZONTAL ELLIPSIS}"),
+        ("/a;sid=hunter2/b", "/a;\N{HORIZONTAL ELLIPSIS}/b"),
+        ("http://me:hunter2@shop.example/a", "http://\N{HORIZONTAL ELLIPSIS}@\N{HORIZONTAL ELLIPSIS}/a"),
+        ("/a#hunter2", "/a"),
+        ("/shop/items", "/shop/items"),
+        ("*", "*"),
+    ],
+)
+def test_targets_are_shown_without_values(target: str, seen: str) -> None:
+    assert shown.target(target) == seen
+    assert shown.target(seen) == seen
+
+
+def test_texts_about_a_request_are_shown_without_its_target() -> None:
+    said = shown.words("Invalid request from ip=2001:db8:1234:5678:9abc:def0:1234:5678: GET /x?t=hunter2 HTP/1.1")
+
+    assert "hunter2" not in said
+    assert "ip=2001:db8:1234:5678:9abc:def0:1234:5678: GET /x?t=" in said

@@ -4,9 +4,12 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
-from .conftest import LONG_WAIT_SECONDS, PYTHON_MODULE, ROOT, Server, clean_environment
+from app.cluster import Cluster
+
+from .conftest import LONG_WAIT_SECONDS, PYTHON_MODULE, ROOT, Server, clean_environment, wait_until
 
 GUNICORN = (*PYTHON_MODULE, "gunicorn")
 SERVE = (*PYTHON_MODULE, "greenroom", "serve")
@@ -77,3 +80,25 @@ def test_an_early_import_is_refused_by_name(tmp_path: Path) -> None:
     assert result.returncode != 0
     assert "too late to patch" in result.stderr
     assert "urllib3" in result.stderr
+
+
+def companions(server: Server) -> list[psutil.Process]:
+    return [child for child in psutil.Process(server.process.pid).children() if "app.prepare" in child.cmdline()]
+
+
+@pytest.mark.parametrize("is_back", [True, False], ids=["started again", "killed right before the stop"])
+def test_killed_companion_comes_back_and_leaves_no_postmaster_at_the_stop(
+    start: Callable[..., Server], tmp_path: Path, is_back: bool
+) -> None:
+    server = start({"WEB_CONCURRENCY": "1"}).wait_ready()
+    cluster = Cluster(tmp_path / "instance" / "postgres")
+    [companion] = companions(server)
+    assert cluster.postmaster() is not None
+
+    companion.kill()
+    if is_back:
+        wait_until(lambda: [each for each in companions(server) if each.pid != companion.pid], "it is started again")
+        server.wait_ready()
+    server.stop()
+
+    assert cluster.postmaster() is None, server.text()

@@ -531,6 +531,26 @@ def test_a_client_that_has_sent_more_and_ends_its_side_is_answered(
     assert answers.endswith(b"xxxxxxx")
 
 
+def test_a_budget_that_ends_in_line_is_504_over_tls(start_tls: Start, certificate: dict[str, str]) -> None:
+    server = start_tls({**OURS, "GREENROOM_LIMIT_REQUESTS": "1", "GREENROOM_ROUTE_BUDGETS": "/in-line=700"})
+    statuses: list[int] = []
+
+    def waits_in_line() -> bool:
+        with tls_client(server, certificate) as other:
+            other.request("GET", "/in-line")
+            with other.getresponse() as answer:
+                statuses.append(answer.status)
+        return statuses[-1] == 504
+
+    with tls_client(server, certificate) as busy:
+        busy.request("GET", "/sleep/8")
+        wait_until(waits_in_line, "the slow request runs, and another one waits until its budget is over", 7)
+        with busy.getresponse() as answer:
+            slept = answer.status
+
+    assert slept == 200
+
+
 # --- requests that end before their application has answered
 
 STUCK = {**OURS, "WSGI_APP": "sockets:app", "GREENROOM_REQUEST_BUDGET_MILLISECONDS": "500"}

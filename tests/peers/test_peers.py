@@ -34,4 +34,4 @@ def test_each_difference_that_is_allowed_has_its_reason() -> None:
         suite, test, reason = (part.strip() for part in line.split("|", 2))
         assert suite in SUITES
         assert test
-        assert len(reason) > 20, line
+        assert reason, line

@@ -6,7 +6,6 @@ a late answer finds nobody: no reply can reach the request that comes next.
 """
 
 import errno
-import os
 import re
 import select
 import socket
@@ -21,6 +20,7 @@ from gevent.hub import get_hub
 from greenlet import getcurrent
 
 from ...errors import BudgetSpent
+from ...forking import real_close
 from ...record import CURRENT, EVERYWHERE, Wait
 
 READ, WRITE = 1, 2
@@ -250,7 +250,7 @@ class Connection:
         """In a forked child: close this copy of the socket and forget the rest, which is the parent's."""
         self.is_closed = True
         self._idle_watcher.stop()  # the loop's copy in this process; or it would watch whoever gets the number next
-        os.close(self.sock.detach())
+        real_close(self.sock.detach())
 
     def _wake_closed(self, greenlet: Any) -> None:
         if self._waiting is greenlet:

@@ -1,6 +1,5 @@
 """What is replaced in `requests`: how it sends, when it makes pools of its own, where cookies are."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import requests.sessions
 from requests.adapters import DEFAULT_POOLBLOCK, DEFAULT_POOLSIZE, DEFAULT_RETRIES, HTTPAdapter
 from urllib3.util.retry import Retry
 
+from ... import forking
 from . import cookies, shortcuts
 from .adapter import Transport
 from .answer import Answer, StreamedAnswer
@@ -36,7 +36,7 @@ def install(*, connections: int, idle_seconds: float, age_seconds: float, tells_
         tells_budget=tells_budget,
     )
     put_in_place(_transport, setattr)
-    os.register_at_fork(after_in_child=_transport.forget)
+    forking.in_child(_transport.forget)
 
 
 def is_installed() -> bool:

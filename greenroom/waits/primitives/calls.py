@@ -8,6 +8,7 @@ import _socket
 import functools
 import select
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,6 @@ from typing import Any
 import gevent.select
 import gevent.selectors
 import gevent.socket
-import gevent.subprocess
 
 from ...errors import BudgetSpent
 from ...record import CURRENT, OWN, TimedWait, Wait
@@ -37,7 +37,7 @@ def install() -> None:
     poll.poll = nothing_ready(poll.poll, [], timeout_at=1)
     selector: Any = gevent.selectors.GeventSelector
     selector.select = nothing_ready(selector.select, [], timeout_at=1)
-    process: Any = gevent.subprocess.Popen
+    process: Any = subprocess.Popen
     process.wait = process_wait(process.wait, timeout_at=1)
     process.communicate = process_wait(process.communicate, timeout_at=2)
 
@@ -151,6 +151,6 @@ def process_wait(plain: Callable[..., Any], *, timeout_at: int) -> Callable[...,
         timeout = args[timeout_at - 1] if len(args) >= timeout_at else kwargs.get("timeout")
         with TimedWait("other", "subprocess", timeout):
             return plain(self, *args, **kwargs)
-        raise gevent.subprocess.TimeoutExpired(self.args, timeout or 0.0)
+        raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
 
     return wait

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from gevent.hub import Hub
 from greenlet import getcurrent
 
+from ...forking import parents_hubs, stay_behind
 from ...record import CURRENT, FOREVER, SHIELD, plain_switch
 
 
@@ -19,7 +20,11 @@ def switch(hub: Any) -> Any:
     """What waits comes here. Returns what it waited for; raises BudgetSpent where the wait is ended."""
     record = CURRENT.get()
     if record is None:
-        return plain_switch(hub)
+        try:
+            return plain_switch(hub)
+        finally:
+            if parents_hubs and hub in parents_hubs:
+                stay_behind()
     me = getcurrent()
     record.waiting[me] = SHIELD.get()
     if record.deadline != FOREVER and (record.timer is None or record.is_ended) and me is record.greenlet:
@@ -27,6 +32,8 @@ def switch(hub: Any) -> Any:
     try:
         return plain_switch(hub)
     finally:
+        if parents_hubs and hub in parents_hubs:
+            stay_behind()
         record.waiting.pop(me, None)  # who waited within this wait, the garbage collector say, has done so before
 
 
@@ -44,8 +51,12 @@ def switch_unless_woken(hub: Any, waiter: Parked) -> None:
     record = CURRENT.get()
     if record is None:
         waiter.is_parked = True
-        if not waiter.is_woken:
-            plain_switch(hub)
+        try:
+            if not waiter.is_woken:
+                plain_switch(hub)
+        finally:
+            if parents_hubs and hub in parents_hubs:
+                stay_behind()
         return
     me = getcurrent()
     record.waiting[me] = SHIELD.get()
@@ -56,6 +67,8 @@ def switch_unless_woken(hub: Any, waiter: Parked) -> None:
         if not waiter.is_woken:
             plain_switch(hub)
     finally:
+        if parents_hubs and hub in parents_hubs:
+            stay_behind()
         record.waiting.pop(me, None)
 
 

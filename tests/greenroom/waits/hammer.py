@@ -25,10 +25,10 @@ from concurrent.futures import Future
 from typing import Any
 
 import gevent
-from greenroom.waits.coroutines.side_loop import side_loop
 from sqlalchemy import create_engine
 from sqlalchemy.pool import QueuePool
 
+from greenroom.waits import coroutines
 from greenroom.waits.threads import Threads, start_thread
 
 ROUNDS = 30
@@ -47,7 +47,7 @@ def as_greenlet(work: Work) -> None:
 
 
 def on_side_loop(work: Work) -> None:
-    gevent.spawn(side_loop.run, asyncio.to_thread(work))
+    gevent.spawn(coroutines.run, asyncio.to_thread(work))
 
 
 def as_offloaded(work: Work) -> None:

@@ -47,25 +47,25 @@ SHAPES = (computes, computes_first, waits_first, in_parts, unequal)
 def test_clients_of_a_second_of_patience_leave_good_answers_quick_and_near_the_peak(
     shape: Shape, level: float, is_seen: bool, world: World
 ) -> None:
-    phases = [(0.5 * CAPACITY, 3), (level * CAPACITY, 12), (0.5 * CAPACITY, 2)]
+    phases = [(0.5 * CAPACITY, 3), (level * CAPACITY, 8), (0.5 * CAPACITY, 2)]
     loop = world.loop().offer(poisson(phases, shape, patience=1.0, is_seen=is_seen))
 
-    loop.run(until=20)
+    loop.run(until=16)
 
-    under_load = [one for one in loop.outcomes if 3 <= one.due < 15]
+    under_load = [one for one in loop.outcomes if 3 <= one.due < 11]
     good = [one.seconds for one in under_load if one.is_good]
-    assert len(good) / 12 >= 0.9 * CAPACITY
+    assert len(good) / 8 >= 0.9 * CAPACITY
     assert percentile(good, 99 if is_seen else 90) < 0.7
 
 
 @pytest.mark.parametrize("level", [1.02, 1.1, 1.5, 3.0, 10.0])
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
 def test_clients_of_more_patience_than_expected_lose_nothing(shape: Shape, level: float, world: World) -> None:
-    loop = world.loop().offer(poisson([(0.5 * CAPACITY, 3), (level * CAPACITY, 15)], shape, patience=5.0))
+    loop = world.loop().offer(poisson([(0.5 * CAPACITY, 3), (level * CAPACITY, 8)], shape, patience=5.0))
 
     loop.run(until=25)
 
-    assert sum(one.is_good for one in loop.outcomes if 3 <= one.due < 18) / 15 >= 0.95 * CAPACITY
+    assert sum(one.is_good for one in loop.outcomes if 3 <= one.due < 11) / 8 >= 0.95 * CAPACITY
 
 
 def test_all_is_well_a_second_after_the_overload(world: World) -> None:
@@ -81,7 +81,7 @@ def test_all_is_well_a_second_after_the_overload(world: World) -> None:
 
 
 @pytest.mark.parametrize("clients", [6, 50, 200])
-@pytest.mark.parametrize("cpu_seconds", [0.0003, 0.002, 0.01, 0.03])
+@pytest.mark.parametrize("cpu_seconds", [0.002, 0.01, 0.03])
 @pytest.mark.parametrize("wait_seconds", [0.0, 0.02])
 @pytest.mark.parametrize("ramp_seconds", [0.0, 5.0])
 def test_clients_who_wait_for_their_answers_are_never_turned_away_and_keep_the_core_busy(

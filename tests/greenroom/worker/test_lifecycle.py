@@ -1,5 +1,6 @@
 """When a worker asks for a replacement, how it fails to start, and what a drain does to whom."""
 
+import errno
 import gc
 import logging
 import resource
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from greenroom.worker import lifecycle
@@ -286,3 +288,31 @@ def test_as_many_files_may_be_open_as_connections_and_some(
     allow_open_files(10_000)
 
     assert limits[resource.RLIMIT_NOFILE] == (after, before[1])
+
+
+@pytest.mark.parametrize(("limit", "is_said"), [(256, True), (20_000, False), (resource.RLIM_INFINITY, False)])
+def test_too_few_descriptors_for_the_connections_are_said_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, limit: int, is_said: bool
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+
+    said = allow_open_files(10_000)
+
+    assert bool(said) == is_said
+    assert not is_said or ("256 files" in said and "GREENROOM_WORKER_CONNECTIONS" in said)
+
+
+@pytest.mark.parametrize("exc", [OSError(errno.EMFILE, "Too many open files"), psutil.NoSuchProcess(1)])
+def test_worker_whose_memory_cannot_be_told_goes_on_and_says_so_once(worker: GreenWorker, exc: Exception) -> None:
+    def fail() -> None:
+        raise exc
+
+    said: list[str] = []
+    worker.process = SimpleNamespace(memory_info=fail)  # type: ignore[assignment]
+    worker.log = SimpleNamespace(warning=lambda text, *values: said.append(text % values))
+
+    worker._look_at_memory()
+    worker._look_at_memory()
+
+    assert len(said) == 1
+    assert worker.alive

@@ -1,6 +1,8 @@
 """The arbiter's part of replacing workers, on an arbiter without processes; and what of gunicorn it relies on."""
 
+import errno
 import inspect
+import os
 import queue
 import signal
 from types import SimpleNamespace
@@ -187,7 +189,12 @@ def test_a_reload_in_a_reload_stops_first_what_does_not_serve_yet(world: World) 
 
     assert server.killed == [4, 5, 6]
     assert server.accepting() == [1, 2, 3]
-    assert list(server.WORKERS)[-3:] == [7, 8, 9]
+    assert list(server.WORKERS) == [1, 2, 3, 4, 5, 6]  # twice as many as are wanted, and not more
+
+    server.end(4, 5, 6)
+    world.fleet.manage()
+
+    assert list(server.WORKERS) == [1, 2, 3, 7, 8, 9]
 
 
 def test_a_worker_that_dies_is_replaced_at_once(world: World) -> None:
@@ -282,3 +289,116 @@ def test_gunicorn_still_is_what_the_fleet_takes_over_from() -> None:
     )
     assert "if pending_sig in (signal.SIGINT, signal.SIGQUIT)" in stop
     assert "self.manage_workers" not in stop
+
+
+def test_reloads_that_come_during_one_are_one_more_afterwards(world: World) -> None:
+    server, fleet = world.server, world.fleet
+    fleet.on_signal(signal.SIGHUP, None)
+    for _ in range(5):
+        fleet.on_signal(signal.SIGHUP, None)
+    assert server.SIG_QUEUE.qsize() == 1
+
+    server.SIG_QUEUE.get_nowait()
+    fleet.begin_reload()
+    fleet.manage()
+    for _ in range(5):
+        fleet.on_signal(signal.SIGHUP, None)
+    assert server.SIG_QUEUE.empty()
+
+    server.boot(4, 5, 6)
+    fleet.manage()
+    server.end(1, 2, 3)
+    fleet.manage()
+    assert server.SIG_QUEUE.get_nowait() == signal.SIGHUP
+    assert server.SIG_QUEUE.empty()
+
+
+def test_reload_that_hangs_keeps_the_next_one_waiting_for_a_moment_only(world: World) -> None:
+    server, fleet = world.server, world.fleet
+    fleet.begin_reload()
+    fleet.manage()
+    fleet.on_signal(signal.SIGHUP, None)
+    fleet.manage()
+    assert server.SIG_QUEUE.empty()
+
+    world.now += recycle.COALESCE_SECONDS
+    fleet.manage()
+
+    assert server.SIG_QUEUE.get_nowait() == signal.SIGHUP
+
+
+def test_dismissed_worker_that_has_not_heard_is_told_again_until_it_has(world: World) -> None:
+    server, fleet = world.server, world.fleet
+    server.num_workers = 2
+    fleet.manage()
+    [dismissed] = server.killed
+    server.boot(dismissed)  # the signal was lost
+
+    fleet.manage()
+    assert server.killed == [dismissed]
+    world.now += recycle.TELL_AGAIN_SECONDS
+    fleet.manage()
+    world.now += recycle.TELL_AGAIN_SECONDS
+    fleet.manage()
+
+    assert server.killed == [dismissed, dismissed]
+
+
+def test_workers_that_drain_never_leave_nobody_to_serve(world: World) -> None:
+    """After TTOU the many that still drain are no reason not to replace the one that died."""
+    server, fleet = world.server, world.fleet
+    server.num_workers = 1
+    fleet.manage()
+    server.end(*server.accepting())
+
+    fleet.manage()
+
+    assert list(server.WORKERS)[-1] == 4
+
+
+def test_signal_that_reaches_a_worker_before_its_own_handlers_marks_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+
+    world.fleet.on_signal(signal.SIGTERM, None)
+
+    assert not world.server.board.is_stopping
+    assert world.server.SIG_QUEUE.empty()
+
+
+def test_signals_are_held_back_while_a_worker_is_forked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[bool] = []
+    spawn = world.server.spawn_worker
+
+    def spawn_and_look() -> None:
+        held.append(signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        spawn()
+
+    monkeypatch.setattr(world.server, "spawn_worker", spawn_and_look)
+    world.server.end(1)
+
+    world.fleet.manage()
+
+    assert held == [True]
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_fork_that_fails_is_tried_again_and_ends_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    spawn = world.server.spawn_worker
+    world.server.end(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(world.server, "spawn_worker", fail)
+        world.fleet.manage()
+        world.fleet.manage()
+
+    assert caplog.text.count("no worker can be started") == 1
+    monkeypatch.setattr(world.server, "spawn_worker", spawn)
+    world.now += 1
+    world.fleet.manage()
+    assert list(world.server.WORKERS) == [2, 3, 4]

@@ -1,0 +1,105 @@
+"""`multiprocessing` from a worker: its pipes and semaphores wait in the loop, not in C.
+
+    Connection      one end of a pipe, under Pipe, Queue, SimpleQueue, Pool, Manager and others (loguru's `enqueue`).
+                    What is read has come, and what is written finds room
+    SemLock         under Lock, RLock, Semaphore, Condition, Event, and around the pipe of each queue. It is taken if
+                    it is free, and asked for again and again if not: another process holds it, which no loop hears of
+    connection.wait, Connection.poll, Process.join(timeout)
+                    a selector that waits in the loop
+
+The descriptors block, as CPython's do: the process at the other end may be one without a loop. An RLock knows threads,
+not greenlets: two requests of one worker are the same to it.
+"""
+
+import os
+import select
+import time
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import gevent.selectors
+
+from .. import clock
+from ..on_import import when_imported
+from .subprocesses import READ, WRITE, may_wait, wait_for
+
+# How soon a semaphore that another process holds is asked for again: first, and at the most.
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.0005, 0.02
+
+
+_installed: list[bool] = []
+
+
+def install() -> None:
+    """Runs on: the main thread, after patching. Safe to call again."""
+    if _installed:
+        return
+    _installed.append(True)
+    when_imported("multiprocessing.connection", _install_connections)
+    when_imported("multiprocessing.synchronize", _install_semaphores)
+
+
+def _install_connections(module: ModuleType) -> None:
+    connection: Any = module.Connection
+    plain_init = connection.__init__
+
+    def init(self: Any, handle: Any, *args: Any, **kwargs: Any) -> None:
+        plain_init(self, handle, *args, **kwargs)
+        os.set_blocking(self._handle, True)  # gevent's sockets, from which some are made, do not
+
+    connection.__init__ = init
+    connection._send = send
+    connection._recv = receive(connection._recv)
+    module._WaitSelector = gevent.selectors.GeventSelector  # type: ignore[attr-defined]
+
+
+def send(self: Any, data: Any) -> None:
+    view = memoryview(data)
+    while len(view):
+        # Where there is room for anything there is for so much.
+        part = view[: select.PIPE_BUF] if wait_for(self._handle, WRITE) else view
+        view = view[os.write(self._handle, part) :]
+
+
+def receive(plain: Callable[..., Any]) -> Callable[..., Any]:
+    def recv(self: Any, size: int) -> Any:
+        return plain(self, size, read)
+
+    return recv
+
+
+def read(descriptor: int, size: int) -> bytes:
+    wait_for(descriptor, READ)
+    return os.read(descriptor, size)
+
+
+def _install_semaphores(module: ModuleType) -> None:
+    semaphore: Any = module.SemLock
+    plain_make = semaphore._make_methods
+
+    def make_methods(self: Any) -> None:
+        plain_make(self)
+        self.acquire = patient(self._semlock.acquire)
+
+    semaphore._make_methods = make_methods
+    semaphore.__enter__ = lambda self: self.acquire()
+
+
+def patient(plain: Callable[..., bool]) -> Callable[..., bool]:
+    """SemLock.acquire."""
+
+    def acquire(block: bool = True, timeout: float | None = None) -> bool:
+        if not block or not may_wait():
+            return plain(block, timeout)
+        until = None if timeout is None else clock.now() + max(timeout, 0.0)
+        pause = FIRST_PAUSE_SECONDS
+        while not plain(False):
+            left = LONGEST_PAUSE_SECONDS if until is None else until - clock.now()
+            if left <= 0:
+                return False
+            time.sleep(min(pause, left))
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        return True
+
+    return acquire

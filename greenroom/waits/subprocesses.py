@@ -1,0 +1,136 @@
+"""CPython's own `subprocess`, whose waits are in the event loop.
+
+gevent's Popen forks and goes on in Python until it executes the program: hooks of `os.register_at_fork` (OpenTelemetry,
+loggers) run in that child and may fork or wait there, and what CPython added since it was written is missing. So
+CPython's module is left as it is: it starts programs in C (vfork, no Python in between, unless `preexec_fn` asks for
+it). What waits is replaced, in three places:
+
+    Popen._wait               the end of the process: by a pidfd, see children
+    subprocess.io.open        what makes the pipes' file objects: `Pipe` waits for a pipe before it reads or writes
+    subprocess._PopenSelector communicate() with several pipes: a selector that waits in the loop
+"""
+
+import io
+import select
+import subprocess
+import warnings
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import gevent
+import gevent.selectors
+from gevent import monkey
+from greenlet import getcurrent
+
+from . import children, closing
+from .threads import is_loop_thread, real_poll
+
+READ, WRITE = 1, 2
+# CPython's words.
+ONE_IS_NO_SIZE = "line buffering (buffering=1) isn't supported in binary mode, the default buffer size will be used"
+# For who waits without a timeout where there is no pidfd: then CPython asks again and again.
+VERY_LONG_SECONDS = 1e9
+
+real_popen: Any = monkey.get_original("subprocess", "Popen")
+plain_wait: Callable[[Any, float | None], int] = real_popen._wait
+
+
+def install() -> None:
+    """Take gevent's replacement out again, and wait in CPython's own. Runs on: the main thread, after patching."""
+    if not children.is_possible() or real_poll is None:
+        return
+    closing.install()  # it closes an end of a pipe, and reads the other at once
+    module: Any = subprocess
+    state: Any = monkey
+    for name, plain in state.saved.get("subprocess", {}).items():
+        setattr(module, name, plain)
+    real_popen._wait = wait
+    module.io = GreenIO("io")
+    module._PopenSelector = PipeSelector
+
+
+def wait(self: Any, timeout: float | None) -> int:
+    """Popen._wait. Returns the exit code; raises TimeoutExpired."""
+    if self.returncode is not None or not may_wait():
+        return plain_wait(self, timeout)
+    try:
+        has_ended = children.wait_for_exit(self.pid, timeout)
+    except ProcessLookupError:
+        return plain_wait(self, timeout)  # somebody else has waited for it
+    except OSError:  # no descriptor left
+        return plain_wait(self, VERY_LONG_SECONDS if timeout is None else timeout)
+    if not has_ended:
+        raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+    return plain_wait(self, timeout)
+
+
+def may_wait() -> bool:
+    """Whether the caller is a greenlet, and not the loop itself or another thread, which may block."""
+    return is_loop_thread() and getcurrent() is not gevent.get_hub()
+
+
+def wait_for(descriptor: int, event: int) -> bool:
+    """Wait in the loop until a descriptor that blocks would not; False where the caller may block. Switches."""
+    if not may_wait():
+        return False
+    assert real_poll is not None
+    poll = real_poll()
+    poll.register(descriptor, select.POLLIN if event == READ else select.POLLOUT)
+    if not poll.poll(0):
+        hub: Any = gevent.get_hub()
+        with hub.loop.io(descriptor, event) as ready:
+            hub.wait(ready)
+    return True
+
+
+class GreenIO(ModuleType):
+    """The module `io`, as subprocess sees it."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(io, name)
+
+    @staticmethod
+    def open(file: int, mode: str, buffering: int = -1) -> Any:
+        raw = Pipe(file, mode)
+        if buffering == 0:
+            return raw
+        if buffering == 1:
+            warnings.warn(ONE_IS_NO_SIZE, RuntimeWarning, stacklevel=3)
+        size = buffering if buffering > 1 else io.DEFAULT_BUFFER_SIZE
+        return io.BufferedReader(raw, size) if raw.readable() else io.BufferedWriter(raw, size)
+
+
+class PipeSelector(gevent.selectors.GeventSelector):
+    """What communicate() waits with. As it was made: that wait is named and bounded already, as the process's."""
+
+    select = gevent.selectors.GeventSelector.select
+
+
+class Pipe(io.FileIO):
+    """One end of a pipe. It blocks, as subprocess's do, for whoever uses its number; this object waits in the loop."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0:
+            return self.readall()
+        wait_for(self.fileno(), READ)
+        return super().read(size) or b""
+
+    def readall(self) -> bytes:
+        parts = []
+        while part := self.read(io.DEFAULT_BUFFER_SIZE * 8):
+            parts.append(part)
+        return b"".join(parts)
+
+    def readinto(self, buffer: Any, /) -> int:
+        wait_for(self.fileno(), READ)
+        return super().readinto(buffer) or 0
+
+    def write(self, data: Any, /) -> int:
+        view = memoryview(data).cast("B")
+        done = 0
+        while done < len(view):
+            wait_for(self.fileno(), WRITE)
+            # A pipe that is writable takes so much without blocking.
+            done += super().write(view[done : done + select.PIPE_BUF])
+        return done

@@ -1,0 +1,102 @@
+"""Turns for all: whoever finds its source always ready gives way after a bounded piece of work.
+
+A client that sends as fast as we read, or reads as fast as we write, is never waited for; without this its request, or
+its connection, would hold the loop for as long as there is something to do. The piece is counted and not timed, so that
+it is the same on every machine:
+
+    bytes       PIECE_BYTES of a body that came, or of an answer that went
+    operations  each counts as OPERATION_BYTES at least: a chunk of one byte costs what a system call or a line of a
+                parser costs, not what a byte does
+    frames      of HTTP/2, PIECE_FRAMES: control frames carry nothing and are parsed like any other
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from gevent import get_hub, getcurrent
+from gevent.hub import Waiter
+
+from ..waits.threads import is_loop_thread
+
+PIECE_BYTES = 131_072
+OPERATION_BYTES = 512
+PIECE_FRAMES = 64
+PREFACE_BYTES = 24  # what an HTTP/2 client says before its first frame
+FRAME_HEAD_BYTES = 9
+
+
+class Piece:
+    """What has been done since the loop last turned for this client. Runs on: any greenlet, any thread."""
+
+    __slots__ = ("work",)
+
+    def __init__(self) -> None:
+        self.work = 0
+
+    def did(self, size: int) -> None:
+        """`size` bytes have been moved, at once. Switches when the piece is done."""
+        self.work += size if size > OPERATION_BYTES else OPERATION_BYTES
+        if self.work >= PIECE_BYTES:
+            self.work = 0
+            give_way()
+
+    def waited(self) -> None:
+        self.work = 0
+
+
+def give_way() -> None:
+    """Let the loop ask its sockets and run all that is ready. No end of a request breaks in.
+
+    By a timer: what is handed to `run_callback` runs in the same turn, before any socket is asked. In other threads
+    the interpreter takes care of this, and the hub itself has nobody to give way to.
+    """
+    if not is_loop_thread():
+        return
+    hub: Any = get_hub()
+    if getcurrent() is hub:
+        return
+    waiter: Any = Waiter(hub)
+    timer = hub.loop.timer(0.0)
+    timer.start(waiter.switch, None)
+    try:
+        waiter.get()
+    finally:
+        timer.stop()
+        timer.close()
+
+
+def fair(chunks: Iterator[bytes], piece: Piece) -> Iterator[bytes]:
+    """gunicorn's parser of a chunked body, giving way between chunks: thousands of them come at once."""
+    for chunk in chunks:
+        yield chunk
+        piece.did(len(chunk))
+
+
+class Frames:
+    """Cuts what came of an HTTP/2 connection into pieces of PIECE_FRAMES frames at most, whatever they are."""
+
+    def __init__(self) -> None:
+        self._left = PREFACE_BYTES  # of the frame that has begun
+        self._head = b""  # of the next one, as far as it has come
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """`data`, whole and in order."""
+        start = position = frames = 0
+        while position < len(data):
+            if self._left:
+                step = min(self._left, len(data) - position)
+                self._left -= step
+                position += step
+                continue
+            if frames == PIECE_FRAMES:
+                yield data[start:position]
+                start, frames = position, 0
+            step = min(FRAME_HEAD_BYTES - len(self._head), len(data) - position)
+            self._head += data[position : position + step]
+            position += step
+            if len(self._head) == FRAME_HEAD_BYTES:
+                self._left = int.from_bytes(self._head[:3], "big")
+                self._head = b""
+                frames += 1
+        if start < len(data):
+            yield data[start:]

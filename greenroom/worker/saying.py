@@ -1,0 +1,84 @@
+"""What logs say of requests: nothing of what they carry.
+
+gunicorn writes targets into its error log and its access log as they came: with the tokens of whoever resets a
+password, in the query or in the path, and the Referer carries those of the page before. Here its code gets a log and a
+request that show them as `shown` does, whichever way the request came.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from gunicorn.workers.base import Worker
+
+from .. import shown
+
+# What of an environ has a target in it, and how it is shown.
+SHOWN = {
+    "RAW_URI": shown.target,
+    "REQUEST_URI": shown.target,
+    "PATH_INFO": shown.path,
+    "QUERY_STRING": shown.query,
+    "HTTP_REFERER": shown.target,
+}
+REFERER = "REFERER"
+
+
+def asked(request: Any) -> str:
+    """Method and target, for a line of the log."""
+    return f"{shown.line(str(request.method))} {shown.target(str(request.uri))}"
+
+
+def access(log: Any, response: Any, request: Any, environ: dict[str, Any], took: timedelta) -> None:
+    """Write the line of the access log, by whichever logger is configured."""
+    seen = {name: show(environ[name]) for name, show in SHOWN.items() if isinstance(environ.get(name), str)}
+    log.access(response, ShownRequest(request), environ | seen, took)
+
+
+class ShownRequest:
+    """A request as logs may see it."""
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._request, name)
+        if name == "uri":
+            return shown.target(value)
+        if name == "path":
+            return shown.path(value)
+        if name == "query":
+            return shown.query(value)
+        if name == "headers":
+            return [(key, shown.target(text) if key == REFERER else text) for key, text in value]
+        return value
+
+
+class ShownLog:
+    """gunicorn's log for code of gunicorn's that writes targets into it."""
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    def warning(self, message: str, *values: Any, **options: Any) -> None:
+        self._log.warning(shown.words(message) if not values else message, *_words(values), **options)
+
+    def exception(self, message: str, *values: Any, **options: Any) -> None:
+        self._log.exception(message, *_words(values), **options)
+
+    def access(self, response: Any, request: Any, environ: dict[str, Any], took: timedelta) -> None:
+        access(self._log, response, request, environ, took)
+
+
+def _words(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(shown.words(value) if isinstance(value, str) else value for value in values)
+
+
+class ErrorTeller(Worker):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn's way to answer and to log an error, with our log; it is no other worker."""
+
+    def __init__(self, cfg: Any, log: Any) -> None:
+        self.cfg = cfg
+        self.log = ShownLog(log)
