@@ -15,7 +15,7 @@ import psutil
 import psycopg2
 import pytest
 
-from app.cluster import Cluster, ClusterError, let_server_reach
+from app.cluster import Cluster, ClusterError, let_server_run
 from app.postgres import EmbeddedPostgres, EmbeddedPostgresError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +40,6 @@ needs_root = pytest.mark.skipif(not is_root, reason="needs root: the server runs
 @pytest.fixture(scope="module")
 def cluster_folder() -> Iterator[Path]:
     """A data folder for the tests of this file: making one takes longer than starting it five times."""
-    # Not tmp_path: pytest takes back the permission that the server's user needs to pass its folder.
     base = Path(tempfile.mkdtemp(prefix="boards-test-"))
     Cluster(base / "postgres").create()
     yield base / "postgres"
@@ -309,17 +308,36 @@ def test_creation_that_was_killed_half_way_is_begun_anew(hold: Callable[..., sub
 
 
 @needs_root
-def test_as_root_folders_above_can_be_passed_through_but_not_listed(tmp_path: Path) -> None:
+def test_as_root_folders_above_stay_closed_and_the_server_works_all_the_same(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
-    shared = closed / "shared"
-    shared.mkdir()
-    shared.chmod(0o755)
+    folder = closed / "instance" / "postgres"
+    tmp_path.chmod(0o700)
+    postgres = EmbeddedPostgres(folder)
+    try:
+        for _ in range(2):  # new, and found
+            assert rows(postgres.start(), "SELECT 1") == [(1,)]
+            assert EmbeddedPostgres(folder).is_alive()
+            postgres.stop()
+            assert not postgres.is_alive()
+    finally:
+        postgres.stop()
 
-    let_server_reach(Path(sys.executable), shared / "postgres")
+    assert [stat.S_IMODE(parent.stat().st_mode) for parent in (closed, tmp_path)] == [0o700, 0o700]
 
-    assert stat.S_IMODE(closed.stat().st_mode) == 0o701
-    assert stat.S_IMODE(shared.stat().st_mode) == 0o755
+
+@needs_root
+def test_as_root_programs_that_cannot_be_reached_are_a_clear_error(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    program = closed / "package" / "pginstall18" / "bin" / "postgres"
+    program.parent.mkdir(parents=True)
+    program.touch(mode=0o755)
+    closed.chmod(0o700)
+
+    with pytest.raises(ClusterError, match=r"may not pass /.*; work as a normal user"):
+        let_server_run(program, tmp_path / "postgres")
+
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o700
 
 
 @needs_root
