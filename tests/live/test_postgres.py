@@ -15,7 +15,8 @@ import psutil
 import psycopg2
 import pytest
 
-from app.cluster import Cluster, ClusterError, let_server_run
+from app import cluster
+from app.cluster import Cluster, ClusterError
 from app.postgres import EmbeddedPostgres, EmbeddedPostgresError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -327,16 +328,32 @@ def test_as_root_folders_above_stay_closed_and_the_server_works_all_the_same(tmp
 
 
 @needs_root
-def test_as_root_programs_that_cannot_be_reached_are_a_clear_error(tmp_path: Path) -> None:
-    closed = tmp_path / "closed"
-    program = closed / "package" / "pginstall18" / "bin" / "postgres"
-    program.parent.mkdir(parents=True)
-    program.touch(mode=0o755)
+@pytest.mark.filterwarnings(MAY_FORK)
+def test_as_root_programs_that_cannot_be_reached_are_copied_once(tmp_path: Path) -> None:
+    """A clone, with its virtual environment, in a home that is closed to others."""
+    closed, temporary = tmp_path / "closed", Path(tempfile.mkdtemp(prefix="greenroom-", dir="/tmp"))
+    temporary.chmod(0o755)
+    installed = cluster.runnable_package(None)
+    for part in (installed, cluster.libraries_of(installed)):
+        shutil.copytree(part, closed / part.name, symlinks=True)
     closed.chmod(0o700)
+    ids = cluster.server_ids(tmp_path)
+    assert ids is not None
+    try:
+        copy = cluster.package_for(ids, closed / installed.name, temporary)
+        version = subprocess.run(
+            [copy / "pginstall18" / "bin" / "postgres", "--version"],
+            user=ids[0], group=ids[1], extra_groups=[], cwd="/", capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        again = cluster.package_for(ids, closed / installed.name, temporary)
+        copy.parent.chmod(0o777)
+        with pytest.raises(ClusterError, match="is not ours alone"):
+            cluster.package_for(ids, closed / installed.name, temporary)
+    finally:
+        shutil.rmtree(temporary)
 
-    with pytest.raises(ClusterError, match=r"may not pass /.*; work as a normal user"):
-        let_server_run(program, tmp_path / "postgres")
-
+    assert "PostgreSQL" in version
+    assert again == copy
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
 
 
