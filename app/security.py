@@ -19,6 +19,7 @@ from secure.headers import (
 )
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from .addresses import plain_address
 from .config import Config
 
 HSTS_SECONDS = 31_536_000
@@ -107,6 +108,7 @@ class TrustedProxies:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if self.trusts(environ.get("REMOTE_ADDR", "")):
+            keep_plain_address(environ)
             return self.behind_proxy(environ, start_response)
         for name in FORWARDED:
             environ.pop(name, None)
@@ -115,10 +117,17 @@ class TrustedProxies:
     def trusts(self, peer: str) -> bool:
         if not peer:
             return self.is_unix_trusted
-        try:
-            address = ipaddress.ip_address(peer)
-        except ValueError:
-            return False
         # A socket that listens on [::] shows IPv4 peers as ::ffff:10.0.0.1.
-        address = getattr(address, "ipv4_mapped", None) or address
-        return any(address in network for network in self.networks)
+        address = plain_address(peer)
+        return address is not None and any(address in network for network in self.networks)
+
+
+def keep_plain_address(environ: dict[str, Any]) -> None:
+    """Leave in X-Forwarded-For what the proxy itself added, the last entry, as a plain address.
+
+    Some proxies write a port, a new one for each connection. What is no address ("unknown") is dropped: the client
+    then counts as the proxy.
+    """
+    address = plain_address(environ.pop("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2])
+    if address is not None:
+        environ["HTTP_X_FORWARDED_FOR"] = str(address)

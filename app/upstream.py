@@ -40,6 +40,9 @@ logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 65_536
 USER_AGENT = "boards/1.0"
+# RFC 8586: tells a server of ours, at the end of whatever chain, that a board is being fetched; see fetch_limits.py.
+LOOP_HEADER = "CDN-Loop"
+LOOP_TOKEN = "boards"
 HEARTBEAT = object()
 # What a board shows may be nested this deep. More than anybody sends; far less than json.dumps() can write back.
 JSON_DEPTH = 100
@@ -164,6 +167,7 @@ class PlainSession(requests.Session):
         self.trust_env = False
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self.headers.update({"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "gzip, deflate"})
+        self.headers[LOOP_HEADER] = LOOP_TOKEN
 
     def resolve_redirects(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """None: requests would read the whole body of each redirect, however long. Call follows them itself."""

@@ -56,7 +56,9 @@ PROBLEMS = {
     413: "The body is larger than 1 MB.",
     415: "The body is not declared as `application/json`.",
     422: "Values are out of range or fields are wrong; `errors` names each.",
+    429: "This client fetched the board too often; try again after `Retry-After` seconds.",
     503: "The database did not answer; try again after `Retry-After` seconds.",
+    508: "The request was itself made to fetch a board; a board's results can't be a source of a board.",
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Response, copy_current_request_context, current_app, request, stream_with_context
 
-from .. import boards
+from .. import boards, fetch_limits
 from . import blueprint
 from .boards import readable_board
 from .openapi import describe, event_stream, one, page_of
@@ -27,9 +27,12 @@ LAST_HEARTBEATS = 10
     "Fetches all sources at once and answers when the last one has answered, failed or run out of time. "
     "A source that fails spoils nothing else. What was answered is recorded.",
     answer=one(Results, "What each source answered, in the board's order."),
+    problems=(429, 508),
 )
 def fetch_board(slug: str) -> Any:
-    return boards.results(boards.plan(readable_board(slug)))
+    planned = boards.plan(readable_board(slug))
+    fetch_limits.check(planned)
+    return boards.results(planned)
 
 
 @blueprint.get("/boards/<slug>/stream")
@@ -39,9 +42,11 @@ def fetch_board(slug: str) -> Any:
     '`done` with `{"board","elapsed_ms"}`. Comments (`: heartbeat`) come between. Leaving ends the work. A server that '
     "shuts down may end it without `done`.",
     answer=event_stream("The events."),
+    problems=(429, 508),
 )
 def stream_board(slug: str) -> Any:
     planned = boards.plan(readable_board(slug))
+    fetch_limits.check(planned)
     fetch = boards.LiveFetch(planned, HEARTBEAT_SECONDS)
     response = Response(
         stream_with_context(events(fetch, request.environ.get("greenroom.is_draining", lambda: False))),

@@ -5,7 +5,16 @@ from urllib.parse import urlsplit
 
 import requests
 from flask import current_app, request
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ..errors import Problem
 from ..models import Board, Fetch
@@ -23,6 +32,11 @@ PATTERN_MESSAGES = {
     SLUG_PATTERN: "use small letters, digits and hyphens, 64 at most, with no hyphen at either end",
     URL_PATTERN: "start with http:// or https://, and leave spaces out",
 }
+# An answer about a wrong body is never much larger than one about a few wrong fields.
+UNKNOWN_FIELDS = 10  # so many are named one by one
+ERRORS_LISTED = 50
+NAME_CHARACTERS = 80  # of a field's name, which the client made up
+MESSAGE_CHARACTERS = 500
 
 
 def check_url(url: str) -> str:
@@ -97,6 +111,18 @@ class Document(BaseModel):
     # Strict: "true" is not true and "5" is not 5. A misspelt field is told and not dropped.
     model_config = ConfigDict(strict=True, extra="forbid")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _hardly_any_unknown_fields(cls, sent: Any) -> Any:
+        """Refuse at once what has nothing to do with this document; each unknown field would cost an error."""
+        if isinstance(sent, dict):
+            known = len(sent.keys() & cls.model_fields.keys())
+            if len(sent) - known > UNKNOWN_FIELDS:
+                raise ValueError(
+                    f"{len(sent) - known} fields are unknown here; send {', '.join(cls.model_fields)} only"
+                )
+        return sent
+
 
 class SourceDocument(Document):
     """One HTTP endpoint of a board."""
@@ -116,12 +142,18 @@ class BoardDocument(Document):
         min_length=1, description="In the order in which results list them. The server sets how many a board may have."
     )
 
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _few_enough(cls, sources: Any) -> Any:
+        """Before any of them is looked at: 1 MB holds more than 25,000."""
+        limit = current_app.extensions["config"].SOURCES_PER_BOARD
+        if isinstance(sources, list) and len(sources) > limit:
+            raise ValueError(f"a board has {limit} sources at most")
+        return sources
+
     @field_validator("sources")
     @classmethod
-    def _few_enough_with_names_of_their_own(cls, sources: list[SourceDocument]) -> list[SourceDocument]:
-        limit = current_app.extensions["config"].SOURCES_PER_BOARD
-        if len(sources) > limit:
-            raise ValueError(f"a board has {limit} sources at most")
+    def _names_of_their_own(cls, sources: list[SourceDocument]) -> list[SourceDocument]:
         names = [source.name for source in sources]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
@@ -223,10 +255,18 @@ def read_body(model: type[Document]) -> Any:
         found = exc.errors(include_url=False, include_input=False)
     if found[0]["type"] == "json_invalid":
         raise Problem(400, f"The body is not valid JSON: {found[0]['msg'].removeprefix('Invalid JSON: ')}.")
-    raise Problem(422, "Some fields are wrong.", [field_error(error) for error in found])
+    detail = "Some fields are wrong."
+    if len(found) > ERRORS_LISTED:
+        detail = f"Some fields are wrong; here are the first {ERRORS_LISTED} of {len(found)} errors."
+    raise Problem(422, detail, [field_error(error) for error in found[:ERRORS_LISTED]])
 
 
 def field_error(error: Any) -> dict[str, str]:
     """A pydantic error as `{"field", "message"}`."""
     message = PATTERN_MESSAGES.get(error.get("ctx", {}).get("pattern"), error["msg"].removeprefix("Value error, "))
-    return {"field": ".".join(str(part) for part in error["loc"]) or "(body)", "message": message}
+    field = ".".join(shorten(str(part), NAME_CHARACTERS) for part in error["loc"])
+    return {"field": field or "(body)", "message": shorten(message, MESSAGE_CHARACTERS)}
+
+
+def shorten(text: str, characters: int) -> str:
+    return text if len(text) <= characters else text[: characters - 1] + "…"

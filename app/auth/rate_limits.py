@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import TooManyRequests
 
+from ..addresses import plain_address
 from ..extensions import db
 from ..models import RateLimitCounter
 
@@ -24,12 +25,13 @@ WINDOW_MINUTES = 15
 class Attempts:
     """Attempts at one thing in this request, limited for each of `keys`; all must have one left.
 
+    `limit` in `minutes`; without them, those of signing in.
     A store that doesn't answer is an error of the request (503), never a way round the limit.
     """
 
-    def __init__(self, action: str, *keys: str) -> None:
-        limit = current_app.extensions["config"].SIGN_IN_LIMIT
-        self.item = RateLimitItemPerMinute(limit, WINDOW_MINUTES, namespace=f"limit-{action}")
+    def __init__(self, action: str, *keys: str, limit: int | None = None, minutes: int = WINDOW_MINUTES) -> None:
+        limit = limit or current_app.extensions["config"].SIGN_IN_LIMIT
+        self.item = RateLimitItemPerMinute(limit, minutes, namespace=f"limit-{action}")
         self.keys = keys
         self.limiter = FixedWindowRateLimiter(storage())
 
@@ -57,13 +59,12 @@ class Attempts:
 def client_key() -> str:
     """The client's address; of IPv6 the /64 network, since one customer has all of it."""
     peer = request.remote_addr or "unix"
-    try:
-        address = ipaddress.ip_address(peer.partition("%")[0])
-    except ValueError:
+    address = plain_address(peer)
+    if address is None:
         return "address-" + digest(peer)
-    if address.version == 6 and address.ipv4_mapped is None:
+    if address.version == 6:
         return f"address-{ipaddress.ip_network((address, 64), strict=False).network_address}"
-    return f"address-{getattr(address, 'ipv4_mapped', None) or address}"
+    return f"address-{address}"
 
 
 def account_key(email: str) -> str:

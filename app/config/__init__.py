@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DEVELOPMENT_SECRET = "development-only-not-a-secret"  # noqa: S105 - refused outside development
 TEMPLATE_SECRET = "change-me"  # noqa: S105 - what .env-template shows; refused outside development
 SECRET_LENGTH = 32
+FETCHES_IN_PRODUCTION = 120
 # Families of names that share .env with ours and belong to other programs.
 FOREIGN_PREFIXES = (
     "GREENROOM_",
@@ -132,6 +133,13 @@ class Config(BaseModel):
     )
     SOURCE_REDIRECTS: int = Field(3, ge=0, le=20, description="Redirects followed for one source.")
     SOURCES_PER_BOARD: int = Field(50, ge=1, le=200, description="Sources that one board may have.")
+    FETCH_LIMIT: int | None = Field(
+        None,
+        ge=0,
+        le=1_000_000,
+        description="Fetches of one board that one client may ask for in a minute; 0: any number. "
+        "Empty: any number in development, 120 in production.",
+    )
     ALLOW_PRIVATE_SOURCES: bool | None = Field(
         None,
         description="Sources may name loopback and private addresses. Empty: yes in development, no in production. "
@@ -158,6 +166,12 @@ class Config(BaseModel):
     @property
     def demo(self) -> bool:
         return not self.is_production if self.DEMO is None else self.DEMO
+
+    @property
+    def fetch_limit(self) -> int:
+        if self.FETCH_LIMIT is None:
+            return FETCHES_IN_PRODUCTION if self.is_production else 0
+        return self.FETCH_LIMIT
 
     @property
     def jobs(self) -> str:

@@ -6,7 +6,7 @@ from flask import abort, render_template, request
 from flask_login import current_user
 from sqlalchemy import func, select
 
-from .. import boards
+from .. import boards, fetch_limits
 from ..extensions import db
 from ..models import Board, Source
 from ..seed import DEMO_SLUG
@@ -51,7 +51,9 @@ def board(slug: str) -> Any:
     results = None
     outcomes = {}
     if request.args.get("fetch") == "now":
-        results = boards.results(boards.plan(shown))
+        planned = boards.plan(shown)
+        fetch_limits.check(planned)
+        results = boards.results(planned)
         outcomes = {outcome["name"]: outcome for outcome in results["sources"]}
     return render_template(
         "main/board.html",

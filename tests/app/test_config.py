@@ -41,6 +41,7 @@ OTHERS = {
     "MAIL_USE_TLS": True,
     "MAIL_USE_SSL": False,
     "MAIL_SENDER": "boards@localhost",
+    "FETCH_LIMIT": None,
     "ALLOW_PRIVATE_SOURCES": None,
     "DEMO": None,
     "TRUSTED_PROXIES": "",

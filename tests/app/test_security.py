@@ -242,3 +242,30 @@ def test_a_body_that_is_too_large_is_refused(odd_app: Flask) -> None:
     client = odd_app.test_client()
 
     assert client.post("/sign-in", data={"email": "x" * 2_000_000}).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "address"),
+    [
+        ("1.2.3.4:5678", "1.2.3.4"),
+        ("6.6.6.6:1, 1.2.3.4:5678", "1.2.3.4"),
+        ("[2001:db8::1]:80", "2001:db8::1"),
+        ("[2001:0DB8:0::1]", "2001:db8::1"),
+        ('"[2001:db8::1]:80"', "2001:db8::1"),
+        ("::ffff:1.2.3.4", "1.2.3.4"),
+        ("[::ffff:1.2.3.4]:99", "1.2.3.4"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("unknown", "10.9.9.9"),
+        ("1.2.3.4, unknown", "10.9.9.9"),
+        ("1.2.3.4,", "10.9.9.9"),
+        ("", "10.9.9.9"),
+    ],
+)
+def test_a_forwarded_address_is_one_however_the_proxy_writes_it(
+    production: FlaskClient, forwarded: str, address: str
+) -> None:
+    headers = {"X-Forwarded-For": forwarded, "X-Forwarded-Proto": "https"}
+
+    response = production.get("/odd/who", headers=headers, environ_overrides={"REMOTE_ADDR": "10.9.9.9"})
+
+    assert response.json["address"] == address

@@ -100,7 +100,7 @@ class TestAnswers:
 
         assert server.heads[0].splitlines()[0] == "GET /path?query=1 HTTP/1.1"
         names = {line.partition(":")[0] for line in server.heads[0].splitlines()[1:]}
-        assert names == {"Host", "User-Agent", "Accept", "Accept-Encoding", "Connection"}
+        assert names == {"Host", "User-Agent", "Accept", "Accept-Encoding", "CDN-Loop", "Connection"}
         assert f"Host: 127.0.0.1:{server.port}" in server.heads[0]
 
     def test_each_target_has_exactly_one_outcome(self) -> None:

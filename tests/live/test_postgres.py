@@ -15,7 +15,8 @@ import psutil
 import psycopg2
 import pytest
 
-from app.cluster import Cluster, ClusterError, let_server_reach
+from app import cluster
+from app.cluster import Cluster, ClusterError
 from app.postgres import EmbeddedPostgres, EmbeddedPostgresError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +41,6 @@ needs_root = pytest.mark.skipif(not is_root, reason="needs root: the server runs
 @pytest.fixture(scope="module")
 def cluster_folder() -> Iterator[Path]:
     """A data folder for the tests of this file: making one takes longer than starting it five times."""
-    # Not tmp_path: pytest takes back the permission that the server's user needs to pass its folder.
     base = Path(tempfile.mkdtemp(prefix="boards-test-"))
     Cluster(base / "postgres").create()
     yield base / "postgres"
@@ -309,17 +309,52 @@ def test_creation_that_was_killed_half_way_is_begun_anew(hold: Callable[..., sub
 
 
 @needs_root
-def test_as_root_folders_above_can_be_passed_through_but_not_listed(tmp_path: Path) -> None:
+def test_as_root_folders_above_stay_closed_and_the_server_works_all_the_same(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
-    shared = closed / "shared"
-    shared.mkdir()
-    shared.chmod(0o755)
+    folder = closed / "instance" / "postgres"
+    tmp_path.chmod(0o700)
+    postgres = EmbeddedPostgres(folder)
+    try:
+        for _ in range(2):  # new, and found
+            assert rows(postgres.start(), "SELECT 1") == [(1,)]
+            assert EmbeddedPostgres(folder).is_alive()
+            postgres.stop()
+            assert not postgres.is_alive()
+    finally:
+        postgres.stop()
 
-    let_server_reach(Path(sys.executable), shared / "postgres")
+    assert [stat.S_IMODE(parent.stat().st_mode) for parent in (closed, tmp_path)] == [0o700, 0o700]
 
-    assert stat.S_IMODE(closed.stat().st_mode) == 0o701
-    assert stat.S_IMODE(shared.stat().st_mode) == 0o755
+
+@needs_root
+@pytest.mark.filterwarnings(MAY_FORK)
+def test_as_root_programs_that_cannot_be_reached_are_copied_once(tmp_path: Path) -> None:
+    """A clone, with its virtual environment, in a home that is closed to others."""
+    closed, temporary = tmp_path / "closed", Path(tempfile.mkdtemp(prefix="greenroom-", dir="/tmp"))
+    temporary.chmod(0o755)
+    installed = cluster.runnable_package(None)
+    for part in (installed, cluster.libraries_of(installed)):
+        shutil.copytree(part, closed / part.name, symlinks=True)
+    closed.chmod(0o700)
+    ids = cluster.server_ids(tmp_path)
+    assert ids is not None
+    try:
+        copy = cluster.package_for(ids, closed / installed.name, temporary)
+        version = subprocess.run(
+            [copy / "pginstall18" / "bin" / "postgres", "--version"],
+            user=ids[0], group=ids[1], extra_groups=[], cwd="/", capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        again = cluster.package_for(ids, closed / installed.name, temporary)
+        copy.parent.chmod(0o777)
+        with pytest.raises(ClusterError, match="is not ours alone"):
+            cluster.package_for(ids, closed / installed.name, temporary)
+    finally:
+        shutil.rmtree(temporary)
+
+    assert "PostgreSQL" in version
+    assert again == copy
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o700
 
 
 @needs_root

@@ -108,6 +108,10 @@ def test_a_page_says_so_and_not_a_stack_trace(browser: Browser, limit: int, mail
         ("2001:db8:1:2::99", "address-2001:db8:1:2::"),
         ("::ffff:192.0.2.1", "address-192.0.2.1"),
         ("fe80::1%eth0", "address-fe80::"),
+        ("192.0.2.1:5678", "address-192.0.2.1"),
+        ("[2001:db8:1:2::99]:80", "address-2001:db8:1:2::"),
+        ("[::1]:80", "address-::"),
+        ("[::ffff:192.0.2.1]:80", "address-192.0.2.1"),
     ],
 )
 def test_an_ipv6_customer_counts_as_one_address(app: Flask, peer: str, key: str) -> None:
