@@ -147,7 +147,7 @@ def test_late_iterable_is_closed_and_not_read_on() -> None:
         assert items.asked == 1
 
 
-def test_line_and_access_log_say_504_once_and_no_query() -> None:
+def test_line_and_access_log_say_504_once_and_no_value_of_the_query() -> None:
     app = Slow(simple)
     lines: list[str] = []
     with serve(Ours, app) as site, site.connect() as client:
@@ -160,7 +160,9 @@ def test_line_and_access_log_say_504_once_and_no_query() -> None:
 
         assert lines == ["504 Gateway Timeout"]
         assert len(site.records.at(logging.WARNING)) == 1
-        assert site.records.at(logging.WARNING)[0].startswith("GET /slow: the request's budget of 0.05 s is spent")
+        assert site.records.at(logging.WARNING)[0].startswith(
+            "GET /slow?token=…: the request's budget of 0.05 s is spent"
+        )
 
 
 def test_timeout_error_of_the_end_is_no_error_of_the_application_and_others_are() -> None:
