@@ -77,7 +77,12 @@ def _worker_gauges(moment: Moment) -> Iterator[list[str]]:
         ("connections_given_away", "Connections closed after an answer, so that their clients go to other workers."),
     ):
         counts = {str(seen.number): (said.get("worker") or {}).get(name, 0) for seen, said in answered(moment)}
-        yield counter(f"greenroom_{name}", about, [({"worker": key}, counts[key]) for key in counts])
+        # Of the worker that runs now: no counter, which would have to outlive it.
+        yield gauge(
+            f"greenroom_{name}",
+            f"Since the worker's start: {about}",
+            [({"worker": key}, counts[key]) for key in counts],
+        )
 
 
 def _routes(moment: Moment) -> Iterator[list[str]]:

@@ -72,7 +72,7 @@ class ChildWatcher:
         try:
             self._pidfd = os.pidfd_open(self.pid)
         except OSError:  # no descriptor left, or the process is gone
-            self._watcher = self.loop.timer(0.0, ASK_SECONDS, ref=self.ref)
+            self._watcher = self.loop.timer(0.0, repeat=ASK_SECONDS, ref=self.ref)
         else:
             self._watcher = self.loop.io(self._pidfd, 1, ref=self.ref)
         self._watcher.start(self._look)

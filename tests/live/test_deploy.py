@@ -193,6 +193,7 @@ def site(
             INSTANCE_PATH=str(folder / "instance"),
             ALLOW_PRIVATE_SOURCES="yes",
             SIGN_IN_LIMIT=str(SIGN_IN_LIMIT),
+            FETCH_LIMIT="0",  # one client asks as fast as it can
             WEB_CONCURRENCY="2",
         )
         make_board(database_url, "deployed", upstream)

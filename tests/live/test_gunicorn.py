@@ -55,7 +55,8 @@ def test_access_log_says_what_it_says_under_the_gevent_worker(start: Start) -> N
         time.sleep(0.2)  # for a line too many
     ours, theirs = map(access_lines, servers)
 
-    assert ours == theirs
+    # What follows a question mark is shown by its names alone: it may be a token.
+    assert ours == [line.replace("?c=d ", "?c=… ").replace("http://r/?a", "http://r/?…") for line in theirs]
     assert '127.0.0.1 - me [] "GET / HTTP/1.1" 200 ' in "\n".join(ours)
 
 

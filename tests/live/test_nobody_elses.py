@@ -53,7 +53,6 @@ def server(start: Callable[..., Server]) -> Iterator[Server]:
             "WEB_CONCURRENCY": "1",
             "GREENROOM_WORKER_CLASS": "greenroom",
             "GREENROOM_COMPANION": "no",
-            "GREENROOM_QUEUE_TIMEOUT_MILLISECONDS": "60000",
             "GREENROOM_QUEUE_LIMIT_REQUESTS": "1000",
             "UPSTREAM_URL": upstream.url,
         }

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import psutil
@@ -68,7 +69,9 @@ def test_workers_that_reach_their_limit_together_take_turns(start: Start, option
 
     def all_replaced() -> bool:
         for _ in range(5):
-            answering(server)
+            # With a listener each, what the kernel has given to one that is closed is reset: see the README.
+            with suppress(ConnectionError) if option else nullcontext():
+                answering(server)
         counts.append(len(pids(server)))
         return not pids(server) & before
 
