@@ -68,6 +68,8 @@ class Drain:
         self._timer.start(self.turn)
 
     def stop(self) -> None:
+        """No connection may stay open behind it: what came on one would be reset when the process is gone."""
+        self._close_idle(self.now())
         self._timer.stop()
         self._timer.close()
 
