@@ -233,7 +233,9 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             window_seconds,
         )
         self.leave_until = clock.now() + max(self.cfg.graceful_timeout - LEAVE_EARLIER_SECONDS, 0)
-        give_up_at = clock.now() + max(self.cfg.graceful_timeout - GIVE_UP_EARLIER_SECONDS, 0)
+        give_up_at = (
+            clock.now() + self.cfg.graceful_timeout - min(GIVE_UP_EARLIER_SECONDS, self.cfg.graceful_timeout / 4)
+        )
         cut_at = give_up_at - min(CUT_EARLIER_SECONDS, self.cfg.graceful_timeout / 4)
         notify_at = 0.0
         drain.start()
