@@ -17,7 +17,7 @@ from gunicorn.workers.base_async import ALREADY_HANDLED
 
 from .. import clock, forking
 from ..insight.observer import Insight
-from ..record import CLIENT_LEFT, CURRENT, FOREVER, WORKER_STOPS, Record
+from ..record import BARE, CLEAN_UP, CLIENT_LEFT, CURRENT, FOREVER, SHIELD, WORKER_STOPS, Record
 from ..settings import Settings
 from ..timers import Timer
 from ..waits import primitives
@@ -353,7 +353,17 @@ class Serving:
                 forking.leave(sys.exc_info()[1])
 
     def _run_application(self, response: Response, environ: dict[str, Any]) -> None:
-        result = self.worker.wsgi(environ, response.start_response)
+        # Once its answer has begun, what the application does before it returns is clean-up: teardowns, whose end in the
+        # middle would leave a session or a connection behind. The same for closing what it returned.
+        begin = response.start_response
+
+        def start_response(*args: Any, **kwargs: Any) -> Any:
+            if SHIELD.get() < CLEAN_UP:
+                SHIELD.set(CLEAN_UP)
+            return begin(*args, **kwargs)
+
+        result = self.worker.wsgi(environ, start_response)
+        SHIELD.set(BARE)
         if forking.is_child():
             forking.leave()
         if result is ALREADY_HANDLED:
@@ -366,6 +376,7 @@ class Serving:
             response.close()
         finally:
             if hasattr(result, "close"):
+                SHIELD.set(CLEAN_UP)
                 result.close()
 
     def _failed(self, connection: Connection, request: Any, response: Response | None, exc: BaseException) -> None:
