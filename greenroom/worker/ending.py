@@ -20,7 +20,7 @@ import gevent
 from gunicorn.util import write_error
 
 from .. import clock, shown
-from ..record import CLIENT_LEFT, CURRENT, WORKER_STOPS, Record
+from ..record import CLEAN_UP, CLIENT_LEFT, CURRENT, SHIELD, WORKER_STOPS, Record
 from . import saying
 from .head import HEAD_END
 from .wire import BodyCutShort, BodyTooSlow, ClientLeft, ClientTooSlow
@@ -146,3 +146,18 @@ def error_answer(status: int, reason: str, detail: str) -> bytes:
     pages: list[bytes] = []
     write_error(ErrorPage(pages.append), status, reason, detail)
     return pages[0]
+
+
+def clean_up_begins(start_response: Callable[..., Any]) -> Callable[..., Any]:
+    """`start_response` for an application that only cleans up between calling it and returning.
+
+    Those are teardowns: a wait that ended in the middle of one would leave a session or a connection to somebody else.
+    From that call on waits end with the grace; the server goes back to the budget when the application has returned.
+    """
+
+    def begin(*args: Any, **kwargs: Any) -> Any:
+        if SHIELD.get() < CLEAN_UP:
+            SHIELD.set(CLEAN_UP)
+        return start_response(*args, **kwargs)
+
+    return begin

@@ -26,7 +26,7 @@ from .admission import QUEUE_TICK_SECONDS, Admission
 from .balance import Line
 from .budget import HEADER, HEADER_NAME, Budgets
 from .connection import Connection, State
-from .ending import Ending, ErrorPage, error_answer, fitting
+from .ending import Ending, ErrorPage, clean_up_begins, error_answer, fitting
 from .gates import AdaptiveGate, Gate, OpenGate, StaticGate
 from .greenlets import RequestGreenlets
 from .hangups import is_consequence
@@ -353,16 +353,7 @@ class Serving:
                 forking.leave(sys.exc_info()[1])
 
     def _run_application(self, response: Response, environ: dict[str, Any]) -> None:
-        # Once its answer has begun, what the application does before it returns is clean-up: teardowns, whose end in the
-        # middle would leave a session or a connection behind. The same for closing what it returned.
-        begin = response.start_response
-
-        def start_response(*args: Any, **kwargs: Any) -> Any:
-            if SHIELD.get() < CLEAN_UP:
-                SHIELD.set(CLEAN_UP)
-            return begin(*args, **kwargs)
-
-        result = self.worker.wsgi(environ, start_response)
+        result = self.worker.wsgi(environ, clean_up_begins(response.start_response))
         SHIELD.set(BARE)
         if forking.is_child():
             forking.leave()

@@ -45,12 +45,12 @@ from gunicorn.workers.base_async import ALREADY_HANDLED, AsyncWorker
 from .. import clock
 from ..errors import BudgetSpent
 from ..insight.account import Account
-from ..record import CLIENT_LEFT, CURRENT, FOREVER, OWN, Record, Wait
+from ..record import BARE, CLIENT_LEFT, CURRENT, FOREVER, OWN, SHIELD, Record, Wait
 from ..waits.in_loop import for_any_thread
 from ..waits.threads import is_loop_thread
 from . import saying
 from .connection import DISCARD_BYTES, State
-from .ending import LATE, ErrorPage, error_answer, fitting
+from .ending import LATE, ErrorPage, clean_up_begins, error_answer, fitting
 from .fair import PIECE_BYTES, Frames, Piece, fair, give_way
 from .hangups import is_consequence
 from .head import demand
@@ -875,7 +875,9 @@ class Exchange:
                 self._start_budget(record, environ)
             if self.is_dropped:
                 return []
-            result = serving.worker.wsgi(environ, self._unless_dropped(start_response, self.response.write))
+            begin = clean_up_begins(self._unless_dropped(start_response, self.response.write))
+            result = serving.worker.wsgi(environ, begin)
+            SHIELD.set(BARE)
             is_whole = type(result) in (list, tuple) or result is ALREADY_HANDLED
             return result if is_whole or isinstance(result, environ["wsgi.file_wrapper"]) else Items(result, self)
         except StopIteration:
