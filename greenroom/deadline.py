@@ -1,6 +1,6 @@
 """How long whoever asks may still wait, and how to ask for more time, or less.
 
-What ends when a request's budget is spent is in record.py. Waits need not ask how long they may last: they say that
+What ends when a request's budget is spent is in in_flight.py. Waits need not ask how long they may last: they say that
 they may be ended. Those of our own ask before they begin, so as not to send what nobody waits for: `raise_if_refused`.
 """
 
@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 from . import clock
 from .errors import BudgetSpent
-from .record import CLEAN_UP, CURRENT, FOREVER, SHIELD, UNBOUNDED, Record
-from .waits.primitives import install_hub
+from .in_flight import CLEAN_UP, CURRENT, FOREVER, SHIELD, UNBOUNDED, Record
+from .waits.stdlib import install_hub
 
 
 def remaining_seconds() -> float:

@@ -36,7 +36,7 @@ from gevent import get_hub, monkey
 from gevent.hub import Hub
 from greenlet import getcurrent, greenlet
 
-from .record import CURRENT, FOREVER
+from .in_flight import CURRENT, FOREVER
 
 logger = logging.getLogger("gunicorn.error")
 

@@ -25,7 +25,7 @@ from .reloading import call_off_reload
 from .settings import GREEN_WORKER_CLASSES, PLAIN_WORKER_CLASSES, Settings
 
 if TYPE_CHECKING:
-    from .ops.keeper import Keeper
+    from .ops.supervisor import Supervisor
     from .worker.recycle import Fleet
 
 logger = logging.getLogger("gunicorn.error")
@@ -48,7 +48,7 @@ class Running:
     from_files: Mapping[str, str] = field(default_factory=dict)  # set in the environment by `.env` and `.flaskenv`
     companion: Companion | None = None
     fleet: "Fleet | None" = None
-    ops: "Keeper | None" = None
+    ops: "Supervisor | None" = None
     is_reload_refused: bool = False
 
 
@@ -148,10 +148,10 @@ class Hooks:
 
             offload.install(self.settings)
         if running.ops is not None and running.ops.wanted is not None:
-            from .ops.answering import Answering
+            from .ops.worker_server import WorkerServer
 
-            worker.answering = Answering(worker, running.ops.rendezvous)
-            worker.answering.start()
+            worker.worker_server = WorkerServer(worker, running.ops.socket_folder)
+            worker.worker_server.start()
 
     def post_worker_init(self, worker: Any) -> None:
         """Runs on: worker start-up."""
@@ -170,10 +170,10 @@ class Hooks:
         if running.ops is not None:
             running.ops.stop()
 
-    def _ops(self, server: Any) -> "Keeper | None":
+    def _ops(self, server: Any) -> "Supervisor | None":
         if self.settings.ops_address is None:
             return None
-        from .ops.keeper import Keeper
+        from .ops.supervisor import Supervisor
         from .worker.lifecycle import shared_board
 
         about = {
@@ -183,12 +183,12 @@ class Hooks:
             "timeout_seconds": self.settings.timeout_seconds,
         }
         try:
-            keeper = Keeper(self.settings, shared_board().descriptor, about, (server.cfg.uid, server.cfg.gid))
+            supervisor = Supervisor(self.settings, shared_board().descriptor, about, (server.cfg.uid, server.cfg.gid))
         except OSError as exc:
             logger.warning("the ops process can't be started, the server goes on without it: %s", exc)
             return None
-        in_each_turn(server, keeper.look)
-        return keeper
+        in_each_turn(server, supervisor.look)
+        return supervisor
 
     @staticmethod
     def _fleet(server: Any) -> "Fleet":

@@ -68,11 +68,11 @@ def patch(settings: Settings) -> None:
             warnings.simplefilter("error", monkey.MonkeyPatchWarning)
             monkey.patch_all()
     if settings.patch and settings.worker_class == "greenroom":
-        from .waits import primitives, processes, subprocesses  # they take the patched names
+        from .waits import processes, stdlib, subprocesses  # they take the patched names
 
         subprocesses.install()
         processes.install()
-        primitives.install(clean_up_seconds=settings.clean_up_seconds)
+        stdlib.install(clean_up_seconds=settings.clean_up_seconds)
     if settings.patch:
         from .waits import in_loop, starting, threads
 
@@ -80,10 +80,10 @@ def patch(settings: Settings) -> None:
         starting.install()
         in_loop.install()
     if settings.patch and settings.patch_dns:
-        from .waits import connecting, dns  # they take the patched sockets
+        from .waits import dns, happy_eyeballs  # they take the patched sockets
 
         dns.install(settings)
-        connecting.install()
+        happy_eyeballs.install()
     if settings.patch and settings.patch_requests:
         patch_requests(settings)
     if settings.patch and settings.patch_asyncio:

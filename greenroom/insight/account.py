@@ -27,8 +27,8 @@ from typing import Any
 from greenlet import getcurrent, gettrace, settrace
 
 from .. import clock
-from ..record import CURRENT, Record, Wait
-from ..record import current as get_current
+from ..in_flight import CURRENT, Record, Wait
+from ..in_flight import current as get_current
 from .greenlets import Others
 
 # The order of Account.seconds, and of each list of seconds by state anywhere in insight.

@@ -23,8 +23,8 @@ from typing import Any, Literal
 from greenlet import getcurrent
 
 from .. import clock
-from ..record import current as get_record
-from ..waits.primitives import locks
+from ..in_flight import current as get_record
+from ..waits.stdlib import locks
 from . import stacks
 
 logger = logging.getLogger("gunicorn.error")

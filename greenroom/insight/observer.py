@@ -9,13 +9,13 @@ from typing import Any
 
 import gevent
 
-from ..record import CURRENT
+from ..in_flight import CURRENT
 from ..settings import Settings
 from . import greenlets, timing
 from .account import Account, Slices
-from .held import Held
+from .held_connections import Held
 from .locks import MOST_DEADLOCKS, Locks
-from .ring import Ring
+from .recent import Ring
 from .routes import Routes
 from .stalls import Stalls
 from .watch import Watch, thread_id
@@ -61,10 +61,10 @@ class Insight:
         self.stalls.start(self.slices, thread_id())
         self.watch.start()
         self.locks.install()
-        postgres = sys.modules.get("greenroom.waits.line")
+        postgres = sys.modules.get("greenroom.waits.query_wait")
         if postgres is not None:
             postgres.on_query = self.held.used  # type: ignore[attr-defined]
-        threads = sys.modules.get("greenroom.waits.primitives.threads")
+        threads = sys.modules.get("greenroom.waits.stdlib.threads")
         if threads is not None:
             threads.on_job_changed = self.slices.job_changed  # type: ignore[attr-defined]
         if self.serving.has_access_log:

@@ -58,8 +58,8 @@ from typing import Any, TypeVar
 
 import gevent
 
-from .. import clock, shown
-from ..record import FOREVER, Wait
+from .. import clock, redaction
+from ..in_flight import FOREVER, Wait
 from ..waits import threads
 from . import pools, safepoint
 from . import stacks as stack_lists
@@ -154,7 +154,7 @@ def greenlets_of(
         is_main = greenlet is account.greenlet
         # Past what a class of the application's may do when it is asked for its name.
         own_name = greenlet.name if type(greenlet) is gevent.Greenlet else "greenlet"
-        name = "request" if is_main else shown.line(str(own_name))
+        name = "request" if is_main else redaction.line(str(own_name))
         is_running = greenlet is insight.slices.current and not insight.slices.is_idle()
         wait = waits.get(id(greenlet))
         state = "running" if is_running else f"{wait.kind} {_detail(wait)}".strip() if wait else "waiting"
@@ -257,7 +257,7 @@ def waiting_for(waits: Iterable[tuple[str, str, float]]) -> list[dict[str, Any]]
         plain.setdefault((state, known), []).append(max(0.0, seconds))
     found: dict[tuple[str, str], list[float]] = {}
     for (state, detail), seconds_of in plain.items():
-        found.setdefault((state, shown.detail(state, detail)), []).extend(seconds_of)
+        found.setdefault((state, redaction.detail(state, detail)), []).extend(seconds_of)
     most = sorted(found, key=lambda key: -len(found[key]))
     for state, detail in [key for key in most[MOST_WAITING:] if key[1]]:
         found.setdefault((state, ""), []).extend(found.pop((state, detail)))
@@ -326,11 +326,11 @@ def in_flight(account: Account, now: float) -> dict[str, Any]:
     return {
         "id": account.id,
         "route": account.pattern(),
-        "method": shown.line(str(environ.get("REQUEST_METHOD", ""))),
-        "path": shown.path(str(environ.get("PATH_INFO", ""))),
+        "method": redaction.line(str(environ.get("REQUEST_METHOD", ""))),
+        "path": redaction.path(str(environ.get("PATH_INFO", ""))),
         "age_seconds": now - account.began,
         "state": "running" if account.state == CPU else STATES[account.state],
-        "detail": shown.detail(STATES[account.state], account.detail),
+        "detail": redaction.detail(STATES[account.state], account.detail),
         "state_seconds": max(0.0, now - account.since),
         "budget_seconds": None if account.deadline == FOREVER else max(0.0, account.deadline - now),
         "is_cut": account.is_cut,
@@ -368,4 +368,4 @@ def _seconds(line: Any) -> float:
 
 
 def _detail(wait: Wait) -> str:
-    return shown.detail(wait.kind, wait.detail)
+    return redaction.detail(wait.kind, wait.detail)

@@ -44,7 +44,7 @@ from . import safepoint, stacks
 from .account import CPU, OTHER, Account, Slices
 from .alarm import Alarm, Dump, Knock
 from .machine import Machine, Use
-from .ring import Ring
+from .recent import Ring
 
 logger = logging.getLogger("gunicorn.error")
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .. import clock
-from ..record import CLIENT_LEFT
+from ..in_flight import CLIENT_LEFT
 from .account import READY, STATES, Account
 
 SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")

@@ -1,14 +1,14 @@
 """The ops process: what goes on in the workers, on a page of its own, when they can't answer any more.
 
-arbiter   keeper      starts the process, starts it again when it dies, stops it
-worker    answering   a thread that says what goes on, also while the loop is blocked
-          (insight.ring  remembers the last 60 seconds, for the flight recorder)
+arbiter   supervisor    starts it again when it dies, stops it
+worker    worker_server a thread that says what goes on, also while the loop is blocked
+          (insight.recent remembers the last 60 seconds, for the flight recorder)
 process   program     joins the parts below
-          collect  -> sums        asks everybody, once a second; what they counted outlives them
+          collect  -> counters    asks everybody, once a second; what they counted outlives them
           view     -> verdict     what the page shows, and the one sentence at its top
           metrics                 the same for Prometheus
           recorder -> report      keeps what the workers remember when something spikes
-          ticket                  everything as text
+          text_report             everything as text
           web      -> access      the page, its events, who may see it
 terminal  client   -> top, stacks
 """

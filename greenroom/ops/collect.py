@@ -19,10 +19,10 @@ import psutil
 from .. import clock
 from ..insight.stacks import UNKNOWN
 from ..worker.balance import COUNTERS, HEARTBEAT_SECONDS, Scoreboard, State
-from .asking import Asker
-from .peek import peek
-from .rendezvous import Rendezvous
-from .sums import Sums, add_lists, difference
+from .counters import Counters, add_lists, difference
+from .native_line import peek
+from .socket_folder import SocketFolder
+from .worker_client import Asker
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class Collector:
     def __init__(
         self,
         board: Scoreboard,
-        rendezvous: Rendezvous,
+        socket_folder: SocketFolder,
         *,
         cores: int,
         asker: Asker | None = None,
@@ -137,12 +137,12 @@ class Collector:
         now: Callable[[], float] = clock.now,
     ) -> None:
         self.board = board
-        self.rendezvous = rendezvous
+        self.socket_folder = socket_folder
         self.cores = cores
         self.asker = asker or Asker(now)
         self.peek = peek
         self.now = now
-        self.sums = Sums(rendezvous.sums)
+        self.counters = Counters(socket_folder.counters)
         self.workers: dict[int, Seen] = {}
         self.history: deque[dict[str, float]] = deque(maxlen=HISTORY_TICKS)
         self.events: deque[dict[str, Any]] = deque(maxlen=MOST_EVENTS)
@@ -154,7 +154,7 @@ class Collector:
         """Look once. Takes as long as the slowest answer, at most ANSWER_SECONDS."""
         self._look(*self.board.read())
         living = [seen for seen in self.workers.values() if not seen.is_gone]
-        self.asker.ask([(seen.pid, self.rendezvous.socket(seen.pid)) for seen in living], {"ask": "snapshot"})
+        self.asker.ask([(seen.pid, self.socket_folder.socket(seen.pid)) for seen in living], {"ask": "snapshot"})
         for pid, answer in self.asker.wait(ANSWER_SECONDS).items():
             self._heard(pid, answer)
         totals, lines = self.board.read()  # as late as the answers are
@@ -206,7 +206,7 @@ class Collector:
             return
         seen.snapshot, seen.answered_at = answer, self.now()
         seen.buckets.append(_sum_of_buckets(answer))
-        self.sums.update(answer, pid)
+        self.counters.update(answer, pid)
 
     @staticmethod
     def _note_stall(seen: Seen) -> None:
@@ -225,17 +225,17 @@ class Collector:
     def _bury(self, gone: list[Seen], died_ever: float) -> None:
         """Some workers are gone. How many of them died the scoreboard knows; those who said nothing, most likely."""
         died, self._died = died_ever - self._died, died_ever
-        words = {seen.pid: read_json(self.rendezvous.last_words(seen.pid)) for seen in gone}
+        words = {seen.pid: read_json(self.socket_folder.last_words(seen.pid)) for seen in gone}
         for seen in sorted(gone, key=lambda seen: (words[seen.pid] is not None, seen.state == State.DRAINING)):
             self._gone(seen, words[seen.pid], is_dead=died > 0)
             died -= 1
 
     def _gone(self, seen: Seen, last_words: dict[str, Any] | None, *, is_dead: bool) -> None:
         self.asker.forget([seen.pid])
-        self.sums.update(last_words or {}, seen.pid)
-        for start_id in self.sums.of(seen.pid):
-            self.sums.fold(start_id, last_words)
-        self.rendezvous.tidy(seen.pid)
+        self.counters.update(last_words or {}, seen.pid)
+        for start_id in self.counters.of(seen.pid):
+            self.counters.fold(start_id, last_words)
+        self.socket_folder.tidy(seen.pid)
         stall = self._last_stall(seen, last_words) if is_dead else None
         self._note("died" if is_dead else "ended", seen.number, seen.pid, had=seen.last_in_flight, stall=stall)
 
@@ -247,29 +247,29 @@ class Collector:
         stall = seen.stall
         if stall is None:
             return None
-        self.sums.add_last_stall(stall["line"] or UNKNOWN, stall["seconds"], stall["route"], time.time())
+        self.counters.add_last_stall(stall["line"] or UNKNOWN, stall["seconds"], stall["route"], time.time())
         return {name: stall[name] for name in STALL_NAMES}
 
     def _fold_what_was_left(self) -> None:
         """Of workers that went while no ops process ran: their last words, or what they were seen to have counted."""
         pids = {int(line["pid"]) for line in self.board.read()[1]}
-        for path in self.rendezvous.folder.glob("*.json"):
+        for path in self.socket_folder.folder.glob("*.json"):
             said = read_json(path)
             if path.stem.isdecimal() and int(path.stem) not in pids and said and "start_id" in said:
-                self.sums.update(said)
-                self.sums.fold(said["start_id"], said)
-                self.rendezvous.tidy(int(path.stem))
-        for start_id, pid in list(self.sums.pids.items()):
+                self.counters.update(said)
+                self.counters.fold(said["start_id"], said)
+                self.socket_folder.tidy(int(path.stem))
+        for start_id, pid in list(self.counters.pids.items()):
             if pid not in pids:
-                self.sums.fold(start_id)
+                self.counters.fold(start_id)
 
     def _note(self, kind: str, number: int, pid: int, **more: Any) -> None:
         self.events.append({"at": time.time(), "since": self.now(), "kind": kind, "worker": number, "pid": pid, **more})
 
     def _moment(self, totals: dict[str, float]) -> Moment:
         now = self.now()
-        self.sums.save()
-        sums = self.sums.total()
+        self.counters.save()
+        sums = self.counters.total()
         before_at, totals_before, sums_before = self._windows[0] if self._windows else (now, totals, sums)
         self._windows.append((now, totals, sums))
         workers = sorted(self.workers.values(), key=lambda seen: (seen.number, seen.pid))

@@ -1,7 +1,7 @@
 """The view for Prometheus: OpenMetrics text.
 
-Counters come from the scoreboard's totals and from Sums, so they never fall, whoever dies. Labels are bounded: route
-patterns, upstream hosts and lines are as many as Sums keeps names for, workers are numbered from 1.
+What is counted comes from the scoreboard and from `counters`, so it never falls. Labels are bounded: route
+patterns, upstream hosts and lines are as many as `counters` keeps names for, workers are numbered from 1.
 Format: https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md
 """
 

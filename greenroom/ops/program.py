@@ -21,14 +21,14 @@ from .. import clock
 from ..cores import usable_cores
 from ..worker.balance import Scoreboard
 from .access import Access
-from .asking import Asker, ask
 from .collect import TICK_SECONDS, Collector, Moment
-from .keeper import BOARD_DESCRIPTOR
 from .metrics import exposition
 from .recorder import Recorder
-from .rendezvous import Rendezvous
+from .socket_folder import SocketFolder
+from .supervisor import BOARD_DESCRIPTOR
 from .view import clean, view
 from .web import Board, Part, Web
+from .worker_client import Asker, ask
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ LOG_DATE_FORMAT = "%Y-%m-%d %H:%M:%S %z"
 
 
 def serve(told: Mapping[str, Any], token: str) -> int:
-    """Run until standard input ends. `told` is what the keeper says; see Keeper.arguments."""
+    """Run until standard input ends. `told` is what the supervisor says; see Supervisor.arguments."""
     # The arbiter's listening sockets are inherited by every process it starts; a port must not outlive its server.
     close_inherited()
     logging.basicConfig(format=LOG_FORMAT, datefmt=LOG_DATE_FORMAT, level=logging.INFO, stream=sys.stderr)
@@ -52,7 +52,7 @@ def serve(told: Mapping[str, Any], token: str) -> int:
     # No buffered reader: at the end of the process it would wait for a lock of its own.
     while os.read(0, 4096):
         pass
-    Rendezvous(Path(told["folder"])).remove()
+    SocketFolder(Path(told["folder"])).remove()
     return 0
 
 
@@ -78,9 +78,9 @@ class Program:
     def __init__(self, told: Mapping[str, Any], token: str) -> None:
         self.about = told["about"]
         self.address = (str(told["address"][0]), int(told["address"][1]))
-        self.rendezvous = Rendezvous(Path(told["folder"]))
+        self.socket_folder = SocketFolder(Path(told["folder"]))
         self.collector = Collector(
-            Scoreboard(descriptor=BOARD_DESCRIPTOR), self.rendezvous, cores=usable_cores(), now=clock.now
+            Scoreboard(descriptor=BOARD_DESCRIPTOR), self.socket_folder, cores=usable_cores(), now=clock.now
         )
         self.recorder = Recorder(
             Path(told["recordings_path"]), int(told["recordings_kept"]), self._ask_ring, self.about
@@ -134,7 +134,7 @@ class Program:
                     warned_at = clock.now()
                 time.sleep(BIND_AGAIN_SECONDS)
         host, port = web.server_address[:2]
-        (self.rendezvous.folder / "address").write_text(json.dumps([str(host), port]))
+        (self.socket_folder.folder / "address").write_text(json.dumps([str(host), port]))
         logger.info("the page is on http://%s:%s", f"[{host!s}]" if ":" in str(host) else host, port)
         web.serve_forever()
 
@@ -144,14 +144,14 @@ class Program:
     def _stacks(self, pid: int, request_id: str) -> Any:
         if pid not in self._pids():
             return None
-        answer = ask(self.rendezvous.socket(pid), {"ask": "stacks", "id": request_id}, ASK_SECONDS)
+        answer = ask(self.socket_folder.socket(pid), {"ask": "stacks", "id": request_id}, ASK_SECONDS)
         return None if answer is None else clean(answer)
 
     def _everything(self) -> str:
         """All workers are asked at once: those that are blocked have used up the time of nobody else."""
-        from .ticket import everything
+        from .text_report import everything
 
-        workers = [(pid, self.rendezvous.socket(pid)) for pid in self._pids()]
+        workers = [(pid, self.socket_folder.socket(pid)) for pid in self._pids()]
         asker = Asker()
         asker.ask(workers, {"ask": "everything"})
         answers = asker.wait(EVERYTHING_SECONDS)
@@ -159,7 +159,7 @@ class Program:
         return everything(json.loads(self.board.view), clean(answers))
 
     def _ask_ring(self, pid: int) -> Any:
-        return ask(self.rendezvous.socket(pid), {"ask": "ring"}, EVERYTHING_SECONDS)
+        return ask(self.socket_folder.socket(pid), {"ask": "ring"}, EVERYTHING_SECONDS)
 
     def _record_now(self) -> str | None:
         return self.recorder.save(self.moment, "asked for", json.loads(self.board.view)) if self.moment else None

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..insight.ring import KEPT_SECONDS, covered_seconds, read_of, records_in
+from ..insight.recent import KEPT_SECONDS, covered_seconds, read_of, records_in
 from .collect import Moment, Seen
 from .report import recording
 from .verdict import LEVELS, OK

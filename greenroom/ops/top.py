@@ -28,7 +28,7 @@ from rich.text import Text
 from .. import clock
 from ..errors import GreenroomError
 from .client import Client, OpsError
-from .ticket import more_tables, workers_table
+from .text_report import more_tables, workers_table
 from .verdict import duration
 
 TICK_SECONDS = 1.0

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..worker.balance import State
 from .collect import BLOCKED_SECONDS, Moment, Seen, lag_seconds
-from .sums import add_lists, difference
+from .counters import add_lists, difference
 from .verdict import concerned, duration, findings, middle
 
 MOST_IN_FLIGHT = 200

@@ -4,7 +4,7 @@
     -> the data, by libpq (converse) -> the callback sees the last answer -> psycopg2 makes of it what it always does
 
 So statement, transaction, row count and errors are psycopg2's own. Only the data between the first answer and the last
-one is moved here, where each step that would wait returns instead, and the wait is line.py's.
+one is moved here, where each step that would wait returns instead, and the wait is query_wait.py's.
 """
 
 import ctypes
@@ -15,9 +15,9 @@ import gevent.event
 import psycopg2
 from psycopg2 import extensions, sql
 
-from ..record import current
+from ..in_flight import current
 from .libpq import CANCEL_SECONDS, COPY_IN, COPY_OUT, Cancel, libpq
-from .line import POLL_OK, POLL_READ, POLL_WRITE
+from .query_wait import POLL_OK, POLL_READ, POLL_WRITE
 
 # How long the server may say nothing in the middle of it.
 SILENCE_SECONDS = 120.0

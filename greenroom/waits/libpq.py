@@ -17,7 +17,7 @@ from gevent.socket import wait_read, wait_write
 from gevent.threadpool import ThreadPool
 from psycopg2 import _psycopg, extensions
 
-from ..record import CURRENT
+from ..in_flight import CURRENT
 
 select_poll = monkey.get_original("select", "poll")
 # How long a request to cancel may take to be delivered, once nobody waits for it any more.

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from .. import shown
-from ..record import Record
+from .. import redaction
+from ..in_flight import Record
 
 
 def request_name(record: Record | None) -> str:
@@ -17,7 +17,7 @@ def request_name(record: Record | None) -> str:
 def request_route(record: Record) -> str:
     """Method and path, as far as anybody may see it."""
     environ = record.environ or {}
-    return f"{environ.get('REQUEST_METHOD', '')} {shown.path(environ.get('PATH_INFO', ''))}".strip() or "a request"
+    return f"{environ.get('REQUEST_METHOD', '')} {redaction.path(environ.get('PATH_INFO', ''))}".strip() or "a request"
 
 
 def shortened(sql: Any, most: int = 100) -> str:

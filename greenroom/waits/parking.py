@@ -20,8 +20,8 @@ from greenlet import getcurrent
 
 from .. import clock, deadline
 from ..forking import parents_hubs
-from ..record import CURRENT, FOREVER
-from .primitives.hub import switch_unless_woken
+from ..in_flight import CURRENT, FOREVER
+from .stdlib.hub import switch_unless_woken
 from .threads import is_loop_thread
 
 new_lock: Callable[[], Any] = monkey.get_original("_thread", "allocate_lock")

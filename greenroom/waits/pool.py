@@ -29,7 +29,7 @@ from .. import clock, forking
 from ..deadline import is_refused
 from ..errors import BudgetSpent
 from ..frames import Innermost, line_of
-from ..record import CURRENT, EVERYWHERE, FOREVER, Wait
+from ..in_flight import CURRENT, EVERYWHERE, FOREVER, Wait
 from .naming import request_name
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ Without this a query stops its whole worker, because libpq waits in C where patc
     psycopg2.connect -> names resolved in the event loop -> GreenConnection -> GreenCursor
     execute -> in use by somebody else? both are named -> budget spent? raise
             -> psycopg2's BEGIN, sent here with one setting (begin) -> the statement, by psycopg2
-            -> wait (line.py): ended with the request, then cancelled in PostgreSQL
+            -> wait (query_wait.py): ended with the request, then cancelled in PostgreSQL
     commit, rollback -> the same, and not bounded by the budget: they are clean-up
     COPY -> copying.py
 
@@ -25,13 +25,13 @@ from psycopg2 import _psycopg, extensions
 from psycopg2.errors import InvalidParameterValue, QueryCanceled, UndefinedObject
 
 from .. import clock, deadline, forking
-from ..record import CLEAN_UP, CURRENT, SHIELD, Record
+from ..in_flight import CLEAN_UP, CURRENT, SHIELD, Record
 from . import copying
-from .left_open import left_open
 from .libpq import STATUS_OFFSET, status_of
-from .line import Line
 from .naming import Once, request_name, request_route, shortened
+from .query_wait import Line
 from .resolving import with_addresses
+from .unclosed_connections import left_open
 
 # How long a connection attempt may take when its URL has no connect_timeout.
 CONNECT_TIMEOUT_SECONDS = 30.0

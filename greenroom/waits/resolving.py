@@ -13,7 +13,7 @@ import gevent
 import psycopg2
 from psycopg2 import extensions
 
-from ..record import OWN, Wait
+from ..in_flight import OWN, Wait
 
 # Where a service is named its file may name the host, and libpq reads it.
 LEFT_TO_LIBPQ = ("hostaddr", "service")

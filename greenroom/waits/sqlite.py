@@ -27,8 +27,8 @@ from typing import Any
 
 from .. import deadline
 from ..frames import Innermost, line_of
+from ..in_flight import CURRENT
 from ..insight import stacks
-from ..record import CURRENT
 from .naming import request_route
 from .threads import Job, Threads, can_wait, get_thread_ident, own_record
 

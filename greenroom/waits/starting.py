@@ -16,7 +16,7 @@ from typing import Any
 from gevent import monkey
 from gevent._hub_local import get_hub_if_exists
 
-from ..record import CURRENT
+from ..in_flight import CURRENT
 from .threads import ThreadRecord, is_loop_thread, start_thread
 
 real_sleep: Callable[[float], None] = monkey.get_original("time", "sleep")

@@ -22,7 +22,7 @@ from gevent.event import Event
 from greenlet import getcurrent
 
 from .. import clock
-from ..record import CURRENT, FOREVER, OWN, UNBOUNDED, Kind, Record, Wait
+from ..in_flight import CURRENT, FOREVER, OWN, UNBOUNDED, Kind, Record, Wait
 from ..timers import Timer
 
 # Under patching the names in `threading` are gevent's and would make greenlets.

@@ -11,7 +11,7 @@ sent, whoever reads it wants it, however long it takes.
 from collections.abc import Mapping
 from typing import Any
 
-from ..record import FOREVER
+from ..in_flight import FOREVER
 
 HEADER_NAME = "X-REQUEST-TIMEOUT-MS"
 HEADER = "HTTP_X_REQUEST_TIMEOUT_MS"

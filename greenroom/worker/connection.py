@@ -24,7 +24,7 @@ from gunicorn.http.body import Body, ChunkedReader, LengthReader
 from gunicorn.http.errors import InvalidProxyLine, LimitRequestHeaders
 
 from .. import clock
-from ..record import Record
+from ..in_flight import Record
 from .ending import error_answer, fitting
 from .fair import fair
 from .head import HEAD_END, demand, has_bare_line_feed

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import gevent
 from gunicorn.util import write_error
 
-from .. import clock, shown
-from ..record import CLEAN_UP, CLIENT_LEFT, CURRENT, SHIELD, WORKER_STOPS, Record
-from . import saying
+from .. import clock, redaction
+from ..in_flight import CLEAN_UP, CLIENT_LEFT, CURRENT, SHIELD, WORKER_STOPS, Record
+from . import log_redaction
 from .head import HEAD_END
 from .wire import BodyCutShort, BodyTooSlow, ClientLeft, ClientTooSlow
 
@@ -108,10 +108,10 @@ class Ending:
         method, target = record.asked
 
         def tell() -> None:
-            log("%s %s: %s", method, shown.target(target), why)
+            log("%s %s: %s", method, redaction.target(target), why)
             if self.serving.has_access_log:
                 CURRENT.set(record)
-                saying.access(self.serving.log, response, request, environ, took)
+                log_redaction.access(self.serving.log, response, request, environ, took)
 
         gevent.spawn(tell)
 
@@ -119,7 +119,7 @@ class Ending:
 def waited_for(record: Record) -> str:
     """What the request waits for, as far as anybody said: the wait that began last."""
     wait = max(record.waits, key=attrgetter("since"), default=None)
-    return "" if wait is None else f"; it waits for: {wait.kind} {shown.detail(wait.kind, wait.detail)}".rstrip()
+    return "" if wait is None else f"; it waits for: {wait.kind} {redaction.detail(wait.kind, wait.detail)}".rstrip()
 
 
 class ErrorPage:

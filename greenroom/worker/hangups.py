@@ -18,8 +18,8 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import BudgetSpent
+from ..in_flight import CLIENT_LEFT, CURRENT
 from ..on_import import when_imported
-from ..record import CLIENT_LEFT, CURRENT
 from .takeover import ClientsSocket
 from .wire import ClientLeft, ClientTooSlow
 

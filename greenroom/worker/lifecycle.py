@@ -24,7 +24,7 @@ from .. import clock, forking
 from ..insight import lastwords, stacks
 from ..insight.observer import Insight
 from ..settings import Settings, environment_name
-from ..waits import children, primitives, processes, subprocesses
+from ..waits import children, processes, stdlib, subprocesses
 from . import hangups, tls
 from .balance import HEARTBEAT_SECONDS, Line, Scoreboard, State, Turn
 from .drain import Drain
@@ -35,7 +35,7 @@ from .sharing import Sharing, may_start
 from .signals import Signals, real_signal
 
 if TYPE_CHECKING:
-    from ..ops.answering import Answering
+    from ..ops.worker_server import WorkerServer
 
 NOTIFY_SECONDS = 1.0
 # Beside its clients' connections: those to upstreams and databases, the application's files.
@@ -75,7 +75,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     # Set by the post_fork hook; under a configuration file that has no such hook, the environment's.
     settings: Settings | None = None
     # Answers the ops process, if there is one; set by the post_fork hook.
-    answering: "Answering | None" = None
+    worker_server: "WorkerServer | None" = None
     # Made in the arbiter with the first worker, and shared by all of them.
     board: Scoreboard | None = None
 
@@ -92,7 +92,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         super().patch()
         subprocesses.install()
         processes.install()
-        primitives.install()
+        stdlib.install()
         hangups.install()
 
     def load_wsgi(self) -> None:
@@ -127,8 +127,8 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         signal.set_wakeup_fd(-1)
         faulthandler.disable()
         descriptors = [sock.fileno() for sock in self.sockets] + list(self.PIPE) + [self.tmp.fileno()]
-        if self.answering is not None:
-            descriptors += self.answering.descriptors()
+        if self.worker_server is not None:
+            descriptors += self.worker_server.descriptors()
         if hasattr(self, "serving"):
             descriptors += self.serving.leave_to_parent()
             if self.serving.insight is not None:
@@ -193,8 +193,8 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             self.line.state = State.DRAINING
         self._drain(listeners, settings.drain_seconds if board.is_stopping else 0)
         self._beat()
-        if self.answering is not None:
-            self.answering.say_last_words()
+        if self.worker_server is not None:
+            self.worker_server.say_last_words()
         if not self.is_aborted:
             self.line.state = State.EMPTY
         if self.serving.insight is not None:

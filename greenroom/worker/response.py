@@ -19,9 +19,9 @@ from gunicorn.http.wsgi import Response as GunicornResponse
 from gunicorn.http.wsgi import _make_early_hints_callback as make_early_hints
 from gunicorn.util import is_hoppish
 
+from ..in_flight import CLIENT_LEFT, CURRENT, FOREVER, Record
 from ..insight.account import Account
 from ..insight.timing import head_text
-from ..record import CLIENT_LEFT, CURRENT, FOREVER, Record
 from .wire import Wire
 
 REMEMBERED_NAMES = 1000

@@ -16,12 +16,12 @@ from gunicorn.http.message import _ip_in_allow_list as is_in_allow_list
 from gunicorn.workers.base_async import ALREADY_HANDLED
 
 from .. import clock, forking
+from ..in_flight import BARE, CLEAN_UP, CLIENT_LEFT, CURRENT, FOREVER, SHIELD, WORKER_STOPS, Record
 from ..insight.observer import Insight
-from ..record import BARE, CLEAN_UP, CLIENT_LEFT, CURRENT, FOREVER, SHIELD, WORKER_STOPS, Record
 from ..settings import Settings
 from ..timers import Timer
-from ..waits import primitives
-from . import load, saying
+from ..waits import stdlib
+from . import load, log_redaction
 from .admission import QUEUE_TICK_SECONDS, Admission
 from .balance import Line
 from .budget import HEADER, HEADER_NAME, Budgets
@@ -58,7 +58,7 @@ class Serving:
         self.is_stopping = is_stopping
         self.cfg = worker.cfg
         self.log = worker.log
-        self.errors = saying.ErrorTeller(worker.cfg, worker.log)
+        self.errors = log_redaction.ErrorTeller(worker.cfg, worker.log)
         self.hub = gevent.get_hub()
         self.loop = self.hub.loop
         self.parser = HeadParser(self.cfg, os.environ.get("SCRIPT_NAME", ""))
@@ -120,7 +120,7 @@ class Serving:
         self._queue_ticker = Timer(self.loop, QUEUE_TICK_SECONDS, "requests wait in line", repeats=True)
 
     def start(self) -> None:
-        primitives.install_hub()
+        stdlib.install_hub()
         self._sweeper.start(self._sweep)
         self.turns.start()
 
@@ -263,7 +263,7 @@ class Serving:
             connection.record = None
             taken = self.taken.pop(record, None)
             if taken is not None and taken.lost is not None:
-                self.log.info("%s: its client has left: %s", saying.asked(request), taken.lost)
+                self.log.info("%s: its client has left: %s", log_redaction.asked(request), taken.lost)
             self.in_flight.pop(connection, None)
 
     def _respond(self, connection: Connection, request: Any) -> bool:
@@ -284,7 +284,7 @@ class Serving:
             if response.is_dropped:
                 return False
             if response.is_short:
-                self.log.warning("%s answered less than its Content-Length", saying.asked(request))
+                self.log.warning("%s answered less than its Content-Length", log_redaction.asked(request))
                 connection.close(reset=True)
                 return False
             return not response.is_last
@@ -387,18 +387,18 @@ class Serving:
         is_taken = connection.wire.is_used_by_application
         if response is not None and (is_taken or response.is_dropped or cut_reason == CLIENT_LEFT):
             if not is_consequence(exc, has_ended=response.is_dropped):
-                self.log.error("Error handling request %s", saying.asked(request), exc_info=exc)
+                self.log.error("Error handling request %s", log_redaction.asked(request), exc_info=exc)
             if not is_taken and not response.is_dropped:
-                self.log.info("%s: %s", saying.asked(request), cut_reason)
+                self.log.info("%s: %s", log_redaction.asked(request), cut_reason)
                 connection.close(reset=True)
         elif isinstance(exc, ClientLeft | ClientTooSlow):
-            self.log.info("%s: %s", saying.asked(request), exc)
+            self.log.info("%s: %s", log_redaction.asked(request), exc)
             connection.close(reset=True)
         elif response is not None and response.is_head_on_wire:
             if cut_reason == WORKER_STOPS:
-                self.log.warning("%s: %s, its answer is broken off", saying.asked(request), cut_reason)
+                self.log.warning("%s: %s, its answer is broken off", log_redaction.asked(request), cut_reason)
             else:
-                self.log.error("Error handling request %s", saying.asked(request), exc_info=exc)
+                self.log.error("Error handling request %s", log_redaction.asked(request), exc_info=exc)
             connection.close(reset=True)
         else:
             if response is not None:
@@ -408,7 +408,7 @@ class Serving:
 
     def _finish_accounts(self, request: Any, response: Any, environ: dict[str, Any], started: datetime | None) -> None:
         if started is not None and response is not None and response.status is not None and not response.is_dropped:
-            saying.access(self.log, response, request, environ, datetime.now() - started)
+            log_redaction.access(self.log, response, request, environ, datetime.now() - started)
         if self.has_post_request:
             try:
                 self.cfg.post_request(self.worker, request, environ, response)
@@ -507,7 +507,7 @@ class Serving:
         if late_seconds > LATE_SECONDS and record.cut_reason != CLIENT_LEFT:
             self.log.warning(
                 "%s ended %.1f s after %s: it did not wait, or it cleaned up",
-                saying.asked(request),
+                log_redaction.asked(request),
                 late_seconds,
                 record.why(),
             )

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from ..record import FOREVER
+from ..in_flight import FOREVER
 
 # A client's frame: FIN and close, masked with zeros, status 1001.
 GOING_AWAY = b"\x88\x82\x00\x00\x00\x00\x03\xe9"

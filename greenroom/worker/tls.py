@@ -44,11 +44,11 @@ from gunicorn.workers.base_async import ALREADY_HANDLED, AsyncWorker
 
 from .. import clock
 from ..errors import BudgetSpent
+from ..in_flight import BARE, CLIENT_LEFT, CURRENT, FOREVER, OWN, SHIELD, Record, Wait
 from ..insight.account import Account
-from ..record import BARE, CLIENT_LEFT, CURRENT, FOREVER, OWN, SHIELD, Record, Wait
 from ..waits.in_loop import for_any_thread
 from ..waits.threads import is_loop_thread
-from . import saying
+from . import log_redaction
 from .connection import DISCARD_BYTES, State
 from .ending import LATE, ErrorPage, clean_up_begins, error_answer, fitting
 from .fair import PIECE_BYTES, Frames, Piece, fair, give_way
@@ -190,7 +190,7 @@ class GunicornServing(Serving):
             self.records.discard(record)
             taken = self.taken.pop(record, None)
             if taken is not None and taken.lost is not None:
-                self.log.info("%s: its client has left: %s", saying.asked(request), taken.lost)
+                self.log.info("%s: its client has left: %s", log_redaction.asked(request), taken.lost)
             call.end()
 
     def running_records(self) -> list[Record]:
@@ -515,7 +515,7 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
         self.connection = connection
         self.worker = connection.serving.worker
         self.cfg = self.worker.cfg
-        self.log: Any = saying.ShownLog(self.worker.log)
+        self.log: Any = log_redaction.ShownLog(self.worker.log)
         self.wsgi = self.worker.wsgi
         self.max_requests = self.worker.max_requests
 
@@ -575,7 +575,7 @@ class Handler(AsyncWorker):  # type: ignore[misc]  # gunicorn has no types
         except Over as exc:
             raise StopIteration from exc
         except (ClientLeft, ClientTooSlow) as exc:
-            self.log.info("%s: %s", saying.asked(req), exc)
+            self.log.info("%s: %s", log_redaction.asked(req), exc)
             raise StopIteration from exc
         taken = exchange.taken
         if taken is not None and not taken.is_used:  # it has only looked, and answered as usual
@@ -696,7 +696,7 @@ class Exchange:
         self.request = request
         self.key = key
         self.stream_id = stream_id  # None where there are no streams
-        self.log = saying.ShownLog(connection.serving.log)
+        self.log = log_redaction.ShownLog(connection.serving.log)
         self.http2: Any = None  # the connection, where there are streams
         self.call: Call | None = None
         self.record: Record | None = None
@@ -713,13 +713,13 @@ class Exchange:
 
     def access(self, response: Any, request: Any, environ: dict[str, Any], took: timedelta) -> None:
         if not self.is_dropped:
-            saying.access(self.connection.serving.log, response, request, environ, took)
+            log_redaction.access(self.connection.serving.log, response, request, environ, took)
 
     def exception(self, message: str, *values: Any) -> None:
         """gunicorn's tracebacks, of errors that are somebody's."""
         exc = sys.exc_info()[1]
         if exc is not None and (isinstance(exc, ClientLeft | ClientTooSlow) or self.is_closed_by_client(exc)):
-            self.connection.serving.log.info("%s: %s", saying.asked(self.request), CLIENT_LEFT)
+            self.connection.serving.log.info("%s: %s", log_redaction.asked(self.request), CLIENT_LEFT)
         else:
             self.log.exception(message, *values)
 
@@ -917,7 +917,7 @@ class Exchange:
         record, log = self.record, self.connection.serving.log
         if record is not None and record.is_spent():
             self.request_ended(record)  # the loop had no turn since
-        asked = saying.asked(self.request)
+        asked = log_redaction.asked(self.request)
         is_used = self.taken is not None and self.taken.is_used
         has_left = record is not None and record.cut_reason == CLIENT_LEFT
         if (is_used or has_left or self.is_dropped) and not is_consequence(exc, has_ended=self.is_dropped):

@@ -18,7 +18,7 @@ from gunicorn.http.unreader import Unreader
 
 from .. import clock, deadline
 from ..errors import BudgetSpent
-from ..record import OWN, Wait
+from ..in_flight import OWN, Wait
 from ..waits.in_loop import for_any_thread
 from .fair import PIECE_BYTES, Piece
 from .progress import wait_for_room

@@ -2,7 +2,7 @@
 
 import pytest
 
-from greenroom.waits.primitives import install_hub
+from greenroom.waits.stdlib import install_hub
 
 
 class ManualClock:

@@ -11,7 +11,7 @@ from gevent.event import Event
 
 from greenroom import clock
 from greenroom.errors import BudgetSpent
-from greenroom.record import FOREVER, OWN, Wait
+from greenroom.in_flight import FOREVER, OWN, Wait
 from tests.greenroom.worker.harness import Client, Ours, Site, serve, wait_until
 
 SHORT_SECONDS = 0.05

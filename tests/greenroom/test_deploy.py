@@ -106,8 +106,8 @@ def test_every_command_named_exists(where: str, words: list[str]) -> None:
 
     assert (Path(sys.executable).parent / program).exists()
     if program == "celery":
-        assert words[1:3] == ["-A", "app.worker"]
-        assert (ROOT / "app" / "worker.py").exists()
+        assert words[1:3] == ["-A", "app.celery_app"]
+        assert (ROOT / "app" / "celery_app.py").exists()
     if program == "flask":
         assert words[1:3] == ["db", "upgrade"]
     if words[1:2] == ["-m"]:

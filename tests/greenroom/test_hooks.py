@@ -174,7 +174,7 @@ def test_a_server_goes_on_without_an_ops_process_that_can_not_be_started(
     def fail(*arguments: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("greenroom.ops.keeper.Keeper", fail)
+    monkeypatch.setattr("greenroom.ops.supervisor.Supervisor", fail)
     server = SimpleNamespace(address=[("127.0.0.1", 1)], cfg=SimpleNamespace(uid=0, gid=0))
 
     assert Hooks(Settings(), None, {})._ops(server) is None
@@ -184,8 +184,8 @@ def test_a_server_goes_on_without_an_ops_process_that_can_not_be_started(
 @pytest.mark.usefixtures("_nothing_runs")
 def test_the_ops_process_is_looked_after_in_each_turn_of_the_arbiter(monkeypatch: pytest.MonkeyPatch) -> None:
     turns: list[str] = []
-    keeper = SimpleNamespace(look=lambda: turns.append("look"))
-    monkeypatch.setattr("greenroom.ops.keeper.Keeper", lambda *_, **__: keeper)
+    supervisor = SimpleNamespace(look=lambda: turns.append("look"))
+    monkeypatch.setattr("greenroom.ops.supervisor.Supervisor", lambda *_, **__: supervisor)
     server = SimpleNamespace(
         address=[("127.0.0.1", 1), ("::1", 2), "/run/x.sock"],
         cfg=SimpleNamespace(uid=0, gid=0),

@@ -17,8 +17,8 @@ import pytest
 
 from greenroom import clock, deadline, offload
 from greenroom.errors import BudgetSpent, OffloadError, SettingsError
+from greenroom.in_flight import CURRENT, Record
 from greenroom.offload import Offload
-from greenroom.record import CURRENT, Record
 from greenroom.settings import Settings
 from greenroom.waits.threads import Threads
 

@@ -29,7 +29,7 @@ def test_patching_replaces_sockets_threads_and_the_psycopg2_wait() -> None:
         "from greenroom.waits import postgres\n"
         "assert socket.socket.__module__ == 'gevent._socket3'\n"
         "assert ssl.SSLContext.__module__ == 'gevent.ssl'\n"
-        "from greenroom.waits.primitives import locks, queues\n"
+        "from greenroom.waits.stdlib import locks, queues\n"
         "assert threading.Lock is locks.Lock and queue.SimpleQueue is queues.SimpleQueue\n"
         "assert time.sleep.__module__ == 'gevent.hub'\n"
         "assert postgres.is_installed()"
@@ -68,9 +68,9 @@ def test_each_part_can_be_switched_off() -> None:
 def test_names_and_connections_go_our_way_and_can_be_left_alone() -> None:
     result = run(
         PATCH + "import gevent, socket, urllib3.util.connection\n"
-        "from greenroom.waits import connecting, dns\n"
+        "from greenroom.waits import dns, happy_eyeballs\n"
         "assert isinstance(gevent.get_hub().resolver, dns.Resolver)\n"
-        "assert socket.create_connection.__wrapped__ is connecting.create_connection\n"
+        "assert socket.create_connection.__wrapped__ is happy_eyeballs.create_connection\n"
         "assert 'greenroom' in urllib3.util.connection.create_connection.__module__\n"
         "names = dns.Resolver.names\n"
         "import os; assert os.environ['RES_OPTIONS']\n"

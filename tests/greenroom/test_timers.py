@@ -13,7 +13,7 @@ from greenroom.timers import Timer, called
 
 PACKAGE = Path(__file__).parents[2] / "greenroom"
 # Made anew for each use, and kept only to be stopped.
-MADE_ANEW = {"record.py"}
+MADE_ANEW = {"in_flight.py"}
 
 
 def lasted(timer: Timer) -> float:

@@ -48,7 +48,7 @@ def celery(instance: Path, database: str) -> Iterator[Callable[..., subprocess.P
     log = instance / "celery.log"
 
     def start(*arguments: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "celery", "-A", "app.worker", *arguments]
+        command = [sys.executable, "-m", "celery", "-A", "app.celery_app", *arguments]
         with log.open("ab") as output:
             process = subprocess.Popen(
                 command, cwd=ROOT, env=environment(instance), stdout=output, stderr=subprocess.STDOUT

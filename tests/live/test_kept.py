@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 import requests
 
-from greenroom.waits.left_open import MOST_LEFT
+from greenroom.waits.unclosed_connections import MOST_LEFT
 
 from .conftest import Server
 

@@ -17,7 +17,7 @@ from contextvars import Context, copy_context
 from typing import Any
 
 from ...deadline import raise_if_refused, unbounded
-from ...record import CURRENT
+from ...in_flight import CURRENT
 from ..threads import Threads, can_wait, get_thread_ident, own_record
 from .real import EXECUTOR_THREADS, RealSelector, RealThreadPoolExecutor, real_selector
 

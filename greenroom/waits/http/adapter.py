@@ -42,7 +42,7 @@ from urllib3.poolmanager import PoolManager, pool_classes_by_scheme
 from urllib3.util import Retry, Timeout
 
 from ... import deadline
-from ...record import CURRENT, FOREVER
+from ...in_flight import CURRENT, FOREVER
 from . import logins, retrying
 from .answer import Answer, StreamedAnswer
 from .head import Outgoing, Target, outgoing, target_of

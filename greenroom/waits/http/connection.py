@@ -21,7 +21,7 @@ from greenlet import getcurrent
 
 from ...errors import BudgetSpent
 from ...forking import real_close
-from ...record import CURRENT, EVERYWHERE, Wait
+from ...in_flight import CURRENT, EVERYWHERE, Wait
 
 READ, WRITE = 1, 2
 RECEIVE_BYTES = 65_536

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from requests.cookies import RequestsCookieJar
 
-from ...record import CURRENT, Record
+from ...in_flight import CURRENT, Record
 from ..naming import Once, request_name
 
 logger = logging.getLogger(__name__)

@@ -11,10 +11,10 @@ from requests.adapters import DEFAULT_POOLBLOCK, DEFAULT_POOLSIZE, DEFAULT_RETRI
 from urllib3.util.retry import Retry
 
 from ... import forking
-from . import cookies, shortcuts
+from . import cookies, memo
 from .adapter import Transport
 from .answer import Answer, StreamedAnswer
-from .whole import replace_whole
+from .fast_path import replace_whole
 
 Replace = Callable[[Any, str, Any], None]
 _transport: Transport | None = None
@@ -62,7 +62,7 @@ def put_in_place(transport: Transport, replace: Replace) -> None:
     replace(HTTPAdapter, "send", send)
     _make_pool_managers_late(transport, replace)
     _seek_cookies_where_they_are(replace)
-    shortcuts.replace_all(replace)
+    memo.replace_all(replace)
     if whole is not None:
         whole.is_in_place()
 

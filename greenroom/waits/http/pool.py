@@ -27,7 +27,7 @@ from greenlet import getcurrent
 
 from ... import clock
 from ...errors import BudgetSpent
-from ...record import EVERYWHERE, Wait
+from ...in_flight import EVERYWHERE, Wait
 from .connection import Connection
 
 # A wait for a slot that nothing else bounds ends after this.

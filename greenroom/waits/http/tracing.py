@@ -7,7 +7,7 @@ An application that sends headers of its own, an instrumented one, is left alone
 import re
 from collections.abc import Mapping
 
-from ...record import Record
+from ...in_flight import Record
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]{1,200})?")
 # List members of visible characters; it goes into a head, so nothing that could end a line.

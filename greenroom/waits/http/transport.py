@@ -154,7 +154,7 @@ class Call:
         try:
             if seconds is not None and seconds <= 0.0:
                 raise TimeoutError("timed out")
-            # Looked up each time: waits/connecting.py replaces it, and people do who want another address family.
+            # Looked up each time: waits/happy_eyeballs.py replaces it, and people do who want another address family.
             connect = urllib3.util.connection.create_connection
             return connect((host, port), seconds, socket_options=HTTPConnection.default_socket_options)
         except socket.gaierror as exc:

@@ -11,8 +11,8 @@ import pytest
 from greenlet import greenlet
 
 from greenroom import clock
+from greenroom.in_flight import CURRENT, Record, Wait
 from greenroom.insight.account import CPU, OTHER, READY, STATES, Account, Slices
-from greenroom.record import CURRENT, Record, Wait
 from greenroom.worker.load import Turns
 
 QUERY = STATES.index("query")

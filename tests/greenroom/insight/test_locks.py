@@ -8,9 +8,9 @@ import gevent
 import pytest
 from greenlet import getcurrent
 
+from greenroom.in_flight import CURRENT
 from greenroom.insight.locks import MOST_DEADLOCKS, MOST_MEMBERS, Deadlock, Locks, Waiter
-from greenroom.record import CURRENT
-from greenroom.waits.primitives import locks
+from greenroom.waits.stdlib import locks
 
 CODE = compile("", "views.py", "exec")
 

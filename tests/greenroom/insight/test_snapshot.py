@@ -13,11 +13,11 @@ import pytest
 from greenlet import getcurrent, greenlet
 
 from greenroom import clock
+from greenroom.in_flight import Wait
 from greenroom.insight.account import STATES, Account
 from greenroom.insight.observer import Insight
-from greenroom.insight.ring import records_in
+from greenroom.insight.recent import records_in
 from greenroom.insight.snapshot import MOST_WAITING, again, remembered, snapshot, stacks, waiting_for
-from greenroom.record import Wait
 from greenroom.settings import Settings
 from greenroom.worker.balance import Scoreboard
 from greenroom.worker.gates import AdaptiveGate

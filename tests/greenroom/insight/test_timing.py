@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from greenroom.in_flight import CLIENT_LEFT
 from greenroom.insight import timing
 from greenroom.insight.account import STATES, UPSTREAM, Account
 from greenroom.insight.observer import COUNT_AT_ONCE, Insight
-from greenroom.insight.ring import Ring
+from greenroom.insight.recent import Ring
 from greenroom.insight.routes import MOST_ROUTES, Routes
 from greenroom.insight.timing import Ids
-from greenroom.record import CLIENT_LEFT
 
 
 class Response:

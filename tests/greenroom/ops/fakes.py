@@ -5,7 +5,7 @@ from typing import Any
 
 from greenroom.insight.snapshot import waiting_for
 from greenroom.ops.collect import Moment, Seen
-from greenroom.ops.sums import Sums
+from greenroom.ops.counters import Counters
 from greenroom.ops.view import view
 from greenroom.worker.balance import TOTALS, State
 
@@ -122,7 +122,7 @@ def seen(
 
 def moment(*workers: Seen, grown: Mapping[str, float] | None = None, **more: Any) -> Moment:
     """`grown` is by how much totals grew in the last 10 seconds."""
-    sums = Sums()
+    sums = Counters()
     for worker in workers:
         if worker.snapshot is not None:
             sums.update({**worker.snapshot, "start_id": f"w{worker.number}"})
@@ -133,7 +133,7 @@ def moment(*workers: Seen, grown: Mapping[str, float] | None = None, **more: Any
         "totals": {**totals, **{name: 100.0 + amount for name, amount in (grown or {}).items()}},
         "workers": list(workers),
         "sums": sums.total(),
-        "before": Sums().total(),
+        "before": Counters().total(),
         "totals_before": totals,
         "window_seconds": 10.0,
         "history": [{"now": NOW, "lag_seconds": 0.0}],

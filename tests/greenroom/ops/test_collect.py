@@ -10,7 +10,7 @@ import pytest
 
 from greenroom.ops.collect import Collector, Moment
 from greenroom.ops.metrics import exposition
-from greenroom.ops.rendezvous import Rendezvous
+from greenroom.ops.socket_folder import SocketFolder
 from greenroom.ops.view import view
 from greenroom.worker.balance import Scoreboard, State
 
@@ -25,8 +25,8 @@ class Owner:
 class Workers:
     """All of them are this process, whichever pid they say: only one runs at a time."""
 
-    def __init__(self, board: Scoreboard, clock: ManualClock, rendezvous: Rendezvous) -> None:
-        self.board, self.clock, self.rendezvous = board, clock, rendezvous
+    def __init__(self, board: Scoreboard, clock: ManualClock, socket_folder: SocketFolder) -> None:
+        self.board, self.clock, self.socket_folder = board, clock, socket_folder
         self.said: dict[int, Any] = {}
         self.forgotten: list[int] = []
 
@@ -42,21 +42,21 @@ class Workers:
 
 
 @pytest.fixture
-def rendezvous() -> Iterator[Rendezvous]:
-    made = Rendezvous.make()
+def socket_folder() -> Iterator[SocketFolder]:
+    made = SocketFolder.make()
     yield made
     made.remove()
 
 
 @pytest.fixture
-def workers(clock: ManualClock, rendezvous: Rendezvous) -> Workers:
-    return Workers(Scoreboard(lines=8), clock, rendezvous)
+def workers(clock: ManualClock, socket_folder: SocketFolder) -> Workers:
+    return Workers(Scoreboard(lines=8), clock, socket_folder)
 
 
 @pytest.fixture
 def collector(workers: Workers, clock: ManualClock) -> Collector:
     asker: Any = workers
-    return Collector(workers.board, workers.rendezvous, cores=2, asker=asker, now=clock.now)
+    return Collector(workers.board, workers.socket_folder, cores=2, asker=asker, now=clock.now)
 
 
 def test_a_hundred_recycles_and_kills_lose_nothing_and_leave_nothing(
@@ -75,7 +75,7 @@ def test_a_hundred_recycles_and_kills_lose_nothing_and_leave_nothing(
         line.requests = 12
         if life % 2:
             line.state = State.EMPTY
-            workers.rendezvous.last_words(pid).write_text(json.dumps(snapshot(f"life-{life}", {"/": route(12)})))
+            workers.socket_folder.last_words(pid).write_text(json.dumps(snapshot(f"life-{life}", {"/": route(12)})))
         del owner
         workers.board.sweep()
         clock.advance(1.0)
@@ -90,7 +90,7 @@ def test_a_hundred_recycles_and_kills_lose_nothing_and_leave_nothing(
     assert [event["kind"] for event in moment.events][-4:] == ["started", "died", "started", "ended"]
     assert len(moment.events) <= 50
     assert collector.workers == {}
-    assert [path.name for path in Path(workers.rendezvous.folder).iterdir()] == ["sums"]
+    assert [path.name for path in Path(workers.socket_folder.folder).iterdir()] == ["sums"]
 
 
 def test_the_stall_that_a_worker_was_killed_in_is_counted_and_told(
@@ -125,13 +125,13 @@ def test_the_stall_that_a_worker_was_killed_in_is_counted_and_told(
 def test_what_was_counted_for_a_stall_in_a_kill_outlives_the_ops_process(
     workers: Workers, collector: Collector
 ) -> None:
-    collector.sums.add_last_stall("v.py:1", 2.0, "/a", 1.7e9)
+    collector.counters.add_last_stall("v.py:1", 2.0, "/a", 1.7e9)
     collector.tick()
 
     asker: Any = workers
-    again = Collector(workers.board, workers.rendezvous, cores=2, asker=asker)
+    again = Collector(workers.board, workers.socket_folder, cores=2, asker=asker)
 
-    assert again.sums.total()["lines"]["v.py:1"]["seconds"] == 2.0
+    assert again.counters.total()["lines"]["v.py:1"]["seconds"] == 2.0
 
 
 def test_events_and_metrics_agree_on_who_died(workers: Workers, collector: Collector, clock: ManualClock) -> None:
@@ -169,7 +169,7 @@ def test_a_worker_that_was_killed_and_could_still_say_by_what_counts_its_stall_o
     workers.said[pid] = snapshot("one")
     collector.tick()
     said = snapshot("one", stalls={"total": 1, "seconds": 30.0, "top": [row], "last": [last]})
-    workers.rendezvous.last_words(pid).write_text(json.dumps(said))
+    workers.socket_folder.last_words(pid).write_text(json.dumps(said))
     del owner
     workers.board.sweep()
 
@@ -217,11 +217,11 @@ def test_a_process_that_is_gone_before_its_arbiter_knows_is_seen_at_once(
 
 def test_what_was_said_while_nobody_looked_counts(workers: Workers, clock: ManualClock) -> None:
     """The ops process was dead while a worker ended."""
-    workers.rendezvous.last_words(4_000_001).write_text(json.dumps(snapshot("gone", {"/": route(7)})))
-    workers.rendezvous.last_words(4_000_002).write_text('{"start_id": "half')
+    workers.socket_folder.last_words(4_000_001).write_text(json.dumps(snapshot("gone", {"/": route(7)})))
+    workers.socket_folder.last_words(4_000_002).write_text('{"start_id": "half')
     asker: Any = workers
 
-    moment = Collector(workers.board, workers.rendezvous, cores=2, asker=asker, now=clock.now).tick()
+    moment = Collector(workers.board, workers.socket_folder, cores=2, asker=asker, now=clock.now).tick()
 
     assert moment.sums["routes"]["/"]["count"] == 7
 
@@ -241,7 +241,7 @@ def test_who_was_killed_together_with_the_ops_process_still_counts(
     owners.pop()
     workers.board.sweep()
     for _ in range(2):
-        again = Collector(workers.board, workers.rendezvous, cores=2, asker=asker, now=clock.now)
+        again = Collector(workers.board, workers.socket_folder, cores=2, asker=asker, now=clock.now)
         shown.append(again.tick().sums["routes"]["/"]["count"])
     workers.said[os.getpid()] = snapshot("its-pid-was-used-again", {"/": route(7)})
     shown.append(again.tick().sums["routes"]["/"]["count"])
@@ -257,7 +257,7 @@ def test_a_server_without_work_has_nothing_written(workers: Workers, collector: 
     for second in range(3):
         workers.said[os.getpid()] = snapshot("one", {"/": route(5)}, loop={"turns": 20 * second})
         collector.tick()
-        written.append(workers.rendezvous.sums.stat().st_mtime_ns)
+        written.append(workers.socket_folder.counters.stat().st_mtime_ns)
 
     assert len(set(written)) == 1
 

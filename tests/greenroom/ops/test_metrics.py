@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from greenroom.ops.counters import MOST_NAMES
 from greenroom.ops.metrics import escaped, exposition
-from greenroom.ops.sums import MOST_NAMES
 
 from .fakes import moment, route, seen, snapshot
 

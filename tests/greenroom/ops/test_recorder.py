@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from greenroom.insight.ring import MOST_NAMES, NAMES_BYTES, RECORD, Ring, covered_seconds, read_of, records_in
+from greenroom.insight.recent import MOST_NAMES, NAMES_BYTES, RECORD, Ring, covered_seconds, read_of, records_in
 from greenroom.ops.recorder import CALM_SECONDS, PATIENCE_SECONDS, SETTLE_SECONDS, Recorder
 from greenroom.ops.report import arrivals_block, recording
 

@@ -9,10 +9,10 @@ from gevent import monkey
 
 monkey.patch_all()
 
-from greenroom.waits import primitives
+from greenroom.waits import stdlib
 
-primitives.install()
-primitives.install()
+stdlib.install()
+stdlib.install()
 
 import json
 import queue
@@ -33,7 +33,7 @@ import gevent
 import gevent.pool
 
 from greenroom import deadline
-from greenroom.record import CURRENT
+from greenroom.in_flight import CURRENT
 
 BUDGET_SECONDS = 1.0
 LATER_SECONDS = 2.5

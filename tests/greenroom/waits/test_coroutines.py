@@ -206,7 +206,7 @@ def test_at_the_end_of_the_budget_the_coroutine_is_cancelled_and_a_timeout_raise
         """
         import asyncio
         from greenroom import clock
-        from greenroom.record import CURRENT, Record
+        from greenroom.in_flight import CURRENT, Record
         ends = []
 
         async def stay():

@@ -12,7 +12,7 @@ import gevent
 import pytest
 
 from greenroom import clock
-from greenroom.record import CLIENT_LEFT, CURRENT, Record
+from greenroom.in_flight import CLIENT_LEFT, CURRENT, Record
 from greenroom.waits import dns
 from greenroom.waits.dns import Names
 from greenroom.waits.threads import Threads

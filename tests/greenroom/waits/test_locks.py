@@ -375,7 +375,7 @@ def test_patching_once_more_leaves_ours_in_place() -> None:
         """
         monkey.patch_all(sys=True)
         import _thread, logging
-        from greenroom.waits.primitives import locks, queues
+        from greenroom.waits.stdlib import locks, queues
         assert threading.Lock is _thread.allocate_lock is locks.Lock
         assert type(threading.RLock()) is type(logging._lock) is locks.RLock
         assert queue.SimpleQueue is queues.SimpleQueue
@@ -391,7 +391,7 @@ def test_locks_that_gevent_has_made_while_it_patched_are_ours() -> None:
         """
         import concurrent.futures.thread as executors
         import logging
-        from greenroom.waits.primitives.locks import Lock, RLock
+        from greenroom.waits.stdlib.locks import Lock, RLock
         assert type(threading._active_limbo_lock) is RLock and type(logging._lock) is RLock
         assert type(executors._global_shutdown_lock) is Lock
         main = in_thread(lambda: threading.main_thread().join(0.01))

@@ -20,9 +20,9 @@ from sqlalchemy import create_engine, event, exc, text
 from sqlalchemy.engine import Engine, make_url
 
 from greenroom import deadline
-from greenroom.record import CURRENT, Record
+from greenroom.in_flight import CURRENT, Record
 from greenroom.waits import pool, postgres
-from greenroom.waits.primitives import hub
+from greenroom.waits.stdlib import hub
 
 ROOT = Path(__file__).resolve().parents[3]
 LONG_WAIT_SECONDS = 30.0
@@ -171,7 +171,7 @@ def test_query_cut_by_the_deadline_leaves_the_other_connections(
 
     with deadline.budget(0.05), pytest.raises(exc.OperationalError):
         ask(engine, "SELECT pg_sleep(30)")
-    monkeypatch.setattr("greenroom.waits.line.GRACE_SECONDS", 0.0)  # too short for any answer
+    monkeypatch.setattr("greenroom.waits.query_wait.GRACE_SECONDS", 0.0)  # too short for any answer
     with deadline.budget(0.05), pytest.raises(exc.OperationalError):
         ask(engine, "SELECT pg_sleep(30)")
     end(holder)

@@ -21,10 +21,10 @@ from psycopg2 import extensions, extras
 from psycopg2.errors import QueryCanceled
 
 from greenroom import deadline
-from greenroom.record import CLIENT_LEFT, CURRENT, Record
-from greenroom.waits import libpq, line, postgres, resolving
+from greenroom.in_flight import CLIENT_LEFT, CURRENT, Record
+from greenroom.waits import libpq, postgres, query_wait, resolving
 from greenroom.waits.naming import Once
-from greenroom.waits.primitives import hub
+from greenroom.waits.stdlib import hub
 
 LONG_WAIT_SECONDS = 30.0
 # As the issue has it: a query of a request that is over is still active in PostgreSQL for no longer than this. Ten
@@ -606,7 +606,7 @@ def test_callback_of_the_application_is_left_alone(connection: Any) -> None:
 
 def test_cancels_with_an_older_libpq_too(connection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libpq, "libpq_17", None)
-    monkeypatch.setattr(line, "GRACE_SECONDS", LONG_WAIT_SECONDS)
+    monkeypatch.setattr(query_wait, "GRACE_SECONDS", LONG_WAIT_SECONDS)
 
     with deadline.budget(0.1), pytest.raises(QueryCanceled):
         connection.cursor().execute(SLEEP)

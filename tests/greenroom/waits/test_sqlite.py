@@ -200,7 +200,7 @@ def test_connection_that_waits_in_a_thread_is_used_by_nobody_else_meanwhile(chec
 def test_who_waits_says_whose_transaction_it_waits_for(check: Check) -> None:
     check(
         """
-        from greenroom.record import CURRENT, Record
+        from greenroom.in_flight import CURRENT, Record
         code = "def begin(connection):\\n    connection.execute('BEGIN IMMEDIATE')"
         module = {}
         exec(compile(code, "shop/views.py", "exec"), module)
@@ -277,7 +277,7 @@ def test_a_wait_ends_with_the_request_s_time(check: Check) -> None:
         """
         import contextvars
         from greenroom import clock
-        from greenroom.record import CURRENT, Record
+        from greenroom.in_flight import CURRENT, Record
         holder = sqlite3.connect(PATH, isolation_level=None)
         holder.execute("BEGIN IMMEDIATE")
 

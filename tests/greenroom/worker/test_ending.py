@@ -13,7 +13,7 @@ from gevent.event import Event
 
 from greenroom import deadline
 from greenroom.errors import BudgetSpent
-from greenroom.record import OWN, Wait
+from greenroom.in_flight import OWN, Wait
 
 from .harness import Answer, Ours, serve, turn, wait_until
 

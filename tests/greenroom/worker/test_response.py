@@ -21,8 +21,8 @@ from gunicorn.config import Config
 from gunicorn.http.wsgi import Response as GunicornResponse
 
 from greenroom import clock
+from greenroom.in_flight import CLIENT_LEFT, WORKER_STOPS, Record
 from greenroom.insight.account import Account
-from greenroom.record import CLIENT_LEFT, WORKER_STOPS, Record
 from greenroom.worker import response
 from greenroom.worker.request import PlainRequest
 from greenroom.worker.response import REMEMBERED_NAMES, Response, answer_begins

@@ -16,7 +16,7 @@ from requests.adapters import HTTPAdapter
 from greenroom.waits.http import pool
 from greenroom.waits.http.adapter import Transport
 from greenroom.waits.http.install import put_in_place
-from greenroom.waits.primitives import hub
+from greenroom.waits.stdlib import hub
 
 from .upstream import Upstream
 

@@ -16,7 +16,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-from greenroom import deadline, record
+from greenroom import deadline, in_flight
 from greenroom.waits.http.adapter import BUDGET_HEADER, Transport
 
 from .conftest import Switch
@@ -168,13 +168,13 @@ def test_a_tls_handshake_that_hangs_is_a_read_timeout(ours: Transport, elapsed: 
 def test_connecting_in_vain_is_a_connect_timeout(
     switch: Switch, full_port: int, elapsed: Elapsed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from greenroom.waits import connecting
+    from greenroom.waits import happy_eyeballs
 
     monkeypatch.setattr("socket.socket", gevent.socket.socket)
     ours = switch.to("ours")
     assert ours is not None
     monkeypatch.setattr(
-        "urllib3.util.connection.create_connection", lambda *args, **kwargs: connecting.create_connection(*args)
+        "urllib3.util.connection.create_connection", lambda *args, **kwargs: happy_eyeballs.create_connection(*args)
     )
     with deadline.budget(SHORT_SECONDS), pytest.raises(requests.ConnectTimeout):
         requests.get(f"http://127.0.0.1:{full_port}/", timeout=SOON)
@@ -223,7 +223,7 @@ def test_nothing_is_sent_when_the_budget_is_spent(ours: Transport, upstream: Ups
 
 def test_a_cut_ends_the_wait_at_once(ours: Transport, upstream: Upstream, elapsed: Elapsed) -> None:
     with deadline.budget(SOON) as current:
-        gevent.spawn_later(0.05, current.cut, record.CLIENT_LEFT)
+        gevent.spawn_later(0.05, current.cut, in_flight.CLIENT_LEFT)
         with pytest.raises(requests.ReadTimeout):
             requests.get(upstream.on("/", hang), timeout=SOON)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import requests
 
-from greenroom.record import CURRENT, Record
+from greenroom.in_flight import CURRENT, Record
 from greenroom.waits.http import cookies
 from greenroom.waits.http.adapter import Transport
 from greenroom.waits.naming import Once

@@ -240,7 +240,7 @@ def test_keep_alive_is_obeyed(said: str, ours: Transport, upstream: Upstream, cl
             return
         pools.now = clock.now
         for wait_seconds, connections in ((seconds - 0.1, 1), (seconds, 2)):
-            origin.idle[0].idle_since = clock.now()
+            origin.idle[0].opened_at = origin.idle[0].idle_since = clock.now()
             clock.advance(wait_seconds)
             session.get(url)
             assert upstream.connections == connections

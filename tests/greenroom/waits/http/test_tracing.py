@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 import requests
 
-from greenroom import clock, record
+from greenroom import clock, in_flight
 from greenroom.waits.http.adapter import Transport
 
 from .upstream import Upstream
@@ -16,13 +16,13 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 @contextmanager
 def request_with(**environ: str) -> Iterator[None]:
-    current = record.Record(clock.now())
+    current = in_flight.Record(clock.now())
     current.environ = {f"HTTP_{name}": value for name, value in environ.items()}
-    token = record.CURRENT.set(current)
+    token = in_flight.CURRENT.set(current)
     try:
         yield
     finally:
-        record.CURRENT.reset(token)
+        in_flight.CURRENT.reset(token)
 
 
 def traced(upstream: Upstream, **headers: str) -> dict[str, str]:

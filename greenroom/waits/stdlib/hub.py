@@ -1,7 +1,7 @@
 """The one place through which every wait goes: a greenlet switches to the hub.
 
 Whatever is waited for, and whoever wrote it (patched sockets and locks, gevent's own API, drivers), ends in
-`Hub.switch`. Here a wait is made known to the request's record, which keeps the time: see record.py. A request that
+`Hub.switch`. Here a wait is made known to the request's record, which keeps the time: see in_flight.py. A request that
 never waits has no timer, and costs nothing.
 
 Private to gevent: that everything switches through the class attribute `Hub.switch`. A test holds it fast.
@@ -13,7 +13,7 @@ from gevent.hub import Hub
 from greenlet import getcurrent
 
 from ...forking import parents_hubs, stay_behind
-from ...record import CURRENT, FOREVER, SHIELD, plain_switch
+from ...in_flight import CURRENT, FOREVER, SHIELD, plain_switch
 
 
 def switch(hub: Any) -> Any:

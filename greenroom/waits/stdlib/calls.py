@@ -18,7 +18,7 @@ import gevent.selectors
 import gevent.socket
 
 from ...errors import BudgetSpent
-from ...record import CURRENT, OWN, TimedWait, Wait
+from ...in_flight import CURRENT, OWN, TimedWait, Wait
 
 # As the system has it: that of a TLS socket forgets that it is one.
 plain_socket: Any = _socket.socket

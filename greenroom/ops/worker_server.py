@@ -19,7 +19,7 @@ from typing import Any
 from gevent import monkey
 
 from ..insight import safepoint, stacks
-from .rendezvous import Rendezvous
+from .socket_folder import SocketFolder
 
 VERSION = 1
 BACKLOG = 16
@@ -34,18 +34,18 @@ thread_ident: Callable[[], int] = monkey.get_original("_thread", "get_ident")
 pause: Callable[[float], None] = monkey.get_original("time", "sleep")
 
 
-class Answering:
+class WorkerServer:
     """Runs on: its own thread, started in the worker after the fork, before the application is imported."""
 
-    def __init__(self, worker: Any, rendezvous: Rendezvous) -> None:
+    def __init__(self, worker: Any, socket_folder: SocketFolder) -> None:
         self.worker = worker
-        self.rendezvous = rendezvous
+        self.socket_folder = socket_folder
         self.listener: Any = None
         self.main_ident = thread_ident()
 
     def start(self) -> None:
         safepoint.MAIN.install()
-        path = self.rendezvous.socket(os.getpid())
+        path = self.socket_folder.socket(os.getpid())
         listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
             path.unlink(missing_ok=True)
@@ -103,7 +103,7 @@ class Answering:
     def say_last_words(self) -> None:
         """What was counted, for sums that miss nothing. Runs on: the worker's main greenlet, when it has drained."""
         said = json.dumps(self._snapshot({}), separators=(",", ":"), default=str)
-        path = self.rendezvous.last_words(os.getpid())
+        path = self.socket_folder.last_words(os.getpid())
         try:
             path.with_suffix(".part").write_text(said)
             path.with_suffix(".part").replace(path)

@@ -8,8 +8,8 @@ from typing import Any
 import gevent
 import pytest
 
-from greenroom.waits import left_open as module
-from greenroom.waits.left_open import MOST_LEFT, SHARE, TOLD_AT, LeftOpen
+from greenroom.waits import unclosed_connections as module
+from greenroom.waits.unclosed_connections import MOST_LEFT, SHARE, TOLD_AT, LeftOpen
 
 
 class Connection:

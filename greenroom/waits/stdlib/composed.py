@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from gevent import monkey
 
 from ... import clock
-from ...record import CURRENT, TimedWait
+from ...in_flight import CURRENT, TimedWait
 
 
 def install() -> None:

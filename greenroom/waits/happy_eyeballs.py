@@ -21,8 +21,8 @@ from gevent.event import Event
 
 from .. import clock
 from ..deadline import raise_if_refused
+from ..in_flight import OWN, Wait
 from ..on_import import when_imported
-from ..record import OWN, Wait
 
 # "Connection Attempt Delay": 250 ms is recommended.
 STAGGER_SECONDS = 0.25

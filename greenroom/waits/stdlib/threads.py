@@ -6,7 +6,7 @@
         for the one call: the executor's threads may serve many requests
 
 They may be anything, a library's helper that serves all requests from now on, say. So of their waits only upstream
-calls and queries that go on when the request ends are ended with it; see record.py.
+calls and queries that go on when the request ends are ended with it; see in_flight.py.
 """
 
 import functools
@@ -21,7 +21,7 @@ import gevent
 import gevent.pool
 
 from ... import deadline
-from ...record import CURRENT, Record, TimedWait
+from ...in_flight import CURRENT, Record, TimedWait
 
 
 def install() -> None:

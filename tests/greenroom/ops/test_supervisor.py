@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from greenroom.ops import keeper as keeper_module
-from greenroom.ops.keeper import HEALTHY_SECONDS, Keeper
+from greenroom.ops import supervisor as keeper_module
+from greenroom.ops.supervisor import HEALTHY_SECONDS, Supervisor
 from greenroom.settings import Settings
 
 from ..conftest import ManualClock
 
 TOKEN = "0123456789abcdef0123456789abcdef"
-Make = Callable[..., Keeper]
+Make = Callable[..., Supervisor]
 
 
 class Processes:
@@ -26,7 +26,7 @@ class Processes:
         self.living: set[int] = set()
         self.fails = False
 
-    def spawn(self, keeper: Keeper, wanted: Any) -> int:
+    def spawn(self, supervisor: Supervisor, wanted: Any) -> int:
         if self.fails:
             raise OSError(11, "Resource temporarily unavailable")
         self.started.append(wanted)
@@ -45,70 +45,70 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> Processes:
 
 @pytest.fixture
 def make(processes: Processes, clock: ManualClock) -> Iterator[Make]:
-    made: list[Keeper] = []
+    made: list[Supervisor] = []
 
-    def keeper(**settings: Any) -> Keeper:
-        made.append(Keeper(Settings(**settings), 3, {"app": "x"}, (-1, -1), spawn=processes.spawn, now=clock.now))
+    def supervisor(**settings: Any) -> Supervisor:
+        made.append(Supervisor(Settings(**settings), 3, {"app": "x"}, (-1, -1), spawn=processes.spawn, now=clock.now))
         return made[-1]
 
-    yield keeper
+    yield supervisor
     for each in made:
         each.stop()
-        assert not each.rendezvous.folder.exists()
+        assert not each.socket_folder.folder.exists()
 
 
 def test_it_is_started_again_later_each_time_and_at_once_when_it_had_lived(
     make: Make, processes: Processes, clock: ManualClock
 ) -> None:
-    keeper = make()
+    supervisor = make()
     waits = []
     for _ in range(8):
-        keeper.look()
+        supervisor.look()
         started, died_at = len(processes.started), clock.now()
         processes.living.clear()
         while len(processes.started) == started:
-            keeper.look()
+            supervisor.look()
             clock.advance(1.0)
         waits.append(clock.now() - died_at)
     clock.advance(HEALTHY_SECONDS)
     processes.living.clear()
-    keeper.look()
+    supervisor.look()
 
     assert waits == sorted(waits)
     assert waits[-1] <= 62
-    assert keeper.pid == len(processes.started), "it had lived long, so it is there again at once"
+    assert supervisor.pid == len(processes.started), "it had lived long, so it is there again at once"
 
 
 def test_what_can_not_be_started_is_tried_again(
     make: Make, processes: Processes, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    keeper = make()
+    supervisor = make()
     processes.fails = True
-    keeper.look()
+    supervisor.look()
     processes.fails = False
-    keeper.look()
-    before = keeper.pid
+    supervisor.look()
+    before = supervisor.pid
     clock.advance(5.0)
-    keeper.look()
+    supervisor.look()
 
-    assert (before, keeper.pid) == (0, 1)
+    assert (before, supervisor.pid) == (0, 1)
     assert "can't be started" in caplog.text
 
 
 def test_a_reload_keeps_it_unless_it_should_be_another(make: Make, processes: Processes) -> None:
-    keeper = make()
-    keeper.look()
+    supervisor = make()
+    supervisor.look()
 
-    keeper.reload(Settings(backlog=7))
-    keeper.look()
-    kept = keeper.pid
-    keeper.reload(Settings(ops_bind="127.0.0.1:9001"))
-    keeper.look()
-    changed = keeper.pid
-    keeper.reload(Settings(ops_bind="off"))
-    keeper.look()
+    supervisor.reload(Settings(backlog=7))
+    supervisor.look()
+    kept = supervisor.pid
+    supervisor.reload(Settings(ops_bind="127.0.0.1:9001"))
+    supervisor.look()
+    changed = supervisor.pid
+    supervisor.reload(Settings(ops_bind="off"))
+    supervisor.look()
 
-    assert (kept, changed, keeper.pid) == (1, 2, 0)
+    assert (kept, changed, supervisor.pid) == (1, 2, 0)
     assert [wanted.address[1] for wanted in processes.started] == [8001, 9001]
 
 
@@ -117,10 +117,10 @@ def test_the_token_is_in_no_command_line_and_no_other_secret_comes_along(
 ) -> None:
     monkeypatch.setenv("SECRET_KEY", "do-not-tell")
     monkeypatch.setenv("DATABASE_URL", "postgresql://u:do-not-tell@h/d")
-    keeper = make(ops_token=TOKEN)
-    assert keeper.wanted is not None
+    supervisor = make(ops_token=TOKEN)
+    assert supervisor.wanted is not None
 
-    arguments, environment = keeper.arguments(keeper.wanted), keeper.environment(keeper.wanted)
+    arguments, environment = supervisor.arguments(supervisor.wanted), supervisor.environment(supervisor.wanted)
 
     assert arguments[:6] == [sys.executable, "-P", "-m", "greenroom", "ops", "--serve"]
     assert json.loads(arguments[6])["address"] == ["127.0.0.1", 8001]

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, Protocol
 from greenlet import getcurrent
 
 from ... import clock
-from ...record import FOREVER, TimedWait
+from ...in_flight import FOREVER, TimedWait
 from ..parking import Line, Waiter, give_way, new_lock, waiter
 
 TIMEOUT_MAX: float = sys.modules["_thread"].TIMEOUT_MAX

@@ -10,22 +10,22 @@ from typing import Any
 
 from gunicorn.workers.base import Worker
 
-from .. import shown
+from .. import redaction
 
 # What of an environ has a target in it, and how it is shown.
 SHOWN = {
-    "RAW_URI": shown.target,
-    "REQUEST_URI": shown.target,
-    "PATH_INFO": shown.path,
-    "QUERY_STRING": shown.query,
-    "HTTP_REFERER": shown.target,
+    "RAW_URI": redaction.target,
+    "REQUEST_URI": redaction.target,
+    "PATH_INFO": redaction.path,
+    "QUERY_STRING": redaction.query,
+    "HTTP_REFERER": redaction.target,
 }
 REFERER = "REFERER"
 
 
 def asked(request: Any) -> str:
     """Method and target, for a line of the log."""
-    return f"{shown.line(str(request.method))} {shown.target(str(request.uri))}"
+    return f"{redaction.line(str(request.method))} {redaction.target(str(request.uri))}"
 
 
 def access(log: Any, response: Any, request: Any, environ: dict[str, Any], took: timedelta) -> None:
@@ -43,13 +43,13 @@ class ShownRequest:
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._request, name)
         if name == "uri":
-            return shown.target(value)
+            return redaction.target(value)
         if name == "path":
-            return shown.path(value)
+            return redaction.path(value)
         if name == "query":
-            return shown.query(value)
+            return redaction.query(value)
         if name == "headers":
-            return [(key, shown.target(text) if key == REFERER else text) for key, text in value]
+            return [(key, redaction.target(text) if key == REFERER else text) for key, text in value]
         return value
 
 
@@ -63,7 +63,7 @@ class ShownLog:
         return getattr(self._log, name)
 
     def warning(self, message: str, *values: Any, **options: Any) -> None:
-        self._log.warning(shown.words(message) if not values else message, *_words(values), **options)
+        self._log.warning(redaction.words(message) if not values else message, *_words(values), **options)
 
     def exception(self, message: str, *values: Any, **options: Any) -> None:
         self._log.exception(message, *_words(values), **options)
@@ -73,7 +73,7 @@ class ShownLog:
 
 
 def _words(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(shown.words(value) if isinstance(value, str) else value for value in values)
+    return tuple(redaction.words(value) if isinstance(value, str) else value for value in values)
 
 
 class ErrorTeller(Worker):  # type: ignore[misc]  # gunicorn has no types

@@ -34,7 +34,7 @@ from .adapter import Transport, answer_to, is_plain, response_of, seconds_of
 from .answer import Answer
 from .cookies import note_sent
 from .head import lines_of, target_of, without_body
-from .shortcuts import ONLY_ENVIRONMENT, is_prepared
+from .memo import ONLY_ENVIRONMENT, is_prepared
 
 Replace = Callable[[Any, str, Any], None]
 METHODS = {"GET": "GET", "get": "GET", "HEAD": "HEAD", "head": "HEAD"}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greenroom.ops.sums import MOST_NAMES, OTHER, Sums
+from greenroom.ops.counters import MOST_NAMES, OTHER, Counters
 
 from .fakes import route, snapshot
 
@@ -19,7 +19,7 @@ def said(start_id: str, count: int, name: str = "/") -> dict[str, Any]:
     )
 
 
-def counted(sums: Sums) -> dict[str, float]:
+def counted(sums: Counters) -> dict[str, float]:
     total = sums.total()
     return {
         **{f"route {name}": row["count"] for name, row in total["routes"].items()},
@@ -45,7 +45,7 @@ STEPS = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(STEPS)
 def test_whatever_happens_in_whatever_order_nothing_falls(steps: list[Any]) -> None:
-    sums = Sums()
+    sums = Counters()
     lives = {"a": 0, "b": 0, "c": 0}
     counts: dict[str, int] = {}
     before: dict[str, float] = {}
@@ -66,7 +66,7 @@ def test_whatever_happens_in_whatever_order_nothing_falls(steps: list[Any]) -> N
 
 
 def test_last_words_count_what_was_done_since_the_last_look() -> None:
-    sums = Sums()
+    sums = Counters()
     sums.update(said("a", 10))
 
     sums.fold("a", said("a", 17))
@@ -75,12 +75,12 @@ def test_last_words_count_what_was_done_since_the_last_look() -> None:
 
 
 def test_what_the_dead_had_counted_survives_the_process(tmp_path: Path) -> None:
-    first = Sums(tmp_path / "sums")
+    first = Counters(tmp_path / "sums")
     first.update(said("a", 10))
     first.fold("a")
     first.save()
 
-    second = Sums(tmp_path / "sums")
+    second = Counters(tmp_path / "sums")
     assert counted(second)["route /"] == 10
     second.update(said("a", 10))
     second.update(said("b", 5))
@@ -91,12 +91,12 @@ def test_what_the_dead_had_counted_survives_the_process(tmp_path: Path) -> None:
 def test_a_file_that_is_no_sums_is_said_and_forgotten(tmp_path: Path) -> None:
     (tmp_path / "sums").write_text('{"gone": 3')
 
-    assert counted(Sums(tmp_path / "sums")) == {"stalls": 0}
+    assert counted(Counters(tmp_path / "sums")) == {"stalls": 0}
 
 
 def test_a_full_disk_costs_only_the_memory_of_restarts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("")
-    sums = Sums(tmp_path / "file" / "sums")
+    sums = Counters(tmp_path / "file" / "sums")
     sums.update(said("a", 10))
 
     sums.save()
@@ -106,7 +106,7 @@ def test_a_full_disk_costs_only_the_memory_of_restarts(tmp_path: Path, caplog: p
 
 
 def test_names_are_bounded_and_those_that_have_one_keep_it() -> None:
-    sums = Sums()
+    sums = Counters()
     for number in range(0, 3 * MOST_NAMES, 25):
         sums.update(snapshot(f"w{number % 7}", {f"/{name}": route(1) for name in range(number, number + 50)}))
 
@@ -117,7 +117,7 @@ def test_names_are_bounded_and_those_that_have_one_keep_it() -> None:
 
 
 def test_a_line_that_a_worker_has_forgotten_keeps_its_count() -> None:
-    sums = Sums()
+    sums = Counters()
     sums.update(said("a", 10))
 
     sums.update(snapshot("a", stalls={"top": [{"line": "v.py:1", "count": 1, "seconds": 0.1}]}))

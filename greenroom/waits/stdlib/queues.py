@@ -6,7 +6,7 @@ from types import GenericAlias
 from typing import Any
 
 from ... import clock
-from ...record import FOREVER, TimedWait
+from ...in_flight import FOREVER, TimedWait
 from ..parking import Line, Waiter, waiter
 
 

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 
 from greenroom.ops import program
-from greenroom.ops.asking import Asker
 from greenroom.ops.client import TIMEOUT_SECONDS
 from greenroom.ops.program import Program
-from greenroom.ops.rendezvous import Rendezvous
-from greenroom.ops.ticket import everything
+from greenroom.ops.socket_folder import SocketFolder
+from greenroom.ops.text_report import everything
 from greenroom.ops.web import Board
+from greenroom.ops.worker_client import Asker
 
 from .fakes import moment, request, route, seen, shown, snapshot
-from .test_asking import close, keeps_silent, says, worker_that
+from .test_worker_client import close, keeps_silent, says, worker_that
 
 
 def test_a_ticket_has_the_verdict_stacks_and_who_did_not_answer() -> None:
@@ -67,12 +67,12 @@ def test_workers_that_hold_their_gil_are_waited_for_all_at_once(monkeypatch: pyt
             return super().wait(0.5)
 
     monkeypatch.setattr(program, "Asker", Counting)
-    rendezvous = Rendezvous.make()
+    socket_folder = SocketFolder.make()
     workers = [seen(number, snapshot()) for number in range(1, 9)]
-    open_sockets = [worker_that(rendezvous.socket(11), says(b'{"main_stack": ["v.py:3 buy"], "in_flight": []}\n'))]
-    open_sockets += [worker_that(rendezvous.socket(worker.pid), keeps_silent) for worker in workers[1:]]
+    open_sockets = [worker_that(socket_folder.socket(11), says(b'{"main_stack": ["v.py:3 buy"], "in_flight": []}\n'))]
+    open_sockets += [worker_that(socket_folder.socket(worker.pid), keeps_silent) for worker in workers[1:]]
     ours: Any = Program.__new__(Program)
-    ours.rendezvous, ours.moment, ours.board = rendezvous, moment(*workers), Board()
+    ours.socket_folder, ours.moment, ours.board = socket_folder, moment(*workers), Board()
     ours.board.publish(json.dumps(shown(*workers)).encode(), b"")
 
     text = ours._everything()
@@ -83,4 +83,4 @@ def test_workers_that_hold_their_gil_are_waited_for_all_at_once(monkeypatch: pyt
     assert text.count("does not answer\n") == 7
     for sockets in open_sockets:
         close(sockets)
-    rendezvous.remove()
+    socket_folder.remove()

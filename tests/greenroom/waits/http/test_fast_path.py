@@ -12,7 +12,7 @@ from requests.sessions import Session
 from requests.structures import CaseInsensitiveDict
 
 from greenroom.waits.http.adapter import Transport
-from greenroom.waits.http.whole import is_untouched
+from greenroom.waits.http.fast_path import is_untouched
 
 from .conftest import ADAPTERS, Switch
 from .upstream import Upstream, answer

@@ -1,4 +1,4 @@
-"""Waits of the standard library: each is named, and says whether the end of its request may end it (see record.py).
+"""Waits of the standard library: each is named, and says whether the end of its request may end it (see in_flight.py).
 
     hub        the one place through which every wait goes
     calls      sleep, sockets, select, subprocesses
@@ -23,7 +23,7 @@ Taking a condition's lock back is not ended either, nor is what starts a thread.
 
 import importlib
 
-from ...record import Record
+from ...in_flight import Record
 from .hub import install as install_hub
 
 __all__ = ["install", "install_hub"]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from greenroom.insight.account import Account
-from greenroom.insight.held import Held
+from greenroom.insight.held_connections import Held
 
 IDLE, IN_TRANSACTION, IN_ERROR = 0, 2, 3
 
@@ -76,7 +76,7 @@ def test_connection_in_a_transaction_is_kept(requests: Requests, status: int, ca
     assert pair["rate"] == pytest.approx(1 / 0.31, rel=0.05)
     assert pair["gain"] > 20
     assert pair["host"] == "api.example:443"
-    assert pair["used"].startswith("tests/greenroom/insight/test_held.py:")
+    assert pair["used"].startswith("tests/greenroom/insight/test_held_connections.py:")
     assert len([message for message in caplog.messages if message.startswith("held: ")]) == 1
 
 

@@ -14,9 +14,9 @@ import pytest
 import urllib3.util.connection
 
 from greenroom import clock
-from greenroom.record import CLIENT_LEFT, CURRENT, Record
-from greenroom.waits import connecting
-from greenroom.waits.connecting import alternating, create_connection
+from greenroom.in_flight import CLIENT_LEFT, CURRENT, Record
+from greenroom.waits import happy_eyeballs
+from greenroom.waits.happy_eyeballs import alternating, create_connection
 
 LONG_WAIT_SECONDS = 30.0
 
@@ -63,20 +63,20 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 @pytest.fixture
-def attempts(monkeypatch: pytest.MonkeyPatch) -> list[connecting.Attempt]:
-    made: list[connecting.Attempt] = []
+def attempts(monkeypatch: pytest.MonkeyPatch) -> list[happy_eyeballs.Attempt]:
+    made: list[happy_eyeballs.Attempt] = []
 
-    class Watched(connecting.Attempt):
+    class Watched(happy_eyeballs.Attempt):
         def __init__(self, *args: Any) -> None:
             made.append(self)
             super().__init__(*args)
 
-    monkeypatch.setattr(connecting, "Attempt", Watched)
+    monkeypatch.setattr(happy_eyeballs, "Attempt", Watched)
     return made
 
 
 def test_the_next_address_is_tried_while_the_first_is_silent_and_the_loser_is_closed(
-    hole: Any, listener: Any, resolve: Callable[..., None], attempts: list[connecting.Attempt]
+    hole: Any, listener: Any, resolve: Callable[..., None], attempts: list[happy_eyeballs.Attempt]
 ) -> None:
     resolve(hole, listener)
 
@@ -89,7 +89,7 @@ def test_the_next_address_is_tried_while_the_first_is_silent_and_the_loser_is_cl
 
 
 def test_while_the_first_address_may_still_answer_no_other_is_tried(
-    listener: Any, hole: Any, resolve: Callable[..., None], attempts: list[connecting.Attempt]
+    listener: Any, hole: Any, resolve: Callable[..., None], attempts: list[happy_eyeballs.Attempt]
 ) -> None:
     resolve(listener, hole)
 
@@ -102,7 +102,7 @@ def test_while_the_first_address_may_still_answer_no_other_is_tried(
 def test_after_a_refusal_the_next_address_is_tried_at_once(
     closed: Any, listener: Any, resolve: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connecting, "STAGGER_SECONDS", 1000.0)
+    monkeypatch.setattr(happy_eyeballs, "STAGGER_SECONDS", 1000.0)
     resolve(closed, closed, listener)
 
     with gevent.Timeout(LONG_WAIT_SECONDS), closing(create_connection(("example.com", 80))) as sock:
@@ -121,7 +121,7 @@ def test_when_none_can_be_reached_the_last_error_is_raised_or_all(closed: Any, r
 
 
 def test_the_timeout_is_for_all_addresses_together(
-    hole: Any, resolve: Callable[..., None], attempts: list[connecting.Attempt]
+    hole: Any, resolve: Callable[..., None], attempts: list[happy_eyeballs.Attempt]
 ) -> None:
     resolve(*[hole] * 50)
 
@@ -182,8 +182,8 @@ def test_another_kind_of_socket_connects_in_its_own_way(
     module: Any = ModuleType("urllib3.util.connection")
     module.create_connection = urllib3.util.connection.create_connection
     module.allowed_gai_family = urllib3.util.connection.allowed_gai_family
-    connecting._replace_in(module, connecting._in_urllib3)
-    connecting._replace_in(module, connecting._in_urllib3)  # again
+    happy_eyeballs._replace_in(module, happy_eyeballs._in_urllib3)
+    happy_eyeballs._replace_in(module, happy_eyeballs._in_urllib3)  # again
     with closing(module.create_connection(listener)) as plain:
         assert type(plain) is socket.socket
     monkeypatch.setattr(socket, "socket", Own)

@@ -22,7 +22,7 @@ from psycopg2.errors import QueryCanceled
 
 from .. import clock, deadline
 from ..errors import BudgetSpent
-from ..record import EVERYWHERE, Record, Wait, current
+from ..in_flight import EVERYWHERE, Record, Wait, current
 from ..timers import Timer
 from .libpq import Cancel, cancel_in_thread
 from .threads import ThreadRecord, is_loop_thread

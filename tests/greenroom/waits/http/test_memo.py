@@ -15,7 +15,7 @@ from requests.models import PreparedRequest, Response
 from requests.structures import CaseInsensitiveDict
 from urllib3.response import HTTPResponse
 
-from greenroom.waits.http import shortcuts
+from greenroom.waits.http import memo
 from greenroom.waits.http.adapter import PLAIN_ATTRIBUTES, Transport
 
 from .conftest import Switch
@@ -55,7 +55,7 @@ def prepared(function: Any, url: str, params: Any) -> str | None:
 @settings(max_examples=150, deadline=None)
 @given(urls)
 def test_a_url_is_prepared_as_ever(url: str) -> None:
-    quick = shortcuts.prepare_url_over(ORIGINALS["prepare_url"])
+    quick = memo.prepare_url_over(ORIGINALS["prepare_url"])
 
     assert tried(prepared, quick, url, {}) == tried(prepared, ORIGINALS["prepare_url"], url, {})
 
@@ -63,9 +63,9 @@ def test_a_url_is_prepared_as_ever(url: str) -> None:
 @settings(max_examples=60, deadline=None)
 @given(urls)
 def test_credentials_in_a_url_are_found_as_ever(url: str) -> None:
-    quick = shortcuts.get_auth_from_url_over(ORIGINALS["get_auth_from_url"])
+    quick = memo.get_auth_from_url_over(ORIGINALS["get_auth_from_url"])
 
-    if "://" in url and shortcuts.is_prepared(url):
+    if "://" in url and memo.is_prepared(url):
         assert tried(quick, url) == tried(ORIGINALS["get_auth_from_url"], url)
 
 
@@ -76,7 +76,7 @@ mappings = some.dictionaries(some.sampled_from(["a", "A", "b", "c"]), values, ma
 @settings(max_examples=60, deadline=None)
 @given(mappings | values, mappings | values, some.sampled_from([dict, CaseInsensitiveDict]))
 def test_settings_are_merged_as_ever(mine: Any, sessions: Any, kind: Any) -> None:
-    quick = shortcuts.merge_setting_over(ORIGINALS["merge_setting"])
+    quick = memo.merge_setting_over(ORIGINALS["merge_setting"])
     if isinstance(sessions, dict):
         sessions = kind(sessions)
 
@@ -151,7 +151,7 @@ PROXIES = {"http_proxy": "http://p:1", "HTTPS_PROXY": "http://p:2", "all_proxy":
 
 
 def test_proxies_are_those_of_the_environment_at_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = shortcuts.Environment(ORIGINALS["get_environ_proxies"])
+    quick = memo.Environment(ORIGINALS["get_environ_proxies"])
     hosts = ["http://a.example/x", "https://b.test:8443/", "http://127.0.0.1:5000/y", "http://localhost/", "/none"]
 
     def same() -> None:
@@ -198,7 +198,7 @@ def test_proxies_from_elsewhere_count(adapter: str, upstream: Upstream, monkeypa
 
 @pytest.mark.parametrize("name", [".netrc", "_netrc", "$NETRC"])
 def test_logins_are_those_of_netrc_at_the_time(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = shortcuts.get_netrc_auth_over(ORIGINALS["get_netrc_auth"])
+    quick = memo.get_netrc_auth_over(ORIGINALS["get_netrc_auth"])
     file = tmp_path / name.strip("$")
     if name == "$NETRC":
         monkeypatch.setenv("NETRC", str(file))

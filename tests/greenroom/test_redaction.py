@@ -2,7 +2,7 @@
 
 import pytest
 
-from greenroom import shown
+from greenroom import redaction
 
 SECRET = "hunter2"
 
@@ -24,7 +24,7 @@ SECRET = "hunter2"
     ],
 )
 def test_statements_are_shown_without_their_values(sql: str, seen: str) -> None:
-    assert shown.detail("query", sql) == seen
+    assert redaction.detail("query", sql) == seen
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_statements_are_shown_without_their_values(sql: str, seen: str) -> None:
     ],
 )
 def test_what_could_be_a_value_is_cut_with_the_rest_of_the_statement(sql: str) -> None:
-    said = shown.detail("query", sql)
+    said = redaction.detail("query", sql)
 
     assert SECRET not in said
     assert said.endswith("?...")
@@ -53,12 +53,12 @@ def test_what_could_be_a_value_is_cut_with_the_rest_of_the_statement(sql: str) -
 
 def test_statements_that_are_bytes_or_composed_show_nothing() -> None:
     for sql in ("Composed([SQL('SELECT '), Literal(\"it's hunter2\")])", "b\"SELECT 'hunter2'\""):
-        assert shown.detail("query", sql) == "a statement that is not text"
+        assert redaction.detail("query", sql) == "a statement that is not text"
 
 
 def test_only_where_a_connection_leads_is_no_statement() -> None:
-    assert shown.detail("query", "connect to db-1.example:5432") == "connect to db-1.example:5432"
-    assert shown.detail("query", "connect to 'hunter2'") == "connect to ?"
+    assert redaction.detail("query", "connect to db-1.example:5432") == "connect to db-1.example:5432"
+    assert redaction.detail("query", "connect to 'hunter2'") == "connect to ?"
 
 
 @pytest.mark.parametrize(
@@ -73,17 +73,17 @@ def test_only_where_a_connection_leads_is_no_statement() -> None:
     ],
 )
 def test_tokens_and_people_in_paths_are_masked(path: str, seen: str) -> None:
-    assert shown.path(path) == seen
-    assert shown.path(seen) == seen
+    assert redaction.path(path) == seen
+    assert redaction.path(seen) == seen
 
 
 def test_no_text_of_a_client_begins_a_line_or_moves_the_cursor() -> None:
     hostile = "/p\n[2026-11-22] [ERROR] stall\r\x1b[2J\u2028\u202e"
 
-    for said in (shown.path(hostile), shown.detail("lock", hostile), shown.line(hostile)):
+    for said in (redaction.path(hostile), redaction.detail("lock", hostile), redaction.line(hostile)):
         assert said.isprintable()
         assert len(said.splitlines()) == 1
-    assert len(shown.line("x" * 1000)) == shown.LONGEST
+    assert len(redaction.line("x" * 1000)) == redaction.LONGEST
 
 
 @pytest.mark.parametrize(
@@ -100,12 +100,12 @@ def test_no_text_of_a_client_begins_a_line_or_moves_the_cursor() -> None:
     ],
 )
 def test_targets_are_shown_without_values(target: str, seen: str) -> None:
-    assert shown.target(target) == seen
-    assert shown.target(seen) == seen
+    assert redaction.target(target) == seen
+    assert redaction.target(seen) == seen
 
 
 def test_texts_about_a_request_are_shown_without_its_target() -> None:
-    said = shown.words("Invalid request from ip=2001:db8:1234:5678:9abc:def0:1234:5678: GET /x?t=hunter2 HTP/1.1")
+    said = redaction.words("Invalid request from ip=2001:db8:1234:5678:9abc:def0:1234:5678: GET /x?t=hunter2 HTP/1.1")
 
     assert "hunter2" not in said
     assert "ip=2001:db8:1234:5678:9abc:def0:1234:5678: GET /x?t=" in said

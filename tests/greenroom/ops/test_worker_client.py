@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from greenroom.ops import answering
-from greenroom.ops.answering import Answering
-from greenroom.ops.asking import Asker, ask
-from greenroom.ops.rendezvous import Rendezvous
+from greenroom.ops import worker_server
+from greenroom.ops.socket_folder import SocketFolder
+from greenroom.ops.worker_client import Asker, ask
+from greenroom.ops.worker_server import WorkerServer
 
 LONG = 10.0
 
 
 @pytest.fixture
-def rendezvous() -> Iterator[Rendezvous]:
-    made = Rendezvous.make()
+def socket_folder() -> Iterator[SocketFolder]:
+    made = SocketFolder.make()
     yield made
     made.remove()
 
@@ -62,22 +62,22 @@ def close(sockets: list[socket.socket]) -> None:
 
 
 @pytest.mark.parametrize("words", [b'{"pid": 1', b'{"pid": 1}', b"", b"no json\n"])
-def test_an_answer_that_was_cut_short_is_none(rendezvous: Rendezvous, words: bytes) -> None:
+def test_an_answer_that_was_cut_short_is_none(socket_folder: SocketFolder, words: bytes) -> None:
     """A worker that is killed in the middle of it."""
-    sockets = worker_that(rendezvous.socket(1), says(words), says(words))
+    sockets = worker_that(socket_folder.socket(1), says(words), says(words))
     asker = Asker()
 
-    asker.ask([(1, rendezvous.socket(1))], {"ask": "snapshot"})
+    asker.ask([(1, socket_folder.socket(1))], {"ask": "snapshot"})
 
     assert asker.wait(LONG) == {1: None}
-    assert ask(rendezvous.socket(1), {"ask": "snapshot"}, LONG) is None
+    assert ask(socket_folder.socket(1), {"ask": "snapshot"}, LONG) is None
     close(sockets)
 
 
-def test_a_silent_worker_has_one_question_open_and_holds_up_nobody(rendezvous: Rendezvous) -> None:
-    silent = worker_that(rendezvous.socket(1), keeps_silent)
-    talking = worker_that(rendezvous.socket(2), says(b'{"n": 1}\n'), says(b'{"n": 2}\n'))
-    both = [(1, rendezvous.socket(1)), (2, rendezvous.socket(2))]
+def test_a_silent_worker_has_one_question_open_and_holds_up_nobody(socket_folder: SocketFolder) -> None:
+    silent = worker_that(socket_folder.socket(1), keeps_silent)
+    talking = worker_that(socket_folder.socket(2), says(b'{"n": 1}\n'), says(b'{"n": 2}\n'))
+    both = [(1, socket_folder.socket(1)), (2, socket_folder.socket(2))]
     asker = Asker()
 
     answers = []
@@ -92,42 +92,44 @@ def test_a_silent_worker_has_one_question_open_and_holds_up_nobody(rendezvous: R
     close(silent + talking)
 
 
-def test_who_is_not_there_is_none_at_once(rendezvous: Rendezvous) -> None:
+def test_who_is_not_there_is_none_at_once(socket_folder: SocketFolder) -> None:
     asker = Asker()
 
-    asker.ask([(1, rendezvous.socket(1))], {"ask": "snapshot"})
+    asker.ask([(1, socket_folder.socket(1))], {"ask": "snapshot"})
 
     assert asker.wait(LONG) == {1: None}
-    assert ask(rendezvous.socket(1), {"ask": "snapshot"}, LONG) is None
+    assert ask(socket_folder.socket(1), {"ask": "snapshot"}, LONG) is None
 
 
-def test_a_folder_is_its_owners_and_its_paths_short(rendezvous: Rendezvous, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_its_owners_and_its_paths_short(
+    socket_folder: SocketFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", "/tmp/" + "x" * 200)
-    deep = Rendezvous.make()
+    deep = SocketFolder.make()
 
-    assert rendezvous.folder.stat().st_mode & 0o777 == 0o700
+    assert socket_folder.folder.stat().st_mode & 0o777 == 0o700
     assert len(str(deep.socket(4_000_000))) < 100
     deep.remove()
 
 
 @pytest.fixture
-def answers(rendezvous: Rendezvous, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def answers(socket_folder: SocketFolder, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """`answers({...})`: what a worker of 10,000 requests says to one question, over its socket."""
     said = {"in_flight": [{"id": f"r{number}"} for number in range(10_000)], "version": 1}
     knowledge = SimpleNamespace(snapshot=lambda worker: dict(said), stacks=lambda worker, request_id: None)
-    monkeypatch.setattr(answering, "knowledge", lambda: knowledge)
+    monkeypatch.setattr(worker_server, "knowledge", lambda: knowledge)
     worker = SimpleNamespace(serving=SimpleNamespace(insight=None), log=None)
-    Answering(worker, rendezvous).start()
-    return lambda asked: ask(rendezvous.socket(os.getpid()), asked, LONG)
+    WorkerServer(worker, socket_folder).start()
+    return lambda asked: ask(socket_folder.socket(os.getpid()), asked, LONG)
 
 
-def test_it_answers_and_goes_on_after_nonsense(answers: Callable[..., Any], rendezvous: Rendezvous) -> None:
+def test_it_answers_and_goes_on_after_nonsense(answers: Callable[..., Any], socket_folder: SocketFolder) -> None:
     with socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(rendezvous.socket(os.getpid())))
+        client.connect(str(socket_folder.socket(os.getpid())))
         client.sendall(b"\x00nonsense\n")
         assert b"error" in client.recv(4096)
     with socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(rendezvous.socket(os.getpid())))  # and leaves without a word
+        client.connect(str(socket_folder.socket(os.getpid())))  # and leaves without a word
 
     assert "error" in answers({"ask": "secrets"})
     assert len(answers({"ask": "snapshot"})["in_flight"]) == 10_000

@@ -24,7 +24,7 @@ ROUTE_NUMBERS = ("count", "total_seconds", "cut")
 LOOP_NUMBERS = ("turns", "busy_seconds", "idle_seconds", "late_turns", "request_seconds", "stolen_seconds")
 
 
-class Sums:
+class Counters:
     """Runs on: the collecting thread of the ops process."""
 
     def __init__(self, path: Path | None = None) -> None:

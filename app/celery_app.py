@@ -1,4 +1,4 @@
-"""For Celery's command line: `celery -A app.worker worker -P gevent`, `celery -A app.worker beat`.
+"""For Celery's command line: `celery -A app.celery_app worker -P gevent`, `celery -A app.celery_app beat`.
 
 With `-P gevent` sockets and threads are patched by Celery, but psycopg2 is not told: the other jobs of that worker
 stand still during a query. Ours are short, and what jobs wait for is mail servers and sources.

@@ -30,7 +30,7 @@ from gevent import get_hub
 from gevent.hub import Hub
 from greenlet import getcurrent
 
-from . import clock, shown
+from . import clock, redaction
 from .errors import BudgetSpent
 
 logger = logging.getLogger(__name__)
@@ -345,14 +345,14 @@ class Record:
             )
 
 
-CURRENT: ContextVar[Record | None] = ContextVar("greenroom.record", default=None)
+CURRENT: ContextVar[Record | None] = ContextVar("greenroom.in_flight", default=None)
 current: Callable[[], Record | None] = CURRENT.get
 
 
 def _name(record: Record) -> str:
     """Method and path. Never the query, which may hold secrets."""
     environ = record.environ or {}
-    return f"{environ.get('REQUEST_METHOD', '')} {shown.path(environ.get('PATH_INFO', ''))}".strip() or "a request"
+    return f"{environ.get('REQUEST_METHOD', '')} {redaction.path(environ.get('PATH_INFO', ''))}".strip() or "a request"
 
 
 # Packages whose lines explain no loop, unless there is no other.

@@ -14,11 +14,11 @@ LONGEST_FOLDER = 80
 
 
 @dataclass(frozen=True)
-class Rendezvous:
+class SocketFolder:
     folder: Path
 
     @classmethod
-    def make(cls, uid: int = -1, gid: int = -1) -> "Rendezvous":
+    def make(cls, uid: int = -1, gid: int = -1) -> "SocketFolder":
         """A new folder for the user that the workers will be."""
         base = tempfile.gettempdir()
         folder = tempfile.mkdtemp(prefix="greenroom-", dir=base if len(base) < LONGEST_FOLDER else "/tmp")
@@ -34,7 +34,7 @@ class Rendezvous:
         return self.folder / f"{pid}.json"
 
     @property
-    def sums(self) -> Path:
+    def counters(self) -> Path:
         """What the ops process must know again when it was started anew."""
         return self.folder / "sums"
 

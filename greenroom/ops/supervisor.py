@@ -1,4 +1,4 @@
-"""The keeper of the ops process: the arbiter starts it, starts it again when it dies, and takes it along at the end.
+"""The supervisor of the ops process: started by the arbiter, started again when it dies, ended with the server.
 
     arbiter                                        ops process
       spawn; keeps the write end of its stdin,  -> works
@@ -24,7 +24,7 @@ from typing import Any
 from .. import clock
 from ..companion import is_running, wait_until
 from ..settings import Settings
-from .rendezvous import Rendezvous
+from .socket_folder import SocketFolder
 
 logger = logging.getLogger("gunicorn.error")
 
@@ -60,7 +60,7 @@ class Wanted:
         )
 
 
-class Keeper:
+class Supervisor:
     """Runs on: arbiter. `about` says which server this is; `ids` are the user and group of its workers."""
 
     def __init__(
@@ -70,14 +70,14 @@ class Keeper:
         about: Mapping[str, Any],
         ids: tuple[int, int],
         *,
-        spawn: Callable[["Keeper", Wanted], int] | None = None,
+        spawn: Callable[["Supervisor", Wanted], int] | None = None,
         now: Callable[[], float] = clock.now,
     ) -> None:
         self.wanted = Wanted.by(settings)
         self.board_descriptor = board_descriptor
         self.about = about
         self.ids = ids
-        self.rendezvous = Rendezvous.make(*ids)
+        self.socket_folder = SocketFolder.make(*ids)
         self.pid = 0
         self.failures = 0
         self.now = now
@@ -124,7 +124,7 @@ class Keeper:
             os.close(descriptor)
         if self.pid and not wait_until(lambda: not is_running(self.pid), STOP_SECONDS):
             self._end_process(signal.SIGKILL)
-        self.rendezvous.remove()
+        self.socket_folder.remove()
 
     def _end_process(self, number: signal.Signals = signal.SIGTERM) -> None:
         if not self.pid:
@@ -142,7 +142,7 @@ class Keeper:
             "host_names": wanted.host_names,
             "recordings_path": wanted.recordings_path,
             "recordings_kept": wanted.recordings_kept,
-            "folder": str(self.rendezvous.folder),
+            "folder": str(self.socket_folder.folder),
             "ids": self.ids,
             "about": self.about,
         }
@@ -158,17 +158,17 @@ class Keeper:
         return self._stdin
 
 
-def _spawn(keeper: Keeper, wanted: Wanted) -> int:
+def _spawn(supervisor: Supervisor, wanted: Wanted) -> int:
     # posix_spawn for the reasons that the companion gives.
-    arguments = keeper.arguments(wanted)
+    arguments = supervisor.arguments(wanted)
     return os.posix_spawn(
         arguments[0],
         arguments,
-        keeper.environment(wanted),
+        supervisor.environment(wanted),
         file_actions=[
-            (os.POSIX_SPAWN_DUP2, keeper.stdin, 0),
+            (os.POSIX_SPAWN_DUP2, supervisor.stdin, 0),
             (os.POSIX_SPAWN_DUP2, 2, 1),
-            (os.POSIX_SPAWN_DUP2, keeper.board_descriptor, BOARD_DESCRIPTOR),
+            (os.POSIX_SPAWN_DUP2, supervisor.board_descriptor, BOARD_DESCRIPTOR),
         ],
         setpgroup=0,
         setsigmask=[],
