@@ -24,7 +24,7 @@ from .request import Answer, Prepared, follow
 from .tally import GOOD, LATE_SECONDS, SHED, TIMED_OUT, Tally
 from .target import Target
 from .units import LoadError
-from .wire import AnswerReader, Head
+from .wire import Head, ReadAnswer
 
 LONGEST_WAIT_SECONDS = 0.25
 MOST_HOPS = 10
@@ -200,7 +200,7 @@ class Engine:
         if moment - call.due > LATE_SECONDS:
             row.late += 1
 
-    def answered(self, connection: Connection, call: Call, reader: AnswerReader) -> None:
+    def answered(self, connection: Connection, call: Call, reader: ReadAnswer) -> None:
         """A whole answer has come; the connection may be closed already."""
         moment = self.moment()
         head = reader.head
@@ -327,7 +327,7 @@ def _outcome(head: Head) -> str:
     return f"status {status}"
 
 
-def _checked(head: Head, reader: AnswerReader, prepared: Prepared) -> str:
+def _checked(head: Head, reader: ReadAnswer, prepared: Prepared) -> str:
     """As `_outcome`, and good only if all checks hold; a check that names the status decides over it."""
     outcome = _outcome(head)
     if outcome is SHED:

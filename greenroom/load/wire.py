@@ -7,6 +7,7 @@ head ──> Content-Length ──┐
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 LARGEST_HEAD_BYTES = 65_536
 LARGEST_CHUNK_LINE_BYTES = 1024
@@ -15,6 +16,19 @@ _CACHED_HEADS = 512
 
 class Garbled(Exception):
     """It is no HTTP, or not the whole of it; the text is the kind of error that is counted."""
+
+
+class ReadAnswer(Protocol):
+    """An answer that has come, by whatever protocol."""
+
+    @property
+    def head(self) -> "Head | None": ...
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def body_bytes(self) -> int: ...
+    @property
+    def events(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +168,8 @@ class AnswerReader:
     def _begin_body(self, head: Head) -> None:
         self.head = head
         self._buffer = b""
+        if head.is_event_stream and not self._wanted_events:
+            self._wanted_events = 1  # it has no end: its first event is the answer
         if self._is_head_request or head.status in (204, 304):
             self._state, self._left = _LENGTH, 0
         elif head.is_chunked:
