@@ -79,6 +79,10 @@ class Shape:
         count = self.count
         whole = sum(one.count for one in self.segments)
         positions = _uniform(count, chance) if model == POISSON else ((k + 0.5) / count for k in range(count))
+        if len(self.segments) == 1 and self.segments[0].begin == self.segments[0].end:
+            length = self.segments[0].seconds
+            yield from (position * length for position in positions)
+            return
         segments = iter(self.segments)
         current, began, before = next(segments), 0.0, 0.0
         for position in positions:

@@ -85,6 +85,8 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
     judged.add_argument(
         "--abort-on-fail", action="store_true", help="stop as soon as an expectation cannot hold any more"
     )
+    judged.add_argument("--ops", metavar="URL", help="the target's ops page; found by itself on this machine")
+    judged.add_argument("--token", help="of the ops page, instead of GREENROOM_OPS_TOKEN")
     judged.add_argument("--json", type=Path, metavar="FILE", help="the whole result")
     judged.add_argument("--live", choices=("auto", "lines", "off"), default="auto", help="what is shown meanwhile")
 

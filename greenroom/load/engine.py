@@ -19,7 +19,7 @@ from urllib.parse import urljoin, urlsplit
 
 from .connection import OURS, Call, Connection, kind_of
 from .pacing import Pacer
-from .polling import Poller, poller
+from .polling import NAP_BELOW_SECONDS, Poller, poller
 from .request import Answer, Prepared, follow
 from .tally import GOOD, LATE_SECONDS, SHED, TIMED_OUT, Tally
 from .target import Target
@@ -127,9 +127,11 @@ class Engine:
             if moment >= next_second:
                 self._tick(next_second)
                 next_second = int(moment) + 1
-            events = wait(min(pacer.due - moment, next_second - moment, self._next_timeout(moment)))
+            pause = min(pacer.due - moment, next_second - moment, self._next_timeout(moment))
+            events = wait(pause)
             if events:
-                returned = self.moment()
+                # Answers that came during a nap have lain there since.
+                returned = self.moment() if pause >= NAP_BELOW_SECONDS else moment
                 for fd, mask in events:
                     connection = connections.get(fd)
                     if connection is not None:

@@ -43,7 +43,7 @@ def document(facts: Facts) -> dict[str, Any]:
     good_per_second = tally.good_per_second(facts.elapsed)
     rows, failed = judged(facts.expectations, tally, whole, length, good_per_second)
     cpu_ratio = facts.cpu_seconds / facts.elapsed if facts.elapsed > 0 else 0.0
-    validity = judge(tally, whole.latency, cpu_ratio, failed)
+    validity = judge(tally, whole.latency, cpu_ratio, failed, is_expected=bool(rows))
     return {
         "format": FORMAT,
         "valid": validity.is_valid,

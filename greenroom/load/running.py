@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..ops.client import Client
+from . import causes
 from .building import plan_of
 from .engine import Engine
 from .live import Live, live_for
@@ -24,7 +26,8 @@ def run(options: argparse.Namespace) -> int:
     """Returns 0 held, 1 not held, 3 not valid. Raises LoadError (2) when it could not run."""
     writable(options.json)
     plan, source = plan_of(options)
-    said = perform(plan, live_mode=options.live)
+    watched = causes.find(plan.target, options.ops, options.token)
+    said = perform(plan, watched, live_mode=options.live)
     if source is not None:
         said["recorded"] = recorded_as_json(source)
     return report(said, options)
@@ -36,17 +39,26 @@ def writable(path: Path | None) -> None:
         raise LoadError(f"the report cannot be saved in {path}: there is no such folder, or it may not be written to")
 
 
-def perform(plan: Plan, *, live_mode: str = "off") -> dict[str, Any]:
+def perform(plan: Plan, watched: Client | None = None, *, live_mode: str = "off") -> dict[str, Any]:
     """Run it, with live output; Ctrl-C and SIGTERM end it early with what was measured."""
-    live = live_for(live_mode, f"greenroom load {plan.target.origin}")
+    watcher = causes.Watcher(watched) if watched is not None else None
+    live = live_for(live_mode, f"greenroom load {plan.target.origin}", watcher.sentence if watcher else lambda: "")
     engine = plan.engine(lambda running, number: _second(plan, running, number, live))
     began_at = now_at()
     with _stops(engine.stop), _quick_switches():
         try:
+            if watcher is not None:
+                watcher.start()
             engine.run()
         finally:
             live.close()
-    return finished(plan, engine, began_at)
+            if watcher is not None:
+                watcher.close()
+    rows = watcher.rows if watcher is not None else []
+    said = finished(plan, engine, began_at, rows)
+    said["limited_by"] = causes.limited_by(said, rows)
+    said["ops"] = watcher.url if watcher is not None else None
+    return said
 
 
 def _second(plan: Plan, engine: Engine, number: int, live: Live) -> None:
