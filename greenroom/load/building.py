@@ -38,7 +38,7 @@ def plan_of(options: argparse.Namespace) -> tuple[Plan, Source | None]:
         users=options.users,
         pause_seconds=seconds(options.pause),
         length=length,
-        model=options.arrivals,
+        model=options.arrivals or (arrivals.CONSTANT if options.find_capacity else arrivals.POISSON),
         seed=options.seed,
         expectations=expected,
         abort_on_fail=options.abort_on_fail,
@@ -68,8 +68,10 @@ def _source(options: argparse.Namespace) -> Source | None:
     file = options.replay or options.arrivals_from
     if file is None:
         return None
-    if options.rate or options.users:
-        raise LoadError("the arrivals come from a file: leave out --rate and --users; --speed 2 plays it twice as fast")
+    if options.rate or options.users or options.find_capacity:
+        raise LoadError(
+            "the arrivals come from a file: leave out --rate, --users and --find-capacity; --speed 2 is twice as fast"
+        )
     return sources.read(file, with_writes=options.with_writes)
 
 
@@ -81,6 +83,10 @@ def _recorded(
 
 
 def _shape(options: argparse.Namespace, length: float) -> arrivals.Shape | None:
+    if options.find_capacity:
+        if options.rate or options.users:
+            raise LoadError("--find-capacity looks for the rate itself: leave out --rate and --users")
+        return None
     if options.users:
         if options.rate:
             raise LoadError("--users and --rate are two models: leave one of them out")

@@ -28,7 +28,11 @@ def _add_pace(parser: argparse.ArgumentParser) -> None:
     pace = parser.add_argument_group("how much, how long")
     pace.add_argument("--rate", help="requests a second: 200, '10..500/s over 60s', '100,200/s each 30s', and more")
     pace.add_argument("--for", dest="length", metavar="TIME", help="how long: 30s (the default), 2m")
-    pace.add_argument("--arrivals", choices=("poisson", "constant"), default="poisson", help="default: poisson")
+    pace.add_argument("--find-capacity", action="store_true", help="search the highest rate that holds; --for: a trial")
+    pace.add_argument("--highest", type=float, default=1e6, metavar="RATE", help="of --find-capacity: no further")
+    pace.add_argument(
+        "--arrivals", choices=("poisson", "constant"), help="default: poisson; to find a capacity constant"
+    )
     pace.add_argument("--users", type=int, default=0, help="closed model instead: so many, who wait for each answer")
     pace.add_argument(
         "--pause", default="0s", metavar="TIME", help="of each user between an answer and the next request"
@@ -88,6 +92,8 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
     judged.add_argument("--ops", metavar="URL", help="the target's ops page; found by itself on this machine")
     judged.add_argument("--token", help="of the ops page, instead of GREENROOM_OPS_TOKEN")
     judged.add_argument("--json", type=Path, metavar="FILE", help="the whole result")
+    judged.add_argument("--html", type=Path, metavar="FILE", help="one page with plots")
+    judged.add_argument("--compare", nargs="+", type=Path, metavar="FILE", help="results of --json, side by side")
     judged.add_argument("--live", choices=("auto", "lines", "off"), default="auto", help="what is shown meanwhile")
 
 

@@ -11,25 +11,48 @@ from pathlib import Path
 from typing import Any
 
 from ..ops.client import Client
-from . import causes
+from . import capacity, causes, comparing, finding, report_page
 from .building import plan_of
+from .capacity import Trial
 from .engine import Engine
 from .live import Live, live_for
 from .plan import Plan, finished, hopeless
-from .result import COULD_NOT_RUN, exit_code, now_at, save
+from .result import COULD_NOT_RUN, HELD, exit_code, load, now_at, save
 from .sources import recorded_as_json
 from .summary import summary
-from .units import LoadError
+from .units import LoadError, seconds
 
 
 def run(options: argparse.Namespace) -> int:
     """Returns 0 held, 1 not held, 3 not valid. Raises LoadError (2) when it could not run."""
+    if options.compare:
+        print(comparing.compare([(path.stem, load(path)) for path in options.compare]))
+        return HELD
     writable(options.json)
+    writable(options.html)
     plan, source = plan_of(options)
     watched = causes.find(plan.target, options.ops, options.token)
+    if options.find_capacity:
+        return find_capacity(plan, watched, options)
     said = perform(plan, watched, live_mode=options.live)
     if source is not None:
         said["recorded"] = recorded_as_json(source)
+    return report(said, options)
+
+
+def find_capacity(plan: Plan, watched: Client | None, options: argparse.Namespace) -> int:
+    """Search the capacity; the exit code is 1 when no rate held."""
+
+    def say(phase: str, trial: Trial) -> None:
+        if options.live != "off":
+            print(finding.line(phase, trial), file=sys.stderr, flush=True)
+
+    search = finding.search_of(seconds(options.length) if options.length else None, options.highest, say)
+    found, said = finding.find(plan, search, lambda one: perform(one, watched))
+    print("\n".join(capacity.lines(found)))
+    if said["limited_by"]:
+        print(f"  above it, limited by: {said['limited_by']}")
+    print(f"at {said['asked_per_second']:.4g}/s:")
     return report(said, options)
 
 
@@ -103,6 +126,8 @@ def report(said: dict[str, Any], options: argparse.Namespace) -> int:
     try:
         if options.json is not None:
             save(options.json, json.dumps(said, indent=1) + "\n")
+        if options.html is not None:
+            save(options.html, report_page.page(said))
     except LoadError as exc:
         print(f"Error: {exc}", file=sys.stderr)
         return COULD_NOT_RUN
