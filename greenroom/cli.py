@@ -2,13 +2,12 @@
 
 import argparse
 import sys
-import textwrap
 from collections.abc import Sequence
 
 from . import __version__, serving_command
 from .errors import GreenroomError
 from .ops.commands import add_to as add_ops_commands
-from .settings import Row, rows
+from .settings.documenting import about, env_template, markdown_table, rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,27 +46,5 @@ def run_settings(options: argparse.Namespace) -> int:
         print(markdown_table())
     else:
         for row in rows():
-            print(f"{row.name}={row.default}\n    {_about(row)}")
+            print(f"{row.name}={row.default}\n    {about(row)}")
     return 0
-
-
-def env_template() -> str:
-    """The server's part of `.env-template`: every name, commented out, under its sentence."""
-    blocks = []
-    for row in rows():
-        sentence = textwrap.wrap(_about(row), 110, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
-        blocks.append("\n".join([*sentence, f"#{row.name}={row.default}"]))
-    return "\n\n".join(blocks)
-
-
-def markdown_table() -> str:
-    """The server's settings as the README shows them."""
-    lines = ["| Setting | Default | Range | What it is for |", "|---|---|---|---|"]
-    for row in rows():
-        default = f"`{row.default}`" if row.default else ""
-        lines.append(f"| `{row.name}` | {default} | {row.allowed} | {row.about} |")
-    return "\n".join(lines)
-
-
-def _about(row: Row) -> str:
-    return row.about + (f" ({row.allowed})" if row.allowed else "")

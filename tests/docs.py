@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from app.config import rows as application
-from greenroom import cli as server
+from greenroom.settings import documenting as server
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -20,7 +20,7 @@ def env_template() -> str:
     parts = (
         HEAD,
         "# --- The application (app/config) ---\n\n" + application.env_template().strip() + "\n",
-        "# --- The server (greenroom/settings.py) ---\n\n" + server.env_template().strip() + "\n",
+        "# --- The server (greenroom/settings/) ---\n\n" + server.env_template().strip() + "\n",
     )
     return "\n".join(parts)
 
