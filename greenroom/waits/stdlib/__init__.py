@@ -26,7 +26,7 @@ import importlib
 from ...in_flight import Record
 from .hub import install as install_hub
 
-__all__ = ["install", "install_hub"]
+__all__ = ["install", "install_hub", "name_functions"]
 
 
 def install(clean_up_seconds: float = Record.clean_up_seconds) -> None:
@@ -38,3 +38,8 @@ def install(clean_up_seconds: float = Record.clean_up_seconds) -> None:
     for part in ("replacing", "calls", "threads"):
         importlib.import_module(f"{__name__}.{part}").install()
     install_hub()
+
+
+def name_functions() -> None:
+    """Let `pickle` find what is replaced. Runs on: the main thread, when all is."""
+    importlib.import_module(f"{__name__}.replacing").name_functions()
