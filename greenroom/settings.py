@@ -6,7 +6,9 @@ a shrug: a misspelt limit is a limit that is not there. `.env-template` and the 
 """
 
 import difflib
+import functools
 import ipaddress
+import logging
 import os
 from collections.abc import Mapping, MutableMapping
 from dataclasses import Field, dataclass, field, fields
@@ -16,6 +18,8 @@ from typing import Any, Self
 from dotenv import dotenv_values
 
 from .errors import SettingsError
+
+logger = logging.getLogger(__name__)
 
 PREFIX = "GREENROOM_"
 # Names that other programs made common; everything else of ours carries the prefix.
@@ -559,11 +563,17 @@ def unknown_names(environ: Mapping[str, str]) -> list[str]:
     found = []
     for name in environ:
         if name in GONE:
-            found.append(f"{name} is gone: {GONE[name]}")
+            tell_of_gone(name)
         elif name.startswith(PREFIX) and name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             found.append(f"{name} is unknown" + (f"; did you mean {close[0]}?" if close else ""))
     return found
+
+
+@functools.cache
+def tell_of_gone(name: str) -> None:
+    """Once: a newer version starts with the settings of an older one."""
+    logger.warning("%s has no effect any more: %s", name, GONE[name])
 
 
 def is_loopback(host: str) -> bool:
