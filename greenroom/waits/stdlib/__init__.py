@@ -2,6 +2,7 @@
 
     hub        the one place through which every wait goes
     calls      sleep, sockets, select, subprocesses
+    epoll      select.epoll, which gevent removes
     locks      threading's locks, for greenlets and real threads alike
     queues     SimpleQueue, likewise
     composed   conditions, events, semaphores and queues are CPython's, over these locks
@@ -35,7 +36,7 @@ def install(clean_up_seconds: float = Record.clean_up_seconds) -> None:
     `clean_up_seconds` is the grace of a request that was ended.
     """
     Record.clean_up_seconds = clean_up_seconds
-    for part in ("replacing", "calls", "threads"):
+    for part in ("replacing", "calls", "epoll", "threads"):
         importlib.import_module(f"{__name__}.{part}").install()
     install_hub()
 

@@ -52,6 +52,8 @@ ENDS: dict[str, Any] = {
     "poll_again_and_again": ["late"],
     "selector": [1],
     "selector_with_a_timeout": [[]],
+    "epoll": [1],
+    "epoll_with_a_timeout": [[]],
     "Future.result": TIMEOUT,
     "Future.result with a timeout": TIMEOUT,
     "Thread_join": TIMEOUT,
