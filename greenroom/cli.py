@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from . import __version__, serving_command
 from .errors import GreenroomError
+from .load.commands import add_to as add_load_command
 from .ops.commands import add_to as add_ops_commands
 from .settings.documenting import about, env_template, markdown_table, rows
 
@@ -36,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     settings.set_defaults(run=run_settings)
 
     add_ops_commands(commands)
+    add_load_command(commands)
     return top
 
 
