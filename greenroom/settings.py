@@ -2,7 +2,7 @@
 
 `Settings.read()` takes a mapping (the process environment over `.env`) and returns the settings or raises
 SettingsError with every problem at once. A name that begins with GREENROOM_ and is not known here is a problem too, not
-a shrug: a misspelt limit is a limit that is not there. `.env-template` and the README table are made from the fields.
+a shrug: a misspelt limit is a limit that is not there. `.env-template` and docs/settings.md are made from the fields.
 """
 
 import difflib
@@ -498,7 +498,7 @@ class Row:
 
 
 def rows() -> list[Row]:
-    """All settings, in their order, for the README's table and `.env-template`."""
+    """All settings, in their order, for docs/settings.md and `.env-template`."""
     return [
         Row(environment_name(item.name), _shown(item.default), _allowed(item), str(item.metadata["about"]))
         for item in fields(Settings)

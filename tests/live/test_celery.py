@@ -1,4 +1,4 @@
-"""Real Celery workers over the embedded PostgreSQL, as the README starts them."""
+"""Real Celery workers over the embedded PostgreSQL, as docs/jobs.md starts them."""
 
 import os
 import shutil
