@@ -84,7 +84,7 @@ def test_every_setting_that_a_page_mentions_exists(page: Path) -> None:
 @each_page
 def test_every_file_that_a_page_names_exists(page: Path) -> None:
     named = re.findall(
-        r"(?<![\w./-])(?:app|benchmarks|deploy|docs|tests)/[\w./-]*\w", without_code_blocks(text_of(page))
+        r"(?<![\w./-])(?:app|benchmarks|devdb|deploy|docs|tests)/[\w./-]*\w", without_code_blocks(text_of(page))
     )
 
     assert [name for name in named if not (docs.ROOT / name).exists() and name not in FOREIGN] == []

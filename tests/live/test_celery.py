@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from app.postgres import EmbeddedPostgres
+from devdb.server import EmbeddedPostgres
 
 pytestmark = pytest.mark.live
 ROOT = Path(__file__).resolve().parents[2]
