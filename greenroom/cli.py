@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
 
     settings = commands.add_parser("settings", help="print every setting: name, default, what it may be, what it does")
     settings.add_argument("--env-template", action="store_true", help="as the lines of .env-template")
-    settings.add_argument("--markdown", action="store_true", help="as the README's table")
+    settings.add_argument("--markdown", action="store_true", help="as the table of docs/settings.md")
     settings.set_defaults(run=run_settings)
 
     add_ops_commands(commands)
