@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from . import __version__, run_command, serving_command
 from .errors import GreenroomError
+from .load.commands import add_to as add_load_command
 from .ops.commands import add_to as add_ops_commands
 from .settings.documenting import about, env_template, markdown_table, rows
 
@@ -42,10 +43,11 @@ def parser() -> argparse.ArgumentParser:
 
     settings = commands.add_parser("settings", help="print every setting: name, default, what it may be, what it does")
     settings.add_argument("--env-template", action="store_true", help="as the lines of .env-template")
-    settings.add_argument("--markdown", action="store_true", help="as the README's table")
+    settings.add_argument("--markdown", action="store_true", help="as the table of docs/settings.md")
     settings.set_defaults(run=run_settings)
 
     add_ops_commands(commands)
+    add_load_command(commands)
     return top
 
 

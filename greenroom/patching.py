@@ -45,10 +45,12 @@ def patch(settings: Settings) -> None:
             warnings.simplefilter("error", monkey.MonkeyPatchWarning)
             monkey.patch_all()
     if settings.patch and settings.worker_class == "greenroom":
-        from .waits import processes, stdlib, subprocesses  # they take the patched names
+        from .waits import descriptors, processes, programs, stdlib, subprocesses  # they take the patched names
 
         subprocesses.install()
         processes.install()
+        descriptors.install()
+        programs.install()
         stdlib.install(clean_up_seconds=settings.clean_up_seconds)
     if settings.patch:
         from . import forking
@@ -78,6 +80,7 @@ def patch(settings: Settings) -> None:
         when_imported("sqlite3", install_sqlite)
     if settings.patch and settings.worker_class == "greenroom":
         when_imported("django.db", install_django)
+        stdlib.name_functions()
 
 
 def install_django(module: ModuleType) -> None:

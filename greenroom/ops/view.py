@@ -10,7 +10,9 @@ from typing import Any
 from ..worker.balance import State
 from .collect import BLOCKED_SECONDS, Moment, Seen, lag_seconds
 from .counters import add_lists, difference
-from .verdict import concerned, duration, findings, middle
+from .verdicts import findings
+from .verdicts.waiting import concerned
+from .verdicts.words import duration, middle
 
 MOST_IN_FLIGHT = 200
 MOST_ROWS = 50

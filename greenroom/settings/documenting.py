@@ -18,7 +18,7 @@ class Row:
 
 
 def rows() -> list[Row]:
-    """All settings, in their order, for the README's table and `.env-template`."""
+    """All settings, in their order, for docs/settings.md and `.env-template`."""
     return [
         Row(environment_name(item.name), shown(item.default), allowed(item), str(item.metadata["about"]))
         for item in fields(Fields)
@@ -35,7 +35,7 @@ def env_template() -> str:
 
 
 def markdown_table() -> str:
-    """The server's settings as the README shows them."""
+    """The server's settings as docs/settings.md shows them."""
     lines = ["| Setting | Default | Range | What it is for |", "|---|---|---|---|"]
     for row in rows():
         default = f"`{row.default}`" if row.default else ""

@@ -5,7 +5,9 @@ GREENROOM_ and is not known here is a problem too, not a shrug: a misspelt limit
 """
 
 import difflib
+import functools
 import ipaddress
+import logging
 import os
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, fields
@@ -17,6 +19,8 @@ from dotenv import dotenv_values
 from ..errors import SettingsError
 from .fields import GREEN_WORKER_CLASSES, PLAIN_WORKER_CLASSES, Fields
 from .knobs import PREFIX, environment_name, parse
+
+logger = logging.getLogger(__name__)
 
 OPS_OFF = "off"
 # Settings that were, and what to do about them.
@@ -196,11 +200,17 @@ def unknown_names(environ: Mapping[str, str]) -> list[str]:
     found = []
     for name in environ:
         if name in GONE:
-            found.append(f"{name} is gone: {GONE[name]}")
+            tell_of_gone(name)
         elif name.startswith(PREFIX) and name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             found.append(f"{name} is unknown" + (f"; did you mean {close[0]}?" if close else ""))
     return found
+
+
+@functools.cache
+def tell_of_gone(name: str) -> None:
+    """Once: a newer version starts with the settings of an older one."""
+    logger.warning("%s has no effect any more: %s", name, GONE[name])
 
 
 def is_loopback(host: str) -> bool:

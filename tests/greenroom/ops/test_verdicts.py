@@ -42,7 +42,7 @@ def test_a_blocked_worker_is_named_with_line_route_and_who_waits() -> None:
     assert found["sentence"] == (
         "Worker 2 is blocked by shop/views.py:41 in /search for 3.2 s; 4 other requests and every new one wait."
     )
-    assert "kills it after 30 s" in found["advice"]
+    assert "kills it after 30 s" in found["do"]
 
 
 def test_a_worker_that_can_not_even_answer_has_its_gil_held() -> None:
@@ -66,7 +66,7 @@ def test_a_stopped_process_is_not_called_blocked() -> None:
     found = verdict(seen(1, snapshot(), silent=9.0, unanswered=9.0, is_stopped=True))
 
     assert "SIGSTOP" in found["sentence"]
-    assert "kill -CONT 11" in found["advice"]
+    assert "kill -CONT 11" in found["do"]
 
 
 @pytest.mark.parametrize("silent", [0.0, 0.3, 0.9])
@@ -93,7 +93,7 @@ def test_connections_held_across_a_call_explain_the_full_pool() -> None:
 
     assert found["cause"] == "held"
     assert "because /buy (v.py:30) keeps one while it waits for pay:443." in found["sentence"]
-    assert "before v.py:34. Releasing it would let 10 times as many requests through." in found["advice"]
+    assert "before v.py:34. Releasing it would let 10 times as many requests through." in found["do"]
 
 
 def test_few_connections_to_an_upstream_are_not_the_databases_fault() -> None:
@@ -102,7 +102,7 @@ def test_few_connections_to_an_upstream_are_not_the_databases_fault() -> None:
     found = verdict(seen(said=snapshot(in_flight=stuck(12, "pool"), pools=[pool])))
 
     assert found["cause"] == "upstream_pool"
-    assert "GREENROOM_UPSTREAM_CONNECTIONS" in found["advice"]
+    assert "GREENROOM_UPSTREAM_CONNECTIONS" in found["do"]
 
 
 def test_a_slow_upstream_is_named_with_what_is_usual() -> None:
@@ -207,7 +207,7 @@ def test_lock_that_was_never_released_names_who_took_it_and_how_many_wait() -> N
     assert found["sentence"] == (
         "Worker 1: 500 requests wait for a lock that nobody will release, for 7 s: /leak took it at v.py:3 and ended."
     )
-    assert "same order" not in found["advice"]
+    assert "same order" not in found["do"]
 
 
 def test_lock_that_is_taken_again_by_its_holder_says_where_it_was_taken() -> None:
@@ -217,7 +217,7 @@ def test_lock_that_is_taken_again_by_its_holder_says_where_it_was_taken() -> Non
     found = verdict(seen(said=snapshot(locks=locks)))
 
     assert found["sentence"] == "Deadlock in worker 1: /report waits for a lock that it holds itself, for 7 s."
-    assert "It took it at v.py:3" in found["advice"]
+    assert "It took it at v.py:3" in found["do"]
 
 
 def test_overload_says_how_much_and_what_is_full() -> None:
@@ -227,14 +227,14 @@ def test_overload_says_how_much_and_what_is_full() -> None:
         "Overload: 120 requests/s are turned away with 503, 95/s are served well; "
         "the CPU is the limit (a worker uses 98% of a core)."
     )
-    assert "raise WEB_CONCURRENCY" in found["advice"]
+    assert "raise WEB_CONCURRENCY" in found["do"]
 
 
 def test_overload_by_other_programs_is_not_the_routes_fault() -> None:
     found = verdict(seen(said=snapshot(), cpu=0.13), grown={"shed": 1200}, machine_cpu_ratio=1.0)
 
     assert "other programs use the CPU (a worker gets 13% of a core)" in found["sentence"]
-    assert found["advice"] == (
+    assert found["do"] == (
         "More comes than can be served. Look at what else runs here (top), or give the server a machine of its own."
     )
 
