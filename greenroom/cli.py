@@ -1,10 +1,11 @@
 """`greenroom`: the commands."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
-from . import __version__, serving_command
+from . import __version__, run_command, serving_command
 from .errors import GreenroomError
 from .load.commands import add_to as add_load_command
 from .ops.commands import add_to as add_ops_commands
@@ -17,11 +18,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if arguments[:1] == ["serve"]:  # what follows is gunicorn's to understand
             return serving_command.run(arguments[1:])
+        if arguments[:1] == ["run"]:  # and this is any program's
+            return run_command.run(arguments[1:])
         options = parser().parse_args(arguments)
         return int(options.run(options))
     except GreenroomError as exc:
         print(f"Error: {exc}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `greenroom settings | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,6 +36,10 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="command")
 
     commands.add_parser("serve", help="serve an application: `greenroom serve shop:app`, with gunicorn's options")
+
+    commands.add_parser(
+        "run", help="run any program patched first of all, an agent's for example: `greenroom run -- ...`"
+    )
 
     settings = commands.add_parser("settings", help="print every setting: name, default, what it may be, what it does")
     settings.add_argument("--env-template", action="store_true", help="as the lines of .env-template")

@@ -5,8 +5,9 @@ import pytest
 
 from greenroom import hooks
 from greenroom.companion import Companion
+from greenroom.draining import Draining
 from greenroom.errors import CompanionError
-from greenroom.hooks import CompanionWatch, Draining, Hooks, public_url, unfit_worker_class
+from greenroom.hooks import CompanionWatch, Hooks, public_url, unfit_worker_class
 from greenroom.settings import Settings
 
 
@@ -148,20 +149,23 @@ class FakeFleet:
 def test_a_fleet_replaces_the_workers_in_a_reload() -> None:
     hooks.running.fleet = fleet = FakeFleet()  # type: ignore[assignment]
 
-    Hooks(Settings(ops_bind="off"), None, {}).on_reload(SimpleNamespace())
+    Hooks(Settings(ops_bind="off"), None, {}).on_reload(SimpleNamespace(cfg=SimpleNamespace()))
 
     assert fleet.reloads == 1
 
 
 @pytest.mark.usefixtures("_nothing_runs")
-@pytest.mark.parametrize(("worker_class", "has_fleet"), [("greenroom.worker.GreenWorker", True), ("gevent", False)])
+@pytest.mark.parametrize(
+    ("worker_class", "has_fleet"),
+    [("greenroom.worker.GreenWorker", True), ("greenroom.Worker", True), ("gevent", False)],
+)
 def test_only_our_workers_are_replaced_by_us(
     monkeypatch: pytest.MonkeyPatch, worker_class: str, has_fleet: bool
 ) -> None:
     monkeypatch.setattr(hooks, "unfit_worker_class", lambda *_, **__: "")
     server = SimpleNamespace(cfg=SimpleNamespace(worker_class_str=worker_class))
 
-    Hooks(Settings(ops_bind="off"), None, {}).on_starting(server)
+    Hooks(Settings(ops_bind="off"), None, {}).begin(server)
 
     assert (hooks.running.fleet is not None) is has_fleet
     assert hasattr(server, "manage_workers") is has_fleet

@@ -1,5 +1,6 @@
 """Each test patches a process of its own: patching this one would change every other test."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -104,6 +105,23 @@ def test_too_late_names_the_holder_and_who_imported_it(tmp_path: Path) -> None:
     assert result.returncode != 0
     assert "too late to patch" in result.stderr
     assert "urllib3.util.ssl_ holds ssl.SSLContext; imported by shop_client" in result.stderr
+
+
+def test_an_agent_that_came_first_is_named_with_what_to_do(tmp_path: Path) -> None:
+    agent = tmp_path / "newrelic" / "bootstrap"
+    agent.mkdir(parents=True)
+    (agent / "sitecustomize.py").write_text("import requests\n")
+
+    result = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\nimport gunicorn\n" + PATCH],
+        env={**os.environ, "PYTHONPATH": str(agent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert "imported by newrelic-admin run-program" in result.stderr
+    assert "`greenroom run -- newrelic-admin run-program ...`" in result.stderr
 
 
 def test_a_lock_born_before_patching_is_named(tmp_path: Path) -> None:
