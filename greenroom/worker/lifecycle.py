@@ -151,7 +151,9 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         self.began_at = clock.now()
         try:
             super().init_process()
-        except Exception:
+        except Exception as exc:
+            if not self.booted and self.worker_server is not None:
+                self.worker_server.say_boot_failed(exc)
             if self.booted or not shared_board().someone_serves(but=self.line):
                 raise
             self.log.exception("this worker could not start; the others go on")
