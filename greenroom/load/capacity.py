@@ -104,17 +104,17 @@ class Search:
     say: Callable[[str, Trial], None] = lambda phase, trial: None
 
 
-def find(measure: Measure, search: Search) -> Capacity:
-    """Search; what was found until then when it is interrupted."""
+def find(measure: Measure, search: Search, *, thorough: bool = True) -> Capacity:
+    """Search; what was found until then when it is interrupted. Not `thorough`: the edge, and nothing more."""
     found = Capacity()
     try:
-        _find(measure, search, found)
+        _find(measure, search, found, thorough=thorough)
     except Interrupted:
         found.was_interrupted = True
     return found
 
 
-def _find(measure: Measure, search: Search, found: Capacity) -> None:
+def _find(measure: Measure, search: Search, found: Capacity, *, thorough: bool) -> None:
     def tried(phase: str, rate: float, seconds: float = search.seconds) -> Trial:
         trial = measure(rate, seconds)
         found.trials.append(trial)
@@ -126,7 +126,7 @@ def _find(measure: Measure, search: Search, found: Capacity) -> None:
         return
     _bisect(tried, search, found)
     _confirm(tried, search, found)
-    if found.low <= 0:
+    if found.low <= 0 or not thorough:
         return
     _hold(tried, search, found)
     _spike(tried, search, found)

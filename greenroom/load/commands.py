@@ -94,6 +94,8 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
     judged.add_argument("--json", type=Path, metavar="FILE", help="the whole result")
     judged.add_argument("--html", type=Path, metavar="FILE", help="one page with plots")
     judged.add_argument("--compare", nargs="+", type=Path, metavar="FILE", help="results of --json, side by side")
+    judged.add_argument("--locustfile", type=Path, metavar="FILE", help="write one that asks the same; nothing is run")
+    judged.add_argument("--locust-results", type=Path, metavar="FILE", help="report what Locust's --csv saved")
     judged.add_argument("--live", choices=("auto", "lines", "off"), default="auto", help="what is shown meanwhile")
 
 

@@ -100,13 +100,13 @@ def search_of(seconds: float | None, highest: float, say: Callable[[str, Trial],
     )
 
 
-def find(plan: Plan, search: Search, perform: Perform) -> tuple[Capacity, dict[str, Any]]:
+def find(plan: Plan, search: Search, perform: Perform, *, thorough: bool = True) -> tuple[Capacity, dict[str, Any]]:
     """The capacity, and the result to report: that of the highest rate that held, with the limit seen above it.
 
-    Raises LoadError when nothing was measured at all.
+    Not `thorough`: without holding 80 % and the spike. Raises LoadError when nothing was measured at all.
     """
     trials = Trials(plan, perform)
-    found = capacity.find(trials.measure, search)
+    found = capacity.find(trials.measure, search, thorough=thorough)
     if not trials.results:
         raise LoadError("interrupted before anything was measured")
     said = dict(_reported(found, trials.results))

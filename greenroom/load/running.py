@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..ops.client import Client
-from . import capacity, causes, comparing, finding, report_page
+from . import capacity, causes, comparing, expectations, finding, locustfile, report_page
 from .building import plan_of
 from .capacity import Trial
 from .engine import Engine
@@ -30,7 +30,13 @@ def run(options: argparse.Namespace) -> int:
         return HELD
     writable(options.json)
     writable(options.html)
+    if options.locust_results:
+        expected = [expectations.parse(one) for one in options.expect]
+        return report(locustfile.results(options.locust_results, expected), options)
     plan, source = plan_of(options)
+    if options.locustfile:
+        save(options.locustfile, locustfile.written(plan, options.locustfile.name))
+        return HELD
     watched = causes.find(plan.target, options.ops, options.token)
     if options.find_capacity:
         return find_capacity(plan, watched, options)
