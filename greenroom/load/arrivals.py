@@ -45,7 +45,7 @@ class Segment:
         """Seconds from the segment's beginning at which `number` requests were due: the inverse of L."""
         slope = (self.end - self.begin) / self.seconds
         if abs(slope) * self.seconds < 1e-9:
-            return number / self.begin
+            return number / self.begin if self.begin else 0.0
         return (math.sqrt(max(0.0, self.begin**2 + 2 * slope * number)) - self.begin) / slope
 
 

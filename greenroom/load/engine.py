@@ -56,6 +56,7 @@ class Engine:
         tls: SSLContext | None = None,
         make_connection: "Callable[[Engine], Connection] | None" = None,
         on_second: Callable[["Engine", int], None] | None = None,
+        tally: Tally | None = None,
         now: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.target = target
@@ -69,7 +70,7 @@ class Engine:
         self.on_second = on_second
         self.now = now
         self.heads: dict[bytes, Head] = {}
-        self.tally = Tally(length)
+        self.tally = tally or Tally(length)
         self.elapsed = 0.0
         self.cpu_seconds = 0.0
         self.unfinished = 0
