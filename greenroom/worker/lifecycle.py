@@ -25,7 +25,7 @@ from ..insight import lastwords, stacks
 from ..insight.observer import Insight
 from ..settings import Settings, environment_name
 from ..waits import children, processes, stdlib, subprocesses
-from . import hangups, tls
+from . import hangups
 from .balance import HEARTBEAT_SECONDS, Line, Scoreboard, State, Turn
 from .drain import Drain
 from .leaving import Leaving
@@ -33,6 +33,7 @@ from .listener import Listener
 from .serving import Serving
 from .sharing import Sharing, may_start
 from .signals import Signals, real_signal
+from .unserved import demand_served
 
 if TYPE_CHECKING:
     from ..ops.worker_server import WorkerServer
@@ -85,6 +86,11 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         # The limit is ours to act on: gunicorn's own code stops a worker that reaches it before there is another.
         self.request_limit, self.max_requests = self.max_requests, sys.maxsize
         self.line: Line = shared_board().take(self)
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        """Runs on: arbiter, at its start."""
+        demand_served(cfg, log)
 
     def patch(self) -> None:
         """gunicorn patches here, where no configuration file of ours has. Runs on: worker start-up."""
@@ -156,8 +162,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         self.process = psutil.Process()
         self.memory_limit_bytes = settings.worker_memory_mb * 1_000_000
         self.woken = gevent.event.Event()
-        serving_class = tls.GunicornServing if tls.is_needed(self.cfg) else Serving
-        self.serving = serving_class(self, settings, lambda: not self.alive)
+        self.serving = Serving(self, settings, lambda: not self.alive)
         turn = Turn(board, self.line)
         listeners = []
         for sock in self.sockets:
