@@ -155,6 +155,9 @@ class RequestCycle:
         4. Its body is not what HTTP allows, or the application failed: gunicorn knows the status and logs it.
         """
         record = exchange.record
+        insight = self.serving.insight
+        if insight is not None and not isinstance(exc, ClientLeft | ClientTooSlow):
+            insight.failures.failed(exc, record)
         cut_reason = record.cut_reason if record is not None else ""
         if record is not None and record.answer is not None and record.is_spent():
             exchange.request_ended(record)  # the loop had no turn since

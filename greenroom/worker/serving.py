@@ -200,12 +200,11 @@ class Serving:
         else:
             self._serve_http1(handshake.listener, handshake.sock, handshake.peer)
 
-    def _serve_http1(self, listener: Listener, sock: Any, peer: Any) -> Connection:
+    def _serve_http1(self, listener: Listener, sock: Any, peer: Any) -> None:
         connection = Connection(self, listener, sock, peer)
         self.connections.add(connection)
         self.timeouts.became_idle(connection)
         connection.on_readable()  # the request has mostly come with the connection
-        return connection
 
     def serve_http2(self, listener: Listener, sock: Any, peer: Any) -> "HTTP2Connection":
         """A connection that is to begin. Needs h2, which gunicorn has looked for."""
@@ -275,6 +274,8 @@ class Serving:
             return
         if self.insight is not None:
             self.insight.ring.shed()
+            environ = request.environ if isinstance(request, PlainRequest) else None
+            self.insight.clients.turned_away(environ, is_peer_trusted=exchange.is_peer_trusted)
         exchange.shed(request, is_kept=not self.is_stopping() and not self.gives_away(request))
 
     def _count_spent(self) -> None:
