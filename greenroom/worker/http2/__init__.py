@@ -2,6 +2,7 @@
 
     connection   frames in and out; what a client may flood us with; the end of the connection
     engine       the h2 library, with what it has to be told
+    compression  header fields to bytes and back, remembered
     outgoing     what is to be sent, and a client that does not take it
     frames       where frames begin, how many come at once, and how many of them carry nothing
     heads        the head of a stream: header fields in, a request and its environ out

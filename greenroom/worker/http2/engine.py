@@ -9,6 +9,8 @@ import h2.errors
 import h2.events
 import h2.settings
 
+from .compression import Decoder, Encoder
+
 # GOAWAY without an error, for streams up to the last there can be: "open no more" (RFC 9113 6.8). h2's own would not
 # let anything be sent any more.
 GOING_AWAY = b"\x00\x00\x08\x07\x00\x00\x00\x00\x00" + struct.pack(">II", 2**31 - 1, 0)
@@ -28,6 +30,8 @@ class Engine(h2.connection.H2Connection):
 
     def __init__(self, cfg: Any) -> None:
         super().__init__(config=CONFIG)
+        self.encoder, self.decoder = Encoder(), Decoder()
+        self.decoder.max_header_list_size = self.DEFAULT_MAX_HEADER_LIST_SIZE
         codes = h2.settings.SettingCodes
         told: dict[h2.settings.SettingCodes | int, int] = {
             codes.MAX_CONCURRENT_STREAMS: cfg.http2_max_concurrent_streams,
