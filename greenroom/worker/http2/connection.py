@@ -316,6 +316,7 @@ class HTTP2Connection:
         if code is not None:
             self.engine.close_connection(error_code=code, last_stream_id=self._last_stream_id)
         self.out.flush()
+        self.out.write()
         if self.out.waiting or self.out.is_closed:
             self.close()
             return

@@ -1,4 +1,7 @@
-"""What is to be sent on a connection of HTTP/2: written at once as far as the kernel takes it, else when it does."""
+"""What is to be sent on a connection of HTTP/2: written once a turn, as far as the kernel takes it, else when it does.
+
+Answers of streams that end in one turn of the loop leave in one record, or in one system call, and not in one each.
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from ..transport import Transport
 
 WRITE = 2
+AT_ONCE_BYTES = 16_384  # a record of TLS is full then
 LEFT = "the client left before its answer was complete"
 MOST_WAITING_BYTES = 65_536
 
@@ -48,6 +52,7 @@ class Outgoing:
         self.is_closed = False
         self.waiting = bytearray()
         self._added_bytes = 0
+        self._is_scheduled = False
         self._writer: Any = None
         self._progress: TakesNothing | None = None
         self._look: Timer | None = None
@@ -112,7 +117,18 @@ class Outgoing:
         """Send `data` behind all that waits."""
         self.waiting += data
         self._added_bytes += len(data)
-        if self._writer is None:
+        if self._writer is not None:
+            return
+        if len(self.waiting) >= AT_ONCE_BYTES:
+            self._write()
+        elif not self._is_scheduled:
+            self._is_scheduled = True
+            self.loop.run_callback(self.write)
+
+    def write(self) -> None:
+        """Send what has been added, without waiting for the end of the turn."""
+        self._is_scheduled = False
+        if self._writer is None and not self.is_closed:
             self._write()
 
     def _write(self) -> None:
