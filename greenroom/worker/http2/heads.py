@@ -12,6 +12,7 @@ from gunicorn.http2.request import HTTP2Request
 from ..head import HeadParser
 from ..request import PlainRequest
 
+SCHEMES = {b"http": "http", b"https": "https"}
 Fields = list[tuple[bytes, bytes]]
 
 
@@ -42,7 +43,10 @@ def plain_request(
             path = value
         elif name == b":authority":
             authority = value
-        elif name != b":scheme" or (peer_is_trusted and value.decode("latin-1") != base["wsgi.url_scheme"]):
+        elif name == b":scheme" and value in SCHEMES:
+            if peer_is_trusted and SCHEMES[value] != base["wsgi.url_scheme"]:  # a proxy says what its client uses
+                base = base | {"wsgi.url_scheme": SCHEMES[value]}
+        else:
             return None
     if not authority:
         return None

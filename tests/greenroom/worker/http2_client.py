@@ -1,5 +1,6 @@
 """A client of HTTP/2 over the harness's cleartext connections, which shows every frame it gets."""
 
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +18,10 @@ CLEARTEXT = {"http_protocols": "h2,h1", "http2_cleartext": "both"}
 class HTTP2Client:
     """`events` is all that came; `is_open` until the server closes."""
 
-    def __init__(self, site: Site, *, window: int = 65_535) -> None:
+    def __init__(self, site: Site, *, window: int = 65_535, context: ssl.SSLContext | None = None) -> None:
         self.sock = site.connect().sock
+        if context is not None:
+            self.sock = context.wrap_socket(self.sock, server_hostname="localhost")
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
         self.h2.local_settings = h2.settings.Settings(
             client=True, initial_values={h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: window}
@@ -56,10 +59,16 @@ class HTTP2Client:
             self.is_open = False
 
     def ask(
-        self, path: str = "/", method: str = "GET", *, ends: bool = True, headers: list[tuple[str, str]] | None = None
+        self,
+        path: str = "/",
+        method: str = "GET",
+        *,
+        ends: bool = True,
+        scheme: str = "http",
+        headers: list[tuple[str, str]] | None = None,
     ) -> int:
         stream = int(self.h2.get_next_available_stream_id())
-        head = [(":method", method), (":path", path), (":scheme", "http"), (":authority", "x"), *(headers or [])]
+        head = [(":method", method), (":path", path), (":scheme", scheme), (":authority", "x"), *(headers or [])]
         self.h2.send_headers(stream, head, end_stream=ends)
         self.flush()
         return stream

@@ -16,6 +16,7 @@ from greenroom.worker.http2.engine import GOING_AWAY
 
 from .harness import HEAD_END, Ours, Stock, serve, turn, wait_until
 from .http2_client import CLEARTEXT, HTTP2Client
+from .test_tls import CERTIFICATE, KEY, client_context
 
 SETTINGS = {"body_timeout_seconds": 1, "send_timeout_seconds": 1}
 
@@ -159,6 +160,31 @@ def test_environ_is_gunicorns(headers: list[tuple[str, str]], path: str) -> None
         )
 
     assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "ftp"])
+@pytest.mark.parametrize("headers", [[], [("x-forwarded-proto", "http")], [("x-forwarded-proto", "https")]])
+def test_scheme_that_a_proxy_claims_is_what_gunicorn_says(scheme: str, headers: list[tuple[str, str]]) -> None:
+    seen = []
+    for kind in (Ours, Stock):
+        app = App()
+        with serve(kind, app, cfg=CLEARTEXT) as running, HTTP2Client(running) as client:
+            client.finish(client.ask(scheme=scheme, headers=headers))
+        seen.append(app.seen[0]["wsgi.url_scheme"])
+
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "ftp"])
+def test_scheme_that_a_stranger_claims_is_of_no_account(app: App, scheme: str) -> None:
+    cfg = {"http_protocols": "h2,h1", "certfile": str(CERTIFICATE), "keyfile": str(KEY)}
+    context = client_context()
+    context.set_alpn_protocols(["h2"])
+    with serve(Ours, app, cfg={**cfg, "forwarded_allow_ips": "10.9.8.7"}) as running:
+        with HTTP2Client(running, context=context) as client:
+            client.finish(client.ask(scheme=scheme))
+
+    assert app.seen[0]["wsgi.url_scheme"] == "https"
 
 
 def test_streams_wait_at_the_same_time_and_end_in_any_order(app: App) -> None:
