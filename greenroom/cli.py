@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from . import __version__, serving_command
 from .errors import GreenroomError
 from .ops.commands import add_to as add_ops_commands
+from .replacements.report import add_to as add_patched_command
 from .settings import Row, rows
 
 
@@ -36,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     settings.add_argument("--markdown", action="store_true", help="as the README's table")
     settings.set_defaults(run=run_settings)
 
+    add_patched_command(commands)
     add_ops_commands(commands)
     return top
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import clock, forking, patching
+from . import clock, forking, patching, replacements
 from .companion import Companion, is_running
 from .errors import CompanionError, SettingsError
 from .reloading import call_off_reload
@@ -191,14 +191,13 @@ class Hooks:
         return supervisor
 
     @staticmethod
-    def _fleet(server: Any) -> "Fleet":
+    def _fleet(server: Any) -> "Fleet | None":
         # Imported here: it comes with gevent's worker, which has no place in an arbiter of other workers.
         from .worker.lifecycle import shared_board
         from .worker.recycle import Fleet
 
         fleet = Fleet(server, shared_board())
-        fleet.install()
-        return fleet
+        return fleet if fleet.install() else None
 
     def _tidy_up_after_companion(self, server: Any) -> None:
         """It was killed right before the end, and has left something running: what comes after it ends that."""
@@ -250,7 +249,7 @@ def in_each_turn(server: Any, look: Callable[[], None]) -> None:
         manage()
         look()
 
-    server.manage_workers = manage_and_look
+    replacements.put("gunicorn", (server, "manage_workers", manage_and_look))
 
 
 def chained(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:

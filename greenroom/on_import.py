@@ -7,7 +7,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-Action = Callable[[ModuleType], None]
+Action = Callable[[ModuleType], object]
 
 
 def when_imported(name: str, action: Action) -> None:

@@ -10,7 +10,6 @@ recursion in urllib3's case), and a lock born unpatched freezes the whole proces
 are found by looking at what the loaded modules hold, so no list of package names has to be kept up to date.
 """
 
-import logging
 import queue
 import select
 import socket
@@ -20,6 +19,7 @@ import sys
 import threading
 import time
 import warnings
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -28,9 +28,8 @@ from gevent import monkey
 from .cores import usable_cores
 from .errors import PatchedTooLate
 from .on_import import when_imported
+from .replacements import Put, part
 from .settings import Settings
-
-logger = logging.getLogger(__name__)
 
 # Held by modules that were imported for their functions; gevent replaces each of these.
 REPLACED = {
@@ -100,14 +99,19 @@ def patch(settings: Settings) -> None:
         when_imported("django.db", install_django)
 
 
-def install_django(module: ModuleType) -> None:
+# Our rooms for a package import what is private in it. So they are imported within a part, which falls back as a whole.
+
+
+@part("django")
+def install_django(_: Put, module: ModuleType) -> None:
     """Let Django's connections end with their request."""
     from .waits import django_connections
 
     django_connections.install(module)
 
 
-def install_sqlite(module: ModuleType) -> None:
+@part("sqlite3")
+def install_sqlite(_: Put, module: ModuleType) -> None:
     """Let sqlite3 wait for locks in threads, as soon as it is imported."""
     from .waits import sqlite
 
@@ -115,16 +119,10 @@ def install_sqlite(module: ModuleType) -> None:
 
 
 def patch_requests(settings: Settings) -> None:
-    """Let `requests` send through our pools, as soon as it is imported; not in versions that we don't know."""
+    """Let `requests` send through our pools, as soon as it is imported."""
 
-    def install(_: ModuleType) -> None:
-        from .waits.http import untested
-
-        versions = {name: sys.modules[name].__version__ for name in ("requests", "urllib3")}
-        unknown = untested(versions)
-        if unknown:
-            logger.warning(unknown)
-            return
+    @part("requests")
+    def install(_: Put, module: ModuleType) -> None:
         from .waits.http import install as http
 
         http.install(
@@ -139,19 +137,22 @@ def patch_requests(settings: Settings) -> None:
 
 def patch_psycopg2(silence_seconds: float) -> None:
     """Install psycopg2's wait callback; nothing where psycopg2 is not installed."""
-    try:
+
+    @part("psycopg2")
+    def install(_: Put) -> None:
         from .waits import postgres
-    except ModuleNotFoundError as exc:
-        if exc.name != "psycopg2":
-            raise
-        return
-    postgres.install(silence_seconds)
+
+        postgres.install(silence_seconds)
+
+    if find_spec("psycopg2") is not None:
+        install()
 
 
 def patch_sqlalchemy(settings: Settings) -> None:
     """Let SQLAlchemy's engines use our pool, as soon as SQLAlchemy is imported."""
 
-    def install(_: ModuleType) -> None:
+    @part("sqlalchemy")
+    def install(_: Put, module: ModuleType) -> None:
         from .waits import pool
 
         pool.install(

@@ -19,6 +19,10 @@ def test_the_readme_tables_are_made_from_the_settings() -> None:
     assert docs.readme(README) == README, "run: make docs"
 
 
+def test_the_page_of_replacements_is_made_from_the_list() -> None:
+    assert docs.REPLACEMENTS.read_text() == docs.replacements_page(), "run: make docs"
+
+
 @pytest.mark.parametrize(
     "page", [docs.README, *sorted((docs.ROOT / "deploy").glob("*.md"))], ids=lambda page: page.name
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 import gevent
 
+from .. import replacements
 from ..in_flight import CURRENT
 from ..settings import Settings
 from . import greenlets, timing
@@ -86,7 +87,7 @@ class Insight:
                     environ[timing.PREFIX + name] = value
                 plain(response, request, environ, took)
 
-        log.access = access
+        replacements.put("gunicorn", (log, "access", access))
 
     def _tick(self) -> None:
         """Runs on: hub."""

@@ -14,7 +14,6 @@ import logging
 import sys
 import weakref
 from collections import deque
-from importlib.metadata import version
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,6 +29,7 @@ from ..deadline import is_refused
 from ..errors import BudgetSpent
 from ..frames import Innermost, line_of
 from ..in_flight import CURRENT, EVERYWHERE, FOREVER, Wait
+from ..replacements import Put, part
 from .naming import request_name
 
 if TYPE_CHECKING:
@@ -358,7 +358,6 @@ class Share(NamedTuple):
     limit_requests: int = 0
 
 
-KNOWN_VERSIONS = ("1.4.", "2.0.", "2.1.")
 # Empty: not known.
 processes: list[Share] = []
 
@@ -432,7 +431,8 @@ def warn_of_driver(dialect: Any) -> None:
         )
 
 
-def hint_at_driver(module: ModuleType) -> None:
+@part("sqlalchemy")
+def hint_at_driver(put: Put, module: ModuleType) -> None:
     """Let SQLAlchemy's error for a missing psycopg 3 say why it is wanted at all."""
     dialect: Any = module.PGDialect_psycopg
     plain = dialect.import_dbapi
@@ -446,25 +446,22 @@ def hint_at_driver(module: ModuleType) -> None:
             )
             raise
 
-    dialect.import_dbapi = classmethod(import_dbapi)
+    put(dialect, "import_dbapi", classmethod(import_dbapi))
 
 
-def install(workers: int, hosts: int, limit_requests: int = 0) -> None:
+@part("sqlalchemy")
+def install(put: Put, workers: int, hosts: int, limit_requests: int = 0) -> None:
     """Take QueuePool's place, for whoever asks for it from now on.
 
     Called when SQLAlchemy's own pools have just been loaded, or later; engines that are there keep what they have.
     """
-    installed = version("sqlalchemy")
-    if not installed.startswith(KNOWN_VERSIONS):
-        logger.warning("SQLAlchemy %s keeps its own pool: ours is made for %s", installed, " ".join(KNOWN_VERSIONS))
-        return
     GreenPool.__module__, GreenPool.__name__ = QueuePool.__module__, QueuePool.__name__
     GreenPool.__qualname__ = QueuePool.__qualname__
     processes[:] = [Share(workers, hosts, limit_requests)]
     for name in ("sqlalchemy.pool.impl", "sqlalchemy.pool", "sqlalchemy"):
         module = sys.modules.get(name)
         if module is not None and hasattr(module, "QueuePool"):
-            module.QueuePool = GreenPool  # type: ignore[attr-defined]
+            put(module, "QueuePool", GreenPool)
     forking.in_child(leave_to_parent)
 
 

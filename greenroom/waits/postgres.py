@@ -26,6 +26,7 @@ from psycopg2.errors import InvalidParameterValue, QueryCanceled, UndefinedObjec
 
 from .. import clock, deadline, forking
 from ..in_flight import CLEAN_UP, CURRENT, SHIELD, Record
+from ..replacements import Put, part
 from . import copying
 from .libpq import STATUS_OFFSET, status_of
 from .naming import Once, request_name, request_route, shortened
@@ -413,11 +414,13 @@ NO_SLOTS = (
 )
 
 
-def install(silence_seconds: float) -> None:
+@part("psycopg2")
+def install(put: Put, silence_seconds: float) -> None:
     """Make every psycopg2 connection of this process wait in the event loop."""
     extensions.set_wait_callback(WaitCallback(silence_seconds))
+    put.use(extensions, "set_wait_callback", lambda: extensions.set_wait_callback(None))
     # Not psycopg2.connect: whoever holds that already gets this, too.
-    psycopg2._connect = connect  # type: ignore[attr-defined]
+    put(psycopg2, "_connect", connect)
     forking.in_child(leave_to_parent)
 
 

@@ -22,13 +22,13 @@ import sys
 import weakref
 from collections.abc import Callable
 from contextvars import copy_context
-from types import ModuleType
 from typing import Any
 
 from .. import deadline
 from ..frames import Innermost, line_of
 from ..in_flight import CURRENT
 from ..insight import stacks
+from ..replacements import Declined, Put, part
 from .naming import request_route
 from .threads import Job, Threads, can_wait, get_thread_ident, own_record
 
@@ -280,13 +280,14 @@ def connect(*args: Any, **options: Any) -> Any:
 _plain_connect = sqlite3.connect
 
 
-def install(module: ModuleType | None = None) -> None:
+@part("sqlite3")
+def install(put: Put) -> None:
     """Runs on: the main thread, when sqlite3 has been imported."""
     if not sqlite3.threadsafety:
-        return  # this SQLite can't be used by several threads
+        raise Declined("this SQLite can't be used by several threads")
     for where in (sqlite3, sys.modules["sqlite3.dbapi2"]):
         for name, ours in (("Connection", Connection), ("Cursor", Cursor), ("connect", connect)):
-            setattr(where, name, ours)
+            put(where, name, ours)
 
 
 for _ours in (Connection, Cursor):

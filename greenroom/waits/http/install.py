@@ -1,6 +1,5 @@
 """What is replaced in `requests`: how it sends, when it makes pools of its own, where cookies are."""
 
-from collections.abc import Callable
 from typing import Any
 
 import requests.adapters
@@ -11,23 +10,22 @@ from requests.adapters import DEFAULT_POOLBLOCK, DEFAULT_POOLSIZE, DEFAULT_RETRI
 from urllib3.util.retry import Retry
 
 from ... import forking
+from ...replacements import Put, Replace, part
 from . import cookies, memo
 from .adapter import Transport
 from .answer import Answer, StreamedAnswer
 from .fast_path import replace_whole
 
-Replace = Callable[[Any, str, Any], None]
 _transport: Transport | None = None
 
 
-def install(*, connections: int, idle_seconds: float, age_seconds: float, tells_budget: bool) -> None:
-    """Let `requests` send through our pools, sessions that exist already included. Safe to call again.
+@part("requests")
+def install(put: Put, *, connections: int, idle_seconds: float, age_seconds: float, tells_budget: bool) -> None:
+    """Let `requests` send through our pools, sessions that exist already included.
 
     Runs on: the main thread, after patching.
     """
     global _transport
-    if _transport is not None:
-        return
     _transport = Transport(
         HTTPAdapter.send,
         connections=connections,
@@ -35,7 +33,7 @@ def install(*, connections: int, idle_seconds: float, age_seconds: float, tells_
         age_seconds=age_seconds,
         tells_budget=tells_budget,
     )
-    put_in_place(_transport, setattr)
+    put_in_place(_transport, put)
     forking.in_child(_transport.forget)
 
 

@@ -22,27 +22,26 @@ import gevent.pool
 
 from ... import deadline
 from ...in_flight import CURRENT, Record, TimedWait
+from ...replacements import Put, part
 
 
-def install() -> None:
+@part("waits")
+def install(put: Put) -> None:
     """Runs on: the main thread, after patching."""
-    if hasattr(gevent.spawn, "__wrapped__"):
-        return
     # Each start of a thread comes here. Private to gevent; a test holds it fast.
     greenlets = importlib.import_module("gevent.thread")
-    setattr(greenlets, "_start_new_greenlet", inheriting(greenlets._start_new_greenlet))  # noqa: B010
+    put(greenlets, "_start_new_greenlet", inheriting(greenlets._start_new_greenlet))
     for name in ("spawn", "spawn_later", "spawn_raw"):
-        setattr(gevent, name, inheriting(getattr(gevent, name)))
+        put(gevent, name, inheriting(getattr(gevent, name)))
     group: Any = gevent.pool.Group
-    group.start = started_for_request(group.start)
+    put(group, "start", started_for_request(group.start))
     thread: Any = threading.Thread
-    thread.start = begun_whole(thread.start)
+    put(thread, "start", begun_whole(thread.start))
     if hasattr(thread, "_wait_for_tstate_lock"):  # until Python 3.12
-        thread._wait_for_tstate_lock = wait_for_tstate_lock(thread._wait_for_tstate_lock)
+        put(thread, "_wait_for_tstate_lock", wait_for_tstate_lock(thread._wait_for_tstate_lock))
     else:
-        thread.join = join(thread.join)
-    executor: Any = ThreadPoolExecutor
-    executor.submit = submit(executor.submit)
+        put(thread, "join", join(thread.join))
+    put(ThreadPoolExecutor, "submit", submit(ThreadPoolExecutor.submit))
 
 
 def inherited() -> Record | None:
