@@ -58,6 +58,40 @@ SUBPROCESSES = Feature(
                "end.", "waits/closing"),
     ),
 )  # fmt: skip
+DESCRIPTORS = Feature(
+    key="descriptors",
+    title="pipes, terminals and locks of files in the loop",
+    package=PYTHON,
+    tested=BOTH,
+    without="os.read, os.write and fcntl.flock block the whole worker",
+    is_for_worker=True,
+    names=(
+        *names("os", "read write", "A descriptor that would block is waited for in the loop.", "waits/descriptors"),
+        *names("os", "fdopen", "A file over a pipe waits in the loop.", "waits/descriptors"),
+        *names("fcntl", "flock lockf", "A lock that somebody else has is asked for again and again.",
+               "waits/descriptors"),
+    ),
+)  # fmt: skip
+PROGRAMS = Feature(
+    key="programs",
+    title="os.system and os.waitpid in the loop",
+    package=PYTHON,
+    tested=BOTH,
+    without="os.system and os.wait block the whole worker",
+    is_for_worker=True,
+    needs=("children",),
+    names=names("os", "waitpid wait wait3 wait4 waitid system", "Waits in the loop, whoever started the process.",
+                "waits/programs"),
+)  # fmt: skip
+EARLY = Feature(
+    key="early",
+    title="greenroom run: patched first, also before agents",
+    package=PYTHON,
+    tested=(PYTHONS,),
+    without="a program that an agent becomes is not patched first",
+    is_for_worker=True,
+    names=names("os", "execv execve", "The program that this one becomes begins patched as well.", "early_hook"),
+)  # fmt: skip
 MULTIPROCESSING = Feature(
     key="multiprocessing",
     title="multiprocessing in the loop",
@@ -93,6 +127,7 @@ WAITS = Feature(
         *names("time", "sleep", "Is named, and ends with its request.", f"{STDLIB}/calls"),
         *names("gevent.socket.socket", "_wait", "A socket's wait is named by where it leads to; one that was ended "
                "leaves a socket that is shut down.", f"{STDLIB}/calls"),
+        *names("gevent.socket.socket", "connect", "Connecting is named by where it leads to.", f"{STDLIB}/calls"),
         *names("gevent.select select", "select", NOTHING_READY,
                f"{STDLIB}/calls"),
         *names("gevent.select.poll", "poll", NOTHING_READY, f"{STDLIB}/calls", parameters="self timeout"),
@@ -122,6 +157,10 @@ WAITS = Feature(
         *names("threading", "Event", "CPython's own again, over our locks.", f"{STDLIB}/replacing"),
         *names("queue", "Queue LifoQueue PriorityQueue", "CPython's own again, with all that they have.",
                f"{STDLIB}/replacing"),
+        *names("select", "epoll", "Brought back, waiting in the loop; gevent removes it.", f"{STDLIB}/epoll",
+               is_added=True),
+        *names("selectors", "EpollSelector", "The selector over it, which gevent removes.", f"{STDLIB}/epoll",
+               is_added=True),
         *names("threading", "_active_limbo_lock", "One that can be taken again, by the garbage collector say.",
                f"{STDLIB}/replacing"),
         *names("threading.Thread", "_tstate_lock", "The main thread's, which gevent has made.", f"{STDLIB}/replacing",
@@ -255,6 +294,6 @@ OFFLOAD = Feature(
 )
 
 FEATURES = (
-    CHILDREN, SUBPROCESSES, MULTIPROCESSING, WAITS, THREADS, NAMES_AND_ADDRESSES, CONNECTING, COROUTINES, SQLITE,
-    SIGNALS, EXIT, OFFLOAD,
+    CHILDREN, SUBPROCESSES, PROGRAMS, DESCRIPTORS, MULTIPROCESSING, WAITS, THREADS, NAMES_AND_ADDRESSES, CONNECTING,
+    COROUTINES, SQLITE, SIGNALS, EXIT, OFFLOAD, EARLY,
 )  # fmt: skip

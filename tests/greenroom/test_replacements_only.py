@@ -17,6 +17,7 @@ ALLOWED = {
     "greenroom/worker/load.py": ("setattr(RequestGreenlet, ",),  # our own class
     "greenroom/on_import.py": ("module.__loader__ =", "module.__spec__.loader ="),  # gives back what was there
     "greenroom/importing.py": ("sys.path[:",),  # a list that everybody adds to
+    "greenroom/early_hook.py": ("sys.path[:", "sys.modules["),  # everybody's, too
     "greenroom/worker/tls.py": ("RequestParser.mesg_class =",),
 }
 
