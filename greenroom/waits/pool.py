@@ -24,7 +24,7 @@ from sqlalchemy import exc
 from sqlalchemy.pool.impl import QueuePool
 from sqlalchemy.util import queue
 
-from .. import clock, forking
+from .. import clock, forking, observing
 from ..deadline import is_refused
 from ..errors import BudgetSpent
 from ..frames import Innermost, line_of
@@ -298,12 +298,12 @@ class GreenPool(QueuePool):
         if not self._has_looked_at_slots:
             self._has_looked_at_slots = True
             warn_of_slots(self, connection)
-        postgres: Any = sys.modules.get("greenroom.waits.postgres")
-        if postgres is None or not isinstance(connection, postgres.GreenConnection):
+        line = getattr(connection, "greenroom_line", None)  # of a connection of ours, see postgres.py
+        if line is None:
             return
-        if postgres.has_ended(connection):
+        if line.has_ended(connection):
             entry.invalidate()
-        elif self._pre_ping and clock.now() - connection.greenroom_line.heard_at < PING_AFTER_SECONDS:
+        elif self._pre_ping and clock.now() - line.heard_at < PING_AFTER_SECONDS:
             entry.fresh = True
 
     def _invalidate(self, connection: Any, exception: BaseException | None = None, _checkin: bool = True) -> None:
@@ -345,6 +345,42 @@ class GreenPool(QueuePool):
         self._pool = Idle(self._pool.maxsize, use_lifo=self._pool.use_lifo)
         self._overflow = -self._pool.maxsize
         self._has_looked_at_slots = False
+
+
+class View:
+    """A pool as insight sees it."""
+
+    def __init__(self, pool: GreenPool) -> None:
+        self._pool = pool
+
+    @property
+    def name(self) -> str:
+        return str(self._pool.logging_name or "QueuePool")
+
+    @property
+    def limit(self) -> int:
+        return 0 if self._pool.most == FOREVER else int(self._pool.most)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._pool._waiters)
+
+    def holders(self) -> list[Holder]:
+        """Those first that have a connection for longest. Runs on: any thread."""
+        return sorted([*list(self._pool._holders.values()), *list(self._pool._opening)], key=lambda one: one.since)
+
+    def holder_of(self, connection: Any) -> Holder | None:
+        for entry, holder in list(self._pool._holders.items()):
+            if entry.dbapi_connection is connection:
+                return holder
+        return None
+
+
+def views() -> list[View]:
+    return [View(pool) for pool in list(pools)]
+
+
+observing.show(observing.database_pools, views)
 
 
 class Share(NamedTuple):

@@ -38,8 +38,6 @@ from .unclosed_connections import left_open
 CONNECT_TIMEOUT_SECONDS = 30.0
 # A ROLLBACK that is not answered by then: the connection is closed, which rolls back too.
 ROLLBACK_SECONDS = 2.0
-# How often an idle connection that has something to say is listened to before it is taken for a live one.
-LAST_WORDS = 3
 # How often PostgreSQL looks, while a statement runs, whether this process still lives.
 CHECKING = "SET LOCAL client_connection_check_interval='2s'"
 CHECKING_VERSION = 140_000
@@ -314,22 +312,6 @@ def tell_of_two_requests(line: Line, record: Record, sql: str) -> None:
             shortened(sql),
             "a request that is over" if first is None else request_name(first),
         )
-
-
-def has_ended(connection: GreenConnection) -> bool:
-    """Whether the server has closed its end, as far as the socket tells. Costs no round trip."""
-    line = connection.greenroom_line
-    for _ in range(LAST_WORDS):
-        if connection.closed:
-            return True
-        if not line.has_stirred(connection):
-            return False
-        try:
-            connection.poll()  # takes notices and notifications, too; libpq sees the end only after the last words
-        except psycopg2.OperationalError:
-            return True
-        line.heard_at = 0.0  # whatever it said, it may have been its last word: ask it
-    return False
 
 
 class GreenCursor(extensions.cursor):

@@ -9,12 +9,13 @@ import requests.sessions
 from requests.adapters import DEFAULT_POOLBLOCK, DEFAULT_POOLSIZE, DEFAULT_RETRIES, HTTPAdapter
 from urllib3.util.retry import Retry
 
-from ... import forking
+from ... import forking, observing
 from ...replacements import Put, Replace, part
 from . import cookies, memo
 from .adapter import Transport
 from .answer import Answer, StreamedAnswer
 from .fast_path import replace_whole
+from .pool import Origin
 
 _transport: Transport | None = None
 
@@ -34,7 +35,24 @@ def install(put: Put, *, connections: int, idle_seconds: float, age_seconds: flo
         tells_budget=tells_budget,
     )
     put_in_place(_transport, put)
+    observing.show(observing.upstream_pools, upstream_pools)
     forking.in_child(_transport.forget)
+
+
+class View:
+    """The connections to one upstream, as insight sees them."""
+
+    def __init__(self, origin: Origin) -> None:
+        self.name = f"{origin.scheme}://{origin.where}"
+        self.limit = origin.limit
+        self.in_use = origin.open - len(origin.idle)
+        self.waiting = len(origin.waiting)
+
+
+def upstream_pools() -> list[View]:
+    """Runs on: any thread."""
+    pools = None if _transport is None else _transport.pools
+    return [] if pools is None else [View(origin) for origin in list(pools.origins.values()) if origin.is_used()]
 
 
 def is_installed() -> bool:

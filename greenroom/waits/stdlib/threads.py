@@ -22,7 +22,7 @@ import gevent
 import gevent.pool
 from greenlet import getcurrent
 
-from ... import deadline
+from ... import deadline, observing
 from ...in_flight import CURRENT, Record, TimedWait
 from ...replacements import Put, part
 
@@ -126,10 +126,6 @@ def join(plain: Callable[..., None]) -> Callable[..., None]:
     return join
 
 
-# Called in a thread of an executor when it begins and ends to work for a request; insight charges its time by it.
-on_job_changed: Callable[[], None] | None = None
-
-
 def submit(plain: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(plain)
     def submit(self: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -137,7 +133,7 @@ def submit(plain: Callable[..., Any]) -> Callable[..., Any]:
         if record is None or record.is_over:
             return plain(self, function, *args, **kwargs)
         # Threads that are started now serve others as well, later.
-        executors.add(self)
+        used.executors.add(self)
         token = CURRENT.set(None)
         try:
             return plain(self, work_for, weakref.ref(self), record, function, *args, **kwargs)
@@ -147,9 +143,16 @@ def submit(plain: Callable[..., Any]) -> Callable[..., Any]:
     return submit
 
 
-# For insight: the executors that requests use, and who works in their threads for which request.
-executors: "weakref.WeakSet[ThreadPoolExecutor]" = weakref.WeakSet()
-at_work: "dict[Any, tuple[weakref.ref[ThreadPoolExecutor], Record]]" = {}
+class Used:
+    """The executors that requests use, and who works in their threads for which request."""
+
+    def __init__(self) -> None:
+        self.executors: weakref.WeakSet[ThreadPoolExecutor] = weakref.WeakSet()
+        self.at_work: dict[Any, tuple[weakref.ref[ThreadPoolExecutor], Record]] = {}
+
+
+used = Used()
+observing.show(observing.executors, used)
 
 
 def work_for(
@@ -163,13 +166,13 @@ def work_for(
     """One call, in a thread of an executor."""
     token = CURRENT.set(record)
     me = getcurrent()
-    at_work[me] = executor, record
-    if on_job_changed is not None:
-        on_job_changed()
+    used.at_work[me] = executor, record
+    if observing.on_job_changed is not None:
+        observing.on_job_changed()
     try:
         return function(*args, **kwargs)
     finally:
-        at_work.pop(me, None)
+        used.at_work.pop(me, None)
         CURRENT.reset(token)
-        if on_job_changed is not None:
-            on_job_changed()
+        if observing.on_job_changed is not None:
+            observing.on_job_changed()
