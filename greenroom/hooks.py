@@ -100,6 +100,7 @@ class Hooks:
             except CompanionError as exc:
                 sys.exit(f"Error: {exc}")
         if is_ours(server):
+            replacements.announce(logger.warning, self.settings)
             running.fleet = self._fleet(server)
             running.ops = self._ops(server)
         if running.companion is not None:

@@ -39,9 +39,12 @@ def states(settings: Settings | None = None) -> list[State]:
     return registry.states(settings)
 
 
-def announce(log: Callable[[str], object]) -> None:
-    """Give `log` one line for each installed version that nobody has tested; workers forked later don't repeat them."""
-    registry.announce(log)
+def announce(log: Callable[[str], object], settings: Settings | None = None) -> None:
+    """Give `log` one line for each installed version that nobody has tested; workers forked later don't repeat them.
+
+    Nothing is said of what `settings` turn off.
+    """
+    registry.announce(log, settings)
 
 
 def part(key: str) -> Callable[[Callable[Concatenate[Put, P], None]], Callable[P, bool]]:

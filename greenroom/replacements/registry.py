@@ -207,12 +207,14 @@ class Registry:
             return State(feature.package, version, feature.title, "off", problem.sentence(feature.without))
         return State(feature.package, version, feature.title, "on", self._doubt(feature))
 
-    def announce(self, log: Callable[[str], object]) -> None:
+    def announce(self, log: Callable[[str], object], settings: Settings | None = None) -> None:
         """Say now what the installed versions turn off, a line for each distribution. Forked workers don't repeat it.
 
         Runs on: arbiter.
         """
         for live in self.live.values():
+            if settings is not None and _switched_off(live.feature, settings):
+                continue
             doubt = self._doubt(live.feature)
             if doubt and doubt not in self.told:
                 self.told.add(doubt)

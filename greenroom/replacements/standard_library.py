@@ -4,7 +4,7 @@ from .model import Feature, names
 from .versions import PYTHON, Range
 
 PYTHONS = Range(PYTHON, "3.11", "3.13")
-GEVENTS = Range("gevent", "24.10", "26.9")
+GEVENTS = Range("gevent", "24.10.3", "26.9")
 BOTH = (GEVENTS, PYTHONS)
 STDLIB = "waits/stdlib"
 NOTHING_READY = "With a timeout, nothing is ready when the request ends."

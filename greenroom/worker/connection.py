@@ -25,6 +25,7 @@ from gunicorn.http.errors import InvalidProxyLine, LimitRequestHeaders
 
 from .. import clock
 from ..in_flight import Record
+from . import gunicorns
 from .ending import error_answer, fitting
 from .fair import fair
 from .head import HEAD_END, demand, has_bare_line_feed
@@ -180,7 +181,8 @@ class Connection:
     def _take_body(self, unreader: WireUnreader, content_length: int | None, body: Any = None) -> None:
         self.unreader = unreader
         self.buffer = b""
-        self.wire.body = Body(LengthReader(unreader, content_length)) if body is None else body
+        body = Body(LengthReader(unreader, content_length)) if body is None else body
+        self.wire.body = gunicorns.know_failures(body)
         reader = self.wire.body.reader
         if isinstance(reader, ChunkedReader):
             reader.parser = fair(reader.parser, self.wire.piece)

@@ -23,7 +23,7 @@ from ..insight import lastwords, stacks
 from ..insight.observer import Insight
 from ..settings import Settings
 from ..waits import children, descriptors, processes, programs, stdlib, subprocesses
-from . import hangups, tls
+from . import hangups
 from .balance import HEARTBEAT_SECONDS, Line, Scoreboard, State, Turn
 from .drain import Drain
 from .leaving import Leaving
@@ -168,8 +168,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         self.process = psutil.Process()
         self.memory_limit_bytes = settings.worker_memory_mb * 1_000_000
         self.woken = gevent.event.Event()
-        serving_class = tls.GunicornServing if tls.is_needed(self.cfg) else Serving
-        self.serving = serving_class(self, settings, lambda: not self.alive)
+        self.serving: Serving = serving_class(self.cfg)(self, settings, lambda: not self.alive)
         turn = Turn(board, self.line)
         listeners = []
         for sock in self.sockets:
@@ -360,6 +359,16 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             self.log.info("Worker %s has reached its limit: %s", self.pid, reason)
             self.alive = False
             self.woken.set()
+
+
+def serving_class(cfg: Any) -> type[Serving]:
+    """Which one serves connections that are gunicorn's to read: TLS, HTTP/2, uwsgi."""
+    has_http2 = "h2" in getattr(cfg, "http_protocols", ()) and getattr(cfg, "http2_cleartext", "off") != "off"
+    if cfg.is_ssl or has_http2 or getattr(cfg, "protocol", "http") == "uwsgi":
+        from . import tls  # which needs a gunicorn that has HTTP/2
+
+        return tls.GunicornServing
+    return Serving
 
 
 def shared_board() -> Scoreboard:

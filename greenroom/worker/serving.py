@@ -10,9 +10,7 @@ from typing import Any
 
 import gevent
 from gunicorn.config import KNOWN_SETTINGS
-from gunicorn.glogging import Logger
 from gunicorn.http import wsgi
-from gunicorn.http.message import _ip_in_allow_list as is_in_allow_list
 from gunicorn.workers.base_async import ALREADY_HANDLED
 
 from .. import clock, forking
@@ -21,7 +19,7 @@ from ..insight.observer import Insight
 from ..settings import Settings
 from ..timers import Timer
 from ..waits import stdlib
-from . import load, log_redaction
+from . import gunicorns, load, log_redaction
 from .admission import QUEUE_TICK_SECONDS, Admission
 from .balance import Line
 from .budget import HEADER, HEADER_NAME, Budgets
@@ -66,7 +64,7 @@ class Serving:
         self.most_connections: int = self.cfg.worker_connections
         self.has_proxy_protocol = self.cfg.proxy_protocol != "off"
         # What would do nothing is not called: gunicorn's own access log while it is off, and its default hooks.
-        self.has_access_log = bool(self.log.access_log_enabled) or type(self.log).access is not Logger.access
+        self.has_access_log = gunicorns.writes_access_log(self.log)
         has_own_pre_request = self.cfg.pre_request is not _default_hook("pre_request")
         self.has_pre_request = has_own_pre_request or self.cfg.loglevel == "debug"
         self.has_post_request = self.cfg.post_request is not _default_hook("post_request")
@@ -160,9 +158,7 @@ class Serving:
 
     def trusts(self, peer: Any) -> bool:
         """Whether forwarding headers of this peer count: gunicorn's rule, asked once for each connection."""
-        return not isinstance(peer, tuple) or bool(
-            is_in_allow_list(peer[0], self.cfg.forwarded_allow_ips, self.cfg.forwarded_allow_networks())
-        )
+        return not isinstance(peer, tuple) or gunicorns.is_trusted(peer[0], self.cfg)
 
     @staticmethod
     def proxy_environ(info: dict[str, Any]) -> dict[str, str]:
@@ -312,14 +308,8 @@ class Serving:
             response = Response(request, None, self.cfg, connection.wire)
             environ["wsgi.early_hints"] = response.early_hints
         else:
-            response, environ = wsgi.create(
-                request,
-                None,
-                connection.peer,
-                connection.listener.name,
-                self.cfg,
-                response_class=Response,
-                response_args=(connection.wire,),
+            response, environ = gunicorns.create(
+                request, connection.peer, connection.listener.name, self.cfg, Response, connection.wire
             )
             environ["wsgi.multithread"] = True
             environ["wsgi.early_hints"] = response.early_hints
