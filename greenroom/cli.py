@@ -9,6 +9,7 @@ from . import __version__, run_command, serving_command
 from .errors import GreenroomError
 from .load.commands import add_to as add_load_command
 from .ops.commands import add_to as add_ops_commands
+from .replacements.report import add_to as add_patched_command
 from .settings.documenting import about, env_template, markdown_table, rows
 
 
@@ -46,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     settings.add_argument("--markdown", action="store_true", help="as the table of docs/settings.md")
     settings.set_defaults(run=run_settings)
 
+    add_patched_command(commands)
     add_ops_commands(commands)
     add_load_command(commands)
     return top

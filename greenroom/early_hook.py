@@ -22,6 +22,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+from . import replacements
 from .errors import GreenroomError
 from .settings import Settings, read_env_files
 
@@ -90,8 +91,7 @@ def pass_on(pid: int) -> None:
             put_first(env)
         execve(path, arguments, env)
 
-    os.execv = execv_with_ours  # type: ignore[assignment]
-    os.execve = execve_with_ours  # type: ignore[assignment]
+    replacements.put("early", (os, "execv", execv_with_ours), (os, "execve", execve_with_ours))
 
 
 def import_next() -> None:
