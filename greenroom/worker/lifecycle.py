@@ -11,11 +11,12 @@ import faulthandler
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import gevent.event
 import psutil
 from greenlet import getcurrent
+from gunicorn.arbiter import Arbiter
 from gunicorn.workers.ggevent import GeventWorker
 
 from .. import clock, forking, joining
@@ -23,7 +24,7 @@ from ..insight import lastwords, stacks
 from ..insight.observer import Insight
 from ..settings import Settings
 from ..waits import children, descriptors, processes, programs, stdlib, subprocesses
-from . import hangups, tls
+from . import boot_failure, hangups, tls
 from .balance import HEARTBEAT_SECONDS, Line, Scoreboard, State, Turn
 from .drain import Drain
 from .leaving import Leaving
@@ -117,6 +118,8 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         except BaseException as exc:
             if forking.is_child():
                 forking.leave(exc)
+            if isinstance(exc, SystemExit) and self.alive:  # the application's own, not the arbiter's wish
+                self._leave_unstarted(exc, ends_server=False)
             raise
         if forking.is_child():  # forked by a module of the application's, it has come to the end of it
             forking.leave()
@@ -151,11 +154,16 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         self.began_at = clock.now()
         try:
             super().init_process()
-        except Exception:
-            if self.booted or not shared_board().someone_serves(but=self.line):
+        except Exception as exc:
+            if self.booted:
                 raise
-            self.log.exception("this worker could not start; the others go on")
-            sys.exit(EXIT_BOOT_FAILED)
+            self._leave_unstarted(exc, ends_server=not shared_board().someone_serves(but=self.line))
+
+    def _leave_unstarted(self, exc: BaseException, ends_server: bool) -> NoReturn:
+        said = boot_failure.explain(exc)
+        self.line.boot_cause = boot_failure.cause(said)
+        self.log.error("%s", said if ends_server else f"this worker could not start, the others go on: {said}")
+        sys.exit(Arbiter.APP_LOAD_ERROR if ends_server else EXIT_BOOT_FAILED)
 
     def run(self) -> None:
         settings = self.settings or Settings.read(os.environ)

@@ -163,7 +163,7 @@ def test_only_our_workers_are_replaced_by_us(
     monkeypatch: pytest.MonkeyPatch, worker_class: str, has_fleet: bool
 ) -> None:
     monkeypatch.setattr(hooks, "unfit_worker_class", lambda *_, **__: "")
-    server = SimpleNamespace(cfg=SimpleNamespace(worker_class_str=worker_class))
+    server = SimpleNamespace(cfg=SimpleNamespace(worker_class_str=worker_class), LISTENERS=[], address=[])
 
     Hooks(Settings(ops_bind="off"), None, {}).begin(server)
 
