@@ -138,6 +138,10 @@ class Hooks:
             running.ops.reload(self.settings)
         elif running.fleet is not None:
             running.ops = self._ops(server)
+        if running.ops is not None:
+            from .ops import endings
+
+            endings.reloading(running.ops.socket_folder)
         if running.fleet is not None:
             running.fleet.begin_reload()
 
@@ -193,6 +197,7 @@ class Hooks:
     def _ops(self, server: Any) -> "Supervisor | None":
         if self.settings.ops_address is None:
             return None
+        from .ops import endings
         from .ops.supervisor import Supervisor
         from .worker.lifecycle import shared_board
 
@@ -208,6 +213,7 @@ class Hooks:
             logger.warning("the ops process can't be started, the server goes on without it: %s", exc)
             return None
         in_each_turn(server, supervisor.look)
+        endings.watch(server, supervisor.socket_folder)
         return supervisor
 
     @staticmethod

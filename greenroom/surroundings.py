@@ -98,7 +98,7 @@ def _listener(port: int) -> str:
     """The program that listens on `port`, as far as this user may know."""
     with suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
-            is_listener = connection.status == psutil.CONN_LISTEN and connection.laddr
-            if is_listener and connection.laddr[1] == port and connection.pid:
+            is_listener = connection.status == psutil.CONN_LISTEN
+            if is_listener and getattr(connection.laddr, "port", None) == port and connection.pid:
                 return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
     return "another program"

@@ -160,6 +160,8 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             self._leave_unstarted(exc, ends_server=not shared_board().someone_serves(but=self.line))
 
     def _leave_unstarted(self, exc: BaseException, ends_server: bool) -> NoReturn:
+        if self.worker_server is not None:
+            self.worker_server.say_boot_failed(exc)
         said = boot_failure.explain(exc)
         self.line.boot_cause = boot_failure.cause(said)
         self.log.error("%s", said if ends_server else f"this worker could not start, the others go on: {said}")

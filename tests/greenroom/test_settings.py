@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from greenroom.errors import SettingsError
-from greenroom.settings import Settings, environment_name, read_environment, rows, tell_of_gone
+from greenroom.settings import Settings, environment_name, read_environment, rows
+from greenroom.settings.reading import tell_of_gone
 
 
 def problems(environ: dict[str, str]) -> tuple[str, ...]:

@@ -3,19 +3,35 @@
 Each rule looks at the moment and may find something (see finding). Which comes first, of several that are true at the
 same time: the one that explains the others.
 
-    nobody serves > a worker blocked > deadlock > a worker died > connections held > pool > slow upstream > slow query
-    > slow lock, name server, offloaded work > overload > CPU > errors > deadlines > other slow waits
-    > stalls that are over > what is under way
+    nobody serves > a worker blocked > deadlock > a worker died > a database or an upstream that fails
+    > limits of the machine > locks and executors with their holders > connections held > pool
+    > slow upstream > slow query > slow lock, name server, offloaded work > overload > CPU > errors > reloads
+    > memory, disk > deadlines > garbage, many queries > other slow waits > stalls that are over
+    > slower than usual > what is under way
 
 A blocked worker makes everybody wait, so whatever else is seen in it may be its doing; connections held explain a pool
-that is empty, and that in turn the refusals behind it.
+that is empty, and that in turn the refusals behind it. What one cause explains is left out: see EXPLAINS.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from ..collect import Moment
-from . import errors, load, locks, pools, stalls, waiting, workers
+from . import (
+    database,
+    deaths,
+    errors,
+    limits,
+    load,
+    locks,
+    pools,
+    reloads,
+    stalls,
+    upstreams,
+    waiting,
+    work,
+    workers,
+)
 from .finding import BAD, LEVELS, OK, WATCH, Finding, Rule, finding
 from .words import duration
 
@@ -25,9 +41,53 @@ __all__ = ["BAD", "LEVELS", "OK", "WATCH", "Finding", "findings"]
 def findings(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     """What is wrong, worst first; one that says "Healthy" if nothing is. `seen` is the rest of the view."""
     found = [finding for rule in RULES for finding in rule(moment, seen)]
+    causes = {finding["cause"] for finding in found if finding["level"] != OK}
+    explained = set().union(*(EXPLAINS.get(cause, set()) for cause in causes))
+    found = [finding for finding in found if finding["cause"] not in explained or finding["level"] == OK]
     if not any(finding["level"] != OK for finding in found):
         found.insert(0, _healthy(seen))
     return sorted(found, key=lambda finding: LEVELS.index(finding["level"]))
+
+
+# What is said of a cause that is known need not be said again of what it causes; and advice for that would be wrong.
+WAITS = {
+    "upstream",
+    "query",
+    "lock",
+    "pool",
+    "held",
+    "other",
+    "offload",
+    "takes_long",
+    "slower_than_usual",
+    "deadlines",
+}
+EXPLAINS: dict[str, set[str]] = {
+    "database_silent": {"pool", "held", "query", "lock", "overload", "takes_long", "slower_than_usual", "deadlines"},
+    "database_refuses": {"pool", "held", "query", "lock", "takes_long", "slower_than_usual", "deadlines"},
+    "database_full": {"pool", "query", "takes_long", "slower_than_usual", "deadlines"},
+    "sqlite_locked": {"lock", "takes_long", "slower_than_usual", "deadlines"},
+    "lock_held": {"lock", "upstream", "takes_long", "slower_than_usual", "deadlines"},
+    "executor": {"lock", "upstream", "takes_long", "slower_than_usual", "deadlines"},
+    "upstream_silent": {"upstream", "lock", "takes_long", "slower_than_usual", "deadlines"},
+    "upstream_refuses": {"upstream", "slower_than_usual"},
+    "upstream_unreachable": {"upstream", "lock", "takes_long", "slower_than_usual", "deadlines"},
+    "upstream_fails": {"slower_than_usual"},
+    "upstream": {"takes_long", "slower_than_usual", "deadlines"},
+    "query": {"takes_long", "slower_than_usual", "deadlines"},
+    "pool": {"query", "takes_long", "slower_than_usual", "deadlines"},
+    "held": {"query", "upstream", "takes_long", "slower_than_usual", "deadlines"},
+    "blocked": WAITS | {"overload", "stalls", "uneven"},
+    "log_blocks": WAITS | {"overload", "stalls", "uneven", "blocked"},
+    "deadlock": WAITS,
+    "overload": {"cpu", "slower_than_usual", "takes_long", "deadlines"},
+    "uneven": {"overload", "cpu", "slower_than_usual", "takes_long", "deadlines"},
+    "cpu": {"slower_than_usual"},
+    "garbage": {"stalls", "slower_than_usual"},
+    "stalls": {"slower_than_usual", "takes_long"},
+    "many_queries": {"slower_than_usual"},
+    "memory_grows": {"garbage"},
+}
 
 
 def _healthy(seen: Mapping[str, Any]) -> Finding:
@@ -44,7 +104,14 @@ RULES: tuple[Rule, ...] = (
     workers.nobody_serves,
     workers.blocked,
     locks.deadlock,
-    workers.dead,
+    deaths.dead,
+    database.unreachable,
+    upstreams.failing,
+    errors.limits_met,
+    limits.descriptors,
+    locks.sqlite_locked,
+    locks.executor_full,
+    locks.held,
     pools.pool_runs_short,
     waiting.slow_wait(
         "upstream",
@@ -76,11 +143,18 @@ RULES: tuple[Rule, ...] = (
         lambda name, numbers: f"Offloaded work is slow{f' ({name})' if name else ''}: {numbers}.",
         "Its threads are all busy, or it computes for long.",
     ),
+    load.uneven,
     load.overload,
     load.cpu,
     load.robbed,
     errors.failing,
+    reloads.failed,
+    reloads.hanging,
+    limits.memory,
+    limits.disks,
     load.deadlines,
+    stalls.garbage,
+    work.many_queries,
     waiting.slow_wait(
         "other",
         "things",
@@ -89,6 +163,9 @@ RULES: tuple[Rule, ...] = (
         worst=WATCH,
     ),
     stalls.recent,
+    work.slower_than_usual,
+    work.takes_long,
+    load.slow_uploads,
     waiting.patient,
     workers.under_way,
 )

@@ -8,6 +8,8 @@ from .finding import BAD, FEWEST, WATCH, Finding, finding
 from .waiting import SHARE_OF_WAITING, concerned
 from .words import duration, requests
 
+LONG_HELD_SECONDS = 0.5
+
 
 def pool_runs_short(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     """Held connections explain a pool that is empty; so both are looked at together."""
@@ -38,11 +40,22 @@ def pool_runs_short(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
                 )
             ]
         longest = max((row["longest_seconds"] for row in seen["waits"] if row["state"] == "pool"), default=0.0)
+        holder = pool.get("holder") or {}
+        has = ""
+        if holder.get("line") and holder["seconds"] >= LONG_HELD_SECONDS:
+            route = f" ({holder['route']})" if holder.get("route") not in (None, "", "other") else ""
+            has = f"; {holder['line']}{route} has had one for {duration(holder['seconds'])}"
+        in_queries = seen["in_flight_states"].get("query", 0)
+        do = "Shorten what is done with a connection, or raise the pool's size, if the database can bear it."
+        if in_queries and in_queries >= 0.5 * (total - waiting):
+            do = (
+                "Those that have one wait for queries: make these quicker first; more of them at once are slower still."
+            )
         return [
             finding(
                 BAD,
-                f"{sentence}, the longest for {duration(longest)}.",
-                "Raise the pool's size, if the database can bear it, or shorten what is done with a connection.",
+                f"{sentence}, the longest for {duration(longest)}{has}.",
+                do,
                 cause="pool",
             )
         ]

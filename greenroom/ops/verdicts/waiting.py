@@ -5,6 +5,7 @@ from typing import Any
 
 from ..collect import Moment
 from .finding import BAD, FEWEST, OK, WATCH, Finding, finding
+from .peers import callers, name_of
 from .words import duration, requests
 
 SHARE_OF_WAITING = 0.3
@@ -56,7 +57,14 @@ def slow_wait(
         detail, numbers = _waiting_words(slow, total, kinds)
         if detail and usual.get(detail) is not None and _is_slower(slow[0]["middle_seconds"], usual[detail]):
             numbers += f"; on average it takes {duration(usual[detail])}"
-        return [finding(level, describe(detail, numbers), do, cause=state, detail=detail)]
+        lines = [line for row in slow for line in row.get("lines") or []]
+        called = callers(lines)
+        if state == "upstream" and detail and (name := name_of(detail, lines)) != f"Upstream {detail}":
+            return [
+                finding(level, f"{name} is slow: {numbers}.", f"{do} Called at {called}.", cause=state, detail=detail)
+            ]
+        more = f" Waited for at {called}." if called else ""
+        return [finding(level, describe(detail, numbers), f"{do}{more}", cause=state, detail=detail)]
 
     return rule
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ...insight import stacks
+from ..collect import Moment
 
 
 def duration(seconds: float) -> str:
@@ -50,3 +51,17 @@ def middle(weighted: Iterable[tuple[float, float]]) -> float:
         if left < 0:
             return value
     return rows[-1][0] if rows else 0.0
+
+
+def size(count: float) -> str:
+    """Bytes: "5.2 MB"."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if abs(count) < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return ""
+
+
+def window(moment: Moment) -> str:
+    """How long the window is that counts are of: "15 s"."""
+    return f"{max(1, round(moment.window_seconds))} s"

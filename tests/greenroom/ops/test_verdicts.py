@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from greenroom.insight.snapshot import waiting_for
+from greenroom.insight.facts import waiting_for
 from greenroom.worker.balance import State
 
 from .fakes import NOW, moment, request, route, seen, shown, snapshot
@@ -149,7 +149,7 @@ def test_streams_that_wait_of_their_own_will_hide_nobody_and_are_no_trouble(pati
 
     assert alone["level"] == "ok"
     assert beside["level"] == "bad"
-    assert beside["sentence"] == ("Upstream pay:443 is slow: 30 of 30 requests wait for it, the longest for 60 s.")
+    assert beside["sentence"] == "Upstream pay:443 answers nobody: 30 of 30 requests wait for it, the longest for 60 s."
 
 
 def test_who_has_hung_for_very_long_is_worth_a_word_however_few_they_are() -> None:
@@ -173,17 +173,20 @@ def test_those_who_wait_are_counted_beyond_the_rows_that_are_shown() -> None:
     said["in_flight_states"] = {"sleep": 250, "upstream": 200}
     said["waiting"] = waiting_for([("sleep", "", 9999.0)] * 250 + [("upstream", "pay:443", 25.0)] * 200)
 
-    assert verdict(seen(said=said))["sentence"].startswith("Upstream pay:443 is slow: 200 of 200 requests")
+    assert verdict(seen(said=said))["sentence"].startswith("Upstream pay:443 answers nobody: 200 of 200 requests")
 
 
 def test_most_of_the_answers_failing_is_bad_and_some_are_watched() -> None:
     routes = {"/a": route(100, status="5xx")}
 
-    all_of_them = verdict(seen(said=snapshot(routes=routes)), grown={"requests": 100, "errors": 100})
-    some = verdict(seen(said=snapshot(routes=routes)), grown={"requests": 1000, "errors": 100})
+    all_of_them = verdict(seen(said=snapshot(routes=routes)))
+    some = verdict(seen(said=snapshot(routes={**routes, "/b": route(900)})))
 
     assert (all_of_them["level"], some["level"]) == ("bad", "watch")
-    assert all_of_them["sentence"] == ("10 of 10 requests/s fail (status 500 or more), most of them in /a.")
+    assert all_of_them["sentence"] == (
+        "100 of 100 requests in the last 10 s fail: answered with a status of 500 or more, by no exception that was "
+        "seen, most of them in /a."
+    )
 
 
 def test_a_deadlock_names_both() -> None:
@@ -283,16 +286,16 @@ def test_nobody_who_serves_is_worse_than_anything() -> None:
     assert "The server stops" in verdict(seen(1, snapshot()), is_stopping=True)["sentence"]
 
 
-def test_a_blocked_worker_comes_before_what_it_causes() -> None:
+def test_a_blocked_worker_comes_first_and_what_it_causes_is_left_out() -> None:
     workers = (
         seen(1, snapshot(in_flight=stuck(9, "pool"))),
-        seen(2, snapshot(stalls=STALLING), silent=3.2),
+        seen(2, snapshot(stalls=STALLING, routes={"/a": route(90, status="5xx")}), silent=3.2),
     )
 
     found = verdict(*workers, grown={"shed": 500, "requests": 100, "errors": 90})
 
     assert found["cause"] == "blocked"
-    assert [other.get("cause") for other in found["others"]] == ["pool", "overload", "errors"]
+    assert [other.get("cause") for other in found["others"]] == ["errors"]
 
 
 def test_stalls_that_are_over_are_still_told_for_a_minute() -> None:
