@@ -188,12 +188,13 @@ def test_a_server_goes_on_without_an_ops_process_that_can_not_be_started(
 @pytest.mark.usefixtures("_nothing_runs")
 def test_the_ops_process_is_looked_after_in_each_turn_of_the_arbiter(monkeypatch: pytest.MonkeyPatch) -> None:
     turns: list[str] = []
-    supervisor = SimpleNamespace(look=lambda: turns.append("look"))
+    supervisor = SimpleNamespace(look=lambda: turns.append("look"), socket_folder=None)
     monkeypatch.setattr("greenroom.ops.supervisor.Supervisor", lambda *_, **__: supervisor)
     server = SimpleNamespace(
         address=[("127.0.0.1", 1), ("::1", 2), "/run/x.sock"],
         cfg=SimpleNamespace(uid=0, gid=0),
         manage_workers=lambda: turns.append("manage"),
+        reap_workers=lambda: None,
     )
 
     Hooks(Settings(), None, {})._ops(server)
