@@ -147,5 +147,12 @@ def patch_sqlalchemy(settings: Settings) -> None:
     when_imported("sqlalchemy.pool.impl", install)
 
 
+def has_pidfd() -> bool:
+    """Whether child processes can be waited for one by one; else gevent's own way is used."""
+    from .waits import children
+
+    return children.is_possible()
+
+
 def is_patched() -> bool:
     return bool(monkey.is_module_patched("socket") and monkey.is_module_patched("threading"))
