@@ -10,6 +10,7 @@ from .errors import GreenroomError
 from .load.commands import add_to as add_load_command
 from .ops.commands import add_to as add_ops_commands
 from .replacements.report import add_to as add_patched_command
+from .tune.commands import add_to as add_tune_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,4 +50,5 @@ def parser() -> argparse.ArgumentParser:
     add_patched_command(commands)
     add_ops_commands(commands)
     add_load_command(commands)
+    add_tune_command(commands)
     return top
