@@ -297,5 +297,5 @@ def install(module: ModuleType | None = None) -> None:
             setattr(where, name, ours)
 
 
-for _ours in (Connection, Cursor):
+for _ours in (Connection, Cursor, connect):
     _ours.__module__ = "sqlite3"

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 import requests
 
-from app.postgres import psycopg2_url
+from app.database import psycopg2_url
 
 from .conftest import PYTHON_MODULE, Server, free_port, wait_until
 from .staging import TROUBLE, Ops, clients, slow_upstream

@@ -1,10 +1,10 @@
-"""What the embedded PostgreSQL refuses, before anything is started. tests/live/test_postgres.py has the rest."""
+"""What the embedded PostgreSQL refuses, before anything is started. tests/live/test_devdb.py has the rest."""
 
 from pathlib import Path
 
 import pytest
 
-from app.postgres import EmbeddedPostgres, EmbeddedPostgresError, psycopg2_url
+from devdb.server import EmbeddedPostgres, EmbeddedPostgresError
 
 
 def test_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
@@ -30,8 +30,3 @@ def test_data_of_another_version_is_refused_before_it_is_touched(tmp_path: Path)
 
     with pytest.raises(EmbeddedPostgresError, match=r"made by PostgreSQL 15, this is 18"):
         EmbeddedPostgres(tmp_path / "postgres").start()
-
-
-@pytest.mark.parametrize("given", ["postgres://u:p@h/d", "postgresql://u:p@h/d", "postgresql+psycopg2://u:p@h/d"])
-def test_every_spelling_of_the_url_gets_the_psycopg2_driver(given: str) -> None:
-    assert psycopg2_url(given).render_as_string(hide_password=False) == "postgresql+psycopg2://u:p@h/d"

@@ -1,8 +1,8 @@
-"""PostgreSQL without installing it: the embedded server in the instance folder, shared by several processes.
+"""PostgreSQL without installing it: one server in a folder, shared by the processes that need it.
 
-The gunicorn arbiter's companion, `flask` commands and Celery workers share one server. Each holds a shared lock on a
-file while it needs the server; the last one to leave stops it. A kernel lock and not a list of process ids, because
-the kernel also lets go for a process that was killed with -9.
+The companion of the gunicorn arbiter, `flask` commands and Celery workers share one server. Each holds a shared lock on
+a file while it needs the server; the last one to leave stops it. It is a kernel lock and not a list of process ids,
+because the kernel also lets go for a process that was killed with -9.
 """
 
 import atexit
@@ -18,9 +18,9 @@ from typing import ClassVar
 import click
 import fasteners
 import psycopg2
-from sqlalchemy.engine import URL, make_url
 
-from .cluster import Cluster, ClusterError, ClusterStartError
+from .cluster import Cluster, ClusterStartError
+from .programs import ClusterError
 
 logger = logging.getLogger(__name__)
 
@@ -33,13 +33,6 @@ DATABASE = "boards"
 
 class EmbeddedPostgresError(click.ClickException, RuntimeError):
     """The embedded server can't be used; the message says why and what to change. On the command line: exit code 1."""
-
-
-def psycopg2_url(url: str) -> URL:
-    """`url` with the psycopg2 driver named: SQLAlchemy 2.1 would pick psycopg 3 for a plain `postgresql://`."""
-    scheme, separator, rest = url.partition("://")
-    parsed = make_url("postgresql" + separator + rest if scheme == "postgres" else url)
-    return parsed.set(drivername="postgresql+psycopg2")
 
 
 class EmbeddedPostgres:

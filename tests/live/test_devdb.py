@@ -16,20 +16,18 @@ import psutil
 import psycopg2
 import pytest
 
-from app import cluster
-from app.cluster import Cluster, ClusterError
-from app.postgres import EmbeddedPostgres, EmbeddedPostgresError
+from devdb import programs
+from devdb.cluster import Cluster
+from devdb.programs import ClusterError
+from devdb.server import EmbeddedPostgres, EmbeddedPostgresError
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG_WAIT = 30.0
 # Starts the server in the folder named, says so, and holds it until its standard input ends.
-# Only the two modules it needs are loaded: the whole application would take a second.
 HOLDER = """
-import sys, types
+import sys
 from pathlib import Path
-sys.modules["app"] = types.ModuleType("app")
-sys.modules["app"].__path__ = ["app"]
-from app.postgres import EmbeddedPostgres
+from devdb.server import EmbeddedPostgres
 print(EmbeddedPostgres(Path(sys.argv[1])).start(), flush=True)
 sys.stdin.read()
 """
@@ -283,7 +281,7 @@ def test_socket_folder_that_others_may_enter_is_refused(cluster_folder: Path, mo
 def test_start_that_fails_shows_the_log_and_lets_go(
     postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.postgres.RETRY_FOR_SECONDS", 0.0)
+    monkeypatch.setattr("devdb.server.RETRY_FOR_SECONDS", 0.0)
     settings = postgres.folder / "postgresql.auto.conf"
     before = settings.read_text()
     settings.write_text("no_such_setting = 1\n")
@@ -334,22 +332,22 @@ def test_as_root_programs_that_cannot_be_reached_are_copied_once(tmp_path: Path)
     """A clone, with its virtual environment, in a home that is closed to others."""
     closed, temporary = tmp_path / "closed", Path(tempfile.mkdtemp(prefix="greenroom-", dir="/tmp"))
     temporary.chmod(0o755)
-    installed = cluster.runnable_package(None)
-    for part in (installed, cluster.libraries_of(installed)):
+    installed = programs.runnable_package(None)
+    for part in (installed, programs.libraries_of(installed)):
         shutil.copytree(part, closed / part.name, symlinks=True)
     closed.chmod(0o700)
-    ids = cluster.server_ids(tmp_path)
+    ids = programs.server_ids(tmp_path)
     assert ids is not None
     try:
-        copy = cluster.package_for(ids, closed / installed.name, temporary)
+        copy = programs.package_for(ids, closed / installed.name, temporary)
         version = subprocess.run(
             [copy / "pginstall18" / "bin" / "postgres", "--version"],
             user=ids[0], group=ids[1], extra_groups=[], cwd="/", capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
-        again = cluster.package_for(ids, closed / installed.name, temporary)
+        again = programs.package_for(ids, closed / installed.name, temporary)
         copy.parent.chmod(0o777)
         with pytest.raises(ClusterError, match="is not ours alone"):
-            cluster.package_for(ids, closed / installed.name, temporary)
+            programs.package_for(ids, closed / installed.name, temporary)
     finally:
         shutil.rmtree(temporary)
 
@@ -362,7 +360,7 @@ def test_as_root_programs_that_cannot_be_reached_are_copied_once(tmp_path: Path)
 @pytest.mark.filterwarnings(MAY_FORK)
 def test_works_as_a_normal_user() -> None:
     nobody = pwd.getpwnam("nobody")
-    if cluster.closed_to((nobody.pw_uid, nobody.pw_gid), cluster.runnable_package(None)):
+    if programs.closed_to((nobody.pw_uid, nobody.pw_gid), programs.runnable_package(None)):
         pytest.skip("this checkout lies in a folder that a normal user may not pass")
     base = Path(tempfile.mkdtemp(prefix="boards-test-"))
     shutil.chown(base, "nobody")

@@ -1,4 +1,4 @@
-"""`python -m app.prepare`: makes the database ready before the server's workers start, and keeps it while they live.
+"""`python -m devdb.prepare`: makes the database ready before the server's workers start, and keeps it while they live.
 
 The server starts it and holds the other end of its standard input, as do its workers. One line of JSON on standard
 output says that all is ready and what to add to the workers' environment:
@@ -21,10 +21,11 @@ import time
 from flask import Flask
 from sqlalchemy.exc import SQLAlchemyError
 
-from . import create_app, database
-from .config import ConfigError
-from .config.__main__ import print_problems
-from .postgres import EmbeddedPostgres, EmbeddedPostgresError
+from app import create_app, database
+from app.config import ConfigError
+from app.config.__main__ import print_problems
+
+from .server import EmbeddedPostgres, EmbeddedPostgresError
 
 logger = logging.getLogger(__name__)
 
