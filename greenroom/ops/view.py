@@ -62,6 +62,7 @@ def view(
         "held": _held(moment),
         "deadlocks": deadlocks(moment),
         "in_flight": in_flight(moment)[:MOST_IN_FLIGHT],
+        "in_flight_groups": sights.groups(moment)[:MOST_ROWS],
         "in_flight_states": counted(moment, "in_flight_states"),
         "in_flight_routes": counted(moment, "in_flight_routes"),
         "waits": waits,
