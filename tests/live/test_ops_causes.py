@@ -134,8 +134,8 @@ def test_many_queries_of_one_line(stage: Stage) -> None:
 
 
 @pytest.mark.nightly
-def test_a_program_that_is_waited_for_in_c(stage: Stage) -> None:
-    with clients(stage.server.url, ("/system", 1)):
+def test_a_wait_in_a_c_library(stage: Stage) -> None:
+    with clients(stage.server.url, ("/c-wait", 1)):
         stage.ops.wait_for(
             lambda view: "waits in C" in view["verdict"]["sentence"] or "waiting in C" in view["verdict"]["sentence"],
             "a wait in C",
@@ -143,7 +143,7 @@ def test_a_program_that_is_waited_for_in_c(stage: Stage) -> None:
         )
         verdict = stage.ops.view()["verdict"]
 
-    assert "subprocess.run()" in verdict["do"]
+    assert "offload()" in verdict["do"]
 
 
 @pytest.mark.nightly

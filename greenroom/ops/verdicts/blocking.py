@@ -62,6 +62,13 @@ def is_garbage(stall: Mapping[str, Any]) -> bool:
     return float(stall.get("garbage_seconds") or 0.0) > 0.5 * float(stall["seconds"])
 
 
+def garbage_share(seen: Mapping[str, Any]) -> float:
+    """How much of the window the garbage collector took, of all workers' time."""
+    spent = seen["garbage"]
+    workers = max(1, seen["total"]["workers_serving"])
+    return float(spent["seconds"] / (spent["window_seconds"] * workers)) if spent["window_seconds"] else 0.0
+
+
 def advice(place: str, *, waits: bool, stack: Sequence[str] = ()) -> str:
     """What to do about a line that blocks; "" where nothing more is known than that it does."""
     if is_log(stack):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..collect import Moment
-from .blocking import advice, is_garbage, is_log, is_wait
+from .blocking import advice, garbage_share, is_garbage, is_log, is_wait
 from .finding import BAD, RECENT_SECONDS, WATCH, Finding, finding
 from .words import count_of, duration
 
@@ -53,8 +53,7 @@ def garbage(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     recent = [stall for stall in seen["stalls"]["last"] if stall["ago_seconds"] < RECENT_SECONDS and is_garbage(stall)]
     seconds = sum(float(stall["garbage_seconds"]) for stall in recent)
     spent = seen["garbage"]
-    workers = max(1, seen["total"]["workers_serving"])
-    share = spent["seconds"] / (spent["window_seconds"] * workers) if spent["window_seconds"] else 0.0
+    share = garbage_share(seen)
     if seconds < STALLING_SECONDS and (share < GARBAGE_SHARE or spent["count"] < FEWEST_COLLECTIONS):
         return []
     longest = max((float(stall["garbage_seconds"]) for stall in recent), default=spent["longest_seconds"])

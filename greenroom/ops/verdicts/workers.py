@@ -5,7 +5,7 @@ from typing import Any
 
 from ...worker.balance import State
 from ..collect import BLOCKED_SECONDS, Moment, Seen
-from .blocking import advice, is_garbage, is_log, is_wait
+from .blocking import advice, garbage_share, is_garbage, is_log, is_wait
 from .deaths import died_lately
 from .finding import BAD, OK, WATCH, Finding, finding
 from .reloads import SLOW_START_SECONDS
@@ -18,6 +18,7 @@ MOST_CALLS = 30
 # The share of a core below which a blocked worker is taken to wait, once that is known of its block.
 WAITING_CPU = 0.08
 CPU_KNOWN_SECONDS = 2.5
+MUCH_GARBAGE = 0.1
 
 
 def nobody_serves(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
@@ -61,7 +62,7 @@ def blocked(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
 def _is_garbage(seconds: float, seen: Mapping[str, Any]) -> bool:
     """Whether it looks like one more of the pauses that the garbage collector has made lately, at any line."""
     pauses = [float(one["seconds"]) for one in seen["stalls"]["last"] if is_garbage(one)]
-    return len(pauses) >= 2 and seconds < 2 * max(pauses)
+    return bool(pauses) and garbage_share(seen) > MUCH_GARBAGE and seconds < 2 * max(pauses)
 
 
 def _blocked_finding(worker: Seen, stall: Mapping[str, Any], seconds: float, seen: Mapping[str, Any]) -> Finding:
@@ -104,8 +105,8 @@ def _blocked_finding(worker: Seen, stall: Mapping[str, Any], seconds: float, see
     if is_log(stack):
         return finding(
             BAD,
-            f"Worker {worker.number} is blocked for {duration(seconds)}: it writes its log{place}, and nobody reads it "
-            f"(the pipe is full){waiting}.",
+            f"Worker {worker.number} is blocked for {duration(seconds)}: it writes its log at {where or 'a line'}"
+            f"{route}, and nobody reads it (the pipe is full){waiting}.",
             f"{advice(where, waits=True, stack=stack)} {do}",
             **{**common, "line": where, "cause": "log_blocks"},
         )

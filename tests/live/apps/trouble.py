@@ -14,7 +14,7 @@
 /executor/<ms>    the same, in an executor of two threads
 /retries          asks a port where nobody listens, four times
 /queries/<n>      so many queries
-/system           a program that is waited for in C
+/c-wait           a wait in a C library
 /keep/<mb>        keeps so much memory
 /full             writes to a disk that is full
 /crash            a segmentation fault
@@ -146,9 +146,9 @@ def queries(n: int) -> dict[str, int]:
         return {"sum": sum(session.scalar(text("SELECT CAST(:n AS int)"), {"n": number}) for number in range(n))}
 
 
-@app.get("/system")
-def system() -> dict[str, int]:
-    return {"code": os.system("sleep 2")}
+@app.get("/c-wait")
+def c_wait() -> dict[str, int]:
+    return {"left": ctypes.CDLL(None).sleep(2)}
 
 
 @app.get("/keep/<int:mb>")
