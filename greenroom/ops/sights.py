@@ -158,6 +158,12 @@ def groups(moment: Moment) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (-row["count"], -row["oldest_seconds"]))
 
 
+def holders(moment: Moment) -> list[dict[str, Any]]:
+    """Locks that requests queue for, the most first; without those that one waits for and nobody holds, as futures do."""
+    rows = [row for row in rows_of(moment, "holders") if row.get("taken_at") or row["count"] > 1]
+    return sorted(rows, key=lambda row: -row["count"])
+
+
 def queries(moment: Moment) -> list[dict[str, Any]]:
     """Lines that ask the database again and again within one request; `recent` requests did so in the window."""
     rows = merged(rows_of(moment, "repeated"), lambda row: (row["line"], row["route"]), _add_repeated)

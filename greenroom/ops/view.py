@@ -51,7 +51,7 @@ def view(
         "databases": sights.databases(moment),
         "failures": sights.failures(moment),
         "queries": sights.queries(moment),
-        "holders": sorted(sights.rows_of(moment, "holders"), key=lambda row: -row["count"])[:MOST_ROWS],
+        "holders": sights.holders(moment)[:MOST_ROWS],
         "executors": sorted(sights.rows_of(moment, "executors"), key=lambda row: -row["queued"])[:MOST_ROWS],
         "clients": sights.clients(moment),
         "growing": sights.growing_routes(moment),
