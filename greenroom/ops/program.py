@@ -26,6 +26,7 @@ from .metrics import exposition
 from .recorder import Recorder
 from .socket_folder import SocketFolder
 from .supervisor import BOARD_DESCRIPTOR
+from .verdicts.since import Incidents
 from .view import clean, view
 from .web import Board, Part, Web
 from .worker_client import Asker, ask
@@ -86,6 +87,7 @@ class Program:
             Path(told["recordings_path"]), int(told["recordings_kept"]), self._ask_ring, self.about
         )
         self.board = Board()
+        self.incidents = Incidents()
         self.moment: Moment | None = None
         self.part = Part(
             self.board,
@@ -112,8 +114,10 @@ class Program:
 
     def _tick(self) -> None:
         moment = self.moment = self.collector.tick()
-        seen = view(moment, self.about, self.recorder.listing())
-        self.board.publish(json.dumps(seen, separators=(",", ":")).encode(), exposition(moment).encode())
+        seen = view(moment, self.about, self.recorder.listing(), self.incidents)
+        said = json.dumps(seen["verdict"], separators=(",", ":")).encode()
+        metrics = exposition(moment, seen["verdict"]).encode()
+        self.board.publish(json.dumps(seen, separators=(",", ":")).encode(), metrics, said)
         self.recorder.look(moment, seen)
 
     def _serve(self) -> None:
