@@ -456,6 +456,7 @@ function take(words) {
   view = news;
   heardAt = Date.now();
   show();
+  document.dispatchEvent(new Event("view"));
 }
 
 function begin() {
