@@ -14,7 +14,7 @@ from ..settings import Settings
 from ..waits import peers
 from . import greenlets, timing
 from .account import Account, Slices
-from .callers import Callers
+from .callers import Callers, caller
 from .clients import Clients
 from .failures import Failures
 from .growth import Growth
@@ -79,7 +79,7 @@ class Insight:
         if sqlite is not None:
             sqlite.on_query = self.queries.sqlite  # type: ignore[attr-defined]
         self.failures.install()
-        peers.find_caller = self.held.application.find
+        peers.find_caller = caller
         threads = sys.modules.get("greenroom.waits.stdlib.threads")
         if threads is not None:
             threads.on_job_changed = self.slices.job_changed  # type: ignore[attr-defined]
@@ -159,7 +159,7 @@ class Insight:
     def prepared(self, account: Account, environ: dict[str, Any], response: Any, *, is_peer_trusted: bool) -> None:
         """The environ is known, and the answer not yet."""
         account.id = self.ids.of(environ, is_peer_trusted=is_peer_trusted)
-        self.clients.came(environ, is_peer_trusted=is_peer_trusted)
+        account.client = self.clients.came(environ, is_peer_trusted=is_peer_trusted)
         response.account = account
         response.has_timing = timing.may_see_timing(self.server_timing, environ, is_peer_trusted=is_peer_trusted)
 
@@ -169,7 +169,7 @@ class Insight:
         """The same where gunicorn writes the answer: its start_response, which adds what `prepared` lets ours add."""
         account.environ = environ
         account.answer = start_response.__self__
-        self.clients.came(environ, is_peer_trusted=is_peer_trusted)
+        account.client = self.clients.came(environ, is_peer_trusted=is_peer_trusted)
         account.id = self.ids.of(environ, is_peer_trusted=is_peer_trusted)
         has_timing = timing.may_see_timing(self.server_timing, environ, is_peer_trusted=is_peer_trusted)
 

@@ -4,7 +4,6 @@ A cause opens an incident when it has been seen for a while, and closes it when 
 near a threshold is one incident and not fifty. There is one incident for each cause at a time.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,26 +57,29 @@ class Incidents:
     def open(self) -> list[Incident]:
         return [watched.incident for watched in self._watched.values() if watched.is_open]
 
-    def look(self, verdict: Mapping[str, Any], now: float, at: float) -> list[Incident]:
+    def look(self, verdict: dict[str, Any], now: float, at: float) -> list[Incident]:
         """The incidents that began, got worse or ended with this moment's verdict.
 
-        `now` is the monotonic clock, which decides; `at` is the Unix time, which is written down.
+        Each finding of the verdict gets its `since`, in Unix time; None for what is no trouble. `now` is the monotonic
+        clock, which decides; `at` is the Unix time, which is written down.
         """
         changed = []
         for found in (verdict, *verdict.get("others", ())):
+            found["since"] = None
             if found["level"] != OK and (found["cause"] in self._watched or len(self._watched) < MOST_CAUSES):
                 incident = self._see(found, now, at)
                 if incident is not None:
                     changed.append(incident)
         return changed + self._close(now)
 
-    def _see(self, found: Mapping[str, Any], now: float, at: float) -> Incident | None:
+    def _see(self, found: dict[str, Any], now: float, at: float) -> Incident | None:
         cause, level = found["cause"], found["level"]
         watched = self._watched.get(cause)
         if watched is None:
             incident = Incident(cause, level, found["sentence"], found.get("do", ""), at)
             watched = self._watched[cause] = _Watched(incident, now, now, at)
         watched.last_seen, watched.last_seen_at = now, at
+        found["since"] = watched.incident.began
         is_worse = LEVELS.index(level) < LEVELS.index(watched.incident.level)
         if is_worse or level == watched.incident.level:
             said = {"level": level, "sentence": found["sentence"], "do": found.get("do", "")}

@@ -142,7 +142,9 @@ class Program:
         changed = self.incidents.look(seen["verdict"], moment.now, moment.at)
         seen["incidents"] = [asdict(incident) for incident in self.incidents.open]
         seen["hosts"] = self.peers.rows
-        self.board.publish(json.dumps(seen, separators=(",", ":")).encode(), exposition(moment).encode())
+        said = json.dumps(seen["verdict"], separators=(",", ":")).encode()
+        metrics = exposition(moment, seen["verdict"]).encode()
+        self.board.publish(json.dumps(seen, separators=(",", ":")).encode(), metrics, said)
         self.recorder.look(moment, seen)
         for incident in changed:
             self.history.incident(incident)

@@ -63,7 +63,7 @@ def view(moment: Moment, about: Mapping[str, Any], recordings: Sequence[Mapping[
         "recordings": list(recordings),
     }
     found = findings(moment, seen)
-    seen["verdict"] = {**found[0], "others": found[1:]}
+    seen["verdict"] = {**found[0], "at": moment.at, "others": found[1:]}
     cleaned: dict[str, Any] = clean(seen)
     return cleaned
 

@@ -3,6 +3,7 @@
     GET  /                    the page; /page.css, /page.js, /history.js
     GET  /events              the view, once a second (server-sent events)
     GET  /view                the view, once
+    GET  /verdict             the verdict alone: cause, level, sentence, do, since, others
     GET  /request/PID/ID      the stacks of one request in flight
     GET  /everything          all there is, for a ticket
     GET  /metrics             for Prometheus
@@ -69,11 +70,12 @@ class Board:
         self._number = 0
         self._view: bytes = b"{}"
         self.metrics: bytes = b"# EOF\n"
+        self.verdict: bytes = b"{}"
 
-    def publish(self, view: bytes, metrics: bytes) -> None:
+    def publish(self, view: bytes, metrics: bytes, verdict: bytes = b"{}") -> None:
         with self._changed:
             self._number += 1
-            self._view, self.metrics = view, metrics
+            self._view, self.metrics, self.verdict = view, metrics, verdict
             self._changed.notify_all()
 
     @property
@@ -208,6 +210,7 @@ class Handler(BaseHTTPRequestHandler):
             "/": self._page,
             "/events": self._events,
             "/view": lambda: self._send(200, "application/json", self.server.part.board.view),
+            "/verdict": lambda: self._send(200, "application/json", self.server.part.board.verdict),
             "/metrics": lambda: self._send(200, METRICS_TYPE, self.server.part.board.metrics),
             "/page.js": lambda: self._send(200, "text/javascript; charset=utf-8", static("page.js")),
             "/history.js": lambda: self._send(200, "text/javascript; charset=utf-8", static("history.js")),

@@ -54,7 +54,8 @@ def is_wait(stall: Mapping[str, Any]) -> bool:
 
 def is_log(stack: Sequence[str]) -> bool:
     """Whether the innermost calls write a log."""
-    return any(call.startswith(LOGGING) and call.rpartition(".")[2] in LOG_WRITERS for call in list(stack)[:4])
+    calls = [call.partition(" ")[::2] for call in list(stack)[:4]]
+    return any(LOGGING in place and function.rpartition(".")[2] in LOG_WRITERS for place, function in calls)
 
 
 def is_garbage(stall: Mapping[str, Any]) -> bool:

@@ -21,7 +21,9 @@ def run(incidents: Incidents, begin: int, end: int, said: dict[str, Any]) -> lis
 def test_a_cause_that_lasts_begins_once_and_ends_once() -> None:
     incidents = Incidents()
 
-    (began,) = run(incidents, 0, 20, verdict(("bad", "blocked")))
+    said = verdict(("bad", "blocked"), ("ok", "idle"))
+    (began,) = run(incidents, 0, 20, said)
+    assert (said["since"], said["others"][0]["since"]) == (5000.0, None)
     assert (began.cause, began.began, began.ended) == ("blocked", 5000.0, None)
     assert incidents.open == [began]
 
