@@ -8,6 +8,7 @@ The frames that are looked at are of greenlets that are switched out, in the loo
 under the look (see safepoint). So many at most, the longest waits first: about a millisecond.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
