@@ -12,9 +12,9 @@ import click
 
 from app import cli as application_cli
 from app.config import rows as application
-from greenroom import cli as server
-from greenroom import errors
+from greenroom import cli, errors
 from greenroom.ops import metrics
+from greenroom.settings import documenting as server
 from tests.greenroom.ops.fakes import moment, seen
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,7 +32,7 @@ def env_template() -> str:
     parts = (
         HEAD,
         "# --- The application (app/config) ---\n\n" + application.env_template().strip() + "\n",
-        "# --- The server (greenroom/settings.py) ---\n\n" + server.env_template().strip() + "\n",
+        "# --- The server (greenroom/settings/) ---\n\n" + server.env_template().strip() + "\n",
     )
     return "\n".join(parts)
 
@@ -80,7 +80,7 @@ def subclasses(kind: type[Exception]) -> Iterator[type[Exception]]:
 
 def server_commands() -> str:
     """`greenroom`'s commands with their options, and the text of those that take gunicorn's."""
-    (commands,) = (action for action in server.parser()._actions if isinstance(action, argparse._SubParsersAction))
+    (commands,) = (action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction))
     abouts = {action.dest: action.help or "" for action in commands._choices_actions}
     parts = []
     for name, parser in commands.choices.items():

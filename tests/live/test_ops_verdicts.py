@@ -119,7 +119,7 @@ def test_a_deadlock(stage: Stage) -> None:
 
     assert "/locks/left" in str(verdict["sentence"])
     assert "/locks/right" in str(verdict["sentence"])
-    assert "trouble.py:" in str(verdict["advice"])
+    assert "trouble.py:" in str(verdict["do"])
 
 
 def test_overload(stage: Stage) -> None:
