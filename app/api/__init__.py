@@ -21,4 +21,4 @@ def keep_key_order(state: BlueprintSetupState) -> None:
     state.app.json.sort_keys = False  # type: ignore[attr-defined]
 
 
-from . import auth, boards, openapi, results  # noqa: E402,F401 - register their views on the blueprint
+from . import auth, boards, docs, openapi, results  # noqa: E402,F401 - register their views on the blueprint
