@@ -35,6 +35,7 @@ def docs() -> str:
         schemas={name: fields(schema) | schema for name, schema in document["components"]["schemas"].items()},
         type_of=type_of,
         schemas_in=schemas_in,
+        to_json=json.dumps,  # tojson is for scripts: it writes apostrophes as escapes
     )
 
 
@@ -55,7 +56,7 @@ def fields(schema: Json) -> Json:
     required = schema.get("required", [])
     return {
         "fields": [
-            {"name": name, "type": type_of(field), "is_required": name in required, **field}
+            {**field, "name": name, "type": type_of(field), "is_required": name in required}
             for name, field in schema.get("properties", {}).items()
         ]
     }

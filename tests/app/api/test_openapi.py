@@ -91,6 +91,14 @@ def test_the_page_shows_every_call_and_every_document(client: FlaskClient, descr
     assert set(re.findall(r'href="#([^"]+)"', page.text)) <= set(re.findall(r'id="([^"]+)"', page.text))
 
 
+def test_the_page_says_what_lists_are_of(client: FlaskClient) -> None:
+    page = client.get("/api/docs").text
+
+    assert "list of SourceDocument" in page
+    assert "list of Answered or Failed" in page
+    assert "\\u0027" not in page
+
+
 def test_the_page_needs_nobody_else_and_no_script(client: FlaskClient) -> None:
     page = client.get("/api/docs").text
 
