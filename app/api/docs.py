@@ -9,8 +9,8 @@ from typing import Any
 
 from flask import render_template
 
-from . import blueprint
 from .openapi import Answer, Json, describe, openapi_document
+from .routes import blueprint
 
 JSON_TYPE = "application/json"
 

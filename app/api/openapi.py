@@ -15,8 +15,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from ..errors import PROBLEM_JSON
-from . import blueprint
 from .pagination import Page
+from .routes import blueprint
 from .schemas import (
     SLUG_PATTERN,
     AnsweredOnce,
