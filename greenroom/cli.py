@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from . import __version__, serving_command
+from .doctor.command import add_to as add_doctor_command
 from .errors import GreenroomError
 from .ops.commands import add_to as add_ops_commands
 from .settings import Row, rows
@@ -37,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     settings.set_defaults(run=run_settings)
 
     add_ops_commands(commands)
+    add_doctor_command(commands)
     return top
 
 
