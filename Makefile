@@ -14,7 +14,7 @@ test:
 nightly:
 	$(PYTHON) -m pytest -m nightly --numprocesses=0 --timeout=7200
 
-# The parts of the documentation that are made from the settings; a test fails when they are out of date.
+# The parts of the documentation that are made from the code; a test fails when they are out of date.
 .PHONY: docs
 docs:
 	$(PYTHON) -m tests.docs

@@ -24,6 +24,6 @@ globals().update(
         environ,
         wsgi_app=served,
         check_command=python_module("app.config") if is_reference_app else None,
-        companion_command=python_module("app.prepare") if is_reference_app else None,
+        companion_command=python_module("devdb.prepare") if is_reference_app else None,
     )
 )

@@ -11,14 +11,13 @@ from alembic.script import ScriptDirectory
 from flask import Flask
 from flask_migrate import upgrade
 from sqlalchemy import create_engine, text
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from . import seed
 from .config import Config
 from .extensions import db, migrate
-from .postgres import EmbeddedPostgres, psycopg2_url
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +32,8 @@ def init_app(app: Flask, config: Config) -> None:
     """Bind `db` to DATABASE_URL, or to the embedded server, which is started here if nobody has."""
     url = config.DATABASE_URL
     if not url:
+        from devdb.server import EmbeddedPostgres  # a tool of development: not needed where there is a database
+
         embedded = EmbeddedPostgres(config.INSTANCE_PATH / "postgres")
         app.extensions["embedded_postgres"] = embedded
         url = embedded.start()
@@ -55,6 +56,13 @@ def init_app(app: Flask, config: Config) -> None:
     app.extensions["database_probe"] = create_engine(address, poolclass=NullPool, connect_args=arguments)
     db.init_app(app)
     migrate.init_app(app, db, directory=str(MIGRATIONS))
+
+
+def psycopg2_url(url: str) -> URL:
+    """`url` with the psycopg2 driver named: SQLAlchemy 2.1 would pick psycopg 3 for a plain `postgresql://`."""
+    scheme, separator, rest = url.partition("://")
+    parsed = make_url("postgresql" + separator + rest if scheme == "postgres" else url)
+    return parsed.set(drivername="postgresql+psycopg2")
 
 
 def connect_args(address: URL, parameters: Mapping[str, Any], **arguments: Any) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any
 import psycopg2
 from sqlalchemy.exc import ArgumentError
 
-from app.postgres import EmbeddedPostgres, EmbeddedPostgresError, psycopg2_url
+from app.database import psycopg2_url
+from devdb.server import EmbeddedPostgres, EmbeddedPostgresError
 
 from .servers import ServerFailed
 

@@ -38,7 +38,7 @@ from typing import Any
 
 import psycopg2
 
-from app.postgres import EmbeddedPostgres
+from devdb.server import EmbeddedPostgres
 
 from . import recovery
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import psycopg2
 
-from app.postgres import EmbeddedPostgres
+from devdb.server import EmbeddedPostgres
 
 if TYPE_CHECKING:
     from .deadlines import Bench

@@ -7,15 +7,19 @@ begin with the same two calls, and change what it likes below them:
     globals().update(configure())
 """
 
+import dataclasses
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from . import importing, patching
+from .chaining import HOOK_NAMES
 from .cores import usable_cores
-from .hooks import HOOK_NAMES, Hooks, read_settings
-from .settings import read_environment
+from .errors import PatchedTooLate
+from .hooks import Hooks, read_settings, running
+from .settings import read_env_files, read_environment
 
 # Where Linux keeps files that are no more than memory.
 SHARED_MEMORY = Path("/dev/shm")
@@ -41,10 +45,14 @@ def configure(
     environ = read_environment(Path(".env")) if environ is None else environ
     if wsgi_app:
         environ = {**environ, "WSGI_APP": wsgi_app}
+    running.is_configured = True
     settings = read_settings(environ, check_command)
     # The worker classes that are there to compare with stay unpatched.
     if settings.is_green:
-        patching.patch(settings)
+        try:
+            patching.patch(settings)
+        except PatchedTooLate as exc:
+            sys.exit(f"Error: {exc}")
     hooks = Hooks(settings, companion_command if settings.companion else None, environ)
     values: dict[str, Any] = {
         "bind": [address.strip() for address in settings.bind.split(",")],
@@ -78,6 +86,15 @@ def configure(
     if settings.wsgi_app:
         values["wsgi_app"] = settings.wsgi_app
     return {**values, **{name: getattr(hooks, name) for name in HOOK_NAMES}}
+
+
+def patch_first() -> None:
+    """Patch this process as the environment and `.env` say, at the top of a gunicorn.conf.py that imports clients.
+
+    For `gunicorn -k greenroom.Worker`, which else patches when gunicorn has read that file. Safe to call again.
+    """
+    settings = read_settings({**read_env_files(Path.cwd()), **os.environ})
+    patching.patch(dataclasses.replace(settings, worker_class="greenroom"))
 
 
 def named_app(environ: Mapping[str, str]) -> str:

@@ -29,16 +29,16 @@ class SettingsError(GreenroomError):
 
 
 class PatchedTooLate(GreenroomError):
-    """Modules hold unpatched objects; `holders` has one sentence for each."""
+    """Modules hold unpatched objects; `holders` has one sentence for each, `advice` says what to do here."""
 
-    def __init__(self, holders: Sequence[str]) -> None:
+    def __init__(self, holders: Sequence[str], advice: str) -> None:
         self.holders = tuple(holders)
         super().__init__(
             "\n".join(
                 [
                     "too late to patch: these were imported first and would go on blocking the whole worker:",
                     *(f"  - {holder}" for holder in self.holders),
-                    "Call greenroom.patching.patch() before importing them (first lines of gunicorn.conf.py).",
+                    advice,
                 ]
             )
         )

@@ -59,6 +59,7 @@ _masks: dict[int, list[Any]] = {}  # by thread
 _is_watched = False
 _is_armed = False
 _is_child = False
+_has_company = False
 
 
 def in_child(callback: Callable[[], None]) -> None:
@@ -85,6 +86,30 @@ def arm() -> None:
     in_child(_forget_budget)
     _main_hub[:] = [get_hub()]
     _is_armed = True
+
+
+def watch_arbiter() -> None:
+    """Have workers begin anew where the arbiter is not alone in its process. Runs on: the main thread, once patched.
+
+    Others that are told of forks (agents) are told after this: what they start in a worker is to run there.
+    """
+    in_child(_begin_worker)
+
+
+def tell_company(is_preloaded: bool) -> None:
+    """Whether anything but the arbiter runs in this process. Runs on: arbiter, before it forks a worker."""
+    global _has_company
+    _has_company = is_preloaded or threading.active_count() > 1
+
+
+def _begin_worker() -> None:
+    """What runs in the arbiter goes on there alone: threads of a preloaded application, agents, the control socket.
+
+    Real threads would not be here either.
+    """
+    hub = _own_hub()
+    if _has_company and not _is_armed and hub is not None and hub.parent is getcurrent():
+        _take_over(_new_hub(getcurrent()))
 
 
 def is_child() -> bool:

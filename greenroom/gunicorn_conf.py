@@ -7,8 +7,9 @@ import os
 import runpy
 from pathlib import Path
 
+from greenroom.chaining import chained
 from greenroom.configuration import configure, named_app
-from greenroom.hooks import chained, running
+from greenroom.hooks import running
 from greenroom.serving_command import OWN_CONFIGURATION
 from greenroom.settings import read_env_files, set_from_files
 

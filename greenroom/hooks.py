@@ -10,17 +10,19 @@ child_exit        what is in that file, into the log
 on_exit           stop the companion and the ops process
 """
 
-import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import clock, forking, patching
+from .chaining import in_each_turn
 from .companion import Companion, is_running
+from .draining import Draining
 from .errors import CompanionError, SettingsError
+from .gunicorns_names import in_force
 from .reloading import call_off_reload
 from .settings import GREEN_WORKER_CLASSES, PLAIN_WORKER_CLASSES, Settings
 
@@ -32,12 +34,7 @@ logger = logging.getLogger("gunicorn.error")
 
 EXIT_BAD_SETTINGS = 2
 LONGEST_BACKOFF_SECONDS = 30.0
-HOOK_NAMES = ("on_starting", "on_reload", "pre_fork", "post_fork", "post_worker_init", "child_exit", "on_exit")
-GREENROOM_WORKER = GREEN_WORKER_CLASSES["greenroom"]
-DRAINING_KEY = "greenroom.draining"
-IS_DRAINING_KEY = "greenroom.is_draining"
-
-WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+GREENROOM_WORKERS = (GREEN_WORKER_CLASSES["greenroom"], "greenroom.Worker")
 
 
 @dataclass
@@ -45,6 +42,7 @@ class Running:
     """What the arbiter keeps between reloads. gunicorn runs its configuration file anew on HUP; this module stays."""
 
     settings: Settings | None = None
+    is_configured: bool = False  # by greenroom.configuration; else gunicorn has a configuration of its own
     from_files: Mapping[str, str] = field(default_factory=dict)  # set in the environment by `.env` and `.flaskenv`
     companion: Companion | None = None
     fleet: "Fleet | None" = None
@@ -78,6 +76,8 @@ def read_settings(environ: Mapping[str, str], check_command: Sequence[str] | Non
 class Hooks:
     """The hooks of one server. `companion_command` None: the application needs no companion."""
 
+    is_greenrooms = True
+
     def __init__(self, settings: Settings, companion_command: Sequence[str] | None, environ: Mapping[str, str]) -> None:
         self.settings = settings
         self.companion_command = companion_command
@@ -85,15 +85,21 @@ class Hooks:
 
     def on_starting(self, server: Any) -> None:
         """Runs on: arbiter."""
+        self.begin(server)
+        keep_configuration(server)
+
+    def begin(self, server: Any) -> None:
+        """What there is once for a server. Runs on: arbiter, before the first worker."""
         problem = unfit_worker_class(server.cfg.worker_class_str, is_patched=patching.is_patched())
         if problem:
             sys.exit(f"Error: {problem}")
+        self.settings = in_force(self.settings, server.cfg)
         if self.companion_command is not None:
             try:
                 running.companion = self._start_companion(server)
             except CompanionError as exc:
                 sys.exit(f"Error: {exc}")
-        if server.cfg.worker_class_str == GREENROOM_WORKER:
+        if is_ours(server):
             running.fleet = self._fleet(server)
             running.ops = self._ops(server)
         if running.companion is not None:
@@ -101,6 +107,7 @@ class Hooks:
 
     def on_reload(self, server: Any) -> None:
         """Runs on: arbiter. With wrong settings, or code that can't be prepared, the workers stay as they are."""
+        self.settings = in_force(self.settings, server.cfg)
         if running.is_reload_refused:
             call_off_reload(server)
             return
@@ -118,12 +125,16 @@ class Hooks:
             running.ops.reload(self.settings)
         elif running.fleet is not None:
             running.ops = self._ops(server)
+        if running.ops is not None:
+            from .ops import endings
+
+            endings.reloading(running.ops.socket_folder)
         if running.fleet is not None:
             running.fleet.begin_reload()
 
     def pre_fork(self, server: Any, worker: Any) -> None:
         """Runs on: arbiter."""
-        if self.settings.insight and server.cfg.worker_class_str == GREENROOM_WORKER:
+        if self.settings.insight and is_ours(server):
             from .insight import lastwords  # with it comes gevent
 
             lastwords.prepare(worker)
@@ -173,6 +184,7 @@ class Hooks:
     def _ops(self, server: Any) -> "Supervisor | None":
         if self.settings.ops_address is None:
             return None
+        from .ops import endings
         from .ops.supervisor import Supervisor
         from .worker.lifecycle import shared_board
 
@@ -188,6 +200,7 @@ class Hooks:
             logger.warning("the ops process can't be started, the server goes on without it: %s", exc)
             return None
         in_each_turn(server, supervisor.look)
+        endings.watch(server, supervisor.socket_folder)
         return supervisor
 
     @staticmethod
@@ -242,61 +255,32 @@ class CompanionWatch:
         old.release()
 
 
-def in_each_turn(server: Any, look: Callable[[], None]) -> None:
-    """Have `look` called in each turn of the arbiter's loop, after the workers have been looked at."""
-    manage = server.manage_workers
+def keep_configuration(server: Any, afterwards: Callable[[], object] = lambda: None) -> None:
+    """Have a reload whose configuration can't be read change nothing; gunicorn would end the server.
 
-    def manage_and_look() -> None:
-        manage()
-        look()
-
-    server.manage_workers = manage_and_look
-
-
-def chained(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """gunicorn's configuration `ours` with `theirs` over it: their values count, and both hooks run, ours first.
-
-    Where theirs was made by configure() as well, its hooks are ours already.
+    `afterwards` is called when it was read. Runs on: arbiter.
     """
-    both = {**ours, **theirs}
-    for name in HOOK_NAMES:
-        own = theirs.get(name)
-        if own is not None and not isinstance(getattr(own, "__self__", None), Hooks):
-            both[name] = _one_after_the_other(ours[name], own)
-    return both
+    app = server.app
+    plain = app.reload
+
+    def reload() -> None:
+        before = app.cfg
+        try:
+            plain()
+        except SystemExit:  # gunicorn has said what is wrong
+            app.cfg = before
+            running.is_reload_refused = True
+            logger.error("reload given up, gunicorn's configuration can't be read: the workers go on as they are")
+            return
+        afterwards()
+
+    app.reload = reload
 
 
-def _one_after_the_other(first: Callable[..., None], second: Callable[..., None]) -> Callable[..., None]:
-    # gunicorn looks at how many arguments a hook takes.
-    if len(inspect.signature(second).parameters) == 1:
-
-        def hook(server: Any) -> None:
-            first(server)
-            second(server)
-
-        return hook
-
-    def hook_of_worker(server: Any, worker: Any) -> None:
-        first(server, worker)
-        second(server, worker)
-
-    return hook_of_worker
-
-
-class Draining:
-    """WSGI middleware: tells the application that its server is shutting down, in environ["greenroom.draining"].
-
-    For a stream that outlives this moment, environ["greenroom.is_draining"]() says it at any time.
-    """
-
-    def __init__(self, application: WSGIApplication, is_draining: Callable[[], bool]) -> None:
-        self.application = application
-        self.is_draining = is_draining
-
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        environ[DRAINING_KEY] = self.is_draining()
-        environ[IS_DRAINING_KEY] = self.is_draining
-        return self.application(environ, start_response)
+def is_ours(server: Any) -> bool:
+    """Whether this server's workers are GreenWorkers, under whatever name; a team may have a class of its own."""
+    worker_class = getattr(server, "worker_class", None)
+    return bool(getattr(worker_class, "is_greenroom", False)) or server.cfg.worker_class_str in GREENROOM_WORKERS
 
 
 def unfit_worker_class(worker_class: str, *, is_patched: bool) -> str:

@@ -87,6 +87,41 @@ def words(text: str) -> str:
     )
 
 
+MAIL = re.compile(r"[^\s@'\"<>(),;]+@[^\s@'\"<>(),;]+")
+QUOTED = re.compile(r"\"([^\"]*)\"|'([^']*)'")
+PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z_.\-]{0,39}|[\w.\-]+:\d+|[0-9.]+|/[A-Za-z_./\-]{0,60}")
+# Of drivers and of SQLAlchemy: rows, statements and their values come behind these.
+DETAILS = ("\nDETAIL:", "[SQL:", "[parameters:")
+
+
+def message(text: str) -> str:
+    """An exception's message: its first line, without addresses of mail, values in quotes, tokens.
+
+    What is quoted stays where it looks like a name, an address or a number.
+    """
+    for mark in DETAILS:
+        text = text.partition(mark)[0]
+    lines = text.strip().splitlines()
+    said = QUOTED.sub(_quoted, MAIL.sub(f"{ELLIPSIS}@{ELLIPSIS}", lines[0])) if lines else ""
+    return line(" ".join(_word(word) for word in said.split(" ")))
+
+
+def _quoted(found: re.Match[str]) -> str:
+    value, mark = next((value, mark) for value, mark in ((found[1], '"'), (found[2], "'")) if value is not None)
+    return found[0] if PLAIN_NAME.fullmatch(value) or value in ("", ELLIPSIS) else f"{mark}{ELLIPSIS}{mark}"
+
+
+def _word(word: str) -> str:
+    """A long word with digits in it may be a token; one with a path or a query in it is shown as targets are."""
+    if "://" in word or "?" in word:
+        return target(word)
+    has_digits = sum(letter.isdigit() for letter in word) >= 3
+    is_plain = not any(letter in ".:/()[]" for letter in word)
+    if len(word) >= SECRET_CHARACTERS and has_digits and is_plain:
+        return f"{word[:SHOWN_OF_SECRET]}{ELLIPSIS}"
+    return target(word) if len(word) > LONGEST_WORD and "/" in word else word
+
+
 def _segment(part: str) -> str:
     if "@" in part or "%40" in part:
         return f"{ELLIPSIS}@{ELLIPSIS}"

@@ -16,7 +16,7 @@ from gevent.pool import Pool
 from gevent.pywsgi import WSGIServer
 
 from . import importing, offload
-from .hooks import Draining
+from .draining import Draining
 from .settings import Settings
 
 logger = logging.getLogger(__name__)

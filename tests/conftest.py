@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from app.config import Config
-from app.postgres import EmbeddedPostgres
+from devdb.server import EmbeddedPostgres
 
 ROOT = Path(__file__).resolve().parent.parent
 # Kept between runs, because making a database cluster takes longer than most test files.

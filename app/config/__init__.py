@@ -1,7 +1,7 @@
 """Settings of the application, read once from the environment and checked all together.
 
 `read_config()` takes a mapping, so a test hands in a dict and nothing is patched. Names are the environment's own;
-`.env-template` and the README's table are made from the fields below, and a test compares them.
+`.env-template` and the table of docs/settings.md are made from the fields below, and a test compares them.
 `python -m app.config` checks them without starting anything.
 Secrets come from the environment only: in development an open stand-in is used, anywhere else it is refused.
 """

@@ -14,7 +14,7 @@ from .rows import env_template, markdown_table
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m app.config", description=__doc__)
     parser.add_argument("--env-template", action="store_true", help="print the application's part of .env-template")
-    parser.add_argument("--markdown", action="store_true", help="print the settings as the README's table")
+    parser.add_argument("--markdown", action="store_true", help="print the settings as the table of docs/settings.md")
     chosen = parser.parse_args(arguments)
     if chosen.env_template or chosen.markdown:
         print(env_template() if chosen.env_template else markdown_table(), end="")

@@ -1,4 +1,4 @@
-"""The settings as rows: what `.env-template` and the README's table are made from."""
+"""The settings as rows: what `.env-template` and the table of docs/settings.md are made from."""
 
 import textwrap
 from typing import Any, Literal, NamedTuple, get_args, get_origin
@@ -72,7 +72,7 @@ def env_template() -> str:
 
 
 def markdown_table() -> str:
-    """The application's settings as the README shows them."""
+    """The application's settings as docs/settings.md shows them."""
     lines = ["| Setting | Default | Range | What it is for |", "|---|---|---|---|"]
     for row in rows():
         default = f"`{row.default}`" if row.default else ""

@@ -20,7 +20,6 @@ from typing import Any
 
 import psutil
 
-from ..settings import PREFIX
 from .inside.quarantine import CHANGED, CREATED
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -184,8 +183,3 @@ class Child:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.wait(5.0)
-
-
-def remove_our_settings(environ: Mapping[str, str]) -> dict[str, str]:
-    """Without the settings of Greenroom that would reach outside: its addresses and recordings."""
-    return {name: value for name, value in environ.items() if not name.startswith((f"{PREFIX}OPS", f"{PREFIX}BIND"))}

@@ -103,6 +103,7 @@ class Held:
         # Who used a connection last, by the connection's id.
         self.users: dict[int, Hold] = {}
         self.application = Innermost(_is_installed)
+        self.queries: Any = None  # a Queries, which shares what is found here
 
     def used(self, record: Any, connection: Any) -> None:
         """A query begins. Runs on: request greenlet."""
@@ -118,6 +119,9 @@ class Held:
             holds[key] = self.users[key] = hold
         hold.last = now
         frame = self.application.find()
+        if self.queries is not None:
+            code, instruction = (None, 0) if frame is None else (frame.f_code, frame.f_lasti)
+            self.queries.asked(record, code, instruction, connection.greenroom_line.sql)
         if frame is not None:
             hold.code, hold.instruction = frame.f_code, frame.f_lasti
         else:

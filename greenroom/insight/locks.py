@@ -78,7 +78,7 @@ class Waiter:
             "lock": _name(self.lock),
             "waits_for": _id(owner[1]) if owner else "",
             "waits_for_route": _route(owner[1]) if owner else "",
-            "taken_at": _place(owner) if owner else "",
+            "taken_at": place_of(owner) if owner else "",
             "waited_seconds": now - self.since,
             "stack": [str(call) for call in (self.stack() if self.seen is None else self.seen)],
         }
@@ -115,7 +115,7 @@ class Deadlock:
     def __str__(self) -> str:
         first = self.members[0]
         name, owner = _name(first.lock), first.owner
-        taken = f"taken at {_place(owner)} by request {_id(owner[1]) or '-'}" if owner else "released by now"
+        taken = f"taken at {place_of(owner)} by request {_id(owner[1]) or '-'}" if owner else "released by now"
         if self.kind == "orphan":
             return f"lock held by a greenlet that has ended: {name}, {taken}; {len(self.members)} wait for it: {first}"
         if self.kind == "self":
@@ -235,7 +235,7 @@ def _circles(waiting: Mapping[int, Waiter]) -> list[Deadlock]:
     return found
 
 
-def _place(owner: Owner) -> str:
+def place_of(owner: Owner) -> str:
     """`file:line` of where the lock was taken."""
     _, _, code, instruction = owner
     lines = (line for start, end, line in code.co_lines() if start <= instruction < end and line)

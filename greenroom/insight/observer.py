@@ -11,10 +11,16 @@ import gevent
 
 from ..in_flight import CURRENT
 from ..settings import Settings
+from ..waits import peers
 from . import greenlets, timing
 from .account import Account, Slices
+from .callers import Callers
+from .clients import Clients
+from .failures import Failures
+from .growth import Growth
 from .held_connections import Held
 from .locks import MOST_DEADLOCKS, Locks
+from .queries import Queries
 from .recent import Ring
 from .routes import Routes
 from .stalls import Stalls
@@ -48,6 +54,11 @@ class Insight:
         self.errors = self.expired = 0
         self.stalls = Stalls(settings.stall_threshold_milliseconds / 1000, ring=self.ring)
         self.held = Held()
+        self.queries = self.held.queries = Queries(self.held.application)
+        self.failures = Failures()
+        self.callers = Callers()
+        self.clients = Clients()
+        self.growth = Growth()
         self.slices = Slices(serving.hub, serving.turns, self.stalls.threshold_seconds, self.stalls.ended, self.held)
         self.watch = Watch(self.stalls)
         self.locks = Locks()
@@ -64,6 +75,11 @@ class Insight:
         postgres = sys.modules.get("greenroom.waits.query_wait")
         if postgres is not None:
             postgres.on_query = self.held.used  # type: ignore[attr-defined]
+        sqlite = sys.modules.get("greenroom.waits.sqlite")
+        if sqlite is not None:
+            sqlite.on_query = self.queries.sqlite  # type: ignore[attr-defined]
+        self.failures.install()
+        peers.find_caller = self.held.application.find
         threads = sys.modules.get("greenroom.waits.stdlib.threads")
         if threads is not None:
             threads.on_job_changed = self.slices.job_changed  # type: ignore[attr-defined]
@@ -95,11 +111,20 @@ class Insight:
             self._greenlets = self.greenlets_by_spawner()
         if self.locks.waiting or self.locks.reported:
             gevent.spawn(self.locks.report)
+        self.clients.tick()
+        self.growth.tick()
+        try:
+            self.callers.look(self.slices.live, self.locks.waiting.values())
+        except Exception:
+            logger.exception("what requests wait for could not be looked at")
 
     def stop(self) -> None:
         self._ticker.stop()
         self.count()
         self.locks.remove()
+        self.failures.remove()
+        peers.find_caller = None
+        self.growth.stop()
         self.watch.stop()
         self.stalls.stop()
         self.slices.remove()
@@ -127,11 +152,14 @@ class Insight:
         """A request's greenlet begins. Runs on: request greenlet; the caller makes the account its current record."""
         account = Account(arrived)
         self.slices.begin(account)
+        if self.growth.is_looking:
+            self.growth.begin(account)
         return account
 
     def prepared(self, account: Account, environ: dict[str, Any], response: Any, *, is_peer_trusted: bool) -> None:
         """The environ is known, and the answer not yet."""
         account.id = self.ids.of(environ, is_peer_trusted=is_peer_trusted)
+        self.clients.came(environ, is_peer_trusted=is_peer_trusted)
         response.account = account
         response.has_timing = timing.may_see_timing(self.server_timing, environ, is_peer_trusted=is_peer_trusted)
 
@@ -141,6 +169,7 @@ class Insight:
         """The same where gunicorn writes the answer: its start_response, which adds what `prepared` lets ours add."""
         account.environ = environ
         account.answer = start_response.__self__
+        self.clients.came(environ, is_peer_trusted=is_peer_trusted)
         account.id = self.ids.of(environ, is_peer_trusted=is_peer_trusted)
         has_timing = timing.may_see_timing(self.server_timing, environ, is_peer_trusted=is_peer_trusted)
 
@@ -162,6 +191,13 @@ class Insight:
             account.code = timing.status_of(account)
             if account.holds is not None:
                 self.held.finish(account)
+            if account.queries is not None:
+                self.queries.finish(account)
+            if account.calls is not None:
+                for name, calls in account.calls.items():
+                    peers.finished(name, calls)
+            if self.growth.is_looking:
+                self.growth.finish(account)
         except Exception:
             logger.exception("a request could not be counted")
         if not account.route:

@@ -25,9 +25,22 @@ in the order of `states`. Everything that counts is monotonic for one `start_id`
     routes           {pattern: {count, statuses: {"2xx": n, ...}, seconds: [by state], total_seconds,
                      buckets: [n for each of le], bands: {"<bucket index>": [seconds by state]},
                      cut (deadline spent or client gone)}}; "other": no pattern known
-    upstreams        {"host:port": {waits, seconds}}; what is beyond 200 hosts is in "other"
+    upstreams        {"host:port": {waits, seconds, requests, calls, status_<n>, refused,
+                     timed_out, failed}}; what is beyond 200 hosts is in "other"
     pools            [{name, kind ("database", "upstream"), size (0: no limit), in_use, waiting, holders: [{request,
                      route, seconds, line}]}], those of one worker
+    databases        {"host:port": {refused, timed_out, full, failed (connections), heard_seconds and failed_seconds
+                     (ago, null: never), last_failure}}
+    bad_callers      {"host:port": [{line, route, library, count}]}: lines that got bad answers or no connection
+    failures         [{name (class), line, route, message, root, number (of errno), library, count, first_at, last_at}]
+    failed           {"class route": {class, route, count}}: the same, counted; bounded
+    queries          {route: {requests, queries}}; repeated: [{line, route, statement, requests, count, most, seconds}]
+    holders          [{taken_at, wanted_at, route, state, detail, line, library, count, longest_seconds}]: locks that
+                     requests queue for, who has them, and what that one waits for
+    executors        [{name, size, queued, at_work, state, detail, line, route}]
+    garbage          count, seconds, longest_seconds: of the garbage collector
+    growth           [{route, count, bytes}]: memory, for each request while the process grew
+    clients          total, known, top: [{client, count}], shed: {class: n}; halved every ten seconds
     stalls           total, seconds, unblamed (stopped or stolen: nobody's fault), current: None or {seconds, request,
                      route, line, stack, holds_gil},
                      top: [{line, count, seconds, longest_seconds, route, last_at}] by seconds,
@@ -43,8 +56,9 @@ in the order of `states`. Everything that counts is monotonic for one `start_id`
                      waits: [{kind, detail, seconds}], greenlets}] oldest first, bounded;
                      `path` without its query, tokens, UUIDs and addresses of mail
     in_flight_states {state: n}, in_flight_routes {route: n}: all of them, also beyond the bound
-    waiting          [{state, detail, count, middle_seconds, longest_seconds}]: what all of them wait for and how long
-                     they have been, most first; detail "" is for all that the list is too short for
+    waiting          [{state, detail, count, middle_seconds, longest_seconds, lines: [{line, route, library, count}]}]:
+                     what all of them wait for and how long they have been, most first; detail
+                     "" is for all that the list is too short for
 
 `stacks(worker, request_id)` -> {"id", "greenlets": [{"name", "state", "stack": ["file:line function", ...]}]}, with the
 innermost call first; None when there is no such request any more.
@@ -53,8 +67,8 @@ innermost call first; None when there is no such request any more.
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import gevent
 
@@ -64,6 +78,8 @@ from ..waits import threads
 from . import pools, safepoint
 from . import stacks as stack_lists
 from .account import CPU, READY, STATES, Account
+from .callers import attach
+from .facts import again, bad_callers, databases, upstreams, waiting_for
 from .locks import Waiter
 from .observer import Insight
 from .routes import LE
@@ -71,11 +87,8 @@ from .routes import LE
 VERSION = 1
 MOST_IN_FLIGHT = 200
 MOST_REMEMBERED = 2000
-MOST_WAITING = 50
-MOST_DETAILS = 1000
 MOST_STALL_LINES = 20
 MOST_STALLS = 20
-Answer = TypeVar("Answer")
 
 
 def snapshot(worker: Any, now: Callable[[], float] = clock.now) -> dict[str, Any]:
@@ -105,6 +118,8 @@ def snapshot(worker: Any, now: Callable[[], float] = clock.now) -> dict[str, Any
         "in_flight_states": {},
         "in_flight_routes": {},
         "waiting": [],
+        **{name: {} for name in ("bad_callers", "databases", "failed", "queries", "garbage", "clients")},
+        **{name: [] for name in ("failures", "repeated", "holders", "executors", "growth")},
     }
     if insight is not None:
         said.update(_insight(worker, insight, moment))
@@ -233,10 +248,18 @@ def _insight(worker: Any, insight: Insight, now: float) -> dict[str, Any]:
         or [0.0] * len(STATES),
         "loop": _loop(worker, insight, now),
         "routes": by_route,
-        "upstreams": {
-            name: {"waits": host[0], "seconds": host[1]}
-            for name, host in again(lambda: list(insight.routes.hosts.items()))
-        },
+        "upstreams": upstreams(insight),
+        "databases": databases(now),
+        "bad_callers": bad_callers(),
+        "failures": again(insight.failures.as_list),
+        "failed": again(insight.failures.counted),
+        "queries": again(insight.queries.counted),
+        "repeated": again(insight.queries.as_list),
+        "holders": insight.callers.holders,
+        "executors": insight.callers.executors,
+        "garbage": insight.stalls.garbage.as_dict(),
+        "growth": again(insight.growth.as_list),
+        "clients": again(insight.clients.as_dict),
         "pools": again(pools.all_pools),
         "stalls": _stalls(insight, now),
         "held": insight.held.as_list(),
@@ -245,32 +268,11 @@ def _insight(worker: Any, insight: Insight, now: float) -> dict[str, Any]:
         "in_flight": [{**in_flight(account, now), **_lock(waiters, account)} for account in live[:MOST_IN_FLIGHT]],
         "in_flight_states": states,
         "in_flight_routes": patterns,
-        "waiting": waiting_for([(STATES[one.state], one.detail, now - one.since) for one in live if one.state > READY]),
+        "waiting": attach(
+            waiting_for([(STATES[one.state], one.detail, now - one.since) for one in live if one.state > READY]),
+            insight.callers.lines,
+        ),
     }
-
-
-def waiting_for(waits: Iterable[tuple[str, str, float]]) -> list[dict[str, Any]]:
-    """`waiting` of a snapshot, from (state, detail, seconds) of each request that waits."""
-    plain: dict[tuple[str, str], list[float]] = {}
-    for state, detail, seconds in waits:
-        known = detail if (state, detail) in plain or len(plain) < MOST_DETAILS else ""
-        plain.setdefault((state, known), []).append(max(0.0, seconds))
-    found: dict[tuple[str, str], list[float]] = {}
-    for (state, detail), seconds_of in plain.items():
-        found.setdefault((state, redaction.detail(state, detail)), []).extend(seconds_of)
-    most = sorted(found, key=lambda key: -len(found[key]))
-    for state, detail in [key for key in most[MOST_WAITING:] if key[1]]:
-        found.setdefault((state, ""), []).extend(found.pop((state, detail)))
-    return [
-        {
-            "state": state,
-            "detail": detail,
-            "count": len(seconds_of),
-            "middle_seconds": sorted(seconds_of)[len(seconds_of) // 2],
-            "longest_seconds": max(seconds_of),
-        }
-        for (state, detail), seconds_of in sorted(found.items(), key=lambda item: -len(item[1]))
-    ]
 
 
 def _loop(worker: Any, insight: Insight, now: float) -> dict[str, Any]:
@@ -347,16 +349,6 @@ def _lock(waiters: Mapping[int, Waiter], account: Account) -> dict[str, str]:
     """Whose lock a request waits for, where it waits for one that is held."""
     waiter = waiters.get(id(account)) if STATES[account.state] == "lock" else None
     return {"held_by": waiter.holder()} if waiter is not None else {}
-
-
-def again(read: Callable[[], Answer]) -> Answer:
-    """`read()`, which goes through what another thread may change at the same time: then once more, some times."""
-    for _ in range(20):
-        try:
-            return read()
-        except RuntimeError:  # changed size during iteration
-            continue
-    return read()
 
 
 def _since(wait: Wait) -> float:

@@ -81,7 +81,7 @@ def is_installed(file: str) -> bool:
     return file.startswith((*_INSTALLED, _OURS, "<")) or f"{os.sep}site-packages{os.sep}" in file
 
 
-_is_installed = functools.lru_cache(maxsize=4096)(is_installed)
+is_installed_file = _is_installed = functools.lru_cache(maxsize=4096)(is_installed)
 # Code that is nobody's fault, by its id; kept, so that no other code gets that id.
 _installed_code: dict[int, Any] = {}
 
@@ -110,6 +110,23 @@ def guilty_of_frame(frame: Any) -> Call | None:
             return Call(code.co_filename, frame.f_lineno or code.co_firstlineno, code.co_qualname)
         frame = frame.f_back
     return guilty(of_frame(innermost))
+
+
+# Modules of Python's own that speak to somebody.
+SPEAKING = ("smtplib", "ftplib", "imaplib", "poplib", "ldap3", "telnetlib", "xmlrpc", "urllib", "http")
+
+
+@functools.lru_cache(maxsize=4096)
+def library_of(file: str) -> str:
+    """The package that a file belongs to, or the module of Python's that speaks a protocol; "" for all other files."""
+    _, mark, inner = file.rpartition(SITE_PACKAGES)
+    if mark:
+        return "" if file.startswith(GREEN) else inner.partition(os.sep)[0].removesuffix(".py")
+    if file.startswith(_INSTALLED):
+        inner = shortened(file)
+        name = inner.partition(os.sep)[0].removesuffix(".py")
+        return name if name in SPEAKING else ""
+    return ""
 
 
 def shortened(file: str) -> str:

@@ -23,16 +23,14 @@ Turns that were too long without one long slice are counted as late: many reques
 
 import atexit
 import contextlib
-import gc
 import logging
 import os
 import resource
 import signal
 import sys
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import gevent
@@ -43,8 +41,10 @@ from . import account as accounts
 from . import safepoint, stacks
 from .account import CPU, OTHER, Account, Slices
 from .alarm import Alarm, Dump, Knock
-from .machine import Machine, Use
+from .garbage import Garbage
+from .machine import Machine
 from .recent import Ring
+from .stall_facts import Line, Look, Seen, Stall, most_seen, mostly_holds_gil
 
 logger = logging.getLogger("gunicorn.error")
 
@@ -64,66 +64,6 @@ LOG_BURST = 60
 REPORT_SECONDS = 0.02
 MOST_TRIES = 10
 CHARGING = (Slices.switched.__code__, Slices.turned.__code__)
-
-
-@dataclass(slots=True)
-class Stall:
-    """One stall. `at` is Unix time; `seconds` how long the loop did not turn, `stolen_seconds` of it nobody's fault."""
-
-    at: float
-    seconds: float
-    stolen_seconds: float
-    line: str
-    called: str
-    stack: list[str]
-    request: str
-    route: str
-    holds_gil: bool
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass(slots=True)
-class Line:
-    """All stalls of one line."""
-
-    line: str
-    count: int = 0
-    seconds: float = 0.0
-    longest_seconds: float = 0.0
-    route: str = ""
-    last_at: float = 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass(slots=True)
-class Look:
-    """What was seen `at` this moment of a slice that began at `slice_began`; it stands for the `seconds` before."""
-
-    slice_began: float
-    stack: stacks.Stack
-    holds_gil: bool = False
-    seconds: float = 1.0
-    at: float = 0.0
-
-
-@dataclass(slots=True)
-class Seen:
-    """A long slice that has just ended, before anybody has thought about it."""
-
-    at: float
-    began: float
-    seconds: float
-    account: Account | None
-    request: str
-    route: str
-    use: Use
-    is_continued: bool
-    stolen: float = 0.0
-    place: stacks.Stack = field(default_factory=list)
 
 
 class Stalls:
@@ -164,8 +104,7 @@ class Stalls:
         self._silent = 0
         self._reader = self._writer = -1
         self._alarms: list[Alarm] = []
-        self._collected_since = 0.0
-        self.collections: deque[tuple[float, float]] = deque(maxlen=8)  # long ones of the garbage collector
+        self.garbage = Garbage(threshold_seconds / 2, now)
         self._pending: list[Seen] = []
 
     @property
@@ -191,7 +130,7 @@ class Stalls:
         _enlarge(self._writer)
         if signal.getsignal(signal.SIGCONT) is signal.SIG_DFL:
             signal.signal(signal.SIGCONT, self._continued)
-        gc.callbacks.append(self._collecting)
+        self.garbage.start()
         if not safepoint.MAIN.install():
             logger.warning("the lines of stalls can't be named: the application handles SIGURG, which insight needs")
         safepoint.MAIN.on_passing = self._passed
@@ -210,8 +149,7 @@ class Stalls:
     def stop(self) -> None:
         self._stop_alarms()
         atexit.unregister(self._stop_alarms)
-        if self._collecting in gc.callbacks:
-            gc.callbacks.remove(self._collecting)
+        self.garbage.stop()
         safepoint.MAIN.on_passing = None
         writer, self._writer = self._writer, -1
         if writer >= 0:
@@ -221,8 +159,7 @@ class Stalls:
 
     def leave_to_parent(self) -> None:
         """In a forked child: its alarms are not inherited."""
-        if self._collecting in gc.callbacks:
-            gc.callbacks.remove(self._collecting)
+        self.garbage.stop()
         if signal.getsignal(signal.SIGCONT) == self._continued:
             signal.signal(signal.SIGCONT, signal.SIG_DFL)
         release([descriptor for descriptor in (self._reader, self._writer) if descriptor >= 0])
@@ -248,14 +185,6 @@ class Stalls:
         """How long the watch thread could not run, as it should have. What lets signals in may have let it in, too."""
         woke, gap, _ = self.gaps[-1] if self.gaps else (0.0, 0.0, 0.0)
         return max(now - self.looked_at, gap if woke > since else 0.0)
-
-    def _collecting(self, phase: str, info: dict[str, int]) -> None:
-        """Told by the garbage collector: it runs at whatever line happens to make one object too many."""
-        now = self.now()
-        if phase == "start":
-            self._collected_since = now
-        elif now - self._collected_since > self.threshold_seconds / 2:
-            self.collections.append((self._collected_since, now))
 
     def _continued(self, number: int, frame: Any) -> None:
         self.continued_at = self.now()
@@ -390,20 +319,21 @@ class Stalls:
             request=seen.request,
             route=seen.route,
             holds_gil=mostly_holds_gil(looks),
+            cpu_seconds=seen.use.cpu,
+            garbage_seconds=self._collected(seen),
         )
 
     def _called(self, seen: Seen, guilty: stacks.Call | None, stack: stacks.Stack) -> str:
         """What the line was doing, as far as that says more than the line."""
-        collected = sum(
-            min(end, seen.began + seen.seconds) - start
-            for start, end in list(self.collections)
-            if start >= seen.began and start < seen.began + seen.seconds
-        )
+        collected = self._collected(seen)
         if collected > seen.seconds / 2:
             return f"garbage collection for {collected:.3f} s"
         if guilty is None:
             return ""
         return guilty.function if stack[0] is guilty else str(stack[0])
+
+    def _collected(self, seen: Seen) -> float:
+        return self.garbage.seconds_between(seen.began, seen.began + seen.seconds)
 
     def _keep(self, stall: Stall) -> None:
         self.total += 1
@@ -446,27 +376,6 @@ class Stalls:
             extra={"request_id": stall.request, "stall": stall.as_dict()},
         )
         self._silent = 0
-
-
-def mostly_holds_gil(looks: list[Look]) -> bool:
-    return sum(look.seconds for look in looks if look.holds_gil) * 2 > sum(look.seconds for look in looks)
-
-
-def most_seen(looks: list[Look]) -> tuple[stacks.Call | None, stacks.Stack]:
-    """The line that most of the time is blamed on, one of the application's own if there is any, and its first stack.
-
-    A look that comes late finds the request where it writes its answer.
-    """
-    found = [(call, look) for look in looks if (call := stacks.guilty(look.stack)) is not None]
-    found = [one for one in found if not stacks.is_installed(one[0].file)] or found
-    if not found:
-        return None, []
-    seconds: Counter[Any] = Counter()
-    for call, look in found:
-        seconds[call[:2]] += look.seconds  # type: ignore[assignment]
-    most = max(seconds, key=seconds.__getitem__)
-    call, look = next(one for one in found if one[0][:2] == most)
-    return call, look.stack
 
 
 def _is_switching(frame: Any) -> bool:

@@ -20,8 +20,10 @@ from .. import clock
 from ..insight.stacks import UNKNOWN
 from ..worker.balance import COUNTERS, HEARTBEAT_SECONDS, Scoreboard, State
 from .counters import Counters, add_lists, difference
+from .limits import Limits
 from .native_line import peek
 from .socket_folder import SocketFolder
+from .usual import Usual
 from .worker_client import Asker
 
 logger = logging.getLogger(__name__)
@@ -121,6 +123,12 @@ class Moment:
     machine_cpu_ratio: float
     cores: int
     is_stopping: bool = False
+    limits: Mapping[str, Any] = field(default_factory=dict)  # of the machine, see limits
+    usual: Usual = field(default_factory=Usual)
+    # Of the last reload: when it was (on the clock, and in Unix time), and those that could not boot since.
+    reload: Mapping[str, Any] = field(default_factory=dict)
+    boot_failures: list[dict[str, Any]] = field(default_factory=list)
+    began: float = 0.0  # when the collector did
 
 
 class Collector:
@@ -134,6 +142,7 @@ class Collector:
         cores: int,
         asker: Asker | None = None,
         peek: Callable[[int, Any], dict[str, Any] | None] = peek,
+        limits: Limits | None = None,
         now: Callable[[], float] = clock.now,
     ) -> None:
         self.board = board
@@ -146,12 +155,19 @@ class Collector:
         self.workers: dict[int, Seen] = {}
         self.history: deque[dict[str, float]] = deque(maxlen=HISTORY_TICKS)
         self.events: deque[dict[str, Any]] = deque(maxlen=MOST_EVENTS)
+        self.limits = limits or Limits(now=now)
+        self.usual = Usual()
+        self.began = now()
+        self.reload: dict[str, Any] = {}
+        self._could_not_start: set[int] = set()
+        self.boot_failures: deque[dict[str, Any]] = deque(maxlen=MOST_EVENTS)
         self._windows: deque[tuple[float, dict[str, float], dict[str, Any]]] = deque(maxlen=WINDOW_TICKS)
         self._died = board.read()[0]["workers_died"]
         self._fold_what_was_left()
 
     def tick(self) -> Moment:
         """Look once. Takes as long as the slowest answer, at most ANSWER_SECONDS."""
+        self._look_for_boot_failures()
         self._look(*self.board.read())
         living = [seen for seen in self.workers.values() if not seen.is_gone]
         self.asker.ask([(seen.pid, self.socket_folder.socket(seen.pid)) for seen in living], {"ask": "snapshot"})
@@ -227,6 +243,11 @@ class Collector:
         died, self._died = died_ever - self._died, died_ever
         words = {seen.pid: read_json(self.socket_folder.last_words(seen.pid)) for seen in gone}
         for seen in sorted(gone, key=lambda seen: (words[seen.pid] is not None, seen.state == State.DRAINING)):
+            if seen.pid in self._could_not_start:
+                self._could_not_start.discard(seen.pid)
+                self.asker.forget([seen.pid])
+                self.socket_folder.tidy(seen.pid)
+                continue
             self._gone(seen, words[seen.pid], is_dead=died > 0)
             died -= 1
 
@@ -235,9 +256,11 @@ class Collector:
         self.counters.update(last_words or {}, seen.pid)
         for start_id in self.counters.of(seen.pid):
             self.counters.fold(start_id, last_words)
+        ending = read_json(self.socket_folder.ending(seen.pid)) or {}
         self.socket_folder.tidy(seen.pid)
         stall = self._last_stall(seen, last_words) if is_dead else None
-        self._note("died" if is_dead else "ended", seen.number, seen.pid, had=seen.last_in_flight, stall=stall)
+        more = {"had": seen.last_in_flight, "stall": stall, "ending": ending}
+        self._note("died" if is_dead else "ended", seen.number, seen.pid, **more)
 
     def _last_stall(self, seen: Seen, last_words: Mapping[str, Any] | None) -> dict[str, Any] | None:
         """By what a worker that died was blocked, if it was. One that could still say so has counted it itself."""
@@ -274,6 +297,10 @@ class Collector:
         self._windows.append((now, totals, sums))
         workers = sorted(self.workers.values(), key=lambda seen: (seen.number, seen.pid))
         self._remember(now, totals, workers)
+        self.usual.look(now, sums["routes"])
+        self._look_for_reload()
+        sizes = {seen.pid: (seen.number, seen.line["rss_bytes"]) for seen in workers if not seen.is_gone}
+        limits = self.limits.look(sizes, totals["requests"])
         return Moment(
             now=now,
             at=time.time(),
@@ -288,7 +315,37 @@ class Collector:
             machine_cpu_ratio=psutil.cpu_percent() / 100,
             cores=self.cores,
             is_stopping=self.board.is_stopping,
+            limits=limits,
+            usual=self.usual,
+            reload=self.reload,
+            boot_failures=list(self.boot_failures),
+            began=self.began,
         )
+
+    def _look_for_boot_failures(self) -> None:
+        """Those that could not import the application. The scoreboard counts them among the dead; nobody lost a thing.
+
+        One may have come and gone between two looks.
+        """
+        for path in self.socket_folder.folder.glob("*.boot"):
+            failure = read_json(path)
+            path.unlink(missing_ok=True)
+            if failure is None or not path.stem.isdecimal():
+                continue
+            pid = int(path.stem)
+            number = self.workers[pid].number if pid in self.workers else 0
+            self._could_not_start.add(pid)
+            self._died += 1
+            self.boot_failures.append({**failure, "since": self.now(), "worker": number, "pid": pid})
+            self._note("could not start", number, pid, error=failure.get("error", ""), line=failure.get("line", ""))
+
+    def _look_for_reload(self) -> None:
+        said = read_json(self.socket_folder.reload)
+        if said is not None and said.get("at") != self.reload.get("at"):
+            # Not one that was before this process.
+            ago = max(0.0, time.time() - float(said["at"]))
+            self.reload = {"at": said["at"], "since": self.now() - ago}
+            self._note("reload", 0, 0)
 
     def _remember(self, now: float, totals: dict[str, float], workers: list[Seen]) -> None:
         last_at, last_totals, _ = self._windows[-2] if len(self._windows) > 1 else (now, totals, None)

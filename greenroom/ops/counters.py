@@ -21,6 +21,8 @@ MOST_NAMES = 300
 OTHER = "other"
 MOST_REMEMBERED = 2000
 ROUTE_NUMBERS = ("count", "total_seconds", "cut")
+DATABASE_NUMBERS = ("refused", "timed_out", "full", "failed")
+FLAT = ("garbage", "sheds")
 LOOP_NUMBERS = ("turns", "busy_seconds", "idle_seconds", "late_turns", "request_seconds", "stolen_seconds")
 
 
@@ -138,7 +140,8 @@ class Counters:
 
 
 def empty() -> dict[str, Any]:
-    return {"states": [], "le": [], "seconds": [], "loop": {}, "stalls": {}, **{kind: {} for kind in NAMED}}
+    flat: dict[str, Any] = {name: {} for name in FLAT}
+    return {"states": [], "le": [], "seconds": [], "loop": {}, "stalls": {}, **flat, **{kind: {} for kind in NAMED}}
 
 
 def countable(snapshot: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,6 +157,14 @@ def countable(snapshot: Mapping[str, Any]) -> dict[str, Any]:
         "stalls": {name: stalls.get(name, 0) for name in ("total", "seconds", "unblamed", "killed")},
         "lines": {row["line"]: row for row in stalls.get("top", [])},
         "held": {f"{row['used']} > {row['upstream']}": row for row in snapshot.get("held") or []},
+        "databases": {
+            name: {key: row.get(key, 0) for key in DATABASE_NUMBERS}
+            for name, row in (snapshot.get("databases") or {}).items()
+        },
+        "failed": snapshot.get("failed") or {},
+        "queries": snapshot.get("queries") or {},
+        "garbage": {name: (snapshot.get("garbage") or {}).get(name, 0) for name in ("count", "seconds")},
+        "sheds": (snapshot.get("clients") or {}).get("shed") or {},
     }
 
 
@@ -168,6 +179,11 @@ def add(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
         "stalls": add_numbers(one["stalls"], other["stalls"]),
         "lines": add_named(one["lines"], other["lines"], add_lines),
         "held": add_named(one["held"], other["held"], add_held),
+        "databases": add_named(one["databases"], other["databases"], add_numbers),
+        "failed": add_named(one["failed"], other["failed"], add_failed),
+        "queries": add_named(one["queries"], other["queries"], add_numbers),
+        "garbage": add_numbers(one["garbage"], other["garbage"]),
+        "sheds": add_numbers(one["sheds"], other["sheds"]),
     }
 
 
@@ -196,6 +212,10 @@ def add_held(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]
     added = {name: one.get(name, 0) + other.get(name, 0) for name in ("count", "seconds", "held_seconds")}
     needed = max(added["held_seconds"] - added["seconds"], added["held_seconds"] / 1000)
     return {**one, **other, **added, "gain": added["held_seconds"] / needed if needed else 1.0}
+
+
+def add_failed(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    return {**one, "count": one.get("count", 0) + other.get("count", 0)}
 
 
 def add_numbers(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
@@ -227,4 +247,7 @@ NAMED: dict[str, Callable[[Any, Any], Any]] = {
     "upstreams": add_numbers,
     "lines": add_lines,
     "held": add_held,
+    "databases": add_numbers,
+    "failed": add_failed,
+    "queries": add_numbers,
 }

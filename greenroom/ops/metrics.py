@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from .. import __version__
 from ..worker.balance import State
 from .collect import Moment, lag_seconds
-from .view import answered, pools
+from .sights import answered
+from .view import pools
 
 CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 LONGEST_LABEL = 200

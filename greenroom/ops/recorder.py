@@ -25,7 +25,7 @@ from typing import Any
 from ..insight.recent import KEPT_SECONDS, covered_seconds, read_of, records_in
 from .collect import Moment, Seen
 from .report import recording
-from .verdict import LEVELS, OK
+from .verdicts import LEVELS, OK
 
 logger = logging.getLogger(__name__)
 

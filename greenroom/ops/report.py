@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from .verdict import duration
+from .verdicts.words import duration
 from .view import clean
 
 ARRIVALS_FORMAT = "greenroom-arrivals/1"

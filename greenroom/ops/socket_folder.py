@@ -33,6 +33,18 @@ class SocketFolder:
         """What a worker that ends orderly has to say, for sums that miss nothing."""
         return self.folder / f"{pid}.json"
 
+    def ending(self, pid: int) -> Path:
+        """How the process ended, see endings."""
+        return self.folder / f"{pid}.end"
+
+    def boot_failure(self, pid: int) -> Path:
+        """Why the application could not be imported."""
+        return self.folder / f"{pid}.boot"
+
+    @property
+    def reload(self) -> Path:
+        return self.folder / "reload"
+
     @property
     def counters(self) -> Path:
         """What the ops process must know again when it was started anew."""
@@ -42,6 +54,8 @@ class SocketFolder:
         """Forget a worker that is gone."""
         self.socket(pid).unlink(missing_ok=True)
         self.last_words(pid).unlink(missing_ok=True)
+        self.ending(pid).unlink(missing_ok=True)
+        self.boot_failure(pid).unlink(missing_ok=True)
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)

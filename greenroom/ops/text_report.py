@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .report import moment
-from .verdict import duration
+from .verdicts.words import duration
 
 MOST_ROWS = 25
 WIDEST_CELL = 90
@@ -21,7 +21,7 @@ def everything(seen: Mapping[str, Any], answers: Mapping[str, Any]) -> str:
         f"greenroom, {moment(seen.get('at', time.time()))}, {', '.join(about.get('bind', []))}, {about.get('app', '')}",
         "",
         verdict.get("sentence", "Nothing is known yet."),
-        *(f"  {verdict['advice']}" for _ in (1,) if verdict.get("advice")),
+        *(f"  {verdict['do']}" for _ in (1,) if verdict.get("do")),
         *(f"also: {other['sentence']}" for other in verdict.get("others", [])),
     ]
     if "total" in seen:

@@ -29,7 +29,7 @@ from .. import clock
 from ..errors import GreenroomError
 from .client import Client, OpsError
 from .text_report import more_tables, workers_table
-from .verdict import duration
+from .verdicts.words import duration
 
 TICK_SECONDS = 1.0
 LOOK_SECONDS = 0.1
@@ -267,7 +267,7 @@ def _verdict(view: Mapping[str, Any], width: int, height: int) -> list[Text]:
     lines = [Text(f"greenroom {', '.join(view['about'].get('bind', []))}", style="dim")]
     style = f"bold {STYLES.get(verdict['level'], '')}".strip()
     lines += [Text(line, style=style) for line in _wrapped(verdict["sentence"], width, 2 if is_low else 4)]
-    lines += [Text(line) for line in _wrapped(verdict.get("advice") or "", width, 1 if is_low else 3)]
+    lines += [Text(line) for line in _wrapped(verdict.get("do") or "", width, 1 if is_low else 3)]
     others = verdict["others"][: 2 if is_low else 5]
     return [*lines, *(Text(line) for other in others for line in _wrapped(f"also: {other['sentence']}", width, 1))]
 

@@ -4,20 +4,23 @@ Nothing here is markup, and nothing is secret: routes are patterns, paths come w
 Whatever text came from outside is bounded and has no control characters; who shows it must still escape it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..worker.balance import State
+from . import sights
 from .collect import BLOCKED_SECONDS, Moment, Seen, lag_seconds
 from .counters import add_lists, difference
-from .verdict import concerned, duration, findings, middle
+from .latency import grown, latency, less, percentile
+from .sights import answered
+from .verdicts import findings
+from .verdicts.waiting import concerned
+from .verdicts.words import duration, middle
 
 MOST_IN_FLIGHT = 200
 MOST_ROWS = 50
 LONGEST_TEXT = 300
 LONGEST_STACK = 60
-# The share of the requests that a percentile leaves below it.
-PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 HISTORY_NAMES = ("requests", "shed", "errors", "in_flight", "lag_seconds", "cpu_ratio")
 # A worker that did not answer for this long is shown as what the scoreboard knows.
 STALE_SECONDS = 2.5
@@ -26,8 +29,10 @@ QUEUEING_RATIO = 0.7
 
 def view(moment: Moment, about: Mapping[str, Any], recordings: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     routes = _routes(moment)
+    waits = waited_for(moment)
     seen = {
         "at": moment.at,
+        "now": moment.now,
         "about": dict(about),
         "states": moment.sums["states"],
         "total": _total(moment, routes),
@@ -36,14 +41,24 @@ def view(moment: Moment, about: Mapping[str, Any], recordings: Sequence[Mapping[
         "routes": routes[:MOST_ROWS],
         "workers": [_worker(moment, worker) for worker in moment.workers],
         "pools": pools(moment),
-        "upstreams": _upstreams(moment),
+        "upstreams": sights.upstreams(moment, waits),
+        "databases": sights.databases(moment),
+        "failures": sights.failures(moment),
+        "queries": sights.queries(moment),
+        "holders": sorted(sights.rows_of(moment, "holders"), key=lambda row: -row["count"])[:MOST_ROWS],
+        "executors": sorted(sights.rows_of(moment, "executors"), key=lambda row: -row["queued"])[:MOST_ROWS],
+        "clients": sights.clients(moment),
+        "growing": sights.growing_routes(moment),
+        "garbage": sights.garbage(moment),
+        "limits": dict(moment.limits),
+        "reload": {"at": moment.reload.get("at"), "failures": [dict(row) for row in moment.boot_failures]},
         "stalls": _stalls(moment),
         "held": _held(moment),
         "deadlocks": deadlocks(moment),
         "in_flight": in_flight(moment)[:MOST_IN_FLIGHT],
         "in_flight_states": counted(moment, "in_flight_states"),
         "in_flight_routes": counted(moment, "in_flight_routes"),
-        "waits": waited_for(moment),
+        "waits": waits,
         "events": [{**event, "ago_seconds": moment.now - event["since"]} for event in reversed(moment.events)],
         "recordings": list(recordings),
     }
@@ -68,11 +83,6 @@ def clean(value: Any) -> Any:
     return value
 
 
-def answered(moment: Moment) -> Iterable[tuple[Seen, dict[str, Any]]]:
-    """The workers that have said something, with what they said last."""
-    return [(seen, seen.snapshot) for seen in moment.workers if seen.snapshot is not None and not seen.is_gone]
-
-
 def rate(moment: Moment, name: str) -> float:
     if moment.window_seconds <= 0:
         return 0.0
@@ -92,6 +102,8 @@ def _total(moment: Moment, routes: list[dict[str, Any]]) -> dict[str, Any]:
         "in_flight_untold": sum(_untold(seen) for seen in moment.workers),
         "queued": sum((said.get("worker") or {}).get("queued", 0) for _, said in answered(moment)),
         "connections": sum(seen.line["connections"] for seen in moment.workers),
+        "finished_count": sum(route["recent"] for route in routes),
+        "failed_count": sum(route["errors"] for route in routes),
         "lag_seconds": max((lag_seconds(seen) for seen in moment.workers), default=0.0),
         "workers_serving": len(serving),
         "workers_blocked": sum(seen.is_blocked for seen in serving),
@@ -102,7 +114,7 @@ def _total(moment: Moment, routes: list[dict[str, Any]]) -> dict[str, Any]:
         "requests": moment.totals["requests"],
         "shed": moment.totals["shed"],
         "rss_bytes": sum(seen.line["rss_bytes"] for seen in moment.workers),
-        **_latency(*_all_routes(moment), moment.sums["le"]),
+        **latency(*_all_routes(moment), moment.sums["le"]),
     }
 
 
@@ -193,58 +205,11 @@ def _all_routes(moment: Moment) -> tuple[list[float], dict[str, list[float]]]:
     buckets: list[float] = []
     bands: dict[str, list[float]] = {}
     for name, now in moment.sums["routes"].items():
-        grown_buckets, grown_bands = _grown(now, moment.before["routes"].get(name, {}))
+        grown_buckets, grown_bands = grown(now, moment.before["routes"].get(name, {}))
         buckets = add_lists(buckets, grown_buckets)
         for index, seconds in grown_bands.items():
             bands[index] = add_lists(bands.get(index, []), seconds)
     return buckets, bands
-
-
-def _grown(now: Mapping[str, Any], before: Mapping[str, Any]) -> tuple[list[float], dict[str, list[float]]]:
-    """Buckets and bands of the requests since `before`."""
-    bands = now.get("bands", {})
-    old_bands = before.get("bands", {})
-    return (
-        _less(now.get("buckets", []), before.get("buckets", [])),
-        {index: _less(seconds, old_bands.get(index, [])) for index, seconds in bands.items()},
-    )
-
-
-def _less(now: Sequence[float], before: Sequence[float]) -> list[float]:
-    before = before or [0.0] * len(now)
-    return [max(0.0, new - old) for new, old in zip(now, before, strict=False)]
-
-
-def _latency(buckets: list[float], bands: Mapping[str, list[float]], bounds: Sequence[float | None]) -> dict[str, Any]:
-    """Percentiles, and for each of them the share of each state in requests that took about as long."""
-    result: dict[str, Any] = {}
-    for name, share in PERCENTILES.items():
-        index, seconds = percentile(buckets, bounds, share)
-        band = bands.get(str(index), []) if index is not None else []
-        whole = sum(band)
-        result[name] = seconds
-        result[f"{name}_by_state"] = [part / whole for part in band] if whole else []
-    return result
-
-
-def percentile(
-    buckets: Sequence[float], bounds: Sequence[float | None], share: float
-) -> tuple[int | None, float | None]:
-    """The bucket in which a percentile lies, and its value, taken as even within the bucket; (None, None) of nothing.
-
-    Of the last bucket, which has no upper bound, only the lower one is known.
-    """
-    wanted = share * sum(buckets)
-    if not wanted:
-        return None, None
-    below = 0.0
-    for index, count in enumerate(buckets):
-        if count and below + count >= wanted:
-            low = (bounds[index - 1] or 0.0) if index else 0.0
-            high = bounds[index]
-            return index, low if high is None else low + (high - low) * (wanted - below) / count
-        below += count
-    return None, None
 
 
 def _routes(moment: Moment) -> list[dict[str, Any]]:
@@ -252,8 +217,8 @@ def _routes(moment: Moment) -> list[dict[str, Any]]:
     for name, now in moment.sums["routes"].items():
         before = moment.before["routes"].get(name, {})
         count = now.get("count", 0) - before.get("count", 0)
-        buckets, bands = _grown(now, before)
-        seconds = _less(now.get("seconds", []), before.get("seconds", []))
+        buckets, bands = grown(now, before)
+        seconds = less(now.get("seconds", []), before.get("seconds", []))
         rows.append(
             {
                 "route": name,
@@ -261,8 +226,11 @@ def _routes(moment: Moment) -> list[dict[str, Any]]:
                 "rate": count / moment.window_seconds if moment.window_seconds > 0 else 0.0,
                 "errors": now.get("statuses", {}).get("5xx", 0) - before.get("statuses", {}).get("5xx", 0),
                 "cut": now.get("cut", 0) - before.get("cut", 0),
+                "recent": count,
+                "queries": sights.queries_of(moment, name),
+                "usual": moment.usual.of(name),
                 "seconds": [part / count for part in seconds] if count > 0 else [],
-                **_latency(buckets, bands, moment.sums["le"]),
+                **latency(buckets, bands, moment.sums["le"]),
             }
         )
     return sorted(rows, key=lambda row: (-row["rate"] * (row["p95"] or 0.0), -row["count"]))
@@ -285,7 +253,7 @@ def _worker(moment: Moment, seen: Seen) -> dict[str, Any]:
         "requests_rate": seen.rate("requests"),
         "goodput_rate": max(0.0, seen.rate("requests") - seen.rate("errors")),
         "shed_rate": seen.rate("shed"),
-        "p95": percentile(_less(seen.buckets[-1], seen.buckets[0]), said.get("le") or [], 0.95)[1]
+        "p95": percentile(less(seen.buckets[-1], seen.buckets[0]), said.get("le") or [], 0.95)[1]
         if len(seen.buckets) > 1
         else None,
         "stalls": (said.get("stalls") or {}).get("total", 0),
@@ -323,12 +291,16 @@ def pools(moment: Moment) -> list[dict[str, Any]]:
                     "workers": 0,
                     "ratio": 0.0,
                     "fullest": "",
+                    "holder": None,  # the one that has had a connection for longest
                 },
             )
             size, in_use, waiting = (pool.get(number) or 0 for number in _POOL_NUMBERS)
             for number, amount in zip(_POOL_NUMBERS, (size, in_use, waiting), strict=True):
                 row[number] += amount
             row["workers"] += 1
+            for holder in pool.get("holders") or []:
+                if holder["seconds"] > (row["holder"] or {"seconds": 0.0})["seconds"]:
+                    row["holder"] = holder
             ratio = 1.0 if waiting else in_use / size if size else 0.0
             if ratio > row["ratio"]:
                 row["ratio"], row["fullest"] = ratio, f"worker {seen.number}: {in_use:g} of {size:g}"
@@ -351,6 +323,7 @@ def waited_for(moment: Moment) -> list[dict[str, Any]]:
         {
             "state": state,
             "detail": detail,
+            "lines": sights.lines_of(same),
             "count": sum(row["count"] for row in same),
             "middle_seconds": middle((row["middle_seconds"], row["count"]) for row in same),
             "longest_seconds": max(row["longest_seconds"] for row in same),
@@ -358,26 +331,6 @@ def waited_for(moment: Moment) -> list[dict[str, Any]]:
         for (state, detail), same in found.items()
     ]
     return sorted(rows, key=lambda row: -row["count"])[: 2 * MOST_ROWS]
-
-
-def _upstreams(moment: Moment) -> list[dict[str, Any]]:
-    waiting = {row["detail"]: row for row in waited_for(moment) if row["state"] == "upstream" and row["detail"]}
-    rows = []
-    for host in {**moment.sums["upstreams"], **waiting}:
-        now, before = moment.sums["upstreams"].get(host, {}), moment.before["upstreams"].get(host, {})
-        waits = now.get("waits", 0) - before.get("waits", 0)
-        seconds = now.get("seconds", 0.0) - before.get("seconds", 0.0)
-        rows.append(
-            {
-                "host": host,
-                "rate": waits / moment.window_seconds if moment.window_seconds > 0 else 0.0,
-                "seconds": seconds / waits if waits > 0 else None,
-                "usual_seconds": now["seconds"] / now["waits"] if now.get("waits") else None,
-                "waiting": waiting.get(host, {}).get("count", 0),
-                "longest_seconds": waiting.get(host, {}).get("longest_seconds", 0.0),
-            }
-        )
-    return sorted(rows, key=lambda row: (-row["waiting"], -row["rate"], row["host"]))[:MOST_ROWS]
 
 
 def _stalls(moment: Moment) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import Any
 from gevent import monkey
 
 from ..insight import safepoint, stacks
+from . import endings
 from .socket_folder import SocketFolder
 
 VERSION = 1
@@ -109,6 +110,10 @@ class WorkerServer:
             path.with_suffix(".part").replace(path)
         except OSError as exc:
             self.worker.log.warning("this worker's last counts are lost: %s", exc)
+
+    def say_boot_failed(self, exc: BaseException) -> None:
+        """The application could not be imported. Runs on: worker start-up."""
+        endings.boot_failed(self.socket_folder, exc)
 
     def _handlers(self) -> dict[str, Callable[[dict[str, Any]], Any]]:
         return {

@@ -23,6 +23,7 @@ from .. import clock
 from ..deadline import raise_if_refused
 from ..in_flight import OWN, Wait
 from ..on_import import when_imported
+from . import peers
 
 # "Connection Attempt Delay": 250 ms is recommended.
 STAGGER_SECONDS = 0.25
@@ -119,9 +120,12 @@ def create_connection(
     if not found:
         raise OSError("getaddrinfo returns an empty list")
     own_timeout = socket.getdefaulttimeout() if timeout is DEFAULT_TIMEOUT else timeout
-    sock = _first_connected(
-        alternating(found), f"{host}:{port}", own_timeout, source_address, socket_options, all_errors
-    )
+    name = f"{host}:{port}"
+    try:
+        sock = _first_connected(alternating(found), name, own_timeout, source_address, socket_options, all_errors)
+    except OSError as exc:
+        peers.not_connected(name, exc)
+        raise
     sock.settimeout(own_timeout)
     return sock
 

@@ -26,10 +26,10 @@ from psycopg2.errors import InvalidParameterValue, QueryCanceled, UndefinedObjec
 
 from .. import clock, deadline, forking
 from ..in_flight import CLEAN_UP, CURRENT, SHIELD, Record
-from . import copying
+from . import copying, peers
 from .libpq import STATUS_OFFSET, status_of
 from .naming import Once, request_name, request_route, shortened
-from .query_wait import Line
+from .query_wait import Line, Silent, place
 from .resolving import with_addresses
 from .unclosed_connections import left_open
 
@@ -46,6 +46,7 @@ CHECKING_VERSION = 140_000
 LEVELS = {1: "READ COMMITTED", 2: "REPEATABLE READ", 3: "SERIALIZABLE", 4: "READ UNCOMMITTED"}
 # What a server says that does not know the setting, or can't do it: undefined object, invalid value.
 UNKNOWN_SETTING = UndefinedObject, InvalidParameterValue
+BEGIN = "BEGIN"
 can_check_client = [True]  # of all servers of this process
 STATUS_READY, STATUS_BEGIN = extensions.STATUS_READY, extensions.STATUS_BEGIN
 
@@ -96,12 +97,39 @@ class WaitCallback:
         # libpq's own connect_timeout has no effect while a callback is installed, so it is kept here.
         seconds = connect_timeout_seconds(connection.dsn)
         line = Line()
+        name = place(connection)
+        peer = peers.of(name)
+        peer.is_database = True
+        peer.tried_at = clock.now()
         try:
             line.wait(connection, connection.poll, seconds, is_connecting=True)
+        except psycopg2.OperationalError as exc:
+            peers.failed(name, connect_failure(exc), str(exc))
+            name_place(exc, name)
+            raise
         finally:
             line.release()
+        peer.heard_at = clock.now()
         if isinstance(connection, GreenConnection):
-            connection.greenroom_line.heard_at = clock.now()
+            connection.greenroom_line.heard_at = peer.heard_at
+            connection.greenroom_line.peer = peer
+
+
+def connect_failure(exc: psycopg2.OperationalError) -> str:
+    """How a connection failed, as `peers` counts it."""
+    words = str(exc)
+    if isinstance(exc, Silent):
+        return "timed_out"
+    if any(part in words for part in NO_SLOT_WORDS):
+        return "full"
+    return "refused" if "refused" in words else "timed_out" if "timeout expired" in words else "failed"
+
+
+def name_place(exc: psycopg2.OperationalError, name: str) -> None:
+    """libpq says of some errors (the server ended the connection, say) not whose they are."""
+    host, _, port = name.rpartition(":")
+    if exc.args and not (host in str(exc) and port in str(exc)):
+        exc.args = (f"connection to {name} failed: {str(exc).strip()}", *exc.args[1:])
 
 
 class GreenConnection(extensions.connection):
@@ -224,6 +252,8 @@ def begin(connection: GreenConnection) -> bool:
     ):
         return False
     status_of(connection).value = STATUS_BEGIN
+    line = connection.greenroom_line
+    sql, line.sql = line.sql, BEGIN  # a wait that no other transaction can be the cause of
     try:
         with extensions.cursor(connection) as cursor:
             cursor.execute(f"{_begin_text(connection)};{CHECKING}")
@@ -233,6 +263,8 @@ def begin(connection: GreenConnection) -> bool:
             raise
         can_check_client[0] = False  # on a system that can't look, or of another make
         return False
+    finally:
+        line.sql = sql
     return True
 
 
@@ -400,13 +432,14 @@ def connect(dsn: str, connection_factory: Any = None, **is_async: Any) -> Any:
     try:
         connection = psycopg2_connect(with_addresses(dsn, connect_timeout_seconds(dsn)), connection_factory=factory)
     except psycopg2.OperationalError as exc:
-        if "too many clients" in str(exc) or "remaining connection slots are reserved" in str(exc):
+        if any(part in str(exc) for part in NO_SLOT_WORDS):
             exc.args = (f"{str(exc).rstrip()}\n{NO_SLOTS}",)
         raise
     left_open.opened(connection)
     return connection
 
 
+NO_SLOT_WORDS = ("too many clients", "remaining connection slots are reserved", "too many connections for")
 NO_SLOTS = (
     "PostgreSQL has no free connection slot: lower the pools (pool_size + max_overflow) of all processes that use it, "
     "run fewer workers, or raise max_connections"

@@ -24,6 +24,7 @@ from .. import clock, deadline
 from ..errors import BudgetSpent
 from ..in_flight import EVERYWHERE, Record, Wait, current
 from ..timers import Timer
+from . import peers
 from .libpq import Cancel, cancel_in_thread
 from .threads import ThreadRecord, is_loop_thread
 
@@ -68,6 +69,7 @@ class Line:
         "is_copying",
         "is_cut",
         "loop",
+        "peer",
         "polled",
         "poller",
         "record",
@@ -94,6 +96,7 @@ class Line:
         self.statements = 0
         self.silence_seconds: float | None = None
         self.has_ended_in_rollback = False
+        self.peer = peers.Peer()  # of nobody yet
         self.begun_for: weakref.ref[Record] | None = None
         self.copying: Any = None
 
@@ -156,7 +159,7 @@ class Line:
                 timer.stop()
         if not is_heard:
             return POLL_READ
-        self.heard_at = clock.now()
+        self.heard_at = self.peer.heard_at = clock.now()
         return poll()
 
     def _wait(
@@ -184,6 +187,7 @@ class Line:
                     self.release()  # libpq may go on to the next address, whose socket may get the same number
                 else:
                     silent_at = now + silence_seconds
+                    self.peer.heard_at = now
                 state = poll()
         self.heard_at = now
 

@@ -223,6 +223,10 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
             self._set_patience(0.0)
 
 
+# Told of each statement that a request runs, if anybody wants to know (see insight.queries).
+on_query: Callable[[Any, str], None] | None = None
+
+
 class Cursor(PLAIN_CURSOR):  # type: ignore[misc]
     """sqlite3.Cursor."""
 
@@ -230,6 +234,10 @@ class Cursor(PLAIN_CURSOR):  # type: ignore[misc]
         connection = _connection_of(self)
         if not isinstance(connection, Connection):
             return super().execute(*args)
+        if on_query is not None and args and type(args[0]) is str:
+            record = CURRENT.get()
+            if record is not None:
+                on_query(record, args[0])
         call = functools.partial(super().execute, *args)
         return connection._pragma(call) if _is_about_timeout(args) else connection._call(call)
 
@@ -289,5 +297,5 @@ def install(module: ModuleType | None = None) -> None:
             setattr(where, name, ours)
 
 
-for _ours in (Connection, Cursor):
+for _ours in (Connection, Cursor, connect):
     _ours.__module__ = "sqlite3"

@@ -74,14 +74,24 @@ def wait_for(descriptor: int, event: int) -> bool:
     """Wait in the loop until a descriptor that blocks would not; False where the caller may block. Switches."""
     if not may_wait():
         return False
+    if not is_ready(descriptor, event):
+        wait_in_loop(descriptor, event)
+    return True
+
+
+def is_ready(descriptor: int, event: int) -> bool:
+    """Whether a read or a write would return at once, with an error perhaps. Regular files always are."""
     assert real_poll is not None
     poll = real_poll()
     poll.register(descriptor, select.POLLIN if event == READ else select.POLLOUT)
-    if not poll.poll(0):
-        hub: Any = gevent.get_hub()
-        with hub.loop.io(descriptor, event) as ready:
-            hub.wait(ready)
-    return True
+    return bool(poll.poll(0))
+
+
+def wait_in_loop(descriptor: int, event: int) -> None:
+    """Runs on: any greenlet; switches."""
+    hub: Any = gevent.get_hub()
+    with hub.loop.io(descriptor, event) as ready:
+        hub.wait(ready)
 
 
 class GreenIO(ModuleType):

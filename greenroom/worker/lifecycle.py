@@ -8,9 +8,7 @@ BOOTING ──> SERVING ──> RETIRING ──> DRAINING ──> gone
 
 import atexit
 import faulthandler
-import gc
 import os
-import resource
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
@@ -20,16 +18,17 @@ import psutil
 from greenlet import getcurrent
 from gunicorn.workers.ggevent import GeventWorker
 
-from .. import clock, forking
+from .. import clock, forking, joining
 from ..insight import lastwords, stacks
 from ..insight.observer import Insight
-from ..settings import Settings, environment_name
-from ..waits import children, processes, stdlib, subprocesses
+from ..settings import Settings
+from ..waits import children, descriptors, processes, programs, stdlib, subprocesses
 from . import hangups, tls
 from .balance import HEARTBEAT_SECONDS, Line, Scoreboard, State, Turn
 from .drain import Drain
 from .leaving import Leaving
 from .listener import Listener
+from .process import allow_open_files, main_greenlet, tune_gc
 from .serving import Serving
 from .sharing import Sharing, may_start
 from .signals import Signals, real_signal
@@ -38,10 +37,6 @@ if TYPE_CHECKING:
     from ..ops.worker_server import WorkerServer
 
 NOTIFY_SECONDS = 1.0
-# Beside its clients' connections: those to upstreams and databases, the application's files.
-OTHER_FILES = 5000
-# Of them, what any worker has open.
-FEWEST_OTHER_FILES = 64
 # What goes wrong each time is said this often.
 SAY_AGAIN_SECONDS = 60.0
 # The arbiter kills at graceful_timeout; a worker that gives up a little earlier can still say so.
@@ -55,8 +50,6 @@ DRAIN_CHECK_SECONDS = 0.02
 START_CHECK_SECONDS = 0.01
 # For how long the loop of a worker that the arbiter has given up may stand still again.
 ABORTED_SECONDS = 2
-# What workers read under gunicorn's name, so that its command line counts. Our gunicorn.conf.py tells it our values.
-GUNICORNS_NAMES = {"keepalive_seconds": "keepalive", "worker_connections": "worker_connections"}
 # Not gunicorn's codes for "failed to boot": with those the arbiter ends the whole server.
 EXIT_BOOT_FAILED = 1
 
@@ -64,6 +57,7 @@ EXIT_BOOT_FAILED = 1
 class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn's gevent worker with connections of its own; arbiter, signals, settings, logging stay gunicorn's."""
 
+    is_greenroom = True
     alive: bool
     is_aborted = False
     # From when requests may run, until the last is answered.
@@ -72,26 +66,42 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     leave_until: float  # the process has to be gone by then
     max_requests: int
     began_at = 0.0  # when its process began, of those that have
-    # Set by the post_fork hook; under a configuration file that has no such hook, the environment's.
+    # Set by the post_fork hook.
     settings: Settings | None = None
     # Answers the ops process, if there is one; set by the post_fork hook.
     worker_server: "WorkerServer | None" = None
     # Made in the arbiter with the first worker, and shared by all of them.
     board: Scoreboard | None = None
 
+    @classmethod
+    def setup(cls) -> None:
+        """gunicorn calls this when it has read its configuration, and before it imports the application.
+
+        Runs on: arbiter.
+        """
+        joining.prepare_arbiter()
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        """gunicorn calls this when it listens, before the first worker. Runs on: arbiter."""
+        joining.join(cfg)
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Runs on: arbiter, before it forks."""
         super().__init__(*args, **kwargs)
+        forking.tell_company(self.cfg.preload_app)
         # The limit is ours to act on: gunicorn's own code stops a worker that reaches it before there is another.
         self.request_limit, self.max_requests = self.max_requests, sys.maxsize
         self.line: Line = shared_board().take(self)
 
     def patch(self) -> None:
-        """gunicorn patches here, where no configuration file of ours has. Runs on: worker start-up."""
+        """Runs on: worker start-up, before gunicorn makes the hub its own. This process was patched in the arbiter."""
         children.install()
         super().patch()
         subprocesses.install()
         processes.install()
+        descriptors.install()
+        programs.install()
         stdlib.install()
         hangups.install()
 
@@ -141,14 +151,16 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         self.began_at = clock.now()
         try:
             super().init_process()
-        except Exception:
+        except Exception as exc:
+            if not self.booted and self.worker_server is not None:
+                self.worker_server.say_boot_failed(exc)
             if self.booted or not shared_board().someone_serves(but=self.line):
                 raise
             self.log.exception("this worker could not start; the others go on")
             sys.exit(EXIT_BOOT_FAILED)
 
     def run(self) -> None:
-        settings = self.settings or self._environment_settings()
+        settings = self.settings or Settings.read(os.environ)
         too_few = allow_open_files(self.cfg.worker_connections, settings.most_upstream_connections)
         if too_few and self.age <= self.cfg.workers:  # once for each place, not for each that comes later
             self.log.warning("%s", too_few)
@@ -215,14 +227,6 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         ):
             self.notify()
             self.woken.wait(START_CHECK_SECONDS)
-
-    def _environment_settings(self) -> Settings:
-        """Where gunicorn runs under another configuration file. What gunicorn has a name for, too, is told to it."""
-        settings = Settings.read(os.environ)
-        for name, gunicorns_name in GUNICORNS_NAMES.items():
-            if os.environ.get(environment_name(name), "").strip():
-                self.cfg.set(gunicorns_name, getattr(settings, name))
-        return settings
 
     def _drain(self, listeners: list[Listener], window_seconds: float) -> None:
         board = shared_board()
@@ -358,50 +362,8 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             self.woken.set()
 
 
-def main_greenlet() -> Any:
-    """The one in which the thread began."""
-    greenlet: Any = getcurrent()
-    while greenlet.parent is not None:
-        greenlet = greenlet.parent
-    return greenlet
-
-
 def shared_board() -> Scoreboard:
     """The scoreboard of this server. The first call must be in the arbiter."""
     if GreenWorker.board is None:
         GreenWorker.board = Scoreboard()
     return GreenWorker.board
-
-
-def allow_open_files(clients: int, upstreams: int = 0) -> str:
-    """Let this process open as many files as it may have connections, and some; as far as the hard limit allows.
-
-    Returns what is wrong where that is too few for its clients alone; "" where it is not.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = clients + upstreams + OTHER_FILES
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        soft = wanted
-    if soft == resource.RLIM_INFINITY or soft >= clients + FEWEST_OTHER_FILES:
-        return ""
-    return (
-        f"a worker may open {soft} files, and have {clients} connections to clients: what is more than "
-        f"{max(soft - FEWEST_OTHER_FILES, 0)} of them will wait. Raise the limit (ulimit -n, LimitNOFILE=), or "
-        f"lower {environment_name('worker_connections')}"
-    )
-
-
-def tune_gc() -> None:
-    """Let the garbage collector look at what requests leave, and not at the code again and again.
-
-    Measured (CPython 3.11, 10,000 requests of a Flask route that returns a dict, CPU time of the thread, three
-    interleaved rounds): the collector's share falls from 1.9 to 0.8 %; more is not in it. What counts is the pause: a
-    full collection, in which no request moves, falls from 16 ms to 1 ms with Flask loaded, from 155 ms to 1 ms with
-    SQLAlchemy, Celery and 300,000 objects of the application's own.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 50)

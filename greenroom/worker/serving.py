@@ -229,6 +229,8 @@ class Serving:
             return
         if self.insight is not None:
             self.insight.ring.shed()
+            environ = request.environ if type(request) is PlainRequest else None
+            self.insight.clients.turned_away(environ, is_peer_trusted=connection.is_peer_trusted)
         is_kept = not request.should_close() and not self.is_stopping() and connection.is_body_here()
         is_kept = is_kept and not self._gives_away(request)
         # Behind half an answer the client would take the next one for its rest.
@@ -381,6 +383,8 @@ class Serving:
         4. Its body is not what HTTP allows, or the application failed: gunicorn knows the status and logs it.
         """
         record = connection.record
+        if self.insight is not None and not isinstance(exc, ClientLeft | ClientTooSlow):
+            self.insight.failures.failed(exc, record)
         cut_reason = record.cut_reason if record is not None else ""
         if record is not None and record.answer is not None and record.is_spent():
             connection.request_ended(record)  # the loop had no turn since

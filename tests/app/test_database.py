@@ -149,3 +149,8 @@ def test_board_of_a_user_that_is_called_demo_is_left_alone(app: Flask) -> None:
         (board,) = db.session.scalars(select(Board))
         assert (board.title, board.sources) == ("Mine", [])
         db.session.rollback()
+
+
+@pytest.mark.parametrize("given", ["postgres://u:p@h/d", "postgresql://u:p@h/d", "postgresql+psycopg2://u:p@h/d"])
+def test_every_spelling_of_the_url_gets_the_psycopg2_driver(given: str) -> None:
+    assert database.psycopg2_url(given).render_as_string(hide_password=False) == "postgresql+psycopg2://u:p@h/d"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = {"app", "greenroom", "benchmarks"}
+OURS = {"app", "devdb", "greenroom", "benchmarks"}
 REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?:\[[^\]]*\])?==(?P<version>\S+)\s+# (?P<why>\S.*)")
 
 
@@ -62,11 +62,12 @@ def undeclared(sources: dict[str, str], declared: dict[str, str]) -> dict[str, l
 
 
 def test_every_import_is_declared() -> None:
-    paths = [ROOT / "gunicorn.conf.py", *(ROOT / "app").rglob("*.py"), *(ROOT / "greenroom").rglob("*.py")]
+    folders = ("app", "devdb", "greenroom")
+    paths = [ROOT / "gunicorn.conf.py", *(path for folder in folders for path in (ROOT / folder).rglob("*.py"))]
     sources = {str(path.relative_to(ROOT)): path.read_text() for path in paths}
 
     declared = requirements((ROOT / "requirements.txt").read_text())
-    of_app = {name: source for name, source in sources.items() if name.startswith("app/")}
+    of_app = {name: source for name, source in sources.items() if name.startswith(("app/", "devdb/"))}
 
     assert len(sources) > 100
     assert undeclared(of_app, declared) == {}

@@ -5,8 +5,9 @@ import pytest
 
 from greenroom import hooks
 from greenroom.companion import Companion
+from greenroom.draining import Draining
 from greenroom.errors import CompanionError
-from greenroom.hooks import CompanionWatch, Draining, Hooks, public_url, unfit_worker_class
+from greenroom.hooks import CompanionWatch, Hooks, public_url, unfit_worker_class
 from greenroom.settings import Settings
 
 
@@ -148,20 +149,23 @@ class FakeFleet:
 def test_a_fleet_replaces_the_workers_in_a_reload() -> None:
     hooks.running.fleet = fleet = FakeFleet()  # type: ignore[assignment]
 
-    Hooks(Settings(ops_bind="off"), None, {}).on_reload(SimpleNamespace())
+    Hooks(Settings(ops_bind="off"), None, {}).on_reload(SimpleNamespace(cfg=SimpleNamespace()))
 
     assert fleet.reloads == 1
 
 
 @pytest.mark.usefixtures("_nothing_runs")
-@pytest.mark.parametrize(("worker_class", "has_fleet"), [("greenroom.worker.GreenWorker", True), ("gevent", False)])
+@pytest.mark.parametrize(
+    ("worker_class", "has_fleet"),
+    [("greenroom.worker.GreenWorker", True), ("greenroom.Worker", True), ("gevent", False)],
+)
 def test_only_our_workers_are_replaced_by_us(
     monkeypatch: pytest.MonkeyPatch, worker_class: str, has_fleet: bool
 ) -> None:
     monkeypatch.setattr(hooks, "unfit_worker_class", lambda *_, **__: "")
     server = SimpleNamespace(cfg=SimpleNamespace(worker_class_str=worker_class))
 
-    Hooks(Settings(ops_bind="off"), None, {}).on_starting(server)
+    Hooks(Settings(ops_bind="off"), None, {}).begin(server)
 
     assert (hooks.running.fleet is not None) is has_fleet
     assert hasattr(server, "manage_workers") is has_fleet
@@ -184,12 +188,13 @@ def test_a_server_goes_on_without_an_ops_process_that_can_not_be_started(
 @pytest.mark.usefixtures("_nothing_runs")
 def test_the_ops_process_is_looked_after_in_each_turn_of_the_arbiter(monkeypatch: pytest.MonkeyPatch) -> None:
     turns: list[str] = []
-    supervisor = SimpleNamespace(look=lambda: turns.append("look"))
+    supervisor = SimpleNamespace(look=lambda: turns.append("look"), socket_folder=None)
     monkeypatch.setattr("greenroom.ops.supervisor.Supervisor", lambda *_, **__: supervisor)
     server = SimpleNamespace(
         address=[("127.0.0.1", 1), ("::1", 2), "/run/x.sock"],
         cfg=SimpleNamespace(uid=0, gid=0),
         manage_workers=lambda: turns.append("manage"),
+        reap_workers=lambda: None,
     )
 
     Hooks(Settings(), None, {})._ops(server)

@@ -5,6 +5,7 @@ import pytest
 
 from greenroom.errors import SettingsError
 from greenroom.settings import Settings, environment_name, read_environment, rows
+from greenroom.settings.reading import tell_of_gone
 
 
 def problems(environ: dict[str, str]) -> tuple[str, ...]:
@@ -28,6 +29,14 @@ def test_every_wrong_value_is_reported_in_one_go() -> None:
     assert found[0].startswith("GREENROOM_WORKER_CLASS must be one of")
     assert any(problem.startswith("GREENROOM_BACKLOG must be a whole number, 1 to 65535") for problem in found)
     assert "GREENROOM_PATCH must be yes or no (got 'perhaps')" in found
+
+
+def test_a_setting_of_an_older_version_is_told_of_and_starts(caplog: pytest.LogCaptureFixture) -> None:
+    tell_of_gone.cache_clear()
+
+    assert Settings.read({"GREENROOM_QUEUE_TIMEOUT_MILLISECONDS": "500"}) == Settings()
+
+    assert "GREENROOM_QUEUE_TIMEOUT_MILLISECONDS has no effect any more" in caplog.text
 
 
 def test_an_unknown_name_is_an_error_that_offers_the_nearest_one() -> None:

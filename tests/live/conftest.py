@@ -150,7 +150,7 @@ def start(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[.
 
 @pytest.fixture(scope="session")
 def database_url(postgres_url: str) -> str:
-    """A PostgreSQL of your own: running, migrated with the command the README gives."""
+    """A PostgreSQL of your own: running, migrated with the command that deploy/README.md gives."""
     subprocess.run(
         [*PYTHON_MODULE, "flask", "--app", "app", "db", "upgrade"],
         cwd=ROOT,

@@ -12,7 +12,8 @@ from typing import Any
 
 from playwright.sync_api import Browser, sync_playwright
 
-from app.postgres import EmbeddedPostgres, psycopg2_url
+from app.database import psycopg2_url
+from devdb.server import EmbeddedPostgres
 
 from .conftest import PYTHON_MODULE, ROOT, Server, free_port
 from .staging import TROUBLE, Ops, clients, slow_upstream

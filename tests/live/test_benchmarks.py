@@ -1,4 +1,4 @@
-"""The benchmarks and the Locust file, run as the README says, but short."""
+"""The benchmarks and the Locust file, run as the documentation says, but short."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""benchmarks.run, run as the README says, but short, and with the servers that every environment has."""
+"""benchmarks.run, run as the documentation says, but short, and with the servers that every environment has."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Real Celery workers over the embedded PostgreSQL, as the README starts them."""
+"""Real Celery workers over the embedded PostgreSQL, as docs/jobs.md starts them."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from app.postgres import EmbeddedPostgres
+from devdb.server import EmbeddedPostgres
 
 pytestmark = pytest.mark.live
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.postgres import EmbeddedPostgres
+from devdb.server import EmbeddedPostgres
 from tests.support import PASSWORD
 
 pytestmark = pytest.mark.live

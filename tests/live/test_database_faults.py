@@ -17,7 +17,7 @@ import psycopg2
 import pytest
 import requests
 
-from app.postgres import EmbeddedPostgres
+from devdb.server import EmbeddedPostgres
 
 from .conftest import LONG_WAIT_SECONDS, PYTHON_MODULE, Server, free_port, wait_until
 
@@ -36,7 +36,7 @@ def postgres() -> Iterator[EmbeddedPostgres]:
     base = Path(tempfile.mkdtemp(prefix="boards-test-"))
     handle = EmbeddedPostgres(base / "postgres")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("app.cluster.MAX_CONNECTIONS", CONNECTIONS)
+        patch.setattr("devdb.cluster.MAX_CONNECTIONS", CONNECTIONS)
         handle.start()
         yield handle
         handle.stop()

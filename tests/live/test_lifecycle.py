@@ -218,7 +218,7 @@ def test_a_reload_with_code_that_can_not_be_prepared_changes_nothing(
 def test_the_companion_dying_stops_no_request(start: Callable[..., Server], tmp_path: Path) -> None:
     server = start().wait_ready()
     children = psutil.Process(server.process.pid).children()
-    companion = next(child for child in children if "app.prepare" in " ".join(child.cmdline()))
+    companion = next(child for child in children if "devdb.prepare" in " ".join(child.cmdline()))
 
     companion.send_signal(signal.SIGKILL)
     wait_until(lambda: is_dead(companion), "it is dead")

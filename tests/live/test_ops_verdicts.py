@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 import requests
 
-from app.postgres import psycopg2_url
+from app.database import psycopg2_url
 
 from .conftest import PYTHON_MODULE, Server, free_port, wait_until
 from .staging import TROUBLE, Ops, clients, slow_upstream
@@ -119,7 +119,7 @@ def test_a_deadlock(stage: Stage) -> None:
 
     assert "/locks/left" in str(verdict["sentence"])
     assert "/locks/right" in str(verdict["sentence"])
-    assert "trouble.py:" in str(verdict["advice"])
+    assert "trouble.py:" in str(verdict["do"])
 
 
 def test_overload(stage: Stage) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from app.cluster import Cluster
+from devdb.cluster import Cluster
 
 pytestmark = pytest.mark.live
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +34,7 @@ def prepare(instance: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     def start(**environ: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app.prepare"],
+            [sys.executable, "-m", "devdb.prepare"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -69,7 +69,7 @@ def test_workers_that_reach_their_limit_together_take_turns(start: Start, option
 
     def all_replaced() -> bool:
         for _ in range(5):
-            # With a listener each, what the kernel has given to one that is closed is reset: see the README.
+            # With a listener each, what the kernel has given to one that is closed is reset: see docs/differences.md.
             with suppress(ConnectionError) if option else nullcontext():
                 answering(server)
         counts.append(len(pids(server)))

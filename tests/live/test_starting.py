@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.cluster import Cluster
+from devdb.cluster import Cluster
 
 from .conftest import LONG_WAIT_SECONDS, PYTHON_MODULE, ROOT, Server, clean_environment, wait_until
 
@@ -83,7 +83,7 @@ def test_an_early_import_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def companions(server: Server) -> list[psutil.Process]:
-    return [child for child in psutil.Process(server.process.pid).children() if "app.prepare" in child.cmdline()]
+    return [child for child in psutil.Process(server.process.pid).children() if "devdb.prepare" in child.cmdline()]
 
 
 @pytest.mark.parametrize("is_back", [True, False], ids=["started again", "killed right before the stop"])

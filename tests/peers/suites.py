@@ -50,7 +50,7 @@ def postgres_environ() -> dict[str, str]:
     """The embedded PostgreSQL of the tests, as psycopg2's and SQLAlchemy's want to be told."""
     from sqlalchemy.engine import make_url
 
-    from app.postgres import EmbeddedPostgres
+    from devdb.server import EmbeddedPostgres
 
     # SQLAlchemy's tests of its dialect want the extensions citext and hstore, which the embedded one does not have.
     given = os.environ.get("PEERS_DATABASE_URL")

@@ -63,7 +63,7 @@ def watch_own_line(stack_file: Any, seconds: float) -> None:
 
 
 def _quoted(frame: Any) -> list[str]:
-    found = []
+    found: list[str] = []
     while frame is not None and len(found) < 200:
         found.append(f'{frame.f_code.co_filename}", line {frame.f_lineno}')
         frame = frame.f_back
@@ -75,10 +75,10 @@ def examine(app: str, lazily: list[str], *, is_patched: bool) -> dict[str, Any]:
     sys.path.insert(0, os.getcwd())
     answer: dict[str, Any] = {"error": "", "events": [], "holders": []}
     if is_patched:
-        from ... import patching
+        from ... import patching, too_late
 
         if not patching.is_patched():
-            answer["holders"] = [one for one in patching.unpatched_holders() if "greenroom" not in one]
+            answer["holders"] = [one for one in too_late.unpatched_holders() if "greenroom" not in one]
             try:
                 patching.patch(_settings())
             except Exception as exc:

@@ -120,7 +120,7 @@ function inWords(parts) {
 function showVerdict(verdict) {
   $("verdict").dataset.level = verdict.level;
   say($("sentence"), verdict.sentence);
-  say($("advice"), verdict.advice || "");
+  say($("advice"), verdict.do || "");
   const calls = verdict.stack || [];
   $("where").hidden = !calls.length;
   say($("where-stack"), calls.join("\n"));
@@ -510,7 +510,7 @@ setInterval(() => {
   // In the background timers may run once a minute.
   if (silent > (document.hidden ? 90 : 5)) {
     showVerdict({ level: "bad", cause: "silent", others: [], sentence: `No news for ${silent} s: the ops process does not answer.`,
-      advice: `${why ? `Now: ${why}. ` : ""}The server has stopped, this machine can't reach it, or more than six of its pages are open in this browser. `
+      do: `${why ? `Now: ${why}. ` : ""}The server has stopped, this machine can't reach it, or more than six of its pages are open in this browser. `
         + "What stands below is old. This page goes on by itself." });
   }
 }, 1000);

@@ -30,6 +30,7 @@ from urllib3.util.ssl_match_hostname import CertificateError
 
 from ... import deadline
 from ...errors import BudgetSpent
+from .. import peers
 from . import logins, tls
 from .answer import Answer, Exchange, Files, StreamedAnswer, check_parsing, client_response, closes
 from .connection import Connection, Reader, spent
@@ -83,7 +84,9 @@ class Call:
         if deadline.is_refused():
             reason = spent()
             raise self.too_late(reason) from reason
+        peers.asked(self.origin.where)
         answer = self._answer()
+        peers.answered(self.origin.where, answer.status)
         if urllib3_logger.isEnabledFor(logging.DEBUG):
             origin = self.origin
             urllib3_logger.debug(  # the line that people look for

@@ -2,6 +2,7 @@
 
     hub        the one place through which every wait goes
     calls      sleep, sockets, select, subprocesses
+    epoll      select.epoll, which gevent removes
     locks      threading's locks, for greenlets and real threads alike
     queues     SimpleQueue, likewise
     composed   conditions, events, semaphores and queues are CPython's, over these locks
@@ -26,7 +27,7 @@ import importlib
 from ...in_flight import Record
 from .hub import install as install_hub
 
-__all__ = ["install", "install_hub"]
+__all__ = ["install", "install_hub", "name_functions"]
 
 
 def install(clean_up_seconds: float = Record.clean_up_seconds) -> None:
@@ -35,6 +36,11 @@ def install(clean_up_seconds: float = Record.clean_up_seconds) -> None:
     `clean_up_seconds` is the grace of a request that was ended.
     """
     Record.clean_up_seconds = clean_up_seconds
-    for part in ("replacing", "calls", "threads"):
+    for part in ("replacing", "calls", "epoll", "threads"):
         importlib.import_module(f"{__name__}.{part}").install()
     install_hub()
+
+
+def name_functions() -> None:
+    """Let `pickle` find what is replaced. Runs on: the main thread, when all is."""
+    importlib.import_module(f"{__name__}.replacing").name_functions()

@@ -19,6 +19,7 @@ import gevent.socket
 
 from ...errors import BudgetSpent
 from ...in_flight import CURRENT, OWN, TimedWait, Wait
+from .. import peers
 
 # As the system has it: that of a TLS socket forgets that it is one.
 plain_socket: Any = _socket.socket
@@ -32,6 +33,7 @@ def install() -> None:
     # gevent's sockets, TLS ones included, wait in this method. Private to gevent; a test holds it fast.
     green: Any = gevent.socket.socket
     green._wait = socket_wait(green._wait)
+    green.connect = connecting(green.connect)
     gevent.select.select = select.select = nothing_ready(select.select, ([], [], []), timeout_at=3)
     poll: Any = gevent.select.poll
     poll.poll = nothing_ready(poll.poll, [], timeout_at=1)
@@ -54,6 +56,33 @@ def sleep(plain: Callable[[float], None]) -> Callable[[float], None]:
                 plain(seconds)
 
     return sleep
+
+
+# Where sockets are being connected to, by their ids: until they are they can't tell.
+on_their_way: dict[int, str] = {}
+
+
+def connecting(plain: Callable[..., None]) -> Callable[..., None]:
+    """A socket's connect(): where it leads is known while it waits, and counted when it fails."""
+
+    @functools.wraps(plain)
+    def connect(self: Any, address: Any) -> None:
+        if CURRENT.get() is None:
+            plain(self, address)
+            return
+        name = f"{address[0]}:{address[1]}" if type(address) is tuple and len(address) > 1 else str(address)
+        on_their_way[id(self)] = name
+        try:
+            plain(self, address)
+        except BlockingIOError:
+            raise
+        except OSError as exc:
+            peers.not_connected(name, exc)
+            raise
+        finally:
+            on_their_way.pop(id(self), None)
+
+    return connect
 
 
 class SocketWait(TimedWait):
@@ -109,7 +138,7 @@ def peer_name(sock: Any) -> str:
     try:
         peer = sock._sock.getpeername()
     except OSError:
-        return ""
+        return on_their_way.get(id(sock), "")
     return f"{peer[0]}:{peer[1]}" if type(peer) is tuple else str(peer)
 
 

@@ -3,7 +3,7 @@
 import queue
 from collections import deque
 from types import GenericAlias
-from typing import Any
+from typing import Any, NoReturn
 
 from ... import clock
 from ...in_flight import FOREVER, TimedWait
@@ -60,5 +60,8 @@ class SimpleQueue(Line):
         except IndexError:
             return False
         return True
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("cannot pickle '_queue.SimpleQueue' object")
 
     __class_getitem__: Any = classmethod(GenericAlias)

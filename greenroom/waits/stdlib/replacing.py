@@ -7,6 +7,8 @@ import logging
 import queue
 import sys
 import threading
+from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from gevent import events, monkey
@@ -22,6 +24,9 @@ NAMES: dict[Any, dict[str, Any]] = {
     functools: {"RLock": RLock},  # until Python 3.11, of cached_property
     queue: {"SimpleQueue": SimpleQueue},
 }
+# Modules of which functions are replaced.
+PICKLED_FROM = ("time", "os", "select", "socket", "fcntl", "_thread", "sqlite3")
+OUR_FOLDER = str(Path(__file__).parents[2])
 # CPython's own are right, over our locks.
 RESTORED = {threading: ("Event",), queue: ("Queue", "LifoQueue", "PriorityQueue")}
 
@@ -67,6 +72,18 @@ def replace_locks() -> None:
         handler = reference()
         if handler is not None and handler.lock is not None:
             handler.lock = RLock()
+
+
+def name_functions() -> None:
+    """Let functions of ours go by the names that they have replaced: `pickle` finds them by those.
+
+    Runs on: the main thread, when all is replaced.
+    """
+    for module in (sys.modules[name] for name in PICKLED_FROM if name in sys.modules):
+        for name, value in list(vars(module).items()):
+            is_ours = isinstance(value, FunctionType) and value.__code__.co_filename.startswith(OUR_FOLDER)
+            if is_ours and getattr(sys.modules.get(value.__module__), value.__qualname__, None) is not value:
+                value.__module__, value.__name__, value.__qualname__ = module.__name__, name, name
 
 
 def as_ours(theirs: Any) -> Lock:

@@ -12,6 +12,7 @@ calls and queries that go on when the request ends are ended with it; see in_fli
 import functools
 import importlib
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
@@ -19,6 +20,7 @@ from typing import Any
 
 import gevent
 import gevent.pool
+from greenlet import getcurrent
 
 from ... import deadline
 from ...in_flight import CURRENT, Record, TimedWait
@@ -136,23 +138,39 @@ def submit(plain: Callable[..., Any]) -> Callable[..., Any]:
         if record is None or record.is_over:
             return plain(self, function, *args, **kwargs)
         # Threads that are started now serve others as well, later.
+        executors.add(self)
         token = CURRENT.set(None)
         try:
-            return plain(self, work_for, record, function, *args, **kwargs)
+            return plain(self, work_for, weakref.ref(self), record, function, *args, **kwargs)
         finally:
             CURRENT.reset(token)
 
     return submit
 
 
-def work_for(record: Record, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+# For insight: the executors that requests use, and who works in their threads for which request.
+executors: "weakref.WeakSet[ThreadPoolExecutor]" = weakref.WeakSet()
+at_work: "dict[Any, tuple[weakref.ref[ThreadPoolExecutor], Record]]" = {}
+
+
+def work_for(
+    executor: "weakref.ref[ThreadPoolExecutor]",
+    record: Record,
+    function: Callable[..., Any],
+    /,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
     """One call, in a thread of an executor."""
     token = CURRENT.set(record)
+    me = getcurrent()
+    at_work[me] = executor, record
     if on_job_changed is not None:
         on_job_changed()
     try:
         return function(*args, **kwargs)
     finally:
+        at_work.pop(me, None)
         CURRENT.reset(token)
         if on_job_changed is not None:
             on_job_changed()

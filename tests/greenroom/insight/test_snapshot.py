@@ -15,9 +15,10 @@ from greenlet import getcurrent, greenlet
 from greenroom import clock
 from greenroom.in_flight import Wait
 from greenroom.insight.account import STATES, Account
+from greenroom.insight.facts import MOST_WAITING, again, waiting_for
 from greenroom.insight.observer import Insight
 from greenroom.insight.recent import records_in
-from greenroom.insight.snapshot import MOST_WAITING, again, remembered, snapshot, stacks, waiting_for
+from greenroom.insight.snapshot import remembered, snapshot, stacks
 from greenroom.settings import Settings
 from greenroom.worker.balance import Scoreboard
 from greenroom.worker.gates import AdaptiveGate

@@ -268,9 +268,9 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 def test_garbage_collection_is_named_where_it_was_most_of_a_stall(watched: Watched) -> None:
     stalls, began = watched.stalls, watched.clock.now()
-    stalls._collecting("start", {})
+    stalls.garbage.collecting("start", {})
     watched.clock.advance(0.2)
-    stalls._collecting("stop", {})
+    stalls.garbage.collecting("stop", {})
     watched.clock.advance(-0.2)
 
     watched.long_slice(0.25, cpu=0.25, looks=3)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from greenroom.insight.snapshot import waiting_for
+from greenroom.insight.facts import waiting_for
 from greenroom.ops.collect import Moment, Seen
 from greenroom.ops.counters import Counters
 from greenroom.ops.view import view

@@ -208,6 +208,20 @@ def selector_with_a_timeout() -> Any:
 
 
 @case
+def epoll() -> Any:
+    with selectors.EpollSelector() as chosen:
+        chosen.register(late_socket(), selectors.EVENT_READ)
+        return len(chosen.select())
+
+
+@case
+def epoll_with_a_timeout() -> Any:
+    with select.epoll() as chosen:
+        chosen.register(quiet, select.EPOLLIN)
+        return chosen.poll(NEVER_SECONDS)
+
+
+@case
 def a_socket_that_was_ended_is_used_again() -> Any:
     """By whoever has it next: never the rest of somebody else's answer."""
     sock = late_socket(NEVER_SECONDS)

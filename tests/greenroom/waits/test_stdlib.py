@@ -52,6 +52,8 @@ ENDS: dict[str, Any] = {
     "poll_again_and_again": ["late"],
     "selector": [1],
     "selector_with_a_timeout": [[]],
+    "epoll": [1],
+    "epoll_with_a_timeout": [[]],
     "Future.result": TIMEOUT,
     "Future.result with a timeout": TIMEOUT,
     "Thread_join": TIMEOUT,
@@ -101,3 +103,21 @@ def test_wait_ends_as_its_caller_expects_or_goes_on(name: str) -> None:
 
 def test_each_case_is_judged() -> None:
     assert set(outcomes()) == set(ENDS)
+
+
+def test_functions_that_are_replaced_can_be_pickled() -> None:
+    """`Process(target=time.sleep)` with multiprocessing's spawn."""
+    code = """
+from greenroom import patching
+from greenroom.settings import Settings
+patching.patch(Settings())
+import fcntl, os, pickle, select, socket, sqlite3, time
+for function in (
+    time.sleep, os.read, os.write, os.fdopen, os.close, os.system, os.waitpid, os.wait, os.waitid, select.select,
+    socket.getaddrinfo, socket.create_connection, fcntl.flock, fcntl.lockf, sqlite3.connect,
+):
+    assert pickle.loads(pickle.dumps(function)) is function, function
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    assert result.returncode == 0, result.stderr

@@ -14,7 +14,8 @@ import pytest
 from greenroom.worker import lifecycle
 from greenroom.worker.balance import Scoreboard, State
 from greenroom.worker.drain import LINGER_SECONDS, LONGEST_ACCEPT_SECONDS, Drain
-from greenroom.worker.lifecycle import EXIT_BOOT_FAILED, OTHER_FILES, GreenWorker, allow_open_files, tune_gc
+from greenroom.worker.lifecycle import EXIT_BOOT_FAILED, GreenWorker
+from greenroom.worker.process import OTHER_FILES, allow_open_files, tune_gc
 
 from ..conftest import ManualClock
 

@@ -1,7 +1,10 @@
 """multiprocessing and subprocess, from views and at import, as applications use them."""
 
+import asyncio
+import fcntl
 import multiprocessing
 import os
+import pty
 import subprocess
 import sys
 import threading
@@ -197,3 +200,130 @@ def closes() -> str:
     except OSError as exc:
         return f"{said.decode()} {exc.errno}"
     return said.decode()
+
+
+SHORT = "sleep 0.5"
+
+
+def pipe_between_threads() -> str:
+    """What is more than the pipe holds, both ways round."""
+    reading, writing = os.pipe()
+    threading.Timer(0.5, lambda: (os.write(writing, b"x" * 300_000), os.close(writing))).start()
+    size = 0
+    while data := os.read(reading, 65_536):
+        size += len(data)
+    os.close(reading)
+    return str(size)
+
+
+def file_between_threads() -> str:
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        with os.fdopen(writing, "w", encoding="utf-8") as file:
+            time.sleep(0.5)
+            file.write("lines\n" * 50_000)
+
+    threading.Thread(target=write).start()
+    with os.fdopen(reading) as file:
+        return str(len(file.readlines()))
+
+
+def not_blocking() -> str:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    try:
+        os.read(reading, 1)
+    except BlockingIOError:
+        return "would block"
+    finally:
+        os.close(reading)
+        os.close(writing)
+    return "read"
+
+
+def terminal() -> str:
+    pid, fd = pty.fork()
+    if not pid:
+        os.execvp("sh", ["sh", "-c", f"{SHORT}; echo said"])
+    said = b""
+    try:
+        while data := os.read(fd, 100):
+            said += data
+    except OSError:  # the other side is closed
+        os.close(fd)
+    return said.decode().strip() + str(os.waitpid(pid, 0)[1])
+
+
+def file_locks() -> str:
+    path = FOLDER / "locked"
+    code = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); "
+    code += "fcntl.flock(f, fcntl.LOCK_EX); print('has it', flush=True); time.sleep(1)"
+    with subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline()
+        with path.open("w") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX)
+            fcntl.flock(file, fcntl.LOCK_EX)
+    return "locked"
+
+
+def started() -> int:
+    return subprocess.Popen(["sh", "-c", f"{SHORT}; exit 3"]).pid
+
+
+def forked() -> int:
+    if not (pid := os.fork()):
+        time.sleep(0.5)
+        os._exit(3)
+    return pid
+
+
+def spawned() -> str:
+    child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(0.5,))
+    child.start()
+    child.join()
+    return str(child.exitcode)
+
+
+def greens() -> str:
+    import gevent.subprocess
+
+    return str(gevent.subprocess.check_output(["sh", "-c", f"{SHORT}; echo said"], text=True))
+
+
+async def from_coroutine() -> str:
+    child = await asyncio.create_subprocess_exec("sh", "-c", f"{SHORT}; echo said", stdout=asyncio.subprocess.PIPE)
+    said, _ = await child.communicate()
+    return f"{said.decode().strip()} {child.returncode}"
+
+
+def real_thread() -> str:
+    return asyncio.run(asyncio.to_thread(lambda: subprocess.run(f"{SHORT}; exit 3", shell=True).returncode))
+
+
+WAYS = {
+    "system": lambda: str(os.waitstatus_to_exitcode(os.system(f"{SHORT}; exit 3"))),
+    "popen": lambda: os.popen(f"{SHORT}; echo said").read(),
+    "spawn": lambda: str(os.spawnlp(os.P_WAIT, "sh", "sh", "-c", f"{SHORT}; exit 3")),
+    "waitpid": lambda: str(os.waitpid(started(), 0)[1] >> 8),
+    "waitid": lambda: str(os.waitid(os.P_PID, started(), os.WEXITED).si_status),
+    "wait4": lambda: str(os.wait4(started(), 0)[1] >> 8),
+    "wait": lambda: str((started(), os.wait()[1] >> 8)[1]),
+    "wait3": lambda: str((forked(), os.wait3(0)[1] >> 8)[1]),
+    "wait4-forked": lambda: str(os.wait4(forked(), 0)[1] >> 8),
+    "multiprocessing-spawn": spawned,
+    "pipe": pipe_between_threads,
+    "pipe-file": file_between_threads,
+    "pipe-not-blocking": not_blocking,
+    "terminal": terminal,
+    "file-locks": file_locks,
+    "gevent.subprocess": greens,
+    "asyncio": lambda: asyncio.run(from_coroutine()),
+    "real-thread": real_thread,
+}
+
+
+@app.get("/way/<name>")
+def way(name: str) -> str:
+    return str(WAYS[name]())

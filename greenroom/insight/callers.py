@@ -1,0 +1,174 @@
+"""Looking once a second at what waits: which line of the application, through which library, and who holds the lock.
+
+    callers     for each thing that is waited for, the lines that wait for it and their routes
+    holders     for each lock that requests queue for: where it was taken, by which route, what that waits for
+    executors   pools of threads with more work than threads: how many queue, what those that work wait for
+
+The frames that are looked at are of greenlets that are switched out, in the loop's own thread, where nothing can change
+under the look (see safepoint). So many at most, the longest waits first: about a millisecond.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from .. import clock, redaction
+from . import stacks
+from .account import CPU, READY, STATES, Account
+from .locks import Waiter, place_of
+
+MOST_LOOKED_AT = 150
+MOST_LINES = 3
+MOST_KEPT = 50
+SHORTEST_SECONDS = 0.2
+# A lock that was waited for lately is remembered for this long: its holder changes from moment to moment.
+REMEMBER_SECONDS = 5.0
+
+What = tuple[str, str]  # state, detail
+
+
+class Callers:
+    """Of one worker. Runs on: the loop's thread; anybody may read what was found last."""
+
+    def __init__(self, now: Callable[[], float] = clock.now) -> None:
+        self.now = now
+        self.lines: dict[What, list[dict[str, Any]]] = {}
+        self.holders: list[dict[str, Any]] = []
+        self.executors: list[dict[str, Any]] = []
+        self._remembered: dict[int, tuple[float, dict[str, Any]]] = {}
+
+    def look(self, live: Iterable[Account], waiters: Iterable[Waiter]) -> None:
+        now = self.now()
+        waiting = [account for account in live if account.state > READY and now - account.since > SHORTEST_SECONDS]
+        if not waiting and not self.lines and not self._remembered:
+            return
+        waiting.sort(key=_since)
+        self.lines = self._lines(waiting[:MOST_LOOKED_AT])
+        self.holders = self._holders(list(waiters), now)
+        self.executors = _executors()
+
+    def _lines(self, waiting: list[Account]) -> dict[What, list[dict[str, Any]]]:
+        found: dict[What, Counter[tuple[str, str, str]]] = {}
+        for account in waiting:
+            wait = account.wait()
+            greenlet = account.greenlet if wait is None else wait.greenlet
+            line, library = line_and_library(getattr(greenlet, "gr_frame", None))
+            state = STATES[account.state]
+            what = state, redaction.detail(state, account.detail)
+            found.setdefault(what, Counter())[line, account.pattern(), library] += 1
+        return {
+            what: [
+                {"line": line, "route": route, "library": library, "count": count}
+                for (line, route, library), count in lines.most_common(MOST_LINES)
+            ]
+            for what, lines in list(found.items())[:MOST_KEPT]
+        }
+
+    def _holders(self, waiters: list[Waiter], now: float) -> list[dict[str, Any]]:
+        by_lock: dict[int, list[Waiter]] = {}
+        for waiter in waiters:
+            if type(waiter.record) is Account:
+                by_lock.setdefault(id(waiter.lock), []).append(waiter)
+        for number, those in by_lock.items():
+            _, before = self._remembered.get(number, (0.0, {}))
+            held = _holder(those[0])
+            # While it is handed over nobody has it: then the last holder stands for the next.
+            row = {**before, **held, "count": len(those), "longest_seconds": now - min(one.since for one in those)}
+            row["wanted_at"] = _wanted_at(those) or row.get("wanted_at", "")
+            self._remembered[number] = now, row
+        for number in [one for one, (at, _) in self._remembered.items() if now - at > REMEMBER_SECONDS]:
+            del self._remembered[number]
+        rows = [row for at, row in self._remembered.values() if at == now]
+        return sorted(rows, key=lambda row: -row["count"])[:MOST_KEPT]
+
+
+def line_and_library(frame: Any) -> tuple[str, str]:
+    """The application's innermost line, and the package that it waits in: ("shop/prices.py:9", "redis")."""
+    library = ""
+    innermost = frame
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not stacks.is_installed_file(file):
+            return f"{stacks.shortened(file)}:{frame.f_lineno or 0}", library
+        library = library or stacks.library_of(file)
+        frame = frame.f_back
+    call = stacks.guilty_of_frame(innermost) if innermost is not None else None
+    return (call.place if call is not None else ""), library
+
+
+def _holder(waiter: Waiter) -> dict[str, Any]:
+    """Who has the lock that is waited for, and what the holder does meanwhile; {} where that is not known."""
+    owner = waiter.owner
+    if owner is None or owner[0] is waiter.greenlet:
+        return {}
+    greenlet, record = owner[0], owner[1]
+    line, library = line_and_library(getattr(greenlet, "gr_frame", None))
+    said = {
+        "taken_at": place_of(owner),
+        "route": record.pattern() if type(record) is Account else "",
+        "request": str(getattr(record, "id", "")),
+        "state": "",
+        "detail": "",
+        "line": line,
+        "library": library,
+    }
+    if type(record) is Account and not record.ended:
+        waits = [wait for wait in list(record.waits) if wait.greenlet is greenlet]
+        if waits:
+            wait = max(waits, key=_since)
+            said["state"], said["detail"] = wait.kind, redaction.detail(wait.kind, wait.detail)
+        elif record.state == CPU:
+            said["state"] = "cpu"
+    return said
+
+
+def _wanted_at(waiters: list[Waiter]) -> str:
+    lines = Counter(line_and_library(getattr(one.greenlet, "gr_frame", None))[0] for one in waiters[:MOST_LINES])
+    return lines.most_common(1)[0][0] if lines else ""
+
+
+def _executors() -> list[dict[str, Any]]:
+    """Executors that have more to do than threads, as CPython's own have it."""
+    module: Any = sys.modules.get("greenroom.waits.stdlib.threads")
+    if module is None:
+        return []
+    rows = []
+    for executor in list(module.executors):
+        size, queued = int(executor._max_workers), int(executor._work_queue.qsize())
+        if not queued:
+            continue
+        at_work = [job for job in list(module.at_work.items()) if job[1][0]() is executor]
+        rows.append(
+            {
+                "name": redaction.line(str(executor._thread_name_prefix)),
+                "size": size,
+                "queued": queued,
+                "at_work": len(at_work),
+                **_work_of(at_work),
+            }
+        )
+    return sorted(rows, key=lambda row: -row["queued"])[:MOST_KEPT]
+
+
+def _work_of(at_work: list[tuple[Any, tuple[Any, Any]]]) -> dict[str, Any]:
+    """What the jobs that run wait for mostly, at which line, for which route."""
+    seen: Counter[tuple[str, str, str, str]] = Counter()
+    for greenlet, (_, record) in at_work:
+        waits = [wait for wait in list(record.waits) if wait.greenlet is greenlet]
+        wait = max(waits, key=_since, default=None)
+        line, _ = line_and_library(getattr(greenlet, "gr_frame", None))
+        kind, detail = ("", "") if wait is None else (wait.kind, redaction.detail(wait.kind, wait.detail))
+        route = record.pattern() if hasattr(record, "pattern") else ""
+        seen[kind, detail, line, route] += 1
+    (state, detail, line, route), _ = seen.most_common(1)[0] if seen else (("", "", "", ""), 0)
+    return {"state": state, "detail": detail, "line": line, "route": route}
+
+
+def attach(waiting: list[dict[str, Any]], lines: Mapping[What, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Rows of `waiting_for`, each with the lines that were last seen to wait for it."""
+    return [{**row, "lines": lines.get((row["state"], row["detail"]), [])} for row in waiting]
+
+
+def _since(thing: Any) -> float:
+    return float(thing.since)

@@ -1,0 +1,98 @@
+"""Queries per request, and the line that repeats one: the loop that asks the database for each row.
+
+Counted for each request by the line that asked, for connections of psycopg2 and sqlite3. Of a request that asked often
+the line with the most queries is kept, with one of its statements, without values.
+"""
+
+from dataclasses import asdict, dataclass
+from types import CodeType
+from typing import Any
+
+from .. import redaction
+from ..frames import Innermost, line_of
+from . import stacks
+from .account import Account
+
+MOST_LINES = 100
+# A request that asks so often at one line is worth a word.
+REPEATS = 20
+
+
+@dataclass(slots=True)
+class Repeated:
+    """A line that asks the database again and again: in so many requests, so often in all, at most."""
+
+    line: str
+    route: str
+    statement: str = ""
+    requests: int = 0
+    count: int = 0
+    most: int = 0
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Queries:
+    """Those of one worker. Runs on: request greenlet; anybody may read."""
+
+    def __init__(self, application: Innermost) -> None:
+        self.application = application
+        self.repeated: dict[tuple[str, str], Repeated] = {}
+        # By route: requests that asked a database, and how often.
+        self.by_route: dict[str, list[int]] = {}
+
+    def asked(self, account: Account, code: CodeType | None, instruction: int, statement: str) -> None:
+        """A query begins. The caller has found the application's line."""
+        key = (code, instruction)
+        queries: Any = account.queries
+        if queries is None:
+            queries = account.queries = {}
+        seen = queries.get(key)
+        if seen is None:
+            queries[key] = [1, statement]
+        else:
+            seen[0] += 1
+
+    def sqlite(self, record: Any, statement: str) -> None:
+        if type(record) is Account and not record.ended:
+            frame = self.application.find()
+            code = None if frame is None else frame.f_code
+            self.asked(record, code, 0 if frame is None else frame.f_lasti, statement)
+
+    def finish(self, account: Account) -> None:
+        queries: Any = account.queries
+        if queries is None:
+            return
+        account.queries = None
+        route = account.pattern()
+        sums = self.by_route.setdefault(route, [0, 0]) if len(self.by_route) < MOST_LINES else self.by_route.get(route)
+        if sums is not None:
+            sums[0] += 1
+            sums[1] += sum(seen[0] for seen in queries.values())
+        (code, instruction), (count, statement) = max(queries.items(), key=lambda item: item[1][0])
+        if count >= REPEATS:
+            self._repeats(account, route, code, instruction, count, statement)
+
+    def _repeats(
+        self, account: Account, route: str, code: CodeType | None, instruction: int, count: int, statement: str
+    ) -> None:
+        line = "" if code is None else f"{stacks.shortened(code.co_filename)}:{line_of(code, instruction)}"
+        row = self.repeated.get((line, route))
+        if row is None:
+            if len(self.repeated) >= MOST_LINES:
+                return
+            row = self.repeated[line, route] = Repeated(line, route)
+        row.statement = redaction.detail("query", str(statement))
+        row.requests += 1
+        row.count += count
+        row.most = max(row.most, count)
+        row.seconds += account.total_seconds(account.ended)
+
+    def as_list(self) -> list[dict[str, Any]]:
+        rows = sorted(list(self.repeated.values()), key=lambda row: -row.count)
+        return [row.as_dict() for row in rows]
+
+    def counted(self) -> dict[str, dict[str, int]]:
+        return {route: {"requests": sums[0], "queries": sums[1]} for route, sums in list(self.by_route.items())}

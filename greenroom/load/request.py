@@ -1,0 +1,211 @@
+"""The requests of a run: what they ask, how often each, and what is expected of their answers."""
+
+import json
+import random
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from .target import Target
+from .units import LoadError
+
+USER_AGENT = "greenroom-load"
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a check sees. `body` is empty unless some check of the request reads it."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that must be true of an answer; `text` names it in the report."""
+
+    text: str
+    holds: Callable[[Answer], bool]
+    reads_body: bool = True
+
+
+@dataclass(frozen=True)
+class Request:
+    """One kind of request. `events`: how many server-sent events it waits for before it closes; 0: no event stream."""
+
+    method: str = "GET"
+    path: str = "/"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    name: str = ""
+    weight: float = 1.0
+    checks: tuple[Check, ...] = ()
+    events: int = 0
+
+    def filled(self, values: Mapping[str, str]) -> "Request":
+        """With `{name}` replaced by its value: encoded in the path, as it is elsewhere."""
+        return replace(
+            self,
+            name=self.name or f"{self.method} {self.path}",
+            path=_PLACE.sub(lambda found: quote(_value(values, found[1]), safe=""), self.path),
+            headers={
+                name: _PLACE.sub(lambda found: _value(values, found[1]), text) for name, text in self.headers.items()
+            },
+            body=_PLACE.sub(lambda found: _value(values, found[1]), self.body.decode("latin-1")).encode("latin-1")
+            if b"{" in self.body
+            else self.body,
+        )
+
+    @property
+    def places(self) -> set[str]:
+        """The names in curly brackets that a row of values must fill."""
+        texts = [self.path, self.body.decode("latin-1"), *self.headers.values()]
+        return {name for text in texts for name in _PLACE.findall(text)}
+
+
+def _value(values: Mapping[str, str], name: str) -> str:
+    return values[name] if name in values else "{" + name + "}"
+
+
+def get(path: str, **more: Any) -> Request:
+    return request("GET", path, **more)
+
+
+def post(path: str, **more: Any) -> Request:
+    return request("POST", path, **more)
+
+
+def request(
+    method: str,
+    path: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    body: bytes | str = b"",
+    json_body: Any = None,
+    form: Mapping[str, str] | None = None,
+    name: str = "",
+    weight: float = 1.0,
+    checks: Sequence[Check] = (),
+    events: int = 0,
+) -> Request:
+    """A request as scenario files write it."""
+    said = dict(headers or {})
+    if json_body is not None:
+        body = json.dumps(json_body)
+        said.setdefault("Content-Type", "application/json")
+    elif form is not None:
+        body = urlencode(form)
+        said.setdefault("Content-Type", "application/x-www-form-urlencoded")
+    raw = body.encode() if isinstance(body, str) else body
+    return Request(method.upper(), path, said, raw, name, weight, tuple(checks), events)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request as it goes over the wire."""
+
+    name: str
+    raw: bytes
+    method: str
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    checks: tuple[Check, ...]
+    events: int
+    reads_body: bool
+    is_head: bool
+
+
+def prepare(one: Request, target: Target, shared: Mapping[str, str], *, closes: bool = False) -> Prepared:
+    """`shared` are headers of all requests: a login's cookie, say. Raises LoadError for what is no HTTP."""
+    if not _TOKEN.fullmatch(one.method):
+        raise LoadError(f"{one.method!r} is no method: write GET or POST")
+    path = quote(one.path.partition("#")[0] or "/", safe="/?&=%:@!$'()*+,;~-._[]{}|^")
+    if not path.startswith("/"):
+        raise LoadError(f"the path {one.path!r} must begin with /")
+    headers = {"Host": target.authority, "User-Agent": USER_AGENT, "Accept": "*/*", **shared, **one.headers}
+    if one.body or one.method in ("POST", "PUT", "PATCH"):
+        headers["Content-Length"] = str(len(one.body))
+    if closes:
+        headers["Connection"] = "close"
+    for name, value in headers.items():
+        if not _TOKEN.fullmatch(name) or "\n" in value or "\r" in value:
+            raise LoadError(f"{name}: {value!r} is no header: write 'Name: value', in one line")
+    lines = [f"{one.method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    raw = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace") + one.body
+    return Prepared(
+        one.name or f"{one.method} {one.path.partition('?')[0]}",
+        raw,
+        one.method,
+        path,
+        tuple(headers.items()),
+        one.body,
+        one.checks,
+        one.events,
+        any(check.reads_body for check in one.checks),
+        one.method == "HEAD",
+    )
+
+
+def follow(prepared: Prepared, path: str, status: int, target: Target, *, closes: bool) -> Prepared:
+    """The request to which an answer of 3xx leads: GET, except after 307 and 308."""
+    keeps = status in (307, 308) or prepared.method in ("GET", "HEAD")
+    dropped = {"host", "content-length", "connection"} | (set() if keeps else {"content-type"})
+    headers = {name: value for name, value in prepared.headers if name.lower() not in dropped}
+    one = Request(
+        prepared.method if keeps else "GET",
+        path,
+        headers,
+        prepared.body if keeps else b"",
+        prepared.name,
+        1.0,
+        prepared.checks,
+        prepared.events,
+    )
+    return prepare(one, target, {}, closes=closes)
+
+
+def choices(
+    requests: Sequence[Request],
+    rows: Sequence[Mapping[str, str]],
+    prepared: Callable[[Request], Prepared],
+    chance: random.Random,
+) -> Iterator[Prepared]:
+    """Requests without end, each as often as its weight says, the rows of values in turn. Raises LoadError at once."""
+    total = sum(one.weight for one in requests)
+    if not requests or total <= 0 or any(one.weight < 0 for one in requests):
+        raise LoadError("no request has a weight above 0")
+    wanted = set().union(*(one.places for one in requests)) if rows else set()
+    if rows and (missing := wanted - set(rows[0])):
+        raise LoadError(f"the values have no column {sorted(missing)[0]!r}, which a request has in curly brackets")
+    fixed = [None if rows and one.places else prepared(one) for one in requests]
+    return _choices(requests, fixed, rows, prepared, chance)
+
+
+def _choices(
+    requests: Sequence[Request],
+    fixed: Sequence[Prepared | None],
+    rows: Sequence[Mapping[str, str]],
+    prepared: Callable[[Request], Prepared],
+    chance: random.Random,
+) -> Iterator[Prepared]:
+    only = fixed[0] if len(fixed) == 1 else None
+    while only is not None:
+        yield only
+    weights = [one.weight for one in requests]
+    turn = 0
+    while True:
+        for index in chance.choices(range(len(requests)), weights, k=64):
+            ready = fixed[index]
+            if ready is None:
+                ready = prepared(requests[index].filled(rows[turn % len(rows)]))
+                turn += 1
+            yield ready

@@ -1,0 +1,52 @@
+"""What is usual for each route: how long its requests took in the last hour, and what the time went into."""
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from .counters import add_lists
+
+STEP_SECONDS = 10.0
+STEPS = 360  # an hour
+MOST_ROUTES = 300
+# What is compared with it is left out: the window of the view.
+LATEST_STEPS = 2
+
+
+class Usual:
+    """Runs on: the collecting thread of the ops process."""
+
+    def __init__(self) -> None:
+        # By route, for each step: (requests, seconds in all, seconds by state).
+        self.steps: dict[str, deque[tuple[float, float, list[float]]]] = {}
+        self._before: dict[str, tuple[float, float, list[float]]] = {}
+        self._stepped_at: float | None = None
+
+    def look(self, now: float, routes: Mapping[str, Mapping[str, Any]]) -> None:
+        if self._stepped_at is not None and now - self._stepped_at < STEP_SECONDS:
+            return
+        is_first = self._stepped_at is None
+        self._stepped_at = now
+        for route, row in list(routes.items())[:MOST_ROUTES]:
+            sums = row.get("count", 0), row.get("total_seconds", 0.0), list(row.get("seconds", []))
+            count, seconds, by_state = self._before.get(route, (0, 0.0, []))
+            self._before[route] = sums
+            grown = sums[0] - count, sums[1] - seconds, add_lists(sums[2], [-one for one in by_state])
+            if not is_first or not count:
+                self.steps.setdefault(route, deque(maxlen=STEPS)).append(grown)
+
+    def of(self, route: str) -> dict[str, Any] | None:
+        """{count, seconds (for one request, on average), by_state, span_seconds}; None where nothing is known."""
+        steps = list(self.steps.get(route, ()))[:-LATEST_STEPS]
+        count = sum(step[0] for step in steps)
+        if not count:
+            return None
+        by_state: list[float] = []
+        for step in steps:
+            by_state = add_lists(by_state, step[2])
+        return {
+            "count": count,
+            "seconds": sum(step[1] for step in steps) / count,
+            "by_state": [seconds / count for seconds in by_state],
+            "span_seconds": len(steps) * STEP_SECONDS,
+        }

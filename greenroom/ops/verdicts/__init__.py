@@ -1,0 +1,171 @@
+"""The sentence at the top of the page: what is wrong, if anything, in words that name it.
+
+Each rule looks at the moment and may find something (see finding). Which comes first, of several that are true at the
+same time: the one that explains the others.
+
+    nobody serves > a worker blocked > deadlock > a worker died > a database or an upstream that fails
+    > limits of the machine > locks and executors with their holders > connections held > pool
+    > slow upstream > slow query > slow lock, name server, offloaded work > overload > CPU > errors > reloads
+    > memory, disk > deadlines > garbage, many queries > other slow waits > stalls that are over
+    > slower than usual > what is under way
+
+A blocked worker makes everybody wait, so whatever else is seen in it may be its doing; connections held explain a pool
+that is empty, and that in turn the refusals behind it. What one cause explains is left out: see EXPLAINS.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..collect import Moment
+from . import (
+    database,
+    deaths,
+    errors,
+    limits,
+    load,
+    locks,
+    pools,
+    reloads,
+    stalls,
+    upstreams,
+    waiting,
+    work,
+    workers,
+)
+from .finding import BAD, LEVELS, OK, WATCH, Finding, Rule, finding
+from .words import duration
+
+__all__ = ["BAD", "LEVELS", "OK", "WATCH", "Finding", "findings"]
+
+
+def findings(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    """What is wrong, worst first; one that says "Healthy" if nothing is. `seen` is the rest of the view."""
+    found = [finding for rule in RULES for finding in rule(moment, seen)]
+    causes = {finding["cause"] for finding in found if finding["level"] != OK}
+    explained = set().union(*(EXPLAINS.get(cause, set()) for cause in causes))
+    found = [finding for finding in found if finding["cause"] not in explained or finding["level"] == OK]
+    if not any(finding["level"] != OK for finding in found):
+        found.insert(0, _healthy(seen))
+    return sorted(found, key=lambda finding: LEVELS.index(finding["level"]))
+
+
+# What is said of a cause that is known need not be said again of what it causes; and advice for that would be wrong.
+WAITS = {
+    "upstream",
+    "query",
+    "lock",
+    "pool",
+    "held",
+    "other",
+    "offload",
+    "takes_long",
+    "slower_than_usual",
+    "deadlines",
+}
+EXPLAINS: dict[str, set[str]] = {
+    "database_silent": {"pool", "held", "query", "lock", "overload", "takes_long", "slower_than_usual", "deadlines"},
+    "database_refuses": {"pool", "held", "query", "lock", "takes_long", "slower_than_usual", "deadlines"},
+    "database_full": {"pool", "query", "takes_long", "slower_than_usual", "deadlines"},
+    "sqlite_locked": {"lock", "takes_long", "slower_than_usual", "deadlines"},
+    "lock_held": {"lock", "upstream", "takes_long", "slower_than_usual", "deadlines"},
+    "executor": {"lock", "upstream", "takes_long", "slower_than_usual", "deadlines"},
+    "upstream_silent": {"upstream", "lock", "takes_long", "slower_than_usual", "deadlines"},
+    "upstream_refuses": {"upstream", "slower_than_usual"},
+    "upstream_unreachable": {"upstream", "lock", "takes_long", "slower_than_usual", "deadlines"},
+    "upstream_fails": {"slower_than_usual"},
+    "upstream": {"takes_long", "slower_than_usual", "deadlines"},
+    "query": {"takes_long", "slower_than_usual", "deadlines"},
+    "pool": {"query", "takes_long", "slower_than_usual", "deadlines"},
+    "held": {"query", "upstream", "takes_long", "slower_than_usual", "deadlines"},
+    "blocked": WAITS | {"overload", "stalls", "uneven"},
+    "log_blocks": WAITS | {"overload", "stalls", "uneven", "blocked"},
+    "deadlock": WAITS,
+    "overload": {"cpu", "slower_than_usual", "takes_long", "deadlines"},
+    "uneven": {"overload", "cpu", "slower_than_usual", "takes_long", "deadlines"},
+    "cpu": {"slower_than_usual"},
+    "garbage": {"stalls", "slower_than_usual"},
+    "stalls": {"slower_than_usual", "takes_long"},
+    "many_queries": {"slower_than_usual"},
+    "memory_grows": {"garbage"},
+}
+
+
+def _healthy(seen: Mapping[str, Any]) -> Finding:
+    total = seen["total"]
+    rest = ""
+    if total["requests_rate"] >= 0.05:
+        rest = f": {total['requests_rate']:.3g} requests/s"
+        if total["p95"] is not None:
+            rest += f", 95 % of them within {duration(total['p95'])}"
+    return finding(OK, f"Healthy{rest}.", cause="healthy")
+
+
+RULES: tuple[Rule, ...] = (
+    workers.nobody_serves,
+    workers.blocked,
+    locks.deadlock,
+    deaths.dead,
+    database.unreachable,
+    upstreams.failing,
+    errors.limits_met,
+    limits.descriptors,
+    locks.sqlite_locked,
+    locks.executor_full,
+    locks.held,
+    pools.pool_runs_short,
+    waiting.slow_wait(
+        "upstream",
+        "hosts",
+        lambda host, numbers: f"Upstream {host} is slow: {numbers}." if host else f"Upstreams are slow: {numbers}.",
+        "Ask who runs it; a shorter timeout or a budget for the route keeps requests from piling up.",
+    ),
+    waiting.slow_wait(
+        "query",
+        "different queries",
+        lambda query, numbers: f"The database is slow: {numbers}{f' ({query[:80]})' if query else ''}.",
+        "EXPLAIN what is slow; see whether it waits for a lock of another transaction, or the database for its disk.",
+    ),
+    waiting.slow_wait(
+        "lock",
+        "locks and threads",
+        locks.lock_words,
+        "Hold locks for less, above all not while waiting for somebody else; see what the threads do.",
+    ),
+    waiting.slow_wait(
+        "dns",
+        "names",
+        lambda name, numbers: f"The name server is slow{f' for {name}' if name else ''}: {numbers}.",
+        "Look at resolv.conf.",
+    ),
+    waiting.slow_wait(
+        "offload",
+        "functions",
+        lambda name, numbers: f"Offloaded work is slow{f' ({name})' if name else ''}: {numbers}.",
+        "Its threads are all busy, or it computes for long.",
+    ),
+    load.uneven,
+    load.overload,
+    load.cpu,
+    load.robbed,
+    errors.failing,
+    reloads.failed,
+    reloads.hanging,
+    limits.memory,
+    limits.disks,
+    load.deadlines,
+    stalls.garbage,
+    work.many_queries,
+    waiting.slow_wait(
+        "other",
+        "things",
+        lambda name, numbers: f"Requests wait long{f' ({name})' if name else ''}: {numbers}.",
+        "Their stacks say at which line; a socket without a timeout, a child process, code of asyncio.",
+        worst=WATCH,
+    ),
+    stalls.recent,
+    work.slower_than_usual,
+    work.takes_long,
+    load.slow_uploads,
+    waiting.patient,
+    workers.under_way,
+)

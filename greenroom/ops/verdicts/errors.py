@@ -1,0 +1,163 @@
+"""Requests that fail: of what, at which line, since when; and limits of the machine that they met."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ..collect import Moment
+from .finding import BAD, FEWEST, WATCH, Finding, finding
+from .words import count_of, requests, window
+
+ERROR_SHARE = 0.05
+MOST_FAIL = 0.5
+# An exception that begins so soon after a reload is of its code.
+AFTER_RELOAD_SECONDS = 30.0
+# What the machine refused, by errno: the cause, what is said, and what to do.
+LIMITS = {
+    "ENOSPC": ("disk_full", "The disk is full (ENOSPC)", "Make room: what has grown there? (df -h, df -i)"),
+    "EDQUOT": ("disk_full", "The disk quota is used up (EDQUOT)", "Make room, or raise the quota."),
+    "EROFS": (
+        "disk_full",
+        "The disk can only be read (EROFS)",
+        "The file system was mounted so, or has an error: dmesg.",
+    ),
+    "EMFILE": (
+        "descriptors",
+        "The process has no file descriptor left (EMFILE)",
+        "Raise the limit (ulimit -n, LimitNOFILE=); see what is opened and not closed.",
+    ),
+    "ENFILE": (
+        "descriptors",
+        "The machine has no file descriptor left (ENFILE)",
+        "Raise fs.file-max; see who has them.",
+    ),
+    "EPIPE": (
+        "broken_pipe",
+        "Nobody reads what is written there any more (EPIPE)",
+        "Mostly the log's reader or a child process has ended: start it again, or log to a file.",
+    ),
+    "MemoryError": (
+        "out_of_memory",
+        "Memory is used up (MemoryError)",
+        "Give the server more, or fewer workers; see which route asks for so much.",
+    ),
+    "ENOMEM": ("out_of_memory", "Memory is used up (ENOMEM)", "Give the server more, or fewer workers."),
+    "EAGAIN": ("processes", "No further process or thread can be started (EAGAIN)", "Raise ulimit -u, or start fewer."),
+}
+WORDS = {
+    "No space left on device": "ENOSPC",
+    "database or disk is full": "ENOSPC",
+    "Too many open files": "EMFILE",
+    "Broken pipe": "EPIPE",
+    "Cannot allocate memory": "ENOMEM",
+    "can't start new thread": "EAGAIN",
+}
+
+
+def limits_met(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    """A limit of the machine that exceptions name, whatever else is wrong."""
+    found: dict[str, Finding] = {}
+    for row in seen["failures"]:
+        number = limit_of(row)
+        if number not in LIMITS or not row["recent"]:
+            continue
+        cause, words, do = LIMITS[number]
+        if cause not in found:
+            found[cause] = finding(
+                BAD,
+                f"{words}: {_failed(row, moment, seen)}.",
+                do,
+                cause=cause,
+                failure=row,
+            )
+    return list(found.values())
+
+
+def limit_of(row: Mapping[str, Any]) -> str:
+    """The errno's name where it is a limit of the machine's; "" where it is not."""
+    if row["number"] in LIMITS and not (row["number"] == "EAGAIN" and "Blocking" in row["root"]):
+        return str(row["number"])
+    if row["name"].endswith("MemoryError") or row["root"] == "MemoryError":
+        return "MemoryError"
+    return next((number for words, number in WORDS.items() if words in row["message"]), "")
+
+
+def failing(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    rows = [row for row in seen["failures"] if row["recent"] and not limit_of(row)]
+    failed = seen["total"]["failed_count"] - _asked_by_ourselves(seen)
+    asked = seen["total"]["finished_count"]
+    if failed < 0.5 or failed < ERROR_SHARE * asked:
+        return _in_one_route(moment, seen, rows) if failed >= FEWEST else []
+    level = BAD if failed >= MOST_FAIL * asked and failed >= FEWEST else WATCH
+    numbers = f"{failed:.0f} of {requests(asked)} in the last {window(moment)} fail"
+    return [_finding(level, numbers, moment, seen, rows)]
+
+
+def _in_one_route(moment: Moment, seen: Mapping[str, Any], rows: list[Mapping[str, Any]]) -> list[Finding]:
+    """Few of all, and much of one route's."""
+    for route in seen["routes"]:
+        count, bad = route.get("recent") or 0, route["errors"]
+        if bad >= FEWEST and bad >= ERROR_SHARE * count and not _is_own_errors(route, seen):
+            own = [row for row in rows if row["route"] == route["route"]]
+            numbers = f"{bad:g} of {requests(count)} of {route['route']} in the last {window(moment)} fail"
+            return [_finding(WATCH, numbers, moment, seen, own)]
+    return []
+
+
+def _finding(
+    level: str, numbers: str, moment: Moment, seen: Mapping[str, Any], rows: list[Mapping[str, Any]]
+) -> Finding:
+    if not rows:
+        worst = max(seen["routes"], key=lambda row: row["errors"], default=None)
+        where = f", most of them in {worst['route']}" if worst and worst["errors"] else ""
+        return finding(
+            level,
+            f"{numbers}: answered with a status of 500 or more, by no exception that was seen{where}.",
+            "The route answers so itself, or its framework caught the exception: its own log says why.",
+            cause="errors",
+        )
+    first = rows[0]
+    others = len(rows) - 1
+    more = f"; and {count_of(others, 'other exception')}" if others else ""
+    return finding(
+        level,
+        f"{numbers}: {_failed(first, moment, seen)}{more}.",
+        _advice(first, moment, seen),
+        cause="errors",
+        failure=first,
+    )
+
+
+def _failed(row: Mapping[str, Any], moment: Moment, seen: Mapping[str, Any]) -> str:
+    """The exception in words: "ZeroDivisionError: division by zero at app.py:4 (/ok), 52 since 03:10:02"."""
+    said = f"{row['name']}: {row['message'].rstrip('.')}" if row["message"] else row["name"]
+    where = f" at {row['line']}" if row["line"] else ""
+    route = f" ({row['route']})" if row["route"] not in ("", "other") else ""
+    return f"{said}{where}{route}, {row['count']:g} since {_clock(row['first_at'])}{_after_reload(row, seen)}"
+
+
+def _after_reload(row: Mapping[str, Any], seen: Mapping[str, Any]) -> str:
+    at = (seen.get("reload") or {}).get("at")
+    if at is not None and 0.0 <= row["first_at"] - at <= AFTER_RELOAD_SECONDS:
+        return f", right after the reload at {_clock(at)}"
+    return ""
+
+
+def _advice(row: Mapping[str, Any], moment: Moment, seen: Mapping[str, Any]) -> str:
+    if _after_reload(row, seen):
+        return "It began with the new code: go back to the old one (and kill -HUP), or repair that line."
+    return f"Look at {row['line'] or 'its traceback in the log'}: the log has the traceback."
+
+
+def _asked_by_ourselves(seen: Mapping[str, Any]) -> float:
+    """Answers of 500 or more that went to this server's own routes, which handled them: no client has seen one."""
+    own = [row for row in seen["upstreams"] if row["host"] in seen["about"].get("bind", ())]
+    return float(sum(row["bad_answers"] for row in own))
+
+
+def _is_own_errors(route: Mapping[str, Any], seen: Mapping[str, Any]) -> bool:
+    return bool(_asked_by_ourselves(seen) >= 0.5 * route["errors"])
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(at))

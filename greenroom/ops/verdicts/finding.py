@@ -1,0 +1,21 @@
+"""What a rule finds: how bad it is, one sentence with the numbers, and what to do."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..collect import Moment
+
+LEVELS = BAD, WATCH, OK = "bad", "watch", "ok"
+# What a few requests do is no verdict about the server.
+FEWEST = 3
+RECENT_SECONDS = 60.0
+FULL_CPU = 0.9
+LAGGING_SECONDS = 0.1
+
+Finding = dict[str, Any]
+Rule = Callable[[Moment, Mapping[str, Any]], list[Finding]]
+
+
+def finding(level: str, sentence: str, do: str = "", *, cause: str, **evidence: Any) -> Finding:
+    """`cause` is a slug that stays the same from version to version; `evidence` are the facts behind the sentence."""
+    return {"level": level, "cause": cause, "sentence": sentence, "do": do, **evidence}

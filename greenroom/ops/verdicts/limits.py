@@ -1,0 +1,85 @@
+"""Limits of the machine that are near: descriptors, disks, memory that grows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..collect import Moment
+from .finding import BAD, WATCH, Finding, finding
+from .words import duration, size
+
+NEARLY_FULL = 0.9
+FULL = 0.98
+FEW_FREE_BYTES = 200e6
+FREE_DISK_RATIO = 0.01
+# Memory that lasts longer than this at the rate it grows is nobody's trouble tonight.
+SOON_SECONDS = 6 * 3600.0
+VERY_SOON_SECONDS = 600.0
+
+
+def descriptors(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    rows = [row for row in seen["limits"].get("descriptors") or [] if row["used"] >= NEARLY_FULL * row["limit"]]
+    if not rows:
+        return []
+    worst = max(rows, key=lambda row: row["used"] / row["limit"])
+    worker = next((one for one in seen["workers"] if one["number"] == worst["worker"]), None)
+    clients = f"; {worker['connections']:g} of them are clients' connections" if worker else ""
+    return [
+        finding(
+            BAD if worst["used"] >= FULL * worst["limit"] else WATCH,
+            f"Worker {worst['worker']} has {worst['used']} of {worst['limit']} file descriptors open{clients}: new "
+            "connections and files fail or wait.",
+            "Raise the limit of open files (ulimit -n, LimitNOFILE= in the systemd unit) and start the server anew; if "
+            "they grow without end, something opens and does not close: ls -l /proc/PID/fd.",
+            cause="descriptors",
+        )
+    ]
+
+
+def disks(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    for disk in seen["limits"].get("disks") or []:
+        is_full = disk["free_bytes"] < FREE_DISK_RATIO * disk["total_bytes"] and disk["free_bytes"] < FEW_FREE_BYTES
+        if is_full or disk["free_files_ratio"] < FREE_DISK_RATIO:
+            what = f"has {size(disk['free_bytes'])} of {size(disk['total_bytes'])} free"
+            if not is_full:
+                what = "has hardly any inode free (too many small files)"
+            return [
+                finding(
+                    WATCH,
+                    f"The disk of {disk['path']} {what}.",
+                    "Make room before writes fail (ENOSPC): du -xh / | sort -h | tail",
+                    cause="disk_full",
+                )
+            ]
+    return []
+
+
+def memory(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    grown = seen["limits"].get("growth")
+    if not grown or grown["until_full_seconds"] > SOON_SECONDS:
+        return []
+    left = grown["until_full_seconds"]
+    rows = [row for row in seen["growing"] if row["bytes"] > 1000]
+    route = rows[0] if rows and _explains(rows) else None
+    rate = f"{size(grown['bytes_per_second'])}/s"
+    each = f"{size(grown['bytes_per_request'])} for each request" if grown["bytes_per_request"] else rate
+    if route is not None:
+        each = f"{size(route['bytes'])} for each request of {route['route']}"
+    keeps = f"{route['route']} keeps" if route else "Something keeps"
+    total = size((seen["limits"].get("memory") or {}).get("limit_bytes") or 0.0)
+    return [
+        finding(
+            BAD if left < VERY_SOON_SECONDS else WATCH,
+            f"Memory grows by {each} ({rate}): the limit of {total} is reached in {duration(left)}.",
+            f"{keeps} what it makes: a list or dict at module level, "
+            "a cache without a bound, @lru_cache on a method. Until it is found GREENROOM_WORKER_MEMORY_MB or "
+            "max_requests replaces workers in time.",
+            cause="memory_grows",
+            route=route["route"] if route else "",
+        )
+    ]
+
+
+def _explains(rows: list[Mapping[str, Any]]) -> bool:
+    """Whether the first does most of it."""
+    total = sum(row["bytes"] * row["count"] for row in rows)
+    return bool(rows[0]["bytes"] * rows[0]["count"] > 0.5 * total)

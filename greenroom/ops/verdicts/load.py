@@ -1,0 +1,172 @@
+"""More comes than can be served: overload, full processors, budgets that run out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..collect import Moment
+from .finding import BAD, FULL_CPU, LAGGING_SECONDS, WATCH, Finding, finding
+from .peers import routes
+from .words import count_of, duration
+
+# A line this long is no burst any more, whether its clients bear with it or not.
+LONG_LINE_SECONDS = 0.5
+HEAVY_SHARE = 0.5
+FEWEST_REQUESTS = 50
+# By so much of what could be uneven is it called so.
+UNEVEN_SHARE = 0.5
+FEWEST_CONNECTIONS = 8
+BUSY_CPU, IDLE_CPU = 0.6, 0.35
+MANY_UPLOADS = 20
+LONG_UPLOAD_SECONDS = 3.0
+ERROR_SHARE = 0.05
+
+
+def overload(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    total = seen["total"]
+    said = [(worker.snapshot or {}).get("worker") or {} for worker in moment.workers if not worker.is_gone]
+    line_seconds = max((one.get("line_seconds", 0.0) for one in said), default=0.0)
+    if total["shed_rate"] < 0.5 and line_seconds < LONG_LINE_SECONDS:
+        return []
+    busiest = max((worker.cpu_ratio for worker in moment.workers), default=0.0)
+    why = ""
+    if busiest >= 0.75:
+        why = f"; the CPU is the limit (a worker uses {busiest:.0%} of a core)"
+    elif is_robbed(moment):
+        why = f"; other programs use the CPU (a worker gets {busiest:.0%} of a core)"
+    or_left = ", or their clients leave before their turn" if any(one.get("left_requests") for one in said) else ""
+    who = _heaviest(seen)
+    what = f"{total['shed_rate']:.3g} requests/s are turned away with 503{or_left}"
+    if total["shed_rate"] < 0.5:
+        what = f"{total['queued']:g} requests wait in line, for {line_seconds:.2g} s"
+    return [
+        finding(
+            BAD,
+            f"Overload: {what}, {total['goodput_rate']:.3g}/s are served well{why}{who}.",
+            "More comes than can be served. "
+            + ("If that client should not send so much: limit it in nginx (limit_req). " if who else "")
+            + _overload_advice(moment),
+            cause="overload",
+        )
+    ]
+
+
+def _heaviest(seen: Mapping[str, Any]) -> str:
+    """The client that sends most of it, if one does."""
+    top = seen["clients"]["top"]
+    if not top or top[0]["share"] < HEAVY_SHARE or seen["clients"]["total"] < FEWEST_REQUESTS:
+        return ""
+    return f"; {top[0]['share']:.0%} of all requests come from {top[0]['client']}"
+
+
+def uneven(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    """One worker has nearly all connections, and is busy while another one idles."""
+    serving = [one for one in seen["workers"] if one["state"] in ("serving", "retiring")]
+    if len(serving) < 2:
+        return []
+    busiest = max(serving, key=lambda one: one["cpu_ratio"])
+    idlest = min(serving, key=lambda one: one["cpu_ratio"])
+    connections = sum(one["connections"] for one in serving)
+    share = busiest["connections"] / connections if connections else 0.0
+    even = 1 / len(serving)
+    if connections < FEWEST_CONNECTIONS or share < even + UNEVEN_SHARE * (1 - even):
+        return []
+    if busiest["cpu_ratio"] < BUSY_CPU or idlest["cpu_ratio"] > IDLE_CPU:
+        return []
+    return [
+        finding(
+            WATCH,
+            f"One worker has nearly all clients: worker {busiest['number']} has {busiest['connections']:g} of "
+            f"{connections:g} connections and uses {busiest['cpu_ratio']:.0%} of a core, while worker "
+            f"{idlest['number']} idles ({idlest['cpu_ratio']:.0%}).",
+            "Clients that keep their connections stay where they are; they spread as they come anew. A proxy before "
+            "the server (nginx with keepalive) spreads requests, not clients.",
+            cause="uneven",
+        )
+    ]
+
+
+def slow_uploads(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    """Requests whose bodies come slowly: each keeps its place for as long."""
+    rows = [row for row in seen["waits"] if row["state"] == "client" and row["detail"] == "body"]
+    count = sum(row["count"] for row in rows)
+    if count < MANY_UPLOADS or max(row["longest_seconds"] for row in rows) < LONG_UPLOAD_SECONDS:
+        return []
+    names = routes([line for row in rows for line in row.get("lines") or []])
+    return [
+        finding(
+            WATCH,
+            f"{count:g} requests wait for their clients to send the body{f' ({names})' if names else ''}, the longest "
+            f"for {duration(max(row['longest_seconds'] for row in rows))}: slow uploads{_heaviest(seen)}.",
+            "They cost no CPU, only their places and memory. Let nginx take bodies in first (proxy_request_buffering) "
+            "and limit connections for each client (limit_conn).",
+            cause="slow_uploads",
+        )
+    ]
+
+
+def _overload_advice(moment: Moment) -> str:
+    return ROBBED_WORDS if is_robbed(moment) else cpu_advice(moment)
+
+
+ROBBED_WORDS = "Look at what else runs here (top), or give the server a machine of its own."
+
+
+def is_robbed(moment: Moment) -> bool:
+    """Whether the machine has no CPU left, and our workers use less than half of it."""
+    used = sum(worker.cpu_ratio for worker in moment.workers)
+    return moment.machine_cpu_ratio >= FULL_CPU and used < 0.5 * moment.cores
+
+
+def robbed(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    if not is_robbed(moment) or seen["total"]["lag_seconds"] < LAGGING_SECONDS:
+        return []
+    used = sum(worker.cpu_ratio for worker in moment.workers)
+    return [
+        finding(
+            WATCH,
+            f"Other programs use this machine's CPU: the workers get {used:.2g} of {moment.cores} cores, and are late.",
+            ROBBED_WORDS,
+            cause="robbed",
+        )
+    ]
+
+
+def cpu_advice(moment: Moment) -> str:
+    workers = len(moment.workers)
+    if workers < moment.cores:
+        return f"{count_of(workers, 'worker')} for {moment.cores} cores: raise WEB_CONCURRENCY."
+    return "All cores have their worker: make the busiest routes cheaper (see cpu below), or add machines."
+
+
+def cpu(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    lagging = [
+        worker
+        for worker in moment.workers
+        if worker.cpu_ratio >= FULL_CPU and worker.line["lag_seconds"] >= LAGGING_SECONDS
+    ]
+    if not lagging:
+        return []
+    names = ", ".join(str(worker.number) for worker in lagging)
+    lag = max(worker.line["lag_seconds"] for worker in lagging)
+    return [
+        finding(
+            WATCH,
+            f"The CPU is full: worker {names} computes all the time, and what is ready waits {duration(lag)}.",
+            cpu_advice(moment),
+            cause="cpu",
+        )
+    ]
+
+
+def deadlines(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    total = seen["total"]
+    if total["expired_rate"] < 0.1 or total["expired_rate"] < ERROR_SHARE * total["requests_rate"]:
+        return []
+    return [
+        finding(
+            WATCH,
+            f"{total['expired_rate']:.3g} requests/s run out of their time budget.",
+            "What they wait for most is in the table of routes.",
+            cause="deadlines",
+        )
+    ]

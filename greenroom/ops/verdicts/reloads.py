@@ -1,0 +1,85 @@
+"""Reloads: new code that can't be imported, or hangs while it is, and old code that goes on serving."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ...worker.balance import State
+from ..collect import Moment
+from .finding import BAD, WATCH, Finding, finding
+from .words import count_of, duration, own_line
+
+SLOW_START_SECONDS = 5.0
+# A worker that could not start, with no reload, is told for so long.
+TOLD_SECONDS = 120.0
+
+
+def failed(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    """The last workers that began could not import the application; until one has."""
+    if not moment.boot_failures:
+        return []
+    last = moment.boot_failures[-1]
+    began_since = [
+        worker
+        for worker in moment.workers
+        if worker.first_seen_at > last["since"] and worker.state in (State.SERVING, State.RETIRING)
+    ]
+    reload_at = moment.reload.get("since")
+    is_reload = reload_at is not None and reload_at <= last["since"] + 1.0
+    is_newer_reload = reload_at is not None and reload_at > last["since"] + 1.0
+    if began_since or is_newer_reload or (not is_reload and moment.now - last["since"] > TOLD_SECONDS):
+        return []
+    serving = seen["total"]["workers_serving"]
+    old = f"the old code serves on ({count_of(serving, 'worker')})" if serving else "nobody serves"
+    what = f"The reload at {clock(moment.reload['at'])} failed" if is_reload else "New workers can't start"
+    said = f"{last['error']}: {last['message'].rstrip('.')}" if last.get("message") else str(last["error"])
+    at = f" at {last['line']}" if last.get("line") else ""
+    return [
+        finding(
+            WATCH if serving else BAD,
+            f"{what}: {said}{at}; {old}.",
+            "Repair that line (or install what it needs), and reload again with kill -HUP."
+            + (" Nothing is lost meanwhile." if serving else ""),
+            cause="reload_failed" if is_reload else "boot_failed",
+            failure=last,
+        )
+    ]
+
+
+def hanging(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    """A worker that has been importing the application for long while others serve."""
+    if not seen["total"]["workers_serving"]:
+        return []  # told as that
+    slow = [
+        worker
+        for worker in moment.workers
+        if worker.state == State.BOOTING
+        and not worker.is_gone
+        and moment.now - worker.first_seen_at >= SLOW_START_SECONDS
+    ]
+    if not slow:
+        return []
+    worker = min(slow, key=lambda one: one.first_seen_at)
+    stack = (worker.snapshot or {}).get("booting") or []
+    where = own_line(stack)
+    reload_at = moment.reload.get("at")
+    since = moment.reload.get("since")
+    of_reload = since is not None and since <= worker.first_seen_at + 2.0
+    timeout = seen["about"].get("timeout_seconds") or 0
+    return [
+        finding(
+            WATCH,
+            (f"The reload at {clock(reload_at)} hangs: " if of_reload and reload_at else "")
+            + f"worker {worker.number} imports the application for {duration(moment.now - worker.first_seen_at)}"
+            + (f", now at {where}" if where else "")
+            + f"; the old code serves on ({count_of(seen['total']['workers_serving'], 'worker')}).",
+            "An import should not wait for anything or compute for long. "
+            + (f"It is killed after {timeout} s without an end." if timeout else ""),
+            cause="import_hangs",
+            stack=list(stack)[:30],
+        )
+    ]
+
+
+def clock(at: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(at))

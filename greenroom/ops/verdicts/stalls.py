@@ -1,0 +1,74 @@
+"""Loops that stood still lately, and do no more: the line, the garbage collector, the log."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..collect import Moment
+from .blocking import advice, is_garbage, is_log, is_wait
+from .finding import BAD, RECENT_SECONDS, WATCH, Finding, finding
+from .words import count_of, duration
+
+STALLING_SECONDS = 1.0
+# From this share of the last minute on it is what requests feel most.
+MUCH_SECONDS = 15.0
+GARBAGE_SHARE = 0.05
+
+
+def recent(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    recent = [stall for stall in seen["stalls"]["last"] if stall["ago_seconds"] < RECENT_SECONDS and stall.get("line")]
+    by_line: dict[str, list[Mapping[str, Any]]] = {}
+    for stall in recent:
+        if not is_garbage(stall):
+            by_line.setdefault(str(stall["line"]), []).append(stall)
+    line, same = max(by_line.items(), key=lambda item: sum(map(_own, item[1])), default=("", []))
+    seconds = sum(map(_own, same))
+    if seconds < STALLING_SECONDS:
+        return []
+    last = same[0]
+    route = f" ({last['route']})" if last.get("route") else ""
+    waits = sum(map(is_wait, same)) * 2 > len(same)
+    how = ""
+    if is_log(last.get("stack") or []):
+        how = ", writing the log, which nobody reads fast enough"
+    elif waits:
+        how = ", waiting in C without using the CPU"
+    elif last.get("holds_gil"):
+        how = ", C code held the GIL"
+    do = advice(line, waits=waits, stack=last.get("stack") or [])
+    return [
+        finding(
+            BAD if seconds > MUCH_SECONDS and waits else WATCH,
+            f"{line}{route} blocked worker {last['worker']} for {duration(seconds)} in the last minute "
+            f"({count_of(len(same), 'stall')}{how}).",
+            f"While it runs, no other request of that worker moves. {do}".strip(),
+            cause="log_blocks" if is_log(last.get("stack") or []) else "stalls",
+            line=line,
+        )
+    ]
+
+
+def garbage(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    """The collector stops the loop at any line; it is what to look at, and not the line."""
+    recent = [stall for stall in seen["stalls"]["last"] if stall["ago_seconds"] < RECENT_SECONDS and is_garbage(stall)]
+    seconds = sum(float(stall["garbage_seconds"]) for stall in recent)
+    spent = seen["garbage"]
+    workers = max(1, seen["total"]["workers_serving"])
+    share = spent["seconds"] / (spent["window_seconds"] * workers) if spent["window_seconds"] else 0.0
+    if seconds < STALLING_SECONDS and share < GARBAGE_SHARE:
+        return []
+    longest = max((float(stall["garbage_seconds"]) for stall in recent), default=spent["longest_seconds"])
+    return [
+        finding(
+            WATCH,
+            f"Garbage collection stops the workers: {count_of(len(recent), 'time')} in the last minute, for up to "
+            f"{duration(longest)} ({share:.0%} of the time).",
+            "The heap is big: keep fewer objects (a cache of rows, say), or call gc.freeze() once it is loaded; "
+            "gc.set_threshold() makes collections rarer.",
+            cause="garbage",
+        )
+    ]
+
+
+def _own(stall: Mapping[str, Any]) -> float:
+    """What the machine took away in the meantime is not the line's doing."""
+    return max(0.0, float(stall["seconds"]) - float(stall.get("stolen_seconds") or 0.0))

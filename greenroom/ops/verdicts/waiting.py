@@ -1,0 +1,106 @@
+"""Requests that wait for too long: who is concerned, and when that is too long."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..collect import Moment
+from .finding import BAD, FEWEST, OK, WATCH, Finding, finding
+from .peers import callers, name_of
+from .words import duration, requests
+
+SHARE_OF_WAITING = 0.3
+SLOW_SECONDS = 1.0
+SLOWER_THAN_USUAL = 3.0
+# A request that has waited so long may be one alone, and is still worth a word.
+HANGING_SECONDS = 30.0
+# Streams sleep, are read slowly, and listen to events and queues: such waits are no trouble, however many and long.
+PATIENT_STATES = ("sleep", "client")
+PATIENT_DETAILS = ("event", "queue")
+
+
+def is_patient(row: Mapping[str, Any]) -> bool:
+    return row["state"] in PATIENT_STATES or (row["state"] == "lock" and row["detail"] in PATIENT_DETAILS)
+
+
+def concerned(states: Mapping[str, float], waits: Sequence[Mapping[str, Any]]) -> float:
+    """How many requests are in flight that want to go on: without those that wait of their own will.
+
+    `states` are how many are in each state, `waits` what they wait for.
+    """
+    told: float = sum(row["count"] for row in waits if is_patient(row) and row["state"] not in PATIENT_STATES)
+    return max(0.0, sum(count for state, count in states.items() if state not in PATIENT_STATES) - told)
+
+
+def slow_wait(
+    state: str, kinds: str, describe: Callable[[str, str], str], do: str, worst: str = BAD
+) -> Callable[..., list[Finding]]:
+    """A rule: too many requests wait in this state for too long. `kinds` is what they wait for, many of them.
+
+    What is slow is judged for each host, query, ...; whether that is much for all of these together, so that many who
+    wait for different things are noticed as well. Which of them is slow is said where one of them is most of it.
+    """
+
+    def rule(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+        total = concerned(seen["in_flight_states"], seen["waits"])
+        rows = [row for row in seen["waits"] if row["state"] == state and not is_patient(row)]
+        usual = {row["host"]: row["usual_seconds"] for row in seen["upstreams"]} if state == "upstream" else {}
+        slow = [row for row in rows if _is_slow(row, usual.get(row["detail"]))]
+        hanging = [row for row in rows if _is_hanging(row["longest_seconds"], usual.get(row["detail"]))]
+        count = sum(row["count"] for row in slow)
+        level = worst
+        if count < FEWEST or count < SHARE_OF_WAITING * total:
+            stuck = [row for row in hanging if _is_hanging(row["middle_seconds"], usual.get(row["detail"]))]
+            level = worst if sum(row["count"] for row in stuck) >= FEWEST else WATCH
+            slow = stuck or hanging
+        if not slow:
+            return []
+        detail, numbers = _waiting_words(slow, total, kinds)
+        if detail and usual.get(detail) is not None and _is_slower(slow[0]["middle_seconds"], usual[detail]):
+            numbers += f"; on average it takes {duration(usual[detail])}"
+        lines = [line for row in slow for line in row.get("lines") or []]
+        called = callers(lines)
+        if state == "upstream" and detail and (name := name_of(detail, lines)) != f"Upstream {detail}":
+            return [
+                finding(level, f"{name} is slow: {numbers}.", f"{do} Called at {called}.", cause=state, detail=detail)
+            ]
+        more = f" Waited for at {called}." if called else ""
+        return [finding(level, describe(detail, numbers), f"{do}{more}", cause=state, detail=detail)]
+
+    return rule
+
+
+def _is_slow(row: Mapping[str, Any], usual_seconds: float | None) -> bool:
+    # Who is seen waiting is on average in the middle of it.
+    return 2 * row["middle_seconds"] >= SLOW_SECONDS or _is_slower(row["middle_seconds"], usual_seconds)
+
+
+def _is_slower(seconds: float, usual_seconds: float | None) -> bool:
+    return usual_seconds is not None and seconds > max(SLOWER_THAN_USUAL * usual_seconds, SLOW_SECONDS / 4)
+
+
+def _is_hanging(seconds: float, usual_seconds: float | None) -> bool:
+    return seconds >= HANGING_SECONDS and (usual_seconds is None or seconds > SLOWER_THAN_USUAL * usual_seconds)
+
+
+def _waiting_words(rows: Sequence[Mapping[str, Any]], total: float, kinds: str) -> tuple[str, str]:
+    """The one that most of them wait for, or "", and the numbers in words."""
+    count = sum(row["count"] for row in rows)
+    longest = duration(max(row["longest_seconds"] for row in rows))
+    first = rows[0]
+    if first["detail"] and (len(rows) == 1 or first["count"] > count / 2):
+        longest = duration(first["longest_seconds"])
+        return first["detail"], f"{first['count']:g} of {requests(total)} wait for it, the longest for {longest}"
+    return "", f"{count:g} of {requests(total)} wait for {len(rows)} {kinds}, the longest for {longest}"
+
+
+def patient(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    """Nothing to worry about, and worth knowing."""
+    found = []
+    patient = [row for row in seen["waits"] if row["state"] == "lock" and is_patient(row)]
+    if sum(row["count"] for row in patient) >= FEWEST:
+        count = sum(row["count"] for row in patient)
+        names = " or ".join(row["detail"] for row in patient)
+        longest = duration(max(row["longest_seconds"] for row in patient))
+        words = f"{requests(count)} wait for a word from others ({names}), the longest for {longest}, as streams do."
+        found.append(finding(OK, words, cause="patient"))
+    return found

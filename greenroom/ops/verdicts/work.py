@@ -1,0 +1,115 @@
+"""What requests do that they need not: many queries, more time than usual, answers that take very long."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..collect import Moment
+from .finding import FEWEST, WATCH, Finding, finding
+from .words import duration
+
+MANY_QUERIES = 40
+SLOWER_RATIO = 3.0
+SLOWER_SECONDS = 0.1
+FEWEST_USUAL = 20
+LONG_SECONDS = 10.0
+PATIENT = ("sleep", "client")
+
+
+def many_queries(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    for row in seen["queries"]:
+        if (row["per_request"] or 0.0) < MANY_QUERIES or not _is_asked(row["route"], seen):
+            continue
+        each = row["count"] / max(1, row["requests"])
+        line = f": {each:.0f} of them at {row['line']}" if row["line"] else f": {each:.0f} of them alike"
+        statement = f" ({row['statement'][:80]})" if row["statement"] else ""
+        return [
+            finding(
+                WATCH,
+                f"Each request of {row['route']} asks the database {row['per_request']:.0f} times{line}{statement}.",
+                "Ask once for all of them: a JOIN, selectinload() or joinedload() of SQLAlchemy's, WHERE id IN (...).",
+                cause="many_queries",
+                line=row["line"],
+                route=row["route"],
+            )
+        ]
+    return []
+
+
+def _is_asked(route: str, seen: Mapping[str, Any]) -> bool:
+    return any(row["route"] == route and (row.get("recent") or 0) > 0 for row in seen["routes"])
+
+
+def slower_than_usual(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    """A route against its own last hour."""
+    worst: tuple[float, Mapping[str, Any]] | None = None
+    for row in seen["routes"]:
+        usual = row.get("usual")
+        if not usual or usual["count"] < FEWEST_USUAL or (row.get("recent") or 0) < FEWEST or not row["seconds"]:
+            continue
+        now = sum(row["seconds"])
+        if now > SLOWER_RATIO * usual["seconds"] and now - usual["seconds"] > SLOWER_SECONDS:
+            lost = (now - usual["seconds"]) * row["recent"]
+            if worst is None or lost > worst[0]:
+                worst = lost, row
+    if worst is None:
+        return []
+    row = worst[1]
+    usual = row["usual"]
+    now = sum(row["seconds"])
+    state = _grown_most(row["seconds"], usual["by_state"], seen["states"])
+    lines = [line for wait in seen["waits"] if wait["state"] == state for line in wait.get("lines") or []]
+    at = next((f" at {line['line']}" for line in lines if line["route"] == row["route"] and line["line"]), "")
+    return [
+        finding(
+            WATCH,
+            f"{row['route']} takes {duration(now)}, {now / usual['seconds']:.1f} times as long as usual "
+            f"({duration(usual['seconds'])}, of {usual['count']:g} requests in the last "
+            f"{duration(usual['span_seconds'])}); the time goes to {WORDS.get(state, state)}{at}.",
+            "See what has changed: the code (a deploy), the data, or whom it asks.",
+            cause="slower_than_usual",
+            route=row["route"],
+            state=state,
+        )
+    ]
+
+
+WORDS = {
+    "cpu": "computing",
+    "ready": "waiting for its turn on a busy loop",
+    "upstream": "an upstream",
+    "query": "the database",
+    "pool": "waiting for a connection of a pool",
+    "lock": "a lock",
+    "sleep": "sleeping",
+    "offload": "offloaded work",
+    "dns": "the name server",
+    "client": "its clients",
+}
+
+
+def _grown_most(now: list[float], usual: list[float], states: list[str]) -> str:
+    by_state = list(usual) + [0.0] * (len(now) - len(usual))
+    place = max(range(len(now)), key=lambda number: now[number] - by_state[number])
+    return states[place] if place < len(states) else "other"
+
+
+def takes_long(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    """Answers that nobody waits for so long, streams and sleepers aside."""
+    for row in seen["routes"]:
+        count, p99 = row.get("recent") or 0, row.get("p99")
+        if not count or p99 is None or p99 < LONG_SECONDS or sum(row["seconds"]) < 1.0:
+            continue
+        parts = dict(zip(seen["states"], row["p99_by_state"], strict=False))
+        if not parts or sum(parts.get(name, 0.0) for name in PATIENT) > 0.5:
+            continue
+        state = max(parts, key=lambda name: parts[name])
+        return [
+            finding(
+                WATCH,
+                f"Requests of {row['route']} take up to {duration(p99)}; the time goes to {WORDS.get(state, state)}.",
+                "No client waits so long: give the route a budget, and see what it waits for.",
+                cause="takes_long",
+                route=row["route"],
+            )
+        ]
+    return []

@@ -1,0 +1,126 @@
+"""Workers that do not serve: none there, blocked, dead, starting, being replaced."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...worker.balance import State
+from ..collect import BLOCKED_SECONDS, Moment, Seen
+from .blocking import advice, is_log
+from .deaths import died_lately
+from .finding import BAD, OK, WATCH, Finding, finding
+from .reloads import SLOW_START_SECONDS
+from .words import count_of, duration, innermost, requests
+
+# A worker that did not answer for so long while its loop did not turn either has the GIL taken from it.
+UNANSWERED_SECONDS = 1.5
+SLOW_BOOT_SECONDS = 15.0
+MOST_CALLS = 30
+# The share of a core below which a blocked worker is taken to wait, once that is known of its block.
+WAITING_CPU = 0.08
+CPU_KNOWN_SECONDS = 2.5
+
+
+def nobody_serves(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    if moment.is_stopping:
+        return [
+            finding(WATCH, f"The server stops: {requests(seen['total']['in_flight'])} to finish.", cause="stopping")
+        ]
+    if seen["total"]["workers_serving"]:
+        return []
+    booting = [worker for worker in moment.workers if worker.state == State.BOOTING and not worker.is_gone]
+    died = died_lately(moment)
+    if not booting:
+        return [finding(BAD, "No worker runs.", "The server's log says why they ended.", cause="nobody")]
+    longest = max(moment.now - worker.first_seen_at for worker in booting)
+    where = next((innermost((worker.snapshot or {}).get("booting")) for worker in booting if worker.snapshot), "")
+    level = BAD if died or longest > SLOW_BOOT_SECONDS else WATCH
+    return [
+        finding(
+            level,
+            f"No worker serves yet: {count_of(len(booting), 'worker')} starting, for {duration(longest)}"
+            + (f", now at {where}." if where else "."),
+            "They import the application.",
+            cause="booting",
+        )
+    ]
+
+
+def blocked(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    found = []
+    for worker in moment.workers:
+        if worker.is_gone or worker.state in (State.EMPTY, State.BOOTING):
+            continue
+        stall = worker.current_stall()
+        seconds = max(worker.silent_seconds, float(stall.get("seconds") or 0.0))
+        if seconds < BLOCKED_SECONDS:
+            continue
+        found.append(_blocked_finding(worker, stall, seconds, seen))
+    return sorted(found, key=lambda one: -one["seconds"])
+
+
+def _blocked_finding(worker: Seen, stall: Mapping[str, Any], seconds: float, seen: Mapping[str, Any]) -> Finding:
+    others = max(0, worker.in_flight - 1)
+    waiting = f"; {count_of(others, 'other request')} and every new one wait" if others else "; its clients wait"
+    timeout = seen["about"].get("timeout_seconds") or 0
+    do = f"The server kills it after {timeout} s and starts another." if timeout else ""
+    common: dict[str, Any] = {
+        "worker": worker.number,
+        "seconds": seconds,
+        "cause": "blocked",
+        "stack": list(stall.get("stack") or [])[:MOST_CALLS],
+    }
+    if worker.is_stopped:
+        return finding(
+            BAD,
+            f"Worker {worker.number} (pid {worker.pid}) was stopped from outside (SIGSTOP) {duration(seconds)} ago.",
+            f"kill -CONT {worker.pid} lets it go on. {do}",
+            **common,
+        )
+    where = str(stall.get("line") or "")
+    route = f" in {stall['route']}" if stall.get("route") else ""
+    stack = list(stall.get("stack") or [])
+    waits = seconds > CPU_KNOWN_SECONDS and worker.cpu_ratio < WAITING_CPU
+    holds_gil = worker.unanswered_seconds > UNANSWERED_SECONDS and worker.unanswered_seconds >= seconds - 1.0
+    if holds_gil or stall.get("holds_gil"):
+        place = f" at {where}{route}" if where else ""
+        how = "C code holds the GIL and waits, without using the CPU" if waits else "C code holds the GIL"
+        known = advice(where, waits=waits, stack=stack)
+        known = known or "A regular expression that backtracks, a big computation in a C library: offload or bound it."
+        return finding(
+            BAD,
+            f"Worker {worker.number} is blocked{place} for {duration(seconds)}: {how}{waiting}.",
+            f"{known} {do}",
+            **{**common, "line": where, "holds_gil": True},
+        )
+    place = f" by {where}{route}" if where else ", by a line that it has not told yet"
+    if is_log(stack):
+        return finding(
+            BAD,
+            f"Worker {worker.number} is blocked for {duration(seconds)}: it writes its log{place}, which nobody reads"
+            f"{waiting}.",
+            f"{advice(where, waits=True, stack=stack)} {do}",
+            **{**common, "line": where, "cause": "log_blocks"},
+        )
+    how = ": it waits in C, without using the CPU" if waits else ""
+    known = advice(where, waits=waits, stack=stack) or "That line computes without letting others run."
+    return finding(
+        BAD,
+        f"Worker {worker.number} is blocked{place} for {duration(seconds)}{how}{waiting}.",
+        f"{known} {do}",
+        **{**common, "line": where, "waits": waits},
+    )
+
+
+def under_way(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    """Nothing to worry about, and worth knowing."""
+    found = []
+    for worker in moment.workers:
+        name = f"Worker {worker.number} (pid {worker.pid})"
+        if worker.state == State.DRAINING and not worker.is_gone:
+            left = requests(worker.in_flight)
+            found.append(finding(OK, f"{name} is being replaced: {left} to finish.", cause="replacing"))
+        age = moment.now - worker.first_seen_at
+        if worker.state == State.BOOTING and not worker.is_gone and seen["total"]["workers_serving"]:
+            if age < SLOW_START_SECONDS:
+                found.append(finding(OK, f"{name} has been starting for {duration(age)}.", cause="starting"))
+    return found

@@ -1,0 +1,121 @@
+"""os.read, os.write, os.fdopen, fcntl.flock and fcntl.lockf: where they would block, they wait in the event loop.
+
+gevent leaves them as they are: a greenlet that reads a pipe stops its whole process, for ever when the one that would
+write is a greenlet as well. A descriptor that is ready, as those of regular files always are, or that does not block is
+used as ever. A lock of a file is asked for again and again: only a thread could wait for one, and it could not be told
+that nobody wants the lock any more.
+"""
+
+import fcntl
+import functools
+import io
+import os
+import select
+import stat
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+
+from ..in_flight import OWN, Wait
+from .subprocesses import READ, WRITE, Pipe, is_ready, may_wait, wait_in_loop
+
+# How soon a lock that somebody else has is asked for again: first, and at the most.
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.0005, 0.02
+plain_read, plain_write, plain_fdopen = os.read, os.write, os.fdopen
+
+
+def install() -> None:
+    """Runs on: the main thread, after patching. Safe to call again."""
+    if os.read is not plain_read:
+        return
+    module: Any = os
+    module.read = functools.wraps(plain_read)(read)
+    module.write = functools.wraps(plain_write)(write)
+    module.fdopen = functools.wraps(plain_fdopen)(fdopen)
+    locks: Any = fcntl
+    for name in ("flock", "lockf"):
+        setattr(locks, name, patient(getattr(locks, name)))
+
+
+def read(fd: Any, length: Any, /) -> bytes:
+    if type(fd) is int and may_wait() and not is_ready(fd, READ) and os.get_blocking(fd):
+        with Wait("other", "os.read"):
+            wait_in_loop(fd, READ)
+    return plain_read(fd, length)
+
+
+def write(fd: Any, data: Any, /) -> int:
+    if type(fd) is not int or not may_wait():
+        return plain_write(fd, data)
+    size = memoryview(data).nbytes
+    if size > select.PIPE_BUF and os.get_blocking(fd) and not stat.S_ISREG(os.fstat(fd).st_mode):
+        return write_in_parts(fd, data)
+    if not is_ready(fd, WRITE) and os.get_blocking(fd):
+        with Wait("other", "os.write"):
+            wait_in_loop(fd, WRITE)
+    return plain_write(fd, data)
+
+
+def write_in_parts(fd: int, data: Any) -> int:
+    """All of it, as a write that blocks does it; an error after the first part is the next write's."""
+    view = memoryview(data).cast("B")
+    done = 0
+    while done < len(view):
+        if not is_ready(fd, WRITE):
+            with Wait("other", "os.write"):
+                wait_in_loop(fd, WRITE)
+        try:
+            # What is ready takes so much without blocking.
+            done += plain_write(fd, view[done : done + select.PIPE_BUF])
+        except OSError:
+            if not done:
+                raise
+            break
+    return done
+
+
+def fdopen(fd: Any, mode: str = "r", buffering: int = -1, encoding: Any = None, *args: Any, **kwargs: Any) -> Any:
+    """Over the end of a pipe, a file that waits in the loop: as subprocess's do."""
+    kind = mode.replace("b", "").replace("t", "")
+    if type(fd) is not int or kind not in ("r", "w") or not may_wait() or not stat.S_ISFIFO(os.fstat(fd).st_mode):
+        return plain_fdopen(fd, mode, buffering, encoding, *args, **kwargs)
+    is_text = "b" not in mode
+    if is_text and buffering == 0:
+        raise ValueError("can't have unbuffered text I/O")
+    closefd = args[2] if len(args) > 2 else kwargs.get("closefd", True)
+    raw = Pipe(fd, kind, closefd=closefd)
+    if buffering == 0:
+        return raw
+    size = buffering if buffering > 1 else io.DEFAULT_BUFFER_SIZE
+    file: Any = io.BufferedReader(raw, size) if kind == "r" else io.BufferedWriter(raw, size)
+    if not is_text:
+        return file
+    errors = args[0] if args else kwargs.get("errors")
+    newline = args[1] if len(args) > 1 else kwargs.get("newline")
+    text: Any = io.TextIOWrapper(file, io.text_encoding(encoding), errors, newline, line_buffering=buffering == 1)
+    text.mode = mode
+    return text
+
+
+def patient(plain: Callable[..., Any]) -> Callable[..., Any]:
+    """flock and lockf. The end of a request ends the wait: it has nothing yet."""
+
+    @functools.wraps(plain)
+    def lock(fd: Any, operation: int, *args: Any) -> Any:
+        if operation & (fcntl.LOCK_NB | fcntl.LOCK_UN) or not may_wait():
+            return plain(fd, operation, *args)
+        try:
+            return plain(fd, operation | fcntl.LOCK_NB, *args)
+        except (BlockingIOError, PermissionError):
+            pass  # somebody else has it
+        pause = FIRST_PAUSE_SECONDS
+        with Wait("lock", plain.__name__, OWN):
+            while True:
+                gevent.sleep(pause)
+                try:
+                    return plain(fd, operation | fcntl.LOCK_NB, *args)
+                except (BlockingIOError, PermissionError):
+                    pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    return lock

@@ -1,0 +1,115 @@
+"""os.system, os.waitpid and their kin wait in the event loop, whoever started the process that they wait for.
+
+gevent's waitpid knows the children that its own fork and posix_spawn have made, and blocks for all others: those of
+`multiprocessing`'s spawn, say. The other calls block in any case.
+
+    a known child             by its pidfd, see children; then the system's own call, which returns at once
+    any child, or one that    asked again and again: no descriptor tells of it
+    stops or goes on
+"""
+
+import functools
+import os
+import resource
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import gevent.os
+
+from ..in_flight import Wait
+from . import children
+from .subprocesses import READ, may_wait, wait_in_loop
+
+# How soon it is asked again: first, and at the most.
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.001, 0.02
+NOTHING_USED = resource.struct_rusage((0.0, 0.0, *[0] * 14))
+
+# Those of gevent's own children, which it reaps itself, included.
+gevents_waitpid: Callable[[int, int], tuple[int, int]] = gevent.os.waitpid
+plain_waitid, plain_wait4, plain_system = os.waitid, os.wait4, os.system
+
+
+def install() -> None:
+    """Runs on: the main thread, after patching. Safe to call again."""
+    if not children.is_possible() or os.system is not plain_system:
+        return
+    module: Any = os
+    for ours in (waitpid, wait, wait3, wait4, waitid, system):
+        setattr(module, ours.__name__, functools.wraps(getattr(os, ours.__name__))(ours))
+
+
+def waitpid(pid: int, options: int, /) -> tuple[int, int]:
+    if not may_wait() or options & os.WNOHANG:
+        return gevents_waitpid(pid, options)
+    if pid <= 0 or options:
+        found: tuple[int, int] = asked_again(lambda: gevents_waitpid(pid, options | os.WNOHANG), lambda it: it[0])
+        return found
+    if pid not in getattr(gevent.os, "_watched_children", {}):
+        wait_for_exit(pid)
+    return gevents_waitpid(pid, options)
+
+
+def wait_for_exit(pid: int) -> None:
+    """Until the child has ended, or can't be watched: the call that follows says what it thinks of it."""
+    try:
+        with Wait("other", "child process"):
+            children.wait_for_exit(pid)
+    except ProcessLookupError:
+        return  # it is no process
+    except OSError:  # no descriptor left
+        asked_again(lambda: plain_waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT), bool)
+
+
+def asked_again(ask: Callable[[], Any], is_answer: Callable[[Any], Any]) -> Any:
+    """What `ask` returns as soon as that is an answer. Switches."""
+    pause = FIRST_PAUSE_SECONDS
+    with Wait("other", "child process"):
+        while not is_answer(found := ask()):
+            gevent.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+    return found
+
+
+def wait() -> tuple[int, int]:
+    return waitpid(-1, 0)
+
+
+def wait3(options: int) -> tuple[int, int, Any]:
+    return wait4(-1, options)
+
+
+def wait4(pid: int, options: int) -> tuple[int, int, Any]:
+    if not may_wait() or options & os.WNOHANG:
+        return plain_wait4(pid, options)
+    found: tuple[int, int, Any] = asked_again(lambda: waitpid_and_usage(pid, options | os.WNOHANG), lambda it: it[0])
+    return found
+
+
+def waitpid_and_usage(pid: int, options: int) -> tuple[int, int, Any]:
+    try:
+        return plain_wait4(pid, options)
+    except ChildProcessError:
+        return (*gevents_waitpid(pid, options), NOTHING_USED)  # gevent has reaped it already
+
+
+def waitid(idtype: int, id: int, options: int, /) -> Any:
+    if not may_wait() or options & os.WNOHANG:
+        return plain_waitid(idtype, id, options)
+    if not options & (os.WSTOPPED | os.WCONTINUED):
+        if idtype == os.P_PIDFD:
+            with Wait("other", "child process"):
+                wait_in_loop(id, READ)
+            return plain_waitid(idtype, id, options)
+        if idtype == os.P_PID and id > 0:
+            wait_for_exit(id)
+            return plain_waitid(idtype, id, options)
+    return asked_again(lambda: plain_waitid(idtype, id, options | os.WNOHANG), bool)
+
+
+def system(command: Any) -> int:
+    """Run the command in a shell; its wait status. This process's signals stay as they are, as C's would not do."""
+    if not may_wait():
+        return plain_system(command)
+    pid = os.posix_spawn("/bin/sh", [b"sh", b"-c", os.fsencode(command)], os.environ)
+    return waitpid(pid, 0)[1]
