@@ -17,12 +17,26 @@ from .findings import Finding, ordered, verdict
 from .importing import Imported, import_twice
 from .judging import Judge, differences
 from .plan import Skipped, planned
-from .reading import at_import, databases, deployment, process, sharing, upstreams
+from .reading import (
+    at_import,
+    commands,
+    deployment,
+    drivers,
+    locks,
+    memory,
+    pools,
+    process,
+    queries,
+    sharing,
+    threads,
+    upstreams,
+)
 from .reading.project import Project
 from .reading.sources import Sources
 from .scratch import Scratch
 from .server import Server
 
+AT_IMPORT = ("sleep-at-import", "io-at-import", "thread-at-import", "process-at-import")
 COULD_NOT_RUN = "could not run"
 # Shares of the time there is, for what comes before.
 IMPORT_SHARE, DRIVE_SHARE = 0.4, 0.75
@@ -87,7 +101,11 @@ class Examination:
                 scratch, self.options.app, lazy_imports(project), IMPORT_SHARE * self.options.seconds
             )
             project = self.read_more(project, imported)
+            if not imported.why_not:
+                # What the import does has been seen.
+                self.found = [one for one in self.found if one.rule not in AT_IMPORT]
             self.found += imported.findings(project)
+            self.found += drivers.engines_seen(project, imported.engines, self.found)
             self.found += lazily(project, imported)
             self.facts_of(imported)
             if imported.why_not:
@@ -133,8 +151,10 @@ class Examination:
 
     def static(self, project: Project) -> None:
         self.found = []
-        for rules in (upstreams, sharing, databases, process, at_import):
+        for rules in (upstreams, sharing, memory, locks, threads, drivers, pools, queries, process, at_import):
             self.found += rules.find(project)
+        workers, _, _ = deployment.workers_of(Path.cwd(), os.environ, self.options.configuration)
+        self.found += pools.above_default(project, workers)
         self.report.skipped = [Skipped("reading", problem) for problem in project.sources.problems]
 
     def read_more(self, project: Project, imported: Imported) -> Project:
@@ -166,7 +186,7 @@ class Examination:
             allow_writes=self.options.allow_writes,
         )
         self.report.skipped += skipped
-        configuration = deployment.configuration_of(Path.cwd(), self.options.configuration)
+        configuration = commands.configuration_of(Path.cwd(), self.options.configuration)
         server = Server(scratch, self.options.app, "greenroom", configuration)
         self.tell("starting a worker")
         try:
@@ -242,7 +262,9 @@ class Examination:
                 server.stop()
 
     def pools(self, imported: Imported) -> None:
-        """All workers' pools together, and what the database allows."""
+        """All workers' pools together, and what the database allows: it was asked, which counts over the default."""
+        if any(engine.get("most") for engine in imported.engines):
+            self.found = [one for one in self.found if one.rule != "pools-above-max-connections"]
         workers, file, line = deployment.workers_of(Path.cwd(), os.environ, self.options.configuration)
         for engine in imported.engines:
             most, size = int(engine.get("most") or 0), int(engine.get("size") or 0)

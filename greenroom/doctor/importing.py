@@ -115,7 +115,9 @@ class Imported:
             file,
             int(line) if line.isdigit() else 0,
             f"The application can't be imported{where}: {redaction.words(error)}",
-            "Make it importable from here: the right folder, its packages installed, its settings set.",
+            "The doctor lets nothing be written: with --allow-writes, and a database that nobody needs, it may."
+            if "read-only" in error or "ReadOnly" in error
+            else "Make it importable from here: the right folder, its packages installed, its settings set.",
         )
 
     def _held_before(self) -> Iterator[Finding]:

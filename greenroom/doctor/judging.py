@@ -7,8 +7,8 @@ from typing import Any
 
 from .driving import Drive, Seen
 from .findings import Finding
-from .reading.databases import held_pair
 from .reading.project import Project
+from .reading.queries import held_pair
 from .server import Answer
 
 # A stall of this length at each request is an error, a warning, or a note.

@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -88,19 +87,21 @@ class Scratch:
         return child
 
     def end_processes(self) -> None:
-        """Whatever the application has started and is still there, daemons included."""
-        for _ in range(5):
+        """Whatever the application has started and is still there, daemons included: asked to end, then made to.
+
+        A database is among them where the application starts its own: it gets the time to close its files.
+        """
+        for number, seconds in ((signal.SIGTERM, 2.0), (signal.SIGINT, 4.0), *[(signal.SIGKILL, 2.0)] * 3):
             left = [one for one in psutil.Process().children(recursive=True) if one.pid not in self.before]
             if not left:
                 return
             for one in left:
                 with contextlib.suppress(psutil.Error):
                     if one.status() != psutil.STATUS_ZOMBIE:
-                        self.left.append(one.name())
-                    one.kill()
-            with contextlib.suppress(ChildProcessError, OSError):
-                for one in left:
-                    _reap(one)
+                        if number == signal.SIGTERM:
+                            self.left.append(one.name())
+                        one.send_signal(number)
+            _reap(left, seconds)
 
     def tidy(self) -> None:
         """Remove the files that the application has made, and put back those that it has written over."""
@@ -121,15 +122,18 @@ class Scratch:
                         os.unlink(rest)
 
 
-def _reap(process: Any) -> None:
-    until = time.monotonic() + 2.0
+def _reap(processes: Sequence[psutil.Process], seconds: float) -> None:
+    """Wait until they are gone, for so long; those that have become our own children are reaped."""
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
-        try:
-            if os.waitpid(process.pid, os.WNOHANG)[0]:
-                return
-        except ChildProcessError:
-            return  # somebody else's child: it is reaped there, or becomes ours in the next round
-        time.sleep(0.01)
+        is_there = False
+        for process in processes:
+            with contextlib.suppress(ChildProcessError):  # somebody else's child: it is reaped there, or becomes ours
+                os.waitpid(process.pid, os.WNOHANG)
+            is_there = is_there or psutil.pid_exists(process.pid)
+        if not is_there:
+            return
+        time.sleep(0.02)
 
 
 class Child:

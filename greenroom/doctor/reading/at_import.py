@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from ..findings import Finding
 from . import known
-from .project import Function, Project, last
+from .names import last
+from .project import Function, Project
 from .sources import Source
 
 THREADS = ("threading.Thread", "threading.Timer", "_thread.start_new_thread")

@@ -3,68 +3,21 @@
 import ast
 import os
 import re
-import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ...cores import usable_cores
 from ..findings import Finding
+from .commands import Started, commands, configuration_of, deployment_files, read_configuration, shown_in
 from .process import EARLY
 
-CONFIGURATIONS = (
-    "gunicorn.conf.py",
-    "gunicorn_conf.py",
-    "gunicorn_config.py",
-    "config/gunicorn.py",
-    "gunicorn.py",
-    "deploy/gunicorn.conf.py",
-    "conf/gunicorn.conf.py",
-    "gunicorn.config.py",
-)
 GREEN = ("gevent", "gevent_pywsgi", "greenroom.Worker", "greenroom.worker.GreenWorker", "ggevent")
 OURS = ("greenroom.Worker", "greenroom.worker.GreenWorker", "greenroom.worker.lifecycle.GreenWorker")
-OPTIONS = {
-    "-k": "worker_class",
-    "--worker-class": "worker_class",
-    "-w": "workers",
-    "--workers": "workers",
-    "--threads": "threads",
-    "--timeout": "timeout",
-    "-t": "timeout",
-    "--graceful-timeout": "graceful_timeout",
-    "--max-requests": "max_requests",
-    "--keep-alive": "keepalive",
-    "-c": "config",
-    "--config": "config",
-    "--max-requests-jitter": "max_requests_jitter",
-    "--worker-connections": "worker_connections",
-}
-FLAGS = {"--reuse-port": "reuse_port", "--preload": "preload_app"}
-COMMAND = re.compile(r"\bgunicorn\b[^\n]*")
 COMPUTED_CORES = re.compile(r"cpu_count\(\)|os\.cpu_count|sched_getaffinity|nproc")
 DEFAULT_GRACEFUL = 30.0
 SYSTEMD_STOP_SECONDS = 90.0
 UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "ms": 0.001, "h": 3600.0}
-
-
-@dataclass
-class Started:
-    """One way in which a server is started: option -> (value, file, line)."""
-
-    file: str
-    line: int
-    options: dict[str, tuple[Any, str, int]] = field(default_factory=dict)
-
-    def value(self, name: str) -> Any:
-        return self.options[name][0] if name in self.options else None
-
-    def place(self, *names: str) -> tuple[str, int]:
-        for name in names:
-            if name in self.options:
-                return self.options[name][1:]
-        return self.file, self.line
 
 
 def find(folder: Path, environ: Mapping[str, str], given: Path | None = None) -> Iterator[Finding]:
@@ -73,148 +26,16 @@ def find(folder: Path, environ: Mapping[str, str], given: Path | None = None) ->
     configuration = configuration_of(folder, given)
     file_options: dict[str, tuple[Any, str, int]] = {}
     if configuration is not None:
-        file_options = read_configuration(configuration, _shown(configuration, folder))
-        yield from imported_early(configuration, _shown(configuration, folder))
+        file_options = read_configuration(configuration, shown_in(configuration, folder))
+        yield from imported_early(configuration, shown_in(configuration, folder))
+    is_ours = configuration is not None and "greenroom" in configuration.read_text(errors="replace")
     started = list(commands(folder, environ))
-    found = [Started(one.file, one.line, {**file_options, **one.options}) for one in started]
+    found = [Started(one.file, one.line, {**file_options, **one.options}, is_ours) for one in started]
     if not found and configuration is not None:
-        found = [Started(_shown(configuration, folder), 0, file_options)]
+        found = [Started(shown_in(configuration, folder), 0, file_options, is_ours)]
     for one in found:
         yield from judge(one, cores)
     yield from stop_times(folder, found)
-
-
-def configuration_of(folder: Path, given: Path | None = None) -> Path | None:
-    if given is not None:
-        return given
-    return next((folder / name for name in CONFIGURATIONS if (folder / name).is_file()), None)
-
-
-def _shown(path: Path, folder: Path) -> str:
-    try:
-        return str(path.resolve().relative_to(folder.resolve()))
-    except ValueError:
-        return str(path)
-
-
-def read_configuration(path: Path, shown: str) -> dict[str, tuple[Any, str, int]]:
-    """The names that the file assigns at its top level; what is computed is kept as its text, in an ast.expr."""
-    try:
-        tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return {}
-    options: dict[str, tuple[Any, str, int]] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-            value: Any = node.value.value if isinstance(node.value, ast.Constant) else node.value
-            options[node.targets[0].id] = (value, shown, node.lineno)
-    return options
-
-
-def commands(folder: Path, environ: Mapping[str, str]) -> Iterator[Started]:
-    """Each line of a deployment file that starts gunicorn."""
-    for path in deployment_files(folder):
-        try:
-            lines = path.read_text(errors="replace").splitlines()
-        except OSError:
-            continue
-        for number, line in logical_lines(lines):
-            if line.lstrip().startswith(("#", "//", ";", "FROM ", "RUN ")) or "pip install" in line:
-                continue
-            text = _unjsoned(line)
-            found = COMMAND.search(text)
-            if found is None or "gunicorn.conf" in found[0][:14]:
-                continue
-            options = parsed(found[0], _shown(path, folder), number)
-            if options or ":" in found[0]:
-                yield Started(_shown(path, folder), number, options)
-    if environ.get("GUNICORN_CMD_ARGS"):
-        yield Started(
-            "GUNICORN_CMD_ARGS", 0, parsed("gunicorn " + environ["GUNICORN_CMD_ARGS"], "GUNICORN_CMD_ARGS", 0)
-        )
-
-
-def deployment_files(folder: Path) -> Iterator[Path]:
-    patterns = (
-        "Procfile*",
-        "Dockerfile*",
-        "*.service",
-        "docker-compose*.y*ml",
-        "compose*.y*ml",
-        "*.dockerfile",
-        "deploy/*.service",
-        "deploy/Procfile*",
-        "deploy/Dockerfile*",
-        "systemd/*.service",
-        "docker/Dockerfile*",
-        "*.sh",
-        "bin/*.sh",
-        "scripts/*.sh",
-        "deploy/*.sh",
-        "supervisord.conf",
-        "supervisor*.conf",
-        "fly.toml",
-        "render.yaml",
-        "app.yaml",
-        "k8s/*.y*ml",
-        "deploy/*.y*ml",
-        "railway.*",
-    )
-    seen: set[Path] = set()
-    for pattern in patterns:
-        for path in sorted(folder.glob(pattern)):
-            if path.is_file() and path not in seen and path.stat().st_size < 500_000:
-                seen.add(path)
-                yield path
-
-
-def logical_lines(lines: list[str]) -> Iterator[tuple[int, str]]:
-    """Lines with those that a backslash continues; the number is that of the first."""
-    number, whole = 0, ""
-    for index, line in enumerate(lines, 1):
-        if not whole:
-            number = index
-        if line.rstrip().endswith("\\"):
-            whole += line.rstrip()[:-1] + " "
-            continue
-        yield number, whole + line
-        whole = ""
-    if whole:
-        yield number, whole
-
-
-def _unjsoned(line: str) -> str:
-    """`["gunicorn", "-w", "4"]` as a command line."""
-    if re.search(r"\[\s*[\"'].*[\"']\s*\]", line):
-        return " ".join(re.findall(r"[\"']([^\"']*)[\"']", line))
-    return line
-
-
-def parsed(command: str, file: str, line: int) -> dict[str, tuple[Any, str, int]]:
-    try:
-        words = shlex.split(command.rstrip("\"'"), comments=True)
-    except ValueError:
-        words = command.split()
-    options: dict[str, tuple[Any, str, int]] = {}
-    index = 1
-    while index < len(words):
-        word = words[index]
-        name, equals, value = word.partition("=")
-        if word in FLAGS:
-            options[FLAGS[word]] = (True, file, line)
-        elif name in OPTIONS and equals:
-            options[OPTIONS[name]] = (_number(value), file, line)
-        elif word in OPTIONS and index + 1 < len(words):
-            options[OPTIONS[word]] = (_number(words[index + 1]), file, line)
-            index += 1
-        elif re.fullmatch(r"-[kwtc].+", word) and word[:2] in OPTIONS:
-            options[OPTIONS[word[:2]]] = (_number(word[2:]), file, line)
-        index += 1
-    return options
-
-
-def _number(text: str) -> Any:
-    return int(text) if text.isdigit() else text
 
 
 def judge(started: Started, cores: int) -> Iterator[Finding]:
@@ -247,7 +68,7 @@ def judge(started: Started, cores: int) -> Iterator[Finding]:
             "`greenroom serve`, or worker_class = 'greenroom.Worker'.",
             level="note",
         )
-    elif not name and started.options:
+    elif not name and started.options and not started.is_ours:
         yield Finding(
             "worker-class",
             *started.place(),
@@ -360,7 +181,7 @@ def stop_times(folder: Path, started: list[Started]) -> Iterator[Finding]:
             if seconds < graceful:
                 yield Finding(
                     "timeouts-order",
-                    _shown(path, folder),
+                    shown_in(path, folder),
                     number,
                     f"{found[1].strip(' =:')} is {seconds:g} s, and the server's graceful timeout {graceful:g} s: "
                     "requests that would have ended are killed.",
@@ -415,7 +236,7 @@ def workers_of(folder: Path, environ: Mapping[str, str], given: Path | None = No
     options: dict[str, tuple[Any, str, int]] = {}
     configuration = configuration_of(folder, given)
     if configuration is not None:
-        options = read_configuration(configuration, _shown(configuration, folder))
+        options = read_configuration(configuration, shown_in(configuration, folder))
     for one in commands(folder, environ):
         options = {**options, **one.options}
     value, file, line = options.get("workers", (None, "", 0))

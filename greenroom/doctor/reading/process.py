@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterator
 
 from ..findings import Finding
-from .project import Project, decorator_name, last, owner_of
+from .names import decorator_name, last
+from .project import Project, owner_of
 from .sources import Source
 
 STATE_CALLS = {
@@ -211,7 +212,7 @@ def paths(project: Project) -> Iterator[Finding]:
             yield _relative(source.shown, call.lineno, path)
     for source in project.sources:
         for node in ast.walk(source.tree):
-            from .sharing import settings_of
+            from .values import settings_of
 
             if isinstance(node, ast.Call):
                 continue
@@ -234,18 +235,39 @@ def _is_command(project: Project, function: object) -> bool:
     )
 
 
+FILE_METHODS = frozenset(
+    "open read_text write_text read_bytes write_bytes mkdir exists iterdir glob rglob unlink touch rename is_file"
+    " is_dir stat".split()
+)
+
+
 def _is_used_as_folder(source: Source, call: ast.Call) -> bool:
-    """Whether `Path("x")` is used as it is: not below something absolute, nor made absolute."""
+    """Whether `Path("x")`, or what it is assigned to, is used as it is: opened, made, listed."""
+    names = {
+        target.id
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Assign) and any(inner is call for inner in ast.walk(node.value))
+        if not any(
+            isinstance(inner, ast.Attribute) and inner.attr in ("resolve", "absolute", "expanduser")
+            for inner in ast.walk(node.value)
+        )
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
     for node in ast.walk(source.tree):
-        if (
-            isinstance(node, ast.Attribute)
-            and node.value is call
-            and node.attr in ("resolve", "absolute", "name", "stem", "suffix", "expanduser")
-        ):
-            return False
         if isinstance(node, ast.BinOp) and node.right is call:
             return False
-    return True
+    for node in ast.walk(source.tree):
+        used: list[ast.expr] = []
+        if isinstance(node, ast.Attribute) and node.attr in FILE_METHODS:
+            used = [node.value]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open":
+            used = node.args[:1]
+        for one in used:
+            for inner in ast.walk(one):
+                if inner is call or (isinstance(inner, ast.Name) and inner.id in names):
+                    return True
+    return False
 
 
 def _literal_path(project: Project, node: ast.expr, source: Source, function: object) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from .names import decorator_name, last
 from .sources import FUNCTIONS, FunctionNode, Source, Sources
 
 VIEW_DECORATORS = (
@@ -58,17 +59,18 @@ class Function:
 
 @dataclass(frozen=True)
 class Binding:
-    """What a name was assigned: `function` is where (None: at module level)."""
+    """What a name was assigned: `function` is where (None: at module level). `owner`: it is an attribute of a class."""
 
     source: Source
     function: Function | None
     name: str
     value: ast.expr
     line: int
+    owner: str = ""
 
     @property
     def key(self) -> tuple[str, str, str]:
-        return (self.source.module, self.function.name if self.function else "", self.name)
+        return (self.source.module, self.owner or (self.function.name if self.function else ""), self.name)
 
 
 class Project:
@@ -144,13 +146,18 @@ class Project:
             pairs = [(item.optional_vars, item.context_expr) for item in node.items if item.optional_vars is not None]
         for target, value in pairs:
             if isinstance(target, ast.Name):
-                if function is not None and target.id not in function.globals:
+                is_global = function is not None and target.id in function.globals
+                held = values.get(target.id)
+                if is_global and held is not None and isinstance(held.value, ast.Constant):
+                    values[target.id] = Binding(source, function, target.id, value, target.lineno)
+                elif function is not None and not is_global:
                     function.local_values[target.id] = value
                 elif owner is not None:
                     self.attribute_values[(owner.name, target.id)] = Binding(
-                        source, None, target.id, value, target.lineno
+                        source, None, target.id, value, target.lineno, owner.name
                     )
-                elif function is None or target.id not in values:
+                elif target.id not in values or (function is None and not isinstance(value, ast.Constant)):
+                    # `x = None` beside `x = make()` says nothing of what x is.
                     values[target.id] = Binding(source, function, target.id, value, target.lineno)
             elif (
                 isinstance(target, ast.Attribute)
@@ -160,7 +167,7 @@ class Project:
                 and (cls := owner_of(function)) is not None
             ):
                 self.attribute_values.setdefault(
-                    (cls.name, target.attr), Binding(source, function, target.attr, value, target.lineno)
+                    (cls.name, target.attr), Binding(source, function, target.attr, value, target.lineno, cls.name)
                 )
 
     # Names.
@@ -369,11 +376,29 @@ class Project:
         """Whether all requests see the same object: it was made outside of what requests run."""
         if binding is None:
             return False
-        return (
-            binding.function is None
-            or binding.function not in self.in_request
-            or binding.name in (binding.function.globals)
-        )
+        if binding.function is None:
+            return True
+        if binding.owner:
+            return binding.owner in self.shared_classes
+        return binding.function not in self.in_request or binding.name in binding.function.globals
+
+    @cached_property
+    def shared_classes(self) -> set[str]:
+        """Own classes that objects are made of outside of requests, and not within them."""
+        made: set[str] = set()
+        within: set[str] = set()
+        for _, function, call, _ in self.all_calls():
+            name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+            if name in self.classes:
+                # What requests share may well be made with the first use: `if client is None: client = Client()`.
+                is_lazy = function is not None and any(
+                    isinstance(node, ast.Assign)
+                    and node.value is call
+                    and any(isinstance(one, ast.Name) and one.id in function.globals for one in node.targets)
+                    for node in function.nodes
+                )
+                (within if function in self.in_request and not is_lazy else made).add(name)
+        return made - within
 
 
 def owner_of(function: Function | None) -> ast.ClassDef | None:
@@ -384,39 +409,16 @@ def owner_of(function: Function | None) -> ast.ClassDef | None:
     return None
 
 
-def last(dotted: str) -> str:
-    return dotted.removesuffix("()").rpartition(".")[2]
+CONTAINERS = (
+    *("dict", "list", "set", "collections.defaultdict", "collections.OrderedDict", "collections.Counter"),
+    *("collections.deque", "defaultdict", "OrderedDict", "Counter", "deque"),
+)
 
 
-def decorator_name(node: ast.expr) -> str:
-    return ast.unparse(node.func if isinstance(node, ast.Call) else node)
-
-
-def keyword(call: ast.Call, name: str) -> ast.expr | None:
-    return next((one.value for one in call.keywords if one.arg == name), None)
-
-
-def has_unpacking(call: ast.Call) -> bool:
-    return any(one.arg is None for one in call.keywords) or any(isinstance(one, ast.Starred) for one in call.args)
-
-
-def number(node: ast.expr | None) -> float | None:
-    """A literal number; None if it is none."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
-        return float(node.value)
-    return None
-
-
-def text(node: ast.AST | None) -> str:
-    """A literal string, the beginning of an f-string, or the default in `os.environ.get("X", "...")`; else ""."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return node.value
-    if isinstance(node, ast.JoinedStr) and node.values:
-        return text(node.values[0])
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return text(node.left)
-    if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.Or):
-        return next((found for one in reversed(node.values) if (found := text(one))), "")
-    if isinstance(node, ast.Call) and len(node.args) == 2 and last(ast.unparse(node.func)) in ("get", "getenv", "str"):
-        return text(node.args[1])
-    return ""
+def is_container(project: Project, binding: Binding) -> bool:
+    value = binding.value
+    if isinstance(value, ast.Dict | ast.List | ast.Set | ast.DictComp | ast.ListComp):
+        return True
+    if isinstance(value, ast.Call):
+        return project.dotted(value.func, binding.source, binding.function) in CONTAINERS
+    return False

@@ -1,14 +1,17 @@
 """Rules about calls to other services: timeouts, clients, retries."""
 
 import ast
+import os
+import re
 from collections.abc import Iterator
 
 from ..findings import Finding
 from . import known
-from .project import Function, Project, has_unpacking, keyword, last, number
+from .names import has_unpacking, keyword, last, number
+from .project import Function, Project
 
-# What has so little to wait for that nobody bounds it.
-LOCAL = ("127.0.0.1", "localhost", "::1")
+# Greenroom's default, GREENROOM_REQUEST_BUDGET_MILLISECONDS.
+DEFAULT_BUDGET_SECONDS = 60.0
 
 
 def find(project: Project) -> Iterator[Finding]:
@@ -16,6 +19,7 @@ def find(project: Project) -> Iterator[Finding]:
     yield from made_anew(project)
     yield from endless_retries(project)
     yield from transfers(project)
+    yield from too_patient(project)
 
 
 def without_timeout(project: Project) -> Iterator[Finding]:
@@ -24,7 +28,8 @@ def without_timeout(project: Project) -> Iterator[Finding]:
             continue
         timeout = keyword(call, "timeout")
         if isinstance(timeout, ast.Constant) and timeout.value is None:
-            if known.TIMEOUT_NONE.match(name) and known.HTTP.fullmatch(name):
+            is_client = re.fullmatch(r"httpx\.(?:Async)?Client", name)
+            if is_client or (known.TIMEOUT_NONE.match(name) and known.HTTP.fullmatch(name)):
                 yield _endless(source.shown, call, name, "is told to wait for ever (`timeout=None`)")
             continue
         if timeout is not None:
@@ -90,7 +95,8 @@ def made_anew(project: Project) -> Iterator[Finding]:
         for pattern, what in known.CLIENTS:
             if not pattern.fullmatch(name):
                 continue
-            if not (_is_kept(call, function) or _is_personal(call, function)):
+            has_no_pool = any(one.arg == "poolclass" and "NullPool" in ast.unparse(one.value) for one in call.keywords)
+            if not (has_no_pool or _is_kept(call, function) or _is_personal(call, function)):
                 yield Finding(
                     "client-per-request",
                     function.source.shown,
@@ -216,6 +222,23 @@ def transfers(project: Project) -> Iterator[Finding]:
                     f"boto3's {last(name)}() moves parts in threads of its own.",
                     "`Config=TransferConfig(use_threads=False)`.",
                 )
+
+
+def too_patient(project: Project) -> Iterator[Finding]:
+    """Calls in requests that may wait longer than the request."""
+    given = os.environ.get("GREENROOM_REQUEST_BUDGET_MILLISECONDS", "")
+    budget = int(given) / 1000 if given.isdigit() else DEFAULT_BUDGET_SECONDS
+    for function, call, name in project.request_calls():
+        seconds = timeout_of(call)
+        if budget and seconds is not None and seconds > budget and known.HTTP.fullmatch(name):
+            yield Finding(
+                "timeouts-order",
+                function.source.shown,
+                call.lineno,
+                f"This call may wait {seconds:g} s, and the request has a budget of {budget:g} s: the client has its "
+                "504 while the call goes on.",
+                "A timeout shorter than the budget, or a job and an answer at once.",
+            )
 
 
 def timeout_of(call: ast.Call) -> float | None:
