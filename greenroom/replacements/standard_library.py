@@ -122,6 +122,8 @@ WAITS = Feature(
         *names("threading.Condition", "wait_for", "Ends with its request.", f"{STDLIB}/composed",
                parameters="self predicate timeout"),
         *names("threading.Event", "wait", "Ends with its request.", f"{STDLIB}/composed", parameters="self timeout"),
+        *names("threading.Event", "set clear", "Has a short way when nobody waits.", f"{STDLIB}/uncontended",
+               parameters="self"),
         *names("threading.Semaphore", "acquire __enter__", "Ends with its request.", f"{STDLIB}/composed",
                parameters="self blocking timeout"),
         *names("queue.Queue", "get", "Ends with its request.", f"{STDLIB}/composed", parameters="self block timeout"),

@@ -14,6 +14,7 @@ from gevent import monkey
 
 from ... import clock
 from ...in_flight import CURRENT, TimedWait
+from . import uncontended
 
 
 def install() -> None:
@@ -23,13 +24,16 @@ def install() -> None:
         return
     condition.wait_for = wait_for
     event: Any = monkey.get_original("threading", "Event")
-    event.wait = composed(event.wait, "event", timeout_at=0, at_end=not_in_time)
+    event.wait = uncontended.wait(composed(event.wait, "event", timeout_at=0, at_end=not_in_time))
+    event.set = uncontended.set_event(event.set)
+    event.clear = functools.wraps(event.clear)(uncontended.clear)
     semaphore: Any = threading.Semaphore
     # `with semaphore:` has a name of its own for it.
-    semaphore.acquire = semaphore.__enter__ = composed(semaphore.acquire, "semaphore", timeout_at=1, at_end=not_in_time)
+    slow_acquire = composed(semaphore.acquire, "semaphore", timeout_at=1, at_end=not_in_time)
+    semaphore.acquire = semaphore.__enter__ = uncontended.acquire(slow_acquire)
     queues: Any = monkey.get_original("queue", "Queue")
-    queues.get = composed(queues.get, "queue", timeout_at=1, at_end=empty)
-    queues.put = composed(queues.put, "queue", timeout_at=2, at_end=full)
+    queues.get = uncontended.get(composed(queues.get, "queue", timeout_at=1, at_end=empty))
+    queues.put = uncontended.put(composed(queues.put, "queue", timeout_at=2, at_end=full))
 
 
 def not_in_time() -> bool:
