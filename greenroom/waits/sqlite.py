@@ -8,6 +8,7 @@ made without patience (SQLite's busy timeout is 0 meanwhile); most don't, and ar
                              │ SQLITE_BUSY: nothing has happened
                              └─> once more, with the connection's own timeout, in a thread ─> done, or "is locked"
     executemany, executescript, backup   in a thread at once: a part of them may have happened
+    a statement, or its fetchall, that took 10 ms or more the last time   in a thread at once (slow_statements)
 
 So SQLite itself decides how long to wait, and when not to, because two wait for each other. A connection is used by one
 thread at a time: who wants it meanwhile waits for it. What Python checks of threads (`check_same_thread`) is checked
@@ -25,11 +26,12 @@ from contextvars import copy_context
 from types import ModuleType
 from typing import Any
 
-from .. import deadline
+from .. import clock, deadline
 from ..frames import Innermost, line_of
 from ..in_flight import CURRENT
 from ..insight import stacks
 from .naming import request_route
+from .slow_statements import SlowStatements
 from .threads import Job, Threads, can_wait, get_thread_ident, own_record
 
 PLAIN_CONNECTION: Any = sqlite3.Connection
@@ -42,6 +44,8 @@ TIMEOUT, SAME_THREAD, FACTORY = 1, 4, 5
 LOCKED = 5  # SQLITE_BUSY, without what extends it
 
 threads = Threads(WAITING)
+slow = SlowStatements()
+ALL_OF = "fetchall: "  # before a statement: the time that its rows take
 # Connections of this process in a transaction, by id, weakly.
 TRANSACTIONS: dict[int, Any] = {}
 application = Innermost(lambda frame: stacks.is_installed(frame.f_code.co_filename))
@@ -139,10 +143,12 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
                 f"The object was created in thread id {self._thread} and this is thread id {here}."
             )
 
-    def _call(self, call: Callable[[], Any]) -> Any:
+    def _call(self, call: Callable[[], Any], statement: str = "") -> Any:
         self._check()
         try:
-            value = call()
+            if statement in slow:
+                return self._call_in_thread(functools.partial(_timed, call, statement))
+            value = _timed(call, statement) if statement else call()
             if self.in_transaction is not (self._began is not None):
                 self._note()
             return value
@@ -230,6 +236,8 @@ on_query: Callable[[Any, str], None] | None = None
 class Cursor(PLAIN_CURSOR):  # type: ignore[misc]
     """sqlite3.Cursor."""
 
+    _statement = ""
+
     def execute(self, *args: Any) -> Any:
         connection = _connection_of(self)
         if not isinstance(connection, Connection):
@@ -239,7 +247,16 @@ class Cursor(PLAIN_CURSOR):  # type: ignore[misc]
             if record is not None:
                 on_query(record, args[0])
         call = functools.partial(super().execute, *args)
-        return connection._pragma(call) if _is_about_timeout(args) else connection._call(call)
+        if _is_about_timeout(args):
+            return connection._pragma(call)
+        self._statement = args[0] if args and type(args[0]) is str else ""
+        return connection._call(call, self._statement)
+
+    def fetchall(self) -> Any:
+        connection = _connection_of(self)
+        if not isinstance(connection, Connection) or not self._statement:
+            return super().fetchall()
+        return connection._call(super().fetchall, f"{ALL_OF}{self._statement}")
 
     def executemany(self, *args: Any) -> Any:
         return self._call_in_thread(functools.partial(super().executemany, *args))
@@ -250,6 +267,14 @@ class Cursor(PLAIN_CURSOR):  # type: ignore[misc]
     def _call_in_thread(self, call: Callable[[], Any]) -> Any:
         connection = _connection_of(self)
         return connection._call_in_thread(call) if isinstance(connection, Connection) else call()
+
+
+def _timed(call: Callable[[], Any], statement: str) -> Any:
+    began = clock.now()
+    try:
+        return call()
+    finally:
+        slow.took(statement, clock.now() - began)
 
 
 def _plain(connection: Any, sql: str) -> Any:
