@@ -140,6 +140,8 @@ THREADS = Feature(
     names=(
         *names("gevent.socket.socket", "_wait", "In a real thread it waits for the socket there, and not in a loop "
                "that belongs to another thread.", "waits/threads"),
+        *names("gevent.hub.Hub", "__init__", "In a real thread an event loop is made only where there are descriptors "
+               "for it: libev would end the process.", "waits/threads"),
         *names("time", "sleep", "In a real thread it sleeps there.", "waits/starting"),
         *names("_thread threading", "start_new_thread start_new _start_new_thread", "A thread that a real thread "
                "starts is a real thread, and no greenlet of a loop that nobody runs.", "waits/starting",

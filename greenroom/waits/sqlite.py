@@ -8,7 +8,7 @@ made without patience (SQLite's busy timeout is 0 meanwhile); most don't, and ar
                              │ SQLITE_BUSY: nothing has happened
                              └─> once more, with the connection's own timeout, in a thread ─> done, or "is locked"
     executemany, executescript, backup   in a thread at once: a part of them may have happened
-    a statement, or its fetchall, that took 10 ms or more the last time   in a thread at once (slow_statements)
+    a statement, or its fetchall, that took 10 ms of CPU or more the last time   in a thread at once (slow_statements)
 
 So SQLite itself decides how long to wait, and when not to, because two wait for each other. A connection is used by one
 thread at a time: who wants it meanwhile waits for it. What Python checks of threads (`check_same_thread`) is checked
@@ -20,13 +20,14 @@ import functools
 import os
 import sqlite3
 import sys
+import time
 import weakref
 from collections.abc import Callable
 from contextvars import copy_context
 from types import ModuleType
 from typing import Any
 
-from .. import clock, deadline
+from .. import deadline
 from ..frames import Innermost, line_of
 from ..in_flight import CURRENT
 from ..insight import stacks
@@ -270,11 +271,11 @@ class Cursor(PLAIN_CURSOR):  # type: ignore[misc]
 
 
 def _timed(call: Callable[[], Any], statement: str) -> Any:
-    began = clock.now()
+    began = time.thread_time()  # what a busy machine or the interpreter's lock adds is not the statement's doing
     try:
         return call()
     finally:
-        slow.took(statement, clock.now() - began)
+        slow.took(statement, time.thread_time() - began)
 
 
 def _plain(connection: Any, sql: str) -> Any:
