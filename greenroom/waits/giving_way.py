@@ -14,6 +14,7 @@ import gevent.ssl
 from gevent import get_hub, getcurrent
 from gevent.hub import Waiter
 
+from ..replacements import Put, part
 from .threads import is_loop_thread
 
 # Half a millisecond's work, against which a turn of the loop does not count.
@@ -54,16 +55,13 @@ def turn() -> None:
         timer.close()
 
 
-def install() -> None:
-    """Runs on: the main thread, after patching. Safe to call again."""
-    plain: Any = gevent.socket.socket
-    if hasattr(plain.recv, "__wrapped__"):
-        return
+@part("descriptors")
+def install(put: Put) -> None:
+    """Runs on: the main thread, after patching."""
     for name in ("recv", "recv_into", "send"):
-        setattr(plain, name, in_pieces(getattr(plain, name)))
-    tls: Any = gevent.ssl.SSLSocket
+        put(gevent.socket.socket, name, in_pieces(getattr(gevent.socket.socket, name)))
     for name in ("read", "send"):
-        setattr(tls, name, in_pieces(getattr(tls, name)))
+        put(gevent.ssl.SSLSocket, name, in_pieces(getattr(gevent.ssl.SSLSocket, name)))
 
 
 def in_pieces(plain: Callable[..., Any]) -> Callable[..., Any]:

@@ -24,6 +24,7 @@ from greenlet import getcurrent
 
 from .. import clock
 from ..in_flight import CURRENT, FOREVER, OWN, UNBOUNDED, Kind, Record, Wait
+from ..replacements import Declined, Put, part
 from ..timers import Timer
 
 # Under patching the names in `threading` are gevent's and would make greenlets.
@@ -299,7 +300,8 @@ class _Finished:
         self.threads.finished(self.job)
 
 
-def install() -> None:
+@part("threads")
+def install(put: Put) -> None:
     """Let sockets that were opened by greenlets be used in real threads, too: clients and pools are shared by all.
 
     A socket's watchers belong to the event loop of the thread that opened it, and memory is corrupted when another one
@@ -307,11 +309,10 @@ def install() -> None:
     Runs on: the main thread, after patching.
     """
     green: Any = gevent.socket.socket
-    if real_poll is not None and not hasattr(green._wait, "__in_threads__"):
-        green._wait = socket_wait(green._wait)
-    hub: Any = gevent.hub.Hub
-    if not hasattr(hub.__init__, "__in_threads__"):
-        hub.__init__ = hub_init(hub.__init__)
+    if real_poll is None:
+        raise Declined("this system has no poll()")
+    put(green, "_wait", socket_wait(green._wait))
+    put(gevent.hub.Hub, "__init__", hub_init(gevent.hub.Hub.__init__))
 
 
 def hub_init(plain: Callable[..., None]) -> Callable[..., None]:
@@ -324,7 +325,6 @@ def hub_init(plain: Callable[..., None]) -> Callable[..., None]:
             raise_without_descriptors()
         plain(self, *args, **kwargs)
 
-    init.__in_threads__ = True  # type: ignore[attr-defined]
     return init
 
 
@@ -347,7 +347,6 @@ def socket_wait(plain: Callable[..., None]) -> Callable[..., None]:
         else:
             wait_in_thread(self, select.POLLIN if watcher is self._read_event else select.POLLOUT, timeout_exc)
 
-    wait.__in_threads__ = True  # type: ignore[attr-defined]
     return wait
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
+from gunicorn.arbiter import Arbiter
 
 from greenroom.worker import lifecycle
 from greenroom.worker.balance import Scoreboard, State
@@ -101,8 +102,10 @@ def test_a_worker_that_can_not_start_and_is_the_only_one_ends_as_gunicorns_do(
 ) -> None:
     monkeypatch.setattr(lifecycle.GeventWorker, "init_process", fail)
 
-    with pytest.raises(ImportError):
+    with pytest.raises(SystemExit) as caught:
         worker.init_process()
+
+    assert caught.value.code == Arbiter.APP_LOAD_ERROR
 
 
 @pytest.fixture
@@ -149,6 +152,8 @@ class FakeConnection:
     def __init__(self, serving: Any) -> None:
         self.serving = serving
 
+    def begin_to_drain(self) -> None: ...
+
     def close_if_idle(self) -> None:
         del self.serving.timeouts.idle[self]
         self.serving.connections.discard(self)
@@ -161,7 +166,7 @@ class World:
         self.clock = clock
         self.someone_else_serves = False
         timer = SimpleNamespace(start=lambda _: None, stop=lambda: None, close=lambda: None)
-        timeouts = SimpleNamespace(idle={}, lingering={})
+        timeouts = SimpleNamespace(idle={}, lingering={}, greeting={})
         loop = SimpleNamespace(timer=lambda *_, **__: timer)
         self.serving: Any = SimpleNamespace(
             connections=set(), in_flight={}, timeouts=timeouts, loop=loop, tell_takers=lambda: None
