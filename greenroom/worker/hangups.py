@@ -21,8 +21,8 @@ from ..errors import BudgetSpent
 from ..in_flight import CLIENT_LEFT, CURRENT
 from ..on_import import when_imported
 from ..replacements import Put, part
+from .client_errors import ClientLeft, ClientTooSlow
 from .takeover import ClientsSocket
-from .wire import ClientLeft, ClientTooSlow
 
 ENDS_OF_WAITS = (BudgetSpent, TimeoutError, queue.Empty, queue.Full, subprocess.TimeoutExpired)
 CLIENTS_OWN = (ClientLeft, ClientTooSlow)

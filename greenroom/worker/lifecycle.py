@@ -32,6 +32,7 @@ from .process import allow_open_files, main_greenlet, tune_gc
 from .serving import Serving
 from .sharing import Sharing, may_start
 from .signals import Signals, real_signal
+from .unserved import demand_served
 
 if TYPE_CHECKING:
     from ..ops.worker_server import WorkerServer
@@ -84,6 +85,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
         """gunicorn calls this when it listens, before the first worker. Runs on: arbiter."""
+        demand_served(cfg, log)
         joining.join(cfg)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -168,7 +170,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         self.process = psutil.Process()
         self.memory_limit_bytes = settings.worker_memory_mb * 1_000_000
         self.woken = gevent.event.Event()
-        self.serving: Serving = serving_class(self.cfg)(self, settings, lambda: not self.alive)
+        self.serving = Serving(self, settings, lambda: not self.alive)
         turn = Turn(board, self.line)
         listeners = []
         for sock in self.sockets:
@@ -359,16 +361,6 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             self.log.info("Worker %s has reached its limit: %s", self.pid, reason)
             self.alive = False
             self.woken.set()
-
-
-def serving_class(cfg: Any) -> type[Serving]:
-    """Which one serves connections that are gunicorn's to read: TLS, HTTP/2, uwsgi."""
-    has_http2 = "h2" in getattr(cfg, "http_protocols", ()) and getattr(cfg, "http2_cleartext", "off") != "off"
-    if cfg.is_ssl or has_http2 or getattr(cfg, "protocol", "http") == "uwsgi":
-        from . import tls  # which needs a gunicorn that has HTTP/2
-
-        return tls.GunicornServing
-    return Serving
 
 
 def shared_board() -> Scoreboard:
