@@ -374,7 +374,7 @@ class Serving:
 
 def cleartext_of(cfg: Any) -> "Cleartext | None":
     """How HTTP/2 is spoken without TLS; None where it is not."""
-    if cfg.is_ssl or "h2" not in getattr(cfg, "http_protocols", ()) or cfg.http2_cleartext == "off":
+    if cfg.is_ssl or "h2" not in getattr(cfg, "http_protocols", ()) or getattr(cfg, "http2_cleartext", "off") == "off":
         return None
     from .http2.cleartext import Cleartext
 
