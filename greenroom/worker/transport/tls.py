@@ -103,6 +103,11 @@ class TLSSocket(_socket.socket):
         self._ahead = data if flags & MSG_PEEK else b""
         return data
 
+    def take_ahead(self) -> bytes:
+        """What was looked at: the event loop does not know of it."""
+        data, self._ahead = self._ahead, b""
+        return data
+
     def _read(self) -> bytes:
         if self._has_ended:
             return b""
@@ -157,7 +162,7 @@ class TLSSocket(_socket.socket):
             _context=self._context,
         )
         vars(taken)["_sslobj"] = self._tls
-        taken.ahead, self._ahead = self._ahead, b""
+        taken.ahead = self.take_ahead()
         taken.of = self  # whose C object this uses
         return taken
 

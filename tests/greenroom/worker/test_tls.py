@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import gevent.event
 import gevent.ssl
 import pytest
 from gevent import socket as green
@@ -54,6 +55,10 @@ def connect(site: Site, context: ssl.SSLContext | None = None, name: str = "loca
 def tls(**more: Any) -> Any:
     settings = more.pop("settings", {})
     return serve(Ours, more.pop("app", app), cfg={**TLS, **more}, settings=settings)
+
+
+def plain(**more: Any) -> Any:
+    return serve(Ours, more["app"], settings=more["settings"])
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -152,6 +157,66 @@ def test_client_that_ends_its_side_without_a_goodbye_gets_its_answers() -> None:
         answers = [client.answer(), client.answer()]
 
     assert [answer.status for answer in answers] == [200, 200]
+
+
+def test_request_that_came_while_another_ran_is_answered() -> None:
+    """Its record was looked at: the kernel has nothing of it any more, and tells nothing."""
+    release = gevent.event.Event()
+
+    def waits(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        release.wait()
+        start("200 OK", [("Content-Length", "0")])
+        return []
+
+    with tls(app=waits, settings={"keepalive_seconds": 3600}) as site, connect(site) as client:
+        client.send(GET % b"1")
+        wait_until(lambda: site.kind.serving.in_flight, "it runs")
+        client.send(GET % b"2")
+        wait_until(lambda: site.kind.serving.timeouts.deaf, "the other one was looked at")
+        release.set()
+
+        assert [client.answer().status for _ in range(2)] == [200, 200]
+
+
+@pytest.mark.parametrize("serve_it", [tls, plain], ids=["TLS", "plain"])
+@pytest.mark.parametrize("comes", ["later", "while it waits", "with its head"])
+def test_body_of_a_request_that_is_turned_away_is_no_request(serve_it: Any, comes: str) -> None:
+    """The connection is kept, and the body thrown away, whenever it comes."""
+    release = gevent.event.Event()
+    seen = []
+
+    def waits(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        seen.append(environ["PATH_INFO"])
+        if environ["PATH_INFO"] == "/wait":
+            release.wait()
+        start("200 OK", [("Content-Length", "0")])
+        return []
+
+    body = GET % b"smuggled" * 20
+    head = b"POST /shed HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    settings = {"limit_requests": 1, "queue_limit_requests": int(comes == "while it waits"), "keepalive_seconds": 3600}
+    open_it = connect if serve_it is tls else Site.connect
+    with serve_it(app=waits, settings=settings) as site, open_it(site) as busy, open_it(site) as client:
+        busy.send(GET % b"wait")
+        wait_until(lambda: seen == ["/wait"], "one runs")
+        client.send(head + body if comes == "with its head" else head)
+        if comes == "while it waits":
+            wait_until(lambda: site.kind.serving.admission.waiting, "it waits")
+            client.send(body)
+            wait_until(lambda: site.kind.serving.timeouts.deaf, "the body was looked at")
+            site.kind.serving.admission.turn_away_all()
+        answer = client.answer()
+        if comes == "later":
+            client.send(body[:100])
+            turn(3)
+            client.send(body[100:])
+        client.send(GET % b"healthz")
+        after = client.answer()
+        release.set()
+        busy.answer()
+
+    assert (answer.status, answer.header("Connection"), after.status) == (503, "keep-alive", 200)
+    assert seen == ["/wait", "/healthz"]
 
 
 def test_handshake_that_does_not_end_is_bounded() -> None:
