@@ -28,7 +28,7 @@ def test_env_template_names_every_setting_as_it_is() -> None:
     assert docs.ENV_TEMPLATE.read_text() == docs.env_template(), "run: make docs"
 
 
-@pytest.mark.parametrize("name", ["settings.md", "commands.md", "metrics.md", "errors.md"])
+@pytest.mark.parametrize("name", ["settings.md", "commands.md", "metrics.md", "errors.md", "replacements.md"])
 def test_the_reference_is_made_from_the_code(name: str) -> None:
     text = (docs.DOCS / name).read_text()
 

@@ -156,11 +156,16 @@ def read_environment(env_file: Path) -> dict[str, str]:
     return {**from_file, **os.environ}
 
 
+def read_env_file(path: Path) -> dict[str, str]:
+    """What the file says; nothing where there is none."""
+    return {key: value or "" for key, value in dotenv_values(path).items()}
+
+
 def read_env_files(folder: Path) -> dict[str, str]:
     """What `.env` and `.flaskenv` in `folder` say, as `flask run` reads them."""
     found: dict[str, str] = {}
     for name in reversed(ENV_FILES):
-        found.update({key: value or "" for key, value in dotenv_values(folder / name).items()})
+        found.update(read_env_file(folder / name))
     return found
 
 
