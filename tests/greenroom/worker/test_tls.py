@@ -5,19 +5,21 @@ import logging
 import resource
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import gevent
 import gevent.event
+import gevent.pool
 import gevent.ssl
 import pytest
 from gevent import socket as green
 from gunicorn.config import Config
 
 from greenroom.worker.connection import Connection
-from greenroom.worker.transport.handshake import Handshake
+from greenroom.worker.transport.handshake import MOST_HANDSHAKES, Handshake
 from greenroom.worker.transport.tls import TLSSocket, context_of
 
 from .harness import Client, Ours, Site, serve, turn, wait_until
@@ -223,6 +225,27 @@ def test_handshake_that_does_not_end_is_bounded() -> None:
     with tls(settings={"tls_handshake_timeout_seconds": 1}) as site, site.connect() as silent:
         assert silent.rest() == b""
         assert not site.kind.serving.connections
+
+
+def test_handshakes_that_come_at_once_are_done_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: Counter[int] = Counter()
+    plain = TLSSocket.handshake
+
+    with tls() as site:
+
+        def handshake(self: TLSSocket) -> None:
+            steps[site.kind.serving.turns.count] += 1
+            plain(self)
+
+        monkeypatch.setattr(TLSSocket, "handshake", handshake)
+        clients = gevent.pool.Pool(40).map(lambda _: connect(site), range(40))
+        for client in clients:
+            client.send(GET % b"")
+        assert [client.answer().status for client in clients] == [200] * 40
+        for client in clients:
+            client.sock.close()
+
+    assert max(steps.values()) <= MOST_HANDSHAKES
 
 
 def test_what_is_no_tls_is_closed_and_plain_http_is_told_why() -> None:
