@@ -28,7 +28,7 @@ NOT_YET = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 def context_of(cfg: Any) -> ssl.SSLContext | None:
     """The context that gunicorn's settings describe, its `ssl_context` hook included; None without TLS.
 
-    Raises ConfigError-like ValueError where the hook made something else than a context of Python's.
+    Raises ValueError where the hook made something else than a context of Python's.
     """
     if not cfg.is_ssl:
         return None
