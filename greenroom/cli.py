@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__, run_command, serving_command, settings_command
+from .doctor.command import add_to as add_doctor_command
 from .errors import GreenroomError
 from .load.commands import add_to as add_load_command
 from .ops.commands import add_to as add_ops_commands
@@ -51,4 +52,5 @@ def parser() -> argparse.ArgumentParser:
     add_ops_commands(commands)
     add_load_command(commands)
     add_tune_command(commands)
+    add_doctor_command(commands)
     return top

@@ -176,8 +176,9 @@ class GreenPool(QueuePool):
     def _do_get(self) -> "ConnectionPoolEntry":
         if is_refused():
             raise exc.TimeoutError("the request's time is over; no database connection was taken")
-        holder = Holder()
-        entry = self._take() or self._open(holder)
+        taken = self._take()
+        holder = Holder()  # from now on, and not from when it began to wait
+        entry = taken or self._open(holder)
         try:
             self._look_at(entry)
         except BaseException:
