@@ -6,9 +6,12 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__, run_command, serving_command, settings_command
+from .doctor.command import add_to as add_doctor_command
 from .errors import GreenroomError
 from .load.commands import add_to as add_load_command
 from .ops.commands import add_to as add_ops_commands
+from .replacements.report import add_to as add_patched_command
+from .tune.commands import add_to as add_tune_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,6 +48,9 @@ def parser() -> argparse.ArgumentParser:
     )
 
     settings_command.add_to(commands)
+    add_patched_command(commands)
     add_ops_commands(commands)
     add_load_command(commands)
+    add_tune_command(commands)
+    add_doctor_command(commands)
     return top

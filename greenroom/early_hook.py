@@ -24,7 +24,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
-from . import agents
+from . import agents, replacements
 from .errors import GreenroomError
 from .settings import Settings, read_env_files
 
@@ -95,8 +95,7 @@ def pass_on(pid: int) -> None:
             put_first(env)
         execve(path, arguments, env)
 
-    os.execv = execv_with_ours  # type: ignore[assignment]
-    os.execve = execve_with_ours  # type: ignore[assignment]
+    replacements.put("early", (os, "execv", execv_with_ours), (os, "execve", execve_with_ours))
 
 
 def import_next(spec: ModuleSpec | None) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import clock, forking, patching, start_line, surroundings
+from . import clock, forking, patching, replacements, start_line, surroundings
 from .chaining import in_each_turn
 from .companion import Companion, is_running
 from .draining import Draining
@@ -101,6 +101,7 @@ class Hooks:
             except CompanionError as exc:
                 sys.exit(f"Error: {exc}")
         if is_ours(server):
+            replacements.announce(logger.warning, self.settings)
             running.fleet = self._fleet(server)
             running.ops = self._ops(server)
         if running.companion is not None:
@@ -217,14 +218,13 @@ class Hooks:
         return supervisor
 
     @staticmethod
-    def _fleet(server: Any) -> "Fleet":
+    def _fleet(server: Any) -> "Fleet | None":
         # Imported here: it comes with gevent's worker, which has no place in an arbiter of other workers.
         from .worker.lifecycle import shared_board
         from .worker.recycle import Fleet
 
         fleet = Fleet(server, shared_board())
-        fleet.install()
-        return fleet
+        return fleet if fleet.install() else None
 
     def _tidy_up_after_companion(self, server: Any) -> None:
         """It was killed right before the end, and has left something running: what comes after it ends that."""
@@ -287,7 +287,7 @@ def keep_configuration(server: Any, afterwards: Callable[[], object] = lambda: N
             return
         afterwards()
 
-    app.reload = reload
+    replacements.put("gunicorn", (app, "reload", reload))
 
 
 def is_ours(server: Any) -> bool:

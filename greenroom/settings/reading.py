@@ -17,6 +17,7 @@ from typing import Any, Self
 from dotenv import dotenv_values
 
 from ..errors import SettingsError
+from .addresses import peer_problem, webhook_problem
 from .fields import GREEN_WORKER_CLASSES, PLAIN_WORKER_CLASSES, Fields
 from .knobs import PREFIX, environment_name, parse
 
@@ -104,7 +105,17 @@ class Settings(Fields):
             found.append(
                 f"GREENROOM_OPS_TOKEN must be a secret of {SHORTEST_TOKEN} characters or more: openssl rand -hex 32"
             )
+        found += [f"GREENROOM_OPS_WEBHOOKS {why}" for why in {webhook_problem(url) for url in self.webhooks} if why]
+        found += [f"GREENROOM_OPS_PEERS {why} (got {peer!r})" for peer in self.peers if (why := peer_problem(peer))]
         return found
+
+    @property
+    def webhooks(self) -> tuple[str, ...]:
+        return tuple(comma_separated(self.ops_webhooks))
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        return tuple(comma_separated(self.ops_peers))
 
     @property
     def ops_address(self) -> tuple[str, int] | None:

@@ -29,7 +29,7 @@ from typing import Any
 
 from gunicorn.errors import HaltServer
 
-from .. import clock, forking
+from .. import clock, forking, replacements
 from ..reloading import call_off_reload
 from .balance import ACCEPTING, Scoreboard, State
 
@@ -69,11 +69,13 @@ class Fleet:
         self.failed_starts: list[float] = []  # the causes of those that failed in the same way, one after the other
         self._term_at: float | None = None
 
-    def install(self) -> None:
-        """Take over from gunicorn. In its hook on_starting."""
-        self.server.manage_workers = self.manage
-        self.server.signal = self.on_signal
-        self.board.has_fleet = True
+    def install(self) -> bool:
+        """Take over from gunicorn, in its hook on_starting. False where this gunicorn is another than we know."""
+        is_in_place = replacements.put(
+            "gunicorn", (self.server, "manage_workers", self.manage), (self.server, "signal", self.on_signal)
+        )
+        self.board.has_fleet = is_in_place
+        return is_in_place
 
     def on_signal(self, number: int, frame: Any) -> None:
         """The arbiter's signal handler; like gunicorn's it only puts the signal into the queue.

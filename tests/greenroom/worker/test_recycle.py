@@ -38,6 +38,11 @@ class FakeArbiter:
         self.next_pid = 1
         self.killed: list[int] = []
 
+    def signal(self, number: int, frame: Any) -> None:
+        raise AssertionError("the fleet has its own")
+
+    manage_workers = signal
+
     def spawn_worker(self) -> None:
         worker = FakeWorker()
         worker.line = self.board.take(worker)
