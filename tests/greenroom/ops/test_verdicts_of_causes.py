@@ -94,7 +94,11 @@ def test_errors_that_the_server_asked_itself_for_are_nobodys_trouble() -> None:
     routes = {"/demo/error/<status>": route(2, status="5xx"), "/results": route(2)}
     upstreams = {"127.0.0.1:8000": {"waits": 2, "seconds": 0.1, "status_503": 2}}
 
+    untold = {"127.0.0.1:8000": {"waits": 4, "seconds": 0.1}}  # asked past our transport
+
     assert verdict(seen(said=snapshot(routes=routes, upstreams=upstreams)))["level"] == "ok"
+    assert verdict(seen(said=snapshot(routes=routes, upstreams=untold)))["level"] == "ok"
+    assert verdict(seen(said=snapshot(routes=routes)))["cause"] == "errors"
 
 
 def test_a_database_that_is_silent_is_named_and_gets_no_more_load() -> None:
