@@ -89,6 +89,7 @@ def test_a_lock_held_across_an_upstream_call(stage: Stage) -> None:
     assert f"its holder waits for upstream {stage.upstream}" in sentence
 
 
+@pytest.mark.nightly
 def test_an_executor_with_too_few_threads(stage: Stage) -> None:
     with clients(stage.server.url, ("/executor/600", 24)):
         verdict = stage.verdict("executor")

@@ -73,7 +73,8 @@ def slow_wait(
             return [finding(level, describe(detail, f"{numbers}, at {called}"), do, cause=state, detail=detail)]
         more = f" Waited for at {called}." if called else ""
         if state == "query" and writes(detail):
-            more = f" {ROW_LOCK}{more}"
+            words = f"Requests wait in the database, most likely for locks of rows: {numbers} ({detail[:80]})."
+            return [finding(level, words, f"{ROW_LOCK}{more}", cause=state, detail=detail)]
         return [finding(level, describe(detail, numbers), f"{do}{more}", cause=state, detail=detail)]
 
     return rule

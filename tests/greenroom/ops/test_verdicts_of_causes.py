@@ -184,6 +184,7 @@ def test_a_statement_that_writes_most_likely_waits_for_a_row() -> None:
     found = verdict(seen(said=said))
 
     assert found["cause"] == "query"
+    assert "most likely for locks of rows: 9 of 9 requests wait" in found["sentence"]
     assert "pg_blocking_pids" in found["do"]
 
 
