@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .. import clock, redaction
+from .. import clock, observing, redaction
 from . import stacks
 from .account import CPU, READY, STATES, Account
 from .locks import Waiter, place_of
@@ -135,15 +135,12 @@ def _wanted_at(waiters: list[Waiter]) -> str:
 
 def _executors() -> list[dict[str, Any]]:
     """Executors that have more to do than threads, as CPython's own have it."""
-    module: Any = sys.modules.get("greenroom.waits.stdlib.threads")
-    if module is None:
-        return []
     rows = []
-    for executor in list(module.executors):
+    for used, executor in [(shown, each) for shown in observing.executors for each in list(shown.executors)]:
         size, queued = int(executor._max_workers), int(executor._work_queue.qsize())
         if not queued:
             continue
-        at_work = [job for job in list(module.at_work.items()) if job[1][0]() is executor]
+        at_work = [job for job in list(used.at_work.items()) if job[1][0]() is executor]
         rows.append(
             {
                 "name": redaction.line(str(executor._thread_name_prefix)),

@@ -141,7 +141,7 @@ class Held:
                 if pair not in self.pairs and len(self.pairs) < MOST_PAIRS:
                     holder, pool = pools.holder_of(connection)
                     taken = pools.taken_at(holder) if holder is not None else ""
-                    self.pairs[pair] = Pair(*pair, taken, (pools.limit(pool) if pool is not None else 0) or 1, host, "")
+                    self.pairs[pair] = Pair(*pair, taken, (pool.limit if pool is not None else 0) or 1, host, "")
                 return pair
         return None
 

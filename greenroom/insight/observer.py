@@ -1,13 +1,13 @@
 """What the worker tells insight, and what insight has of it: one per worker, made when the worker begins to serve."""
 
 import logging
-import sys
 import time
 from datetime import timedelta
 from typing import Any
 
 import gevent
 
+from .. import observing, replacements
 from ..in_flight import CURRENT
 from ..settings import Settings
 from ..waits import peers
@@ -71,17 +71,11 @@ class Insight:
         self.stalls.start(self.slices, thread_id())
         self.watch.start()
         self.locks.install()
-        postgres = sys.modules.get("greenroom.waits.query_wait")
-        if postgres is not None:
-            postgres.on_query = self.held.used  # type: ignore[attr-defined]
-        sqlite = sys.modules.get("greenroom.waits.sqlite")
-        if sqlite is not None:
-            sqlite.on_query = self.queries.sqlite  # type: ignore[attr-defined]
+        observing.on_query = self.held.used
+        observing.on_statement = self.queries.sqlite
+        observing.on_job_changed = self.slices.job_changed
         self.failures.install()
         peers.find_caller = caller
-        threads = sys.modules.get("greenroom.waits.stdlib.threads")
-        if threads is not None:
-            threads.on_job_changed = self.slices.job_changed  # type: ignore[attr-defined]
         if self.serving.has_access_log:
             self._explain_access(self.serving.log)
         self._ticker.start(self._tick)
@@ -101,7 +95,7 @@ class Insight:
                     environ[timing.PREFIX + name] = value
                 plain(response, request, environ, took)
 
-        log.access = access
+        replacements.put("gunicorn", (log, "access", access))
 
     def _tick(self) -> None:
         """Runs on: hub."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import GreenroomError
-from ..settings import Settings, read_environment
+from ..settings import Settings, comma_separated, read_environment
 
 if TYPE_CHECKING:
     from .client import Client
@@ -49,7 +49,9 @@ def run_ops(options: argparse.Namespace) -> int:
     if options.serve:
         from .program import serve
 
-        return serve(json.loads(options.serve), os.environ.pop("GREENROOM_OPS_TOKEN", ""))
+        webhooks = os.environ.pop("GREENROOM_OPS_WEBHOOKS", "")
+        token = os.environ.pop("GREENROOM_OPS_TOKEN", "")
+        return serve(json.loads(options.serve), token, comma_separated(webhooks))
     client = find_client(options)
     if options.check:
         return check(client, as_json=options.json)

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .. import replacements
 from .socket_folder import SocketFolder
 
 LONGEST_STACKS_BYTES = 65_536
@@ -35,7 +36,7 @@ def watch(server: Any, socket_folder: SocketFolder) -> None:
                 write(socket_folder.folder / f"{pid}.end", said)
         reap()
 
-    server.reap_workers = look_and_reap
+    replacements.put("gunicorn", (server, "reap_workers", look_and_reap))
 
 
 def last_line(worker: Any) -> str:

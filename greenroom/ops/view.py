@@ -14,7 +14,6 @@ from .counters import add_lists, difference
 from .latency import grown, latency, less, percentile
 from .sights import answered
 from .verdicts import findings
-from .verdicts.since import Incidents
 from .verdicts.waiting import concerned
 from .verdicts.words import duration, middle
 
@@ -28,12 +27,7 @@ STALE_SECONDS = 2.5
 QUEUEING_RATIO = 0.7
 
 
-def view(
-    moment: Moment,
-    about: Mapping[str, Any],
-    recordings: Sequence[Mapping[str, Any]] = (),
-    incidents: Incidents | None = None,
-) -> dict[str, Any]:
+def view(moment: Moment, about: Mapping[str, Any], recordings: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     routes = _routes(moment)
     waits = waited_for(moment)
     seen = {
@@ -71,9 +65,6 @@ def view(
     }
     found = findings(moment, seen)
     seen["verdict"] = {**found[0], "at": moment.at, "others": found[1:]}
-    if incidents is not None:
-        incidents.note(seen["verdict"], moment.at)
-        seen["incidents"] = incidents.listing()
     cleaned: dict[str, Any] = clean(seen)
     return cleaned
 

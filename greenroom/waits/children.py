@@ -14,6 +14,8 @@ import gevent
 from gevent import monkey
 from gevent.libev import corecext
 
+from ..replacements import Declined, Put, part
+
 real_waitpid: Callable[[int, int], tuple[int, int]] = monkey.get_original("os", "waitpid")
 
 # Where there is no pidfd (descriptors ran out): ask this often.
@@ -34,11 +36,15 @@ def is_possible() -> bool:
     return True
 
 
-def install() -> None:
+@part("children")
+def install(put: Put) -> None:
     """Have gevent's loops wait for children this way. Runs on: the main thread, before there is a loop."""
     settings: Any = gevent.config
-    if settings.loop is corecext.loop and is_possible():
-        settings.loop = Loop
+    if settings.loop is not corecext.loop:
+        raise Declined("gevent is set to another loop than libev's")
+    if not is_possible():
+        raise Declined("this system has no descriptors of processes (pidfd)")
+    put(settings, "loop", Loop)
 
 
 class Loop(corecext.loop):

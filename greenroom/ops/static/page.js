@@ -449,11 +449,6 @@ function showCauses() {
     text("Limit", (row) => row.name),
     text("now", (row) => row.now),
   ], limits(), (row) => row.name);
-  part("incidents", [
-    text("From", (row) => clock(row.began_at)),
-    text("to", (row) => clock(row.ended_at)),
-    text("What it was", (row) => row.sentence),
-  ], (view.incidents || []).slice(0, 15), (row) => `${row.cause}${row.began_at}`, (row) => row.level);
 }
 
 function part(name, columns, rows, key, levelOf = () => "") {
@@ -544,6 +539,7 @@ function take(words) {
   view = news;
   heardAt = Date.now();
   show();
+  document.dispatchEvent(new Event("view"));
 }
 
 function begin() {

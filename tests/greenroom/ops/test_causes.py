@@ -1,4 +1,4 @@
-"""What the ops process finds out itself: endings, reloads, limits, usual times, incidents; and who it tells."""
+"""What the ops process finds out itself: endings, reloads, limits, usual times; and who it tells."""
 
 import json
 import os
@@ -17,7 +17,6 @@ from greenroom.ops.limits import Limits, control_groups, growth, limits_of
 from greenroom.ops.plain_top import run as run_plain_top
 from greenroom.ops.socket_folder import SocketFolder
 from greenroom.ops.usual import Usual
-from greenroom.ops.verdicts.since import GONE_SECONDS, Incidents
 
 from .fakes import ABOUT, moment, seen, shown, snapshot
 
@@ -76,24 +75,6 @@ def test_top_without_rich_is_plain_text() -> None:
     assert run_plain_top(client, written.append, looks=()) == 0
     assert "[ok] Healthy." in written[0]
     assert "workers (?: does not answer)" in written[0]
-
-
-def test_an_incident_has_one_beginning_and_an_end() -> None:
-    incidents = Incidents()
-
-    def note(cause: str, level: str, now: float) -> dict[str, Any]:
-        verdict: dict[str, Any] = {"cause": cause, "level": level, "sentence": f"{cause} at {now}", "others": []}
-        incidents.note(verdict, now)
-        return verdict
-
-    note("pool", "bad", 100.0)
-    note("healthy", "ok", 105.0)  # it flickers
-    assert note("pool", "bad", 110.0)["since"] == 100.0
-    assert incidents.listing() == []
-    note("healthy", "ok", 111.0 + GONE_SECONDS)
-
-    (past,) = incidents.listing()
-    assert (past["cause"], past["began_at"], past["ended_at"]) == ("pool", 100.0, 110.0)
 
 
 def test_how_a_child_ended_is_seen_before_it_is_reaped() -> None:
