@@ -7,7 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
-COMMANDS = ("run", "overload", "closed", "slow", "balance", "rolling", "deadlines", "idle", "parsers")
+COMMANDS = ("run", "overload", "closed", "slow", "balance", "tls", "rolling", "deadlines", "idle", "parsers")
 
 
 def main() -> int:

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import HTTPSHandler
 
 import psutil
 
@@ -87,8 +89,10 @@ class RunningServer:
 
     def get(self, path: str, timeout_seconds: float = 10.0) -> tuple[int, bytes]:
         """Status and body. Raises OSError while nobody answers."""
-        request = urllib.request.Request(f"http://{HOST}:{self.port}{path}")
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        scheme = "https" if self.server.environment.get("GREENROOM_TLS_CERTIFICATE") else "http"
+        request = urllib.request.Request(f"{scheme}://{HOST}:{self.port}{path}")
+        trusting = ssl._create_unverified_context()  # nothing secret is asked, and of our own server
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), HTTPSHandler(context=trusting))
         try:
             with opener.open(request, timeout=timeout_seconds) as answer:
                 return answer.status, answer.read()

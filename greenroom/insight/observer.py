@@ -3,7 +3,6 @@
 import logging
 import sys
 import time
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -162,24 +161,6 @@ class Insight:
         self.clients.came(environ, is_peer_trusted=is_peer_trusted)
         response.account = account
         response.has_timing = timing.may_see_timing(self.server_timing, environ, is_peer_trusted=is_peer_trusted)
-
-    def opened(
-        self, account: Account, environ: dict[str, Any], start_response: Any, *, is_peer_trusted: bool
-    ) -> Callable[..., Any]:
-        """The same where gunicorn writes the answer: its start_response, which adds what `prepared` lets ours add."""
-        account.environ = environ
-        account.answer = start_response.__self__
-        self.clients.came(environ, is_peer_trusted=is_peer_trusted)
-        account.id = self.ids.of(environ, is_peer_trusted=is_peer_trusted)
-        has_timing = timing.may_see_timing(self.server_timing, environ, is_peer_trusted=is_peer_trusted)
-
-        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            account.pattern()
-            return start_response(
-                status, [*headers, *timing.head_fields(account, headers, has_timing=has_timing)], exc_info
-            )
-
-        return start
 
     def finish(self, account: Account) -> None:
         """The request is over. Never raises: what comes after it has to be done.

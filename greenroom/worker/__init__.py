@@ -1,10 +1,15 @@
 """The gunicorn worker class.
 
-lifecycle -> listener, balance                          who accepts
-          -> recycle                                    who is replaced, and when
-          -> serving -> connection -> head, request     what came
-                                   -> wire, response    what goes
-                     -> timeouts                        who keeps us waiting
+lifecycle -> balance, sharing, recycle, drain       which worker accepts, which is replaced, and how one ends
+          -> listener                               clients connect
+             -> transport                           their bytes: the plain socket, or TLS after its handshake
+                -> connection, running              HTTP/1.1: head, judging, incoming (bodies), wire (bounded waits)
+                -> http2                            HTTP/2: frames, streams
+                   -> serving, admission, gates     each request (see exchange) runs, waits in line or is turned away
+                      -> cycle, greenlets           a request in its greenlet: environ, budget, application, account
+                         -> response                what goes back
+                         -> ending, hangups         a request that ends before its application has answered
+             -> timeouts                            clients that keep us waiting
 """
 
 from typing import Any

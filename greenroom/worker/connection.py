@@ -1,4 +1,4 @@
-"""One client's connection: a state machine that the hub runs.
+"""One client's connection of HTTP/1.1: a state machine that the hub runs.
 
     IDLE ──first byte──> READING a head ──complete──> WAITING for admission ──> RUNNING ──answered──> IDLE
       │                        │                                                   │
@@ -13,47 +13,38 @@ for clients that may still be sending: closed at once, the kernel would answer w
 answer before they have read it (RFC 9112 9.6).
 """
 
-import contextlib
-import enum
 import io
 import os
 import socket
 from typing import TYPE_CHECKING, Any
 
-from gunicorn.http.body import Body, ChunkedReader, LengthReader
-from gunicorn.http.errors import InvalidProxyLine, LimitRequestHeaders
+from gunicorn.http.body import LengthReader
 
 from .. import clock
 from ..in_flight import Record
-from .ending import error_answer, fitting
-from .fair import fair
-from .head import HEAD_END, demand, has_bare_line_feed
+from .ending import error_answer
+from .head import HEAD_END, demand
+from .incoming import Incoming, NeedMore, WireUnreader
+from .judging import demand_limits, must_be_judged
 from .proxied import ProxiedRequest as Request
 from .request import PlainRequest
-from .takeover import ClientsSocket
-from .wire import RECEIVE_BYTES, ClientLeft, ClientTooSlow, NeedMore, Wire, WireUnreader
+from .running import RunningRequest, State
+from .transport import Transport
+from .transport.parents import ParentsSocket
+from .wire import RECEIVE_BYTES, Wire
 
 if TYPE_CHECKING:
+    from .http2.connection import HTTP2Connection
     from .listener import Listener
     from .serving import Serving
 
-# What the application left unread of a body is read and thrown away up to this size, to keep the connection.
-DISCARD_BYTES = 65_536
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 EMPTY_LINE = (b"\r", b"\r\n")
-LONGEST_PROXY_LINE_BYTES = 107  # the PROXY protocol says so; gunicorn would wait for the end of the line for ever
+# A client that ends its side so soon after its request has nothing more to ask (`nc`, shutdown) and wants its answer.
+TOGETHER_SECONDS = 0.1
 
 
-class State(enum.IntEnum):
-    IDLE = 0
-    READING = 1
-    WAITING = 2
-    RUNNING = 3
-    LINGERING = 4
-    CLOSED = 5
-
-
-class Connection:
+class Connection(RunningRequest):
     """A client's connection. Runs on: hub, but for `finish`, which ends a request greenlet.
 
     `is_client_gone` says that the client has ended its side. Mostly it has left; it may also have sent all it wants to
@@ -63,7 +54,6 @@ class Connection:
 
     __slots__ = (
         "arrived",
-        "buffer",
         "is_client_gone",
         "is_peer_trusted",
         "listener",
@@ -75,12 +65,10 @@ class Connection:
         "searched_from",
         "serving",
         "state",
-        "unreader",
         "wire",
     )
-    fails_after_end = False
 
-    def __init__(self, serving: "Serving", listener: "Listener", sock: socket.socket, peer: Any) -> None:
+    def __init__(self, serving: "Serving", listener: "Listener", sock: Transport, peer: Any) -> None:
         self.serving = serving
         self.listener = listener
         self.peer = peer
@@ -95,7 +83,8 @@ class Connection:
         )
         self.buffer = b""
         self.searched_from = 0  # where in the buffer the end of a head can begin: what is before has been looked at
-        self.unreader: WireUnreader | None = None  # what the body of the running request is read from, while it has one
+        self.incoming = None
+        self.skip_bytes = 0
         self.request_count = 0
         self.proxy_protocol_info: dict[str, Any] | None = None
         self.state = State.IDLE
@@ -119,6 +108,12 @@ class Connection:
         except OSError:
             self.close()
             return
+        if data and self.skip_bytes:
+            skipped = min(self.skip_bytes, len(data))
+            self.skip_bytes -= skipped
+            data = data[skipped:]
+            if not data:
+                return
         if data:
             if self.buffer:
                 self.buffer += data
@@ -144,23 +139,50 @@ class Connection:
             self.close(reset=True)
 
     def _parse(self) -> None:
+        cleartext = self.serving.cleartext
+        if cleartext is not None and not self.request_count and cleartext.take_preface(self):
+            return
         end = self.buffer.find(HEAD_END, self.searched_from) + len(HEAD_END)
         is_complete = end >= len(HEAD_END)
         # The first request may follow a PROXY line, which gunicorn knows how to read.
-        if is_complete and (self.request_count or not self.serving.has_proxy_protocol):
+        if is_complete and not self._may_be_proxied():
             request = self.serving.parser.parse(
                 self.buffer[:end], self.listener.environ, peer_is_trusted=self.is_peer_trusted
             )
             if request is not None:
-                self._prepare(request, self.buffer[end:])
+                self._complete(request, self.buffer[end:])
                 self._offer(request)
                 return
-        if is_complete or self._must_be_judged():
+        is_new = self.state == State.IDLE
+        if (
+            is_complete
+            or self.is_client_gone
+            or must_be_judged(
+                self.buffer,
+                self.searched_from,
+                self.serving.parser,
+                is_new=is_new,
+                may_be_proxied=self._may_be_proxied(),
+            )
+        ):
             self._parse_as_gunicorn()
         else:
-            self._wait_for_more()
+            self.wait_for_more()
 
-    def _prepare(self, request: PlainRequest, rest: bytes) -> None:
+    def become_http2(self) -> "HTTP2Connection":
+        """Leave the socket to a connection of HTTP/2, which is to begin."""
+        self.reader.stop()
+        self.reader.close()
+        self.state = State.CLOSED
+        self.buffer = b""
+        self._forget_body()
+        self.serving.closed(self)
+        return self.serving.serve_http2(self.listener, self.wire.sock, self.peer)
+
+    def _may_be_proxied(self) -> bool:
+        return self.serving.has_proxy_protocol and not self.request_count
+
+    def _complete(self, request: PlainRequest, rest: bytes) -> None:
         """Add what is this connection's to the environ of a plain request; `rest` is what came after its head."""
         environ, peer = request.environ, self.peer
         if isinstance(peer, tuple):
@@ -171,60 +193,44 @@ class Connection:
         if self.proxy_protocol_info:
             environ.update(self.serving.proxy_environ(self.proxy_protocol_info))
         if request.content_length:
-            self._take_body(WireUnreader(self.wire, rest, may_wait=True), request.content_length)
+            unreader = WireUnreader(self.wire, rest, may_wait=True)
+            self._take_body(unreader, LengthReader(unreader, request.content_length))
             environ["wsgi.input"] = self.wire.body
         else:
             self.buffer = rest
             environ["wsgi.input"] = io.BytesIO()
 
-    def _take_body(self, unreader: WireUnreader, content_length: int | None, body: Any = None) -> None:
-        self.unreader = unreader
+    def _take_body(self, unreader: WireUnreader, reader: Any) -> None:
+        self.incoming = Incoming(self.wire, unreader, reader)
         self.buffer = b""
-        self.wire.body = Body(LengthReader(unreader, content_length)) if body is None else body
-        reader = self.wire.body.reader
-        if isinstance(reader, ChunkedReader):
-            reader.parser = fair(reader.parser, self.wire.piece)
-        self.wire.patience = self.wire.body_timeout_seconds
 
     def _parse_as_gunicorn(self) -> None:
         """Let gunicorn's parser decide: about a head that is not plain, or that is wrong already."""
         unreader = WireUnreader(self.wire, self.buffer, may_wait=False)
         try:
-            self._demand_limits()
+            demand_limits(self.buffer, self.serving.parser, may_be_proxied=self._may_be_proxied())
             request = Request(self.serving.cfg, unreader, self.peer, self.request_count + 1)
             demand(request, allows_no_host=self.serving.settings.allow_no_host)
         except NeedMore:
-            self._wait_for_more()
+            self.wait_for_more()
             return
         except Exception as exc:  # every kind of refusal; gunicorn knows the status of each
             self.serving.refuse(self, exc)
             return
         self._take_proxy_protocol(request)
         unreader.may_wait = True
-        self._take_body(unreader, None, request.body)
+        self._take_body(unreader, request.body.reader)
+        request.body = self.wire.body
         # gunicorn would send "100 Continue" now; it is due when the application asks for the body, and to nobody
         # who sends none, or has sent some of it without waiting (RFC 9110 10.1.1).
         if request._expected_100_continue:
             request._expected_100_continue = False
             if not (self._is_body_read() or unreader.buf.getbuffer().nbytes):
                 self.wire.interim = CONTINUE
+        cleartext, incoming = self.serving.cleartext, self.incoming
+        if cleartext is not None and incoming is not None and cleartext.take_upgrade(self, request, incoming):
+            return
         self._offer(request)
-
-    def _demand_limits(self) -> None:
-        """Refuse what is too long and not complete: gunicorn looks at these lengths only while it reads."""
-        if self._is_too_long() and HEAD_END not in self.buffer:
-            raise LimitRequestHeaders("max buffer headers")
-        if self.serving.has_proxy_protocol and not self.request_count and self.buffer[:6] == b"PROXY ":
-            if len(self.buffer) > LONGEST_PROXY_LINE_BYTES and b"\r\n" not in self.buffer[:LONGEST_PROXY_LINE_BYTES]:
-                raise InvalidProxyLine("the line does not end")
-
-    def _is_too_long(self) -> bool:
-        """Whether there is more after the request line than all header fields may have."""
-        longest = self.serving.parser.longest_head_bytes
-        if len(self.buffer) <= longest:
-            return False
-        line_end = self.buffer.find(b"\r\n", 1)
-        return 0 < line_end < len(self.buffer) - 2 - longest
 
     def _take_proxy_protocol(self, request: Any) -> None:
         """The PROXY line comes once; all requests of the connection are told what it said."""
@@ -233,24 +239,7 @@ class Connection:
         else:
             request.proxy_protocol_info = self.proxy_protocol_info
 
-    def _must_be_judged(self) -> bool:
-        """Whether to ask gunicorn about an incomplete head: it can be wrong already.
-
-        Its request line, in its first piece; lines that end without CR; its length, and a PROXY line before it. Reading
-        a head of 700 KB takes 4 ms, so not for each piece: a client that sends byte by byte must not keep us busy. A
-        long one is judged when it has doubled, when it is too long, and when nothing more will come.
-        """
-        if self.is_client_gone or has_bare_line_feed(self.buffer, self.searched_from):
-            return True
-        if self.state == State.IDLE and self.buffer.find(b"\r\n", 1) > 0:
-            return True
-        size, parser = len(self.buffer), self.serving.parser
-        if size <= parser.plain_bytes:
-            return self.serving.has_proxy_protocol and not self.request_count
-        known = self.searched_from + len(HEAD_END) - 1
-        return known <= parser.plain_bytes or size.bit_length() > known.bit_length() or self._is_too_long()
-
-    def _wait_for_more(self) -> None:
+    def wait_for_more(self) -> None:
         if self.is_client_gone:
             self.close()
             return
@@ -267,6 +256,8 @@ class Connection:
         self.searched_from = 0
         self.state = State.WAITING
         self.arrived = clock.now()
+        self.serving.timeouts.forget(self)
+        self.serving.asked.add(id(self))
         self.serving.offer(self, request)
 
     def _look_while_busy(self) -> None:
@@ -291,66 +282,16 @@ class Connection:
 
     def client_has_left(self) -> None:
         self.is_client_gone = True
-        self.serving.client_left(self)
+        if not self.has_next_request():  # a client that sent several requests and ended its side waits for all answers
+            is_together = self.serving.turn_began_at() - self.arrived < TOGETHER_SECONDS
+            self.serving.client_left(self, may_wait=is_together)
 
     def has_client_left(self) -> bool:
         """environ["greenroom.is_client_gone"]: whether the client has hung up, as far as the loop has noticed."""
         return self.is_client_gone
 
-    # --- what Ending asks of the running request
-
-    @property
-    def request(self) -> Any:
-        return self.serving.in_flight.get(self)
-
-    @property
-    def waits_for_body(self) -> bool:
-        return self.wire.waiter is not None
-
-    def drop(self, status: str) -> bool:
-        return self.record is not None and bool(self.record.answer.drop(status))
-
-    def answer(self, code: int, reason: str, detail: str) -> None:
-        """Runs on: hub, request greenlet; never waits."""
-        page = fitting(error_answer(code, reason, detail), self.request)
-        # Behind half of something, and what is not written whole, is no answer.
-        is_whole = not self.wire.is_sending and self.wire.try_send(page)
-        self.wire.end()
-        if is_whole:
-            self.close_gently()
-        else:
-            self.close(reset=True)
-
-    def leave(self) -> None:
-        self.wire.end()
-        self.close(reset=True)
-
-    def request_ended(self, record: Record) -> None:
-        """The running request's time is over, or it was cut: see Record.on_end. Runs on: hub."""
-        self.serving.ending.end(self, record)
-
-    def body_failed(self, exc: ClientLeft | ClientTooSlow) -> None:
-        """The rest of the running request's body does not come. Runs on: request greenlet."""
-        self.serving.ending.body_failed(self, exc)
-
-    def take_over(self, taken: ClientsSocket) -> Any:
-        """The running request's application uses the socket: see takeover. Runs on: request greenlet, or any thread."""
-        record = self.record
-        if record is None or record.answer is None:
-            raise ClientLeft("the request is over")
-        if record.is_spent():
-            self.request_ended(record)
-        if self.wire.is_over:
-            raise ClientLeft(f"the request has been answered: {record.why()}")
-        self.serving.taken_over(record, taken)
-        self.reader.stop()
-        self.serving.timeouts.deaf.discard(self)
-        self.wire.taken = taken
-        return self.wire.open_green()
-
-    def shut_down_receiving(self) -> None:
-        with contextlib.suppress(OSError):  # the client was quicker
-            self.wire.sock.shutdown(socket.SHUT_RD)
+    def start(self) -> None:
+        self.state = State.RUNNING
 
     def finish(self, *, is_kept: bool) -> None:
         """The request has been answered: keep the connection for the next one, or close it.
@@ -370,52 +311,22 @@ class Connection:
             if not self.buffer:
                 self.close()
                 return
-        if not self.reader.active and not self.is_client_gone:  # type: ignore[attr-defined]  # the stubs miss it
+        if not self.reader.active and not self.is_client_gone:
             self.reader.start(self.on_readable)
         self.serving.timeouts.became_idle(self)
+        if self.skip_bytes:
+            self.state = State.READING
+            self.serving.timeouts.head_started(self)
         if self.buffer:
-            # The next request came with this one. In a later turn: a client that pipelines must not hold the hub.
-            self.serving.loop.run_callback(self._parse_rest)
+            # The next request came with this one. After sockets were asked: a client that pipelines must not hold the
+            # hub, and what run_callback runs comes in this turn.
+            later = self.serving.loop.timer(0.0)
+            later.start(self._parse_rest, later)
 
-    def _parse_rest(self) -> None:
+    def _parse_rest(self, later: Any) -> None:
+        later.close()
         if self.state == State.IDLE and self.buffer:
             self.parse()
-
-    def _is_body_read(self) -> bool:
-        """Whether nothing of the request's body can still be on its way."""
-        if self.wire.body is None:
-            return True
-        reader = self.wire.body.reader
-        return bool(reader.parser is None if isinstance(reader, ChunkedReader) else reader.length == 0)
-
-    def is_body_here(self) -> bool:
-        """Whether all of the request's body has been received, so that discarding it waits for nothing."""
-        if self._is_body_read():
-            return True
-        assert self.wire.body is not None
-        assert self.unreader is not None
-        reader = self.wire.body.reader
-        return isinstance(reader, LengthReader) and reader.length <= self.unreader.buf.getbuffer().nbytes
-
-    def _is_body_discarded(self) -> bool:
-        """Whether all of the request's body has been read, by the application or now by us."""
-        body, unreader = self.wire.body, self.unreader
-        if body is None or unreader is None:
-            return True
-        if body.failed:  # where the next request begins is not known
-            return False
-        left = DISCARD_BYTES
-        try:
-            while data := body.read(8192):
-                left -= len(data)
-                if left < 0:
-                    return False
-        except Exception as exc:
-            self.serving.log.debug("the rest of a body is not what it should be: %s", exc)
-            return False
-        self.buffer = unreader.take_buffered()
-        self.wire.body = self.unreader = None
-        return True
 
     def close_if_idle(self) -> None:
         """Close, unless the next request has come: after a stall it may have been waiting for longer than the limit."""
@@ -429,13 +340,18 @@ class Connection:
         if self.state == State.READING:
             self.on_readable()
         if self.state == State.READING:
-            self.serving.refuse_slow_head(self)
+            self.refuse(error_answer(408, "Request Timeout", "The request did not come in time."))
+
+    def refuse(self, page: bytes) -> None:
+        """Answer what is no request, and close."""
+        self.wire.try_send(page)
+        self.close_gently()
 
     def close_gently(self) -> None:
         """Close so that a client that is still sending can read what it was answered."""
         if self.state >= State.LINGERING:
             return
-        is_quiet = not self.buffer and (self.wire.body is None or (self._is_body_read() and not self.wire.body.failed))
+        is_quiet = not self.buffer and self._is_body_read() and not (self.wire.body and self.wire.body.failed)
         may_close = self.is_client_gone or (is_quiet and self.state == State.RUNNING)
         if (may_close and not self.wire.unread(peek=True)) or not self.wire.shut_down_sending():
             self.close()
@@ -443,7 +359,7 @@ class Connection:
         self.serving.closed(self)
         self.state = State.LINGERING
         self.buffer = b""
-        self.wire.body = self.unreader = None
+        self._forget_body()
         self.reader.stop()
         self.reader.start(self.on_readable)
         self.serving.timeouts.linger(self)
@@ -466,8 +382,17 @@ class Connection:
         self.state = State.CLOSED
         self.wire.close(reset=reset)
         self.buffer = b""
-        self.wire.body = self.unreader = None
+        self._forget_body()
         if was_lingering:
             self.serving.timeouts.forget(self)
         else:
             self.serving.closed(self)
+
+    def begin_to_drain(self) -> None:
+        """Its running request has been told to be the last."""
+
+    def leave_to_parent(self) -> int:
+        """In a forked child: the connection is the parent's. Returns its descriptor."""
+        descriptor = self.wire.sock.fileno()
+        self.wire.sock = ParentsSocket()  # it is to be used for nothing else
+        return descriptor

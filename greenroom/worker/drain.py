@@ -6,6 +6,8 @@
     idle for LINGER_SECONDS or longer     closed at once
     idle for less                         kept that long: a client under way with its next request would get a reset
     half a head                           may be completed, within the usual time
+    HTTP/2                                told to open no more streams; closed when the last is answered
+    handshakes                            as idle ones
     WebSockets                            told to go away: see takeover
     requests whose client has its answer  waited for as well: their code may be in the middle of something
 
@@ -15,7 +17,7 @@ leaves a window of one round trip.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import clock
 
@@ -65,6 +67,8 @@ class Drain:
             listener.turn = None
         for request in self.serving.in_flight.values():
             request.force_close()
+        for connection in list(self.serving.connections):
+            connection.begin_to_drain()
         self._timer.start(self.turn)
 
     def stop(self) -> None:
@@ -86,7 +90,9 @@ class Drain:
         self._close_idle(now - LINGER_SECONDS)
 
     def _close_idle(self, until: float) -> None:
-        for connection, since in list(self.serving.timeouts.idle.items()):
-            if since > until:
-                break  # the first is the oldest
-            connection.close_if_idle()
+        waiting: tuple[dict[Any, float], ...] = (self.serving.timeouts.idle, self.serving.timeouts.greeting)
+        for some in waiting:
+            for connection, since in list(some.items()):
+                if since > until:
+                    break  # the first is the oldest
+                connection.close_if_idle()

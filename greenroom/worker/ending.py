@@ -4,7 +4,8 @@
     the budget is spent                            504                     504
     the worker has to stop                         503                     503
     the budget is spent, the body has not come     408                     408
-    the body came too slowly, or only in part      408, 400                408, 400
+    the body came too slowly                       408                     408
+    the body came only in part, or is malformed    400                     400
     the client has left                            nothing                 499
 
 Who answers is decided once (Response.claim): the application, with the first byte of its head, or the edge. What the
@@ -14,7 +15,7 @@ application answers after the edge is dropped, whatever it is; its greenlet runs
 from collections.abc import Callable
 from datetime import timedelta
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import gevent
 from gunicorn.util import write_error
@@ -22,8 +23,9 @@ from gunicorn.util import write_error
 from .. import clock, redaction
 from ..in_flight import CLEAN_UP, CLIENT_LEFT, CURRENT, SHIELD, WORKER_STOPS, Record
 from . import log_redaction
+from .client_errors import BodyCutShort, BodyMalformed, BodyTooSlow, ClientLeft, ClientTooSlow
+from .exchange import Exchange
 from .head import HEAD_END
-from .wire import BodyCutShort, BodyTooSlow, ClientLeft, ClientTooSlow
 
 if TYPE_CHECKING:
     from .serving import Serving
@@ -33,77 +35,55 @@ LATE = "The answer did not come in time."
 LATE_BODY = "The rest of the body did not come in time."
 
 
-class Edge(Protocol):
-    """One request, as its connection knows it."""
-
-    @property
-    def record(self) -> Record | None: ...
-
-    @property
-    def request(self) -> Any: ...
-
-    @property
-    def waits_for_body(self) -> bool: ...
-
-    def drop(self, status: str) -> bool:
-        """Take the answer from the application, with `status` for logs and metrics; False if it has begun itself."""
-
-    def answer(self, code: int, reason: str, detail: str) -> None:
-        """Write an error page and close."""
-
-    def leave(self) -> None:
-        """Close without a word."""
-
-
 class Ending:
     """Answers for one worker's requests in place of their applications."""
 
     def __init__(self, serving: "Serving") -> None:
         self.serving = serving
 
-    def end(self, edge: Edge, record: Record) -> None:
+    def end(self, exchange: Exchange, record: Record) -> None:
         """The request's budget is spent, or it was cut. Runs on: hub, or the request's greenlet before it answers."""
         if record.cut_reason == CLIENT_LEFT:
-            self._leave(edge, record, record.cut_reason)
+            self._leave(exchange, record, record.cut_reason)
             return
         status, detail, why = "504 Gateway Timeout", LATE, f"{record.why()}{waited_for(record)}"
         if record.cut_reason == WORKER_STOPS:
             status = "503 Service Unavailable"
-        elif edge.waits_for_body:
+        elif exchange.waits_for_body:
             status, detail, why = "408 Request Timeout", LATE_BODY, record.why()
-        if self._answer(edge, record, status, detail, why):
+        if self._answer(exchange, record, status, detail, why):
             self.serving.spent_requests += 1
 
-    def body_failed(self, edge: Edge, exc: ClientLeft | ClientTooSlow) -> None:
+    def body_failed(self, exchange: Exchange, exc: ClientLeft | ClientTooSlow) -> None:
         """The rest of the body does not come. Runs on: request greenlet."""
-        record = edge.record
+        record = exchange.record
         if record is None or record.answer is None:
             return
         if isinstance(exc, BodyTooSlow):
-            self._answer(edge, record, "408 Request Timeout", str(exc), str(exc))
-        elif isinstance(exc, BodyCutShort):
-            self._answer(edge, record, "400 Bad Request", str(exc), str(exc))
+            self._answer(exchange, record, "408 Request Timeout", str(exc), str(exc))
+        elif isinstance(exc, BodyCutShort | BodyMalformed):
+            self._answer(exchange, record, "400 Bad Request", str(exc), str(exc))
         else:
-            self._leave(edge, record, str(exc))
+            self._leave(exchange, record, str(exc))
 
-    def _leave(self, edge: Edge, record: Record, why: str) -> None:
+    def _leave(self, exchange: Exchange, record: Record, why: str) -> None:
         """The client has left: nobody is to be answered, unless the application is at it."""
-        if edge.drop(CLIENT_CLOSED_REQUEST):
-            self._tell(edge, record, self.serving.log.info, why)
-            edge.leave()
+        if exchange.drop(CLIENT_CLOSED_REQUEST):
+            self._tell(exchange, record, self.serving.log.info, why)
+            exchange.leave()
 
-    def _answer(self, edge: Edge, record: Record, status: str, detail: str, why: str) -> bool:
-        if not edge.drop(status):
+    def _answer(self, exchange: Exchange, record: Record, status: str, detail: str, why: str) -> bool:
+        if not exchange.drop(status):
             return False
         is_clients_fault = status.startswith("4")
-        self._tell(edge, record, self.serving.log.info if is_clients_fault else self.serving.log.warning, why)
+        self._tell(exchange, record, self.serving.log.info if is_clients_fault else self.serving.log.warning, why)
         code, _, reason = status.partition(" ")
-        edge.answer(int(code), reason, detail)
+        exchange.answer(int(code), reason, detail)
         return True
 
-    def _tell(self, edge: Edge, record: Record, log: Callable[..., None], why: str) -> None:
+    def _tell(self, exchange: Exchange, record: Record, log: Callable[..., None], why: str) -> None:
         """One line, and the access log's. In a greenlet: handlers may wait, which the hub must not."""
-        request, response, environ = edge.request, record.answer, record.environ
+        request, response, environ = exchange.request, record.answer, record.environ
         took = timedelta(seconds=clock.now() - record.arrived)
         method, target = record.asked
 

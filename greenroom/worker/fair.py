@@ -7,7 +7,8 @@ it is the same on every machine:
     bytes       PIECE_BYTES of a body that came, or of an answer that went
     operations  each counts as OPERATION_BYTES at least: a chunk of one byte costs what a system call or a line of a
                 parser costs, not what a byte does
-    frames      of HTTP/2, PIECE_FRAMES: control frames carry nothing and are parsed like any other
+    frames      of HTTP/2: see http2/frames
+    requests    of a client that pipelines: each in a turn of its own
 """
 
 from collections.abc import Iterator
@@ -20,9 +21,6 @@ from ..waits.threads import is_loop_thread
 
 PIECE_BYTES = 131_072
 OPERATION_BYTES = 512
-PIECE_FRAMES = 64
-PREFACE_BYTES = 24  # what an HTTP/2 client says before its first frame
-FRAME_HEAD_BYTES = 9
 
 
 class Piece:
@@ -70,33 +68,3 @@ def fair(chunks: Iterator[bytes], piece: Piece) -> Iterator[bytes]:
     for chunk in chunks:
         yield chunk
         piece.did(len(chunk))
-
-
-class Frames:
-    """Cuts what came of an HTTP/2 connection into pieces of PIECE_FRAMES frames at most, whatever they are."""
-
-    def __init__(self) -> None:
-        self._left = PREFACE_BYTES  # of the frame that has begun
-        self._head = b""  # of the next one, as far as it has come
-
-    def pieces(self, data: bytes) -> Iterator[bytes]:
-        """`data`, whole and in order."""
-        start = position = frames = 0
-        while position < len(data):
-            if self._left:
-                step = min(self._left, len(data) - position)
-                self._left -= step
-                position += step
-                continue
-            if frames == PIECE_FRAMES:
-                yield data[start:position]
-                start, frames = position, 0
-            step = min(FRAME_HEAD_BYTES - len(self._head), len(data) - position)
-            self._head += data[position : position + step]
-            position += step
-            if len(self._head) == FRAME_HEAD_BYTES:
-                self._left = int.from_bytes(self._head[:3], "big")
-                self._head = b""
-                frames += 1
-        if start < len(data):
-            yield data[start:]

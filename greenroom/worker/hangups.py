@@ -20,8 +20,8 @@ from typing import Any
 from ..errors import BudgetSpent
 from ..in_flight import CLIENT_LEFT, CURRENT
 from ..on_import import when_imported
+from .client_errors import ClientLeft, ClientTooSlow
 from .takeover import ClientsSocket
-from .wire import ClientLeft, ClientTooSlow
 
 ENDS_OF_WAITS = (BudgetSpent, TimeoutError, queue.Empty, queue.Full, subprocess.TimeoutExpired)
 CLIENTS_OWN = (ClientLeft, ClientTooSlow)

@@ -23,7 +23,7 @@ from ..insight import lastwords, stacks
 from ..insight.observer import Insight
 from ..settings import Settings
 from ..waits import children, descriptors, processes, programs, stdlib, subprocesses
-from . import hangups, tls
+from . import hangups
 from .balance import HEARTBEAT_SECONDS, Line, Scoreboard, State, Turn
 from .drain import Drain
 from .leaving import Leaving
@@ -32,6 +32,7 @@ from .process import allow_open_files, main_greenlet, tune_gc
 from .serving import Serving
 from .sharing import Sharing, may_start
 from .signals import Signals, real_signal
+from .unserved import demand_served
 
 if TYPE_CHECKING:
     from ..ops.worker_server import WorkerServer
@@ -84,6 +85,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
         """gunicorn calls this when it listens, before the first worker. Runs on: arbiter."""
+        demand_served(cfg, log)
         joining.join(cfg)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -168,8 +170,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         self.process = psutil.Process()
         self.memory_limit_bytes = settings.worker_memory_mb * 1_000_000
         self.woken = gevent.event.Event()
-        serving_class = tls.GunicornServing if tls.is_needed(self.cfg) else Serving
-        self.serving = serving_class(self, settings, lambda: not self.alive)
+        self.serving = Serving(self, settings, lambda: not self.alive)
         turn = Turn(board, self.line)
         listeners = []
         for sock in self.sockets:

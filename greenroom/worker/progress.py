@@ -29,21 +29,36 @@ LOOK_SECONDS = 1.0
 LOOKS = 8
 
 
+class TakesNothing:
+    """Whether a client has taken nothing for too long, for whoever looks about each LOOK_SECONDS."""
+
+    def __init__(self, sock: Any, seconds: float, waiting: int = 0) -> None:
+        """`waiting`: see is_given_up."""
+        self.sock = sock
+        self.patience_seconds = seconds + min(
+            2 * seconds, STEP_SEGMENTS * _segment_bytes(sock) / SLOWEST_BYTES_PER_SECOND
+        )
+        self._on_the_way, self._since = _unacknowledged(sock) + waiting, clock.now()
+
+    def is_given_up(self, waiting: int = 0) -> bool:
+        """`waiting`: what the kernel has not taken, less all that was ever added to that."""
+        left, now = _unacknowledged(self.sock) + waiting, clock.now()
+        if left < self._on_the_way:
+            self._on_the_way, self._since = left, now
+        return now - self._since >= self.patience_seconds
+
+
 def wait_for_room(sock: Any, seconds: float, wait: Callable[[float], bool]) -> bool:
     """Wait until `sock` can be written to; False when its client has taken nothing for too long.
 
     `wait(x)` waits for that for x seconds and returns whether it came. Runs on: any greenlet; switches.
     """
-    patience = seconds + min(2 * seconds, STEP_SEGMENTS * _segment_bytes(sock) / SLOWEST_BYTES_PER_SECOND)
+    progress = TakesNothing(sock, seconds)
     if not IS_LINUX:
-        return wait(patience)
+        return wait(progress.patience_seconds)
     look = min(LOOK_SECONDS, seconds / LOOKS)
-    on_the_way, since = _unacknowledged(sock), clock.now()
     while not wait(look):
-        left, now = _unacknowledged(sock), clock.now()
-        if left < on_the_way:
-            on_the_way, since = left, now
-        elif now - since >= patience:
+        if progress.is_given_up():
             return False
     return True
 

@@ -1,22 +1,17 @@
-"""Serving: connections in, one greenlet for each request, and an answer whatever happens in it."""
+"""Serving: connections in, admission, and what becomes of all requests of one worker."""
 
 import _socket
 import os
 import socket
-import sys
 from collections.abc import Callable
-from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gevent
-from gunicorn.config import KNOWN_SETTINGS
-from gunicorn.glogging import Logger
 from gunicorn.http import wsgi
 from gunicorn.http.message import _ip_in_allow_list as is_in_allow_list
-from gunicorn.workers.base_async import ALREADY_HANDLED
 
-from .. import clock, forking
-from ..in_flight import BARE, CLEAN_UP, CLIENT_LEFT, CURRENT, FOREVER, SHIELD, WORKER_STOPS, Record
+from .. import clock
+from ..in_flight import CLIENT_LEFT, FOREVER, WORKER_STOPS, Record
 from ..insight.observer import Insight
 from ..settings import Settings
 from ..timers import Timer
@@ -25,28 +20,41 @@ from . import load, log_redaction
 from .admission import QUEUE_TICK_SECONDS, Admission
 from .balance import Line
 from .budget import HEADER, HEADER_NAME, Budgets
-from .connection import Connection, State
-from .ending import Ending, ErrorPage, clean_up_begins, error_answer, fitting
+from .connection import Connection
+from .cycle import RequestCycle
+from .ending import Ending, ErrorPage, error_answer, fitting
+from .exchange import Exchange
 from .gates import AdaptiveGate, Gate, OpenGate, StaticGate
 from .greenlets import RequestGreenlets
-from .hangups import is_consequence
 from .head import HeadParser
 from .listener import Listener
 from .load import Turns
 from .request import PlainRequest
-from .response import Response
 from .sharing import Sharing
 from .spinning import SpinWatch
 from .takeover import ClientsSocket
 from .timeouts import SWEEP_SECONDS, Timeouts
-from .wire import ClientLeft, ClientTooSlow
+from .timeouts import Greeting as TimedClient
+from .transport.handshake import Handshake
+from .transport.tls import TLSSocket, context_of
 
-# A request whose answer comes later than this after its deadline was not waiting, but computing.
-LATE_SECONDS = 1.0
-# A client that ends its side so soon after its request has nothing more to ask (`nc`, shutdown) and wants its answer.
-TOGETHER_SECONDS = 0.1
+if TYPE_CHECKING:
+    from .http2.cleartext import Cleartext
+    from .http2.connection import HTTP2Connection
+
 # What owners of connections may take to end once they were told that the worker stops.
 TOLD_SECONDS = 2.0
+PLAIN_ON_TLS = "This port speaks HTTPS, and the request came without TLS. Ask https:// instead."
+
+
+class Client(TimedClient, Protocol):
+    """A connection, in its handshake or of any protocol."""
+
+    def begin_to_drain(self) -> None:
+        """The worker stops."""
+
+    def leave_to_parent(self) -> int:
+        """In a forked child: it is used no more. Returns its descriptor."""
 
 
 class Serving:
@@ -58,30 +66,27 @@ class Serving:
         self.is_stopping = is_stopping
         self.cfg = worker.cfg
         self.log = worker.log
-        self.errors = log_redaction.ErrorTeller(worker.cfg, worker.log)
         self.hub = gevent.get_hub()
         self.loop = self.hub.loop
         self.parser = HeadParser(self.cfg, os.environ.get("SCRIPT_NAME", ""))
         self.has_keepalive = bool(self.cfg.keepalive)
         self.most_connections: int = self.cfg.worker_connections
         self.has_proxy_protocol = self.cfg.proxy_protocol != "off"
-        # What would do nothing is not called: gunicorn's own access log while it is off, and its default hooks.
-        self.has_access_log = bool(self.log.access_log_enabled) or type(self.log).access is not Logger.access
-        has_own_pre_request = self.cfg.pre_request is not _default_hook("pre_request")
-        self.has_pre_request = has_own_pre_request or self.cfg.loglevel == "debug"
-        self.has_post_request = self.cfg.post_request is not _default_hook("post_request")
-        if has_own_pre_request or self.has_post_request:
-            # Hooks may do with gunicorn's Request whatever they like: what is left out of ours would fail in them.
+        self.cycle = RequestCycle(self)
+        self.has_access_log = self.cycle.has_access_log
+        if self.cycle.has_own_hooks:
             self.parser.is_usable = False
         self.has_siblings = self.cfg.workers > 1
-        self.greenlets = RequestGreenlets(self.hub, self._run)
-        self.connections: set[Connection] = set()
-        # Requests; while one runs its connection has its `record`.
-        self.in_flight: dict[Connection, Any] = {}
+        self.greenlets = RequestGreenlets(self.hub, self.cycle.run)
+        self.tls = context_of(self.cfg)
+        self.cleartext = cleartext_of(self.cfg)
+        self.connections: set[Client] = set()
+        # Requests; while one runs its exchange has its `record`.
+        self.in_flight: dict[Exchange, Any] = {}
         # Of requests that have become something else, the sockets that their applications took.
         self.taken: dict[Record, ClientsSocket] = {}
         # Requests that came in this turn of the loop, until all sockets have been read: see `offer`.
-        self.arrivals: list[tuple[Connection, Any]] = []
+        self.arrivals: list[tuple[Exchange, Any]] = []
         self._is_reading = False
         self.budgets = Budgets(
             settings.request_budget_milliseconds / 1000,
@@ -100,8 +105,7 @@ class Serving:
             # 0 is for connections that have had their answer; one that has just come gets time to ask.
             keepalive_seconds=self.cfg.keepalive or settings.keepalive_seconds,
             head_timeout_seconds=settings.head_timeout_seconds,
-            dismiss_idle=Connection.close_if_idle,
-            dismiss_slow=Connection.dismiss_if_slow,
+            handshake_timeout_seconds=settings.tls_handshake_timeout_seconds,
         )
         self._sweeper = self.loop.timer(SWEEP_SECONDS, repeat=SWEEP_SECONDS)
         self.gate = gate_of(settings)
@@ -151,8 +155,8 @@ class Serving:
             arrivals, self.arrivals = self.arrivals, []
             if self.line is not None:
                 self.line.offered = len(self.in_flight) + len(arrivals)
-            for connection, request in arrivals:
-                self._admit(connection, request)
+            for exchange, request in arrivals:
+                self._admit(exchange, request)
         if self.admission.waiting:
             self.admission.release()
             if not self.admission.waiting:
@@ -172,286 +176,143 @@ class Serving:
 
     def accepted(self, listener: Listener, descriptor: int, peer: Any) -> None:
         """A client has connected. Runs on: hub."""
-        sock = _socket.socket(fileno=descriptor)
-        sock.setblocking(False)
+        sock: Any
+        if self.tls is None:
+            sock = _socket.socket(fileno=descriptor)
+            sock.setblocking(False)
+        else:
+            sock = TLSSocket(descriptor, self.tls, is_quiet=self.cfg.suppress_ragged_eofs)
         if isinstance(peer, tuple):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if len(self.connections) >= self.most_connections:
             self.timeouts.make_room()
-        connection = Connection(self, listener, sock, peer)  # type: ignore[arg-type]  # the C class is all it needs
+        if self.tls is None:
+            self._serve_http1(listener, sock, peer)
+        else:
+            handshake = Handshake(self, listener, sock, peer, self._agreed, self._refuse_plain)
+            self.connections.add(handshake)
+            self.timeouts.handshake_began(handshake)
+
+    def _agreed(self, handshake: Handshake, protocol: str | None) -> None:
+        """The handshake is over; `protocol` is what ALPN chose."""
+        if protocol == "h2":
+            self.serve_http2(handshake.listener, handshake.sock, handshake.peer).begin()
+        else:
+            self._serve_http1(handshake.listener, handshake.sock, handshake.peer)
+
+    def _serve_http1(self, listener: Listener, sock: Any, peer: Any) -> None:
+        connection = Connection(self, listener, sock, peer)
         self.connections.add(connection)
         self.timeouts.became_idle(connection)
         connection.on_readable()  # the request has mostly come with the connection
+
+    def serve_http2(self, listener: Listener, sock: Any, peer: Any) -> "HTTP2Connection":
+        """A connection that is to begin. Needs h2, which gunicorn has looked for."""
+        from .http2.connection import HTTP2Connection
+
+        connection = HTTP2Connection(self, listener, sock, peer)
+        self.connections.add(connection)
+        return connection
+
+    def _refuse_plain(self, handshake: Handshake, sock: Any) -> None:
+        """Who speaks plain HTTP to a TLS port reads why it is not served."""
+        connection = Connection(self, handshake.listener, sock, handshake.peer)
+        self.connections.add(connection)
+        connection.refuse(error_answer(400, "Bad Request", PLAIN_ON_TLS))
 
     def is_full(self) -> bool:
         """Whether all connections that may be open are open, and busy: a new client waits in the kernel meanwhile."""
         return len(self.connections) >= self.most_connections and not self.timeouts.can_make_room()
 
-    def offer(self, connection: Connection, request: Any) -> None:
+    def offer(self, exchange: Exchange, request: Any) -> None:
         """A request is complete: run it or let it wait, as soon as all sockets are read. Runs on: hub.
 
         Reading first and running then takes a tenth less of the CPU than each request in turn, because the code that
-        reads stays in the caches; and who was woken in this turn goes on before new ones begin.
+        reads stays in the caches; and requests that were woken in this turn go on before new ones begin.
         """
-        self.timeouts.forget(connection)
-        self.asked.add(id(connection))
         if self._is_reading:
-            self.arrivals.append((connection, request))
+            self.arrivals.append((exchange, request))
         else:
-            self._admit(connection, request)
+            self._admit(exchange, request)
 
-    def _admit(self, connection: Connection, request: Any) -> None:
-        """Who is admitted runs at once, until it first waits."""
+    def _admit(self, exchange: Exchange, request: Any) -> None:
+        """An admitted request runs at once, until it first waits."""
+        if exchange.is_reset:
+            return
         gate = self.gate
         if gate.load < gate.limit and not self.admission.waiting:
-            self._run_in_greenlet(connection, request)
+            self._run_in_greenlet(exchange, request)
             return
-        self.admission.wait(connection, request, self._budget_ends_at(connection, request))
+        self.admission.wait(exchange, request, self._budget_ends_at(exchange, request))
         if self.admission.waiting and not self._queue_ticker.active:
             self._queue_ticker.start(_nothing)
 
-    def _budget_ends_at(self, connection: Connection, request: Any) -> float:
-        environ = request.environ if type(request) is PlainRequest else environ_for_budget(request)
-        return connection.arrived + self.budgets.seconds(environ, is_peer_trusted=connection.is_peer_trusted)
+    def _budget_ends_at(self, exchange: Exchange, request: Any) -> float:
+        environ = request.environ if isinstance(request, PlainRequest) else environ_for_budget(request)
+        return exchange.arrived + self.budgets.seconds(environ, is_peer_trusted=exchange.is_peer_trusted)
 
-    def _run_in_greenlet(self, connection: Connection, request: Any) -> None:
-        connection.state = State.RUNNING
-        self.in_flight[connection] = request
-        self.greenlets.start(self.gate, connection, request)
+    def _run_in_greenlet(self, exchange: Exchange, request: Any) -> None:
+        exchange.start()
+        self.in_flight[exchange] = request
+        self.greenlets.start(self.gate, exchange, request)
 
-    def _turn_away(self, connection: Connection, request: Any, is_spent: bool) -> None:
+    def request_finished(self, exchange: Exchange, record: Record, request: Any) -> None:
+        """Runs on: request greenlet, at its end."""
+        taken = self.taken.pop(record, None)
+        if taken is not None and taken.lost is not None:
+            self.log.info("%s: its client has left: %s", log_redaction.asked(request), taken.lost)
+        self.in_flight.pop(exchange, None)
+
+    def _turn_away(self, exchange: Exchange, request: Any, is_spent: bool) -> None:
         """503 or 504, with as little work as possible: no greenlet, no application, no access log. Runs on: hub."""
         if is_spent:
             self._count_spent()
-            page = error_answer(504, "Gateway Timeout", "The answer did not come in time.")
-            connection.wire.try_send(fitting(page, request))
-            connection.finish(is_kept=False)
+            exchange.send_page(
+                fitting(error_answer(504, "Gateway Timeout", "The answer did not come in time."), request)
+            )
+            exchange.finish(is_kept=False)
             return
         if self.insight is not None:
             self.insight.ring.shed()
-            environ = request.environ if type(request) is PlainRequest else None
-            self.insight.clients.turned_away(environ, is_peer_trusted=connection.is_peer_trusted)
-        is_kept = not request.should_close() and not self.is_stopping() and connection.is_body_here()
-        is_kept = is_kept and not self._gives_away(request)
-        # Behind half an answer the client would take the next one for its rest.
-        is_whole = connection.wire.try_send(SHED_ANSWERS[is_kept, request.method == "HEAD"])
-        connection.finish(is_kept=is_kept and is_whole)
+            environ = request.environ if isinstance(request, PlainRequest) else None
+            self.insight.clients.turned_away(environ, is_peer_trusted=exchange.is_peer_trusted)
+        exchange.shed(request, is_kept=not self.is_stopping() and not self.gives_away(request))
 
     def _count_spent(self) -> None:
         self.spent_requests += 1
         if self.insight is not None:
             self.insight.expired += 1
 
-    def _run(self, connection: Connection, request: Any) -> None:
-        """The life of a request greenlet. Nothing may escape it: its parent is the hub."""
-        is_kept = False
-        insight = self.insight
-        record: Any = Record(connection.arrived) if insight is None else insight.begin(connection.arrived)
-        connection.record = record
-        CURRENT.set(record)
-        try:
-            is_kept = self._respond(connection, request)
-            connection.finish(is_kept=is_kept)
-        except BaseException:
-            self.log.exception("a request's connection could not be finished")
-            connection.close(reset=True)
-        finally:
-            if record.deadline != FOREVER and record.is_spent():
-                self._report_spent(record, request)
-            record.finish()
-            if insight is not None:
-                insight.finish(record)
-            record.environ = record.answer = record.on_end = None  # which lead back to the record
-            connection.record = None
-            taken = self.taken.pop(record, None)
-            if taken is not None and taken.lost is not None:
-                self.log.info("%s: its client has left: %s", log_redaction.asked(request), taken.lost)
-            self.in_flight.pop(connection, None)
-
-    def _respond(self, connection: Connection, request: Any) -> bool:
-        """Run the application and write its answer; returns whether the connection may serve another request."""
-        started = datetime.now() if self.has_access_log else None
-        response: Response | None = None
-        environ: dict[str, Any] = {}
-        try:
-            if self.has_pre_request:
-                self.cfg.pre_request(self.worker, request)
-            response, environ = self._prepare(connection, request)
-            self.worker.request_started()
-            if not self._start_budget(connection, response, environ):
-                return False
-            if self.is_stopping() or not self.has_keepalive or self._gives_away(request):
-                response.force_close()
-            self._answer(response, environ)
-            if response.is_dropped:
-                return False
-            if response.is_short:
-                self.log.warning("%s answered less than its Content-Length", log_redaction.asked(request))
-                connection.close(reset=True)
-                return False
-            return not response.is_last
-        except StopIteration as exc:
-            # How applications that took the socket for themselves say that there is nothing left to answer.
-            if not connection.wire.is_used_by_application:
-                self._failed(connection, request, response, exc)
-            return False
-        except BaseException as exc:  # SystemExit, GreenletExit, KeyboardInterrupt, gevent.Timeout: all the same here
-            self._failed(connection, request, response, exc)
-            return False
-        finally:
-            self._finish_accounts(request, response, environ, started)
-            if response is not None:
-                response.let_go()
-
-    def _gives_away(self, request: Any) -> bool:
+    def gives_away(self, request: Any) -> bool:
+        """Whether the connection of `request` is to end with this answer, for a sibling to get the next one."""
         return self.sharing is not None and not request.should_close() and self.sharing.gives_away()
-
-    def _prepare(self, connection: Connection, request: Any) -> tuple[Response, dict[str, Any]]:
-        if type(request) is PlainRequest:
-            environ = request.environ
-            response = Response(request, None, self.cfg, connection.wire)
-            environ["wsgi.early_hints"] = response.early_hints
-        else:
-            response, environ = wsgi.create(
-                request,
-                None,
-                connection.peer,
-                connection.listener.name,
-                self.cfg,
-                response_class=Response,
-                response_args=(connection.wire,),
-            )
-            environ["wsgi.multithread"] = True
-            environ["wsgi.early_hints"] = response.early_hints
-        environ["gunicorn.socket"] = ClientsSocket(connection)
-        environ["greenroom.is_client_gone"] = connection.has_client_left
-        environ["greenroom.is_draining"] = self.is_stopping
-        return response, environ
-
-    def _start_budget(self, connection: Connection, response: Response, environ: dict[str, Any]) -> bool:
-        """From when the request came, so it can be over before the application has begun: then False."""
-        record: Any = connection.record
-        assert record is not None
-        environ["greenroom.deadline"] = record
-        record.environ = environ
-        record.asked = (environ["REQUEST_METHOD"], environ["RAW_URI"])
-        record.answer = response
-        if self.insight is not None:
-            self.insight.prepared(record, environ, response, is_peer_trusted=connection.is_peer_trusted)
-        record.on_end = connection.request_ended
-        seconds = self.budgets.seconds(environ, is_peer_trusted=connection.is_peer_trusted)
-        if seconds != FOREVER:
-            record.deadline = record.arrived + seconds
-            if record.deadline <= clock.now():
-                connection.request_ended(record)
-                return False
-        return True
-
-    def _answer(self, response: Response, environ: dict[str, Any]) -> None:
-        try:
-            self._run_application(response, environ)
-        finally:
-            if forking.is_child():  # forked in a view, it has come to the end of it: the answer is its parent's
-                forking.leave(sys.exc_info()[1])
-
-    def _run_application(self, response: Response, environ: dict[str, Any]) -> None:
-        result = self.worker.wsgi(environ, clean_up_begins(response.start_response))
-        SHIELD.set(BARE)
-        if forking.is_child():
-            forking.leave()
-        if result is ALREADY_HANDLED:
-            raise StopIteration
-        try:
-            if isinstance(result, environ["wsgi.file_wrapper"]):
-                response.write_file(result)
-            else:
-                response.write_items(result)
-            response.close()
-        finally:
-            if hasattr(result, "close"):
-                SHIELD.set(CLEAN_UP)
-                result.close()
-
-    def _failed(self, connection: Connection, request: Any, response: Response | None, exc: BaseException) -> None:
-        """Tell the client that its request failed, as far as that is still possible.
-
-        1. It has been answered in place of its application, or its client has left, or its application has the wire:
-           nothing is said there. An error that is only the consequence of the client's leaving is nobody's.
-        2. The client left, or takes nothing: nobody is there to be told.
-        3. The head was sent: the status can't be taken back; a broken connection says that this was not all. It is
-           nobody's error when the worker had to stop.
-        4. Its body is not what HTTP allows, or the application failed: gunicorn knows the status and logs it.
-        """
-        record = connection.record
-        if self.insight is not None and not isinstance(exc, ClientLeft | ClientTooSlow):
-            self.insight.failures.failed(exc, record)
-        cut_reason = record.cut_reason if record is not None else ""
-        if record is not None and record.answer is not None and record.is_spent():
-            connection.request_ended(record)  # the loop had no turn since
-        is_taken = connection.wire.is_used_by_application
-        if response is not None and (is_taken or response.is_dropped or cut_reason == CLIENT_LEFT):
-            if not is_consequence(exc, has_ended=response.is_dropped):
-                self.log.error("Error handling request %s", log_redaction.asked(request), exc_info=exc)
-            if not is_taken and not response.is_dropped:
-                self.log.info("%s: %s", log_redaction.asked(request), cut_reason)
-                connection.close(reset=True)
-        elif isinstance(exc, ClientLeft | ClientTooSlow):
-            self.log.info("%s: %s", log_redaction.asked(request), exc)
-            connection.close(reset=True)
-        elif response is not None and response.is_head_on_wire:
-            if cut_reason == WORKER_STOPS:
-                self.log.warning("%s: %s, its answer is broken off", log_redaction.asked(request), cut_reason)
-            else:
-                self.log.error("Error handling request %s", log_redaction.asked(request), exc_info=exc)
-            connection.close(reset=True)
-        else:
-            if response is not None:
-                response.claim()  # if the application has not: its head waited for a body
-                response.status = None  # what is answered is not its; gunicorn writes the line of the access log
-            self.errors.handle_error(request, ErrorPage(connection.wire.try_send, request), connection.peer, exc)
-
-    def _finish_accounts(self, request: Any, response: Any, environ: dict[str, Any], started: datetime | None) -> None:
-        if started is not None and response is not None and response.status is not None and not response.is_dropped:
-            log_redaction.access(self.log, response, request, environ, datetime.now() - started)
-        if self.has_post_request:
-            try:
-                self.cfg.post_request(self.worker, request, environ, response)
-            except Exception:
-                self.log.exception("Exception in post_request hook")
 
     def refuse(self, connection: Connection, exc: Exception) -> None:
         """Answer a request that could not be read, as gunicorn does, and close. Runs on: hub."""
-        self.errors.handle_error(None, ErrorPage(connection.wire.try_send), connection.peer, exc)
-        connection.close_gently()
+        pages: list[bytes] = []
+        self.cycle.errors.handle_error(None, ErrorPage(pages.append), connection.peer, exc)
+        connection.refuse(b"".join(pages))
 
-    def refuse_slow_head(self, connection: Connection) -> None:
-        connection.wire.try_send(error_answer(408, "Request Timeout", "The request did not come in time."))
-        connection.close_gently()
+    def client_left(self, exchange: Exchange, *, may_wait: bool = False) -> None:
+        """The client of a request has closed its connection, or reset its stream: as a rule, nobody wants the answer.
 
-    def client_left(self, connection: Connection) -> None:
-        """The client of a running request has closed its connection: as a rule, nobody wants the answer any more.
-
-        What changes something is not stopped half-way, unless a setting says so. Runs on: hub.
+        What changes something is not stopped half-way, unless a setting says so. `may_wait`: the client ended its side
+        together with its request, and may wait for its turn. Runs on: hub.
         """
-        if connection.has_next_request():
-            return  # one that sent several requests and ended its side waits for all answers
-        record, waiting = connection.record, self.admission.find(connection)
+        record, waiting = exchange.record, self.admission.find(exchange)
         if waiting is not None and self._ends(waiting.request.method):
-            if self._came_together(connection):
-                return  # it has ended its side, and waits
-            self.admission.leave(connection)
+            if may_wait:
+                return
+            self.admission.leave(exchange)
             if self.insight is not None:
                 self.insight.ring.shed()
-            connection.close()
+            exchange.leave_line()
         elif record is not None and record.answer is not None:
             self.abandon(record, record.answer.req.method, is_event_stream=record.answer.is_event_stream)
 
-    def _came_together(self, connection: Connection) -> bool:
-        """Whether the end of the client's input came with its request: who hangs up has waited for a while.
-
-        It came after the loop had last asked its sockets, however long the turn since then took.
-        """
-        return self.turns.ended_at - self.turns.last_seconds - connection.arrived < TOGETHER_SECONDS
+    def turn_began_at(self) -> float:
+        """When the loop last asked its sockets: what they say now came later."""
+        return self.turns.ended_at - self.turns.last_seconds
 
     def taken_over(self, record: Record, taken: ClientsSocket) -> None:
         """The application has the connection for itself: it is no longer a request as others are."""
@@ -501,66 +362,26 @@ class Serving:
                 record.cut(WORKER_STOPS)
 
     def running_records(self) -> list[Record]:
-        return [connection.record for connection in self.in_flight if connection.record is not None]
-
-    def _report_spent(self, record: Record, request: Any) -> None:
-        """What could not be ended in time held the loop: nothing can cut that, so it is said."""
-        if record.cut_reason != CLIENT_LEFT and not getattr(record.answer, "is_dropped", False):
-            self.spent_requests += 1
-        late_seconds = clock.now() - record.deadline
-        if late_seconds > LATE_SECONDS and record.cut_reason != CLIENT_LEFT:
-            self.log.warning(
-                "%s ended %.1f s after %s: it did not wait, or it cleaned up",
-                log_redaction.asked(request),
-                late_seconds,
-                record.why(),
-            )
+        return [exchange.record for exchange in self.in_flight if exchange.record is not None]
 
     def leave_to_parent(self) -> list[int]:
         """In a forked child: nothing of it goes to the parent's clients. Returns their descriptors."""
-        found = []
-        for connection in self.connections:
-            found.append(connection.wire.sock.fileno())
-            connection.wire.sock = ParentsSocket()  # type: ignore[assignment]  # it is to be used for nothing else
+        found = [connection.leave_to_parent() for connection in self.connections]
         load.leave_to_parent()
         return found
 
-    def closed(self, connection: Connection) -> None:
+    def closed(self, connection: Client) -> None:
         self.connections.discard(connection)
         self.timeouts.forget(connection)
 
 
-class ParentsSocket:
-    """A client's socket in a forked child, which has come to the end of its own work when it answers that client."""
+def cleartext_of(cfg: Any) -> "Cleartext | None":
+    """How HTTP/2 is spoken without TLS; None where it is not."""
+    if cfg.is_ssl or "h2" not in getattr(cfg, "http_protocols", ()) or cfg.http2_cleartext == "off":
+        return None
+    from .http2.cleartext import Cleartext
 
-    def send(self, *_: Any) -> Any:
-        forking.leave()
-
-    sendmsg = send
-
-    def recv(self, *_: Any) -> Any:
-        raise ConnectionAbortedError("the client's connection is the parent's")
-
-    def fileno(self) -> int:
-        return -1
-
-
-SHED_BODY = b"The server is overloaded. Try again in a moment.\n"
-SHED_HEADERS = (("Retry-After", "1"), ("Content-Type", "text/plain"), ("Content-Length", str(len(SHED_BODY))))
-
-
-def _shed_answer(*, is_kept: bool, is_head: bool) -> bytes:
-    fields = "".join(f"{name}: {value}\r\n" for name, value in SHED_HEADERS)
-    connection = "keep-alive" if is_kept else "close"
-    head = f"HTTP/1.1 503 Service Unavailable\r\n{fields}Connection: {connection}\r\n\r\n"
-    return head.encode() + (b"" if is_head else SHED_BODY)
-
-
-SHED_ANSWERS = {
-    (is_kept, is_head): _shed_answer(is_kept=is_kept, is_head=is_head)
-    for is_kept in (True, False)
-    for is_head in (True, False)
-}
+    return Cleartext(cfg)
 
 
 def gate_of(settings: Settings) -> Gate:
@@ -577,7 +398,3 @@ def environ_for_budget(request: Any) -> dict[str, Any]:
 
 def _nothing() -> None:
     pass
-
-
-def _default_hook(name: str) -> Any:
-    return next(setting.default for setting in KNOWN_SETTINGS if setting.name == name)

@@ -25,6 +25,9 @@ USES = frozenset(
     " shutdown unwrap write".split()
 )
 
+# What only tells of the connection, and its TLS, and takes nothing over.
+LOOKS = frozenset("cipher getpeercert getpeername getsockname selected_alpn_protocol shared_ciphers version".split())
+
 
 class Owner(Protocol):
     """The connection of a running request."""
@@ -32,8 +35,8 @@ class Owner(Protocol):
     def take_over(self, taken: "ClientsSocket") -> Any:
         """The socket for the application. Raises ConnectionError when the request has been answered already."""
 
-    # Whether nothing more can be sent once the end of what the client sends has been read: so it is with TLS.
-    fails_after_end: bool
+    def look(self, name: str) -> Any:
+        """The method `name` of the connection, one of LOOKS, which changes nothing."""
 
     def shut_down_receiving(self) -> None:
         """Let whoever waits for the client go on, and read the end."""
@@ -60,6 +63,8 @@ class ClientsSocket:
         return self._sock
 
     def __getattr__(self, name: str) -> Any:
+        if name in LOOKS and self._sock is None:
+            return self._owner.look(name)
         return getattr(self._take(is_use=name in USES), name)
 
     def send(self, data: Any, flags: int = 0) -> int:
@@ -86,14 +91,13 @@ class ClientsSocket:
     def recv(self, size: int = 4096, flags: int = 0) -> bytes:
         is_peek = bool(flags & socket.MSG_PEEK)
         sock = self._take(is_use=not is_peek)
-        data = b""
-        if not (self.is_told and self._owner.fails_after_end):
-            try:
-                with self._noting_loss():
-                    data = sock.recv(size, flags) if flags else sock.recv(size)
-            except OSError:
-                if not self.is_told:
-                    raise
+        try:
+            with self._noting_loss():
+                data = sock.recv(size, flags) if flags else sock.recv(size)
+        except OSError:
+            if not self.is_told:
+                raise
+            data = b""
         return data if is_peek else self._received(data, size)
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:

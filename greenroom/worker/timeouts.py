@@ -1,4 +1,4 @@
-"""Clients that keep us waiting: heads that do not end, connections that nobody uses, and too many of those.
+"""Clients that keep us waiting: handshakes and heads that do not end, idle connections, and too many of those.
 
 No timer for each connection: the oldest is first in its list, so one look every SWEEP_SECONDS at the heads of the lists
 is enough, whatever their number.
@@ -6,14 +6,12 @@ is enough, whatever their number.
 
 import select
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, TypeVar
 
 from gevent import monkey
 
 from .. import clock
-
-if TYPE_CHECKING:
-    from .connection import Connection
+from .transport import Transport
 
 SWEEP_SECONDS = 0.25
 # How long a client that has got its last answer may go on sending; and how many such clients are borne with.
@@ -21,57 +19,85 @@ LINGER_SECONDS = 2.0
 MOST_LINGERING = 1000
 
 
-class Timeouts:
-    """Connections that are idle, reading a head or lingering, each with the moment that began.
+class Greeting(Protocol):
+    """A client that has not finished its handshake."""
 
-    `dismiss_idle` and `dismiss_slow` say goodbye to a connection, if nothing has come from it in this very moment: the
-    first has sent nothing, the second half a head.
-    """
+    def close(self) -> None: ...
+
+
+class Client(Greeting, Protocol):
+    """A connection that has a protocol."""
+
+    @property
+    def sock(self) -> Transport: ...
+
+    def close_if_idle(self) -> None:
+        """Close, if nothing has come in this very moment."""
+
+    def dismiss_if_slow(self) -> None:
+        """Refuse half a head, unless its rest has come in this very moment."""
+
+    def client_has_left(self) -> None: ...
+
+
+class Timeouts:
+    """Connections in their handshake, idle, reading a head or lingering, each with the moment that began."""
 
     def __init__(
         self,
         *,
         keepalive_seconds: float,
         head_timeout_seconds: float,
-        dismiss_idle: Callable[["Connection"], None],
-        dismiss_slow: Callable[["Connection"], None],
+        handshake_timeout_seconds: float = 10.0,
         now: Callable[[], float] = clock.now,
     ) -> None:
         self.keepalive_seconds = keepalive_seconds
         self.head_timeout_seconds = head_timeout_seconds
-        self.dismiss_idle = dismiss_idle
-        self.dismiss_slow = dismiss_slow
+        self.handshake_timeout_seconds = handshake_timeout_seconds
         self.now = now
         # A dict keeps the order of insertion, and nobody's moment is ever before one that is in it already.
-        self.idle: dict[Connection, float] = {}
-        self.reading: dict[Connection, float] = {}
-        self.lingering: dict[Connection, float] = {}
+        self.greeting: dict[Greeting, float] = {}
+        self.idle: dict[Client, float] = {}
+        self.reading: dict[Client, float] = {}
+        self.lingering: dict[Client, float] = {}
         # Busy, and with bytes in the kernel that nobody reads yet: behind those the end of the connection is not seen.
-        self.deaf: set[Connection] = set()
+        self.deaf: set[Client] = set()
 
-    def became_idle(self, connection: "Connection") -> None:
+    def handshake_began(self, greeting: Greeting) -> None:
+        self.greeting[greeting] = self.now()
+
+    def became_idle(self, connection: Client) -> None:
         self.idle.pop(connection, None)
         self.idle[connection] = self.now()
 
-    def head_started(self, connection: "Connection") -> None:
+    def head_started(self, connection: Client) -> None:
         self.idle.pop(connection, None)
         self.reading[connection] = self.now()
 
-    def linger(self, connection: "Connection") -> None:
+    def linger(self, connection: Client) -> None:
         self.forget(connection)
         self.lingering[connection] = self.now()
         if len(self.lingering) > MOST_LINGERING:
             next(iter(self.lingering)).close()
 
-    def forget(self, connection: "Connection") -> None:
-        if self.idle.pop(connection, None) is None and self.reading.pop(connection, None) is None:
-            self.lingering.pop(connection, None)
+    def forget(self, connection: Any) -> None:
+        for some in (self.idle, self.reading, self.lingering, self.greeting):
+            if some.pop(connection, None) is not None:
+                return
 
     def sweep(self) -> None:
         """Dismiss whoever has been idle or slow for too long."""
-        self._dismiss(self.idle, self.now() - self.keepalive_seconds, self.dismiss_idle)
-        self._dismiss(self.reading, self.now() - self.head_timeout_seconds, self.dismiss_slow)
-        self._dismiss(self.lingering, self.now() - LINGER_SECONDS, lambda connection: connection.close())
+        now = self.now()
+        for greeting in _overdue(self.greeting, now - self.handshake_timeout_seconds):
+            greeting.close()
+        for connection in _overdue(self.idle, now - self.keepalive_seconds):
+            if connection in self.idle:
+                connection.close_if_idle()
+        for connection in _overdue(self.reading, now - self.head_timeout_seconds):
+            if connection in self.reading:
+                connection.dismiss_if_slow()
+        for connection in _overdue(self.lingering, now - LINGER_SECONDS):
+            connection.close()
         self.look_for_the_gone()
 
     def look_for_the_gone(self) -> None:
@@ -79,7 +105,7 @@ class Timeouts:
         if not self.deaf or not hasattr(select, "POLLRDHUP"):
             return
         poll: Any = monkey.get_original("select", "poll")()
-        connections = {connection.wire.sock.fileno(): connection for connection in self.deaf}
+        connections = {connection.sock.fileno(): connection for connection in self.deaf}
         for descriptor in connections:
             poll.register(descriptor, select.POLLRDHUP)
         for descriptor, _ in poll.poll(0):
@@ -87,30 +113,39 @@ class Timeouts:
             connections[descriptor].client_has_left()
 
     def make_room(self) -> bool:
-        """Dismiss the connection that has been idle, or slow with its head, for longest; False if all are busy.
+        """Dismiss the connection that has been idle, or slow with its handshake or its head, for longest.
 
-        Idle ones do not go first: among slow heads, the idle one would be the client that has just come.
+        False if all are busy. Idle ones do not go first: among slow heads, the idle one would be the client that has
+        just come.
         """
-        idle = next(iter(self.idle.items()), None)
-        reading = next(iter(self.reading.items()), None)
-        if idle is not None and (reading is None or idle[1] <= reading[1]):
-            self.dismiss_idle(idle[0])
-        elif reading is not None:
-            self.dismiss_slow(reading[0])
-        else:
+        oldest = min(
+            (next(iter(some.items())) for some in (self.greeting, self.idle, self.reading) if some),
+            key=lambda item: item[1],
+            default=None,
+        )
+        if oldest is None:
             return False
+        connection: Any = oldest[0]
+        if connection in self.greeting:
+            connection.close()
+        elif connection in self.idle:
+            connection.close_if_idle()
+        else:
+            connection.dismiss_if_slow()
         return True
 
     def can_make_room(self) -> bool:
-        return bool(self.idle or self.reading)
+        return bool(self.idle or self.reading or self.greeting)
 
-    @staticmethod
-    def _dismiss(since: "dict[Connection, float]", until: float, dismiss: Callable[["Connection"], None]) -> None:
-        overdue = []
-        for connection, moment in since.items():
-            if moment > until:
-                break
-            overdue.append(connection)
-        for connection in overdue:
-            if connection in since:
-                dismiss(connection)
+
+Waiting = TypeVar("Waiting")
+
+
+def _overdue(since: dict[Waiting, float], until: float) -> list[Waiting]:
+    """Those whose moment is not after `until`. The first in the dict are the oldest."""
+    found = []
+    for one, moment in since.items():
+        if moment > until:
+            break
+        found.append(one)
+    return found

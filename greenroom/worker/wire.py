@@ -1,8 +1,4 @@
-"""Bytes to and from one client. Every wait is bounded, and nothing here waits in the hub.
-
-The socket is the plain, non-blocking one of the C module: gevent's has two watchers and a Python object more, which is
-most of what an idle connection costs.
-"""
+"""Bytes to and from one client, over its transport. Every wait is bounded, and nothing here waits in the hub."""
 
 import errno
 import os
@@ -14,39 +10,21 @@ from gevent import get_hub
 from gevent import socket as green
 from gevent.hub import Waiter
 from gunicorn.http.body import Body
-from gunicorn.http.unreader import Unreader
 
-from .. import clock, deadline
-from ..errors import BudgetSpent
-from ..in_flight import OWN, Wait
+from .. import deadline
+from ..in_flight import Wait
 from ..waits.in_loop import for_any_thread
+from .client_errors import BodyCutShort, BodyTooSlow, ClientLeft, ClientTooSlow
 from .fair import PIECE_BYTES, Piece
+from .patience import Patience
 from .progress import wait_for_room
 from .takeover import ClientsSocket
+from .transport import Transport, is_tls
 
 RECEIVE_BYTES = 65_536
-CHUNKS_BYTES = 8_192
-# A body has to come at this rate, over what body_timeout_seconds forgives: a byte now and then is no progress.
-SLOWEST_BODY_BYTES_PER_SECOND = 500
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # linger for 0 s: the kernel sends RST instead of FIN
 # What sendfile says of a file that it can't read (some file systems can't); it can be read like any other then.
 CANT_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
-
-
-class ClientLeft(ConnectionError):
-    """The client has closed the connection, or its network did. Not an error of the application's own connections."""
-
-
-class BodyCutShort(ClientLeft):
-    """The client ended its side within the body: what came of it must not be taken for all of it (RFC 9112 8)."""
-
-
-class ClientTooSlow(TimeoutError):
-    """The client took nothing of the answer for as long as the settings allow."""
-
-
-class BodyTooSlow(ClientTooSlow):
-    """The rest of the body did not come, or came too slowly."""
 
 
 class Owner(Protocol):
@@ -58,7 +36,7 @@ class Owner(Protocol):
 
 
 class Wire:
-    """The socket of one connection, and the watchers to wait for it with.
+    """The transport of one connection (`sock`), and the watchers to wait for it with.
 
     `reader` is the owner's watcher, while no request waits for a body. `interim` is "100 Continue" while it is owed to
     the client: sent when the application first asks for the body, never after the answer has begun. `is_over`: the
@@ -70,12 +48,12 @@ class Wire:
 
     __slots__ = (
         "body",
-        "body_timeout_seconds",
         "green",
         "interim",
         "is_broken",
         "is_over",
         "is_sending",
+        "is_tls",
         "owner",
         "patience",
         "piece",
@@ -88,7 +66,7 @@ class Wire:
 
     def __init__(
         self,
-        sock: socket.socket,
+        sock: Transport,
         reader: Any,
         owner: Owner,
         *,
@@ -96,9 +74,10 @@ class Wire:
         send_timeout_seconds: float,
     ) -> None:
         self.sock = sock
+        self.is_tls = is_tls(sock)
         self.reader = reader
         self.owner: Owner | None = owner
-        self.body_timeout_seconds = self.patience = body_timeout_seconds
+        self.patience = Patience(body_timeout_seconds)
         self.send_timeout_seconds = send_timeout_seconds
         self.interim = b""
         self.is_over = self.is_broken = False
@@ -140,7 +119,7 @@ class Wire:
                 raise ClientLeft(f"the client left before its body was complete: {exc}") from exc
             if not data:  # gunicorn would hand the application the part that came, as if it were the whole
                 raise BodyCutShort("the client left before its body was complete")
-            self.patience = min(self.body_timeout_seconds, self.patience + len(data) / SLOWEST_BODY_BYTES_PER_SECOND)
+            self.patience.came(len(data))
             if not self.reader.active and self.owner is not None:
                 self.reader.start(self.owner.on_readable)  # so that it is seen when the client leaves
             self.piece.did(len(data))
@@ -149,28 +128,17 @@ class Wire:
     def _wait_readable(self) -> None:
         """Wait for more of the body, as long as patience lasts and nobody ends the request."""
         self.piece.waited()
-        began = clock.now()
         waiter = self.waiter = Waiter()
-        timer = get_hub().loop.timer(self.patience)
         self.reader.stop()
-        self.reader.start(waiter.switch, True)
-        timer.start(waiter.switch, False)
+        self.reader.start(waiter.switch, None)
         try:
-            with Wait("client", "body", OWN):
-                has_come = waiter.get()
-        except BudgetSpent as exc:
-            raise BodyTooSlow(f"the rest of the body did not come in time: {exc}") from exc
+            self.patience.wait(waiter)
         finally:
             self.waiter = None
-            timer.stop()
-            timer.close()
             if not self.is_over:
                 self.reader.stop()
         if self.is_over:
             raise BodyTooSlow("the request ended before the rest of its body came")
-        if not has_come:
-            raise BodyTooSlow("the rest of the body did not come in time")
-        self.patience = max(0.0, self.patience - (clock.now() - began))
 
     def end(self) -> None:
         """The client has been answered: whoever waits for the body is woken, and gets an error. Runs on: hub, any."""
@@ -178,7 +146,7 @@ class Wire:
         self.interim = b""
         if self.waiter is not None:
             self.reader.stop()
-            get_hub().loop.run_callback(self.waiter.switch, False)
+            get_hub().loop.run_callback(self.waiter.switch, None)
 
     @for_any_thread
     def send(self, data: bytes | memoryview) -> None:
@@ -201,7 +169,7 @@ class Wire:
                     sent = 0
                 if sent == len(rest):
                     break
-                is_begun = is_begun or sent > 0
+                is_begun = is_begun or sent > 0 or self.is_tls  # a record that is under way can't be taken back
                 rest = memoryview(rest)[sent:]
                 self.is_sending = True
                 try:
@@ -218,6 +186,9 @@ class Wire:
     @for_any_thread
     def send_parts(self, *parts: bytes) -> None:
         """`parts` one after the other, as `send` does, without joining what may be large."""
+        if self.is_tls:  # the same bytes have to be offered again when they could not be sent
+            self._send(b"".join(parts))
+            return
         if self.is_broken:
             raise ClientLeft("the connection ends: what was sent before did not get through")
         try:
@@ -244,6 +215,7 @@ class Wire:
         try:
             sent = self.sock.send(data)
         except OSError:
+            self.is_broken = self.is_tls
             return False
         self.is_broken = sent < len(data)
         return not self.is_broken
@@ -303,8 +275,11 @@ class Wire:
     def open_green(self) -> Any:
         """gevent's socket over the same connection, with a descriptor of its own; it is closed with the connection."""
         if self.green is None:
-            sock = self.sock
-            self.green = green.socket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
+            sock: Any = self.sock
+            if self.is_tls:
+                self.green = sock.open_green()
+            else:
+                self.green = green.socket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
         return self.green
 
     @property
@@ -342,34 +317,11 @@ class Wire:
             self.green.close()
         if reset:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        elif self.is_tls and not self.is_broken:
+            sock: Any = self.sock
+            sock.say_goodbye()
         self.sock.close()
 
 
 class NotYet(Exception):
     """The kernel takes nothing yet."""
-
-
-class NeedMore(Exception):
-    """What has been received is not the whole head."""
-
-
-class WireUnreader(Unreader):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's view of a connection: what was received already, then what the wire still brings.
-
-    While a head is parsed (`may_wait` False, in the hub) it raises NeedMore instead of waiting.
-    """
-
-    def __init__(self, wire: Wire, received: bytes, *, may_wait: bool) -> None:
-        super().__init__()
-        self.wire = wire
-        self.may_wait = may_wait
-        if received:
-            self.buf.write(received)
-
-    def chunk(self, size_hint: int | None = None) -> bytes:
-        if not self.may_wait:
-            raise NeedMore
-        if size_hint is None:
-            # For the size of a chunk, or trailers; gunicorn copies all the rest for each of them.
-            return self.wire.receive(CHUNKS_BYTES)
-        return self.wire.receive(min(max(size_hint, RECEIVE_BYTES), PIECE_BYTES))

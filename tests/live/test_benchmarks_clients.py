@@ -39,3 +39,23 @@ def test_it_measures_and_judges_every_target(command: str, judged: list[str]) ->
         judged
     ), done.stdout
     assert done.returncode == (1 if any(line.endswith("not reached") for line in verdicts) else 0)
+
+
+def test_tls_and_http2_are_measured_beside_the_stock_worker() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *"benchmarks.tls --clients 4 --rounds 1 --seconds 0.2 --idle 20".split()],
+        cwd=ROOT,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+
+    assert done.stderr == ""
+    assert [line.split()[:-2] for line in done.stdout.splitlines()[1:5]] == [
+        ["TLS,", "kept", "greenroom"],
+        ["TLS,", "kept", "gevent"],
+        ["HTTP/2", "greenroom"],
+        ["HTTP/2", "gevent"],
+    ]
+    assert [line.split()[:2] for line in done.stdout.splitlines()[5:]] == [["idle", "greenroom"], ["idle", "gevent"]]

@@ -341,7 +341,7 @@ def test_body_that_only_drips_is_too_slow_as_well(app: App) -> None:
 
 def test_client_that_leaves_during_a_request_is_noticed(ours: Site, app: App) -> None:
     left = []
-    ours.kind.serving.client_left = left.append
+    ours.kind.serving.client_left = lambda one, **_: left.append(one)
     with ours.connect() as client:
         client.send(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
         wait_until(lambda: app.running, "the request runs")
@@ -354,7 +354,7 @@ def test_client_that_leaves_during_a_request_is_noticed(ours: Site, app: App) ->
 
 def test_client_that_leaves_after_its_body_is_noticed(ours: Site, app: App) -> None:
     left = []
-    ours.kind.serving.client_left = left.append
+    ours.kind.serving.client_left = lambda one, **_: left.append(one)
 
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         environ["wsgi.input"].read()
@@ -376,15 +376,14 @@ def test_client_that_leaves_after_its_body_is_noticed(ours: Site, app: App) -> N
 
 @pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="only Linux can tell")
 def test_client_that_leaves_behind_unread_bytes_is_noticed(ours: Site, app: App) -> None:
-    left = []
-    ours.kind.serving.client_left = left.append
     with ours.connect() as client:
         client.send(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
         wait_until(lambda: app.running, "the request runs")
         client.send(GET % 1)
         turn()
 
-    wait_until(lambda: left, "the client's leaving is noticed")
+    (connection,) = ours.kind.serving.connections
+    wait_until(lambda: connection.is_client_gone, "the client's leaving is noticed")
     app.release.set()
     wait_until(lambda: app.gone, "the application was told")
     assert app.gone == [True]

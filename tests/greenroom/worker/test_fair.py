@@ -9,62 +9,12 @@ from typing import Any
 import gevent
 import pytest
 
-from greenroom.worker import fair, tls
-from greenroom.worker.fair import OPERATION_BYTES, PIECE_BYTES, PIECE_FRAMES, PREFACE_BYTES, Frames, Piece
+from greenroom.worker import fair
+from greenroom.worker.fair import OPERATION_BYTES, PIECE_BYTES, Piece
 
-from .harness import Ours, serve
+from .harness import Ours, serve, wait_until
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\n"
-
-
-def frame(kind: int, payload: bytes = b"", *, flags: int = 0, stream: int = 0) -> bytes:
-    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
-
-
-FLOODS = {
-    "data of a byte": frame(0, b"x", stream=1),
-    "empty data": frame(0, stream=1),
-    "priority": frame(2, b"\0\0\0\0\1", stream=3),
-    "rapid reset": frame(1, b"\x82\x86\x84", flags=5, stream=1) + frame(3, b"\0\0\0\x08", stream=1),
-    "settings": frame(4),
-    "settings, acknowledged": frame(4, flags=1),
-    "ping": frame(6, b"12345678"),
-    "window updates": frame(8, b"\0\0\0\1"),
-    "continuation": frame(9, b"", stream=1),
-    "unknown": frame(200, b"?"),
-}
-
-
-def frames_in(data: bytes) -> int:
-    """How many frames begin in `data`, which begins with one or with the rest of one that is longer than it."""
-    count = position = 0
-    while position + 9 <= len(data):
-        position += 9 + int.from_bytes(data[position : position + 3], "big")
-        count += 1
-    return count
-
-
-@pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS)
-@pytest.mark.parametrize("read_bytes", [65_536, 1_000, 1])
-def test_a_piece_of_http2_has_so_many_frames_whatever_they_are(flood: bytes, read_bytes: int) -> None:
-    data = PREFACE + flood * (30_000 // len(flood))
-    frames, pieces = Frames(), []
-
-    for start in range(0, len(data), read_bytes):
-        pieces += list(frames.pieces(data[start : start + read_bytes]))
-
-    assert b"".join(pieces) == data
-    if read_bytes == 65_536:
-        pieces[0] = pieces[0][PREFACE_BYTES:]
-        assert max(map(frames_in, pieces)) == PIECE_FRAMES
-        assert sum(map(frames_in, pieces)) == frames_in(data[PREFACE_BYTES:])
-
-
-def test_large_frames_are_not_cut() -> None:
-    data = PREFACE + frame(0, b"x" * 16_384, stream=1) * 8
-
-    assert list(Frames().pieces(data)) == [data]
 
 
 @pytest.fixture
@@ -78,23 +28,7 @@ def turns(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         plain()
 
     monkeypatch.setattr(fair, "give_way", give_way)
-    monkeypatch.setattr(tls, "give_way", give_way)
     return given
-
-
-@pytest.mark.parametrize("flood", [one for name, one in FLOODS.items() if "reset" not in name])
-def test_between_pieces_of_http2_the_loop_turns(turns: list[int], flood: bytes) -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        theirs.sendall(PREFACE + flood * 1_000)
-        sock = tls.InPieces(ours)
-        came = b""
-        while len(came) < PREFACE_BYTES + 1_000 * len(flood):
-            came += (piece := sock.recv(65_536))
-            turns[-1] += frames_in(piece.removeprefix(PREFACE))
-
-    assert max(turns) <= PIECE_FRAMES
-    assert sum(turns) == 1_000
 
 
 def chunks(size: int, count: int) -> bytes:
@@ -191,3 +125,43 @@ def test_who_gives_way_lets_sockets_be_asked() -> None:
         reader.close()
 
     assert seen == [b"x"]
+
+
+def test_requests_of_a_client_that_pipelines_have_a_turn_each() -> None:
+    """The loop asks its sockets before the next one: another client is never behind more than one of them."""
+    order: list[str] = []
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        order.append(environ["PATH_INFO"])
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+
+    with serve(Ours, application) as site, site.connect() as flood, site.connect() as other:
+        wait_until(lambda: len(site.kind.serving.connections) == 2, "both are there")
+        flood.send(b"GET /flood HTTP/1.1\r\nHost: x\r\n\r\n" * 1_000)
+        wait_until(lambda: len(order) > 10, "it has begun")
+        other.send(b"GET /other HTTP/1.1\r\nHost: x\r\n\r\n")
+        seen = len(order)
+        other.answer()
+
+    assert order.index("/other") - seen < 50
+
+
+def test_trailers_without_end_are_read_in_turns_and_refused(turns: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Piece.did
+
+    def did(self: Piece, size: int) -> None:
+        turns[-1] += max(size, OPERATION_BYTES)
+        plain(self, size)
+
+    monkeypatch.setattr(Piece, "did", did)
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        environ["wsgi.input"].read()
+        raise AssertionError("it has no end")
+
+    with serve(Ours, application) as site, site.connect() as client:
+        gevent.spawn(client.send, HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"A: b\r\n" * 300_000)
+        assert client.answer().status == 400
+
+    assert max(turns) < 2 * PIECE_BYTES

@@ -149,6 +149,8 @@ class FakeConnection:
     def __init__(self, serving: Any) -> None:
         self.serving = serving
 
+    def begin_to_drain(self) -> None: ...
+
     def close_if_idle(self) -> None:
         del self.serving.timeouts.idle[self]
         self.serving.connections.discard(self)
@@ -161,7 +163,7 @@ class World:
         self.clock = clock
         self.someone_else_serves = False
         timer = SimpleNamespace(start=lambda _: None, stop=lambda: None, close=lambda: None)
-        timeouts = SimpleNamespace(idle={}, lingering={})
+        timeouts = SimpleNamespace(idle={}, lingering={}, greeting={})
         loop = SimpleNamespace(timer=lambda *_, **__: timer)
         self.serving: Any = SimpleNamespace(
             connections=set(), in_flight={}, timeouts=timeouts, loop=loop, tell_takers=lambda: None

@@ -9,8 +9,9 @@ import gevent.event
 import pytest
 
 from greenroom.worker import progress
+from greenroom.worker.client_errors import ClientLeft, ClientTooSlow
 from greenroom.worker.connection import State
-from greenroom.worker.wire import ClientLeft, ClientTooSlow, Wire
+from greenroom.worker.wire import Wire
 
 from .harness import Ours, serve, turn, wait_until
 

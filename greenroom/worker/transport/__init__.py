@@ -1,0 +1,34 @@
+"""How bytes come from and go to one client: a plain socket, or one that speaks TLS. Neither ever waits.
+
+    the C module's socket    plain; gevent's own has two watchers and a Python object more, which is most of what an
+                             idle connection costs
+    tls.TLSSocket            the same methods over TLS, after its handshake (see handshake)
+
+Everything above knows only what `Transport` says; `is_tls` tells the few places where the difference counts.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+
+class Transport(Protocol):
+    """A non-blocking stream. What can't be done at once raises BlockingIOError; what never can, another OSError."""
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes: ...
+
+    def send(self, data: Any, /) -> int: ...
+
+    def sendmsg(self, parts: Iterable[Any], /) -> int: ...
+
+    def fileno(self) -> int: ...
+
+    def setsockopt(self, level: int, name: int, value: Any, /) -> None: ...
+
+    def shutdown(self, how: int, /) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def is_tls(transport: Any) -> bool:
+    """Whether what `transport` could not send at once may have left in part: a record is sent whole or never ends."""
+    return bool(getattr(transport, "has_records", False))
