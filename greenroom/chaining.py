@@ -4,6 +4,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from . import replacements
+
 HOOK_NAMES = ("on_starting", "on_reload", "pre_fork", "post_fork", "post_worker_init", "child_exit", "on_exit")
 
 
@@ -50,4 +52,4 @@ def in_each_turn(server: Any, look: Callable[[], None]) -> None:
         manage()
         look()
 
-    server.manage_workers = manage_and_look
+    replacements.put("gunicorn", (server, "manage_workers", manage_and_look))

@@ -1,8 +1,8 @@
-"""Which line of the application is being run, asked so often that it has to be cheap.
+"""Which line of the application is being run.
 
-Each look at `f_back` makes an object of a frame that would have needed none, and a dozen of a framework's stand between
-a query and the line that asked for it. Whoever asks next is mostly as far up as whoever asked last: there one look is
-enough.
+Asked for each query and each checkout of a connection, with a dozen of a framework's frames between those and the line
+that asked. So whether code is the application's is decided once for each code object; the frames are gone through each
+time, because where the line was found last says nothing about where it is now.
 """
 
 import sys
@@ -11,43 +11,30 @@ from types import CodeType, FrameType
 
 
 class Innermost:
-    """Finds the innermost frame above that is the application's own. `is_foreign` says of a frame that it is not.
+    """Finds the innermost frame above that is the application's own. `is_foreign` says of a frame that it is not."""
 
-    Looked for first where it was last found. That could be wrong only where the application's code was called back from
-    within a library, by other code of its own in just the same distance: then that line is named instead.
-    """
-
-    __slots__ = ("distance", "foreign", "is_foreign", "own")
+    __slots__ = ("foreign", "is_foreign", "own")
 
     def __init__(self, is_foreign: Callable[[FrameType], bool]) -> None:
         self.is_foreign = is_foreign
-        self.distance = 1
         # By their ids, which is cheaper to ask; and kept, so that no other code gets the same number.
         self.own: dict[int, CodeType] = {}
         self.foreign: dict[int, CodeType] = {}
 
     def find(self) -> FrameType | None:
         """Of the caller and whoever called it. Runs on: any greenlet; never switches."""
-        distance = self.distance
-        try:
-            frame = sys._getframe(distance)
-        except ValueError:
-            return self._search(sys._getframe(1))
-        if id(frame.f_code) in self.own and (distance == 1 or id(sys._getframe(distance - 1).f_code) in self.foreign):
-            return frame
-        return self._search(sys._getframe(1))
-
-    def _search(self, frame: FrameType | None) -> FrameType | None:
-        distance = 1
+        frame: FrameType | None = sys._getframe(1)
+        own, foreign = self.own, self.foreign
         while frame is not None:
             code = frame.f_code
-            if id(code) not in self.foreign:
-                if not self.is_foreign(frame):
-                    self.own[id(code)] = code
-                    self.distance = distance
+            key = id(code)
+            if key not in foreign:
+                if key in own:
                     return frame
-                self.foreign[id(code)] = code
-            distance += 1
+                if not self.is_foreign(frame):
+                    own[key] = code
+                    return frame
+                foreign[key] = code
             frame = frame.f_back
         return None
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import clock, forking, patching
+from . import clock, forking, patching, replacements, start_line, surroundings
 from .chaining import in_each_turn
 from .companion import Companion, is_running
 from .draining import Draining
@@ -94,16 +94,30 @@ class Hooks:
         if problem:
             sys.exit(f"Error: {problem}")
         self.settings = in_force(self.settings, server.cfg)
+        self._look_around(server)
         if self.companion_command is not None:
             try:
                 running.companion = self._start_companion(server)
             except CompanionError as exc:
                 sys.exit(f"Error: {exc}")
         if is_ours(server):
+            replacements.announce(logger.warning, self.settings)
             running.fleet = self._fleet(server)
             running.ops = self._ops(server)
         if running.companion is not None:
             in_each_turn(server, CompanionWatch(lambda: self._start_companion(server)).look)
+
+    def _look_around(self, server: Any) -> None:
+        """Say what is on and what is not, and what is missing here. Ends a start that can't succeed."""
+        if problem := surroundings.no_temporary_folder():
+            sys.exit(f"Error: {problem}")
+        has_listeners = bool(server.LISTENERS or {"GUNICORN_FD", "LISTEN_FDS"} & set(os.environ))
+        for problem in [] if has_listeners else surroundings.taken_addresses(server.address):
+            logger.error("%s", problem)
+        if is_ours(server):
+            start_line.say(logger, self.settings)
+            for sentence in surroundings.shortcomings(self.settings, has_pidfd=patching.has_pidfd()):
+                logger.warning("%s", sentence)
 
     def on_reload(self, server: Any) -> None:
         """Runs on: arbiter. With wrong settings, or code that can't be prepared, the workers stay as they are."""
@@ -204,14 +218,13 @@ class Hooks:
         return supervisor
 
     @staticmethod
-    def _fleet(server: Any) -> "Fleet":
+    def _fleet(server: Any) -> "Fleet | None":
         # Imported here: it comes with gevent's worker, which has no place in an arbiter of other workers.
         from .worker.lifecycle import shared_board
         from .worker.recycle import Fleet
 
         fleet = Fleet(server, shared_board())
-        fleet.install()
-        return fleet
+        return fleet if fleet.install() else None
 
     def _tidy_up_after_companion(self, server: Any) -> None:
         """It was killed right before the end, and has left something running: what comes after it ends that."""
@@ -274,7 +287,7 @@ def keep_configuration(server: Any, afterwards: Callable[[], object] = lambda: N
             return
         afterwards()
 
-    app.reload = reload
+    replacements.put("gunicorn", (app, "reload", reload))
 
 
 def is_ours(server: Any) -> bool:

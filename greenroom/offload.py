@@ -21,6 +21,7 @@ from contextvars import copy_context
 from types import ModuleType
 from typing import Any
 
+from . import replacements
 from .cores import usable_cores
 from .deadline import raise_if_refused
 from .errors import OffloadError
@@ -116,7 +117,7 @@ class Offload:
         if isinstance(held, staticmethod | classmethod):
             wrapper = type(held)(wrapper)
         try:
-            setattr(owner, attribute, wrapper)
+            replacements.put("offload", (owner, attribute, wrapper))
         except TypeError as exc:
             raise OffloadError(
                 f"{name}: a class written in C can't be changed; name a subclass of it, or a function that uses it"
@@ -200,7 +201,7 @@ def replace_in_modules(old: Any, new: Any) -> None:
             continue
         for attribute, value in list(vars(module).items()):
             if value is old:
-                setattr(module, attribute, new)
+                replacements.put("offload", (module, attribute, new))
 
 
 def _module_of(name: str) -> ModuleType:

@@ -7,7 +7,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-Action = Callable[[ModuleType], None]
+Action = Callable[[ModuleType], object]
 
 
 def when_imported(name: str, action: Action) -> None:
@@ -37,9 +37,10 @@ class _Finder:
         if name not in self.actions:
             return None
         for finder in sys.meta_path:
-            if finder is self:
+            find = getattr(finder, "find_spec", None)  # old finders, as in urllib3 1.26, have none
+            if finder is self or find is None:
                 continue
-            spec = finder.find_spec(name, path, target)
+            spec: ModuleSpec | None = find(name, path, target)
             if spec is not None:
                 if spec.loader is not None:
                     spec.loader = _Loader(spec.loader, self)  # type: ignore[assignment]

@@ -10,9 +10,8 @@ recursion in urllib3's case), and a lock born unpatched freezes the whole proces
 are found by looking at what the loaded modules hold, so no list of package names has to be kept up to date.
 """
 
-import logging
-import sys
 import warnings
+from importlib.util import find_spec
 from types import ModuleType
 
 from gevent import monkey
@@ -21,9 +20,8 @@ from . import too_late
 from .cores import usable_cores
 from .errors import PatchedTooLate
 from .on_import import when_imported
+from .replacements import Put, part
 from .settings import Settings
-
-logger = logging.getLogger(__name__)
 
 
 def patch(settings: Settings) -> None:
@@ -83,14 +81,19 @@ def patch(settings: Settings) -> None:
         stdlib.name_functions()
 
 
-def install_django(module: ModuleType) -> None:
+# Our rooms for a package import what is private in it. So they are imported within a part, which falls back as a whole.
+
+
+@part("django")
+def install_django(_: Put, module: ModuleType) -> None:
     """Let Django's connections end with their request."""
     from .waits import django_connections
 
     django_connections.install(module)
 
 
-def install_sqlite(module: ModuleType) -> None:
+@part("sqlite3")
+def install_sqlite(_: Put, module: ModuleType) -> None:
     """Let sqlite3 wait for locks in threads, as soon as it is imported."""
     from .waits import sqlite
 
@@ -98,16 +101,10 @@ def install_sqlite(module: ModuleType) -> None:
 
 
 def patch_requests(settings: Settings) -> None:
-    """Let `requests` send through our pools, as soon as it is imported; not in versions that we don't know."""
+    """Let `requests` send through our pools, as soon as it is imported."""
 
-    def install(_: ModuleType) -> None:
-        from .waits.http import untested
-
-        versions = {name: sys.modules[name].__version__ for name in ("requests", "urllib3")}
-        unknown = untested(versions)
-        if unknown:
-            logger.warning(unknown)
-            return
+    @part("requests")
+    def install(_: Put, module: ModuleType) -> None:
         from .waits.http import install as http
 
         http.install(
@@ -122,19 +119,22 @@ def patch_requests(settings: Settings) -> None:
 
 def patch_psycopg2(silence_seconds: float) -> None:
     """Install psycopg2's wait callback; nothing where psycopg2 is not installed."""
-    try:
+
+    @part("psycopg2")
+    def install(_: Put) -> None:
         from .waits import postgres
-    except ModuleNotFoundError as exc:
-        if exc.name != "psycopg2":
-            raise
-        return
-    postgres.install(silence_seconds)
+
+        postgres.install(silence_seconds)
+
+    if find_spec("psycopg2") is not None:
+        install()
 
 
 def patch_sqlalchemy(settings: Settings) -> None:
     """Let SQLAlchemy's engines use our pool, as soon as SQLAlchemy is imported."""
 
-    def install(_: ModuleType) -> None:
+    @part("sqlalchemy")
+    def install(_: Put, module: ModuleType) -> None:
         from .waits import pool
 
         pool.install(
@@ -145,6 +145,13 @@ def patch_sqlalchemy(settings: Settings) -> None:
         when_imported("sqlalchemy.dialects.postgresql.psycopg", pool.hint_at_driver)
 
     when_imported("sqlalchemy.pool.impl", install)
+
+
+def has_pidfd() -> bool:
+    """Whether child processes can be waited for one by one; else gevent's own way is used."""
+    from .waits import children
+
+    return children.is_possible()
 
 
 def is_patched() -> bool:

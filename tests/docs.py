@@ -12,8 +12,9 @@ import click
 
 from app import cli as application_cli
 from app.config import rows as application
-from greenroom import cli, errors
+from greenroom import cli, errors, replacements
 from greenroom.ops import metrics
+from greenroom.replacements import report
 from greenroom.settings import documenting as server
 from tests.greenroom.ops.fakes import moment, seen
 
@@ -136,6 +137,7 @@ def application_commands() -> str:
 
 
 MAKERS: dict[str, Callable[[], str]] = {
+    "replacements": lambda: report.markdown(replacements.registry),
     "server": server.markdown_table,
     "application": application.markdown_table,
     "metrics": metrics_table,
@@ -161,7 +163,7 @@ RUN_ELSEWHERE = {
     r"pip install path/to/greenroom": "tests/live/test_package.py",
     r"celery -A app\.celery_app .*": "tests/live/test_celery.py",
     r"locust -f benchmarks/locustfile\.py .*": "tests/live/test_benchmarks.py",
-    r"python -m benchmarks\.\w+.*": "tests/live/test_benchmarks.py",
+    r"python -m benchmarks( .*)?": "tests/live/test_benchmarks_run.py",
     r"(\.venv/bin/)?pytest.*|make (check|nightly)": ".ci/run",
 }
 

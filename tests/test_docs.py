@@ -28,7 +28,7 @@ def test_env_template_names_every_setting_as_it_is() -> None:
     assert docs.ENV_TEMPLATE.read_text() == docs.env_template(), "run: make docs"
 
 
-@pytest.mark.parametrize("name", ["settings.md", "commands.md", "metrics.md", "errors.md"])
+@pytest.mark.parametrize("name", ["settings.md", "commands.md", "metrics.md", "errors.md", "replacements.md"])
 def test_the_reference_is_made_from_the_code(name: str) -> None:
     text = (docs.DOCS / name).read_text()
 
@@ -129,7 +129,7 @@ def test_every_command_can_be_parsed_by_a_shell() -> None:
 
 
 def test_every_benchmark_that_a_page_names_exists() -> None:
-    named = {name for page in docs.pages() for name in re.findall(r"benchmarks\.(\w+)", text_of(page))}
+    named = {name for page in docs.pages() for name in re.findall(r"-m benchmarks[. ](\w+)", text_of(page))}
 
     assert "run" in named
     assert {name for name in named if not (docs.ROOT / "benchmarks" / f"{name}.py").exists()} == set()

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .. import clock, redaction
+from .. import clock, observing, redaction
 from . import stacks
 from .account import CPU, READY, STATES, Account
 from .locks import Waiter, place_of
@@ -97,6 +97,11 @@ def line_and_library(frame: Any) -> tuple[str, str]:
     return (call.place if call is not None else ""), library
 
 
+def caller() -> tuple[str, str]:
+    """The line that has called, and the library between. Runs on: request greenlet; some microseconds."""
+    return line_and_library(sys._getframe(1))
+
+
 def _holder(waiter: Waiter) -> dict[str, Any]:
     """Who has the lock that is waited for, and what the holder does meanwhile; {} where that is not known."""
     owner = waiter.owner
@@ -130,15 +135,12 @@ def _wanted_at(waiters: list[Waiter]) -> str:
 
 def _executors() -> list[dict[str, Any]]:
     """Executors that have more to do than threads, as CPython's own have it."""
-    module: Any = sys.modules.get("greenroom.waits.stdlib.threads")
-    if module is None:
-        return []
     rows = []
-    for executor in list(module.executors):
+    for used, executor in [(shown, each) for shown in observing.executors for each in list(shown.executors)]:
         size, queued = int(executor._max_workers), int(executor._work_queue.qsize())
         if not queued:
             continue
-        at_work = [job for job in list(module.at_work.items()) if job[1][0]() is executor]
+        at_work = [job for job in list(used.at_work.items()) if job[1][0]() is executor]
         rows.append(
             {
                 "name": redaction.line(str(executor._thread_name_prefix)),

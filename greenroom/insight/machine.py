@@ -5,6 +5,7 @@ the hypervisor ran somebody else. Where there is no /proc, nothing was stolen.
 """
 
 import os
+import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -74,6 +75,13 @@ class Machine:
             if descriptor >= 0:
                 os.close(descriptor)
         self._schedule = self._stat = -1
+
+
+def sleeps() -> int:
+    """How often this thread has slept; 0 where nobody counts."""
+    if not hasattr(resource, "RUSAGE_THREAD"):
+        return 0
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
 
 def _open(path: str) -> int:

@@ -1,19 +1,19 @@
 """What the worker tells insight, and what insight has of it: one per worker, made when the worker begins to serve."""
 
 import logging
-import sys
 import time
 from datetime import timedelta
 from typing import Any
 
 import gevent
 
+from .. import observing, replacements
 from ..in_flight import CURRENT
 from ..settings import Settings
 from ..waits import peers
 from . import greenlets, timing
 from .account import Account, Slices
-from .callers import Callers
+from .callers import Callers, caller
 from .clients import Clients
 from .failures import Failures
 from .growth import Growth
@@ -71,17 +71,11 @@ class Insight:
         self.stalls.start(self.slices, thread_id())
         self.watch.start()
         self.locks.install()
-        postgres = sys.modules.get("greenroom.waits.query_wait")
-        if postgres is not None:
-            postgres.on_query = self.held.used  # type: ignore[attr-defined]
-        sqlite = sys.modules.get("greenroom.waits.sqlite")
-        if sqlite is not None:
-            sqlite.on_query = self.queries.sqlite  # type: ignore[attr-defined]
+        observing.on_query = self.held.used
+        observing.on_statement = self.queries.sqlite
+        observing.on_job_changed = self.slices.job_changed
         self.failures.install()
-        peers.find_caller = self.held.application.find
-        threads = sys.modules.get("greenroom.waits.stdlib.threads")
-        if threads is not None:
-            threads.on_job_changed = self.slices.job_changed  # type: ignore[attr-defined]
+        peers.find_caller = caller
         if self.serving.has_access_log:
             self._explain_access(self.serving.log)
         self._ticker.start(self._tick)
@@ -101,7 +95,7 @@ class Insight:
                     environ[timing.PREFIX + name] = value
                 plain(response, request, environ, took)
 
-        log.access = access
+        replacements.put("gunicorn", (log, "access", access))
 
     def _tick(self) -> None:
         """Runs on: hub."""
@@ -158,7 +152,7 @@ class Insight:
     def prepared(self, account: Account, environ: dict[str, Any], response: Any, *, is_peer_trusted: bool) -> None:
         """The environ is known, and the answer not yet."""
         account.id = self.ids.of(environ, is_peer_trusted=is_peer_trusted)
-        self.clients.came(environ, is_peer_trusted=is_peer_trusted)
+        account.client = self.clients.came(environ, is_peer_trusted=is_peer_trusted)
         response.account = account
         response.has_timing = timing.may_see_timing(self.server_timing, environ, is_peer_trusted=is_peer_trusted)
 

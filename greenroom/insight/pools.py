@@ -4,11 +4,10 @@ Database pools are those of waits.pool, pools of connections to upstreams those 
 where the application has not. Runs on: any thread.
 """
 
-import sys
-from collections.abc import Iterator
 from typing import Any
 
-from .. import clock
+from .. import clock, observing
+from ..observing import DatabasePool, Holder, UpstreamPool
 from . import stacks
 
 MOST_UPSTREAMS = 50
@@ -19,39 +18,33 @@ def all_pools() -> list[dict[str, Any]]:
     return [*map(_database, databases()), *map(_upstream, _upstreams())]
 
 
-def databases() -> list[Any]:
-    module: Any = sys.modules.get("greenroom.waits.pool")
-    return [] if module is None else list(module.pools)
+def databases() -> list[DatabasePool]:
+    return [pool for shown in observing.database_pools for pool in shown()]
 
 
-def limit(pool: Any) -> int:
-    """How many connections a database pool may open; 0: as many as are asked for."""
-    return 0 if pool._max_overflow == -1 else int(pool.size() + pool._max_overflow)
-
-
-def holder_of(connection: Any) -> tuple[Any, Any]:
+def holder_of(connection: Any) -> tuple[Holder | None, DatabasePool | None]:
     """Who has taken this connection of the driver's, and from which pool; (None, None) where that is not known."""
     for pool in databases():
-        for entry, holder in list(pool._holders.items()):
-            if entry.dbapi_connection is connection:
-                return holder, pool
+        holder = pool.holder_of(connection)
+        if holder is not None:
+            return holder, pool
     return None, None
 
 
-def taken_at(holder: Any) -> str:
+def taken_at(holder: Holder) -> str:
     """The line at which a connection was taken from its pool."""
     return f"{stacks.shortened(holder.code.co_filename)}:{holder.line}" if holder.code is not None else ""
 
 
-def _database(pool: Any) -> dict[str, Any]:
+def _database(pool: DatabasePool) -> dict[str, Any]:
     now = clock.now()
-    holders = sorted([*list(pool._holders.values()), *list(pool._opening)], key=_since)
+    holders = pool.holders()
     return {
-        "name": pool.logging_name or "QueuePool",
+        "name": pool.name,
         "kind": "database",
-        "size": limit(pool),
+        "size": pool.limit,
         "in_use": len(holders),
-        "waiting": len(pool._waiters),
+        "waiting": pool.waiting,
         "holders": [
             {
                 "request": getattr(holder.record, "id", ""),
@@ -64,29 +57,17 @@ def _database(pool: Any) -> dict[str, Any]:
     }
 
 
-def _upstreams() -> Iterator[Any]:
-    module: Any = sys.modules.get("greenroom.waits.http.install")
-    pools = getattr(getattr(module, "_transport", None), "pools", None)
-    if pools is None:
-        return iter(())
-    busy = [origin for origin in list(pools.origins.values()) if origin.is_used()]
-    return iter(sorted(busy, key=_pressed)[:MOST_UPSTREAMS])
+def _upstreams() -> list[UpstreamPool]:
+    busy = [pool for shown in observing.upstream_pools for pool in shown()]
+    return sorted(busy, key=lambda pool: (-pool.waiting, -pool.in_use))[:MOST_UPSTREAMS]
 
 
-def _upstream(origin: Any) -> dict[str, Any]:
+def _upstream(pool: UpstreamPool) -> dict[str, Any]:
     return {
-        "name": f"{origin.scheme}://{origin.where}",
+        "name": pool.name,
         "kind": "upstream",
-        "size": origin.limit,
-        "in_use": origin.open - len(origin.idle),
-        "waiting": len(origin.waiting),
+        "size": pool.limit,
+        "in_use": pool.in_use,
+        "waiting": pool.waiting,
         "holders": [],
     }
-
-
-def _since(holder: Any) -> float:
-    return float(holder.since)
-
-
-def _pressed(origin: Any) -> tuple[int, int]:
-    return -len(origin.waiting), len(origin.idle) - origin.open

@@ -51,7 +51,8 @@ in the order of `states`. Everything that counts is monotonic for one `start_id`
                      members: [{request, route, lock, waits_for and waits_for_route (who took the lock), taken_at (its
                      line), waited_seconds, stack}], bounded}], bounded
     greenlets        count, by_spawner: {"file:line": n} (most first, bounded)
-    in_flight        [{id, route, method, path, age_seconds, state, detail, state_seconds, budget_seconds (null: none),
+    in_flight        [{id, route, method, path, client,
+                     age_seconds, state, detail, state_seconds, budget_seconds (null: none),
                      is_cut, held_by (with state "lock": who has it), seconds: [by state],
                      waits: [{kind, detail, seconds}], greenlets}] oldest first, bounded;
                      `path` without its query, tokens, UUIDs and addresses of mail
@@ -330,6 +331,7 @@ def in_flight(account: Account, now: float) -> dict[str, Any]:
         "route": account.pattern(),
         "method": redaction.line(str(environ.get("REQUEST_METHOD", ""))),
         "path": redaction.path(str(environ.get("PATH_INFO", ""))),
+        "client": redaction.line(account.client),
         "age_seconds": now - account.began,
         "state": "running" if account.state == CPU else STATES[account.state],
         "detail": redaction.detail(STATES[account.state], account.detail),

@@ -50,6 +50,8 @@ def _lines(said: Mapping[str, Any]) -> Iterator[str]:
     )
     if len(said["routes"]) > 1:
         yield from _routes(said["routes"])
+    if "recorded" in said:
+        yield from _beside(said["recorded"], said)
     if said["limited_by"]:
         yield f"  limited by: {said['limited_by']}"
     for row in said["expectations"]:
@@ -77,6 +79,24 @@ def _routes(routes: Mapping[str, Any]) -> Iterator[str]:
         latency = ", ".join(f"{p} {milliseconds(route[f'{p}_ms'])}" for p in ("p50", "p95", "p99"))
         counts = f"{route['requests']} requests, {route['shed']} shed, {route['errors']} errors"
         yield f"    {name[:width]:{width}}  {counts}, {latency}"
+
+
+def _beside(recorded: Mapping[str, Any], said: Mapping[str, Any]) -> Iterator[str]:
+    """What was recorded beside what was played."""
+    yield f"  {recorded['kind']:36}    recorded                                 played"
+    rows = [("all", recorded["all"], said)]
+    rows += [(name, row, said["routes"].get(name)) for name, row in recorded["routes"].items()]
+    for name, then, now in rows:
+        yield f"    {name[:36]:36}  {_numbers(then):40} {_numbers(now) if now is not None else '-'}"
+    for note in recorded["notes"]:
+        yield f"    {note}"
+
+
+def _numbers(row: Mapping[str, Any]) -> str:
+    return (
+        f"{row['requests']}, {row['shed']} shed, {row['errors']} errors, p50 {milliseconds(row['p50_ms'])}, "
+        f"p99 {milliseconds(row['p99_ms'])}"
+    )
 
 
 def milliseconds(value: float | None) -> str:

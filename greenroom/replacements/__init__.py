@@ -12,14 +12,17 @@ off and why.
 """
 
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec
 
 from ..settings import Settings
 from . import packages, standard_library
-from .model import Feature, Name, State
+from .model import Feature, Name, Replace, State
 from .registry import Declined, Put, Registry, part_of
 
-__all__ = ["FEATURES", "Declined", "Feature", "Name", "Put", "State", "announce", "part", "registry", "states", "undo"]
+__all__ = [
+    "FEATURES", "Declined", "Feature", "Name", "Put", "Replace", "State", "announce", "part", "put", "registry",
+    "states", "undo",
+]  # fmt: skip
 
 FEATURES = (*standard_library.FEATURES, *packages.FEATURES)
 # Of this process.
@@ -36,9 +39,12 @@ def states(settings: Settings | None = None) -> list[State]:
     return registry.states(settings)
 
 
-def announce(log: Callable[[str], object]) -> None:
-    """Give `log` one line for each installed version that nobody has tested; workers forked later don't repeat them."""
-    registry.announce(log)
+def announce(log: Callable[[str], object], settings: Settings | None = None) -> None:
+    """Give `log` one line for each installed version that nobody has tested; workers forked later don't repeat them.
+
+    Nothing is said of what `settings` turn off.
+    """
+    registry.announce(log, settings)
 
 
 def part(key: str) -> Callable[[Callable[Concatenate[Put, P], None]], Callable[P, bool]]:
@@ -47,6 +53,11 @@ def part(key: str) -> Callable[[Callable[Concatenate[Put, P], None]], Callable[P
     The decorated function returns whether it is.
     """
     return part_of(registry, key)
+
+
+def put(key: str, *values: tuple[Any, str, Any]) -> bool:
+    """Replace `(owner, name, value)`, each time anew: objects, and names that settings have. Whether they are."""
+    return registry.put(key, *values)
 
 
 def undo(*keys: str) -> None:

@@ -1,12 +1,17 @@
 """What an entry of the list is."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
 from .versions import Range
 
 StateName = Literal["on", "off", "absent"]
+
+
+# `replace(owner, name, value)`: a Put, or `setattr` in tests.
+Replace = Callable[[Any, str, Any], None]
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Feature:
     `package` is the distribution whose names they are; `tested` says with which versions of it, and of others, the
     tests pass. `without` completes the sentence about a version that nobody has tested. `needs` are other features that
     this one relies on. `setting` is the setting that turns it off. `is_for_worker`: it belongs to our worker class.
+    `is_required`: Greenroom is nothing without the package, so a version that nobody has tested is tried all the same.
     `is_open`: which names are replaced is known only when it is applied, and `names` describes them.
     """
 
@@ -54,6 +60,7 @@ class Feature:
     needs: tuple[str, ...] = ()
     setting: str | None = None
     is_for_worker: bool = False
+    is_required: bool = False
     is_open: bool = False
 
 

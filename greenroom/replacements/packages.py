@@ -3,45 +3,50 @@
 from .model import Feature, names
 from .versions import Range
 
+LATE_POOLS = "Makes pools of its own when they are asked for."
+SAME = "Gives the same result at once where the case is a usual one."
+
+
 REQUESTS = Feature(
     key="requests",
     title="one pool of connections for all sessions",
     package="requests",
-    tested=(Range("requests", "2.32", "2.34"), Range("urllib3", "2.5", "2.8")),
+    tested=(Range("requests", "2.31", "2.34"), Range("urllib3", "2.2", "2.8")),
     without="its own adapter is used, with connections for each session",
     setting="patch_requests",
     names=(
         *names("requests.adapters.HTTPAdapter", "send", "Sends over one pool of connections for each upstream and "
                "worker.", "waits/http/install", parameters="self request stream timeout verify cert proxies"),
-        *names("requests.adapters.HTTPAdapter", "__init__", "Makes pools of its own when they are asked for.",
+        *names("requests.adapters.HTTPAdapter", "__init__", LATE_POOLS,
                "waits/http/install", parameters="self pool_connections pool_maxsize max_retries pool_block"),
-        *names("requests.adapters.HTTPAdapter", "init_poolmanager", "The same.", "waits/http/install",
+        *names("requests.adapters.HTTPAdapter", "init_poolmanager", LATE_POOLS, "waits/http/install",
                parameters="self connections maxsize block pool_kwargs"),
-        *names("requests.adapters.HTTPAdapter", "__getattr__", "Where they are asked for.", "waits/http/install",
+        *names("requests.adapters.HTTPAdapter", "__getattr__", LATE_POOLS, "waits/http/install",
                is_added=True),
-        *names("requests.adapters.HTTPAdapter", "close", "Closes what was made.", "waits/http/install",
-               parameters="self"),
+        *names("requests.adapters.HTTPAdapter", "close", "Closes its connections of the common pool, and "
+               "pools of its own.", "waits/http/install", parameters="self"),
         *names("requests.cookies requests.sessions requests.adapters requests.auth", "extract_cookies_to_jar",
                "Our answers know whether they set cookies.", "waits/http/install",
                parameters="jar request response", is_optional=True),
         *names("requests.sessions.Session", "request", "A usual GET or HEAD in one step.", "waits/http/fast_path",
                parameters="self method url params data headers cookies files auth timeout allow_redirects proxies hooks"
                " stream verify cert json"),
-        *names("requests.api requests", "request", "The same, without a session.", "waits/http/fast_path",
+        *names("requests.api requests", "request", "A usual GET or HEAD without a session in one step.",
+               "waits/http/fast_path",
                parameters="method url kwargs"),
         *names("requests.adapters requests.auth requests.cookies requests.models requests.sessions requests.utils",
                "to_key_val_list get_auth_from_url get_netrc_auth merge_setting get_cookie_header get_environ_proxies",
-               "The same answer at once, where the case is a usual one.", "waits/http/memo", is_optional=True),
-        *names("requests.models.PreparedRequest", "prepare_url", "The same.", "waits/http/memo",
+               SAME, "waits/http/memo", is_optional=True),
+        *names("requests.models.PreparedRequest", "prepare_url", SAME, "waits/http/memo",
                parameters="self url params"),
-        *names("requests.models.PreparedRequest", "prepare_headers", "The same.", "waits/http/memo",
+        *names("requests.models.PreparedRequest", "prepare_headers", SAME, "waits/http/memo",
                parameters="self headers"),
-        *names("requests.structures.CaseInsensitiveDict", "__init__", "The same.", "waits/http/memo",
+        *names("requests.structures.CaseInsensitiveDict", "__init__", SAME, "waits/http/memo",
                parameters="self data kwargs"),
-        *names("requests.structures.CaseInsensitiveDict", "copy", "The same.", "waits/http/memo", parameters="self"),
-        *names("requests.sessions.Session", "prepare_request", "The same.", "waits/http/memo",
+        *names("requests.structures.CaseInsensitiveDict", "copy", SAME, "waits/http/memo", parameters="self"),
+        *names("requests.sessions.Session", "prepare_request", SAME, "waits/http/memo",
                parameters="self request"),
-        *names("requests.sessions.Session", "resolve_redirects", "The same.", "waits/http/memo",
+        *names("requests.sessions.Session", "resolve_redirects", SAME, "waits/http/memo",
                parameters="self resp req stream timeout verify cert proxies yield_requests adapter_kwargs"),
     ),
 )  # fmt: skip
@@ -124,6 +129,15 @@ ASGIREF = Feature(
                "of loops.", "waits/coroutines"),
     ),
 )  # fmt: skip
+EXECNET = Feature(
+    key="execnet",
+    title="pytest-xdist in patched processes",
+    package="execnet",
+    tested=(Range("execnet", "2.0", "2.1"),),
+    without="`pytest -p greenroom.pytest -n 2` hangs",
+    names=names("execnet.gateway_base.ThreadExecModel", "start", "It reads a pipe in a thread: a real one.",
+                "testing/xdist", parameters="self func args"),
+)  # fmt: skip
 SENTRY = Feature(
     key="sentry",
     title="no report of errors whose client has left",
@@ -148,19 +162,24 @@ GUNICORN = Feature(
     key="gunicorn",
     title="workers replaced before they go, and access lines with timings",
     package="gunicorn",
-    tested=(Range("gunicorn", "26.1", "27.0"),),
+    tested=(Range("gunicorn", "25.0", "27.0"),),
     without="workers are replaced as gunicorn does",
     is_for_worker=True,
+    is_required=True,
     names=(
         *names("gunicorn.arbiter.Arbiter", "manage_workers", "A new worker serves before an old one goes.",
-               "worker/recycle", of_instances=True, parameters="self"),
+               "worker/recycle", of_instances=True),
         *names("gunicorn.arbiter.Arbiter", "signal", "Signals that come close together are one; the second SIGTERM "
                "ends at once.", "worker/recycle", of_instances=True),
+        *names("gunicorn.arbiter.Arbiter", "reap_workers", "How each worker ended is remembered.", "ops/endings",
+               of_instances=True),
+        *names("gunicorn.app.base.BaseApplication", "reload", "A configuration that can't be read changes nothing.",
+               "hooks", of_instances=True),
         *names("gunicorn.glogging.Logger", "access", "The access log knows where a request's time went.",
-               "insight/observer", of_instances=True, parameters="self resp req environ request_time"),
+               "insight/observer", of_instances=True),
     ),
 )  # fmt: skip
 
 FEATURES = (
-    REQUESTS, URLLIB3, PSYCOPG2, SQLALCHEMY, FLASK_COROUTINES, FLASK_ERRORS, ASGIREF, SENTRY, DJANGO, GUNICORN,
+    REQUESTS, URLLIB3, PSYCOPG2, SQLALCHEMY, FLASK_COROUTINES, FLASK_ERRORS, ASGIREF, EXECNET, SENTRY, DJANGO, GUNICORN,
 )  # fmt: skip

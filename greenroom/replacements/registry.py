@@ -15,6 +15,7 @@ What is replaced before it is imported is replaced by `on_import.when_imported`,
 
 import functools
 import inspect
+import itertools
 import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -52,6 +53,7 @@ class Applied:
     value: Any
     before: Any
     put_back: Callable[[], None]
+    order: int = field(default_factory=itertools.count().__next__)
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,26 @@ class Registry:
             self._turn_off(live, Problem(self._subject(live.feature), cause))
         return live.problem is None
 
+    def put(self, key: str, *values: tuple[Any, str, Any]) -> bool:
+        """Replace `(owner, name, value)` of objects or functions that are known only now; whether they are.
+
+        Not once, as a part, but each time; all of these or none.
+        """
+        live = self.live[key]
+        mark = len(live.applied)
+        live.problem = live.problem or self.problem(live.feature)
+        if live.problem is not None:
+            self._tell(live)
+            return False
+        try:
+            for owner, name, value in values:
+                Put(live)(owner, name, value)
+        except Changed as exc:
+            while len(live.applied) > mark:
+                live.applied.pop().put_back()
+            self._turn_off(live, Problem(self._subject(live.feature), str(exc)))
+        return live.problem is None
+
     def undo(self, *keys: str) -> None:
         """Put back what was replaced, of all features where none is named. For tests."""
         for key in reversed(keys or tuple(self.live)):
@@ -148,9 +170,9 @@ class Registry:
             live.parts.clear()
             live.problem = None
 
-    def put_again(self, key: str) -> None:
+    def put_again(self) -> None:
         """Replace anew what somebody has set to what it was before: gevent does when it patches once more."""
-        for applied in self.live[key].applied:
+        for applied in sorted((each for live in self.live.values() for each in live.applied), key=_order):
             if not applied.name.is_interface and current(applied.owner, applied.name.name) is applied.before:
                 setattr(applied.owner, applied.name.name, applied.value)
 
@@ -160,7 +182,7 @@ class Registry:
             installed = self.installed(tested.distribution)
             if installed is None:
                 return Problem("", f"there is no {tested.distribution}")
-            if not tested.knows(installed):
+            if not tested.knows(installed) and not feature.is_required:
                 return Problem(f"{tested.distribution} {installed}", f"unknown to us (tested: {tested})")
         for key in feature.needs:
             needed = self.live[key]
@@ -183,17 +205,31 @@ class Registry:
         problem = live.problem or self.problem(feature)
         if problem is not None:
             return State(feature.package, version, feature.title, "off", problem.sentence(feature.without))
-        return State(feature.package, version, feature.title, "on", "")
+        return State(feature.package, version, feature.title, "on", self._doubt(feature))
 
-    def announce(self, log: Callable[[str], object]) -> None:
+    def announce(self, log: Callable[[str], object], settings: Settings | None = None) -> None:
         """Say now what the installed versions turn off, a line for each distribution. Forked workers don't repeat it.
 
         Runs on: arbiter.
         """
         for live in self.live.values():
+            if settings is not None and _switched_off(live.feature, settings):
+                continue
+            doubt = self._doubt(live.feature)
+            if doubt and doubt not in self.told:
+                self.told.add(doubt)
+                log(doubt)
             if self.installed(live.feature.package) is not None and self.problem(live.feature) is not None:
                 live.problem = live.problem or self.problem(live.feature)
                 self._tell(live, log)
+
+    def _doubt(self, feature: Feature) -> str:
+        """A sentence where a package that we can't do without has a version that nobody has tested; else ""."""
+        for tested in feature.tested if feature.is_required else ():
+            installed = self.installed(tested.distribution) or ""
+            if not tested.knows(installed):
+                return f"{tested.distribution} {installed}: unknown to us (tested: {tested}), it may not work"
+        return ""
 
     def _turn_off(self, live: Live, problem: Problem) -> None:
         dependents = [other for other in self.live.values() if live.feature.key in other.feature.needs and other.parts]
@@ -290,10 +326,13 @@ def _memory(owner: Any, name: str, value: Any) -> tuple[Any, Callable[[], None]]
 
 
 def _is_owner(entry: Name, owner: Any) -> bool:
-    found = resolve(entry.owner)
     if entry.of_instances:
-        return isinstance(found, type) and isinstance(owner, found)
-    return found is owner
+        return not isinstance(owner, ModuleType | type)
+    return resolve(entry.owner) is owner
+
+
+def _order(applied: Applied) -> int:
+    return applied.order
 
 
 def resolve(path: str) -> Any:

@@ -4,9 +4,18 @@ from .model import Feature, names
 from .versions import PYTHON, Range
 
 PYTHONS = Range(PYTHON, "3.11", "3.13")
-GEVENTS = Range("gevent", "25.4", "26.9")
+GEVENTS = Range("gevent", "24.10.3", "26.9")
 BOTH = (GEVENTS, PYTHONS)
 STDLIB = "waits/stdlib"
+NOTHING_READY = "With a timeout, nothing is ready when the request ends."
+FOR_REQUEST = "A greenlet that a request starts works for it."
+OF_A_POOL = "A greenlet of a pool that a request starts works for it."
+REAL_THREAD_313 = "A thread that a real thread starts is a real thread (since Python 3.13)."
+REAL_THREAD_312 = "A thread that a real thread starts is a real thread (until Python 3.12)."
+OF_HANDLERS = "Our lock instead of gevent's, in handlers that were there before patching."
+MEANWHILE = "Runs in a real thread while its request waits."
+IN_THREADS = "Gives out connections whose calls wait in a thread for a lock."
+
 
 CHILDREN = Feature(
     key="children",
@@ -49,6 +58,40 @@ SUBPROCESSES = Feature(
                "end.", "waits/closing"),
     ),
 )  # fmt: skip
+DESCRIPTORS = Feature(
+    key="descriptors",
+    title="pipes, terminals and locks of files in the loop",
+    package=PYTHON,
+    tested=BOTH,
+    without="os.read, os.write and fcntl.flock block the whole worker",
+    is_for_worker=True,
+    names=(
+        *names("os", "read write", "A descriptor that would block is waited for in the loop.", "waits/descriptors"),
+        *names("os", "fdopen", "A file over a pipe waits in the loop.", "waits/descriptors"),
+        *names("fcntl", "flock lockf", "A lock that somebody else has is asked for again and again.",
+               "waits/descriptors"),
+    ),
+)  # fmt: skip
+PROGRAMS = Feature(
+    key="programs",
+    title="os.system and os.waitpid in the loop",
+    package=PYTHON,
+    tested=BOTH,
+    without="os.system and os.wait block the whole worker",
+    is_for_worker=True,
+    needs=("children",),
+    names=names("os", "waitpid wait wait3 wait4 waitid system", "Waits in the loop, whoever started the process.",
+                "waits/programs"),
+)  # fmt: skip
+EARLY = Feature(
+    key="early",
+    title="greenroom run: patched first, also before agents",
+    package=PYTHON,
+    tested=(PYTHONS,),
+    without="a program that an agent becomes is not patched first",
+    is_for_worker=True,
+    names=names("os", "execv execve", "The program that this one becomes begins patched as well.", "early_hook"),
+)  # fmt: skip
 MULTIPROCESSING = Feature(
     key="multiprocessing",
     title="multiprocessing in the loop",
@@ -84,16 +127,17 @@ WAITS = Feature(
         *names("time", "sleep", "Is named, and ends with its request.", f"{STDLIB}/calls"),
         *names("gevent.socket.socket", "_wait", "A socket's wait is named by where it leads to; one that was ended "
                "leaves a socket that is shut down.", f"{STDLIB}/calls"),
-        *names("gevent.select select", "select", "With a timeout, nothing is ready when the request ends.",
+        *names("gevent.socket.socket", "connect", "Connecting is named by where it leads to.", f"{STDLIB}/calls"),
+        *names("gevent.select select", "select", NOTHING_READY,
                f"{STDLIB}/calls"),
-        *names("gevent.select.poll", "poll", "The same.", f"{STDLIB}/calls", parameters="self timeout"),
-        *names("gevent.selectors.GeventSelector", "select", "The same.", f"{STDLIB}/calls",
+        *names("gevent.select.poll", "poll", NOTHING_READY, f"{STDLIB}/calls", parameters="self timeout"),
+        *names("gevent.selectors.GeventSelector", "select", NOTHING_READY, f"{STDLIB}/calls",
                parameters="self timeout"),
         *names("subprocess.Popen", "wait communicate", "Is named, and ends with its request.", f"{STDLIB}/calls"),
         *names("gevent.thread", "_start_new_greenlet", "A thread that a request starts works for it.",
                f"{STDLIB}/threads"),
-        *names("gevent", "spawn spawn_later spawn_raw", "So does a greenlet.", f"{STDLIB}/threads"),
-        *names("gevent.pool.Group", "start", "So do those of pools.", f"{STDLIB}/threads", parameters="self greenlet"),
+        *names("gevent", "spawn spawn_later spawn_raw", FOR_REQUEST, f"{STDLIB}/threads"),
+        *names("gevent.pool.Group", "start", OF_A_POOL, f"{STDLIB}/threads", parameters="self greenlet"),
         *names("threading.Thread", "start", "Starting a thread is not ended half-way.", f"{STDLIB}/threads",
                parameters="self"),
         *names("threading.Thread", "_wait_for_tstate_lock", "Thread.join ends with its request (until Python 3.12).",
@@ -104,23 +148,30 @@ WAITS = Feature(
                "for it, and not all of its thread.", f"{STDLIB}/threads", parameters="self fn args kwargs"),
         *names("_thread", "allocate_lock allocate LockType lock RLock", "Locks for greenlets and real threads alike: "
                "gevent's lose wake-ups between them.", f"{STDLIB}/locks", is_optional=True),
-        *names("threading", "Lock _allocate_lock _set_sentinel _CRLock", "The same locks.", f"{STDLIB}/locks",
+        *names("threading", "Lock _allocate_lock _set_sentinel _CRLock", "Locks for greenlets and real threads alike.",
+               f"{STDLIB}/locks",
                is_optional=True),
-        *names("functools", "RLock", "The same lock, of cached_property (until Python 3.11).", f"{STDLIB}/locks",
+        *names("functools", "RLock", "Our lock in cached_property (until Python 3.11).", f"{STDLIB}/locks",
                is_optional=True),
         *names("queue", "SimpleQueue", "A queue for greenlets and real threads alike.", f"{STDLIB}/queues"),
         *names("threading", "Event", "CPython's own again, over our locks.", f"{STDLIB}/replacing"),
         *names("queue", "Queue LifoQueue PriorityQueue", "CPython's own again, with all that they have.",
                f"{STDLIB}/replacing"),
+        *names("select", "epoll", "Brought back, waiting in the loop; gevent removes it.", f"{STDLIB}/epoll",
+               is_added=True),
+        *names("selectors", "EpollSelector", "The selector over it, which gevent removes.", f"{STDLIB}/epoll",
+               is_added=True),
         *names("threading", "_active_limbo_lock", "One that can be taken again, by the garbage collector say.",
                f"{STDLIB}/replacing"),
         *names("threading.Thread", "_tstate_lock", "The main thread's, which gevent has made.", f"{STDLIB}/replacing",
                of_instances=True, is_optional=True),
         *names("logging", "_lock", "Our lock instead of gevent's.", f"{STDLIB}/replacing"),
-        *names("logging.Handler", "lock", "The same, of handlers that were there before patching.",
+        *names("logging.Handler", "lock", OF_HANDLERS,
                f"{STDLIB}/replacing", of_instances=True),
         *names("threading.Condition", "wait_for", "Ends with its request.", f"{STDLIB}/composed",
                parameters="self predicate timeout"),
+        *names("gevent.events", "subscribers", "Its own interface: after a further patching by the application all "
+               "this is put in place again.", f"{STDLIB}/replacing", is_interface=True),
         *names("threading.Event", "wait", "Ends with its request.", f"{STDLIB}/composed", parameters="self timeout"),
         *names("threading.Semaphore", "acquire __enter__", "Ends with its request.", f"{STDLIB}/composed",
                parameters="self blocking timeout"),
@@ -142,9 +193,9 @@ THREADS = Feature(
         *names("_thread threading", "start_new_thread start_new _start_new_thread", "A thread that a real thread "
                "starts is a real thread, and no greenlet of a loop that nobody runs.", "waits/starting",
                is_optional=True),
-        *names("_thread threading", "start_joinable_thread _start_joinable_thread", "The same (since Python 3.13).",
+        *names("_thread threading", "start_joinable_thread _start_joinable_thread", REAL_THREAD_313,
                "waits/starting", is_optional=True),
-        *names("gevent.threading.Thread", "_set_tstate_lock", "The same (until Python 3.12).", "waits/starting",
+        *names("gevent.threading.Thread", "_set_tstate_lock", REAL_THREAD_312, "waits/starting",
                parameters="self", is_optional=True),
     ),
 )  # fmt: skip
@@ -158,7 +209,7 @@ NAMES_AND_ADDRESSES = Feature(
     names=(
         *names("gevent.config", "resolver", "Look-ups have a bound, are remembered, and slow ones hold up no others.",
                "waits/dns"),
-        *names("gevent.hub.Hub", "resolver", "The same, of the hub that is there.", "waits/dns", of_instances=True),
+        *names("gevent.hub.Hub", "resolver", "The resolver of the hub that is there.", "waits/dns", of_instances=True),
     ),
 )  # fmt: skip
 CONNECTING = Feature(
@@ -181,17 +232,18 @@ COROUTINES = Feature(
     setting="patch_asyncio",
     needs=("threads",),
     names=(
-        *names("asyncio asyncio.runners", "run", "Runs in a real thread while its request waits.",
-               "waits/coroutines/own_loops", parameters=None),
-        *names("asyncio.base_events.BaseEventLoop", "run_until_complete", "The same.", "waits/coroutines/own_loops",
+        *names("asyncio asyncio.runners", "run", MEANWHILE,
+               "waits/coroutines/own_loops"),
+        *names("asyncio.base_events.BaseEventLoop", "run_until_complete", MEANWHILE, "waits/coroutines/own_loops",
                parameters="self future"),
-        *names("asyncio.base_events.BaseEventLoop", "run_forever", "The same.", "waits/coroutines/own_loops",
+        *names("asyncio.base_events.BaseEventLoop", "run_forever", MEANWHILE, "waits/coroutines/own_loops",
                parameters="self"),
         *names("asyncio.base_events.BaseEventLoop", "run_in_executor", "Its executor has real threads.",
                "waits/coroutines/own_loops", parameters="self executor func args"),
-        *names("asyncio.base_events.BaseEventLoop", "getaddrinfo", "libc's, in that executor.",
+        *names("asyncio.base_events.BaseEventLoop", "getaddrinfo", "libc's own look-up, in real threads.",
                "waits/coroutines/own_loops"),
-        *names("asyncio.selector_events.BaseSelectorEventLoop", "__init__", "A selector of the system's.",
+        *names("asyncio.selector_events.BaseSelectorEventLoop", "__init__",
+               "Has a selector that waits in its own thread.",
                "waits/coroutines/own_loops", parameters="self selector"),
     ),
 )  # fmt: skip
@@ -206,7 +258,7 @@ SQLITE = Feature(
     names=(
         *names("sqlite3 sqlite3.dbapi2", "Connection Cursor", "A call that has to wait for a lock waits in a thread.",
                "waits/sqlite"),
-        *names("sqlite3 sqlite3.dbapi2", "connect", "Gives out these.", "waits/sqlite"),
+        *names("sqlite3 sqlite3.dbapi2", "connect", IN_THREADS, "waits/sqlite"),
     ),
 )  # fmt: skip
 SIGNALS = Feature(
@@ -242,6 +294,6 @@ OFFLOAD = Feature(
 )
 
 FEATURES = (
-    CHILDREN, SUBPROCESSES, MULTIPROCESSING, WAITS, THREADS, NAMES_AND_ADDRESSES, CONNECTING, COROUTINES, SQLITE,
-    SIGNALS, EXIT, OFFLOAD,
+    CHILDREN, SUBPROCESSES, PROGRAMS, DESCRIPTORS, MULTIPROCESSING, WAITS, THREADS, NAMES_AND_ADDRESSES, CONNECTING,
+    COROUTINES, SQLITE, SIGNALS, EXIT, OFFLOAD, EARLY,
 )  # fmt: skip

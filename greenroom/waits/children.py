@@ -14,12 +14,15 @@ import gevent
 from gevent import monkey
 from gevent.libev import corecext
 
+from ..replacements import Declined, Put, part
+
 real_waitpid: Callable[[int, int], tuple[int, int]] = monkey.get_original("os", "waitpid")
 
 # Where there is no pidfd (descriptors ran out): ask this often.
 ASK_SECONDS = 0.02
 # The status of a child that somebody else has waited for: as subprocess has it, nobody can know.
 UNKNOWN_STATUS = 0
+MOST_REMEMBERED = 200
 
 
 def is_possible() -> bool:
@@ -33,11 +36,15 @@ def is_possible() -> bool:
     return True
 
 
-def install() -> None:
+@part("children")
+def install(put: Put) -> None:
     """Have gevent's loops wait for children this way. Runs on: the main thread, before there is a loop."""
     settings: Any = gevent.config
-    if settings.loop is corecext.loop and is_possible():
-        settings.loop = Loop
+    if settings.loop is not corecext.loop:
+        raise Declined("gevent is set to another loop than libev's")
+    if not is_possible():
+        raise Declined("this system has no descriptors of processes (pidfd)")
+    put(settings, "loop", Loop)
 
 
 class Loop(corecext.loop):
@@ -85,6 +92,9 @@ class ChildWatcher:
         else:
             if not pid:
                 return
+            if len(ended) >= MOST_REMEMBERED:
+                del ended[next(iter(ended))]
+            ended[pid] = status
         for watcher in list(watched.get(self.pid, ())):
             watcher._ended(status)
 
@@ -130,6 +140,8 @@ class ChildWatcher:
 
 real_close: Callable[[int], None] = monkey.get_original("os", "close")
 watched: dict[int, list[ChildWatcher]] = {}
+# With which status the last children ended that were reaped here.
+ended: dict[int, int] = {}
 
 
 def wait_for_exit(pid: int, seconds: float | None = None) -> bool:

@@ -16,6 +16,8 @@ from typing import Any
 import gevent.os
 from gevent import _hub_local, monkey
 
+from ..replacements import Replace
+
 real_close: Callable[[int], None] = monkey.get_original("os", "close")
 late_close: Callable[[int], None] = gevent.os.close
 
@@ -36,8 +38,8 @@ def close(fd: int) -> None:
     late_close(fd)
 
 
-def install() -> None:
+def replace(put: Replace) -> None:
     """Runs on: the main thread, after patching."""
     if os.close is late_close:
         close.__doc__ = real_close.__doc__
-        os.close = close
+        put(os, "close", close)

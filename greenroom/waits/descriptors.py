@@ -18,6 +18,7 @@ from typing import Any
 import gevent
 
 from ..in_flight import OWN, Wait
+from ..replacements import Put, part
 from .subprocesses import READ, WRITE, Pipe, is_ready, may_wait, wait_in_loop
 
 # How soon a lock that somebody else has is asked for again: first, and at the most.
@@ -25,17 +26,14 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.0005, 0.02
 plain_read, plain_write, plain_fdopen = os.read, os.write, os.fdopen
 
 
-def install() -> None:
+@part("descriptors")
+def install(put: Put) -> None:
     """Runs on: the main thread, after patching. Safe to call again."""
-    if os.read is not plain_read:
-        return
-    module: Any = os
-    module.read = functools.wraps(plain_read)(read)
-    module.write = functools.wraps(plain_write)(write)
-    module.fdopen = functools.wraps(plain_fdopen)(fdopen)
-    locks: Any = fcntl
+    put(os, "read", functools.wraps(plain_read)(read))
+    put(os, "write", functools.wraps(plain_write)(write))
+    put(os, "fdopen", functools.wraps(plain_fdopen)(fdopen))
     for name in ("flock", "lockf"):
-        setattr(locks, name, patient(getattr(locks, name)))
+        put(fcntl, name, patient(getattr(fcntl, name)))
 
 
 def read(fd: Any, length: Any, /) -> bytes:

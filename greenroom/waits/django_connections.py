@@ -10,6 +10,7 @@ import inspect
 import logging
 from typing import Any
 
+from ..replacements import Put, part
 from .naming import Once
 from .threads import is_loop_thread
 
@@ -25,12 +26,14 @@ TOLD = (
 _INITIALIZED: dict[str, bool] = {}
 
 
-def install(module: Any) -> None:
+@part("django")
+def install(put: Put, module: Any) -> None:
     """Runs on: whoever imports django.db."""
     signals: Any = importlib.import_module("django.core.signals")
     if "initialized_only" in inspect.signature(module.connections.all).parameters:
         _INITIALIZED["initialized_only"] = True
     signals.request_finished.connect(_finished, weak=False, dispatch_uid="greenroom")
+    put.use(signals, "request_finished", lambda: signals.request_finished.disconnect(dispatch_uid="greenroom"))
 
 
 def _finished(**_: Any) -> None:

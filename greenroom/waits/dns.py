@@ -28,6 +28,7 @@ import gevent
 
 from .. import clock
 from ..deadline import raise_if_refused
+from ..replacements import Put, part
 from ..settings import Settings
 from .threads import Job, Threads, is_loop_thread
 
@@ -201,7 +202,10 @@ class Resolver:
     names: Names
 
     def __init__(self, hub: Any = None) -> None:
-        self.getaddrinfo = self.names.getaddrinfo
+        """As gevent makes it."""
+
+    def getaddrinfo(self, *question: Any) -> list[Any]:
+        return self.names.getaddrinfo(*question)
 
     def close(self) -> None:
         """Nothing is this hub's alone."""
@@ -248,8 +252,13 @@ def install(settings: Settings) -> None:
         stale_seconds=settings.dns_stale_seconds,
         is_localhost_local=is_in_hosts_file("localhost"),
     )
-    gevent.config.resolver = Resolver  # type: ignore[assignment]  # for hubs to come; the stubs want their own class
-    gevent.get_hub().resolver = Resolver()  # type: ignore[assignment]
+    _take_their_place()
+
+
+@part("names")
+def _take_their_place(put: Put) -> None:
+    put(gevent.config, "resolver", Resolver)  # for hubs to come
+    put(gevent.get_hub(), "resolver", Resolver())
 
 
 def literal(host: str | bytes, *question: Any) -> list[Any] | None:

@@ -23,6 +23,7 @@ from .. import clock
 from ..deadline import raise_if_refused
 from ..in_flight import OWN, Wait
 from ..on_import import when_imported
+from ..replacements import Put, Replace, part
 from . import peers
 
 # "Connection Attempt Delay": 250 ms is recommended.
@@ -194,25 +195,28 @@ def install() -> None:
 
     Runs on: the main thread.
     """
-    _replace_in(socket, _in_socket)
-    when_imported("urllib3.util.connection", lambda module: _replace_in(module, _in_urllib3))
+    _install_in_socket()
+    when_imported("urllib3.util.connection", _install_in_urllib3)
 
 
-def _replace_in(module: Any, make: Callable[[Any], Any]) -> None:
+@part("connecting")
+def _install_in_socket(put: Put) -> None:
+    _replace_in(socket, create_connection, put)
+
+
+@part("urllib3")
+def _install_in_urllib3(put: Put, module: Any) -> None:
+    _replace_in(module, _in_urllib3(module), put)
+
+
+def _replace_in(module: Any, own: Callable[..., Any], put: Replace) -> None:
     original, kind = module.create_connection, socket.socket
-    if original.__module__ == __name__:
-        return
-    own = make(module)
 
     def connect(*args: Any, **kwargs: Any) -> Any:
         # Another kind of socket (PySocks, mocks) does not connect the way that ours here do.
         return (own if socket.socket is kind else original)(*args, **kwargs)
 
-    module.create_connection = update_wrapper(connect, own)
-
-
-def _in_socket(module: Any) -> Any:
-    return create_connection
+    put(module, "create_connection", update_wrapper(connect, own))
 
 
 def _in_urllib3(module: Any) -> Any:

@@ -14,7 +14,6 @@ import logging
 import sys
 import weakref
 from collections import deque
-from importlib.metadata import version
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,11 +24,12 @@ from sqlalchemy import exc
 from sqlalchemy.pool.impl import QueuePool
 from sqlalchemy.util import queue
 
-from .. import clock, forking
+from .. import clock, forking, observing
 from ..deadline import is_refused
 from ..errors import BudgetSpent
 from ..frames import Innermost, line_of
 from ..in_flight import CURRENT, EVERYWHERE, FOREVER, Wait
+from ..replacements import Put, part
 from .naming import request_name
 
 if TYPE_CHECKING:
@@ -176,8 +176,9 @@ class GreenPool(QueuePool):
     def _do_get(self) -> "ConnectionPoolEntry":
         if is_refused():
             raise exc.TimeoutError("the request's time is over; no database connection was taken")
-        holder = Holder()
-        entry = self._take() or self._open(holder)
+        taken = self._take()
+        holder = Holder()  # from now on, and not from when it began to wait
+        entry = taken or self._open(holder)
         try:
             self._look_at(entry)
         except BaseException:
@@ -298,12 +299,12 @@ class GreenPool(QueuePool):
         if not self._has_looked_at_slots:
             self._has_looked_at_slots = True
             warn_of_slots(self, connection)
-        postgres: Any = sys.modules.get("greenroom.waits.postgres")
-        if postgres is None or not isinstance(connection, postgres.GreenConnection):
+        line = getattr(connection, "greenroom_line", None)  # of a connection of ours, see postgres.py
+        if line is None:
             return
-        if postgres.has_ended(connection):
+        if line.has_ended(connection):
             entry.invalidate()
-        elif self._pre_ping and clock.now() - connection.greenroom_line.heard_at < PING_AFTER_SECONDS:
+        elif self._pre_ping and clock.now() - line.heard_at < PING_AFTER_SECONDS:
             entry.fresh = True
 
     def _invalidate(self, connection: Any, exception: BaseException | None = None, _checkin: bool = True) -> None:
@@ -347,6 +348,42 @@ class GreenPool(QueuePool):
         self._has_looked_at_slots = False
 
 
+class View:
+    """A pool as insight sees it."""
+
+    def __init__(self, pool: GreenPool) -> None:
+        self._pool = pool
+
+    @property
+    def name(self) -> str:
+        return str(self._pool.logging_name or "QueuePool")
+
+    @property
+    def limit(self) -> int:
+        return 0 if self._pool.most == FOREVER else int(self._pool.most)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._pool._waiters)
+
+    def holders(self) -> list[Holder]:
+        """Those first that have a connection for longest. Runs on: any thread."""
+        return sorted([*list(self._pool._holders.values()), *list(self._pool._opening)], key=lambda one: one.since)
+
+    def holder_of(self, connection: Any) -> Holder | None:
+        for entry, holder in list(self._pool._holders.items()):
+            if entry.dbapi_connection is connection:
+                return holder
+        return None
+
+
+def views() -> list[View]:
+    return [View(pool) for pool in list(pools)]
+
+
+observing.show(observing.database_pools, views)
+
+
 class Share(NamedTuple):
     """What the settings say of how many share a database: workers times hosts, each with as many requests at most.
 
@@ -358,7 +395,6 @@ class Share(NamedTuple):
     limit_requests: int = 0
 
 
-KNOWN_VERSIONS = ("1.4.", "2.0.", "2.1.")
 # Empty: not known.
 processes: list[Share] = []
 
@@ -432,7 +468,8 @@ def warn_of_driver(dialect: Any) -> None:
         )
 
 
-def hint_at_driver(module: ModuleType) -> None:
+@part("sqlalchemy")
+def hint_at_driver(put: Put, module: ModuleType) -> None:
     """Let SQLAlchemy's error for a missing psycopg 3 say why it is wanted at all."""
     dialect: Any = module.PGDialect_psycopg
     plain = dialect.import_dbapi
@@ -446,25 +483,22 @@ def hint_at_driver(module: ModuleType) -> None:
             )
             raise
 
-    dialect.import_dbapi = classmethod(import_dbapi)
+    put(dialect, "import_dbapi", classmethod(import_dbapi))
 
 
-def install(workers: int, hosts: int, limit_requests: int = 0) -> None:
+@part("sqlalchemy")
+def install(put: Put, workers: int, hosts: int, limit_requests: int = 0) -> None:
     """Take QueuePool's place, for whoever asks for it from now on.
 
     Called when SQLAlchemy's own pools have just been loaded, or later; engines that are there keep what they have.
     """
-    installed = version("sqlalchemy")
-    if not installed.startswith(KNOWN_VERSIONS):
-        logger.warning("SQLAlchemy %s keeps its own pool: ours is made for %s", installed, " ".join(KNOWN_VERSIONS))
-        return
     GreenPool.__module__, GreenPool.__name__ = QueuePool.__module__, QueuePool.__name__
     GreenPool.__qualname__ = QueuePool.__qualname__
     processes[:] = [Share(workers, hosts, limit_requests)]
     for name in ("sqlalchemy.pool.impl", "sqlalchemy.pool", "sqlalchemy"):
         module = sys.modules.get(name)
         if module is not None and hasattr(module, "QueuePool"):
-            module.QueuePool = GreenPool  # type: ignore[attr-defined]
+            put(module, "QueuePool", GreenPool)
     forking.in_child(leave_to_parent)
 
 

@@ -26,6 +26,7 @@ from psycopg2.errors import InvalidParameterValue, QueryCanceled, UndefinedObjec
 
 from .. import clock, deadline, forking
 from ..in_flight import CLEAN_UP, CURRENT, SHIELD, Record
+from ..replacements import Put, part
 from . import copying, peers
 from .libpq import STATUS_OFFSET, status_of
 from .naming import Once, request_name, request_route, shortened
@@ -37,8 +38,6 @@ from .unclosed_connections import left_open
 CONNECT_TIMEOUT_SECONDS = 30.0
 # A ROLLBACK that is not answered by then: the connection is closed, which rolls back too.
 ROLLBACK_SECONDS = 2.0
-# How often an idle connection that has something to say is listened to before it is taken for a live one.
-LAST_WORDS = 3
 # How often PostgreSQL looks, while a statement runs, whether this process still lives.
 CHECKING = "SET LOCAL client_connection_check_interval='2s'"
 CHECKING_VERSION = 140_000
@@ -315,22 +314,6 @@ def tell_of_two_requests(line: Line, record: Record, sql: str) -> None:
         )
 
 
-def has_ended(connection: GreenConnection) -> bool:
-    """Whether the server has closed its end, as far as the socket tells. Costs no round trip."""
-    line = connection.greenroom_line
-    for _ in range(LAST_WORDS):
-        if connection.closed:
-            return True
-        if not line.has_stirred(connection):
-            return False
-        try:
-            connection.poll()  # takes notices and notifications, too; libpq sees the end only after the last words
-        except psycopg2.OperationalError:
-            return True
-        line.heard_at = 0.0  # whatever it said, it may have been its last word: ask it
-    return False
-
-
 class GreenCursor(extensions.cursor):
     """A cursor as connection.cursor() gives it out. It has no names of its own, for the same reason."""
 
@@ -446,11 +429,13 @@ NO_SLOTS = (
 )
 
 
-def install(silence_seconds: float) -> None:
+@part("psycopg2")
+def install(put: Put, silence_seconds: float) -> None:
     """Make every psycopg2 connection of this process wait in the event loop."""
     extensions.set_wait_callback(WaitCallback(silence_seconds))
+    put.use(extensions, "set_wait_callback", lambda: extensions.set_wait_callback(None))
     # Not psycopg2.connect: whoever holds that already gets this, too.
-    psycopg2._connect = connect  # type: ignore[attr-defined]
+    put(psycopg2, "_connect", connect)
     forking.in_child(leave_to_parent)
 
 

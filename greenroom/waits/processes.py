@@ -22,25 +22,21 @@ import gevent.selectors
 
 from .. import clock
 from ..on_import import when_imported
+from ..replacements import Put, part
 from .subprocesses import READ, WRITE, may_wait, wait_for
 
 # How soon a semaphore that another process holds is asked for again: first, and at the most.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.0005, 0.02
 
 
-_installed: list[bool] = []
-
-
 def install() -> None:
     """Runs on: the main thread, after patching. Safe to call again."""
-    if _installed:
-        return
-    _installed.append(True)
     when_imported("multiprocessing.connection", _install_connections)
     when_imported("multiprocessing.synchronize", _install_semaphores)
 
 
-def _install_connections(module: ModuleType) -> None:
+@part("multiprocessing")
+def _install_connections(put: Put, module: ModuleType) -> None:
     connection: Any = module.Connection
     plain_init = connection.__init__
 
@@ -48,10 +44,10 @@ def _install_connections(module: ModuleType) -> None:
         plain_init(self, handle, *args, **kwargs)
         os.set_blocking(self._handle, True)  # gevent's sockets, from which some are made, do not
 
-    connection.__init__ = init
-    connection._send = send
-    connection._recv = receive(connection._recv)
-    module._WaitSelector = gevent.selectors.GeventSelector  # type: ignore[attr-defined]
+    put(connection, "__init__", init)
+    put(connection, "_send", send)
+    put(connection, "_recv", receive(connection._recv))
+    put(module, "_WaitSelector", gevent.selectors.GeventSelector)
 
 
 def send(self: Any, data: Any) -> None:
@@ -74,7 +70,8 @@ def read(descriptor: int, size: int) -> bytes:
     return os.read(descriptor, size)
 
 
-def _install_semaphores(module: ModuleType) -> None:
+@part("multiprocessing")
+def _install_semaphores(put: Put, module: ModuleType) -> None:
     semaphore: Any = module.SemLock
     plain_make = semaphore._make_methods
 
@@ -82,8 +79,8 @@ def _install_semaphores(module: ModuleType) -> None:
         plain_make(self)
         self.acquire = patient(self._semlock.acquire)
 
-    semaphore._make_methods = make_methods
-    semaphore.__enter__ = lambda self: self.acquire()
+    put(semaphore, "_make_methods", make_methods)
+    put(semaphore, "__enter__", lambda self: self.acquire())
 
 
 def patient(plain: Callable[..., bool]) -> Callable[..., bool]:

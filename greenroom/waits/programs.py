@@ -18,6 +18,7 @@ import gevent
 import gevent.os
 
 from ..in_flight import Wait
+from ..replacements import Declined, Put, part
 from . import children
 from .subprocesses import READ, may_wait, wait_in_loop
 
@@ -30,13 +31,13 @@ gevents_waitpid: Callable[[int, int], tuple[int, int]] = gevent.os.waitpid
 plain_waitid, plain_wait4, plain_system = os.waitid, os.wait4, os.system
 
 
-def install() -> None:
+@part("programs")
+def install(put: Put) -> None:
     """Runs on: the main thread, after patching. Safe to call again."""
-    if not children.is_possible() or os.system is not plain_system:
-        return
-    module: Any = os
+    if not children.is_possible():
+        raise Declined("this system has no descriptors of processes (pidfd)")
     for ours in (waitpid, wait, wait3, wait4, waitid, system):
-        setattr(module, ours.__name__, functools.wraps(getattr(os, ours.__name__))(ours))
+        put(os, ours.__name__, functools.wraps(getattr(os, ours.__name__))(ours))
 
 
 def waitpid(pid: int, options: int, /) -> tuple[int, int]:

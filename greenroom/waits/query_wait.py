@@ -20,7 +20,7 @@ from greenlet import getcurrent
 from psycopg2 import extensions
 from psycopg2.errors import QueryCanceled
 
-from .. import clock, deadline
+from .. import clock, deadline, observing
 from ..errors import BudgetSpent
 from ..in_flight import EVERYWHERE, Record, Wait, current
 from ..timers import Timer
@@ -33,12 +33,12 @@ select_poll = monkey.get_original("select", "poll")
 GRACE_SECONDS = 0.04
 # How often a wait in a real thread, which nobody can end, looks whether its request goes on.
 LOOK_AGAIN_SECONDS = 0.5
+# How often an idle connection that has something to say is listened to before it is taken for a live one.
+LAST_WORDS = 3
 READ, WRITE = 1, 2  # of the event loop's watchers
 POLL_OK, POLL_READ, POLL_WRITE = extensions.POLL_OK, extensions.POLL_READ, extensions.POLL_WRITE
 # Statements are shown, not parsed: the beginning says which one it is.
 SHOWN_CHARACTERS = 200
-# Told of each query that a request waits for, if anybody wants to know (see insight.held).
-on_query: Callable[[Any, Any], None] | None = None
 
 
 class Silent(psycopg2.OperationalError):
@@ -118,8 +118,8 @@ class Line:
         record = self.record = current()
         self.is_cut = False
         try:
-            if record is not None and on_query is not None and not is_connecting:
-                on_query(record, connection)
+            if record is not None and observing.on_query is not None and not is_connecting:
+                observing.on_query(record, connection)
             if state == POLL_READ and self.watcher is not None and not is_connecting:
                 state = self._wait_once(poll, silence_seconds)
             if state != POLL_OK:
@@ -299,6 +299,20 @@ class Line:
                 _let_go(*watchers)
             else:
                 self.loop.run_callback_threadsafe(_let_go, *watchers)
+
+    def has_ended(self, connection: Any) -> bool:
+        """Whether the server has closed its end, as far as the socket tells. Costs no round trip."""
+        for _ in range(LAST_WORDS):
+            if connection.closed:
+                return True
+            if not self.has_stirred(connection):
+                return False
+            try:
+                connection.poll()  # takes notices and notifications; libpq sees the end only after the last words
+            except psycopg2.OperationalError:
+                return True
+            self.heard_at = 0.0  # whatever it said, it may have been its last word: ask it
+        return False
 
     def has_stirred(self, connection: Any) -> bool:
         """Whether something has come that nobody waits for, asked of the system."""

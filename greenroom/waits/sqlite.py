@@ -22,13 +22,13 @@ import sys
 import weakref
 from collections.abc import Callable
 from contextvars import copy_context
-from types import ModuleType
 from typing import Any
 
-from .. import deadline
+from .. import deadline, observing
 from ..frames import Innermost, line_of
 from ..in_flight import CURRENT
 from ..insight import stacks
+from ..replacements import Declined, Put, part
 from .naming import request_route
 from .threads import Job, Threads, can_wait, get_thread_ident, own_record
 
@@ -223,10 +223,6 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
             self._set_patience(0.0)
 
 
-# Told of each statement that a request runs, if anybody wants to know (see insight.queries).
-on_query: Callable[[Any, str], None] | None = None
-
-
 class Cursor(PLAIN_CURSOR):  # type: ignore[misc]
     """sqlite3.Cursor."""
 
@@ -234,10 +230,10 @@ class Cursor(PLAIN_CURSOR):  # type: ignore[misc]
         connection = _connection_of(self)
         if not isinstance(connection, Connection):
             return super().execute(*args)
-        if on_query is not None and args and type(args[0]) is str:
+        if observing.on_statement is not None and args and type(args[0]) is str:
             record = CURRENT.get()
             if record is not None:
-                on_query(record, args[0])
+                observing.on_statement(record, args[0])
         call = functools.partial(super().execute, *args)
         return connection._pragma(call) if _is_about_timeout(args) else connection._call(call)
 
@@ -288,13 +284,14 @@ def connect(*args: Any, **options: Any) -> Any:
 _plain_connect = sqlite3.connect
 
 
-def install(module: ModuleType | None = None) -> None:
+@part("sqlite3")
+def install(put: Put) -> None:
     """Runs on: the main thread, when sqlite3 has been imported."""
     if not sqlite3.threadsafety:
-        return  # this SQLite can't be used by several threads
+        raise Declined("this SQLite can't be used by several threads")
     for where in (sqlite3, sys.modules["sqlite3.dbapi2"]):
         for name, ours in (("Connection", Connection), ("Cursor", Cursor), ("connect", connect)):
-            setattr(where, name, ours)
+            put(where, name, ours)
 
 
 for _ours in (Connection, Cursor, connect):

@@ -17,27 +17,27 @@ from gevent import monkey
 from gevent._hub_local import get_hub_if_exists
 
 from ..in_flight import CURRENT
+from ..replacements import Put, part
 from .threads import ThreadRecord, is_loop_thread, start_thread
 
 real_sleep: Callable[[float], None] = monkey.get_original("time", "sleep")
 
 
-def install() -> None:
+@part("threads")
+def install(put: Put) -> None:
     """Runs on: the main thread, after patching. Safe to call again."""
     threads: Any = importlib.import_module("gevent.threading")
     modules: tuple[Any, ...] = (_thread, threading)
-    if hasattr(time.sleep, "__in_threads__"):
-        return
-    time.sleep = sleep(time.sleep)  # type: ignore[assignment]
+    put(time, "sleep", sleep(time.sleep))
     for module in modules:
         for name in ("start_new_thread", "start_new", "_start_new_thread"):
             if hasattr(module, name):
-                setattr(module, name, start_new(getattr(module, name)))
+                put(module, name, start_new(getattr(module, name)))
         for name in ("start_joinable_thread", "_start_joinable_thread"):
             if hasattr(module, name):
-                setattr(module, name, start_joinable(getattr(module, name)))
+                put(module, name, start_joinable(getattr(module, name)))
     if hasattr(threads.Thread, "_set_tstate_lock"):  # until Python 3.12
-        threads.Thread._set_tstate_lock = set_tstate_lock(threads.Thread._set_tstate_lock)
+        put(threads.Thread, "_set_tstate_lock", set_tstate_lock(threads.Thread._set_tstate_lock))
 
 
 def sleep(plain: Callable[[float], None]) -> Callable[[float], None]:
@@ -48,7 +48,6 @@ def sleep(plain: Callable[[float], None]) -> Callable[[float], None]:
         else:
             real_sleep(seconds)
 
-    sleep.__in_threads__ = True  # type: ignore[attr-defined]
     return sleep
 
 

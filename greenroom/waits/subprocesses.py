@@ -23,6 +23,7 @@ import gevent.selectors
 from gevent import monkey
 from greenlet import getcurrent
 
+from ..replacements import Declined, Put, part
 from . import children, closing
 from .threads import is_loop_thread, real_poll
 
@@ -36,18 +37,19 @@ real_popen: Any = monkey.get_original("subprocess", "Popen")
 plain_wait: Callable[[Any, float | None], int] = real_popen._wait
 
 
-def install() -> None:
+@part("subprocesses")
+def install(put: Put) -> None:
     """Take gevent's replacement out again, and wait in CPython's own. Runs on: the main thread, after patching."""
     if not children.is_possible() or real_poll is None:
-        return
-    closing.install()  # it closes an end of a pipe, and reads the other at once
+        raise Declined("this system has no descriptors of processes (pidfd)")
+    closing.replace(put)  # it closes an end of a pipe, and reads the other at once
     module: Any = subprocess
     state: Any = monkey
     for name, plain in state.saved.get("subprocess", {}).items():
-        setattr(module, name, plain)
-    real_popen._wait = wait
-    module.io = GreenIO("io")
-    module._PopenSelector = PipeSelector
+        put(module, name, plain)
+    put(real_popen, "_wait", wait)
+    put(module, "io", GreenIO("io"))
+    put(module, "_PopenSelector", PipeSelector)
 
 
 def wait(self: Any, timeout: float | None) -> int:

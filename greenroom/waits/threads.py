@@ -23,6 +23,7 @@ from greenlet import getcurrent
 
 from .. import clock
 from ..in_flight import CURRENT, FOREVER, OWN, UNBOUNDED, Kind, Record, Wait
+from ..replacements import Declined, Put, part
 from ..timers import Timer
 
 # Under patching the names in `threading` are gevent's and would make greenlets.
@@ -295,7 +296,8 @@ class _Finished:
         self.threads.finished(self.job)
 
 
-def install() -> None:
+@part("threads")
+def install(put: Put) -> None:
     """Let sockets that were opened by greenlets be used in real threads, too: clients and pools are shared by all.
 
     A socket's watchers belong to the event loop of the thread that opened it, and memory is corrupted when another one
@@ -303,8 +305,9 @@ def install() -> None:
     Runs on: the main thread, after patching.
     """
     green: Any = gevent.socket.socket
-    if real_poll is not None and not hasattr(green._wait, "__in_threads__"):
-        green._wait = socket_wait(green._wait)
+    if real_poll is None:
+        raise Declined("this system has no poll()")
+    put(green, "_wait", socket_wait(green._wait))
 
 
 def socket_wait(plain: Callable[..., None]) -> Callable[..., None]:
@@ -315,7 +318,6 @@ def socket_wait(plain: Callable[..., None]) -> Callable[..., None]:
         else:
             wait_in_thread(self, select.POLLIN if watcher is self._read_event else select.POLLOUT, timeout_exc)
 
-    wait.__in_threads__ = True  # type: ignore[attr-defined]
     return wait
 
 

@@ -20,6 +20,9 @@ __all__ = ["GreenWorker"]
 def __getattr__(name: str) -> Any:
     """The worker class, when it is asked for: who only reads the scoreboard loads neither gevent nor gunicorn."""
     if name == "GreenWorker":
+        from .gunicorns import refuse_older
+
+        refuse_older()
         from .lifecycle import GreenWorker
 
         return GreenWorker

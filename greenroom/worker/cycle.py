@@ -5,12 +5,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.config import KNOWN_SETTINGS
-from gunicorn.glogging import Logger
 from gunicorn.workers.base_async import ALREADY_HANDLED
 
 from .. import clock, forking
 from ..in_flight import BARE, CLEAN_UP, CLIENT_LEFT, CURRENT, FOREVER, SHIELD, WORKER_STOPS, Record
-from . import log_redaction
+from . import gunicorns, log_redaction
 from .client_errors import ClientLeft, ClientTooSlow
 from .ending import ErrorPage, clean_up_begins
 from .exchange import Exchange
@@ -34,7 +33,7 @@ class RequestCycle:
         self.log = serving.log
         self.errors = log_redaction.ErrorTeller(self.cfg, self.log)
         # What would do nothing is not called: gunicorn's own access log while it is off, and its default hooks.
-        self.has_access_log = bool(self.log.access_log_enabled) or type(self.log).access is not Logger.access
+        self.has_access_log = gunicorns.writes_access_log(self.log)
         has_own_pre_request = self.cfg.pre_request is not _default_hook("pre_request")
         self.has_pre_request = has_own_pre_request or self.cfg.loglevel == "debug"
         self.has_post_request = self.cfg.post_request is not _default_hook("post_request")

@@ -20,6 +20,7 @@ from typing import Any
 from ..errors import BudgetSpent
 from ..in_flight import CLIENT_LEFT, CURRENT
 from ..on_import import when_imported
+from ..replacements import Put, part
 from .client_errors import ClientLeft, ClientTooSlow
 from .takeover import ClientsSocket
 
@@ -73,12 +74,12 @@ def install() -> None:
     when_imported("sentry_sdk.scope", _in_sentry)
 
 
-def _in_flask(module: ModuleType) -> None:
+@part("flask-errors")
+def _in_flask(put: Put, module: ModuleType) -> None:
     """Flask.handle_exception sends a signal, which reporters wait for, and logs. Its error handlers run as ever."""
     flask: Any = module.Flask
-    if not hasattr(flask.log_exception, "__wrapped__"):
-        flask.log_exception = _unless_consequence(flask.log_exception)
-        vars(module)["got_request_exception"] = _Signal(module.got_request_exception)
+    put(flask, "log_exception", _unless_consequence(flask.log_exception))
+    put(module, "got_request_exception", _Signal(module.got_request_exception))
 
 
 def _unless_consequence(plain: Any) -> Any:
@@ -103,9 +104,11 @@ class _Signal:
         return [] if is_consequence(kwargs.get("exception")) else self.plain.send(*args, **kwargs)
 
 
-def _in_sentry(module: ModuleType) -> None:
+@part("sentry")
+def _in_sentry(put: Put, module: ModuleType) -> None:
     """Its middleware and its handler of logging see errors on their own ways; all end in this public hook."""
     module.add_global_event_processor(_drop_consequence)
+    put.use(module, "add_global_event_processor", lambda: module.global_event_processors.remove(_drop_consequence))
 
 
 def _drop_consequence(event: Any, hint: Any) -> Any:

@@ -20,7 +20,7 @@ from typing import Any
 import gevent
 from greenlet import getcurrent
 
-from .. import clock
+from .. import clock, replacements
 from ..in_flight import place_of
 
 CHECK_SECONDS = 0.1
@@ -47,7 +47,7 @@ class Leaving:
         # buffered in its files: the loop, which nobody takes down, leads here.
         gc.unfreeze()
         self.worker.wsgi = self.worker.app.callable = None
-        sys.unraisablehook = _silent_when_finalized(sys.unraisablehook)
+        replacements.put("exit", (sys, "unraisablehook", _silent_when_finalized(sys.unraisablehook)))
         gevent.spawn(self._watch)
 
     def _watch(self) -> None:

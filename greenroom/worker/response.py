@@ -14,14 +14,13 @@ from email.utils import formatdate
 from typing import Any
 
 from gunicorn import SERVER
-from gunicorn.http.errors import InvalidResponseHeader
 from gunicorn.http.wsgi import Response as GunicornResponse
-from gunicorn.http.wsgi import _make_early_hints_callback as make_early_hints
 from gunicorn.util import is_hoppish
 
 from ..in_flight import CLIENT_LEFT, CURRENT, FOREVER, Record
 from ..insight.account import Account
 from ..insight.timing import head_text
+from .gunicorns import InvalidResponseHeader, early_hints
 from .wire import Wire
 
 REMEMBERED_NAMES = 1000
@@ -330,7 +329,7 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
     def early_hints(self, headers: list[tuple[str, str]]) -> None:
         """environ["wsgi.early_hints"], as gunicorn does it."""
         if self.req is not None and not self.is_dropped:
-            make_early_hints(self.req, _SendAll(self.wire), self)(headers)
+            early_hints(self.req, _SendAll(self.wire), self)(headers)
 
     def let_go(self) -> None:
         """The request is over. Without this its environ would live until the next garbage collection: it refers to

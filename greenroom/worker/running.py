@@ -5,9 +5,8 @@ import enum
 import socket
 from typing import TYPE_CHECKING, Any
 
-from gunicorn.http import wsgi
-
 from ..in_flight import Record
+from . import gunicorns
 from .client_errors import ClientLeft, ClientTooSlow
 from .ending import error_answer, fitting
 from .incoming import Incoming
@@ -85,14 +84,8 @@ class RunningRequest:
             environ = request.environ
             response = Response(request, None, serving.cfg, self.wire)
         else:
-            response, environ = wsgi.create(
-                request,
-                None,
-                self.peer,
-                self.listener.name,
-                serving.cfg,
-                response_class=Response,
-                response_args=(self.wire,),
+            response, environ = gunicorns.create(
+                request, self.peer, self.listener.name, serving.cfg, Response, self.wire
             )
             environ["wsgi.multithread"] = True
         environ["wsgi.early_hints"] = response.early_hints

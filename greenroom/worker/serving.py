@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import gevent
 from gunicorn.http import wsgi
-from gunicorn.http.message import _ip_in_allow_list as is_in_allow_list
 
 from .. import clock
 from ..in_flight import CLIENT_LEFT, FOREVER, WORKER_STOPS, Record
@@ -16,7 +15,7 @@ from ..insight.observer import Insight
 from ..settings import Settings
 from ..timers import Timer
 from ..waits import stdlib
-from . import load, log_redaction
+from . import gunicorns, load, log_redaction
 from .admission import QUEUE_TICK_SECONDS, Admission
 from .balance import Line
 from .budget import HEADER, HEADER_NAME, Budgets
@@ -164,9 +163,7 @@ class Serving:
 
     def trusts(self, peer: Any) -> bool:
         """Whether forwarding headers of this peer count: gunicorn's rule, asked once for each connection."""
-        return not isinstance(peer, tuple) or bool(
-            is_in_allow_list(peer[0], self.cfg.forwarded_allow_ips, self.cfg.forwarded_allow_networks())
-        )
+        return not isinstance(peer, tuple) or gunicorns.is_trusted(peer[0], self.cfg)
 
     @staticmethod
     def proxy_environ(info: dict[str, Any]) -> dict[str, str]:

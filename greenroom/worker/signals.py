@@ -23,7 +23,7 @@ import gevent
 from gevent import monkey
 from greenlet import getcurrent
 
-from .. import forking
+from .. import forking, replacements
 
 logger = logging.getLogger("gunicorn.error")
 
@@ -48,8 +48,9 @@ class Signals:
 
     def install(self) -> None:
         """Runs on: worker start-up, in the main greenlet."""
-        for name in ("signal", "getsignal", "set_wakeup_fd"):
-            setattr(signal, name, getattr(self, name))
+        replacements.put(
+            "signals", *((signal, name, getattr(self, name)) for name in ("signal", "getsignal", "set_wakeup_fd"))
+        )
 
     def signal(self, signalnum: int, handler: Any, /) -> Any:
         self._refuse_elsewhere(NOT_MAIN)

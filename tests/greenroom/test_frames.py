@@ -50,6 +50,25 @@ def test_code_that_a_library_calls_back_is_nearer_than_what_called_the_library(i
     assert [frame and frame.f_code for frame in found] == [asking.__code__, called_back.__code__, asking.__code__]
 
 
+def test_code_that_is_called_back_in_the_distance_of_the_last_answer_is_found(innermost: Innermost) -> None:
+    """The line that was found last may stand as far up again, with another one below it."""
+
+    def called_back() -> FrameType | None:
+        return library(innermost)
+
+    def asking(call: Callable[[], FrameType | None]) -> FrameType | None:
+        return library_calling_back(call)
+
+    found = [asking(lambda: library(innermost)), asking(called_back)]
+
+    assert [frame and frame.f_code.co_name for frame in found] == ["<lambda>", "called_back"]
+    far = library(innermost, 1)
+    near = library_calling_back(called_back)
+    assert far is not None
+    assert near is not None
+    assert (far.f_code.co_name, near.f_code.co_name) == (sys._getframe().f_code.co_name, "called_back")
+
+
 def test_where_all_is_library_nothing_is_found() -> None:
     assert Innermost(lambda frame: True).find() is None
 

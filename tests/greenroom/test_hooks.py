@@ -163,12 +163,15 @@ def test_only_our_workers_are_replaced_by_us(
     monkeypatch: pytest.MonkeyPatch, worker_class: str, has_fleet: bool
 ) -> None:
     monkeypatch.setattr(hooks, "unfit_worker_class", lambda *_, **__: "")
-    server = SimpleNamespace(cfg=SimpleNamespace(worker_class_str=worker_class))
+    own = object()
+    server = SimpleNamespace(
+        cfg=SimpleNamespace(worker_class_str=worker_class), manage_workers=own, signal=own, LISTENERS=[], address=[]
+    )
 
     Hooks(Settings(ops_bind="off"), None, {}).begin(server)
 
     assert (hooks.running.fleet is not None) is has_fleet
-    assert hasattr(server, "manage_workers") is has_fleet
+    assert (server.manage_workers is not own) is has_fleet
 
 
 @pytest.mark.usefixtures("_nothing_runs")

@@ -102,7 +102,7 @@ def test_what_was_set_back_by_another_patching_is_replaced_anew(tills: Any) -> N
     part_of(owner, "greeting")(lambda put: put(tills, "greet", lambda name, loudly=False: "ours"))()
     tills.greet = plain
 
-    owner.put_again("greeting")
+    owner.put_again()
 
     assert tills.greet("Ann") == "ours"
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.live.conftest import LONG_WAIT_SECONDS, clean_environment
+from tests.live.synthetic import synthetic
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "greenroom", "load")
@@ -22,14 +23,8 @@ COMMAND = (sys.executable, "-m", "greenroom", "load")
 
 @pytest.fixture(scope="module")
 def origin() -> Iterator[str]:
-    server = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests/live/apps/synthetic.py")], stdout=subprocess.PIPE, text=True
-    )
-    assert server.stdout is not None
-    yield f"http://127.0.0.1:{int(server.stdout.readline())}"
-    server.kill()
-    server.wait()
-    server.stdout.close()
+    with synthetic() as address:
+        yield f"http://{address}"
 
 
 @dataclass

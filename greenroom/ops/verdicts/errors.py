@@ -84,7 +84,8 @@ def limit_of(row: Mapping[str, Any]) -> str:
 
 def failing(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     rows = [row for row in seen["failures"] if row["recent"] and not limit_of(row)]
-    failed = seen["total"]["failed_count"] - _asked_by_ourselves(seen)
+    at_limits = sum(row["recent"] for row in seen["failures"] if limit_of(row))  # told as that
+    failed = seen["total"]["failed_count"] - _asked_by_ourselves(seen) - at_limits
     asked = seen["total"]["finished_count"]
     if failed < 0.5 or failed < ERROR_SHARE * asked:
         return _in_one_route(moment, seen, rows) if failed >= FEWEST else []

@@ -18,12 +18,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ...on_import import when_imported
+from ...replacements import Put, part
 from ..threads import can_wait
 
 
-@functools.cache
 def install() -> None:
-    """Have coroutines run this way in asyncio, Flask and asgiref, as soon as they are imported; once."""
+    """Have coroutines run this way in asyncio, Flask and asgiref, as soon as they are imported. Safe to call again."""
     when_imported("asyncio", _install_in_asyncio)
     when_imported("flask.app", _install_in_flask)
     when_imported("asgiref.sync", _install_in_asgiref)
@@ -41,13 +41,15 @@ def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return own_loops.run(coroutine)
 
 
-def _install_in_asyncio(module: Any) -> None:
+@part("coroutines")
+def _install_in_asyncio(put: Put, module: Any) -> None:
     from . import own_loops
 
-    own_loops.install()
+    own_loops.replace(put)
 
 
-def _install_in_flask(module: Any) -> None:
+@part("flask-async")
+def _install_in_flask(put: Put, module: Any) -> None:
     original = module.Flask.async_to_sync
 
     @functools.wraps(original)
@@ -60,10 +62,11 @@ def _install_in_flask(module: Any) -> None:
 
         return call
 
-    module.Flask.async_to_sync = async_to_sync
+    put(module.Flask, "async_to_sync", async_to_sync)
 
 
-def _install_in_asgiref(module: Any) -> None:
+@part("asgiref")
+def _install_in_asgiref(put: Put, module: Any) -> None:
     from .real import RealThreadPoolExecutor
 
     original = module.AsyncToSync.__call__
@@ -74,6 +77,6 @@ def _install_in_asgiref(module: Any) -> None:
             return run(self.awaitable(*args, **kwargs))
         return original(self, *args, **kwargs)
 
-    module.AsyncToSync.__call__ = call
+    put(module.AsyncToSync, "__call__", call)
     # The thread of sync_to_async(): it is for blocking code, of any number of loops.
-    module.SyncToAsync.single_thread_executor = RealThreadPoolExecutor(1)
+    put(module.SyncToAsync, "single_thread_executor", RealThreadPoolExecutor(1))

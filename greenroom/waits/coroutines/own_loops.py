@@ -18,6 +18,7 @@ from typing import Any
 
 from ...deadline import raise_if_refused, unbounded
 from ...in_flight import CURRENT
+from ...replacements import Replace
 from ..threads import Threads, can_wait, get_thread_ident, own_record
 from .real import EXECUTOR_THREADS, RealSelector, RealThreadPoolExecutor, real_selector
 
@@ -69,15 +70,17 @@ class Call:
 CALLS: dict[int, Call] = {}
 
 
-def install() -> None:
-    asyncio.run = runners.run = _run_instead_of(runners.run)
+def replace(put: Replace) -> None:
+    run = _run_instead_of(runners.run)
+    for module in (asyncio, runners):
+        put(module, "run", run)
     loop_class: Any = base_events.BaseEventLoop
-    loop_class.run_until_complete = _run_until_complete_instead_of(loop_class.run_until_complete)
-    loop_class.run_forever = _run_forever_instead_of(loop_class.run_forever)
-    loop_class.run_in_executor = _run_in_executor_instead_of(loop_class.run_in_executor)
-    loop_class.getaddrinfo = getaddrinfo
+    put(loop_class, "run_until_complete", _run_until_complete_instead_of(loop_class.run_until_complete))
+    put(loop_class, "run_forever", _run_forever_instead_of(loop_class.run_forever))
+    put(loop_class, "run_in_executor", _run_in_executor_instead_of(loop_class.run_in_executor))
+    put(loop_class, "getaddrinfo", getaddrinfo)
     selector_loop: Any = selector_events.BaseSelectorEventLoop
-    selector_loop.__init__ = _init_instead_of(selector_loop.__init__)
+    put(selector_loop, "__init__", _init_instead_of(selector_loop.__init__))
 
 
 def run(coroutine: Coroutine[Any, Any, Any]) -> Any:

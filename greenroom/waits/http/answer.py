@@ -9,6 +9,7 @@ So `raw` is what it always was, and what is unusual is read by whom it always wa
 
 import logging
 from http.client import HTTPMessage, HTTPResponse
+from inspect import signature
 from io import BytesIO
 from operator import methodcaller
 from typing import Any
@@ -81,6 +82,10 @@ class Exchange:
         """End the reading from another greenlet, as urllib3's `shutdown()` does."""
         if self.connection is not None:
             self.connection.sock.shutdown(how)
+
+
+# Some came with urllib3 2.3.
+PARAMETERS = frozenset(signature(urllib3.HTTPResponse.__init__).parameters)
 
 
 class Files:
@@ -220,13 +225,14 @@ class StreamedAnswer(urllib3.HTTPResponse):
         self, response: HTTPResponse, exchange: Exchange, origin: Origin, method: str, path: str, retries: Any
     ) -> None:
         exchange.response = response
+        # "HTTP/1.1" is what urllib3 says of every version.
+        newer: dict[str, Any] = {"version_string": "HTTP/1.1", "sock_shutdown": exchange.shutdown}
         self.sets_cookies = "set-cookie" in response.msg or "set-cookie2" in response.msg
         super().__init__(
             body=response,
             headers=HTTPHeaderDict(header_values(response.msg)),
             status=response.status,
             version=response.version,
-            version_string="HTTP/1.1",  # so urllib3 says of every version
             reason=response.reason,
             preload_content=False,
             decode_content=False,
@@ -237,7 +243,7 @@ class StreamedAnswer(urllib3.HTTPResponse):
             retries=retries,
             connection=exchange,  # type: ignore[arg-type]
             pool=origin,  # type: ignore[arg-type]
-            sock_shutdown=exchange.shutdown,
+            **{name: value for name, value in newer.items() if name in PARAMETERS},
         )
 
 

@@ -12,7 +12,6 @@ left out.
 import functools
 import os
 from collections import OrderedDict
-from collections.abc import Callable
 from datetime import timedelta
 from types import FunctionType
 from typing import Any
@@ -29,6 +28,7 @@ from requests.models import PreparedRequest, Request, Response
 from requests.sessions import Session
 from requests.structures import CaseInsensitiveDict
 
+from ...replacements import Replace
 from . import logins
 from .adapter import Transport, answer_to, is_plain, response_of, seconds_of
 from .answer import Answer
@@ -36,7 +36,6 @@ from .cookies import note_sent
 from .head import lines_of, target_of, without_body
 from .memo import ONLY_ENVIRONMENT, is_prepared
 
-Replace = Callable[[Any, str, Any], None]
 METHODS = {"GET": "GET", "get": "GET", "HEAD": "HEAD", "head": "HEAD"}
 NO_HOOKS: dict[str, list[Any]] = {"response": []}
 PLAIN_MAPPINGS = (dict, CaseInsensitiveDict)

@@ -1,6 +1,5 @@
 """What is replaced in `requests`: how it sends, when it makes pools of its own, where cookies are."""
 
-from collections.abc import Callable
 from typing import Any
 
 import requests.adapters
@@ -10,24 +9,24 @@ import requests.sessions
 from requests.adapters import DEFAULT_POOLBLOCK, DEFAULT_POOLSIZE, DEFAULT_RETRIES, HTTPAdapter
 from urllib3.util.retry import Retry
 
-from ... import forking
+from ... import forking, observing
+from ...replacements import Put, Replace, part
 from . import cookies, memo
 from .adapter import Transport
 from .answer import Answer, StreamedAnswer
 from .fast_path import replace_whole
+from .pool import Origin
 
-Replace = Callable[[Any, str, Any], None]
 _transport: Transport | None = None
 
 
-def install(*, connections: int, idle_seconds: float, age_seconds: float, tells_budget: bool) -> None:
-    """Let `requests` send through our pools, sessions that exist already included. Safe to call again.
+@part("requests")
+def install(put: Put, *, connections: int, idle_seconds: float, age_seconds: float, tells_budget: bool) -> None:
+    """Let `requests` send through our pools, sessions that exist already included.
 
     Runs on: the main thread, after patching.
     """
     global _transport
-    if _transport is not None:
-        return
     _transport = Transport(
         HTTPAdapter.send,
         connections=connections,
@@ -35,8 +34,25 @@ def install(*, connections: int, idle_seconds: float, age_seconds: float, tells_
         age_seconds=age_seconds,
         tells_budget=tells_budget,
     )
-    put_in_place(_transport, setattr)
+    put_in_place(_transport, put)
+    observing.show(observing.upstream_pools, upstream_pools)
     forking.in_child(_transport.forget)
+
+
+class View:
+    """The connections to one upstream, as insight sees them."""
+
+    def __init__(self, origin: Origin) -> None:
+        self.name = f"{origin.scheme}://{origin.where}"
+        self.limit = origin.limit
+        self.in_use = origin.open - len(origin.idle)
+        self.waiting = len(origin.waiting)
+
+
+def upstream_pools() -> list[View]:
+    """Runs on: any thread."""
+    pools = None if _transport is None else _transport.pools
+    return [] if pools is None else [View(origin) for origin in list(pools.origins.values()) if origin.is_used()]
 
 
 def is_installed() -> bool:

@@ -8,7 +8,6 @@ it had when it named no proxy.
 import os
 import sys
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any
 
 import requests.sessions
@@ -19,6 +18,7 @@ from requests.models import PreparedRequest
 from requests.sessions import Session
 from requests.structures import CaseInsensitiveDict
 
+from ...replacements import Replace
 from .head import target_of
 
 # Mappings whose items() are what they seem.
@@ -26,7 +26,6 @@ PLAIN_MAPPINGS = (dict, OrderedDict, CaseInsensitiveDict)
 # Proxy settings come from the environment alone; macOS and Windows have other places, too.
 ONLY_ENVIRONMENT = sys.platform not in ("darwin", "win32")
 Environ: Any = os._Environ
-Replace = Callable[[Any, str, Any], None]
 
 
 def replace_all(replace: Replace) -> None:

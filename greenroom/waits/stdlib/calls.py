@@ -19,29 +19,31 @@ import gevent.socket
 
 from ...errors import BudgetSpent
 from ...in_flight import CURRENT, OWN, TimedWait, Wait
+from ...replacements import Put, part
 from .. import peers
 
 # As the system has it: that of a TLS socket forgets that it is one.
 plain_socket: Any = _socket.socket
 
 
-def install() -> None:
+@part("waits")
+def install(put: Put) -> None:
     """Runs on: the main thread, after patching."""
-    if hasattr(time.sleep, "__wrapped__"):
-        return
-    time.sleep = sleep(time.sleep)  # type: ignore[assignment]
+    put(time, "sleep", sleep(time.sleep))
     # gevent's sockets, TLS ones included, wait in this method. Private to gevent; a test holds it fast.
     green: Any = gevent.socket.socket
-    green._wait = socket_wait(green._wait)
-    green.connect = connecting(green.connect)
-    gevent.select.select = select.select = nothing_ready(select.select, ([], [], []), timeout_at=3)
+    put(green, "_wait", socket_wait(green._wait))
+    put(green, "connect", connecting(green.connect))
+    ready = nothing_ready(select.select, ([], [], []), timeout_at=3)
+    for module in (gevent.select, select):
+        put(module, "select", ready)
     poll: Any = gevent.select.poll
-    poll.poll = nothing_ready(poll.poll, [], timeout_at=1)
+    put(poll, "poll", nothing_ready(poll.poll, [], timeout_at=1))
     selector: Any = gevent.selectors.GeventSelector
-    selector.select = nothing_ready(selector.select, [], timeout_at=1)
+    put(selector, "select", nothing_ready(selector.select, [], timeout_at=1))
     process: Any = subprocess.Popen
-    process.wait = process_wait(process.wait, timeout_at=1)
-    process.communicate = process_wait(process.communicate, timeout_at=2)
+    put(process, "wait", process_wait(process.wait, timeout_at=1))
+    put(process, "communicate", process_wait(process.communicate, timeout_at=2))
 
 
 def sleep(plain: Callable[[float], None]) -> Callable[[float], None]:

@@ -14,22 +14,22 @@ from gevent import monkey
 
 from ... import clock
 from ...in_flight import CURRENT, TimedWait
+from ...replacements import Replace
 
 
-def install() -> None:
+def replace(put: Replace) -> None:
     """Runs on: the main thread, after patching."""
-    condition: Any = threading.Condition
-    if condition.wait_for is wait_for:
-        return
-    condition.wait_for = wait_for
+    put(threading.Condition, "wait_for", wait_for)
     event: Any = monkey.get_original("threading", "Event")
-    event.wait = composed(event.wait, "event", timeout_at=0, at_end=not_in_time)
+    put(event, "wait", composed(event.wait, "event", timeout_at=0, at_end=not_in_time))
     semaphore: Any = threading.Semaphore
     # `with semaphore:` has a name of its own for it.
-    semaphore.acquire = semaphore.__enter__ = composed(semaphore.acquire, "semaphore", timeout_at=1, at_end=not_in_time)
+    acquire = composed(semaphore.acquire, "semaphore", timeout_at=1, at_end=not_in_time)
+    for name in ("acquire", "__enter__"):
+        put(semaphore, name, acquire)
     queues: Any = monkey.get_original("queue", "Queue")
-    queues.get = composed(queues.get, "queue", timeout_at=1, at_end=empty)
-    queues.put = composed(queues.put, "queue", timeout_at=2, at_end=full)
+    put(queues, "get", composed(queues.get, "queue", timeout_at=1, at_end=empty))
+    put(queues, "put", composed(queues.put, "queue", timeout_at=2, at_end=full))
 
 
 def not_in_time() -> bool:

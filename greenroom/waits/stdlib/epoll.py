@@ -12,6 +12,7 @@ import gevent
 from gevent import monkey
 
 from ...in_flight import Wait
+from ...replacements import Put, part
 from ..threads import can_wait
 from .calls import Look
 
@@ -20,16 +21,15 @@ Epoll: Any = _saved.saved.get("select", {}).get("epoll")
 READ = 1  # of the event loop's watchers
 
 
-def install() -> None:
+@part("waits")
+def install(put: Put) -> None:
     """Runs on: the main thread, after patching. Safe to call again."""
     if Epoll is None or hasattr(select, "epoll"):
         return
-    module: Any = select
-    module.epoll = epoll
+    put(select, "epoll", epoll)
     plain: Any = monkey.get_original("selectors", "EpollSelector")
     names = {"_selector_cls": epoll, "__module__": "selectors", "__doc__": plain.__doc__}
-    module = selectors
-    module.EpollSelector = type("EpollSelector", (plain,), names)
+    put(selectors, "EpollSelector", type("EpollSelector", (plain,), names))
 
 
 class epoll:

@@ -14,6 +14,7 @@ from greenlet import getcurrent
 
 from ...forking import parents_hubs, stay_behind
 from ...in_flight import CURRENT, FOREVER, SHIELD, plain_switch
+from ...replacements import Put, part
 
 
 def switch(hub: Any) -> Any:
@@ -72,6 +73,7 @@ def switch_unless_woken(hub: Any, waiter: Parked) -> None:
         record.waiting.pop(me, None)
 
 
-def install() -> None:
+@part("waits")
+def install(put: Put) -> None:
     """Keep the time of every request of this process from now on."""
-    Hub.switch = switch  # type: ignore[method-assign, assignment]
+    put(Hub, "switch", switch)

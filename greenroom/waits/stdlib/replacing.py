@@ -13,6 +13,7 @@ from typing import Any
 
 from gevent import events, monkey
 
+from ...replacements import Put, Replace, part, registry
 from . import composed
 from .locks import Lock, RLock
 from .queues import SimpleQueue
@@ -31,47 +32,45 @@ OUR_FOLDER = str(Path(__file__).parents[2])
 RESTORED = {threading: ("Event",), queue: ("Queue", "LifoQueue", "PriorityQueue")}
 
 
-def install() -> None:
-    """Runs on: the main thread, after patching. Safe to call again; again after each further patching."""
-    replace()
-    composed.install()
-    if patched_again not in events.subscribers:
-        events.subscribers.append(patched_again)
-
-
-def patched_again(event: Any) -> None:
-    """The application has called `monkey.patch_all(sys=True)`, say, which patches everything anew."""
-    if isinstance(event, events.GeventDidPatchBuiltinModulesEvent):
-        replace()
-
-
-def replace() -> None:
+@part("waits")
+def install(put: Put) -> None:
+    """Runs on: the main thread, after patching. Safe to call again."""
     for module, names in NAMES.items():
         for name, ours in names.items():
             if hasattr(module, name):
-                setattr(module, name, ours)
+                put(module, name, ours)
     for module, restored in RESTORED.items():
         for name in restored:
-            setattr(module, name, monkey.get_original(module.__name__, name))
-    replace_locks()
+            put(module, name, monkey.get_original(module.__name__, name))
+    replace_locks(put)
+    composed.replace(put)
+
+    def patched_again(event: Any) -> None:
+        """The application has called `monkey.patch_all(sys=True)`, say, which patches everything anew."""
+        if isinstance(event, events.GeventDidPatchBuiltinModulesEvent):
+            registry.put_again()
+            replace_locks(put)
+
+    events.subscribers.append(patched_again)
+    put.use(events, "subscribers", lambda: events.subscribers.remove(patched_again))
 
 
-def replace_locks() -> None:
+def replace_locks(put: Replace) -> None:
     """Locks that gevent has made while it patched."""
     for module in list(sys.modules.values()):
         for name, value in list(vars(module).items()) if isinstance(module, type(sys)) else ():
             if type(value) is GeventLock:
-                setattr(module, name, as_ours(value))
+                put(module, name, as_ours(value))
     # CPython's is one that can be taken again, by the garbage collector say.
-    threading._active_limbo_lock = RLock()  # type: ignore[attr-defined]
+    put(threading, "_active_limbo_lock", RLock())
     main: Any = threading.main_thread()
     if type(getattr(main, "_tstate_lock", None)) is GeventLock:
-        main._tstate_lock = as_ours(main._tstate_lock)
-    logging._lock = RLock()  # type: ignore[attr-defined]
+        put(main, "_tstate_lock", as_ours(main._tstate_lock))
+    put(logging, "_lock", RLock())
     for reference in logging._handlerList:  # type: ignore[attr-defined]
         handler = reference()
         if handler is not None and handler.lock is not None:
-            handler.lock = RLock()
+            put(handler, "lock", RLock())
 
 
 def name_functions() -> None:

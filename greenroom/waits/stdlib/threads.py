@@ -22,29 +22,28 @@ import gevent
 import gevent.pool
 from greenlet import getcurrent
 
-from ... import deadline
+from ... import deadline, observing
 from ...in_flight import CURRENT, Record, TimedWait
+from ...replacements import Put, part
 
 
-def install() -> None:
+@part("waits")
+def install(put: Put) -> None:
     """Runs on: the main thread, after patching."""
-    if hasattr(gevent.spawn, "__wrapped__"):
-        return
     # Each start of a thread comes here. Private to gevent; a test holds it fast.
     greenlets = importlib.import_module("gevent.thread")
-    setattr(greenlets, "_start_new_greenlet", inheriting(greenlets._start_new_greenlet))  # noqa: B010
+    put(greenlets, "_start_new_greenlet", inheriting(greenlets._start_new_greenlet))
     for name in ("spawn", "spawn_later", "spawn_raw"):
-        setattr(gevent, name, inheriting(getattr(gevent, name)))
+        put(gevent, name, inheriting(getattr(gevent, name)))
     group: Any = gevent.pool.Group
-    group.start = started_for_request(group.start)
+    put(group, "start", started_for_request(group.start))
     thread: Any = threading.Thread
-    thread.start = begun_whole(thread.start)
+    put(thread, "start", begun_whole(thread.start))
     if hasattr(thread, "_wait_for_tstate_lock"):  # until Python 3.12
-        thread._wait_for_tstate_lock = wait_for_tstate_lock(thread._wait_for_tstate_lock)
+        put(thread, "_wait_for_tstate_lock", wait_for_tstate_lock(thread._wait_for_tstate_lock))
     else:
-        thread.join = join(thread.join)
-    executor: Any = ThreadPoolExecutor
-    executor.submit = submit(executor.submit)
+        put(thread, "join", join(thread.join))
+    put(ThreadPoolExecutor, "submit", submit(ThreadPoolExecutor.submit))
 
 
 def inherited() -> Record | None:
@@ -127,10 +126,6 @@ def join(plain: Callable[..., None]) -> Callable[..., None]:
     return join
 
 
-# Called in a thread of an executor when it begins and ends to work for a request; insight charges its time by it.
-on_job_changed: Callable[[], None] | None = None
-
-
 def submit(plain: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(plain)
     def submit(self: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -138,7 +133,7 @@ def submit(plain: Callable[..., Any]) -> Callable[..., Any]:
         if record is None or record.is_over:
             return plain(self, function, *args, **kwargs)
         # Threads that are started now serve others as well, later.
-        executors.add(self)
+        used.executors.add(self)
         token = CURRENT.set(None)
         try:
             return plain(self, work_for, weakref.ref(self), record, function, *args, **kwargs)
@@ -148,9 +143,16 @@ def submit(plain: Callable[..., Any]) -> Callable[..., Any]:
     return submit
 
 
-# For insight: the executors that requests use, and who works in their threads for which request.
-executors: "weakref.WeakSet[ThreadPoolExecutor]" = weakref.WeakSet()
-at_work: "dict[Any, tuple[weakref.ref[ThreadPoolExecutor], Record]]" = {}
+class Used:
+    """The executors that requests use, and who works in their threads for which request."""
+
+    def __init__(self) -> None:
+        self.executors: weakref.WeakSet[ThreadPoolExecutor] = weakref.WeakSet()
+        self.at_work: dict[Any, tuple[weakref.ref[ThreadPoolExecutor], Record]] = {}
+
+
+used = Used()
+observing.show(observing.executors, used)
 
 
 def work_for(
@@ -164,13 +166,13 @@ def work_for(
     """One call, in a thread of an executor."""
     token = CURRENT.set(record)
     me = getcurrent()
-    at_work[me] = executor, record
-    if on_job_changed is not None:
-        on_job_changed()
+    used.at_work[me] = executor, record
+    if observing.on_job_changed is not None:
+        observing.on_job_changed()
     try:
         return function(*args, **kwargs)
     finally:
-        at_work.pop(me, None)
+        used.at_work.pop(me, None)
         CURRENT.reset(token)
-        if on_job_changed is not None:
-            on_job_changed()
+        if observing.on_job_changed is not None:
+            observing.on_job_changed()

@@ -182,8 +182,7 @@ def test_another_kind_of_socket_connects_in_its_own_way(
     module: Any = ModuleType("urllib3.util.connection")
     module.create_connection = urllib3.util.connection.create_connection
     module.allowed_gai_family = urllib3.util.connection.allowed_gai_family
-    happy_eyeballs._replace_in(module, happy_eyeballs._in_urllib3)
-    happy_eyeballs._replace_in(module, happy_eyeballs._in_urllib3)  # again
+    happy_eyeballs._replace_in(module, happy_eyeballs._in_urllib3(module), setattr)
     with closing(module.create_connection(listener)) as plain:
         assert type(plain) is socket.socket
     monkeypatch.setattr(socket, "socket", Own)

@@ -13,13 +13,11 @@ from typing import Any
 import gevent
 import psycopg2
 import pytest
-from gevent.hub import Hub
 from greenlet import GreenletExit
-from psycopg2 import extensions
 from sqlalchemy import create_engine, event, exc, text
 from sqlalchemy.engine import Engine, make_url
 
-from greenroom import deadline
+from greenroom import deadline, replacements
 from greenroom.in_flight import CURRENT, Record
 from greenroom.waits import pool, postgres
 from greenroom.waits.stdlib import hub
@@ -31,7 +29,6 @@ LONG_WAIT_SECONDS = 30.0
 @pytest.fixture
 def make_engine(postgres_url: str) -> Iterator[Callable[..., Engine]]:
     """`make_engine(pool_size=1)`: an engine with our pool over psycopg2 as it is in a green worker."""
-    plain_switch = Hub.switch
     hub.install()
     postgres.install(silence_seconds=60)
     engines = []
@@ -45,9 +42,7 @@ def make_engine(postgres_url: str) -> Iterator[Callable[..., Engine]]:
     for engine in engines:
         engine.dispose()
     pool.processes.clear()
-    Hub.switch = plain_switch  # type: ignore[method-assign]
-    extensions.set_wait_callback(None)
-    psycopg2._connect = postgres.psycopg2_connect
+    replacements.undo("psycopg2", "sqlalchemy")
 
 
 def ask(engine: Engine, sql: str = "SELECT 1") -> Any:
@@ -241,13 +236,16 @@ def test_what_a_connect_handler_has_begun_is_not_ended(make_engine: Callable[...
 
 
 def test_unknown_version_keeps_its_own_pool(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(pool, "version", lambda _: "9.1.0")
+    real = replacements.registry.installed
+    versions = {"SQLAlchemy": "9.1.0"}
+    monkeypatch.setattr(replacements.registry, "installed", lambda name: versions.get(name) or real(name))
     before = sys.modules["sqlalchemy.pool"].QueuePool
 
-    pool.install(workers=1, hosts=1)
+    assert not pool.install(workers=1, hosts=1)
 
     assert sys.modules["sqlalchemy.pool"].QueuePool is before
-    assert "SQLAlchemy 9.1.0 keeps its own pool" in caplog.text
+    assert "SQLAlchemy 9.1.0: unknown to us" in caplog.text
+    replacements.undo("sqlalchemy")
 
 
 def test_who_is_killed_while_the_slots_are_counted_leaves_the_place(

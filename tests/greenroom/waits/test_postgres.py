@@ -16,11 +16,10 @@ from typing import Any
 import gevent
 import psycopg2
 import pytest
-from gevent.hub import Hub
 from psycopg2 import extensions, extras
 from psycopg2.errors import QueryCanceled
 
-from greenroom import deadline
+from greenroom import deadline, replacements
 from greenroom.in_flight import CLIENT_LEFT, CURRENT, Record
 from greenroom.waits import libpq, postgres, query_wait, resolving
 from greenroom.waits.naming import Once
@@ -43,13 +42,10 @@ class OwnConnection(extensions.connection):
 @pytest.fixture
 def green() -> Iterator[None]:
     """psycopg2 as in a green worker, for the length of a test."""
-    plain_switch = Hub.switch
     hub.install()
     postgres.install(silence_seconds=60)
     yield
-    Hub.switch = plain_switch  # type: ignore[method-assign]
-    extensions.set_wait_callback(None)
-    psycopg2._connect = postgres.psycopg2_connect
+    replacements.undo("psycopg2")
 
 
 @pytest.fixture
