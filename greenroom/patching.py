@@ -43,11 +43,13 @@ def patch(settings: Settings) -> None:
             warnings.simplefilter("error", monkey.MonkeyPatchWarning)
             monkey.patch_all()
     if settings.patch and settings.worker_class == "greenroom":
-        from .waits import descriptors, processes, programs, stdlib, subprocesses  # they take the patched names
+        # They take the patched names.
+        from .waits import descriptors, giving_way, processes, programs, stdlib, subprocesses
 
         subprocesses.install()
         processes.install()
         descriptors.install()
+        giving_way.install()
         programs.install()
         stdlib.install(clean_up_seconds=settings.clean_up_seconds)
     if settings.patch:

@@ -23,7 +23,7 @@ from .. import clock, forking, joining
 from ..insight import lastwords, stacks
 from ..insight.observer import Insight
 from ..settings import Settings
-from ..waits import children, descriptors, processes, programs, stdlib, subprocesses
+from ..waits import children, descriptors, giving_way, processes, programs, stdlib, subprocesses
 from . import boot_failure, hangups
 from .balance import HEARTBEAT_SECONDS, Line, Scoreboard, State, Turn
 from .drain import Drain
@@ -104,6 +104,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         subprocesses.install()
         processes.install()
         descriptors.install()
+        giving_way.install()
         programs.install()
         stdlib.install()
         hangups.install()
