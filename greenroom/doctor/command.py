@@ -91,6 +91,9 @@ def run(options: argparse.Namespace) -> int:
     with _ended_orderly():
         try:
             report = examination.run()
+        except KeyboardInterrupt:
+            print("Stopped; what it had started is ended.", file=sys.stderr)
+            return COULD_NOT_RUN
         finally:
             progress.end()
     report.findings, report.accepted = accepted.split(report.findings, known)

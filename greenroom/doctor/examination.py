@@ -13,9 +13,10 @@ from typing import Any
 from .. import redaction
 from ..cores import usable_cores
 from . import driving, gains
+from .answers import differences
 from .findings import Finding, ordered, verdict
 from .importing import Imported, import_twice
-from .judging import Judge, differences
+from .judging import Judge
 from .plan import Skipped, planned
 from .reading import (
     at_import,
@@ -41,7 +42,6 @@ COULD_NOT_RUN = "could not run"
 # Shares of the time there is, for what comes before.
 IMPORT_SHARE, DRIVE_SHARE = 0.4, 0.75
 LAZY_IMPORT_SECONDS = 0.1
-SLOW_IMPORT_SECONDS = 8.0
 MEASURE_SECONDS = 0.5
 
 

@@ -9,7 +9,7 @@ from .driving import Drive, Seen
 from .findings import Finding
 from .reading.project import Project
 from .reading.queries import held_pair
-from .server import Answer
+from .wording import change_for_stall, duration
 
 # A stall of this length at each request is an error, a warning, or a note.
 ERROR_SECONDS, WARNING_SECONDS = 0.1, 0.03
@@ -22,7 +22,8 @@ REPEATED = 5
 GROWTH_SHARE = 0.6
 FEWEST_REQUESTS = 8
 WAITING_SHARE = 0.3
-OVER_BY_SECONDS = 0.05
+# A request that takes less alone is in nobody's way in a pool.
+KEPT_SECONDS = 0.05
 IMPORT_FRAMES = ("<frozen importlib", "importlib/")
 
 
@@ -68,7 +69,7 @@ class Judge:
                     yield self._at(
                         "import-in-request",
                         place,
-                        f"The first request imports here, and the loop stands for {_time(seconds)}, in every worker.",
+                        f"The first request imports here, and the loop stands for {duration(seconds)}, in each worker.",
                         "Import it at the top of the module.",
                         level="warning" if seconds >= IMPORT_SECONDS else "note",
                         cost=seconds,
@@ -90,15 +91,15 @@ class Judge:
             yield self._at(
                 "stops-loop",
                 place,
-                f"The loop stands here for {_time(seconds)} in each request of {seen.route.name}"
+                f"The loop stands here for {duration(seconds)} in each request of {seen.route.name}"
                 + (f", in {called}" if called else "")
                 + (" (it keeps the GIL)" if holds_gil and called else "")
                 + (
-                    f"; a page that does nothing took {_time(seen.heartbeat_seconds)} meanwhile."
+                    f"; a page that does nothing took {duration(seen.heartbeat_seconds)} meanwhile."
                     if seen.heartbeat_seconds > seconds / 2
                     else "."
                 ),
-                _change(called, holds_gil and bool(called)),
+                change_for_stall(called, holds_gil and bool(called)),
                 level=level,
                 cost=seconds,
                 stack=tuple(str(line) for line in stalls[-1].get("stack", [])[:12]),
@@ -198,7 +199,7 @@ class Judge:
         yield self._at(
             "route-hangs",
             place,
-            f"{seen.route.name} gave no answer within {_time(max(one.seconds for one in seen.alone))}; it waited here.",
+            f"{seen.route.name} gave no answer within {duration(max(one.seconds for one in seen.alone))}; it was here.",
             "Bound what it waits for. A stream or a long poll is meant to: leave it out with --url of others.",
             cost=1.0,
         )
@@ -228,7 +229,9 @@ class Judge:
         if not waiting:
             return
         worst = max(waiting, key=lambda pool: int(pool["waiting"]))
-        if worst["waiting"] < WAITING_SHARE * seen.at_once:
+        # Where each keeps a connection for a few milliseconds, the wait is short and the processor is the limit.
+        is_quick = seen.typical_seconds < KEPT_SECONDS or seen.cpu_seconds > seen.typical_seconds / 2
+        if is_quick or worst["waiting"] < WAITING_SHARE * seen.at_once:
             return
         known = [one for one in self.static if one.rule in ("pool-too-small", "default-pool", "held-connection")]
         says = (
@@ -301,7 +304,7 @@ class Judge:
                 yield self._at(
                     "computes",
                     line,
-                    f"{name}() computes for {_time(shortest)} in each request; Greenroom runs it in a thread, and a "
+                    f"{name}() computes for {duration(shortest)} in each request; Greenroom runs it in a thread, and a "
                     f"core serves {1 / shortest:.0f} of them a second at most.",
                     "Do it less often (a session instead of a password with each request), with a cheaper cost, or in "
                     "a job.",
@@ -392,44 +395,3 @@ def last_error(output: str, judge: Judge) -> tuple[str, str]:
         if raised is not None:
             error = raised[1]
     return error, place
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
-
-
-def _change(called: str, holds_gil: bool) -> str:
-    if holds_gil:
-        return (
-            "C code that keeps the GIL helps no thread: bound its input (a regular expression without nested "
-            "repetition), or do it in a job."
-        )
-    if called:
-        return (
-            "Do less of it, or do it in a job; C code that gives the GIL away can run in threads: name the function in "
-            "GREENROOM_OFFLOAD (it computes) or GREENROOM_OFFLOAD_DRIVERS (it waits for somebody)."
-        )
-    return "Compute less in the request: remember the result, or do it in a job (Celery, RQ)."
-
-
-def differences(greenroom: Seen, sync: Sequence[Answer]) -> str:
-    """How a route's answer differs from that under sync, in words; "" when it does not or nothing can be said."""
-    ours = [one for one in greenroom.alone if one.status]
-    theirs = [one for one in sync if one.status]
-    if len(ours) < 2 or len(theirs) < 2:
-        return ""
-    if len({one.status for one in theirs}) > 1 or len({one.status for one in ours}) > 1:
-        return ""
-    if ours[0].status != theirs[0].status:
-        return f"status {ours[0].status}, and {theirs[0].status} under sync"
-    bodies = {numbers_out(one.body) for one in ours}
-    plain = {numbers_out(one.body) for one in theirs}
-    if len(bodies) == 1 and len(plain) == 1 and bodies != plain:
-        return f"another body ({len(ours[0].body)} bytes, and {len(theirs[0].body)} under sync)"
-    return ""
-
-
-def numbers_out(body: bytes) -> bytes:
-    """A body without what is another one in each process: numbers, times, tokens."""
-    body = re.sub(rb"[\w.-]*\d[\w.-]*|[A-Za-z0-9_-]{20,}", b"#", body)
-    return re.sub(rb"#(?:[\s,:;]+#)*", b"#", body)

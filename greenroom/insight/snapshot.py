@@ -28,7 +28,7 @@ in the order of `states`. Everything that counts is monotonic for one `start_id`
     upstreams        {"host:port": {waits, seconds, requests, calls, status_<n>, refused,
                      timed_out, failed}}; what is beyond 200 hosts is in "other"
     pools            [{name, kind ("database", "upstream"), size (0: no limit), in_use, waiting, holders: [{request,
-                     route, seconds, line}]}], those of one worker
+                     route, seconds, line, is_over (its request)}]}], those of one worker
     databases        {"host:port": {refused, timed_out, full, failed (connections), heard_seconds and failed_seconds
                      (ago, null: never), last_failure}}
     bad_callers      {"host:port": [{line, route, library, count}]}: lines that got bad answers or no connection

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .units import LoadError
+
 HELD_CODES = "exit status: 0 held, 1 not held, 2 could not run, 3 not valid (the generator was the limit)"
 
 
@@ -71,7 +73,7 @@ def _add_connection(parser: argparse.ArgumentParser) -> None:
     wire.add_argument("--timeout", default="10s", metavar="TIME", help="after its planned moment a request is given up")
     wire.add_argument("--connections", type=int, default=0, help="at most so many at once; default: as many as needed")
     wire.add_argument("--new-connections", action="store_true", help="one for each request, instead of keep-alive")
-    wire.add_argument("--largest-answer", type=float, default=64, metavar="MB", help="a larger one is an error; 64")
+    wire.add_argument("--largest-answer", type=float, default=10, metavar="MB", help="a larger one is an error; 10")
     wire.add_argument("--http2", action="store_true", help="HTTP/2: with TLS, or without it with prior knowledge")
     wire.add_argument("--no-follow", action="store_true", help="take a redirect for the answer")
     wire.add_argument("--insecure", action="store_true", help="do not verify the certificate")
@@ -102,7 +104,10 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from .running import run as run_load
 
-    return run_load(options)
+    try:
+        return run_load(options)
+    except KeyboardInterrupt:
+        raise LoadError("interrupted before anything was measured") from None
 
 
 def warn(text: str) -> None:

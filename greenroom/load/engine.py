@@ -31,7 +31,7 @@ MOST_HOPS = 10
 # Requests that were due are sent in batches: between two of them answers are read.
 MOST_AT_ONCE = 64
 DEFAULT_TIMEOUT_SECONDS = 10.0
-DEFAULT_LARGEST_BYTES = 64 * 1024 * 1024
+DEFAULT_LARGEST_BYTES = 10 * 1024 * 1024
 # Why a request was not sent: its time was up when the generator got there.
 NO_TIME = "no time"
 # Descriptors that the interpreter, the report and the ops page need.

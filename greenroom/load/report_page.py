@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .histogram import Histogram, highest_of, lowest_of
-from .result import exit_code
+from .result import HELD, exit_code
 from .summary import VERDICTS, measured, milliseconds
 
 WIDTH, HEIGHT, LEFT, BELOW = 960, 180, 64, 18
@@ -35,7 +35,9 @@ Point = tuple[float, float]
 def page(said: Mapping[str, Any]) -> str:
     rows = said["seconds"]
     settings = said["settings"]
-    title = f"{settings['url']}: {VERDICTS[exit_code(said)]}"
+    code = exit_code(said)
+    verdict = VERDICTS[code] if said["expectations"] or code != HELD else "measured, nothing was expected"
+    title = f"{settings['url']}: {verdict}"
     parts = [f"<h1>{_text(title)}</h1>", _facts(said)]
     if said.get("capacity"):
         parts.append(_section("Capacity", _capacity(said["capacity"])))
@@ -262,15 +264,20 @@ def _y(value: float, most: float, least: float = 0.0) -> float:
 
 def _svg(shapes: Iterable[str], label: str, most: float, right: str, unit: str = "", least: float = 0.0) -> str:
     middle = math.sqrt(most * least) if least > 0 else most / 2
+    heights = {value: max(10.0, _y(value, most, least)) for value in (most, middle, least)}
     ticks = "".join(
-        f'<text x="{LEFT - 6}" y="{max(10.0, _y(value, most, least)):.1f}" text-anchor="end">{value:.3g}{unit}</text>'
-        for value in (most, middle, least)
+        f'<text x="{LEFT - 6}" y="{y:.1f}" text-anchor="end">{_short(value)}{unit}</text>'
+        for value, y in heights.items()
     )
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT + BELOW}" role="img" aria-label="{_text(label)}">{"".join(shapes)}{ticks}'
         f'<text x="{LEFT}" y="{HEIGHT + BELOW - 3}">0</text>'
         f'<text x="{WIDTH}" y="{HEIGHT + BELOW - 3}" text-anchor="end">{_text(right)}</text></svg>'
     )
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 from gunicorn.http import errors, message, wsgi
+from gunicorn.http.body import Body
 
 from ..errors import GreenroomError
 from ..replacements import packages
@@ -56,22 +57,25 @@ def create(
     return response_class(request, None, cfg, *arguments), environ
 
 
-def know_failures(body: Any) -> Any:
-    """Let a body know whether reading it has failed: then nobody knows where the next request begins."""
-    if not hasattr(body, "failed"):
-        body.failed = False
-        plain = body.reader.read
+# Since 27 a body knows whether reading it has failed: where the next request begins is not known then.
+KNOWS_FAILED_BODIES = hasattr(Body, "_read_reader")
 
-        def read(size: int) -> bytes:
-            try:
-                data: bytes = plain(size)
-            except Exception:
-                body.failed = True
-                raise
-            return data
 
-        body.reader.read = read
-    return body
+def read_of(body: Any, reader: Any) -> Callable[[int], bytes]:
+    """In an older gunicorn: have all that reads this body go through its `_read_reader`, and return what that calls."""
+    plain = reader.read
+    body.failed = False
+
+    def read(size: int) -> bytes:
+        try:
+            data: bytes = plain(size)
+        except Exception:
+            body.failed = True
+            raise
+        return data
+
+    reader.read = lambda size: body._read_reader(size)
+    return read
 
 
 def writes_access_log(log: Any) -> bool:

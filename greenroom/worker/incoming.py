@@ -1,15 +1,14 @@
 """Bodies of HTTP/1.1 requests: gunicorn's readers over a wire, with bounds and with errors that are the client's."""
 
-from collections.abc import Callable
 from typing import Any
 
 from gunicorn.http.body import Body, ChunkedReader, LengthReader
 from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.http.unreader import Unreader
 
+from . import gunicorns
 from .client_errors import BodyMalformed, ClientLeft, ClientTooSlow
 from .fair import PIECE_BYTES, fair
-from .gunicorns import know_failures
 from .wire import RECEIVE_BYTES, Wire
 
 CHUNKS_BYTES = 8_192
@@ -45,20 +44,23 @@ class WireUnreader(Unreader):  # type: ignore[misc]  # gunicorn has no types
 
 
 class ClientBody(Body):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's body; what is no HTTP is answered with 400 by the edge, whatever the application does about it."""
+    """gunicorn's body. What is no HTTP is answered with 400 by the edge, whatever the application makes of the error.
+
+    Private to gunicorn: `_read_reader`, through which all that reads goes.
+    """
 
     failed: bool
 
     def __init__(self, reader: Any, wire: Wire) -> None:
         super().__init__(reader)
         self.wire = wire
-        know_failures(self)
-        self._plain_read: Callable[[int], bytes] = reader.read
-        reader.read = self._read
+        self._older_read = None if gunicorns.KNOWS_FAILED_BODIES else gunicorns.read_of(self, reader)
 
-    def _read(self, size: int) -> bytes:
+    def _read_reader(self, size: int) -> bytes:
         try:
-            return self._plain_read(size)
+            if self._older_read is not None:
+                return self._older_read(size)
+            return super()._read_reader(size)  # type: ignore[no-any-return]
         except (ParseException, NoMoreData) as exc:
             malformed = BodyMalformed(f"the body is not valid: {exc}")
             if self.wire.owner is not None and not self.wire.is_over:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import requests
+
 from .catalogue import APPLICATIONS, Application
 from .recording import differences, record
 from .serving import GREENROOM, GTHREAD, Failed, Server, services
@@ -85,7 +87,7 @@ def tried(application: Application, python: Path) -> Result:
                             result.lifecycle.append(f"its log has a traceback, see {server.log}")
                 finally:
                     server.stop()
-        except Failed as exc:
+        except (Failed, requests.RequestException) as exc:
             result.answers.append(f"{'gthread' if way is GTHREAD else 'greenroom'}: {exc}")
     if len(recorded) == 2:
         result.answers += differences(*recorded)

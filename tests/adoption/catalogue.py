@@ -45,7 +45,8 @@ APPLICATIONS = (
         Ask(get, "/admin/product/edit/?id=1"), Ask(post, "/admin/product/delete/", form={"id": "1"}), Ask(get, "/"),
     )),
     Application("Dash", "dashboard", ("dash",), (
-        Ask(get, "/"), Ask(get, "/_dash-layout"), Ask(get, "/_dash-dependencies"),
+        Ask(get, "/", may_differ=(r'"end_id":"[^"]*"', r"[\w-]+~[0-9a-f]{20,}")),
+        Ask(get, "/_dash-layout"), Ask(get, "/_dash-dependencies"),
         Ask(post, "/_dash-update-component", json={
             "output": "hello.children", "outputs": {"id": "hello", "property": "children"},
             "inputs": [{"id": "name", "property": "value", "value": "x"}], "changedPropIds": ["name.value"],

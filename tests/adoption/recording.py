@@ -1,5 +1,6 @@
 """Asking an application, and what of its answers is compared."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from .catalogue import Ask
 
 # These say when, where and by whom, and nothing of the application.
 HEADERS = ("content-type", "location", "www-authenticate", "allow", "vary", "content-encoding", "set-cookie")
-TOKENS = (r'name="csrf_token"[^>]*value="[^"]+"', r"m=\d+\.\d+", r"v=[\w.]+m\d+", r'"?version"?:\s*"[^"]*m\d+"')
+TOKENS = (r'name="csrf_token"[^>]*value="[^"]+"', r"m=?\d{9,}(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -50,5 +51,6 @@ def differences(first: Sequence[Answer], second: Sequence[Answer]) -> list[str]:
         elif one.headers != other.headers:
             found.append(f"{one.ask}: {one.headers} and {other.headers}")
         elif one.body != other.body:
-            found.append(f"{one.ask}: bodies differ: {one.body[:300]!r} and {other.body[:300]!r}")
+            at = len(os.path.commonprefix([one.body, other.body]))
+            found.append(f"{one.ask}: {one.body[at - 20 : at + 60]!r} and {other.body[at - 20 : at + 60]!r}")
     return found

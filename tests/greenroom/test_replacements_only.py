@@ -16,9 +16,9 @@ ALLOWED = {
     "greenroom/replacements/registry.py": ("setattr(", "delattr("),  # the one place
     "greenroom/worker/load.py": ("setattr(RequestGreenlet, ",),  # our own class
     "greenroom/on_import.py": ("module.__loader__ =", "module.__spec__.loader ="),  # gives back what was there
+    "greenroom/worker/transport/tls.py": ("vars(taken)['_sslobj'] =",),  # an object of its own
     "greenroom/importing.py": ("sys.path[:",),  # a list that everybody adds to
     "greenroom/early_hook.py": ("sys.path[:", "sys.modules["),  # everybody's, too
-    "greenroom/worker/tls.py": ("RequestParser.mesg_class =",),
 }
 
 
@@ -69,7 +69,9 @@ def assignments(file: Path) -> Iterator[str]:
         for target in targets:
             for each in ast.walk(target):
                 is_namespace = isinstance(each, ast.Subscript) and ast.unparse(each.value).startswith("vars(")
-                is_attribute = isinstance(each, ast.Attribute) and root(each) in foreign
+                is_attribute = (
+                    isinstance(each, ast.Attribute) and not isinstance(each.ctx, ast.Load) and root(each) in foreign
+                )
                 if is_namespace or is_attribute:
                     yield ast.unparse(node)
 

@@ -47,7 +47,7 @@ def test_overload_is_explained_recorded_and_reproduced(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GREENROOM_OPS_BIND", f"127.0.0.1:{ops_port}")
 
-    asked = ("--rate", "60", "--for", "6s", "--timeout", "3s", "--expect", "p95<300ms", "--expect", "errors<1%")
+    asked = ("--rate", "60", "--for", "5s", "--timeout", "2s", "--expect", "p95<300ms", "--expect", "errors<1%")
     code, said = load(tmp_path, f"{server.url}/sleep/100", *asked)
 
     # Three times as much as two requests at once of 100 ms each can be.
@@ -61,7 +61,7 @@ def test_overload_is_explained_recorded_and_reproduced(
 
     name = requests.post(f"{Ops(ops_port).url}/recordings", headers={"X-Greenroom": "1"}, timeout=60).json()["name"]
     recording = str(tmp_path / "recordings" / name)
-    played = ("--replay", recording, "--against", server.url, "--timeout", "3s", "--map")
+    played = ("--replay", recording, "--against", server.url, "--timeout", "2s", "--map")
     _, again = load(tmp_path, *played, "ms=100")
     _, fixed = load(tmp_path, *played, "ms=1")
 

@@ -59,6 +59,19 @@ def test_results_are_compared(origin: str, tmp_path: Path, capsys: pytest.Captur
     assert re.search(r"good\s+50/s\s+50/s \(\+0%\)", out), out
 
 
+def test_search_ends_at_the_highest_rate_that_may_be_asked(origin: str, tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    asked = ("--find-capacity", "--highest", "20", "--for", "1s", "--expect", "p50<5s")
+
+    code = run_load(options(f"{origin}/fixed", *asked, "--json", str(file), "--live", "off"))
+
+    said = json.loads(file.read_text())
+    assert code == 0
+    assert (said["capacity_per_second"], said["held"], said["limited_by"]) == (20, True, None)
+    assert said["asked_per_second"] == 20
+
+
+@pytest.mark.nightly
 def test_capacity_of_a_real_server_is_found(origin: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "result.json"
 

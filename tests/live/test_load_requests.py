@@ -69,7 +69,7 @@ def test_values_fill_path_header_and_body_in_turn(origin: str, tmp_path: Path) -
     values.write_text("word,user\na b,ada\nc&d,bob\n")
 
     said = run(
-        f"{origin}/echo?q={{word}}", "--rate", "20", "--for", "1s", "--values", str(values), "--header",
+        f"{origin}/echo?q={{word}}", "--rate", "80", "--for", "250ms", "--values", str(values), "--header",
         "X-User: {user}", "--body", '{"user": "{user}"}', "--method", "POST", "--check", "json.method=POST",
         "--check", 'body!~{user}', "--check", "body~a%20b",
     )  # fmt: skip
@@ -80,8 +80,8 @@ def test_values_fill_path_header_and_body_in_turn(origin: str, tmp_path: Path) -
 
 
 def test_login_comes_first_and_its_cookie_goes_with_every_request(origin: str) -> None:
-    without = run(f"{origin}/member", "--rate", "10", "--for", "1s")
-    signed_in = run(f"{origin}/member", "--rate", "10", "--for", "1s", "--login", "POST /login user=ada")
+    without = run(f"{origin}/member", "--rate", "40", "--for", "250ms")
+    signed_in = run(f"{origin}/member", "--rate", "40", "--for", "250ms", "--login", "POST /login user=ada")
 
     assert without["errors_by_kind"] == {"status 401": 10}
     assert signed_in["good"] == 10
@@ -149,7 +149,7 @@ def test_wrong_scenario_is_one_sentence(origin: str, tmp_path: Path, text: str, 
     file.write_text(text)
 
     with pytest.raises(LoadError, match=sentence):
-        run(origin, "--rate", "10", "--for", "1s", "--scenario", str(file))
+        run(origin, "--rate", "40", "--for", "250ms", "--scenario", str(file))
 
 
 def test_access_log_is_played_at_its_own_pace(origin: str, tmp_path: Path) -> None:
@@ -214,8 +214,8 @@ def test_new_connections_are_one_for_each_request(origin: str) -> None:
 
 
 def test_event_stream_is_measured_to_the_event_that_was_asked_for(origin: str) -> None:
-    first = run(f"{origin}/events?ms=50", "--rate", "20", "--for", "1s")
-    third = run(f"{origin}/events?ms=50", "--rate", "20", "--for", "1s", "--events", "3")
+    first = run(f"{origin}/events?ms=50", "--rate", "80", "--for", "250ms")
+    third = run(f"{origin}/events?ms=50", "--rate", "80", "--for", "250ms", "--events", "3")
 
     assert (first["good"], first["events"], third["good"], third["events"]) == (20, 20, 20, 60)
     assert 50 <= first["p50_ms"] < third["p50_ms"]
@@ -225,9 +225,9 @@ def test_event_stream_is_measured_to_the_event_that_was_asked_for(origin: str) -
 def test_tls_is_verified_unless_told_otherwise(certificate: tuple[str, str]) -> None:
     with synthetic(*certificate) as address:
         trusted = run(f"https://{address}/fixed", "--rate", "50", "--for", "1s", "--ca", certificate[0])
-        insecure = run(f"https://{address}/fixed", "--rate", "20", "--for", "1s", "--insecure", "--new-connections")
-        refused = run(f"https://{address}/fixed", "--rate", "10", "--for", "1s")
-        plain = run(f"http://{address}/fixed", "--rate", "10", "--for", "1s")
+        insecure = run(f"https://{address}/fixed", "--rate", "80", "--for", "250ms", "--insecure", "--new-connections")
+        refused = run(f"https://{address}/fixed", "--rate", "40", "--for", "250ms")
+        plain = run(f"http://{address}/fixed", "--rate", "40", "--for", "250ms")
 
     assert (trusted["good"], insecure["good"]) == (50, 20)
     assert list(refused["errors_by_kind"]) == ["certificate not trusted (self-signed certificate)"]

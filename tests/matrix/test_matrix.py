@@ -83,13 +83,15 @@ def shop(python: Path, postgres_url: str, tmp_path_factory: pytest.TempPathFacto
 
 def at_once(shop: Server, path: str) -> list[object]:
     with ThreadPoolExecutor(2 * MEETING) as threads:
-        answers = threads.map(lambda _: requests.get(shop.url + path, timeout=LONG_WAIT_SECONDS), range(2 * MEETING))
+        answers = threads.map(
+            lambda _: requests.get(f"{shop.url}/{path}", timeout=LONG_WAIT_SECONDS), range(2 * MEETING)
+        )
         return [answer.json() for answer in answers]
 
 
 def test_answers_are_right(shop: Server) -> None:
     assert requests.get(shop.url, timeout=LONG_WAIT_SECONDS).json() == {"is_open": True}
-    assert requests.get(shop.url + "sqlite", timeout=LONG_WAIT_SECONDS).json() == {"answer": 42}
+    assert requests.get(f"{shop.url}/sqlite", timeout=LONG_WAIT_SECONDS).json() == {"answer": 42}
     assert requests.post(shop.url, data={"a": "b"}, timeout=LONG_WAIT_SECONDS).status_code == 405
 
 
@@ -105,7 +107,9 @@ def test_waits_for_postgres_are_in_the_loop(shop: Server, postgres_url: str) -> 
         holder.autocommit = True
         cursor = holder.cursor()
         cursor.execute("SELECT pg_advisory_lock(7)")
-        asked = [threads.submit(requests.get, shop.url + "lock", timeout=LONG_WAIT_SECONDS) for _ in range(2 * MEETING)]
+        asked = [
+            threads.submit(requests.get, f"{shop.url}/lock", timeout=LONG_WAIT_SECONDS) for _ in range(2 * MEETING)
+        ]
 
         def count() -> bool:
             cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")

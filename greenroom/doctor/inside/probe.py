@@ -20,7 +20,7 @@ from typing import Any
 from ... import redaction
 from ...in_flight import CURRENT
 from ...ops.worker_server import WorkerServer
-from .lines import is_own, own_line, own_stack
+from .lines import is_own, own_line
 
 MOST_LINES = 500
 MOST_MODULES = 500
@@ -40,7 +40,6 @@ class Probe:
         self.held: dict[tuple[str, str], int] = {}
         self.offloaded: dict[tuple[str, str], list[float]] = {}
         self.threads: Counter[str] = Counter()
-        self.refused: Counter[str] = Counter()  # exceptions that came to the edge, by class and line
 
     def install(self) -> None:
         from ...on_import import when_imported
@@ -241,7 +240,4 @@ class DoctorServer(WorkerServer):
     probe: Probe
 
     def _handlers(self) -> dict[str, Callable[[dict[str, Any]], Any]]:
-        return {**super()._handlers(), "doctor": lambda asked: self.probe.as_dict(), "own_stack": self._own_stack}
-
-    def _own_stack(self, asked: dict[str, Any]) -> Any:
-        return own_stack()
+        return {**super()._handlers(), "doctor": lambda asked: self.probe.as_dict()}

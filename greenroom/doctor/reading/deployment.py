@@ -16,7 +16,6 @@ GREEN = ("gevent", "gevent_pywsgi", "greenroom.Worker", "greenroom.worker.GreenW
 OURS = ("greenroom.Worker", "greenroom.worker.GreenWorker", "greenroom.worker.lifecycle.GreenWorker")
 COMPUTED_CORES = re.compile(r"cpu_count\(\)|os\.cpu_count|sched_getaffinity|nproc")
 DEFAULT_GRACEFUL = 30.0
-SYSTEMD_STOP_SECONDS = 90.0
 UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "ms": 0.001, "h": 3600.0}
 
 

@@ -36,8 +36,6 @@ ENDLESS: list[tuple[re.Pattern[str], int | None]] = [
 ]
 # Clients that have a timeout of their own, which can be taken away.
 TIMEOUT_NONE = re.compile(r"(?:httpx\.|requests\.|urllib\.request\.|urllib3\.|aiohttp\.)")
-# Constructors whose `timeout` counts for all calls of the object.
-TAKES_TIMEOUT = ("urllib3.PoolManager", "urllib3.HTTPConnectionPool", "urllib3.HTTPSConnectionPool")
 
 # Clients that are made once: constructor -> what it is called in a sentence.
 CLIENTS: list[tuple[re.Pattern[str], str]] = [
@@ -67,23 +65,12 @@ CONNECTS = re.compile(
     r"(?:psycopg2|psycopg|pymysql|MySQLdb|mysql\.connector|sqlite3|oracledb|pymssql|pyodbc|cx_Oracle|pg8000)"
     r"(?:\.dbapi2?)?\.(?:connect|Connection|Connect|Connection\.connect)"
 )
-# Waits for a database.
-QUERIES = re.compile(
-    r".*(?:\b|\.)(?:session|connection|conn|cursor|cur|engine|db|Session\(\)|connect\(\)|cursor\(\)|begin\(\))"
-    r"(?:\(\))?\.(?:execute|executemany|scalar|scalars|query(?:\(\).*)?|get|get_or_404|refresh|flush)|.*\.query\..*"
-)
 RELEASES = re.compile(r".*\.(?:commit|rollback|close|remove|expunge_all|invalidate|dispose|putconn)")
 SLEEPS = re.compile(r"(?:time|gevent)\.sleep")
 WAITS = re.compile(
     r"(?:time\.sleep|gevent\.sleep|subprocess\.(?:run|call|check_call|check_output|Popen\(\)\.(?:wait|communicate)))"
 )
 DATABASE_WAITS = re.compile(r".*\.(?:execute|executemany|scalars?|fetchone|fetchall)$")
-
-IN_REQUEST_HEAVY = (
-    *("pandas", "numpy", "scipy", "sklearn", "torch", "tensorflow", "matplotlib", "transformers", "cv2", "spacy"),
-    *("nltk", "keras", "jax", "pyarrow", "polars", "dask", "sympy", "networkx", "plotly", "bokeh", "weasyprint"),
-    *("openpyxl", "docx", "reportlab", "geopandas", "statsmodels", "xgboost", "lightgbm", "langchain", "pyspark"),
-)
 
 
 class Driver(NamedTuple):

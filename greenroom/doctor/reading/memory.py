@@ -6,11 +6,15 @@ from collections.abc import Iterator
 
 from ..findings import Finding
 from .names import keyword, last
-from .project import Binding, Function, Project, is_container
+from .project import Binding, Function, Project
 from .values import line_of, settings_of
 
 GROWING = ("append", "add", "extend", "insert", "setdefault", "update", "appendleft", "put")
 SHRINKING = ("pop", "popitem", "popleft", "clear", "remove", "discard", "get_nowait", "expire", "evict")
+CONTAINERS = (
+    *("dict", "list", "set", "collections.defaultdict", "collections.OrderedDict", "collections.Counter"),
+    *("collections.deque", "defaultdict", "OrderedDict", "Counter", "deque"),
+)
 STATE_NAMES = re.compile(
     r"cache|limit|session|count|hits|visits|store|memo|seen|rate|bucket|tokens|users|online|stats|attempts|lock|queue"
     r"|jobs|results|history|state|registry|connections|clients",
@@ -163,3 +167,12 @@ def _in_memory(file: str, line: int, what: str) -> Finding:
         "see now one and now the other.",
         "Name a storage that all workers share, Redis for example.",
     )
+
+
+def is_container(project: Project, binding: Binding) -> bool:
+    value = binding.value
+    if isinstance(value, ast.Dict | ast.List | ast.Set | ast.DictComp | ast.ListComp):
+        return True
+    if isinstance(value, ast.Call):
+        return project.dotted(value.func, binding.source, binding.function) in CONTAINERS
+    return False

@@ -9,25 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from .names import decorator_name, last
+from .names import COMMON, NOT_VIEWS, VERBS, VIEW_BASES, VIEW_DECORATORS, decorator_name, last
 from .sources import FUNCTIONS, FunctionNode, Source, Sources
 
-VIEW_DECORATORS = (
-    *("route", "get", "post", "put", "delete", "patch", "before_request", "after_request", "teardown_request"),
-    *("before_app_request", "after_app_request", "teardown_appcontext", "context_processor", "app_context_processor"),
-    *("errorhandler", "app_errorhandler", "url_value_preprocessor", "template_filter", "template_global", "websocket"),
-    *("user_loader", "request_loader", "doc", "input", "output", "view_config", "api_view", "action"),
-)
-VIEW_BASES = ("MethodView", "View", "Resource", "TemplateView", "ListView", "APIView", "ViewSet", "SwaggerView")
-VERBS = ("get", "post", "put", "delete", "patch", "head", "options", "dispatch_request", "list", "retrieve", "create")
-NOT_VIEWS = ("command", "task", "shared_task", "on_after_configure", "fixture", "group", "cli")
-# Methods with these names are mostly somebody else's: a call of one leads to an own method only of a known class.
-COMMON = frozenset(
-    "get set put post add append update pop items keys values join split close open read write run start stop send "
-    "execute commit rollback query filter first all one delete patch format strip encode decode copy clear count "
-    "index insert remove extend sort acquire release wait result submit map loads dumps info debug warning "
-    "error".split()
-)
 MOST_STEPS = 20_000
 
 
@@ -407,18 +391,3 @@ def owner_of(function: Function | None) -> ast.ClassDef | None:
             return function.owner
         function = function.outer
     return None
-
-
-CONTAINERS = (
-    *("dict", "list", "set", "collections.defaultdict", "collections.OrderedDict", "collections.Counter"),
-    *("collections.deque", "defaultdict", "OrderedDict", "Counter", "deque"),
-)
-
-
-def is_container(project: Project, binding: Binding) -> bool:
-    value = binding.value
-    if isinstance(value, ast.Dict | ast.List | ast.Set | ast.DictComp | ast.ListComp):
-        return True
-    if isinstance(value, ast.Call):
-        return project.dotted(value.func, binding.source, binding.function) in CONTAINERS
-    return False

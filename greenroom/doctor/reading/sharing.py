@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from ..findings import Finding
 from . import known
+from .memory import is_container
 from .names import last
-from .project import Function, Project, is_container
+from .project import Function, Project
 from .waits import waits_in
 
 REQUEST_DATA = re.compile(r"(?:flask\.)?(?:request|g|session|current_user)\b")

@@ -75,6 +75,7 @@ EXPLAINS: dict[str, set[str]] = {
     "upstream_fails": {"slower_than_usual"},
     "upstream": {"takes_long", "slower_than_usual", "deadlines"},
     "query": {"takes_long", "slower_than_usual", "deadlines"},
+    "pool_leak": {"query", "takes_long", "slower_than_usual", "deadlines"},
     "pool": {"query", "takes_long", "slower_than_usual", "deadlines"},
     "held": {"query", "upstream", "takes_long", "slower_than_usual", "deadlines"},
     "blocked": WAITS | {"overload", "stalls", "uneven"},

@@ -1,5 +1,6 @@
 """Flask-Admin over SQLAlchemy: lists, forms, a row that is made and deleted."""
 
+import fcntl
 import os
 import tempfile
 
@@ -29,5 +30,6 @@ def index():
     return {"products": [product.name for product in db.session.query(Product).order_by(Product.id)]}
 
 
-with app.app_context():
+with app.app_context(), open(path + ".lock", "w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)  # one worker after the other
     db.create_all()

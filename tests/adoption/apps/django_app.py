@@ -1,5 +1,6 @@
 """Django in one file: its ORM, a form with CSRF, an error page."""
 
+import fcntl
 import os
 import sys
 import tempfile
@@ -7,6 +8,7 @@ import tempfile
 import django
 from django.conf import settings
 
+DATABASE = os.environ.get("ADOPTION_DATABASE", os.path.join(tempfile.gettempdir(), "adoption-django.sqlite"))
 settings.configure(
     SECRET_KEY="adoption",
     DEBUG=False,
@@ -14,12 +16,7 @@ settings.configure(
     ROOT_URLCONF=__name__,
     DEFAULT_AUTO_FIELD="django.db.models.AutoField",
     MIDDLEWARE=["django.middleware.common.CommonMiddleware", "django.middleware.csrf.CsrfViewMiddleware"],
-    DATABASES={
-        "default": {
-            "ENGINE": "django.db.backends.sqlite3",
-            "NAME": os.environ.get("ADOPTION_DATABASE", os.path.join(tempfile.gettempdir(), "adoption-django.sqlite")),
-        }
-    },
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": DATABASE}},
 )
 django.setup()
 
@@ -37,9 +34,11 @@ class Book(models.Model):
         app_label = "shop"
 
 
-with connection.schema_editor() as editor:
+with open(DATABASE + ".lock", "w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)  # one worker after the other
     if Book._meta.db_table not in connection.introspection.table_names():
-        editor.create_model(Book)
+        with connection.schema_editor() as editor:
+            editor.create_model(Book)
 connection.close()
 
 

@@ -1,5 +1,6 @@
 """SQLAlchemy's ORM with a session of its own, 1.4 and 2.0 alike."""
 
+import fcntl
 import os
 import tempfile
 
@@ -20,7 +21,9 @@ class Note(Base):
     text = Column(String(100))
 
 
-Base.metadata.create_all(engine)
+with open(path + ".lock", "w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)  # one worker after the other
+    Base.metadata.create_all(engine)
 
 
 @app.post("/notes")

@@ -94,7 +94,11 @@ def test_errors_that_the_server_asked_itself_for_are_nobodys_trouble() -> None:
     routes = {"/demo/error/<status>": route(2, status="5xx"), "/results": route(2)}
     upstreams = {"127.0.0.1:8000": {"waits": 2, "seconds": 0.1, "status_503": 2}}
 
+    untold = {"127.0.0.1:8000": {"waits": 4, "seconds": 0.1}}  # asked past our transport
+
     assert verdict(seen(said=snapshot(routes=routes, upstreams=upstreams)))["level"] == "ok"
+    assert verdict(seen(said=snapshot(routes=routes, upstreams=untold)))["level"] == "ok"
+    assert verdict(seen(said=snapshot(routes=routes)))["cause"] == "errors"
 
 
 def test_a_database_that_is_silent_is_named_and_gets_no_more_load() -> None:
@@ -161,6 +165,33 @@ def test_what_a_peer_is_follows_from_its_library_or_port() -> None:
     assert verdict(seen(said=hangs))["sentence"] == (
         "The mail server at mail:25 answers nobody: 5 of 5 requests wait for it (/signup), the longest for 9 s."
     )
+
+
+def test_connections_that_are_not_given_back_are_told_from_a_small_pool() -> None:
+    holder = {"request": "r", "route": "/export", "seconds": 90.0, "line": "a.py:4", "is_over": True}
+    pool = {"name": "db", "kind": "database", "size": 3, "in_use": 3, "waiting": 9, "holders": [holder]}
+
+    found = verdict(seen(said=snapshot(in_flight=stuck(9, "pool", "db", 5.0), pools=[pool])))
+
+    assert causes(found) == ["pool_leak"]
+    assert "a.py:4 (/export) took one 90 s ago, and its request is over" in found["sentence"]
+    assert "would only be used up later" in found["do"]
+
+
+def test_a_statement_that_writes_most_likely_waits_for_a_row() -> None:
+    said = snapshot(in_flight=stuck(9, "query", "UPDATE t SET n = ?", 5.0), databases=database())
+
+    found = verdict(seen(said=said))
+
+    assert found["cause"] == "query"
+    assert "most likely for locks of rows: 9 of 9 requests wait" in found["sentence"]
+    assert "pg_blocking_pids" in found["do"]
+
+
+def test_a_lock_without_a_known_holder_is_named_by_its_line() -> None:
+    said = with_lines(snapshot(in_flight=stuck(9, "lock", "lock", 4.0)), "a.py:5", "/all")
+
+    assert "wait for it, the longest for 4 s, at a.py:5 (/all)." in verdict(seen(said=said))["sentence"]
 
 
 def test_a_lock_is_named_with_its_holder_and_what_that_waits_for() -> None:
