@@ -8,7 +8,7 @@ made without patience (SQLite's busy timeout is 0 meanwhile); most don't, and ar
                              │ SQLITE_BUSY: nothing has happened
                              └─> once more, with the connection's own timeout, in a thread ─> done, or "is locked"
     executemany, executescript, backup   in a thread at once: a part of them may have happened
-    a statement, or its fetchall, that took 10 ms of CPU or more the last time   in a thread at once (slow_statements)
+    a query, or its fetchall, that took 10 ms of CPU or more the last time   in a thread at once (slow_statements)
 
 So SQLite itself decides how long to wait, and when not to, because two wait for each other. A connection is used by one
 thread at a time: who wants it meanwhile waits for it. What Python checks of threads (`check_same_thread`) is checked
@@ -18,6 +18,7 @@ here as there.
 import contextlib
 import functools
 import os
+import re
 import sqlite3
 import sys
 import time
@@ -46,6 +47,7 @@ LOCKED = 5  # SQLITE_BUSY, without what extends it
 
 threads = Threads(WAITING)
 slow = SlowStatements()
+READS = re.compile(r"\s*(select|with|values)\b", re.IGNORECASE)
 ALL_OF = "fetchall: "  # before a statement: the time that its rows take
 # Connections of this process in a transaction, by id, weakly.
 TRANSACTIONS: dict[int, Any] = {}
@@ -246,7 +248,9 @@ class Cursor(PLAIN_CURSOR):  # type: ignore[misc]
         call = functools.partial(super().execute, *args)
         if _is_about_timeout(args):
             return connection._pragma(call)
-        self._statement = args[0] if args and type(args[0]) is str else ""
+        # Nobody waits for a reader, as writers of the other requests would for one that is away in a thread.
+        is_read = args and type(args[0]) is str and READS.match(args[0]) and not connection.in_transaction
+        self._statement = args[0] if is_read else ""
         return connection._call(call, self._statement)
 
     def fetchall(self) -> Any:
