@@ -1,8 +1,7 @@
-"""Which addresses a name stands for, which of them everybody may reach, and how one address is written."""
+"""Which addresses everybody may reach, and how one address is written."""
 
 import ipaddress
 import re
-import socket
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
@@ -30,15 +29,6 @@ def plain_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | 
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
-
-
-def resolve(host: str, port: int) -> list[str]:
-    """The addresses of `host`, in the order to try them. Raises OSError or ValueError when there is none.
-
-    Numbers in disguise (2130706433, 0x7f.1, 0177.0.0.1) come out as the plain address that they are.
-    """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def is_public(address: str) -> bool:

@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 
 from .auth.rate_limits import Attempts, client_key
 from .boards import BoardPlan
-from .upstream import LOOP_HEADER, LOOP_TOKEN
+from .lanes import LOOP_HEADER, LOOP_TOKEN
 
 WINDOW_MINUTES = 1
 

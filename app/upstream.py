@@ -3,51 +3,39 @@
 Plain threads and plain `requests`. Whatever a source does (hang, reset, dribble, send garbage, redirect for ever,
 answer 100 MB) becomes that source's error and spoils nothing else.
 
-    fetch_all() -> one thread a source -> Call.run -> Session.get -> PublicAdapter: resolve, check, connect
+    fetch_all() -> one thread a source -> Call.run -> Lanes.answer: connect to a checked address, get the head
                                                    -> follow redirects, each checked the same way
-                                                   -> read until the end, the size limit or the deadline
+                                                   -> read until the end or the size limit
                 -> waits for outcomes; a call whose time is up is cut, and its source is an error
 
-A source may name only public addresses unless the settings allow private ones: see transport.py.
+A source may name only public addresses unless the settings allow private ones: see lanes.py.
 """
 
-import codecs
-import json
 import logging
-import math
 import queue
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from http.client import HTTPException, IncompleteRead
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import requests
-from requests.exceptions import InvalidHeader, InvalidSchema
-from urllib3.exceptions import DecodeError
-from urllib3.exceptions import HTTPError as Urllib3Error
-from urllib3.exceptions import TimeoutError as Urllib3Timeout
+from requests.exceptions import ContentDecodingError, InvalidHeader, InvalidSchema
+from urllib3.exceptions import ReadTimeoutError
 
-from .addresses import resolve
-from .transport import Cut, PublicAdapter, SourceError, Wire
+from .bodies import charset, decode_body
+from .lanes import Answer, Cut, Lane, Lanes, NotPublic, SourceError
 
 logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 65_536
-USER_AGENT = "boards/1.0"
-# RFC 8586: tells a server of ours, at the end of whatever chain, that a board is being fetched; see fetch_limits.py.
-LOOP_HEADER = "CDN-Loop"
-LOOP_TOKEN = "boards"
 HEARTBEAT = object()
-# What a board shows may be nested this deep. More than anybody sends; far less than json.dumps() can write back.
-JSON_DEPTH = 100
-# Text is read in these encodings only: punycode, for one, takes minutes for a megabyte.
-TEXT_ENCODINGS = ("utf", "ascii", "iso8859", "cp125", "koi8", "euc", "shift_jis", "gb", "big5", "mac-roman")
 ERROR_CHARACTERS = 300  # what the column holds
 # A wait that ended so long before its time was ended by somebody else.
 EARLY_SECONDS = 0.05
@@ -83,10 +71,9 @@ class Outcome:
 
 
 class Fetcher:
-    """Fetches sources for one application. One per process: its connections are pooled and reused by all requests.
+    """Fetches sources for one application. One per process: its connections are kept and used by all requests.
 
-    Thread-safe: the session is only read after construction, and it keeps no cookies. `resolve` and `tls` are handed
-    in by tests.
+    Thread-safe. `authorities` is a file of certificates to trust instead of the usual ones.
     """
 
     def __init__(
@@ -96,22 +83,12 @@ class Fetcher:
         response_bytes: int,
         redirects: int,
         budget_ms: int,
-        pool_size: int = 50,
-        resolve: Callable[[str, int], list[str]] = resolve,
-        tls: ssl.SSLContext | None = None,
+        authorities: str | bool = True,
     ) -> None:
         self.budget_ms = budget_ms
         self.response_bytes = response_bytes
         self.redirects = redirects
-        self.session = PlainSession()
-        adapter = PublicAdapter(
-            allow_private=allow_private,
-            pool_size=pool_size,
-            resolve=resolve,
-            tls=tls,
-        )
-        self.session.mount("http://", adapter)
-        self.session.mount("https://", adapter)
+        self.lanes = Lanes(allow_private=allow_private, authorities=authorities)
 
     def fetch_all(self, targets: Sequence[Target]) -> Generator[Outcome]:
         """Fetch all targets at once; yields each outcome the moment it is there, every target exactly once.
@@ -135,16 +112,16 @@ class Fetcher:
             for call in calls.values():
                 executor.submit(call.run, arrived.put)
             while calls:
-                patience = max(0.0, min(call.wire.deadline for call in calls.values()) - time.monotonic())
+                patience = max(0.0, min(call.deadline for call in calls.values()) - time.monotonic())
                 try:
                     outcome = arrived.get(timeout=min(patience, heartbeat_seconds or patience))
                 except queue.Empty:
                     # The calls watch their own time too, but one that resolves a slow name, or gets a byte of its
                     # head now and then, looks up only when it is over.
-                    overdue = [call for call in calls.values() if call.wire.deadline <= time.monotonic()]
+                    overdue = [call for call in calls.values() if call.deadline <= time.monotonic()]
                     for call in overdue:
                         del calls[call.target.name]
-                        call.wire.cut()
+                        call.cut()
                         yield call.timed_out()
                     if not overdue:
                         yield HEARTBEAT
@@ -154,24 +131,9 @@ class Fetcher:
                     yield outcome
         finally:
             for call in calls.values():
-                call.wire.cut()
+                call.cut()
             # Not wait=True: a thread that still resolves a slow name must not hold the answer back.
             executor.shutdown(wait=False, cancel_futures=True)
-
-
-class PlainSession(requests.Session):
-    """A session that knows nothing: no proxies or passwords of the machine, no cookies, no redirects of its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.trust_env = False
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self.headers.update({"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "gzip, deflate"})
-        self.headers[LOOP_HEADER] = LOOP_TOKEN
-
-    def resolve_redirects(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        """None: requests would read the whole body of each redirect, however long. Call follows them itself."""
-        return iter(())
 
 
 class Call:
@@ -181,21 +143,45 @@ class Call:
         self.fetcher = fetcher
         self.target = target
         self.started = started
-        self.wire = Wire(started + min(target.timeout_ms, fetcher.budget_ms) / 1000)
+        self.deadline = started + min(target.timeout_ms, fetcher.budget_ms) / 1000
+        self.url = target.url  # where it has got to
+        self._lane: Lane | None = None
+        self._is_cut = False
+        self._lock = threading.Lock()
+
+    def take(self, lane: Lane | None) -> None:
+        """`lane` is this call's alone from now on, and `cut` ends it; None: it is somebody else's. Raises Cut."""
+        with self._lock:
+            self._lane = lane
+            if lane is not None and self._is_cut:
+                raise Cut
+
+    def cut(self) -> None:
+        """End the call from another thread. Never touches a connection that another call has taken over."""
+        with self._lock:
+            self._is_cut = True
+            if self._lane is not None:
+                self._lane.cut()
+
+    def remaining_seconds(self) -> float:
+        """Seconds until the deadline. Raises requests.Timeout once it has passed, Cut if the call was cut."""
+        if self._is_cut:
+            raise Cut
+        remaining = self.deadline - time.monotonic()
+        if remaining <= 0:
+            raise requests.Timeout
+        return remaining
 
     def run(self, put: Callable[[Outcome], None]) -> None:
         """Fetch and put the outcome, whatever happens; nothing if nobody waits for it any more."""
         try:
-            with self.wire:
-                outcome = self._fetch()
-        except Cut:
-            return
+            outcome = self._fetch()
         except SourceError as exc:
             outcome = self.failed(str(exc))
-        except (requests.Timeout, Urllib3Timeout):
-            outcome = self.timed_out()
-        except (requests.RequestException, Urllib3Error, OSError, ValueError) as exc:
-            outcome = self.failed(reason(exc))
+        except (requests.RequestException, OSError, ValueError) as exc:
+            if self._is_cut:
+                return
+            outcome = self.timed_out() if is_timeout(exc) else self.failed(reason(exc, self.url))
         except Exception as exc:  # a thread's exception would vanish, and the source with it
             logger.exception("source fetch failed", extra={"source": self.target.name})
             outcome = self.failed(f"internal error ({type(exc).__name__})")
@@ -207,7 +193,7 @@ class Call:
         return Outcome(self.target.name, self._elapsed_ms(), error=printable)
 
     def timed_out(self) -> Outcome:
-        if time.monotonic() < self.wire.deadline - EARLY_SECONDS:
+        if time.monotonic() < self.deadline - EARLY_SECONDS:
             # A server may bound the whole request more tightly than we do, or end it when its client leaves.
             return replace(self.failed("given up: the time for the whole request was over"), is_given_up=True)
         if self.target.timeout_ms <= self.fetcher.budget_ms:
@@ -215,111 +201,62 @@ class Call:
         return self.failed(f"no answer within the board's budget of {self.fetcher.budget_ms} ms")
 
     def _fetch(self) -> Outcome:
-        url = self.target.url
         for _ in range(self.fetcher.redirects + 1):
-            with self.fetcher.session.get(url, stream=True, timeout=self.wire.remaining_seconds()) as response:
-                location = self.fetcher.session.get_redirect_target(response)
-                if location is None:
-                    body = decode_body(self._read(response), charset(response))
+            with self.fetcher.lanes.answer(self.url, self) as answer:
+                if answer.location is None:
+                    response = answer.response
+                    body = decode_body(self._read(answer), charset(response))
                     return Outcome(self.target.name, self._elapsed_ms(), status=response.status_code, body=body)
-                url = urljoin(response.url, location)
+            self.url = urljoin(self.url, answer.location)
         raise SourceError(f"more than {self.fetcher.redirects} redirects")
 
-    def _read(self, response: requests.Response) -> bytes:
+    def _read(self, answer: Answer) -> bytes:
         limit = self.fetcher.response_bytes
         content = bytearray()
-        # read1 and not iter_content: it returns what one read of the socket gave, so a source that dribbles a byte
-        # at a time can't stretch one chunk past the deadline.
-        while chunk := response.raw.read1(CHUNK_BYTES, decode_content=True):
+        for chunk in answer.response.iter_content(CHUNK_BYTES):
             content += chunk
             if len(content) > limit:
                 raise SourceError(f"the answer is larger than {limit:,} bytes")
-            self.wire.remaining_seconds()
+            self.remaining_seconds()
+        answer.is_read = True
         return bytes(content)
 
     def _elapsed_ms(self) -> int:
         return round((time.monotonic() - self.started) * 1000)
 
 
-def charset(response: requests.Response) -> str:
-    """The encoding the source names, else UTF-8; requests' own guess for text, ISO-8859-1, is hardly ever right."""
-    named = "charset=" in response.headers.get("Content-Type", "").lower()
-    return (named and response.encoding) or "utf-8"
+def is_timeout(exc: Exception) -> bool:
+    """Whether a wait has ended `exc`. While it reads a body, `requests` makes a ConnectionError of that."""
+    return any(isinstance(cause, requests.Timeout | ReadTimeoutError) for cause in chain(exc))
 
 
-def decode_body(content: bytes, encoding: str) -> Any:
-    """The JSON value in `content` if it is strict JSON, else its text. Raises SourceError when it is neither."""
-    codec = readable_codec(encoding)
-    if codec is None:
-        raise SourceError(f"the answer is in the encoding {encoding[:40]}, which is not read here")
-    try:
-        text = content.decode(codec)
-    except ValueError as exc:
-        raise SourceError(f"the answer is not valid {encoding[:40]} text") from exc
-    try:
-        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
-    except (ValueError, RecursionError):  # not JSON, or JSON nobody could read: NaN, too deep, too many digits
-        return text
-    return text if is_deeper(value, JSON_DEPTH) else value
-
-
-def readable_codec(encoding: str) -> str | None:
-    """Python's name for `encoding`, None if it is none of ours; UTF-8 may begin with a byte order mark."""
-    try:
-        known = codecs.lookup(encoding).name
-    except (LookupError, ValueError):
-        return None
-    if known == "utf-8":
-        return "utf-8-sig"
-    return known if known.startswith(TEXT_ENCODINGS) else None
-
-
-def is_deeper(value: Any, limit: int) -> bool:
-    """True if lists and objects in `value` are nested more than `limit` deep. Goes level by level: no recursion."""
-    level = [value] if isinstance(value, list | dict) else []
-    for _ in range(limit):
-        level = [
-            child
-            for node in level
-            for child in (node.values() if isinstance(node, dict) else node)
-            if isinstance(child, list | dict)
-        ]
-        if not level:
-            return False
-    return True
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if math.isinf(number):
-        raise ValueError("the number is too large")  # it would be written back as Infinity, which is not JSON
-    return number
-
-
-def reason(exc: Exception) -> str:
+def reason(exc: Exception, url: str) -> str:
     """One line for the user: what kind of failure it was, without addresses of objects or of our network.
 
-    1. the connection was refused or not made
-    2. TLS: certificate or handshake
-    3. the body can't be unpacked
-    4. cut: reset, or ended before the announced length
-    5. not HTTP
-    6. a redirect to where nobody can go
+    1. an address that may not be used
+    2. the name means nothing
+    3. the connection was refused or not made
+    4. TLS: certificate or handshake
+    5. the body can't be unpacked
+    6. cut: reset, or ended before the announced length
+    7. not HTTP
+    8. a redirect to where nobody can go
     """
     causes = tuple(chain(exc))
 
     def has(*types: type[BaseException]) -> bool:
         return any(isinstance(cause, types) for cause in causes)
 
+    for cause in causes:
+        if isinstance(cause, NotPublic):
+            return str(cause)
+    if has(socket.gaierror):
+        return f"the name {urlsplit(url).hostname} was not found"
     if has(ConnectionRefusedError):
         return "connection refused"
     if has(ssl.SSLError):
         return "the TLS certificate or handshake was not accepted"
-    if has(DecodeError):
+    if has(ContentDecodingError):
         return "the answer is not compressed the way it says"
     if has(ConnectionError, IncompleteRead):
         return "the connection was cut before the answer was complete"

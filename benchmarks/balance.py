@@ -28,9 +28,10 @@ import psutil
 
 from .apps.pid import BLOCK_SECONDS
 from .machine import verdict
+from .measuring import ending
 from .openloop import OpenLoop, Phase, Slot
 from .rolling import APP, Load
-from .servers import HOST, RunningServer, ServerFailed, gunicorn, serving
+from .servers import HOST, RunningServer, gunicorn, serving
 
 MOST_SKEW = 1.5
 MOST_UNEVEN = 1.3
@@ -52,20 +53,20 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="workers blocked, one after the other (default: 3)")
     parser.add_argument("--rate", type=float, default=300.0, help="requests a second beside a blocked worker")
     arguments = parser.parse_args()
-    is_all_reached = True
-    try:
-        for worker_class in arguments.worker_classes:
-            with started(worker_class, arguments.workers, waits_for_all=False) as running:
-                burst = spread_after(running, arguments, lambda running: None, arguments.workers)
-            verdicts = [verdict(f"{worker_class}: busiest / idlest after a burst at start", burst, most=MOST_UNEVEN)]
-            with started(worker_class, arguments.workers) as running:
-                verdicts += measure(running, arguments)
-            if worker_class == "greenroom":
-                is_all_reached = all(verdicts)
-    except ServerFailed as exc:
-        print(f"Error: {exc}", file=sys.stderr)
-        return 1
-    return 0 if is_all_reached else 1
+
+    def compare() -> bool:
+        verdicts = {name: judged(name, arguments) for name in arguments.worker_classes}
+        return all(verdicts.get("greenroom", ()))
+
+    return ending(compare)
+
+
+def judged(worker_class: str, arguments: argparse.Namespace) -> list[bool]:
+    with started(worker_class, arguments.workers, waits_for_all=False) as running:
+        burst = spread_after(running, arguments, lambda running: None, arguments.workers)
+    verdicts = [verdict(f"{worker_class}: busiest / idlest after a burst at start", burst, most=MOST_UNEVEN)]
+    with started(worker_class, arguments.workers) as running:
+        return verdicts + measure(running, arguments)
 
 
 @contextmanager

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from . import machine
 from .client import Generator, Load
 from .machine import running_on, this_machines_pinning
-from .servers import HOST, RunningServer, ServerFailed, gunicorn, serving
+from .measuring import ending, wide_console
+from .servers import HOST, RunningServer, gunicorn, serving
 
 APP = "tests.live.apps.overload:application"
 BODY = b"done\n"
@@ -64,16 +64,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--seconds", type=float, default=4.0, help="how long each is measured in each round (default: 4)")
     add("--rounds", type=int, default=3, help="default: 3")
     options = parser.parse_args(arguments)
-    console = Console(highlight=False)
-    console.width = max(console.width, 140)
+    console = wide_console(140)
     console.print(f"{machine.facts()}\nPinning: {this_machines_pinning().note}.")
-    try:
+
+    def measure() -> bool:
         cells = run(options)
-    except ServerFailed as exc:
-        print(f"Error: {exc}", file=sys.stderr)
-        return 1
-    console.print(table(cells, options.servers))
-    return 0 if all(is_reached(cells, key) for key in keys(cells)) else 1
+        console.print(table(cells, options.servers))
+        return all(is_reached(cells, key) for key in keys(cells))
+
+    return ending(measure)
 
 
 Key = tuple[str, int]

@@ -1,28 +1,24 @@
 """Open-loop load: requests come when they come, whatever became of those before.
 
-Arrivals are Poisson: the pauses between them are exponential, as of many clients who don't know of each other. Each
-request is sent once; who has no whole answer after `give_up_seconds` closes the connection, as a person or a proxy
-would. A request's time begins when it was due, not when the generator found the time to send it, so a generator that
-is late makes the server look worse, never better; how late it was is reported.
-
-    due ──> an idle connection, or a new one ──> sent ──> whole answer: (due, seconds, status)
-                                                   │
-                                                   └──> a reset, a broken answer, or time is up: (due, seconds, reason)
+The generator is that of `greenroom load`: Poisson arrivals, latency from the planned moment. Here each single outcome
+is kept, since the benchmarks look at stretches of a run. A request that has no whole answer after `give_up_seconds`
+closes its connection, as a person or a proxy would.
 """
 
-import errno
 import random
-import selectors
-import socket
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .client import RECEIVE_BYTES, AnswerParser, MalformedAnswer, reason
+from greenroom.load import request, target
+from greenroom.load.arrivals import POISSON, Segment, Shape
+from greenroom.load.engine import Engine
+from greenroom.load.pacing import Open
+from greenroom.load.tally import GOOD, SHED, TIMED_OUT, Tally
+
 from .stats import percentile
 
-LONGEST_SELECT_SECONDS = 0.02
+GAVE_UP = "gave up"
 
 
 @dataclass(frozen=True)
@@ -89,18 +85,21 @@ class Slot:
         return percentile([one.seconds * 1000 for one in self.outcomes if one.result == result], percent)
 
 
-def arrivals(phases: Sequence[Phase], chance: random.Random) -> Iterator[float]:
-    """When requests are due, in seconds from the beginning."""
-    begin = 0.0
-    for phase in phases:
-        end = begin + phase.seconds
-        due = begin
-        while phase.rate > 0:
-            due += chance.expovariate(phase.rate)
-            if due >= end:
-                break
-            yield due
-        begin = end
+class Outcomes(Tally):
+    """Keeps what became of each request, and counts nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Outcome] = []
+
+    def ended(self, route: str, due: float, moment: float, outcome: str, received_bytes: int) -> None:
+        self.kept.append(Outcome(due, moment - due, _result(outcome)))
+
+
+def _result(outcome: str) -> int | str:
+    if outcome.startswith("status "):
+        return int(outcome.removeprefix("status "))
+    return {GOOD: 200, SHED: 503, TIMED_OUT: GAVE_UP}.get(outcome, outcome)
 
 
 class OpenLoop:
@@ -116,141 +115,28 @@ class OpenLoop:
         give_up_seconds: float = 1.0,
         keeps_connections: bool = True,
         chance: random.Random | None = None,
-        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.address = (host, port)
-        self.request = (
-            f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nUser-Agent: greenroom-benchmarks\r\n\r\n".encode()
+        there = target.resolved(target.parse(f"http://{host}:{port}{path}"))
+        asked = request.prepare(request.Request("GET", there.path), there, {}, closes=not keeps_connections)
+        shape = Shape(tuple(Segment(phase.rate, phase.rate, phase.seconds) for phase in phases))
+        self.outcomes = Outcomes()
+        self.engine = Engine(
+            there,
+            Open(shape.moments(POISSON, chance or random.Random(1))),
+            iter(lambda: asked, None),
+            length=None,
+            timeout_seconds=give_up_seconds,
+            new_connections=not keeps_connections,
+            follows=False,
+            tally=self.outcomes,
         )
-        self.dues = arrivals(phases, chance or random.Random(1))
-        self.give_up_seconds = give_up_seconds
-        self.keeps_connections = keeps_connections
-        self.now = now
-        self.selector = selectors.DefaultSelector()
-        self.idle: list[Connection] = []
-        self.pending: deque[tuple[float, Connection]] = deque()  # by due, so by the moment they give up
-        self.run_ = Run()
-        self.began = 0.0
 
     def run(self) -> Run:
-        self.began = self.now()
         cpu_before = time.process_time()
-        due = next(self.dues, None)
-        try:
-            while due is not None or self.pending:
-                passed = self.now() - self.began
-                while due is not None and due <= passed:
-                    self.run_.latest_seconds = max(self.run_.latest_seconds, passed - due)
-                    self._send(due)
-                    due = next(self.dues, None)
-                    passed = self.now() - self.began
-                wait = LONGEST_SELECT_SECONDS if due is None else min(due - passed, LONGEST_SELECT_SECONDS)
-                for key, _ in self.selector.select(max(wait, 0.0)):
-                    key.data.on_event()
-                self._give_up(self.now() - self.began - self.give_up_seconds)
-        finally:
-            self.run_.cpu_ratio = (time.process_time() - cpu_before) / (self.now() - self.began)
-            for key in list(self.selector.get_map().values()):
-                key.data.close()
-            self.selector.close()
-        self.run_.outcomes.sort(key=lambda one: one.due)
-        return self.run_
-
-    def _send(self, due: float) -> None:
-        connection = self.idle.pop() if self.idle else Connection(self)
-        self.pending.append((due, connection))
-        connection.send(due)
-
-    def _give_up(self, until: float) -> None:
-        while self.pending and (self.pending[0][0] <= until or self.pending[0][1].due != self.pending[0][0]):
-            due, connection = self.pending.popleft()
-            if connection.due == due:  # else it was answered, and the connection may serve another request by now
-                connection.fail("gave up")
-
-    def finished(self, connection: "Connection", due: float, result: int | str) -> None:
-        self.run_.outcomes.append(Outcome(due, self.now() - self.began - due, result))
-
-
-class Connection:
-    """A connection with at most one request under way; `due` is when that one was, None while there is none."""
-
-    __slots__ = ("due", "is_connecting", "loop", "parser", "sock")
-
-    def __init__(self, loop: OpenLoop) -> None:
-        self.loop = loop
-        self.due: float | None = None
-        self.parser = AnswerParser()
-        self.sock: socket.socket | None = None
-        self.is_connecting = False
-
-    def send(self, due: float) -> None:
-        self.due = due
-        self.parser = AnswerParser()
-        try:
-            if self.sock is None:
-                self._connect()
-            elif self.sock.send(self.loop.request) != len(self.loop.request):
-                self.fail("not taken")
-        except OSError as exc:
-            self.fail(reason(exc))
-
-    def _connect(self) -> None:
-        self.loop.run_.connections += 1
-        self.sock = socket.socket()
-        self.sock.setblocking(False)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.is_connecting = True
-        self.loop.selector.register(self.sock, selectors.EVENT_WRITE, self)
-        code = self.sock.connect_ex(self.loop.address)
-        if code not in (0, errno.EINPROGRESS):
-            raise OSError(code, "connect")
-
-    def on_event(self) -> None:
-        if self.sock is None:
-            return  # closed by another event of the same look at the selector
-        try:
-            if self.is_connecting:
-                self._connected()
-            else:
-                self._receive()
-        except OSError as exc:
-            self.fail(reason(exc))
-        except MalformedAnswer:
-            self.fail("cut short")
-
-    def _connected(self) -> None:
-        assert self.sock is not None
-        code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:
-            raise OSError(code, "connect")
-        self.is_connecting = False
-        self.loop.selector.modify(self.sock, selectors.EVENT_READ, self)
-        self.sock.send(self.loop.request)
-
-    def _receive(self) -> None:
-        assert self.sock is not None
-        data = self.sock.recv(RECEIVE_BYTES)
-        if self.due is None:
-            self.loop.idle.remove(self)
-            self.close()
-        elif self.parser.feed(data) if data else self.parser.feed_end():
-            due, self.due = self.due, None
-            self.loop.finished(self, due, self.parser.status)
-            if self.loop.keeps_connections and self.parser.keeps_connection:
-                self.loop.idle.append(self)
-            else:
-                self.close()
-
-    def fail(self, why: str) -> None:
-        if self.due is not None:
-            due, self.due = self.due, None
-            self.loop.finished(self, due, why)
-        elif self in self.loop.idle:
-            self.loop.idle.remove(self)
-        self.close()
-
-    def close(self) -> None:
-        if self.sock is not None:
-            self.loop.selector.unregister(self.sock)
-            self.sock.close()
-            self.sock = None
+        self.engine.run()
+        return Run(
+            sorted(self.outcomes.kept, key=lambda one: one.due),
+            (time.process_time() - cpu_before) / self.engine.elapsed,
+            self.outcomes.lateness.largest,
+            self.outcomes.connections,
+        )

@@ -29,6 +29,7 @@ from rich.table import Table
 from . import machine
 from .client import Generator, Load
 from .machine import CoreClock, Pinning, running_on, this_machines_pinning
+from .measuring import ending, wide_console
 from .openloop import OpenLoop, Phase, Slot
 from .servers import HOST, RunningServer, ServerFailed, ServerUnderTest, gunicorn, serving
 
@@ -73,22 +74,20 @@ class Result:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = read_options(sys.argv[1:] if arguments is None else arguments)
-    console = Console(highlight=False)
-    console.width = max(console.width, 160)
+    console = wide_console(160)
     pinning = this_machines_pinning()
     console.print(f"{machine.facts()}\nPinning: {pinning.note}.")
-    try:
+
+    def measure() -> None:
         results, sheds = run(options, pinning, console)
-    except ServerFailed as exc:
-        print(f"Error: {exc}", file=sys.stderr)
-        return 1
-    console.print(table(results))
-    if sheds is not None:
-        console.print(f"plain 503s: {sheds:,.0f} a second of the worker's core")
-    if options.json:
-        content = {"results": [asdict(one) for one in results], "sheds_per_core_second": sheds}
-        options.json.write_text(json.dumps(content, indent=2) + "\n")
-    return 0
+        console.print(table(results))
+        if sheds is not None:
+            console.print(f"plain 503s: {sheds:,.0f} a second of the worker's core")
+        if options.json:
+            content = {"results": [asdict(one) for one in results], "sheds_per_core_second": sheds}
+            options.json.write_text(json.dumps(content, indent=2) + "\n")
+
+    return ending(measure)
 
 
 def read_options(arguments: Sequence[str]) -> argparse.Namespace:

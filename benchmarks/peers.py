@@ -189,6 +189,9 @@ class Peer:
 
 
 GUNICORN = (Peer(BASELINE, apps=STOCK_APPS), *(Peer(name) for name in (OURS, "gevent_pywsgi", "gthread")))
+# What `--worker-classes` compares, and on which routes: one that waits in each way, and one that does not wait.
+WORKER_CLASSES = (Peer("sync"), Peer("gthread"), *GUNICORN[:2])
+CLASS_ROUTES = ("dict", "session", "database")
 GRANIAN = Peer(
     "granian",
     ("granian", "flask"),

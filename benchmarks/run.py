@@ -7,40 +7,44 @@
 
 The load generator has a core of its own (70,000 requests in a second of it, more than any of these servers can do with
 theirs). Each answer is compared with the right one. What is not installed is not measured, and listed.
+With --worker-classes the same application runs under gunicorn's worker classes, and only the class differs.
 """
 
 import argparse
 import re
-import shlex
-import signal
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from rich.console import Console
 
 from . import insight, machine, report
 from .client import Generator, Load
-from .compare import DEFAULT_OUTPUT, EXIT_FAILED, TABLE_COLUMNS, Meter, between, now, pinning_document, round_of
 from .database import database_running
 from .machine import running_on, this_machines_pinning
+from .measuring import (
+    DEFAULT_OUTPUT,
+    Meter,
+    between,
+    command_of,
+    ending,
+    now,
+    pinning_document,
+    round_of,
+    wide_console,
+)  # fmt: skip
 from .peers import (
-    BARE,
     BASELINE,
-    DATABASE,
-    DICT,
-    FAN_OUT,
-    HELLO,
+    CLASS_ROUTES,
     HOW_TO_INSTALL,
     OURS,
     PEERS,
     ROUTES,
-    SESSION,
     SHARED_PACKAGES,
+    WORKER_CLASSES,
     Environment,
     Peer,
     Route,
@@ -50,81 +54,13 @@ from .peers import (
 )
 from .servers import HOST, RunningServer, ServerFailed, effective_settings, serving, upstream_running
 from .stats import Round, Summary, summarize
+from .targets import TARGETS, judge
 
 OUR_PACKAGES = ("flask", "werkzeug", "gunicorn", "gevent", "greenlet")
 DESCRIPTION = (
     "One worker of ours beside other servers, one core each in turn: a table, targets, JSON and a plot. "
     "The other servers: " + "; ".join(HOW_TO_INSTALL) + "."
 )
-
-
-@dataclass(frozen=True)
-class Target:
-    """On `route` we want at least `times` the requests per second of `peer`. An aim is hoped for, not promised."""
-
-    route: Route
-    peer: str
-    times: float
-    is_aim: bool = False
-
-
-TARGETS = (
-    Target(HELLO, BASELINE, 3.0),
-    Target(HELLO, "gevent_pywsgi", 2.0),
-    Target(DICT, BASELINE, 1.7),
-    Target(DICT, "uvicorn", 1.0, is_aim=True),
-    Target(SESSION, BASELINE, 2.5),
-    Target(SESSION, "uvicorn", 1.0),
-    Target(SESSION, "uvicorn", 1.25, is_aim=True),
-    Target(BARE, BASELINE, 2.5),
-    Target(BARE, "uvicorn", 1.0),
-    Target(FAN_OUT, "uvicorn", 1.0, is_aim=True),
-    Target(DATABASE, BASELINE, 1.5),
-    Target(DATABASE, "uvicorn", 1.0),
-)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What became of a target.
-
-    `ratio` is that of the medians, and decides; `lowest` and `highest` are the ratios within a round. `per_cpu_second`
-    compares requests by the CPU time that the servers got: where other programs take their share of the core, that is
-    the number to look at, and where none does it is the same.
-    """
-
-    target: Target
-    ratio: float
-    lowest: float
-    highest: float
-    per_cpu_second: float
-
-    @property
-    def is_reached(self) -> bool:
-        return self.ratio >= self.target.times
-
-    def sentence(self) -> str:
-        target = self.target
-        return (
-            f"{target.route.name}: {self.ratio:.2f} times {PEERS[target.peer].label(target.route)}, "
-            f"{self.lowest:.2f} to {self.highest:.2f} in the rounds, {self.per_cpu_second:.2f} by CPU time "
-            f"({'aim' if target.is_aim else 'target'}: {target.times:g}): {'' if self.is_reached else 'not '}reached"
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "route": self.target.route.name,
-            "server": OURS,
-            "against": PEERS[self.target.peer].label(self.target.route),
-            "at_least": self.target.times,
-            "is_aim": self.target.is_aim,
-            "ratio": self.ratio,
-            "lowest_in_a_round": self.lowest,
-            "highest_in_a_round": self.highest,
-            "per_cpu_second": self.per_cpu_second,
-            "is_reached": self.is_reached,
-            "sentence": self.sentence(),
-        }
 
 
 @dataclass(frozen=True)
@@ -141,29 +77,27 @@ class Options:
     output: Path
     is_quick: bool = False
     has_insight: bool = False
+    has_classes: bool = False
 
     def clients_on(self, route: Route) -> int:
-        return self.clients if self.is_quick else route.clients or self.clients
+        return self.clients if self.is_quick or self.has_classes else route.clients or self.clients
+
+    def chosen_peers(self) -> list[Peer]:
+        if self.has_insight:
+            return [insight.WITHOUT, PEERS[OURS]]
+        return list(WORKER_CLASSES) if self.has_classes else [PEERS[name] for name in self.peers]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = read_options(arguments)
-    console = Console(highlight=False)
-    # A table that is folded can't be read; in a narrow window or a pipe it is better too wide.
-    console.width = max(console.width, TABLE_COLUMNS)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was started is stopped
-    try:
+
+    def compare() -> None:
         packages = (*packages_of(PEERS.values()), *SHARED_PACKAGES)
         environment = Environment.look(peers_python(options.peers_venv), packages)
-        Comparison(options, shlex.join(["python", "-m", "benchmarks.run", *arguments]), console, environment).run()
-    except ServerFailed as exc:
-        print(f"Error: {exc}", file=sys.stderr)
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return 128 + signal.SIGINT
-    return 0
+        Comparison(options, command_of("run", arguments), wide_console(), environment).run()
+
+    return ending(compare)
 
 
 def read_options(arguments: Sequence[str]) -> Options:
@@ -178,11 +112,13 @@ def read_options(arguments: Sequence[str]) -> Options:
     add("--routes", type=some_of(ROUTES), help=f"of {','.join(ROUTES)} (default: all; dict with --insight)")
     add("--peers-venv", type=Path, help="where the peers are installed (default: benchmarks/.venv, if it is there)")
     add("--output", type=Path, default=DEFAULT_OUTPUT, help="folder for results and logs")
+    add("--worker-classes", action="store_true", help="one application under gunicorn's sync, gthread, gevent and ours")
     add("--insight", action="store_true", help="what insight costs: ours with it and without, no other server")
     add("--quick", action="store_true", help="a smoke test: one round, half a second a route, 8 clients")
     given = parser.parse_args(arguments)
     if given.quick:
         given.rounds, given.seconds, given.clients = 1, 0.5, 8
+    routes = ("dict",) if given.insight else CLASS_ROUTES if given.worker_classes else tuple(ROUTES)
     return Options(
         rounds=given.rounds,
         seconds=given.seconds,
@@ -191,11 +127,12 @@ def read_options(arguments: Sequence[str]) -> Options:
         threads=given.threads,
         timeout_seconds=given.timeout,
         peers=given.peers,
-        routes=given.routes or (("dict",) if given.insight else tuple(ROUTES)),
+        routes=given.routes or routes,
         peers_venv=given.peers_venv,
         output=given.output.resolve(),
         is_quick=given.quick,
         has_insight=given.insight,
+        has_classes=given.worker_classes,
     )
 
 
@@ -210,8 +147,9 @@ class Comparison:
         self.facts = machine.facts()
         self.pinning = this_machines_pinning()
         self.routes = [ROUTES[name] for name in options.routes]
-        chosen = [insight.WITHOUT, PEERS[OURS]] if options.has_insight else [PEERS[name] for name in options.peers]
-        self.peers, self.not_measured = installed(chosen, environment)
+        if options.has_classes:  # each is asked on each, whatever it is made for
+            self.routes = [replace(route, peers=()) for route in self.routes]
+        self.peers, self.not_measured = installed(options.chosen_peers(), environment)
         self.rounds: list[Round] = []
         self.memory_kind = "RSS"
         self.database_url = self.database = ""
@@ -396,35 +334,6 @@ def right_answer(running: RunningServer, route: Route) -> bytes:
     if status != 200 or not route.is_right(body):
         raise ServerFailed(f"{running.server.name} answers {status} {body[:200]!r}, not {route.expected!r}")
     return body
-
-
-def judge(target: Target, rounds: Sequence[Round]) -> Verdict | None:
-    """None where one of the two was not measured, or did nothing in some round."""
-    route = target.route.name
-    ours = {one.number: one for one in rounds if (one.route, one.server) == (route, OURS)}
-    label = PEERS[target.peer].label(target.route)
-    theirs = {one.number: one for one in rounds if (one.route, one.server) == (route, label)}
-    if not all(one.completed and one.server_cpu_ratio for one in (*ours.values(), *theirs.values())):
-        return None
-    in_rounds = [ours[n].requests_per_second / theirs[n].requests_per_second for n in ours.keys() & theirs.keys()]
-    if not in_rounds:
-        return None
-    return Verdict(
-        target,
-        ratio=median_rate(ours.values()) / median_rate(theirs.values()),
-        lowest=min(in_rounds),
-        highest=max(in_rounds),
-        per_cpu_second=median_rate_by_cpu(ours.values()) / median_rate_by_cpu(theirs.values()),
-    )
-
-
-def median_rate(rounds: Iterable[Round]) -> float:
-    return median(one.requests_per_second for one in rounds)
-
-
-def median_rate_by_cpu(rounds: Iterable[Round]) -> float:
-    """Requests for each second of CPU that the server's processes got."""
-    return median(one.requests_per_second / one.server_cpu_ratio for one in rounds)
 
 
 def public_command(command: Sequence[str], peers_python: Path) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from pathlib import Path
 from statistics import median
 
 from .machine import raise_file_limit, running_on, this_machines_pinning, verdict
+from .measuring import ending
 from .openloop import OpenLoop, Phase, Slot
 from .rolling import APP
 from .servers import HOST, RunningServer, ServerFailed, gunicorn, serving
@@ -67,17 +68,12 @@ def main() -> int:
     if arguments.clients_of:
         SlowClients(arguments.clients_of, arguments.heads, arguments.bodies).run()
         return 0
-    is_all_reached = True
-    try:
-        for worker_class in arguments.worker_classes:
-            found = measure(worker_class, arguments)
-            verdicts = judge(worker_class, found)
-            if worker_class == "greenroom":
-                is_all_reached = all(verdicts)
-    except ServerFailed as exc:
-        print(f"Error: {exc}", file=sys.stderr)
-        return 1
-    return 0 if is_all_reached else 1
+
+    def compare() -> bool:
+        verdicts = {name: judge(name, measure(name, arguments)) for name in arguments.worker_classes}
+        return all(verdicts.get("greenroom", ()))
+
+    return ending(compare)
 
 
 def measure(worker_class: str, arguments: argparse.Namespace) -> Found:

@@ -13,6 +13,13 @@ LAUNCHED = {
     "newrelic-admin run-program": "newrelic.bootstrap",
     "ddtrace-run": "ddtrace.bootstrap",
 }
+# This one wants to be there before anything is patched, and makes the process as it was before it came.
+WANTS_TO_BE_FIRST = "ddtrace"
+
+
+def wants_to_be_first(hook: str | None) -> bool:
+    """Whether the sitecustomize in the file `hook` is of an agent that has to be imported before patching."""
+    return hook is not None and WANTS_TO_BE_FIRST in Path(hook).parts
 
 
 def launcher() -> str:

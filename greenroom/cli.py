@@ -5,12 +5,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from . import __version__, run_command, serving_command
+from . import __version__, run_command, serving_command, settings_command
+from .doctor.command import add_to as add_doctor_command
 from .errors import GreenroomError
 from .load.commands import add_to as add_load_command
 from .ops.commands import add_to as add_ops_commands
 from .replacements.report import add_to as add_patched_command
-from .settings.documenting import about, env_template, markdown_table, rows
+from .tune.commands import add_to as add_tune_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return serving_command.run(arguments[1:])
         if arguments[:1] == ["run"]:  # and this is any program's
             return run_command.run(arguments[1:])
-        options = parser().parse_args(arguments)
+        options, rest = parser().parse_known_args(arguments)
+        if arguments[:1] == ["settings"]:
+            options.rest = rest  # gunicorn's as well
+        elif rest:
+            parser().error(f"unrecognized arguments: {' '.join(rest)}")
         return int(options.run(options))
     except GreenroomError as exc:
         print(f"Error: {exc}", file=sys.stderr)
@@ -42,23 +47,10 @@ def parser() -> argparse.ArgumentParser:
         "run", help="run any program patched first of all, an agent's for example: `greenroom run -- ...`"
     )
 
-    settings = commands.add_parser("settings", help="print every setting: name, default, what it may be, what it does")
-    settings.add_argument("--env-template", action="store_true", help="as the lines of .env-template")
-    settings.add_argument("--markdown", action="store_true", help="as the table of docs/settings.md")
-    settings.set_defaults(run=run_settings)
-
+    settings_command.add_to(commands)
     add_patched_command(commands)
     add_ops_commands(commands)
     add_load_command(commands)
+    add_tune_command(commands)
+    add_doctor_command(commands)
     return top
-
-
-def run_settings(options: argparse.Namespace) -> int:
-    if options.env_template:
-        print(env_template())
-    elif options.markdown:
-        print(markdown_table())
-    else:
-        for row in rows():
-            print(f"{row.name}={row.default}\n    {about(row)}")
-    return 0

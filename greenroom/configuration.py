@@ -20,9 +20,7 @@ from .cores import usable_cores
 from .errors import PatchedTooLate
 from .hooks import Hooks, read_settings, running
 from .settings import read_env_files, read_environment
-
-# Where Linux keeps files that are no more than memory.
-SHARED_MEMORY = Path("/dev/shm")
+from .surroundings import memory_folder
 
 
 def configure(
@@ -81,7 +79,7 @@ def configure(
         # Two servers of one user would share the socket's default path; signals do all that it does.
         "control_socket_disable": True,
         # The heartbeat file in memory: on a busy disk touching it can block, and the arbiter takes the worker for dead.
-        "worker_tmp_dir": str(SHARED_MEMORY) if sys.platform == "linux" and SHARED_MEMORY.is_dir() else None,
+        "worker_tmp_dir": memory_folder(),
     }
     if settings.wsgi_app:
         values["wsgi_app"] = settings.wsgi_app

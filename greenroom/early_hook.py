@@ -9,6 +9,8 @@ there, which ends up here:
     2. this process is patched
     3. the sitecustomize that would have been imported, the agent's for example, is imported
 
+ddtrace wants to be there first, and leaves a process that can be patched later: 2. is left out before it.
+
 An agent's launcher puts its own folder before ours and becomes the program it was given. So a process that executes
 another program in its own place (exec) puts ours first once more; what is started as a child does not get it.
 """
@@ -18,11 +20,11 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import replace
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
-from . import replacements
+from . import agents, replacements
 from .errors import GreenroomError
 from .settings import Settings, read_env_files
 
@@ -50,13 +52,15 @@ def begin(folder: Path = FOLDER) -> None:
     """Runs on: the main thread of a program, before its first line."""
     take_off(os.environ)
     sys.path[:] = [each for each in sys.path if each != str(folder)]
-    try:
-        _patch({**read_env_files(Path.cwd()), **os.environ})
-    except GreenroomError as exc:
-        print(f"Error: {exc}", file=sys.stderr, flush=True)
-        os._exit(EXIT_BAD_SETTINGS)  # Python goes on after any exception here
+    spec = PathFinder.find_spec(NAME, sys.path)
+    if spec is None or not agents.wants_to_be_first(spec.origin):
+        try:
+            _patch({**read_env_files(Path.cwd()), **os.environ})
+        except GreenroomError as exc:
+            print(f"Error: {exc}", file=sys.stderr, flush=True)
+            os._exit(EXIT_BAD_SETTINGS)  # Python goes on after any exception here
     pass_on(os.getpid())
-    import_next()
+    import_next(spec)
 
 
 def _patch(environ: Mapping[str, str]) -> None:
@@ -94,9 +98,8 @@ def pass_on(pid: int) -> None:
     replacements.put("early", (os, "execv", execv_with_ours), (os, "execve", execve_with_ours))
 
 
-def import_next() -> None:
+def import_next(spec: ModuleSpec | None) -> None:
     """Import the sitecustomize that Python would have imported without ours; nothing where there is none."""
-    spec = PathFinder.find_spec(NAME, sys.path)
     if spec is None or spec.loader is None:
         return
     module = importlib.util.module_from_spec(spec)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import clock, forking, patching, replacements
+from . import clock, forking, patching, replacements, start_line, surroundings
 from .chaining import in_each_turn
 from .companion import Companion, is_running
 from .draining import Draining
@@ -94,6 +94,7 @@ class Hooks:
         if problem:
             sys.exit(f"Error: {problem}")
         self.settings = in_force(self.settings, server.cfg)
+        self._look_around(server)
         if self.companion_command is not None:
             try:
                 running.companion = self._start_companion(server)
@@ -105,6 +106,18 @@ class Hooks:
             running.ops = self._ops(server)
         if running.companion is not None:
             in_each_turn(server, CompanionWatch(lambda: self._start_companion(server)).look)
+
+    def _look_around(self, server: Any) -> None:
+        """Say what is on and what is not, and what is missing here. Ends a start that can't succeed."""
+        if problem := surroundings.no_temporary_folder():
+            sys.exit(f"Error: {problem}")
+        has_listeners = bool(server.LISTENERS or {"GUNICORN_FD", "LISTEN_FDS"} & set(os.environ))
+        for problem in [] if has_listeners else surroundings.taken_addresses(server.address):
+            logger.error("%s", problem)
+        if is_ours(server):
+            start_line.say(logger, self.settings)
+            for sentence in surroundings.shortcomings(self.settings, has_pidfd=patching.has_pidfd()):
+                logger.warning("%s", sentence)
 
     def on_reload(self, server: Any) -> None:
         """Runs on: arbiter. With wrong settings, or code that can't be prepared, the workers stay as they are."""

@@ -27,6 +27,7 @@ from types import FrameType
 from typing import Any, ClassVar, Literal, Self
 
 from gevent import get_hub
+from gevent._hub_local import get_hub_if_exists
 from gevent.hub import Hub
 from greenlet import getcurrent
 
@@ -152,7 +153,7 @@ class Record:
         self.deadline = deadline
         if self.hub is None:
             return  # it has not waited yet
-        if get_hub() is self.hub:
+        if get_hub_if_exists() is self.hub:
             self.keep_time()
         else:
             self.hub.loop.run_callback_threadsafe(self.keep_time)

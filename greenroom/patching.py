@@ -43,11 +43,13 @@ def patch(settings: Settings) -> None:
             warnings.simplefilter("error", monkey.MonkeyPatchWarning)
             monkey.patch_all()
     if settings.patch and settings.worker_class == "greenroom":
-        from .waits import descriptors, processes, programs, stdlib, subprocesses  # they take the patched names
+        # They take the patched names.
+        from .waits import descriptors, giving_way, processes, programs, stdlib, subprocesses
 
         subprocesses.install()
         processes.install()
         descriptors.install()
+        giving_way.install()
         programs.install()
         stdlib.install(clean_up_seconds=settings.clean_up_seconds)
     if settings.patch:
@@ -145,6 +147,13 @@ def patch_sqlalchemy(settings: Settings) -> None:
         when_imported("sqlalchemy.dialects.postgresql.psycopg", pool.hint_at_driver)
 
     when_imported("sqlalchemy.pool.impl", install)
+
+
+def has_pidfd() -> bool:
+    """Whether child processes can be waited for one by one; else gevent's own way is used."""
+    from .waits import children
+
+    return children.is_possible()
 
 
 def is_patched() -> bool:

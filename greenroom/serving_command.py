@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from . import agents, early_hook
 from .errors import AppNotFound, GreenroomError
 from .settings import read_env_files
 
@@ -91,6 +92,8 @@ def _become_gunicorn(app: str, request: Request) -> NoReturn:
             named = [uri(request.app)] if request.app else []
         else:
             child[OWN_CONFIGURATION] = str(own)
+    if agents.launcher():  # it is in this process; in gunicorn it comes again, after patching
+        early_hook.put_first(child, *filter(None, [agents.folder()]))
     command = [sys.executable, "-m", "gunicorn", "-c", configuration, *request.arguments, *named]
     os.execve(command[0], command, child)
 

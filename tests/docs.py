@@ -163,7 +163,7 @@ RUN_ELSEWHERE = {
     r"pip install path/to/greenroom": "tests/live/test_package.py",
     r"celery -A app\.celery_app .*": "tests/live/test_celery.py",
     r"locust -f benchmarks/locustfile\.py .*": "tests/live/test_benchmarks.py",
-    r"python -m benchmarks\.\w+.*": "tests/live/test_benchmarks.py",
+    r"python -m benchmarks( .*)?": "tests/live/test_benchmarks_run.py",
     r"(\.venv/bin/)?pytest.*|make (check|nightly)": ".ci/run",
 }
 

@@ -129,7 +129,7 @@ def test_every_command_can_be_parsed_by_a_shell() -> None:
 
 
 def test_every_benchmark_that_a_page_names_exists() -> None:
-    named = {name for page in docs.pages() for name in re.findall(r"benchmarks\.(\w+)", text_of(page))}
+    named = {name for page in docs.pages() for name in re.findall(r"-m benchmarks[. ](\w+)", text_of(page))}
 
     assert "run" in named
     assert {name for name in named if not (docs.ROOT / "benchmarks" / f"{name}.py").exists()} == set()

@@ -5,20 +5,7 @@
 Errors below /api/ are problem documents (RFC 9457); `describe` on each view makes the OpenAPI description.
 """
 
-from flask import Blueprint
-from flask.blueprints import BlueprintSetupState
+from . import auth, boards, docs, openapi, results
+from .routes import blueprint
 
-from ..extensions import csrf
-
-blueprint = Blueprint("api", __name__)
-# Bearer calls need no CSRF token, and sessions are checked in auth.py, where it is known which of the two it is.
-csrf.exempt(blueprint)
-
-
-@blueprint.record_once
-def keep_key_order(state: BlueprintSetupState) -> None:
-    """Documents keep the order they were written in; Flask would sort what the sources sent as well."""
-    state.app.json.sort_keys = False  # type: ignore[attr-defined]
-
-
-from . import auth, boards, openapi, results  # noqa: E402,F401 - register their views on the blueprint
+__all__ = ["auth", "blueprint", "boards", "docs", "openapi", "results"]

@@ -11,7 +11,7 @@ from werkzeug.exceptions import Unauthorized
 
 from ..extensions import csrf, db, login_manager
 from ..models import ApiToken, User, utc_now
-from . import blueprint
+from .routes import blueprint
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 # The description is for everybody, also while the database is down.

@@ -8,10 +8,10 @@ from flask_login import current_user
 from .. import boards
 from ..errors import Problem
 from ..models import Board
-from . import blueprint
 from .auth import require_user
 from .openapi import describe, no_content, one, page_of
 from .pagination import paginate
+from .routes import blueprint
 from .schemas import BoardDocument, board_document, read_body
 
 

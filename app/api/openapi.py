@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 description, made from what `describe` says of each view and from the schemas.
 
-By hand and not by an extension: those at hand answer errors in their own format, or describe errors as
-`application/json` when they are problem documents. OpenAPI 3.1 takes pydantic's JSON Schemas as they are.
+By hand and not by APIFlask or flask-smorest: both want marshmallow schemas beside pydantic's, and describe errors as
+`application/json` where ours are problem documents. OpenAPI 3.1 takes pydantic's JSON Schemas as they are.
 """
 
 import re
@@ -15,8 +15,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from ..errors import PROBLEM_JSON
-from . import blueprint
 from .pagination import Page
+from .routes import blueprint
 from .schemas import (
     SLUG_PATTERN,
     AnsweredOnce,

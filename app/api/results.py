@@ -8,10 +8,10 @@ from typing import Any
 from flask import Response, copy_current_request_context, current_app, request, stream_with_context
 
 from .. import boards, fetch_limits
-from . import blueprint
 from .boards import readable_board
 from .openapi import describe, event_stream, one, page_of
 from .pagination import paginate
+from .routes import blueprint
 from .schemas import AnsweredOnce, FailedOnce, Results, fetch_document
 
 # Also how soon a client that left is noticed: only writing to it shows that.

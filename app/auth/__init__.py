@@ -4,8 +4,7 @@ It needs the models User and ApiToken, `extensions` (db, login_manager), `sessio
 the settings SECRET_KEY, PUBLIC_URL and SIGN_IN_LIMIT, and a base template.
 """
 
-from flask import Blueprint
+from . import identity, tokens, views
+from .routes import blueprint
 
-blueprint = Blueprint("auth", __name__)
-
-from . import identity, tokens, views  # noqa: E402,F401 - they register themselves on the blueprint
+__all__ = ["blueprint", "identity", "tokens", "views"]

@@ -11,7 +11,7 @@ from ..errors import Problem
 from ..extensions import db, login_manager
 from ..models import User
 from ..sessions import renew_id
-from . import blueprint
+from .routes import blueprint
 
 # A path on this server. Browsers read `//host`, `/\host` and `/<tab>/host` as another server's address.
 LOCAL_PATH = re.compile(r"/(?![/\\])[^\\\x00-\x20\x7f]*")

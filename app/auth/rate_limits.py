@@ -1,4 +1,8 @@
-"""How often one address or one account may try: counted for all workers together, in PostgreSQL or Redis."""
+"""How often one address or one account may try: counted for all workers together, in PostgreSQL or Redis.
+
+`limits`, the library under Flask-Limiter, without the extension: that decides before a view, by its route, and here an
+attempt counts for keys which only the view knows (the account), and is given back when it succeeds.
+"""
 
 import hashlib
 import ipaddress

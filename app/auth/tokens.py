@@ -8,8 +8,8 @@ from sqlalchemy import delete, func, select
 
 from ..extensions import db
 from ..models import ApiToken, User
-from . import blueprint
 from .forms import TokenForm
+from .routes import blueprint
 from .views import status_of
 
 TOKENS_PER_USER = 50

@@ -11,10 +11,11 @@ from werkzeug.security import check_password_hash, generate_password_hash
 
 from ..extensions import db
 from ..models import User
-from . import blueprint, reset_links
+from . import reset_links
 from .forms import NewPasswordForm, ResetRequestForm, SignInForm, SignUpForm
 from .identity import begin_session, end_session, local_path
 from .rate_limits import Attempts, account_key, client_key
+from .routes import blueprint
 
 UNPROCESSABLE = 422
 

@@ -2,7 +2,8 @@
 
 `read_config()` takes a mapping, so a test hands in a dict and nothing is patched. Names are the environment's own;
 `.env-template` and the table of docs/settings.md are made from the fields below, and a test compares them.
-`python -m app.config` checks them without starting anything.
+`python -m app.config` checks them without starting anything. Pydantic checks each value; pydantic-settings, which would
+read them, passes over names in `.env` that nobody knows and lines that it can't read, and here both are problems.
 Secrets come from the environment only: in development an open stand-in is used, anywhere else it is refused.
 """
 

@@ -1,7 +1,6 @@
 """The core: health checks and the pages of the boards."""
 
-from flask import Blueprint
+from . import editor, filters, health, pages
+from .routes import blueprint
 
-blueprint = Blueprint("main", __name__)
-
-from . import editor, filters, health, pages  # noqa: E402,F401 - they register themselves on the blueprint
+__all__ = ["blueprint", "editor", "filters", "health", "pages"]

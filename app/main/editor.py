@@ -7,9 +7,9 @@ from flask_login import current_user, login_required
 
 from .. import boards
 from ..models import Board
-from . import blueprint
 from .forms import BoardForm
 from .pages import NO_BOARD
+from .routes import blueprint
 
 UNPROCESSABLE = 422
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from markupsafe import Markup
 
-from . import blueprint
+from .routes import blueprint
 
 PREVIEW_CHARACTERS = 4000
 INDENTED = json.JSONEncoder(indent=2, ensure_ascii=False)

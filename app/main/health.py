@@ -5,7 +5,7 @@ from typing import Any
 from flask import current_app, request
 
 from .. import database
-from . import blueprint
+from .routes import blueprint
 
 
 @blueprint.get("/healthz")

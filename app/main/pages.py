@@ -10,8 +10,8 @@ from .. import boards, fetch_limits
 from ..extensions import db
 from ..models import Board, Source
 from ..seed import DEMO_SLUG
-from . import blueprint
 from .charts import charts
+from .routes import blueprint
 
 BOARDS_PER_PAGE = 24
 OWN_BOARDS_SHOWN = 200

@@ -54,13 +54,15 @@ class Account(Record):
     `helpers` are the greenlets that it started and that have run. `detail` says what is waited for: a host, a query
     without values, a pool. `route` is the pattern of the route that answers, once somebody has asked: see `pattern`.
     `holds` are the database connections that it used, `keeps` the lines at which it keeps one while it waits now, and
-    `kept` how long it did: see held. `calls` are its calls to each upstream, `queries` those at each line: see queries.
+    `kept` how long it did: see held. `client` is who asks (see clients). `calls` are its calls to each upstream,
+    `queries` those at each line: see queries.
     `has_failed`: an exception of it was noted.
     """
 
     __slots__ = (
         "began",
         "calls",
+        "client",
         "code",
         "detail",
         "ended",
@@ -84,6 +86,7 @@ class Account(Record):
         self.ended = 0.0
         self.code = 0  # the status that was answered, when it is over
         self.has_waited = self.has_failed = False
+        self.client = ""
         self.calls: dict[str, int] | None = None
         self.queries: dict[tuple[Any, int], list[Any]] | None = None
         self.state = READY

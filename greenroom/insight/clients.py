@@ -23,8 +23,8 @@ class Clients:
         self.shed: dict[str, int] = {}  # by class of client, since the start
         self._ticks = 0
 
-    def came(self, environ: dict[str, Any], *, is_peer_trusted: bool) -> None:
-        """A request has come."""
+    def came(self, environ: dict[str, Any], *, is_peer_trusted: bool) -> str:
+        """A request has come; returns its client."""
         name = address_of(environ, is_peer_trusted=is_peer_trusted)
         counts = self.counts
         if name in counts:
@@ -34,6 +34,7 @@ class Clients:
         else:
             smallest = min(counts, key=counts.__getitem__)
             counts[name] = counts.pop(smallest) + 1.0
+        return name
 
     def turned_away(self, environ: Any, *, is_peer_trusted: bool) -> None:
         name = "local"
@@ -46,7 +47,7 @@ class Clients:
         """About once a second."""
         self._ticks += 1
         if self._ticks % HALVE_EVERY_TICKS == 0:
-            self.counts = {name: count / 2 for name, count in self.counts.items() if count > 0.5}
+            self.counts = {name: count / 2 for name, count in self.counts.items() if count > 1}
 
     def as_dict(self) -> dict[str, Any]:
         counts = dict(self.counts)

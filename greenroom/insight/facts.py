@@ -4,9 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from .. import redaction
-from ..frames import line_of
 from ..waits import peers
-from . import stacks
 from .observer import Insight
 
 MOST_WAITING = 50
@@ -46,12 +44,12 @@ def lines_of(peer: peers.Peer) -> list[dict[str, Any]]:
     rows = again(lambda: list(peer.lines.items()))
     return [
         {
-            "line": f"{stacks.shortened(code.co_filename)}:{line_of(code, instruction)}",
+            "line": line,
             "route": route,
-            "library": "",
+            "library": library,
             "count": count,
         }
-        for (code, instruction, route), count in sorted(rows, key=lambda row: -row[1])[:MOST_LINES]
+        for (line, route, library), count in sorted(rows, key=lambda row: -row[1])[:MOST_LINES]
     ]
 
 

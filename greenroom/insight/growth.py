@@ -24,6 +24,7 @@ class Growth:
 
     def __init__(self, path: str = "/proc/self/statm") -> None:
         self.is_looking = False
+        self._pages = 0
         # By route: requests, bytes of those that did not wait; and the same of those that did.
         self.routes: dict[str, list[float]] = {}
         self._began: dict[Account, int] = {}
@@ -34,7 +35,12 @@ class Growth:
             self._statm = -1  # no /proc here
 
     def pages(self) -> int:
-        return int(os.pread(self._statm, 64, 0).split()[1])
+        """As many as the last time where the system does not say."""
+        try:
+            self._pages = int(os.pread(self._statm, 64, 0).split()[1])
+        except (OSError, IndexError):
+            pass  # no memory for the answer, or no /proc any more
+        return self._pages
 
     def tick(self) -> None:
         """About once a second."""

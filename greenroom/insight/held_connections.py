@@ -30,6 +30,7 @@ logger = logging.getLogger("gunicorn.error")
 MOST_PAIRS = 100
 # A wait that is shorter than this is no reason to write other code.
 SHORTEST_SECONDS = 0.002
+TRANSACTION = ("BEGIN", "COMMIT", "ROLLBACK")  # ask for nothing
 IN_TRANSACTION = (2, 3)  # libpq's PQTRANS_INTRANS, PQTRANS_INERROR
 
 
@@ -119,7 +120,7 @@ class Held:
             holds[key] = self.users[key] = hold
         hold.last = now
         frame = self.application.find()
-        if self.queries is not None:
+        if self.queries is not None and connection.greenroom_line.sql not in TRANSACTION:
             code, instruction = (None, 0) if frame is None else (frame.f_code, frame.f_lasti)
             self.queries.asked(record, code, instruction, connection.greenroom_line.sql)
         if frame is not None:

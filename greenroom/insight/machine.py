@@ -5,6 +5,7 @@ the hypervisor ran somebody else. Where there is no /proc, nothing was stolen.
 """
 
 import os
+import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -59,13 +60,13 @@ class Machine:
         """What was used up to now. Not exact: the hypervisor's part is asked for now and then, it takes longest."""
         cpu = delayed = steal = 0.0
         if self._schedule >= 0:
-            numbers = os.pread(self._schedule, 100, 0).split()
+            numbers = _read(self._schedule, 100).split()
             cpu, delayed = (int(number) / 1e9 for number in numbers[:2]) if len(numbers) > 1 else (0.0, 0.0)
         self._asked += 1
         if not is_exact and self._asked % STEAL_EVERY:
             steal = self._steal
         elif self._stat >= 0:
-            numbers = os.pread(self._stat, 200, 0).split(b"\n", 1)[0].split()
+            numbers = _read(self._stat, 200).split(b"\n", 1)[0].split()
             steal = self._steal = int(numbers[8]) / _TICKS_PER_SECOND if len(numbers) > 8 else 0.0
         return Use(self.now(), cpu, delayed, steal)
 
@@ -76,8 +77,23 @@ class Machine:
         self._schedule = self._stat = -1
 
 
+def sleeps() -> int:
+    """How often this thread has slept; 0 where nobody counts."""
+    if not hasattr(resource, "RUSAGE_THREAD"):
+        return 0
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+
+
 def _open(path: str) -> int:
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return -1
+
+
+def _read(descriptor: int, size: int) -> bytes:
+    """Nothing where the system can't say."""
+    try:
+        return os.pread(descriptor, size, 0)
+    except OSError:
+        return b""

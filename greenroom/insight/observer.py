@@ -13,7 +13,7 @@ from ..settings import Settings
 from ..waits import peers
 from . import greenlets, timing
 from .account import Account, Slices
-from .callers import Callers
+from .callers import Callers, caller
 from .clients import Clients
 from .failures import Failures
 from .growth import Growth
@@ -75,7 +75,7 @@ class Insight:
         observing.on_statement = self.queries.sqlite
         observing.on_job_changed = self.slices.job_changed
         self.failures.install()
-        peers.find_caller = self.held.application.find
+        peers.find_caller = caller
         if self.serving.has_access_log:
             self._explain_access(self.serving.log)
         self._ticker.start(self._tick)
@@ -152,7 +152,7 @@ class Insight:
     def prepared(self, account: Account, environ: dict[str, Any], response: Any, *, is_peer_trusted: bool) -> None:
         """The environ is known, and the answer not yet."""
         account.id = self.ids.of(environ, is_peer_trusted=is_peer_trusted)
-        self.clients.came(environ, is_peer_trusted=is_peer_trusted)
+        account.client = self.clients.came(environ, is_peer_trusted=is_peer_trusted)
         response.account = account
         response.has_timing = timing.may_see_timing(self.server_timing, environ, is_peer_trusted=is_peer_trusted)
 

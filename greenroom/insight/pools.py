@@ -51,6 +51,7 @@ def _database(pool: DatabasePool) -> dict[str, Any]:
                 "route": holder.record.pattern() if hasattr(holder.record, "pattern") else "",
                 "seconds": now - holder.since,
                 "line": taken_at(holder),
+                "is_over": bool(getattr(holder.record, "is_over", False)),
             }
             for holder in holders[:MOST_HOLDERS]
         ],

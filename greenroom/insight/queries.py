@@ -54,6 +54,7 @@ class Queries:
             queries[key] = [1, statement]
         else:
             seen[0] += 1
+            seen[1] = statement
 
     def sqlite(self, record: Any, statement: str) -> None:
         if type(record) is Account and not record.ended:

@@ -28,7 +28,7 @@ in the order of `states`. Everything that counts is monotonic for one `start_id`
     upstreams        {"host:port": {waits, seconds, requests, calls, status_<n>, refused,
                      timed_out, failed}}; what is beyond 200 hosts is in "other"
     pools            [{name, kind ("database", "upstream"), size (0: no limit), in_use, waiting, holders: [{request,
-                     route, seconds, line}]}], those of one worker
+                     route, seconds, line, is_over (its request)}]}], those of one worker
     databases        {"host:port": {refused, timed_out, full, failed (connections), heard_seconds and failed_seconds
                      (ago, null: never), last_failure}}
     bad_callers      {"host:port": [{line, route, library, count}]}: lines that got bad answers or no connection
@@ -51,7 +51,8 @@ in the order of `states`. Everything that counts is monotonic for one `start_id`
                      members: [{request, route, lock, waits_for and waits_for_route (who took the lock), taken_at (its
                      line), waited_seconds, stack}], bounded}], bounded
     greenlets        count, by_spawner: {"file:line": n} (most first, bounded)
-    in_flight        [{id, route, method, path, age_seconds, state, detail, state_seconds, budget_seconds (null: none),
+    in_flight        [{id, route, method, path, client,
+                     age_seconds, state, detail, state_seconds, budget_seconds (null: none),
                      is_cut, held_by (with state "lock": who has it), seconds: [by state],
                      waits: [{kind, detail, seconds}], greenlets}] oldest first, bounded;
                      `path` without its query, tokens, UUIDs and addresses of mail
@@ -330,6 +331,7 @@ def in_flight(account: Account, now: float) -> dict[str, Any]:
         "route": account.pattern(),
         "method": redaction.line(str(environ.get("REQUEST_METHOD", ""))),
         "path": redaction.path(str(environ.get("PATH_INFO", ""))),
+        "client": redaction.line(account.client),
         "age_seconds": now - account.began,
         "state": "running" if account.state == CPU else STATES[account.state],
         "detail": redaction.detail(STATES[account.state], account.detail),

@@ -25,7 +25,6 @@ import atexit
 import contextlib
 import logging
 import os
-import resource
 import signal
 import sys
 import time
@@ -42,7 +41,7 @@ from . import safepoint, stacks
 from .account import CPU, OTHER, Account, Slices
 from .alarm import Alarm, Dump, Knock
 from .garbage import Garbage
-from .machine import Machine
+from .machine import Machine, sleeps
 from .recent import Ring
 from .stall_facts import Line, Look, Seen, Stall, most_seen, mostly_holds_gil
 
@@ -210,7 +209,7 @@ class Stalls:
 
     def _asleep(self, gap: float) -> float:
         """For how much of its last `gap` the watch thread slept: while it waits for the GIL it wakes all the time."""
-        before, self._sleeps = self._sleeps, _sleeps()
+        before, self._sleeps = self._sleeps, sleeps()
         if not self._sleeps:
             return 0.0  # nobody counts them here
         return max(0.0, gap - (self._sleeps - before) * sys.getswitchinterval())
@@ -385,13 +384,6 @@ def _is_switching(frame: Any) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def _sleeps() -> int:
-    """How often this thread has slept; 0 where nobody counts."""
-    if not hasattr(resource, "RUSAGE_THREAD"):
-        return 0
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
 
 def _enlarge(pipe: int) -> None:

@@ -45,7 +45,7 @@ class Segment:
         """Seconds from the segment's beginning at which `number` requests were due: the inverse of L."""
         slope = (self.end - self.begin) / self.seconds
         if abs(slope) * self.seconds < 1e-9:
-            return number / self.begin
+            return number / self.begin if self.begin else 0.0
         return (math.sqrt(max(0.0, self.begin**2 + 2 * slope * number)) - self.begin) / slope
 
 
@@ -79,6 +79,10 @@ class Shape:
         count = self.count
         whole = sum(one.count for one in self.segments)
         positions = _uniform(count, chance) if model == POISSON else ((k + 0.5) / count for k in range(count))
+        if len(self.segments) == 1 and self.segments[0].begin == self.segments[0].end:
+            length = self.segments[0].seconds
+            yield from (position * length for position in positions)
+            return
         segments = iter(self.segments)
         current, began, before = next(segments), 0.0, 0.0
         for position in positions:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 RECEIVE_BYTES = 262_144
 READ, WRITE = select.POLLIN, select.POLLOUT
-_CONNECTING, _SHAKING, _OPEN, _CLOSED = range(4)
+CONNECTING, SHAKING, OPEN, CLOSED = range(4)
 # Of errors on a connection, those that have a plain name.
 _KINDS = {
     errno.ECONNREFUSED: "connection refused",
@@ -67,14 +67,14 @@ class Connection:
         self.is_idle = False
         self.reader = AnswerReader(engine.largest_bytes, engine.heads)
         self._out = b""
-        self._state = _CONNECTING
+        self._state = CONNECTING
         self.sock: socket.socket = _new_socket(engine)
         self.fd = self.sock.fileno()
         self.mask = 0
 
     @property
     def is_connecting(self) -> bool:
-        return self._state in (_CONNECTING, _SHAKING)
+        return self._state in (CONNECTING, SHAKING)
 
     def open(self, call: Call) -> None:
         """Connect for a request. Raises OSError."""
@@ -99,12 +99,12 @@ class Connection:
             self.fail(kind_of(exc))
 
     def on_event(self, mask: int) -> None:
-        if self._state == _CLOSED:
+        if self._state == CLOSED:
             return
         try:
-            if self._state == _CONNECTING:
+            if self._state == CONNECTING:
                 self._connected()
-            elif self._state == _SHAKING:
+            elif self._state == SHAKING:
                 self._shake()
             elif mask & ~WRITE:
                 self._receive()
@@ -126,7 +126,7 @@ class Connection:
         self.sock = context.wrap_socket(
             self.sock, server_hostname=self.engine.target.host, do_handshake_on_connect=False
         )
-        self._state = _SHAKING
+        self._state = SHAKING
         self._shake()
 
     def _shake(self) -> None:
@@ -141,7 +141,7 @@ class Connection:
             self._ready()
 
     def _ready(self) -> None:
-        self._state = _OPEN
+        self._state = OPEN
         call = self.call
         if call is not None:
             prepared = call.prepared
@@ -188,7 +188,7 @@ class Connection:
 
     @property
     def can_take_another(self) -> bool:
-        return self._state == _OPEN and self.call is None
+        return self._state == OPEN and self.call is None
 
     def fail(self, kind: str) -> None:
         """The connection is of no use any more, and its request has no answer."""
@@ -203,9 +203,9 @@ class Connection:
         self.fail(kind)
 
     def close(self) -> None:
-        if self._state == _CLOSED:
+        if self._state == CLOSED:
             return
-        self._state = _CLOSED
+        self._state = CLOSED
         self.engine.forget(self)
         self.sock.close()
 

@@ -19,19 +19,19 @@ from urllib.parse import urljoin, urlsplit
 
 from .connection import OURS, Call, Connection, kind_of
 from .pacing import Pacer
-from .polling import Poller, poller
+from .polling import NAP_BELOW_SECONDS, Poller, poller
 from .request import Answer, Prepared, follow
 from .tally import GOOD, LATE_SECONDS, SHED, TIMED_OUT, Tally
 from .target import Target
 from .units import LoadError
-from .wire import AnswerReader, Head
+from .wire import Head, ReadAnswer
 
 LONGEST_WAIT_SECONDS = 0.25
 MOST_HOPS = 10
 # Requests that were due are sent in batches: between two of them answers are read.
 MOST_AT_ONCE = 64
 DEFAULT_TIMEOUT_SECONDS = 10.0
-DEFAULT_LARGEST_BYTES = 64 * 1024 * 1024
+DEFAULT_LARGEST_BYTES = 10 * 1024 * 1024
 # Why a request was not sent: its time was up when the generator got there.
 NO_TIME = "no time"
 # Descriptors that the interpreter, the report and the ops page need.
@@ -56,6 +56,7 @@ class Engine:
         tls: SSLContext | None = None,
         make_connection: "Callable[[Engine], Connection] | None" = None,
         on_second: Callable[["Engine", int], None] | None = None,
+        tally: Tally | None = None,
         now: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.target = target
@@ -69,7 +70,7 @@ class Engine:
         self.on_second = on_second
         self.now = now
         self.heads: dict[bytes, Head] = {}
-        self.tally = Tally(length)
+        self.tally = tally or Tally(length)
         self.elapsed = 0.0
         self.cpu_seconds = 0.0
         self.unfinished = 0
@@ -127,9 +128,11 @@ class Engine:
             if moment >= next_second:
                 self._tick(next_second)
                 next_second = int(moment) + 1
-            events = wait(min(pacer.due - moment, next_second - moment, self._next_timeout(moment)))
+            pause = min(pacer.due - moment, next_second - moment, self._next_timeout(moment))
+            events = wait(pause)
             if events:
-                returned = self.moment()
+                # Answers that came during a nap have lain there since.
+                returned = self.moment() if pause >= NAP_BELOW_SECONDS else moment
                 for fd, mask in events:
                     connection = connections.get(fd)
                     if connection is not None:
@@ -200,7 +203,7 @@ class Engine:
         if moment - call.due > LATE_SECONDS:
             row.late += 1
 
-    def answered(self, connection: Connection, call: Call, reader: AnswerReader) -> None:
+    def answered(self, connection: Connection, call: Call, reader: ReadAnswer) -> None:
         """A whole answer has come; the connection may be closed already."""
         moment = self.moment()
         head = reader.head
@@ -327,7 +330,7 @@ def _outcome(head: Head) -> str:
     return f"status {status}"
 
 
-def _checked(head: Head, reader: AnswerReader, prepared: Prepared) -> str:
+def _checked(head: Head, reader: ReadAnswer, prepared: Prepared) -> str:
     """As `_outcome`, and good only if all checks hold; a check that names the status decides over it."""
     outcome = _outcome(head)
     if outcome is SHED:

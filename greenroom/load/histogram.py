@@ -50,7 +50,13 @@ class Histogram:
         self.smallest = math.inf
 
     def record(self, value_seconds: float, times: int = 1) -> None:
-        self.record_at(index_of(int(value_seconds * 1e6)), value_seconds, times)
+        index = int(value_seconds * 1e6)  # index_of, written out: this runs for each request
+        if index >= _EXACT:
+            shift = index.bit_length() - PRECISION_BITS
+            index = (shift << (PRECISION_BITS - 1)) + (index >> shift)
+        elif index < 0:
+            index = 0
+        self.record_at(index, value_seconds, times)
 
     def record_at(self, index: int, value_seconds: float, times: int = 1) -> None:
         """As `record`, for those that know the bucket already because they record in several histograms."""

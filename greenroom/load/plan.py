@@ -1,7 +1,7 @@
 """One run: what is sent where, how often and for how long, and what is expected of it."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,8 +9,9 @@ from . import request as requests
 from .arrivals import POISSON, Shape
 from .engine import DEFAULT_LARGEST_BYTES, DEFAULT_TIMEOUT_SECONDS, Engine
 from .expectations import Expectation
+from .http2 import connection_maker
 from .pacing import Closed, Open, Pacer
-from .request import Prepared, Request
+from .request import Maker, Prepared, Request
 from .result import Facts, document, now_at
 from .target import Target, tls_context
 
@@ -22,7 +23,7 @@ class Plan:
     """`shape` for the open model, `users` for the closed one; `moments` are planned arrivals with what each asks."""
 
     target: Target
-    requests: tuple[Request, ...]
+    kinds: tuple[Request | Maker, ...]
     shape: Shape | None = None
     users: int = 0
     pause_seconds: float = 0.0
@@ -39,7 +40,9 @@ class Plan:
     verify: bool = True
     ca_file: str = ""
     shared_headers: Mapping[str, str] = field(default_factory=dict)
-    rows: tuple[Mapping[str, str], ...] = ()
+    http2: bool = False
+    rows: tuple[Mapping[str, Any], ...] = ()
+    values: Mapping[str, Any] = field(default_factory=dict)
     recorded: tuple[tuple[float, Request], ...] = ()
 
     @property
@@ -74,8 +77,9 @@ class Plan:
             most_connections=self.connections,
             new_connections=self.new_connections,
             follows=self.follows,
+            make_connection=connection_maker() if self.http2 else None,
             largest_bytes=self.largest_bytes,
-            tls=tls_context(verify=self.verify, ca_file=self.ca_file) if self.target.is_tls else None,
+            tls=tls_context(verify=self.verify, ca_file=self.ca_file, http2=self.http2) if self.target.is_tls else None,
             on_second=on_second,
         )
 
@@ -89,20 +93,18 @@ class Plan:
     def _prepare(self, one: Request) -> Prepared:
         return requests.prepare(one, self.target, self.shared_headers, closes=self.new_connections)
 
-    def _requests(self, chance: random.Random) -> "Any":
+    def _requests(self, chance: random.Random) -> Iterator[Prepared]:
         if self.recorded:
             ready: dict[int, Prepared] = {}
             return (ready.get(id(one)) or ready.setdefault(id(one), self._prepare(one)) for _, one in self.recorded)
-        return requests.choices(self.requests, self.rows, self._prepare, chance)
+        return requests.choices(self.kinds, self.rows, self.values, self._prepare, chance)
 
     def settings(self) -> dict[str, Any]:
         """What a reader of the report needs to run it again."""
         return {
             "url": self.target.origin,
-            "requests": [
-                {"method": one.method, "path": one.path, "weight": one.weight, "name": one.name}
-                for one in self.requests
-            ],
+            "requests": [_said(one) for one in self.kinds],
+            "http2": self.http2,
             "arrivals": self.model if self.shape is not None else "recorded" if self.recorded else "closed",
             "rate": [[one.begin, one.end, one.seconds] for one in self.shape.segments] if self.shape else None,
             "users": self.users or None,
@@ -112,6 +114,12 @@ class Plan:
             "connections": self.connections or None,
             "seed": self.seed,
         }
+
+
+def _said(kind: Request | Maker) -> dict[str, Any]:
+    if isinstance(kind, Request):
+        return {"method": kind.method, "path": kind.path, "weight": kind.weight, "name": kind.name}
+    return {"method": None, "path": None, "weight": kind.weight, "name": kind.name}
 
 
 def hopeless(plan: Plan, engine: Engine) -> Expectation | None:

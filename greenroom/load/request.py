@@ -1,11 +1,13 @@
 """The requests of a run: what they ask, how often each, and what is expected of their answers."""
 
+import csv
 import json
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
 from .target import Target
@@ -50,7 +52,7 @@ class Request:
     checks: tuple[Check, ...] = ()
     events: int = 0
 
-    def filled(self, values: Mapping[str, str]) -> "Request":
+    def filled(self, values: Mapping[str, Any]) -> "Request":
         """With `{name}` replaced by its value: encoded in the path, as it is elsewhere."""
         return replace(
             self,
@@ -71,16 +73,8 @@ class Request:
         return {name for text in texts for name in _PLACE.findall(text)}
 
 
-def _value(values: Mapping[str, str], name: str) -> str:
-    return values[name] if name in values else "{" + name + "}"
-
-
-def get(path: str, **more: Any) -> Request:
-    return request("GET", path, **more)
-
-
-def post(path: str, **more: Any) -> Request:
-    return request("POST", path, **more)
+def _value(values: Mapping[str, Any], name: str) -> str:
+    return str(values[name]) if name in values else "{" + name + "}"
 
 
 def request(
@@ -173,39 +167,71 @@ def follow(prepared: Prepared, path: str, status: int, target: Target, *, closes
     return prepare(one, target, {}, closes=closes)
 
 
+class Maker(Protocol):
+    """A kind of request that is made anew for each, from values."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def weight(self) -> float: ...
+    def made(self, values: Mapping[str, Any]) -> Request: ...
+
+
 def choices(
-    requests: Sequence[Request],
-    rows: Sequence[Mapping[str, str]],
+    kinds: Sequence[Request | Maker],
+    rows: Sequence[Mapping[str, Any]],
+    shared: Mapping[str, Any],
     prepared: Callable[[Request], Prepared],
     chance: random.Random,
 ) -> Iterator[Prepared]:
-    """Requests without end, each as often as its weight says, the rows of values in turn. Raises LoadError at once."""
-    total = sum(one.weight for one in requests)
-    if not requests or total <= 0 or any(one.weight < 0 for one in requests):
+    """Requests without end: each kind as often as its weight says, the rows of values in turn.
+
+    `shared` are values that all have. Raises LoadError at once for what can be known now.
+    """
+    if sum(one.weight for one in kinds) <= 0 or any(one.weight < 0 for one in kinds):
         raise LoadError("no request has a weight above 0")
-    wanted = set().union(*(one.places for one in requests)) if rows else set()
-    if rows and (missing := wanted - set(rows[0])):
-        raise LoadError(f"the values have no column {sorted(missing)[0]!r}, which a request has in curly brackets")
-    fixed = [None if rows and one.places else prepared(one) for one in requests]
-    return _choices(requests, fixed, rows, prepared, chance)
+    known = {*(rows[0] if rows else ()), *shared}
+    for one in kinds:
+        if rows and isinstance(one, Request) and (missing := sorted(one.places - known)):
+            raise LoadError(f"the values have no column {missing[0]!r}, which a request has in curly brackets")
+    fixed = [
+        prepared(one) if isinstance(one, Request) and not (known and one.places) else None  # the same each time
+        for one in kinds
+    ]
+    return _choices(kinds, fixed, rows or [{}], shared, prepared, chance)
 
 
 def _choices(
-    requests: Sequence[Request],
+    kinds: Sequence[Request | Maker],
     fixed: Sequence[Prepared | None],
-    rows: Sequence[Mapping[str, str]],
+    rows: Sequence[Mapping[str, Any]],
+    shared: Mapping[str, Any],
     prepared: Callable[[Request], Prepared],
     chance: random.Random,
 ) -> Iterator[Prepared]:
     only = fixed[0] if len(fixed) == 1 else None
     while only is not None:
         yield only
-    weights = [one.weight for one in requests]
+    weights = [one.weight for one in kinds]
     turn = 0
     while True:
-        for index in chance.choices(range(len(requests)), weights, k=64):
+        for index in chance.choices(range(len(kinds)), weights, k=64):
             ready = fixed[index]
             if ready is None:
-                ready = prepared(requests[index].filled(rows[turn % len(rows)]))
+                values = {**shared, **rows[turn % len(rows)]}
                 turn += 1
+                kind = kinds[index]
+                ready = prepared(kind.filled(values) if isinstance(kind, Request) else kind.made(values))
             yield ready
+
+
+def rows_of(path: Path) -> tuple[dict[str, str], ...]:
+    """The rows of a CSV file whose first line has the names. Raises LoadError."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            found = tuple(dict(row) for row in csv.DictReader(file, strict=True))
+    except (OSError, csv.Error, UnicodeDecodeError) as exc:
+        raise LoadError(f"the values {path} cannot be read: {exc}") from exc
+    if not found or any(None in row or None in row.values() for row in found):
+        raise LoadError(f"the values {path} must have a line of names, and as many values in each line below it")
+    return found

@@ -40,10 +40,10 @@ def document(facts: Facts) -> dict[str, Any]:
     tally = facts.tally
     whole = tally.whole()
     length = _length(facts)
-    good_per_second = tally.good_per_second(facts.elapsed)
+    good_per_second = tally.good_per_second(length, is_whole=not facts.stopped)
     rows, failed = judged(facts.expectations, tally, whole, length, good_per_second)
     cpu_ratio = facts.cpu_seconds / facts.elapsed if facts.elapsed > 0 else 0.0
-    validity = judge(tally, whole.latency, cpu_ratio, failed)
+    validity = judge(tally, whole.latency, cpu_ratio, failed, is_expected=bool(rows))
     return {
         "format": FORMAT,
         "valid": validity.is_valid,
@@ -84,8 +84,11 @@ def document(facts: Facts) -> dict[str, Any]:
 
 
 def _length(facts: Facts) -> float:
+    """How long requests were due: as planned, unless it was stopped."""
     planned = facts.tally.length
-    return min(planned, facts.elapsed) if planned is not None else facts.elapsed
+    if planned is None:
+        return facts.elapsed
+    return min(planned, facts.elapsed) if facts.stopped else planned
 
 
 def _rounded(value: float | None) -> float | None:

@@ -10,105 +10,56 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from . import arrivals, checks, expectations, target
+from ..ops.client import Client
+from . import capacity, causes, comparing, expectations, finding, locustfile, report_page
+from .building import plan_of
+from .capacity import Trial
 from .engine import Engine
 from .live import Live, live_for
 from .plan import Plan, finished, hopeless
-from .request import Request
-from .result import COULD_NOT_RUN, exit_code, now_at, save
+from .result import COULD_NOT_RUN, HELD, exit_code, load, now_at, save
+from .sources import recorded_as_json
 from .summary import summary
-from .target import Target
 from .units import LoadError, seconds
-
-DEFAULT_SECONDS = 30.0
 
 
 def run(options: argparse.Namespace) -> int:
     """Returns 0 held, 1 not held, 3 not valid. Raises LoadError (2) when it could not run."""
-    plan = plan_of(options)
+    if options.compare:
+        print(comparing.compare([(path.stem, load(path)) for path in options.compare]))
+        return HELD
     writable(options.json)
-    said = perform(plan, live_mode=options.live)
+    writable(options.html)
+    if options.locust_results:
+        expected = [expectations.parse(one) for one in options.expect]
+        return report(locustfile.results(options.locust_results, expected), options)
+    plan, source = plan_of(options)
+    if options.locustfile:
+        save(options.locustfile, locustfile.written(plan, options.locustfile.name))
+        return HELD
+    watched = causes.find(plan.target, options.ops, options.token)
+    if options.find_capacity:
+        return find_capacity(plan, watched, options)
+    said = perform(plan, watched, live_mode=options.live)
+    if source is not None:
+        said["recorded"] = recorded_as_json(source)
     return report(said, options)
 
 
-def plan_of(options: argparse.Namespace) -> Plan:
-    """Raises LoadError for whatever is wrong, before anything is sent."""
-    expected = tuple(expectations.parse(one) for one in options.expect)
-    if not options.url:
-        raise LoadError("where to? name the URL: greenroom load http://127.0.0.1:8000/ --rate 100 --for 30s")
-    there = target.parse(options.url)
-    length = seconds(options.length) if options.length else DEFAULT_SECONDS
-    timeout = seconds(options.timeout)
-    if length <= 0 or timeout <= 0:
-        raise LoadError("--for and --timeout must be more than 0 s")
-    shape = _shape(options, length)
-    asked = (request_of(options, there),)
-    there = target.resolved(there, may_load_anything=options.i_may_load_this)
-    return Plan(
-        target.reach(there, timeout),
-        asked,
-        shape=shape,
-        users=options.users,
-        pause_seconds=seconds(options.pause),
-        length=length,
-        model=options.arrivals,
-        seed=options.seed,
-        expectations=expected,
-        abort_on_fail=options.abort_on_fail,
-        timeout_seconds=timeout,
-        connections=options.connections,
-        new_connections=options.new_connections,
-        follows=not options.no_follow,
-        largest_bytes=int(options.largest_answer * 1024 * 1024),
-        verify=not options.insecure,
-        ca_file=options.ca,
-    )
+def find_capacity(plan: Plan, watched: Client | None, options: argparse.Namespace) -> int:
+    """Search the capacity; the exit code is 1 when no rate held."""
 
+    def say(phase: str, trial: Trial) -> None:
+        if options.live != "off":
+            print(finding.line(phase, trial), file=sys.stderr, flush=True)
 
-def _shape(options: argparse.Namespace, length: float) -> arrivals.Shape | None:
-    if options.users:
-        if options.rate:
-            raise LoadError("--users and --rate are two models: leave one of them out")
-        if options.users < 0:
-            raise LoadError("--users must be 1 or more")
-        return None
-    if not options.rate:
-        raise LoadError("how much? say --rate 200 (open model), --users 50 (closed model) or --find-capacity")
-    return arrivals.parse(options.rate, length)
-
-
-def request_of(options: argparse.Namespace, there: Target) -> Request:
-    """The one request that the command line describes."""
-    body = b""
-    if options.body is not None:
-        body = _file(options.body[1:]) if options.body.startswith("@") else options.body.encode()
-    method = options.method.upper() or ("POST" if options.body is not None else "GET")
-    return Request(
-        method,
-        there.path,
-        headers_of(options.header),
-        body,
-        f"{method} {there.path.partition('?')[0]}",
-        1.0,
-        tuple(checks.parse(one) for one in options.check),
-    )
-
-
-def headers_of(texts: list[str]) -> dict[str, str]:
-    found = {}
-    for text in texts:
-        name, colon, value = text.partition(":")
-        if not colon or not name.strip():
-            raise LoadError(f"--header {text!r} is no header: write 'Name: value'")
-        found[name.strip()] = value.strip()
-    return found
-
-
-def _file(name: str) -> bytes:
-    try:
-        return Path(name).read_bytes()
-    except OSError as exc:
-        raise LoadError(f"the body {name} cannot be read: {exc.strerror or exc}") from exc
+    search = finding.search_of(seconds(options.length) if options.length else None, options.highest, say)
+    found, said = finding.find(plan, search, lambda one: perform(one, watched))
+    print("\n".join(capacity.lines(found)))
+    if said["limited_by"]:
+        print(f"  above it, limited by: {said['limited_by']}")
+    print(f"at {said['asked_per_second']:.4g}/s:")
+    return report(said, options)
 
 
 def writable(path: Path | None) -> None:
@@ -117,17 +68,26 @@ def writable(path: Path | None) -> None:
         raise LoadError(f"the report cannot be saved in {path}: there is no such folder, or it may not be written to")
 
 
-def perform(plan: Plan, *, live_mode: str = "off") -> dict[str, Any]:
+def perform(plan: Plan, watched: Client | None = None, *, live_mode: str = "off") -> dict[str, Any]:
     """Run it, with live output; Ctrl-C and SIGTERM end it early with what was measured."""
-    live = live_for(live_mode, f"greenroom load {plan.target.origin}")
+    watcher = causes.Watcher(watched) if watched is not None else None
+    live = live_for(live_mode, f"greenroom load {plan.target.origin}", watcher.sentence if watcher else lambda: "")
     engine = plan.engine(lambda running, number: _second(plan, running, number, live))
     began_at = now_at()
     with _stops(engine.stop), _quick_switches():
         try:
+            if watcher is not None:
+                watcher.start()
             engine.run()
         finally:
             live.close()
-    return finished(plan, engine, began_at)
+            if watcher is not None:
+                watcher.close()
+    rows = watcher.rows if watcher is not None else []
+    said = finished(plan, engine, began_at, rows)
+    said["limited_by"] = causes.limited_by(said, rows)
+    said["ops"] = watcher.url if watcher is not None else None
+    return said
 
 
 def _second(plan: Plan, engine: Engine, number: int, live: Live) -> None:
@@ -172,6 +132,8 @@ def report(said: dict[str, Any], options: argparse.Namespace) -> int:
     try:
         if options.json is not None:
             save(options.json, json.dumps(said, indent=1) + "\n")
+        if options.html is not None:
+            save(options.html, report_page.page(said))
     except LoadError as exc:
         print(f"Error: {exc}", file=sys.stderr)
         return COULD_NOT_RUN

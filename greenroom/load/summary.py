@@ -13,6 +13,19 @@ VERDICTS = {
     NOT_VALID: "not valid: the generator was the limit",
 }
 MOST_KINDS = 8
+EXPLAINED = {
+    "connection refused": "nobody listens there any more, or its backlog is full",
+    "connection reset": "the server broke the connection off",
+    "closed without an answer": "the server closed the connection instead of answering",
+    "answer cut short": "the server closed the connection in the middle of an answer",
+    "timed out": "no whole answer came within --timeout of the planned moment",
+    "no HTTP answer": "what answers there does not speak HTTP as it should",
+    "more than an answer": "bytes came behind the end of an answer: its length is wrong",
+    "an answer too large": "it has no end, or is larger than --largest-answer",
+    "redirects for ever": "more than ten, one after the other; correct the URL, or say --no-follow",
+    "TLS failed": "the server does not speak TLS there, or no version of it that is allowed",
+    "no HTTP/2": "the server does not speak it there; leave out --http2",
+}
 
 
 def summary(said: Mapping[str, Any]) -> str:
@@ -35,7 +48,8 @@ def _lines(said: Mapping[str, Any]) -> Iterator[str]:
         f"{said['errors']} errors ({said['errors_ratio']:.2%})"
     )
     for kind, count in list(said["errors_by_kind"].items())[:MOST_KINDS]:
-        yield f"    {count} x {kind}"
+        explained = f": {EXPLAINED[kind]}" if kind in EXPLAINED else ""
+        yield f"    {count} x {kind}{explained}"
     if said["unfinished"]:
         yield f"  {said['unfinished']} had no answer yet when it was stopped"
     if said["unsent"]:
@@ -50,6 +64,8 @@ def _lines(said: Mapping[str, Any]) -> Iterator[str]:
     )
     if len(said["routes"]) > 1:
         yield from _routes(said["routes"])
+    if "recorded" in said:
+        yield from _beside(said["recorded"], said)
     if said["limited_by"]:
         yield f"  limited by: {said['limited_by']}"
     for row in said["expectations"]:
@@ -77,6 +93,24 @@ def _routes(routes: Mapping[str, Any]) -> Iterator[str]:
         latency = ", ".join(f"{p} {milliseconds(route[f'{p}_ms'])}" for p in ("p50", "p95", "p99"))
         counts = f"{route['requests']} requests, {route['shed']} shed, {route['errors']} errors"
         yield f"    {name[:width]:{width}}  {counts}, {latency}"
+
+
+def _beside(recorded: Mapping[str, Any], said: Mapping[str, Any]) -> Iterator[str]:
+    """What was recorded beside what was played."""
+    yield f"  {recorded['kind']:36}    recorded                                 played"
+    rows = [("all", recorded["all"], said)]
+    rows += [(name, row, said["routes"].get(name)) for name, row in recorded["routes"].items()]
+    for name, then, now in rows:
+        yield f"    {name[:36]:36}  {_numbers(then):40} {_numbers(now) if now is not None else '-'}"
+    for note in recorded["notes"]:
+        yield f"    {note}"
+
+
+def _numbers(row: Mapping[str, Any]) -> str:
+    return (
+        f"{row['requests']}, {row['shed']} shed, {row['errors']} errors, p50 {milliseconds(row['p50_ms'])}, "
+        f"p99 {milliseconds(row['p99_ms'])}"
+    )
 
 
 def milliseconds(value: float | None) -> str:

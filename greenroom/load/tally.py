@@ -109,19 +109,18 @@ class Tally:
             found.merge(one)
         return found
 
-    def good_per_second(self, elapsed: float) -> float:
-        """Good answers a second while the load lasted.
+    def good_per_second(self, length: float, *, is_whole: bool) -> float:
+        """Good answers a second while the load lasted; not `is_whole`: it was stopped.
 
         An answer takes time, so the window in which answers count opens as late as the quickest of them came: a server
         that answers all after 2 s gets the rate that was asked, one that answers half of it in time gets half.
         """
-        length = min(self.length, elapsed) if self.length is not None else elapsed
         if length <= 0:
             return 0.0
-        if self.length is None or elapsed < self.length:
+        if self.length is None or not is_whole:
             return (self.good_in_time + len(self.good_after)) / length
         quickest = merged(one.latency for one in self.routes.values()).smallest
-        return (self.good_in_time + sum(moment < self.length + quickest * 1.1 for moment in self.good_after)) / length
+        return (self.good_in_time + sum(moment < length + quickest * 1.1 for moment in self.good_after)) / length
 
 
 def second_as_json(number: int, row: Second) -> dict[str, Any]:

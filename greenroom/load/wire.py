@@ -7,6 +7,7 @@ head ──> Content-Length ──┐
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 LARGEST_HEAD_BYTES = 65_536
 LARGEST_CHUNK_LINE_BYTES = 1024
@@ -15,6 +16,19 @@ _CACHED_HEADS = 512
 
 class Garbled(Exception):
     """It is no HTTP, or not the whole of it; the text is the kind of error that is counted."""
+
+
+class ReadAnswer(Protocol):
+    """An answer that has come, by whatever protocol."""
+
+    @property
+    def head(self) -> "Head | None": ...
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def body_bytes(self) -> int: ...
+    @property
+    def events(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +43,7 @@ class Head:
     location: str
     is_event_stream: bool
     raw: bytes
+    is_plain: bool = False  # its length is all there is to know of its end
 
 
 def parse_head(raw: bytes) -> Head:
@@ -62,7 +77,8 @@ def parse_head(raw: bytes) -> Head:
             location = value.decode("latin-1")
         elif name == b"content-type":
             is_event_stream = value.lower().startswith(b"text/event-stream")
-    return Head(status, length, is_chunked, keeps, has_retry_after, location, is_event_stream, raw)
+    is_plain = 200 <= status and status not in (204, 304) and not is_chunked and not is_event_stream
+    return Head(status, length, is_chunked, keeps, has_retry_after, location, is_event_stream, raw, is_plain)
 
 
 class AnswerReader:
@@ -109,6 +125,14 @@ class AnswerReader:
     def feed(self, data: bytes) -> bool:
         """Take what was received; True once the answer is complete. Raises Garbled."""
         if self._state == _HEAD:
+            if not (self._buffer or self._keeps_body or self._is_head_request):
+                end = data.find(b"\r\n\r\n") + 4  # the usual case: one piece, seen before, and nothing wanted of it
+                head = self._heads.get(data[: end - 4])
+                if head is not None and head.is_plain and head.length == len(data) - end <= self.largest_bytes:
+                    self.head = head
+                    self.body_bytes = head.length
+                    self._state = _DONE
+                    return True
             data = self._buffer + data if self._buffer else data
             end = data.find(b"\r\n\r\n")
             if end < 0:
@@ -124,12 +148,6 @@ class AnswerReader:
                 self._buffer = b""
                 return self.feed(data) if data else False
             self._begin_body(head)
-            if self._state == _LENGTH and self._left == len(data) and not self._keeps_body:
-                self.body_bytes = self._left  # the usual case: one piece, and nothing wanted of it
-                if self.body_bytes > self.largest_bytes:
-                    raise Garbled("an answer too large")
-                self._state = _DONE
-                return True
         return self._body(data)
 
     def feed_end(self) -> bool:
@@ -154,6 +172,8 @@ class AnswerReader:
     def _begin_body(self, head: Head) -> None:
         self.head = head
         self._buffer = b""
+        if head.is_event_stream and not self._wanted_events:
+            self._wanted_events = 1  # it has no end: its first event is the answer
         if self._is_head_request or head.status in (204, 304):
             self._state, self._left = _LENGTH, 0
         elif head.is_chunked:

@@ -31,6 +31,10 @@ class Client:
     def view(self) -> dict[str, Any]:
         return self._json("/view")
 
+    def verdict(self) -> dict[str, Any]:
+        """The verdict alone; {} before the ops process has looked for the first time."""
+        return self._json("/verdict")
+
     def stacks(self, pid: int, request_id: str) -> dict[str, Any]:
         return self._json(f"/request/{pid}/{quote(request_id, safe='')}", allowed=(200, 504))
 

@@ -4,20 +4,30 @@ import argparse
 import json
 import os
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import GreenroomError
-from ..settings import Settings, read_environment
+from ..settings import Settings, comma_separated, read_environment
 
 if TYPE_CHECKING:
     from .client import Client
+
+
+# Of Nagios: the word, and the exit code.
+CHECKS = {"ok": ("OK", 0), "watch": ("WARNING", 1), "bad": ("CRITICAL", 2)}
+UNKNOWN = 3
+OLDEST_SECONDS = 15.0
 
 
 def add_to(commands: Any) -> None:
     """Add them to the parser of `python -m greenroom`."""
     ops = commands.add_parser("ops", help="say where the ops page of the running server is, and whether it answers")
     _add_where(ops)
+    ops.add_argument("--check", action="store_true", help="print the verdict; exit with 0 (ok), 1 (watch), 2 (bad), 3")
+    ops.add_argument("--json", action="store_true", help="print the verdict as JSON")
     # What the server itself starts. Not for people: it needs what only the arbiter can hand over.
     ops.add_argument("--serve", help=argparse.SUPPRESS)
     ops.set_defaults(run=run_ops)
@@ -39,17 +49,46 @@ def run_ops(options: argparse.Namespace) -> int:
     if options.serve:
         from .program import serve
 
-        return serve(json.loads(options.serve), os.environ.pop("GREENROOM_OPS_TOKEN", ""))
+        webhooks = os.environ.pop("GREENROOM_OPS_WEBHOOKS", "")
+        token = os.environ.pop("GREENROOM_OPS_TOKEN", "")
+        return serve(json.loads(options.serve), token, comma_separated(webhooks))
     client = find_client(options)
-    verdict = client.view()["verdict"]
-    print(f"{client.url}/\n{verdict['sentence']}")
+    if options.check:
+        return check(client, as_json=options.json)
+    verdict = client.verdict()
+    print(json.dumps(verdict) if options.json else f"{client.url}/\n{verdict['sentence']}")
     return 0
 
 
-def run_top(options: argparse.Namespace) -> int:
-    from .top import run
+def check(client: "Client", *, as_json: bool = False, now: Callable[[], float] = time.time) -> int:
+    """Print the verdict in one line; return what cron and Nagios understand: 0, 1, 2, or 3 where nothing is known."""
+    try:
+        verdict = client.verdict()
+        age = now() - float(verdict["at"])
+        level = verdict["level"]
+        sentence, do = verdict["sentence"], verdict.get("do") or ""
+    except (GreenroomError, KeyError, TypeError, ValueError) as exc:
+        print(f"UNKNOWN: {exc}")
+        return UNKNOWN
+    if age > OLDEST_SECONDS:
+        print(f"UNKNOWN: the ops process has not looked for {age:.0f} s; then: {sentence}")
+        return UNKNOWN
+    word, code = CHECKS.get(level, ("UNKNOWN", UNKNOWN))
+    print(json.dumps(verdict) if as_json else f"{word}: {sentence} {do}".strip())
+    return code
 
-    return run(find_client(options))
+
+def run_top(options: argparse.Namespace) -> int:
+    client = find_client(options)
+    try:
+        from .top import run
+    except ModuleNotFoundError as exc:
+        if exc.name is None or exc.name.partition(".")[0] != "rich":
+            raise
+        from .plain_top import run as run_plain
+
+        return run_plain(client)
+    return run(client)
 
 
 def run_stacks(options: argparse.Namespace) -> int:

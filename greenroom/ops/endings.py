@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -57,19 +58,25 @@ def last_line(worker: Any) -> str:
 
 
 def ending_of(pid: int) -> dict[str, Any] | None:
-    """How this child has ended; None while it lives. It stays to be reaped."""
+    """How this child has ended; None while it lives. It stays to be reaped, where gevent's loop has not done so."""
     try:
         result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except (AttributeError, ChildProcessError):
-        return None  # no such call here, or somebody has reaped it
+        children: Any = sys.modules.get("greenroom.waits.children")
+        status = None if children is None else children.ended.get(pid)
+        if status is None:
+            return None
+        return _signal(os.WTERMSIG(status)) if os.WIFSIGNALED(status) else {"code": os.waitstatus_to_exitcode(status)}
     if result is None or not result.si_pid:
         return None
-    if result.si_code == os.CLD_EXITED:
-        return {"code": result.si_status}
+    return {"code": result.si_status} if result.si_code == os.CLD_EXITED else _signal(result.si_status)
+
+
+def _signal(number: int) -> dict[str, Any]:
     try:
-        return {"signal": signal.Signals(result.si_status).name}
+        return {"signal": signal.Signals(number).name}
     except ValueError:
-        return {"signal": f"signal {result.si_status}"}
+        return {"signal": f"signal {number}"}
 
 
 def boot_failed(socket_folder: SocketFolder, exc: BaseException) -> None:

@@ -5,30 +5,30 @@ patterns, upstream hosts and lines are as many as `counters` keeps names for, wo
 Format: https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md
 """
 
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from .. import __version__
 from ..worker.balance import State
+from . import metrics_of_causes as causes
 from .collect import Moment, lag_seconds
+from .openmetrics import CONTENT_TYPE, counter, gauge, histogram, info
 from .sights import answered
 from .view import pools
 
-CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-LONGEST_LABEL = 200
+__all__ = ["CONTENT_TYPE", "exposition"]
+
 STATUSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 STATE_NAMES = tuple(state.name.lower() for state in State if state != State.EMPTY)
 
-Labels = Mapping[str, str]
-Sample = tuple[str, Labels, float]
+
+def exposition(moment: Moment, verdict: Mapping[str, Any] | None = None) -> str:
+    return "".join(line + "\n" for family in families(moment, verdict) for line in family) + "# EOF\n"
 
 
-def exposition(moment: Moment) -> str:
-    return "".join(line + "\n" for family in families(moment) for line in family) + "# EOF\n"
-
-
-def families(moment: Moment) -> Iterator[list[str]]:
+def families(moment: Moment, verdict: Mapping[str, Any] | None = None) -> Iterator[list[str]]:
     """Each metric family as its lines."""
+    yield from causes.verdicts(verdict or {})
     totals = moment.totals
     yield info("greenroom", "Which Greenroom this is.", {"version": __version__})
     for name, about in (
@@ -55,6 +55,7 @@ def families(moment: Moment) -> Iterator[list[str]]:
     yield from _upstreams_and_pools(moment)
     yield from _stalls(moment)
     yield from _held(moment)
+    yield from causes.families(moment)
 
 
 def _worker_gauges(moment: Moment) -> Iterator[list[str]]:
@@ -164,61 +165,3 @@ def _held(moment: Moment) -> Iterator[list[str]]:
         "Times that a database connection was held during an upstream wait, by the lines.",
         [({"lines": name}, row.get("count", 0)) for name, row in held.items()],
     )
-
-
-def info(name: str, about: str, labels: Labels) -> list[str]:
-    return [*_head(name, "info", about), sample(f"{name}_info", labels, 1)]
-
-
-def counter(name: str, about: str, samples: Iterable[tuple[Labels, float]], unit: str = "") -> list[str]:
-    return [*_head(name, "counter", about, unit), *(sample(f"{name}_total", *each) for each in samples)]
-
-
-def gauge(name: str, about: str, samples: Iterable[tuple[Labels, float]], unit: str = "") -> list[str]:
-    return [*_head(name, "gauge", about, unit), *(sample(name, *each) for each in samples)]
-
-
-def histogram(
-    name: str,
-    about: str,
-    samples: Iterable[tuple[Labels, Sequence[float], float]],
-    bounds: Sequence[float | None],
-    unit: str = "",
-) -> list[str]:
-    """`samples` are (labels, how many in each bucket, sum)."""
-    lines = _head(name, "histogram", about, unit)
-    for labels, buckets, total in samples:
-        if not buckets:
-            continue
-        below = 0.0
-        for count, bound in zip(buckets, bounds, strict=False):
-            below += count
-            lines.append(
-                sample(f"{name}_bucket", {**labels, "le": "+Inf" if bound is None else repr(float(bound))}, below)
-            )
-        lines += [sample(f"{name}_count", labels, below), sample(f"{name}_sum", labels, total)]
-    return lines
-
-
-def _head(name: str, kind: str, about: str, unit: str = "") -> list[str]:
-    head = [f"# TYPE {name} {kind}"]
-    if unit:
-        head.append(f"# UNIT {name} {unit}")
-    return [*head, f"# HELP {name} {about}"]
-
-
-def sample(name: str, labels: Labels, value: float) -> str:
-    inner = ",".join(f'{key}="{escaped(text)}"' for key, text in labels.items())
-    return f"{name}{{{inner}}} {number(value)}" if inner else f"{name} {number(value)}"
-
-
-def escaped(text: str) -> str:
-    r"""A label's value: `\`, `"` and line ends are escaped; other control characters have no business in one."""
-    if len(text) > LONGEST_LABEL:  # what is different stays different
-        text = f"{text[:LONGEST_LABEL]}~{zlib.crc32(text.encode(errors='replace')):08x}"
-    bounded = text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in bounded)
-
-
-def number(value: float) -> str:
-    return str(int(value)) if float(value).is_integer() else repr(float(value))

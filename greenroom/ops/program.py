@@ -12,8 +12,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,17 @@ from ..cores import usable_cores
 from ..worker.balance import Scoreboard
 from .access import Access
 from .collect import TICK_SECONDS, Collector, Moment
+from .history import History, file_in
+from .hours import Hours
+from .incidents import Incidents
 from .metrics import exposition
+from .peers import Peers
 from .recorder import Recorder
 from .socket_folder import SocketFolder
 from .supervisor import BOARD_DESCRIPTOR
 from .view import clean, view
 from .web import Board, Part, Web
+from .webhooks import Caller, Webhook
 from .worker_client import Asker, ask
 
 logger = logging.getLogger(__name__)
@@ -36,11 +42,12 @@ ASK_SECONDS = 2.0
 EVERYTHING_SECONDS = 5.0
 BIND_AGAIN_SECONDS = 2.0
 STILL_BUSY_SECONDS = 300.0
+OFF = "off"
 LOG_FORMAT = "[%(asctime)s] [%(process)d] [%(levelname)s] ops: %(message)s"
 LOG_DATE_FORMAT = "%Y-%m-%d %H:%M:%S %z"
 
 
-def serve(told: Mapping[str, Any], token: str) -> int:
+def serve(told: Mapping[str, Any], token: str, webhooks: Sequence[str] = ()) -> int:
     """Run until standard input ends. `told` is what the supervisor says; see Supervisor.arguments."""
     # The arbiter's listening sockets are inherited by every process it starts; a port must not outlive its server.
     close_inherited()
@@ -48,10 +55,12 @@ def serve(told: Mapping[str, Any], token: str) -> int:
     become(*told["ids"])
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # meant for the server, when sent to all of its processes
-    Program(told, token).start()
+    program = Program(told, token, webhooks)
+    program.start()
     # No buffered reader: at the end of the process it would wait for a lock of its own.
     while os.read(0, 4096):
         pass
+    program.stop()
     SocketFolder(Path(told["folder"])).remove()
     return 0
 
@@ -75,7 +84,7 @@ def become(uid: int, gid: int) -> None:
 
 
 class Program:
-    def __init__(self, told: Mapping[str, Any], token: str) -> None:
+    def __init__(self, told: Mapping[str, Any], token: str, webhooks: Sequence[str] = ()) -> None:
         self.about = told["about"]
         self.address = (str(told["address"][0]), int(told["address"][1]))
         self.socket_folder = SocketFolder(Path(told["folder"]))
@@ -85,6 +94,13 @@ class Program:
         self.recorder = Recorder(
             Path(told["recordings_path"]), int(told["recordings_kept"]), self._ask_ring, self.about
         )
+        self.history = History(file_in(Path(told["history_path"]), self.about["bind"]))
+        self.keeps_history = told["history_path"] != OFF
+        self.hours = Hours(self.history)
+        self.incidents = Incidents()
+        self.webhooks = [Webhook(url) for url in webhooks]
+        self.caller = Caller(self.webhooks, self.about)
+        self.peers = Peers(told["peers"], token)
         self.board = Board()
         self.moment: Moment | None = None
         self.part = Part(
@@ -94,11 +110,21 @@ class Program:
             everything=self._everything,
             record=self._record_now,
             recording=self.recorder.read,
+            history=self.history,
         )
 
     def start(self) -> None:
+        if self.keeps_history:
+            self.history.start()
+            self.history.mark(time.time(), "started", "server or ops process started")
+        for webhook in self.webhooks:
+            webhook.start()
+        self.peers.start()
         for work in (self._collect, self._serve):
             threading.Thread(target=work, name=work.__name__, daemon=True).start()
+
+    def stop(self) -> None:
+        self.history.stop()
 
     def _collect(self) -> None:
         while True:
@@ -113,8 +139,17 @@ class Program:
     def _tick(self) -> None:
         moment = self.moment = self.collector.tick()
         seen = view(moment, self.about, self.recorder.listing())
-        self.board.publish(json.dumps(seen, separators=(",", ":")).encode(), exposition(moment).encode())
+        changed = self.incidents.look(seen["verdict"], moment.now, moment.at)
+        seen["incidents"] = [asdict(incident) for incident in self.incidents.open]
+        seen["hosts"] = self.peers.rows
+        said = json.dumps(seen["verdict"], separators=(",", ":")).encode()
+        metrics = exposition(moment, seen["verdict"]).encode()
+        self.board.publish(json.dumps(seen, separators=(",", ":")).encode(), metrics, said)
         self.recorder.look(moment, seen)
+        for incident in changed:
+            self.history.incident(incident)
+            self.caller.tell(incident)
+        self.hours.look(moment, seen)
 
     def _serve(self) -> None:
         """Bind as soon as the port is free: a server that is being replaced (USR2) still has it for a while."""

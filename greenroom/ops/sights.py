@@ -130,6 +130,40 @@ def databases(moment: Moment) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def groups(moment: Moment) -> list[dict[str, Any]]:
+    """Requests in flight by route and what they do: hundreds become a few rows; with the line that waits, if known."""
+    rows = merged(
+        (
+            {
+                **{name: row.get(name, "") for name in ("route", "state", "detail")},
+                "count": 1,
+                "oldest_seconds": row.get("age_seconds", 0.0),
+            }
+            for row in rows_of(moment, "in_flight")
+        ),
+        lambda row: (row["route"], row["state"], row["detail"]),
+        lambda one, other: {
+            **one,
+            "count": one["count"] + 1,
+            "oldest_seconds": max(one["oldest_seconds"], other["oldest_seconds"]),
+        },
+    )
+    lines = {
+        (line["route"], wait["state"], wait["detail"]): line["line"]
+        for wait in rows_of(moment, "waiting")
+        for line in wait.get("lines") or []
+    }
+    for row in rows:
+        row["line"] = lines.get((row["route"], row["state"], row["detail"]), "")
+    return sorted(rows, key=lambda row: (-row["count"], -row["oldest_seconds"]))
+
+
+def holders(moment: Moment) -> list[dict[str, Any]]:
+    """Locks that requests queue for, the most first; not those that one waits for and nobody holds, as futures do."""
+    rows = [row for row in rows_of(moment, "holders") if row.get("taken_at") or row["count"] > 1]
+    return sorted(rows, key=lambda row: -row["count"])
+
+
 def queries(moment: Moment) -> list[dict[str, Any]]:
     """Lines that ask the database again and again within one request; `recent` requests did so in the window."""
     rows = merged(rows_of(moment, "repeated"), lambda row: (row["line"], row["route"]), _add_repeated)

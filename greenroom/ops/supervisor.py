@@ -46,6 +46,9 @@ class Wanted:
     host_names: tuple[str, ...]
     recordings_path: str
     recordings_kept: int
+    history_path: str
+    webhooks: tuple[str, ...]
+    peers: tuple[str, ...]
 
     @classmethod
     def by(cls, settings: Settings) -> "Wanted | None":
@@ -57,6 +60,9 @@ class Wanted:
             settings.ops_host_names,
             settings.recordings_path,
             settings.recordings_kept,
+            settings.history_path,
+            settings.webhooks,
+            settings.peers,
         )
 
 
@@ -142,6 +148,8 @@ class Supervisor:
             "host_names": wanted.host_names,
             "recordings_path": wanted.recordings_path,
             "recordings_kept": wanted.recordings_kept,
+            "history_path": wanted.history_path,
+            "peers": wanted.peers,
             "folder": str(self.socket_folder.folder),
             "ids": self.ids,
             "about": self.about,
@@ -151,7 +159,14 @@ class Supervisor:
 
     def environment(self, wanted: Wanted) -> dict[str, str]:
         kept = {name: value for name in KEPT_NAMES if (value := os.environ.get(name)) is not None}
-        return {**kept, "PYTHONPATH": str(PACKAGE_PARENT), "PYTHONUNBUFFERED": "1", "GREENROOM_OPS_TOKEN": wanted.token}
+        return {
+            **kept,
+            "PYTHONPATH": str(PACKAGE_PARENT),
+            "PYTHONUNBUFFERED": "1",
+            # Not among the arguments, which everybody on the machine can read.
+            "GREENROOM_OPS_TOKEN": wanted.token,
+            "GREENROOM_OPS_WEBHOOKS": ",".join(wanted.webhooks),
+        }
 
     @property
     def stdin(self) -> int:

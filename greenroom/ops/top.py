@@ -10,14 +10,11 @@ cut to the terminal's width and there are never more than its height, so nothing
 Asking is done by threads: a server that does not answer keeps no key waiting.
 """
 
-import os
-import select
 import sys
 import textwrap
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.cells import set_cell_size
@@ -28,6 +25,7 @@ from rich.text import Text
 from .. import clock
 from ..errors import GreenroomError
 from .client import Client, OpsError
+from .keys import keys
 from .text_report import more_tables, workers_table
 from .verdicts.words import duration
 
@@ -36,21 +34,6 @@ LOOK_SECONDS = 0.1
 STYLES = {"ok": "green", "watch": "yellow", "bad": "red"}
 SORTS = {"age": "age_seconds", "since": "state_seconds", "route": "route", "state": "state", "worker": "worker"}
 KEYS = "q quit · v more · s sort · p pause · ↑↓ choose · Enter look inside · Esc back"
-ESCAPES = {b"\x1b[A": "up", b"\x1b[B": "down", b"\x1bOA": "up", b"\x1bOB": "down", b"\x1b": "back"}
-LETTERS = {
-    b"q": "quit",
-    b"\x03": "quit",
-    b"p": "pause",
-    b" ": "pause",
-    b"s": "sort",
-    b"v": "turn",
-    b"\t": "turn",
-    b"k": "up",
-    b"j": "down",
-    b"\r": "look",
-    b"\n": "look",
-    b"\x7f": "back",
-}
 Key = tuple[int, str]
 
 
@@ -355,7 +338,7 @@ def run(client: Client) -> int:
     top = Top(client)
     top.view = client.view()  # what is wrong with the address or the token is said before the screen is taken
     console = Console()
-    with _keys() as read_keys, Live(console=console, screen=True, auto_refresh=False) as live:
+    with keys() as read_keys, Live(console=console, screen=True, auto_refresh=False) as live:
         next_at = clock.now() + TICK_SECONDS
         while not top.is_over:
             top.take()
@@ -368,40 +351,3 @@ def run(client: Client) -> int:
                 top.refresh()
                 next_at = clock.now() + TICK_SECONDS
     return 0
-
-
-@contextmanager
-def _keys() -> Iterator[Callable[[float], list[str]]]:
-    """Reads single keys from the terminal, which is put back as it was."""
-    try:
-        import termios
-        import tty
-    except ModuleNotFoundError as exc:
-        raise GreenroomError("top needs a Unix terminal; `python -m greenroom stacks` works everywhere") from exc
-    descriptor = sys.stdin.fileno()
-    before = termios.tcgetattr(descriptor)
-    tty.setcbreak(descriptor)
-    try:
-        yield lambda seconds: _read_keys(descriptor, seconds)
-    finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
-
-
-def _read_keys(descriptor: int, seconds: float) -> list[str]:
-    """The names of the keys pressed, as soon as there are any; none within that time is []."""
-    if not select.select([descriptor], [], [], seconds)[0]:
-        return []
-    typed = os.read(descriptor, 256)
-    return keys_in(typed) if typed else ["quit"]  # the terminal is gone
-
-
-def keys_in(typed: bytes) -> list[str]:
-    """The names of what was typed, in order; keys without a meaning are left out."""
-    names = []
-    while typed:
-        length = next((length for length in (3, 1) if typed[:length] in ESCAPES), 1)
-        name = ESCAPES.get(typed[:length]) or LETTERS.get(typed[:1])
-        typed = typed[length:]
-        if name:
-            names.append(name)
-    return names

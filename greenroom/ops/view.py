@@ -45,7 +45,7 @@ def view(moment: Moment, about: Mapping[str, Any], recordings: Sequence[Mapping[
         "databases": sights.databases(moment),
         "failures": sights.failures(moment),
         "queries": sights.queries(moment),
-        "holders": sorted(sights.rows_of(moment, "holders"), key=lambda row: -row["count"])[:MOST_ROWS],
+        "holders": sights.holders(moment)[:MOST_ROWS],
         "executors": sorted(sights.rows_of(moment, "executors"), key=lambda row: -row["queued"])[:MOST_ROWS],
         "clients": sights.clients(moment),
         "growing": sights.growing_routes(moment),
@@ -56,6 +56,7 @@ def view(moment: Moment, about: Mapping[str, Any], recordings: Sequence[Mapping[
         "held": _held(moment),
         "deadlocks": deadlocks(moment),
         "in_flight": in_flight(moment)[:MOST_IN_FLIGHT],
+        "in_flight_groups": sights.groups(moment)[:MOST_ROWS],
         "in_flight_states": counted(moment, "in_flight_states"),
         "in_flight_routes": counted(moment, "in_flight_routes"),
         "waits": waits,
@@ -63,7 +64,7 @@ def view(moment: Moment, about: Mapping[str, Any], recordings: Sequence[Mapping[
         "recordings": list(recordings),
     }
     found = findings(moment, seen)
-    seen["verdict"] = {**found[0], "others": found[1:]}
+    seen["verdict"] = {**found[0], "at": moment.at, "others": found[1:]}
     cleaned: dict[str, Any] = clean(seen)
     return cleaned
 

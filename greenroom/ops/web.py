@@ -1,11 +1,13 @@
 """The ops process's own web server: the page, its events, /metrics. Plain threads of the standard library.
 
-    GET  /                    the page; /page.css, /page.js
+    GET  /                    the page; /page.css, /page.js, /history.js
     GET  /events              the view, once a second (server-sent events)
     GET  /view                the view, once
+    GET  /verdict             the verdict alone: cause, level, sentence, do, since, others
     GET  /request/PID/ID      the stacks of one request in flight
     GET  /everything          all there is, for a ticket
     GET  /metrics             for Prometheus
+    GET  /history?since=&until=[&route=]   the last days, Unix times; without them the last three hours
     GET  /recordings/NAME     what the flight recorder saved
     POST /recordings          save what happened lately, now
     POST /login               the token, from the form
@@ -28,6 +30,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from .. import clock
 from .access import Access, Refusal
+from .history import History
 from .metrics import CONTENT_TYPE as METRICS_TYPE
 
 logger = logging.getLogger(__name__)
@@ -42,6 +45,8 @@ LONGEST_FORM = 4096
 WRONG_TOKEN_SECONDS = 1.0
 REPORT_SECONDS = 60.0
 KEEP_ALIVE_SECONDS = 15.0
+HISTORY_SECONDS = 3 * 3600.0
+LAST_UNIX_SECOND = 2.0**40
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -65,11 +70,12 @@ class Board:
         self._number = 0
         self._view: bytes = b"{}"
         self.metrics: bytes = b"# EOF\n"
+        self.verdict: bytes = b"{}"
 
-    def publish(self, view: bytes, metrics: bytes) -> None:
+    def publish(self, view: bytes, metrics: bytes, verdict: bytes = b"{}") -> None:
         with self._changed:
             self._number += 1
-            self._view, self.metrics = view, metrics
+            self._view, self.metrics, self.verdict = view, metrics, verdict
             self._changed.notify_all()
 
     @property
@@ -95,6 +101,7 @@ class Part:
         everything: Callable[[], str],
         record: Callable[[], str | None],
         recording: Callable[[str], bytes | None],
+        history: History,
     ) -> None:
         self.board = board
         self.access = access
@@ -102,6 +109,7 @@ class Part:
         self.everything = everything
         self.record = record
         self.recording = recording
+        self.history = history
 
 
 class Web(ThreadingHTTPServer):
@@ -202,8 +210,11 @@ class Handler(BaseHTTPRequestHandler):
             "/": self._page,
             "/events": self._events,
             "/view": lambda: self._send(200, "application/json", self.server.part.board.view),
+            "/verdict": lambda: self._send(200, "application/json", self.server.part.board.verdict),
             "/metrics": lambda: self._send(200, METRICS_TYPE, self.server.part.board.metrics),
             "/page.js": lambda: self._send(200, "text/javascript; charset=utf-8", static("page.js")),
+            "/history.js": lambda: self._send(200, "text/javascript; charset=utf-8", static("history.js")),
+            "/history": self._history,
             "/everything": lambda: self._text(200, self.server.part.everything()),
         }
         if path in pages:
@@ -261,6 +272,21 @@ class Handler(BaseHTTPRequestHandler):
             self._json(504, {"error": "The worker does not answer: C code holds its GIL, or it is gone."})
         else:
             self._json(200, stacks)
+
+    def _history(self) -> None:
+        asked = parse_qs(urlsplit(self.path).query)
+        try:
+            until = float(asked.get("until", [time.time()])[0])
+            since = float(asked.get("since", [until - HISTORY_SECONDS])[0])
+        except ValueError:
+            self._text(400, "since and until must be Unix times in seconds.\n")
+            return
+        if not 0 <= since < until < LAST_UNIX_SECOND:
+            self._text(400, "since must be before until, both Unix times in seconds.\n")
+            return
+        history = self.server.part.history
+        route = asked.get("route", [""])[0]
+        self._json(200, history.route(route, since, until) if route else history.read(since, until))
 
     def _recording(self, name: str) -> None:
         content = self.server.part.recording(name)

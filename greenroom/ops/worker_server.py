@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gevent import monkey
+from greenlet import getcurrent
 
 from ..insight import safepoint, stacks
 from . import endings
@@ -125,7 +126,7 @@ class WorkerServer:
 
     def _snapshot(self, asked: dict[str, Any]) -> Any:
         if not hasattr(self.worker, "serving"):
-            return {"version": VERSION, "pid": os.getpid(), "booting": self._main_stack()}
+            return {"version": VERSION, "pid": os.getpid(), "booting": self._main_stack(importing)}
         said = knowledge().snapshot(self.worker)
         insight = self.worker.serving.insight
         if insight is not None:
@@ -148,12 +149,20 @@ class WorkerServer:
         insight = getattr(getattr(self.worker, "serving", None), "insight", None)
         return {} if insight is None else knowledge().remembered(insight)
 
-    def _main_stack(self) -> list[str]:
+    def _main_stack(self, look: Callable[[Any], stacks.Stack] = stacks.of_frame) -> list[str]:
         """What the worker's main thread runs now, the innermost call first."""
-        stack = safepoint.MAIN.ask(stacks.of_frame)
+        stack = safepoint.MAIN.ask(look)
         if stack is None:
             stack = safepoint.stack_in_c(self.main_ident)
         return [f"{call.file}:{call.line} {call.function}" for call in stack]
+
+
+def importing(frame: Any) -> stacks.Stack:
+    """Where the import of the application is, also while it waits and the loop runs. Runs on: the main thread."""
+    current = main = getcurrent()
+    while main.parent is not None:
+        main = main.parent
+    return stacks.of_frame(frame if main is current else main.gr_frame)
 
 
 def knowledge() -> Any:

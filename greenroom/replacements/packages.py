@@ -129,6 +129,15 @@ ASGIREF = Feature(
                "of loops.", "waits/coroutines"),
     ),
 )  # fmt: skip
+EXECNET = Feature(
+    key="execnet",
+    title="pytest-xdist in patched processes",
+    package="execnet",
+    tested=(Range("execnet", "2.0", "2.1"),),
+    without="`pytest -p greenroom.pytest -n 2` hangs",
+    names=names("execnet.gateway_base.ThreadExecModel", "start", "It reads a pipe in a thread: a real one.",
+                "testing/xdist", parameters="self func args"),
+)  # fmt: skip
 SENTRY = Feature(
     key="sentry",
     title="no report of errors whose client has left",
@@ -172,5 +181,5 @@ GUNICORN = Feature(
 )  # fmt: skip
 
 FEATURES = (
-    REQUESTS, URLLIB3, PSYCOPG2, SQLALCHEMY, FLASK_COROUTINES, FLASK_ERRORS, ASGIREF, SENTRY, DJANGO, GUNICORN,
+    REQUESTS, URLLIB3, PSYCOPG2, SQLALCHEMY, FLASK_COROUTINES, FLASK_ERRORS, ASGIREF, EXECNET, SENTRY, DJANGO, GUNICORN,
 )  # fmt: skip

@@ -70,6 +70,9 @@ DESCRIPTORS = Feature(
         *names("os", "fdopen", "A file over a pipe waits in the loop.", "waits/descriptors"),
         *names("fcntl", "flock lockf", "A lock that somebody else has is asked for again and again.",
                "waits/descriptors"),
+        *names("gevent.socket.socket", "recv recv_into send", "After half a megabyte others have their turn.",
+               "waits/giving_way"),
+        *names("gevent.ssl.SSLSocket", "read send", "The same.", "waits/giving_way"),
     ),
 )  # fmt: skip
 PROGRAMS = Feature(
@@ -173,6 +176,8 @@ WAITS = Feature(
         *names("gevent.events", "subscribers", "Its own interface: after a further patching by the application all "
                "this is put in place again.", f"{STDLIB}/replacing", is_interface=True),
         *names("threading.Event", "wait", "Ends with its request.", f"{STDLIB}/composed", parameters="self timeout"),
+        *names("threading.Event", "set clear", "Has a short way when nobody waits.", f"{STDLIB}/uncontended",
+               parameters="self"),
         *names("threading.Semaphore", "acquire __enter__", "Ends with its request.", f"{STDLIB}/composed",
                parameters="self blocking timeout"),
         *names("queue.Queue", "get", "Ends with its request.", f"{STDLIB}/composed", parameters="self block timeout"),
@@ -189,6 +194,8 @@ THREADS = Feature(
     names=(
         *names("gevent.socket.socket", "_wait", "In a real thread it waits for the socket there, and not in a loop "
                "that belongs to another thread.", "waits/threads"),
+        *names("gevent.hub.Hub", "__init__", "In a real thread an event loop is made only where there are descriptors "
+               "for it: libev would end the process.", "waits/threads"),
         *names("time", "sleep", "In a real thread it sleeps there.", "waits/starting"),
         *names("_thread threading", "start_new_thread start_new _start_new_thread", "A thread that a real thread "
                "starts is a real thread, and no greenlet of a loop that nobody runs.", "waits/starting",

@@ -329,3 +329,19 @@ class Fields:
         about="Folder for what the flight recorder saves when lag, refusals or deadlines spike.",
     )
     recordings_kept: int = knob(20, low=0, high=1000, about="Recordings that are kept, the newest; 0 records nothing.")
+    history_path: str = knob(
+        "instance/history",
+        about="Folder for the ops page's history of seven days, one SQLite file of at most 40 MB for each server; "
+        "`off`: nothing is kept.",
+    )
+    ops_webhooks: str = knob(
+        "",
+        is_secret=True,
+        about="Addresses that get a JSON message when an incident begins and when it has ended, comma separated; "
+        "chat systems read its `text`.",
+    )
+    ops_peers: str = knob(
+        "",
+        about="Ops pages of the other hosts, whose verdicts this page shows: `web-2:8001`, `dns:name:8001` (each of "
+        "its addresses), `file:/path` (one in a line), comma separated. All hosts need the same token.",
+    )

@@ -17,6 +17,7 @@ from typing import Any, Self
 from dotenv import dotenv_values
 
 from ..errors import SettingsError
+from .addresses import peer_problem, webhook_problem
 from .fields import GREEN_WORKER_CLASSES, PLAIN_WORKER_CLASSES, Fields
 from .knobs import PREFIX, environment_name, parse
 
@@ -104,7 +105,17 @@ class Settings(Fields):
             found.append(
                 f"GREENROOM_OPS_TOKEN must be a secret of {SHORTEST_TOKEN} characters or more: openssl rand -hex 32"
             )
+        found += [f"GREENROOM_OPS_WEBHOOKS {why}" for why in {webhook_problem(url) for url in self.webhooks} if why]
+        found += [f"GREENROOM_OPS_PEERS {why} (got {peer!r})" for peer in self.peers if (why := peer_problem(peer))]
         return found
+
+    @property
+    def webhooks(self) -> tuple[str, ...]:
+        return tuple(comma_separated(self.ops_webhooks))
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        return tuple(comma_separated(self.ops_peers))
 
     @property
     def ops_address(self) -> tuple[str, int] | None:
@@ -156,11 +167,16 @@ def read_environment(env_file: Path) -> dict[str, str]:
     return {**from_file, **os.environ}
 
 
+def read_env_file(path: Path) -> dict[str, str]:
+    """What the file says; nothing where there is none."""
+    return {key: value or "" for key, value in dotenv_values(path).items()}
+
+
 def read_env_files(folder: Path) -> dict[str, str]:
     """What `.env` and `.flaskenv` in `folder` say, as `flask run` reads them."""
     found: dict[str, str] = {}
     for name in reversed(ENV_FILES):
-        found.update({key: value or "" for key, value in dotenv_values(folder / name).items()})
+        found.update(read_env_file(folder / name))
     return found
 
 

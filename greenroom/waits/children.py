@@ -22,6 +22,7 @@ real_waitpid: Callable[[int, int], tuple[int, int]] = monkey.get_original("os", 
 ASK_SECONDS = 0.02
 # The status of a child that somebody else has waited for: as subprocess has it, nobody can know.
 UNKNOWN_STATUS = 0
+MOST_REMEMBERED = 200
 
 
 def is_possible() -> bool:
@@ -91,6 +92,9 @@ class ChildWatcher:
         else:
             if not pid:
                 return
+            if len(ended) >= MOST_REMEMBERED:
+                del ended[next(iter(ended))]
+            ended[pid] = status
         for watcher in list(watched.get(self.pid, ())):
             watcher._ended(status)
 
@@ -136,6 +140,8 @@ class ChildWatcher:
 
 real_close: Callable[[int], None] = monkey.get_original("os", "close")
 watched: dict[int, list[ChildWatcher]] = {}
+# With which status the last children ended that were reaped here.
+ended: dict[int, int] = {}
 
 
 def wait_for_exit(pid: int, seconds: float | None = None) -> bool:

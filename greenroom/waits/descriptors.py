@@ -19,6 +19,7 @@ import gevent
 
 from ..in_flight import OWN, Wait
 from ..replacements import Put, part
+from .giving_way import before_more, moved
 from .subprocesses import READ, WRITE, Pipe, is_ready, may_wait, wait_in_loop
 
 # How soon a lock that somebody else has is asked for again: first, and at the most.
@@ -37,10 +38,15 @@ def install(put: Put) -> None:
 
 
 def read(fd: Any, length: Any, /) -> bytes:
-    if type(fd) is int and may_wait() and not is_ready(fd, READ) and os.get_blocking(fd):
+    if type(fd) is not int or not may_wait():
+        return plain_read(fd, length)
+    before_more()
+    if not is_ready(fd, READ) and os.get_blocking(fd):
         with Wait("other", "os.read"):
             wait_in_loop(fd, READ)
-    return plain_read(fd, length)
+    data = plain_read(fd, length)
+    moved(len(data))
+    return data
 
 
 def write(fd: Any, data: Any, /) -> int:
@@ -60,6 +66,8 @@ def write_in_parts(fd: int, data: Any) -> int:
     view = memoryview(data).cast("B")
     done = 0
     while done < len(view):
+        before_more()
+        moved(select.PIPE_BUF)
         if not is_ready(fd, WRITE):
             with Wait("other", "os.write"):
                 wait_in_loop(fd, WRITE)

@@ -12,7 +12,6 @@ writes nearly always, and a count that is lost to a race is no harm.
 
 import errno
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 from .. import clock
@@ -38,8 +37,8 @@ class Peer:
         self.heard_at = self.failed_at = self.tried_at = 0.0
         self.last_failure = ""
         self.is_database = False
-        # The application's lines that got a bad answer or no connection: (code, instruction, route), and how often.
-        self.lines: dict[tuple[Any, int, str], int] = {}
+        # The application's lines that got a bad answer or no connection: (line, route, library), and how often.
+        self.lines: dict[tuple[str, str, str], int] = {}
 
     def count(self, name: str) -> None:
         self.numbers[name] = self.numbers.get(name, 0) + 1
@@ -83,18 +82,16 @@ def answered(name: str, status: int) -> None:
         note_line(peer)
 
 
-# Finds the frame of the application's that called, if anybody wants to know.
-find_caller: Callable[[], FrameType | None] | None = None
+# Finds the application's line that called, and through which library, if anybody wants to know.
+find_caller: Callable[[], tuple[str, str]] | None = None
 
 
 def note_line(peer: Peer) -> None:
     record: Any = CURRENT.get()
     if find_caller is None or record is None or not hasattr(record, "pattern"):
         return
-    frame = find_caller()
-    if frame is None:
-        return
-    key = frame.f_code, frame.f_lasti, record.pattern()
+    line, library = find_caller()
+    key = line, record.pattern(), library
     if key in peer.lines or len(peer.lines) < MOST_LINES:
         peer.lines[key] = peer.lines.get(key, 0) + 1
 

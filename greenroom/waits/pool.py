@@ -18,19 +18,19 @@ from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gevent import monkey
-from gevent.hub import get_hub
-from greenlet import getcurrent
 from sqlalchemy import exc
 from sqlalchemy.pool.impl import QueuePool
 from sqlalchemy.util import queue
 
 from .. import clock, forking, observing
-from ..deadline import is_refused
+from ..deadline import is_refused, remaining_seconds
 from ..errors import BudgetSpent
 from ..frames import Innermost, line_of
 from ..in_flight import CURRENT, EVERYWHERE, FOREVER, Wait
 from ..replacements import Put, part
+from . import parking
 from .naming import request_name
+from .threads import is_loop_thread
 
 if TYPE_CHECKING:
     from sqlalchemy.pool.base import ConnectionPoolEntry
@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 # Long enough to spare it under load; short enough for what a socket can't tell: a proxy whose own backend is gone.
 PING_AFTER_SECONDS = 1.0
 SHOWN_HOLDERS = 10
+# How often who waits in a real thread looks whether its request goes on.
+LOOK_AGAIN_SECONDS = 0.5
 LOG_EVERY_SECONDS = 5.0
 # Frames that are not the application's: of SQLAlchemy, of what is built on it, and ours.
 LIBRARIES = ("sqlalchemy.", "flask_sqlalchemy.", "greenroom.", "contextlib")
@@ -114,36 +116,31 @@ class Holder:
 class Waiter:
     """One who waits in line. `given` is a connection, or ROOM to open one, as soon as it is theirs."""
 
-    __slots__ = ("given", "greenlet", "hub", "is_over")
+    __slots__ = ("given", "parked")
 
     def __init__(self) -> None:
-        self.greenlet = getcurrent()
-        self.hub: Any = get_hub()
+        self.parked = parking.waiter()
         self.given: Any = None
-        self.is_over = False
 
     def give(self, what: Any) -> None:
         self.given = what
-        loop = self.hub.loop
-        (loop.run_callback if get_hub() is self.hub else loop.run_callback_threadsafe)(self.wake)
-
-    def wake(self) -> None:
-        if not self.is_over:
-            self.greenlet.switch()
+        self.parked.wake()
 
     def wait(self, seconds: float | None, name: str) -> None:
-        """Until something is given, or this long; None: for ever."""
-        timer = None if seconds is None else self.hub.loop.timer(max(0.0, seconds))
-        try:
-            with Wait("pool", name, EVERYWHERE):
-                if timer is not None:
-                    timer.start(self.wake, update=True)
-                self.hub.switch()
-        finally:
-            self.is_over = True
-            if timer is not None:
-                timer.stop()
-                timer.close()
+        """Until something is given, or this long; None: for ever. Raises BudgetSpent."""
+        until = FOREVER if seconds is None else clock.now() + seconds
+        with Wait("pool", name, EVERYWHERE):
+            while self.given is None and clock.now() < until:
+                self.parked.park(until if is_loop_thread() else look_again_at(until), is_endable=True)
+
+
+def look_again_at(until: float) -> float:
+    """Nobody can end a wait in a real thread, so it looks from time to time whether its request goes on."""
+    left = remaining_seconds()
+    if left <= 0.0:
+        record = CURRENT.get()
+        raise BudgetSpent("" if record is None else record.why())
+    return min(until, clock.now() + min(left, LOOK_AGAIN_SECONDS))
 
 
 class GreenPool(QueuePool):
@@ -176,8 +173,9 @@ class GreenPool(QueuePool):
     def _do_get(self) -> "ConnectionPoolEntry":
         if is_refused():
             raise exc.TimeoutError("the request's time is over; no database connection was taken")
-        holder = Holder()
-        entry = self._take() or self._open(holder)
+        taken = self._take()
+        holder = Holder()  # from now on, and not from when it began to wait
+        entry = taken or self._open(holder)
         try:
             self._look_at(entry)
         except BaseException:
@@ -224,7 +222,6 @@ class GreenPool(QueuePool):
 
     def _leave_line(self, waiter: Waiter) -> None:
         with self._overflow_lock:
-            waiter.is_over = True
             if waiter.given is None:
                 self._waiters.remove(waiter)
 

@@ -8,6 +8,7 @@ made without patience (SQLite's busy timeout is 0 meanwhile); most don't, and ar
                              │ SQLITE_BUSY: nothing has happened
                              └─> once more, with the connection's own timeout, in a thread ─> done, or "is locked"
     executemany, executescript, backup   in a thread at once: a part of them may have happened
+    a statement, or its fetchall, that took 10 ms of CPU or more the last time   in a thread at once (slow_statements)
 
 So SQLite itself decides how long to wait, and when not to, because two wait for each other. A connection is used by one
 thread at a time: who wants it meanwhile waits for it. What Python checks of threads (`check_same_thread`) is checked
@@ -19,6 +20,7 @@ import functools
 import os
 import sqlite3
 import sys
+import time
 import weakref
 from collections.abc import Callable
 from contextvars import copy_context
@@ -30,6 +32,7 @@ from ..in_flight import CURRENT
 from ..insight import stacks
 from ..replacements import Declined, Put, part
 from .naming import request_route
+from .slow_statements import SlowStatements
 from .threads import Job, Threads, can_wait, get_thread_ident, own_record
 
 PLAIN_CONNECTION: Any = sqlite3.Connection
@@ -42,6 +45,8 @@ TIMEOUT, SAME_THREAD, FACTORY = 1, 4, 5
 LOCKED = 5  # SQLITE_BUSY, without what extends it
 
 threads = Threads(WAITING)
+slow = SlowStatements()
+ALL_OF = "fetchall: "  # before a statement: the time that its rows take
 # Connections of this process in a transaction, by id, weakly.
 TRANSACTIONS: dict[int, Any] = {}
 application = Innermost(lambda frame: stacks.is_installed(frame.f_code.co_filename))
@@ -139,10 +144,12 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
                 f"The object was created in thread id {self._thread} and this is thread id {here}."
             )
 
-    def _call(self, call: Callable[[], Any]) -> Any:
+    def _call(self, call: Callable[[], Any], statement: str = "") -> Any:
         self._check()
         try:
-            value = call()
+            if statement in slow:
+                return self._call_in_thread(functools.partial(_timed, call, statement))
+            value = _timed(call, statement) if statement else call()
             if self.in_transaction is not (self._began is not None):
                 self._note()
             return value
@@ -226,6 +233,8 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
 class Cursor(PLAIN_CURSOR):  # type: ignore[misc]
     """sqlite3.Cursor."""
 
+    _statement = ""
+
     def execute(self, *args: Any) -> Any:
         connection = _connection_of(self)
         if not isinstance(connection, Connection):
@@ -235,7 +244,16 @@ class Cursor(PLAIN_CURSOR):  # type: ignore[misc]
             if record is not None:
                 observing.on_statement(record, args[0])
         call = functools.partial(super().execute, *args)
-        return connection._pragma(call) if _is_about_timeout(args) else connection._call(call)
+        if _is_about_timeout(args):
+            return connection._pragma(call)
+        self._statement = args[0] if args and type(args[0]) is str else ""
+        return connection._call(call, self._statement)
+
+    def fetchall(self) -> Any:
+        connection = _connection_of(self)
+        if not isinstance(connection, Connection) or not self._statement:
+            return super().fetchall()
+        return connection._call(super().fetchall, f"{ALL_OF}{self._statement}")
 
     def executemany(self, *args: Any) -> Any:
         return self._call_in_thread(functools.partial(super().executemany, *args))
@@ -246,6 +264,14 @@ class Cursor(PLAIN_CURSOR):  # type: ignore[misc]
     def _call_in_thread(self, call: Callable[[], Any]) -> Any:
         connection = _connection_of(self)
         return connection._call_in_thread(call) if isinstance(connection, Connection) else call()
+
+
+def _timed(call: Callable[[], Any], statement: str) -> Any:
+    began = time.thread_time()  # what a busy machine or the interpreter's lock adds is not the statement's doing
+    try:
+        return call()
+    finally:
+        slow.took(statement, time.thread_time() - began)
 
 
 def _plain(connection: Any, sql: str) -> Any:

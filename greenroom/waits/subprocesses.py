@@ -25,6 +25,7 @@ from greenlet import getcurrent
 
 from ..replacements import Declined, Put, part
 from . import children, closing
+from .giving_way import before_more, moved
 from .threads import is_loop_thread, real_poll
 
 READ, WRITE = 1, 2
@@ -125,8 +126,11 @@ class Pipe(io.FileIO):
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or size < 0:
             return self.readall()
+        before_more()
         wait_for(self.fileno(), READ)
-        return super().read(size) or b""
+        data = super().read(size) or b""
+        moved(len(data))
+        return data
 
     def readall(self) -> bytes:
         parts = []
@@ -135,14 +139,19 @@ class Pipe(io.FileIO):
         return b"".join(parts)
 
     def readinto(self, buffer: Any, /) -> int:
+        before_more()
         wait_for(self.fileno(), READ)
-        return super().readinto(buffer) or 0
+        size = super().readinto(buffer) or 0
+        moved(size)
+        return size
 
     def write(self, data: Any, /) -> int:
         view = memoryview(data).cast("B")
         done = 0
         while done < len(view):
+            before_more()
             wait_for(self.fileno(), WRITE)
+            moved(select.PIPE_BUF)
             # A pipe that is writable takes so much without blocking.
             done += super().write(view[done : done + select.PIPE_BUF])
         return done

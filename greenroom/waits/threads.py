@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gevent
+import gevent.hub
 import gevent.socket
 from gevent import monkey
 from gevent.event import Event
@@ -30,6 +31,9 @@ from ..timers import Timer
 get_thread_ident: Callable[[], int] = monkey.get_original("_thread", "get_ident")
 _start_new_thread: Callable[..., int] = monkey.get_original("_thread", "start_new_thread")
 real_poll: Callable[[], Any] | None = monkey.get_original("select", "poll") if hasattr(select, "poll") else None
+real_close: Callable[[int], None] = monkey.get_original("os", "close")
+# epoll, a pipe or an eventfd, a timer's; and some for other threads meanwhile.
+LOOP_DESCRIPTORS = 8
 # After a fork it is still the same: the thread that forks is the one that goes on.
 LOOP_THREAD = threading.main_thread().ident if not monkey.is_module_patched("threading") else get_thread_ident()
 
@@ -308,6 +312,31 @@ def install(put: Put) -> None:
     if real_poll is None:
         raise Declined("this system has no poll()")
     put(green, "_wait", socket_wait(green._wait))
+    put(gevent.hub.Hub, "__init__", hub_init(gevent.hub.Hub.__init__))
+
+
+def hub_init(plain: Callable[..., None]) -> Callable[..., None]:
+    """A socket that a real thread opens makes an event loop there, and libev ends the process when it has no
+    descriptors for it: then opening it fails, as it would without us."""
+
+    @functools.wraps(plain)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        if not is_loop_thread():
+            raise_without_descriptors()
+        plain(self, *args, **kwargs)
+
+    return init
+
+
+def raise_without_descriptors() -> None:
+    """Raises OSError where fewer are left than an event loop takes."""
+    held: list[int] = []
+    try:
+        for _ in range(LOOP_DESCRIPTORS):
+            held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    finally:
+        for descriptor in held:
+            real_close(descriptor)
 
 
 def socket_wait(plain: Callable[..., None]) -> Callable[..., None]:

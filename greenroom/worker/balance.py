@@ -106,6 +106,8 @@ class Line:
         _cell(offset) for offset in range(9)
     )
     shed, errors, expired, stalls, offered, queued, expected = (_cell(offset) for offset in range(9, len(FIELDS)))
+    # Of a worker that ends before it serves: why, as a number. Nothing is expected of it.
+    boot_cause = _cell(FIELDS.index("expected"))
 
     def clear(self) -> None:
         for offset in range(CELLS_PER_LINE):

@@ -108,18 +108,12 @@ class Connection(RunningRequest):
         except OSError:
             self.close()
             return
-        if data and self.skip_bytes:
-            skipped = min(self.skip_bytes, len(data))
-            self.skip_bytes -= skipped
-            data = data[skipped:]
-            if not data:
-                return
         if data:
-            if self.buffer:
-                self.buffer += data
-            else:
-                self.buffer = data
-            self.parse()
+            if self.keep(data):
+                self.parse()
+            elif not self.skip_bytes:
+                self.serving.timeouts.forget(self)
+                self._become_idle()
         elif self.state == State.IDLE and self.buffer and self.buffer not in EMPTY_LINE:
             # It sent several requests at once and ended its side; _parse_rest is on its way to answer them.
             self.is_client_gone = True
@@ -305,15 +299,15 @@ class Connection(RunningRequest):
             self.close_gently()
             return
         self.wire.taken = None
-        self.state = State.IDLE
+        self.keep(self.wire.take_ahead())
         if self.is_client_gone and not self.buffer:
-            self.buffer = self.wire.unread()  # the requests that came behind this one, and before the end
-            if not self.buffer:
+            # The requests that came behind this one, and before the end.
+            if not self.keep(self.wire.unread()):
                 self.close()
                 return
         if not self.reader.active and not self.is_client_gone:
             self.reader.start(self.on_readable)
-        self.serving.timeouts.became_idle(self)
+        self._become_idle()
         if self.skip_bytes:
             self.state = State.READING
             self.serving.timeouts.head_started(self)
@@ -322,6 +316,10 @@ class Connection(RunningRequest):
             # hub, and what run_callback runs comes in this turn.
             later = self.serving.loop.timer(0.0)
             later.start(self._parse_rest, later)
+
+    def _become_idle(self) -> None:
+        self.state = State.IDLE
+        self.serving.timeouts.became_idle(self)
 
     def _parse_rest(self, later: Any) -> None:
         later.close()

@@ -9,6 +9,7 @@ it is the same on every machine:
                 parser costs, not what a byte does
     frames      of HTTP/2: see http2/frames
     requests    of a client that pipelines: each in a turn of its own
+    handshakes  MOST_HANDSHAKES in a turn: signing takes a millisecond
 """
 
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from gevent import get_hub, getcurrent
 from gevent.hub import Waiter
 
 from ..waits.threads import is_loop_thread
+from .load import Turns
 
 PIECE_BYTES = 131_072
 OPERATION_BYTES = 512
@@ -40,6 +42,26 @@ class Piece:
 
     def waited(self) -> None:
         self.work = 0
+
+
+class PerTurn:
+    """`most` of something that takes long in each turn of the loop. Runs on: hub.
+
+    For watchers of sockets, which come again in the next turn if nothing is read.
+    """
+
+    __slots__ = ("_count", "_turn", "most", "turns")
+
+    def __init__(self, turns: Turns, most: int) -> None:
+        self.turns = turns
+        self.most = most
+        self._turn = self._count = 0
+
+    def may_go_on(self) -> bool:
+        if self._turn != self.turns.count:
+            self._turn, self._count = self.turns.count, 0
+        self._count += 1
+        return self._count <= self.most
 
 
 def give_way() -> None:

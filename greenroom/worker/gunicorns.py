@@ -25,6 +25,7 @@ class _InvalidResponseHeader(errors.InvalidHeader):  # type: ignore[misc]  # gun
 
 
 InvalidResponseHeader: Any = getattr(errors, "InvalidResponseHeader", _InvalidResponseHeader)
+InvalidResponseHeaderName: Any = getattr(errors, "InvalidResponseHeaderName", InvalidResponseHeader)
 
 
 def refuse_older() -> None:

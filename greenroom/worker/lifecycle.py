@@ -11,19 +11,20 @@ import faulthandler
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import gevent.event
 import psutil
 from greenlet import getcurrent
+from gunicorn.arbiter import Arbiter
 from gunicorn.workers.ggevent import GeventWorker
 
 from .. import clock, forking, joining
 from ..insight import lastwords, stacks
 from ..insight.observer import Insight
 from ..settings import Settings
-from ..waits import children, descriptors, processes, programs, stdlib, subprocesses
-from . import hangups
+from ..waits import children, descriptors, giving_way, processes, programs, stdlib, subprocesses
+from . import boot_failure, hangups
 from .balance import HEARTBEAT_SECONDS, Line, Scoreboard, State, Turn
 from .drain import Drain
 from .leaving import Leaving
@@ -103,6 +104,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         subprocesses.install()
         processes.install()
         descriptors.install()
+        giving_way.install()
         programs.install()
         stdlib.install()
         hangups.install()
@@ -119,6 +121,8 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         except BaseException as exc:
             if forking.is_child():
                 forking.leave(exc)
+            if isinstance(exc, SystemExit) and self.alive:  # the application's own, not the arbiter's wish
+                self._leave_unstarted(exc, ends_server=False)
             raise
         if forking.is_child():  # forked by a module of the application's, it has come to the end of it
             forking.leave()
@@ -154,12 +158,17 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         try:
             super().init_process()
         except Exception as exc:
-            if not self.booted and self.worker_server is not None:
-                self.worker_server.say_boot_failed(exc)
-            if self.booted or not shared_board().someone_serves(but=self.line):
+            if self.booted:
                 raise
-            self.log.exception("this worker could not start; the others go on")
-            sys.exit(EXIT_BOOT_FAILED)
+            self._leave_unstarted(exc, ends_server=not shared_board().someone_serves(but=self.line))
+
+    def _leave_unstarted(self, exc: BaseException, ends_server: bool) -> NoReturn:
+        if self.worker_server is not None:
+            self.worker_server.say_boot_failed(exc)
+        said = boot_failure.explain(exc)
+        self.line.boot_cause = boot_failure.cause(said)
+        self.log.error("%s", said if ends_server else f"this worker could not start, the others go on: {said}")
+        sys.exit(Arbiter.APP_LOAD_ERROR if ends_server else EXIT_BOOT_FAILED)
 
     def run(self) -> None:
         settings = self.settings or Settings.read(os.environ)

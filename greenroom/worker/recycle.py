@@ -27,6 +27,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from gunicorn.errors import HaltServer
+
 from .. import clock, forking, replacements
 from ..reloading import call_off_reload
 from .balance import ACCEPTING, Scoreboard, State
@@ -41,6 +43,8 @@ SECOND_TERM_SECONDS = 0.5
 TELL_AGAIN_SECONDS = 1.0
 # A reload that takes longer does not keep the next one waiting: its new code may hang.
 COALESCE_SECONDS = 5.0
+# A start that fails so often in the same way will not succeed by itself.
+MOST_FAILED_STARTS = 3
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
@@ -61,6 +65,8 @@ class Fleet:
         self.pid = os.getpid()
         self.failures = 0
         self.spawn_not_before = 0.0
+        self.has_served = False
+        self.failed_starts: list[float] = []  # the causes of those that failed in the same way, one after the other
         self._term_at: float | None = None
 
     def install(self) -> bool:
@@ -115,6 +121,7 @@ class Fleet:
         fresh = [pid for pid in alive if pid not in self.old]
         for pid in fresh[: max(0, len(fresh) - wanted)]:
             self._dismiss(pid)
+        self.has_served |= any(self._state(pid) in ACCEPTING for pid in fresh)
         serving = sum(self._state(pid) in ACCEPTING for pid in fresh)
         # Those that do not serve yet go first: a reload in a reload.
         leaving = sorted((pid for pid in alive if pid in self.old), key=lambda pid: self._state(pid) in ACCEPTING)
@@ -168,6 +175,7 @@ class Fleet:
             if pid in self.server.WORKERS:
                 continue
             if _line_state(worker) == State.BOOTING and pid not in self.dismissed:
+                self._give_up_if_hopeless(worker)
                 self._boot_failed(pid)
             self.dismissed.discard(pid)
             self.told.pop(pid, None)
@@ -180,6 +188,18 @@ class Fleet:
         fresh = [pid for pid in self.server.WORKERS if pid not in self.old | self.dismissed]
         if len(fresh) >= self.server.num_workers:
             self.failures = 0
+
+    def _give_up_if_hopeless(self, worker: Any) -> None:
+        """A server that has never served, and does not start time and again, ends with what its workers said."""
+        cause = worker.line.boot_cause
+        if cause not in self.failed_starts:
+            self.failed_starts.clear()
+        self.failed_starts.append(cause)
+        if not self.has_served and len(self.failed_starts) >= MOST_FAILED_STARTS:
+            raise HaltServer(
+                f"{MOST_FAILED_STARTS} workers in a row could not start, in the same way; see what the last one said",
+                self.server.WORKER_BOOT_ERROR,
+            )
 
     def _boot_failed(self, pid: int) -> None:
         self.failures += 1

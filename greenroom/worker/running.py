@@ -172,6 +172,18 @@ class RunningRequest:
         """Whether all of the request's body has been received."""
         return self.incoming is None or self.incoming.is_here()
 
+    def keep(self, data: bytes) -> bool:
+        """Put `data` behind what has come, less what is to be skipped; whether anything is left of it."""
+        if self.skip_bytes:
+            skipped = min(self.skip_bytes, len(data))
+            self.skip_bytes -= skipped
+            data = data[skipped:]
+        if self.buffer:
+            self.buffer += data
+        else:
+            self.buffer = data
+        return bool(data)
+
     def skip_body(self) -> bool:
         """Throw away the body of a request that is turned away, as it comes; False if that is not to be."""
         if self.incoming is None:

@@ -23,6 +23,7 @@ from .connection import Connection
 from .cycle import RequestCycle
 from .ending import Ending, ErrorPage, error_answer, fitting
 from .exchange import Exchange
+from .fair import PerTurn
 from .gates import AdaptiveGate, Gate, OpenGate, StaticGate
 from .greenlets import RequestGreenlets
 from .head import HeadParser
@@ -34,7 +35,7 @@ from .spinning import SpinWatch
 from .takeover import ClientsSocket
 from .timeouts import SWEEP_SECONDS, Timeouts
 from .timeouts import Greeting as TimedClient
-from .transport.handshake import Handshake
+from .transport.handshake import MOST_HANDSHAKES, Handshake
 from .transport.tls import TLSSocket, context_of
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ class Serving:
         )
         self.turns = Turns(self.loop, self._turn_began, self._turn_ending, self._progress)
         self.spin_watch = SpinWatch(self.turns)
+        self.handshakes = PerTurn(self.turns, MOST_HANDSHAKES)
         self.insight: Insight | None = None
         # An idle loop must not sleep while requests wait in line.
         self._queue_ticker = Timer(self.loop, QUEUE_TICK_SECONDS, "requests wait in line", repeats=True)

@@ -297,6 +297,12 @@ class Wire:
         except OSError:  # nothing has come, or nobody is there any more
             return b""
 
+    def take_ahead(self) -> bytes:
+        """What was only looked at so far. No watcher tells of it any more; plain sockets leave it in the kernel."""
+        sock: Any = self.sock
+        data: bytes = sock.take_ahead() if self.is_tls else b""
+        return data
+
     def shut_down_sending(self) -> bool:
         """Tell the client that no more will come; False if it is gone."""
         try:

@@ -1,6 +1,6 @@
 import pytest
 
-from app.addresses import is_public, resolve
+from app.addresses import is_public
 
 
 @pytest.mark.parametrize(
@@ -65,17 +65,3 @@ def test_address_that_not_everybody_reaches_is_not_public(address: str) -> None:
 )
 def test_address_that_everybody_reaches_is_public(address: str) -> None:
     assert is_public(address)
-
-
-@pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "127.1"])
-def test_numbers_in_disguise_come_out_as_the_address_they_are(host: str) -> None:
-    assert resolve(host, 80) == ["127.0.0.1"]
-
-
-def test_address_is_named_once_however_often_it_is_found() -> None:
-    assert resolve("127.0.0.1", 80) == ["127.0.0.1"]
-
-
-def test_name_that_can_not_be_one_is_an_error_like_any_other() -> None:
-    with pytest.raises((OSError, ValueError)):
-        resolve("a" * 300, 80)

@@ -62,3 +62,31 @@ def test_reader_finds_each_way_to_break_the_promise(source: str) -> None:
 
 def test_reader_lets_plain_code_pass() -> None:
     assert broken_promises("from . import greenroom_words\nimport threading\ngevent = 'a word'\n") == []
+
+
+def imports_of(path: Path) -> set[str]:
+    """The modules of `app` that a module needs to be done when it is itself imported."""
+    parts = tuple(name_of(path).split("."))
+    package = parts if path.name == "__init__.py" else parts[:-1]
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = ".".join((*package[: len(package) - node.level + 1], *filter(None, [node.module])))
+            # A name that is no module is made by the package itself.
+            found |= {module if (module := f"{base}.{alias.name}") in NAMES else base for alias in node.names}
+    return found
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(APP.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+NAMES = {name_of(path): path for path in MODULES}
+
+
+def test_there_are_no_import_cycles() -> None:
+    graph = {name: imports_of(path) for name, path in NAMES.items()}
+    while free := {name for name, needed in graph.items() if not needed & graph.keys()}:
+        graph = {name: needed for name, needed in graph.items() if name not in free}
+
+    assert graph == {}

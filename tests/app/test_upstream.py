@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import requests
 
-from app import transport
-from app.transport import CuttableTLS
-from app.upstream import HEARTBEAT, Fetcher, Outcome, Target, decode_body
+from app import lanes
+from app.bodies import decode_body
+from app.lanes import Lane
+from app.upstream import HEARTBEAT, Call, Fetcher, Outcome, Target
 from tests.app.api.upstreams import (
     LONG_WAIT,
     Behaviour,
@@ -30,12 +31,11 @@ from tests.app.api.upstreams import (
 
 LIMIT = 100_000
 SHORT_MS = 200
-AUTHORITIES = CuttableTLS.trusting(requests.certs.where())  # loaded once: it takes as long as a test
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
 
 
 def fetcher(**kwargs: Any) -> Fetcher:
-    settings = {"allow_private": True, "response_bytes": LIMIT, "redirects": 3, "budget_ms": 10_000, "tls": AUTHORITIES}
+    settings = {"allow_private": True, "response_bytes": LIMIT, "redirects": 3, "budget_ms": 10_000}
     return Fetcher(**(settings | kwargs))
 
 
@@ -47,6 +47,24 @@ def fetch_one(url: str, timeout_ms: int = 5000, **kwargs: Any) -> Outcome:
 def fetch_from(behaviour: Behaviour, timeout_ms: int = 5000, **kwargs: Any) -> Outcome:
     with upstream(behaviour) as server:
         return fetch_one(server.url(), timeout_ms, **kwargs)
+
+
+Names = dict[str, Callable[[], list[str]]]
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Names:
+    """Names that exist for this test, with what gives their addresses each time they are looked up."""
+    known: Names = {}
+    really = socket.getaddrinfo
+
+    def look_up(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
+        if host not in known:
+            return really(host, port, *args, **kwargs)
+        return [found for address in known[host]() for found in really(address, port, *args, **kwargs)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return known
 
 
 def fetch_threads() -> list[threading.Thread]:
@@ -125,15 +143,16 @@ class TestMisbehaviour:
     def test_hanging_source_is_given_up_when_the_budget_is_spent(self) -> None:
         assert fetch_from(hanging, 60_000, budget_ms=200).error == "no answer within the board's budget of 200 ms"
 
-    def test_source_that_had_no_time_because_the_request_was_over_is_not_called_slow(self) -> None:
+    def test_source_that_had_no_time_because_the_request_was_over_is_not_called_slow(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """A server may end a request's waits before ours, when its own time is up."""
 
         def ends_early(*args: Any, **kwargs: Any) -> None:
             raise requests.Timeout
 
-        hasty = fetcher()
-        hasty.session.get = ends_early  # type: ignore[method-assign, assignment]
-        (outcome,) = hasty.fetch_all([Target("it", "http://127.0.0.1:1/", 5000)])
+        monkeypatch.setattr(requests.Session, "get", ends_early)
+        outcome = fetch_one("http://127.0.0.1:1/")
 
         assert outcome.error == "given up: the time for the whole request was over"
         assert outcome.is_given_up
@@ -264,20 +283,23 @@ class TestMisbehaviour:
     def test_two_different_content_lengths(self) -> None:
         assert fetch_from(sending(OK + b"Content-Length: 5, 6\r\n\r\nfirst")).error == "the answer is not HTTP"
 
-    def test_unknown_host(self) -> None:
-        def unknown(host: str, port: int) -> list[str]:
+    def test_unknown_host(self, names: Names) -> None:
+        def unknown() -> list[str]:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-        assert fetch_one("http://nowhere.invalid/", resolve=unknown).error == "the name nowhere.invalid was not found"
+        names["nowhere.invalid"] = unknown
 
-    def test_slow_name_is_given_up_at_the_timeout(self) -> None:
+        assert fetch_one("http://nowhere.invalid/").error == "the name nowhere.invalid was not found"
+
+    def test_slow_name_is_given_up_at_the_timeout(self, names: Names) -> None:
         release = threading.Event()
 
-        def slow(host: str, port: int) -> list[str]:
+        def slow() -> list[str]:
             release.wait(LONG_WAIT)
             return ["127.0.0.1"]
 
-        outcome = fetch_one("http://slow.invalid/", SHORT_MS, resolve=slow)
+        names["slow.invalid"] = slow
+        outcome = fetch_one("http://slow.invalid:1/", SHORT_MS)
         release.set()
 
         assert outcome.error == "no answer within 200 ms"
@@ -288,9 +310,10 @@ class TestMisbehaviour:
 
         assert fetch_one(f"http://127.0.0.1:{port}/refused").error == "connection refused"
 
-    def test_second_address_is_tried_when_the_first_refuses(self) -> None:
+    def test_second_address_is_tried_when_the_first_refuses(self, names: Names) -> None:
+        names["two.test"] = lambda: ["127.0.0.9", "127.0.0.1"]
         with upstream(answering()) as server:
-            outcome = fetch_one(server.url(host="two.test"), resolve=lambda host, port: ["127.0.0.9", "127.0.0.1"])
+            outcome = fetch_one(server.url(host="two.test"))
 
         assert outcome.status == 200
 
@@ -314,16 +337,22 @@ class TestMisbehaviour:
         assert outcomes["good"].body == {"ok": True}
         assert {name for name, outcome in outcomes.items() if outcome.error} == {"dead", "broken", "nonsense"}
 
-    def test_bug_in_our_own_code_is_an_error_of_that_source_and_logged(self, caplog: pytest.LogCaptureFixture) -> None:
-        def broken(host: str, port: int) -> list[str]:
+    def test_bug_in_our_own_code_is_an_error_of_that_source_and_logged(
+        self, names: Names, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def broken() -> list[str]:
             raise ZeroDivisionError
 
-        assert fetch_one("http://any.invalid/", resolve=broken).error == "internal error (ZeroDivisionError)"
+        names["any.invalid"] = broken
+
+        assert fetch_one("http://any.invalid/").error == "internal error (ZeroDivisionError)"
         assert "source fetch failed" in caplog.text
 
 
 class TestRedirects:
-    def test_redirects_are_followed_relative_to_the_name(self) -> None:
+    def test_redirects_are_followed_relative_to_the_name(self, names: Names) -> None:
+        names["name.test"] = lambda: ["127.0.0.1"]
+
         def behave(connection: Connection) -> None:
             while head := connection.read_head():
                 if head.startswith("GET /old/ "):
@@ -332,7 +361,7 @@ class TestRedirects:
                     connection.answer(b'"arrived"')
 
         with upstream(behave) as server:
-            outcome = fetch_one(server.url("/old/", host="name.test"), resolve=lambda host, port: ["127.0.0.1"])
+            outcome = fetch_one(server.url("/old/", host="name.test"))
 
         assert outcome.body == "arrived"
         assert server.heads[1].startswith("GET /old/new ")
@@ -379,8 +408,8 @@ class TestRedirects:
 @pytest.fixture
 def public_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     """127.0.0.1 counts as public in this test, and nothing else on this machine does."""
-    really = transport.is_public
-    monkeypatch.setattr(transport, "is_public", lambda address: address == "127.0.0.1" or really(address))
+    really = lanes.is_public
+    monkeypatch.setattr(lanes, "is_public", lambda address: address == "127.0.0.1" or really(address))
 
 
 class TestPublicAddresses:
@@ -412,12 +441,17 @@ class TestPublicAddresses:
         assert outcome.error is not None
         assert "is not a public address" in outcome.error
 
-    def test_name_with_a_private_address_among_public_ones_is_refused(self) -> None:
-        outcome = fetch_one(
-            "http://mixed.test/", allow_private=False, resolve=lambda host, port: ["93.184.216.34", "127.0.0.1"]
-        )
+    @pytest.mark.usefixtures("public_loopback")
+    @pytest.mark.parametrize("addresses", [["127.0.0.2", "127.0.0.1"], ["127.0.0.1", "127.0.0.2"]])
+    def test_of_a_name_with_public_and_private_addresses_no_private_one_is_connected_to(
+        self, names: Names, addresses: list[str]
+    ) -> None:
+        names["mixed.test"] = lambda: addresses
+        with upstream(answering(b"secret"), host="127.0.0.2") as inside:  # and nothing at this port of 127.0.0.1
+            outcome = fetch_one(inside.url(host="mixed.test"), allow_private=False)
 
-        assert outcome.error == "mixed.test is not a public address"
+        assert outcome.error in ("mixed.test is not a public address", "connection refused")  # whichever came last
+        assert inside.connections == 0
 
     @pytest.mark.usefixtures("public_loopback")
     def test_redirect_from_public_to_private_is_refused(self) -> None:
@@ -428,35 +462,63 @@ class TestPublicAddresses:
         assert inside.connections == 0
 
     @pytest.mark.usefixtures("public_loopback")
-    def test_name_that_changes_between_check_and_connect_gains_nothing(self) -> None:
+    def test_name_that_changes_after_it_was_connected_to_gains_nothing(self, names: Names) -> None:
         answers = [["127.0.0.1"], ["127.0.0.2"]]
+        names["rebind.test"] = lambda: answers.pop(0)
         with upstream(answering(b'"outside"')) as outside:
             with upstream(answering(b'"inside"'), host="127.0.0.2", port=outside.port) as inside:
-                outcome = fetch_one(
-                    outside.url(host="rebind.test"),
-                    allow_private=False,
-                    resolve=lambda host, port: answers.pop(0),
+                one = fetcher(allow_private=False)
+                first, second = (
+                    next(one.fetch_all([Target("it", outside.url(host="rebind.test"), 5000)])) for _ in range(2)
                 )
 
-        assert outcome.body == "outside"
+        assert (first.body, second.body) == ("outside", "outside")
         assert inside.connections == 0
-        assert len(answers) == 1, "the name was looked up again"
+        assert len(answers) == 1, "the name was looked up for the check and for the connection"
         assert f"Host: rebind.test:{outside.port}" in outside.heads[0]
 
-    def test_name_is_not_looked_up_again_by_the_libraries_below(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        asked = []
-        really = socket.getaddrinfo
+    @pytest.mark.usefixtures("public_loopback")
+    def test_name_that_is_private_when_it_is_connected_to_anew_is_refused(self, names: Names) -> None:
+        answers = [["127.0.0.1"], ["127.0.0.2"]]
+        names["rebind.test"] = lambda: answers.pop(0)
+        with upstream(answering(Connection="close")) as outside:
+            with upstream(answering(b'"inside"'), host="127.0.0.2", port=outside.port) as inside:
+                one = fetcher(allow_private=False)
+                first, second = (
+                    next(one.fetch_all([Target("it", outside.url(host="rebind.test"), 5000)])) for _ in range(2)
+                )
 
-        def spy(host: Any, *args: Any, **kwargs: Any) -> Any:
-            asked.append(host)
-            return really("127.0.0.1" if host == "spied.test" else host, *args, **kwargs)
+        assert first.status == 200
+        assert second.error == "rebind.test is not a public address"
+        assert inside.connections == 0
 
-        monkeypatch.setattr(socket, "getaddrinfo", spy)
+    def test_the_machines_proxies_are_not_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with upstream(answering()) as proxy, upstream(answering(b'"direct"')) as server:
+            for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+                monkeypatch.setenv(name, proxy.url())
+            monkeypatch.delenv("no_proxy", raising=False)
+            outcome = fetch_one(server.url())
+
+        assert outcome.body == "direct"
+        assert proxy.connections == 0
+
+    def test_only_calls_of_lanes_are_checked(self) -> None:
+        lanes.watch_connects()
         with upstream(answering()) as server:
-            outcome = fetch_one(server.url(host="spied.test"))
+            assert fetch_one(server.url(), allow_private=False).error == "127.0.0.1 is not a public address"
+            assert requests.get(server.url(), timeout=LONG_WAIT).ok
 
-        assert outcome.status == 200
-        assert asked.count("spied.test") == 1
+    @pytest.mark.parametrize("address", ["/run/docker.sock", b"\0abstract", ("localhost", 80), ("", 80), (b"x", 1)])
+    def test_paths_and_names_are_no_addresses_that_could_be_checked(self, address: Any) -> None:
+        assert not lanes.is_public_peer(address)
+
+    def test_an_answer_over_a_connection_that_was_not_seen_is_thrown_away(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(lanes.Lane, "connecting", lambda *_: None)
+
+        assert fetch_from(answering()).error == "internal error (RuntimeError)"
+        assert "nobody has checked" in caplog.text
 
     def test_password_in_a_redirect_never_reaches_the_host_header(self) -> None:
         with upstream(answering()) as server:
@@ -573,7 +635,9 @@ class TestCutting:
             assert gone.wait(LONG_WAIT)
             assert eventually(lambda: not fetch_threads())
 
-    def test_cut_call_does_not_touch_a_connection_that_another_call_has_taken_over(self) -> None:
+    def test_cut_call_does_not_touch_a_connection_that_another_call_has_taken_over(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """The first call is done and its connection back in the pool; the second has it when the first is cut."""
         second_asked, let_go = threading.Event(), threading.Event()
 
@@ -587,8 +651,14 @@ class TestCutting:
 
         with upstream(behave) as server:
             one = fetcher()
-            wires: list[transport.Wire] = []
-            collect_wires(one, wires)
+            calls: list[Call] = []
+            really = Call.take
+
+            def take(call: Call, lane: Lane | None) -> None:
+                calls.append(call)
+                really(call, lane)
+
+            monkeypatch.setattr(Call, "take", take)
             first = next(one.fetch_all([Target("first", server.url(), 9000)]))
             second: list[Outcome] = []
             thread = threading.Thread(
@@ -596,7 +666,7 @@ class TestCutting:
             )
             thread.start()
             assert second_asked.wait(LONG_WAIT)
-            wires[0].cut()
+            calls[0].cut()
             let_go.set()
             thread.join(LONG_WAIT)
 
@@ -604,44 +674,31 @@ class TestCutting:
         assert [outcome.body for outcome in second] == ["untouched"]
         assert server.connections == 1
 
-    def test_call_cut_while_it_resolves_never_connects(self) -> None:
+    def test_call_cut_while_it_resolves_never_connects(self, names: Names) -> None:
         resolving, release = threading.Event(), threading.Event()
 
-        def slow(host: str, port: int) -> list[str]:
+        def slow() -> list[str]:
             resolving.set()
             release.wait(LONG_WAIT)
             return ["127.0.0.1"]
 
+        names["a.test"] = slow
         with upstream(answering()) as server:
-            items = fetcher(resolve=slow).fetch_with_heartbeat([Target("it", server.url(host="a.test"), 60_000)], 0.01)
+            items = fetcher().fetch_with_heartbeat([Target("it", server.url(host="a.test"), 60_000)], 0.01)
             while not resolving.is_set():
                 next(items)
             items.close()
             release.set()
             assert eventually(lambda: not fetch_threads())
 
-        assert server.heads == []
+        assert server.connections == 0
 
-    def test_attaching_to_a_cut_wire_closes_the_socket(self) -> None:
-        wire = transport.Wire(deadline=time.monotonic() + 60)
-        near, far = socket.socketpair()
-        wire.cut()
+    def test_call_that_was_cut_takes_no_lane(self) -> None:
+        call = Call(fetcher(), Target("it", "http://127.0.0.1:1/", 5000), time.monotonic())
+        call.cut()
 
-        with far, pytest.raises(transport.Cut):
-            wire.attach(near)
-
-        assert near.fileno() == -1
-
-
-def collect_wires(one: Fetcher, wires: list[transport.Wire]) -> None:
-    adapter = one.session.get_adapter("http://")
-    really = adapter.resolve  # type: ignore[attr-defined]
-
-    def resolve(host: str, port: int) -> list[str]:
-        wires.append(transport.Wire.of_this_thread())
-        return really(host, port)
-
-    adapter.resolve = resolve  # type: ignore[attr-defined]
+        with pytest.raises(lanes.Cut), call.fetcher.lanes.answer(call.target.url, call):
+            pytest.fail("it was asked")
 
 
 class TestDecoding:
@@ -689,11 +746,16 @@ class TestTLS:
 
     FILES = Path(__file__).parent / "api" / "tls"
 
-    def fetch(self, behaviour: Behaviour, name: str = "tls.test", timeout_ms: int = 5000) -> tuple[Outcome, Upstream]:
-        trusting = CuttableTLS.trusting(str(self.FILES / "certificate.pem"))
+    @pytest.fixture(autouse=True)
+    def _named(self, names: Names) -> None:
+        names |= dict.fromkeys(("tls.test", "other.test"), lambda: ["127.0.0.1"])
+
+    def fetch(
+        self, behaviour: Behaviour, name: str = "tls.test", timeout_ms: int = 5000, **kwargs: Any
+    ) -> tuple[Outcome, Upstream]:
+        settings = {"authorities": str(self.FILES / "certificate.pem")} | kwargs
         with upstream(behaviour) as server:
-            url = f"https://{name}:{server.port}/"
-            return fetch_one(url, timeout_ms, resolve=lambda host, port: ["127.0.0.1"], tls=trusting), server
+            return fetch_one(f"https://{name}:{server.port}/", timeout_ms, **settings), server
 
     def serve(self, connection: Connection) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -715,10 +777,10 @@ class TestTLS:
         assert server.heads == []
 
     def test_unknown_authority_is_refused(self) -> None:
-        with upstream(self.serve) as server:
-            outcome = fetch_one(f"https://tls.test:{server.port}/", resolve=lambda host, port: ["127.0.0.1"])
+        outcome, server = self.fetch(self.serve, authorities=True)
 
         assert outcome.error == "the TLS certificate or handshake was not accepted"
+        assert server.heads == []
 
     def test_no_tls_behind_https_is_an_error(self) -> None:
         def plain(connection: Connection) -> None:
@@ -741,10 +803,9 @@ class TestTLS:
             except OSError:
                 gone.set()
 
-        trusting = CuttableTLS.trusting(str(self.FILES / "certificate.pem"))
         with upstream(dribble) as server:
-            url = f"https://tls.test:{server.port}/"
-            outcome = fetch_one(url, SHORT_MS, resolve=lambda host, port: ["127.0.0.1"], tls=trusting)
+            settings = {"authorities": str(self.FILES / "certificate.pem")}
+            outcome = fetch_one(f"https://tls.test:{server.port}/", SHORT_MS, **settings)
             assert gone.wait(LONG_WAIT), "the handshake went on"
 
         assert outcome.error == "no answer within 200 ms"

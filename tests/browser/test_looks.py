@@ -96,6 +96,9 @@ def test_every_page_fits_and_can_be_read(
     for path in ("/sign-in", "/reset-password", "/reset-password/forged", "/sign-up", "/no-such-page"):
         page.goto(path)
         look(page, path.strip("/").replace("/", "-"))
+    page.goto("/api/docs")
+    page.locator("summary").nth(1).click()
+    look(page, "api")
     page.goto("/sign-up")
     page.get_by_label("E-mail address").fill(email)
     page.get_by_label("Password").fill("a long enough password")

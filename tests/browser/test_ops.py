@@ -70,6 +70,9 @@ def look(chromium: Browser) -> Iterator[Callable[..., Page]]:
     assert [words for each in visits for words in each.complaints] == []
 
 
+COUNTED = {"count": 30, "requests": 1, "most": 30, "seconds": 1.0, "first_at": 1.7e9, "last_at": 1.7e9}
+
+
 def full() -> dict[str, Any]:
     """A view with something in every part, all of it with hostile names."""
     said = snapshot(
@@ -79,6 +82,11 @@ def full() -> dict[str, Any]:
         pools=[{"name": HOSTILE, "kind": "database", "size": 3, "in_use": 3, "waiting": 2}],
         stalls={"top": [{"line": HOSTILE, "count": 1, "seconds": 2.0, "longest_seconds": 2.0}], "last": []},
         held=[{"used": HOSTILE, "upstream": HOSTILE, "host": "h", "count": 1, "seconds": 2, "held_seconds": 2}],
+        failures=[
+            {**dict.fromkeys(("name", "line", "route", "message", "root", "number", "library"), HOSTILE), **COUNTED}
+        ],
+        holders=[{"wanted_at": HOSTILE, "taken_at": HOSTILE, "route": HOSTILE, "count": 1, "longest_seconds": 1.0}],
+        repeated=[{"line": HOSTILE, "route": HOSTILE, "statement": HOSTILE, **COUNTED}],
         locks={
             "deadlocks": [
                 {"since_seconds": 3, "is_cycle": True, "members": [{"route": HOSTILE, "lock": "l", "stack": [HOSTILE]}]}
@@ -92,13 +100,13 @@ def test_nothing_from_outside_becomes_markup(staged: Staged, look: Callable[...,
     staged.show(full())
 
     page = look(staged.url)
-    page.get_by_role("button", name=HOSTILE).first.click()
+    page.locator("#in-flight").get_by_role("button", name=HOSTILE).first.click()
 
     expect(page.locator("dialog pre")).to_have_text(HOSTILE)
     assert page.locator("img").count() == 0
     assert "views.py:41" in page.title()
     expect(page.locator("#routes")).to_contain_text(HOSTILE)
-    for table in ("upstreams", "pools", "stalls", "held"):
+    for table in ("upstreams", "pools", "stalls", "held", "failures", "holders", "queries", "flight-groups"):
         expect(page.locator(f"#{table} tbody")).to_contain_text("<img")
 
 
@@ -315,3 +323,18 @@ def test_beside_a_server_that_is_loaded_blocked_and_recycled(look: Callable[...,
         expect(page.get_by_role("heading", name="Requests each second")).to_be_visible(timeout=TIMEOUT_MS)
     finally:
         server.stop()
+
+
+def test_hundreds_of_requests_are_grouped_and_the_rest_is_said(staged: Staged, look: Callable[..., Page]) -> None:
+    rows = [request("upstream", "api:443", 9.0, id=f"r{number}") for number in range(150)]
+    staged.show(shown(seen(said=snapshot(in_flight=rows))))
+
+    page = look(staged.url, viewport=PHONE)
+
+    expect(page.locator("#flight-groups tbody tr")).to_have_count(1)
+    expect(page.locator("#flight-groups tbody tr")).to_contain_text("150")
+    expect(page.locator("#in-flight tbody tr")).to_have_count(25)
+    expect(page.locator("#flight-shown")).to_contain_text("25 of 150 are shown")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.locator("#flight-groups").get_by_role("button").first.click()
+    expect(page.locator("#in-flight tbody tr")).to_have_count(100)

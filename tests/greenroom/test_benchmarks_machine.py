@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.compare import WORKER_CLASSES, read_options
 from benchmarks.machine import CoreClock, cpu_model, parse_core_list, plan_pinning, siblings_of
+from benchmarks.peers import WORKER_CLASSES
 from benchmarks.servers import effective_settings, gunicorn
 from greenroom.settings import Settings
+
+CLASSES = [peer.name for peer in WORKER_CLASSES]
 
 
 def alone(*cores: int) -> dict[int, frozenset[int]]:
@@ -66,9 +68,9 @@ def test_cpu_model_is_found_in_cpuinfo(tmp_path: Path) -> None:
 
 
 def test_only_the_worker_class_differs_between_the_compared_servers() -> None:
-    found = [effective_settings(gunicorn(name, "shop:app")) for name in WORKER_CLASSES]
+    found = [effective_settings(gunicorn(name, "shop:app")) for name in CLASSES]
 
-    assert [one.pop("worker_class") for one in found] == list(WORKER_CLASSES)
+    assert [one.pop("worker_class") for one in found] == CLASSES
     assert found[0] == found[1] == found[2]
     assert found[0]["web_concurrency"] == 1
 
@@ -78,29 +80,3 @@ def test_every_setting_is_named_so_that_no_env_file_can_change_one() -> None:
 
     assert len(environment) == len(dataclasses.fields(Settings))
     assert environment["GREENROOM_ACCESS_LOG"] == ""
-
-
-def test_the_default_run_stays_below_six_minutes() -> None:
-    options = read_options([])
-    servers, routes, start_seconds = 3, 3, 3.0
-    sync_upstream_drain_seconds = options.clients * 0.1
-
-    a_round = servers * (routes * (options.seconds + options.warm_up_seconds) + start_seconds)
-    total = options.rounds * (a_round + sync_upstream_drain_seconds)
-
-    assert total < 360
-
-
-@pytest.mark.parametrize("wrong", [["--rounds", "0"], ["--clients", "many"], ["--seconds", "-1"], ["--fast"]])
-def test_wrong_options_end_with_usage(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_info:
-        read_options(wrong)
-
-    assert exit_info.value.code == 2
-    assert "usage: python -m benchmarks.compare" in capsys.readouterr().err
-
-
-def test_quick_is_one_short_round() -> None:
-    options = read_options(["--quick"])
-
-    assert (options.rounds, options.seconds, options.clients) == (1, 0.5, 8)

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import report
-from benchmarks.compare import TABLE_COLUMNS
+from benchmarks.measuring import TABLE_COLUMNS
 from benchmarks.stats import Summary
 
 

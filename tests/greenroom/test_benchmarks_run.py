@@ -4,17 +4,21 @@ import asyncio
 import io
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from benchmarks import __main__ as program
 from benchmarks import run
 from benchmarks.apps import hello
 from benchmarks.machine import ROOT
+from benchmarks.measuring import ending
 from benchmarks.peers import (
     BASELINE,
+    CLASS_ROUTES,
     DICT,
     HELLO,
     OURS,
@@ -28,9 +32,10 @@ from benchmarks.peers import (
     packages_of,
     peers_python,
 )
-from benchmarks.run import Comparison, Target
+from benchmarks.run import Comparison
 from benchmarks.servers import ServerFailed
 from benchmarks.stats import Round
+from benchmarks.targets import Target, judge
 
 VENV = Path("/somewhere/venv")
 EVERYTHING = Environment(VENV / "bin" / "python", dict.fromkeys(packages_of(PEERS.values()), "1.0"))
@@ -51,6 +56,10 @@ def a_round(server: str, rate: float, number: int = 1, route: Route = HELLO, cpu
         max_ms=1.0,
         server_cpu_ratio=cpu,
     )
+
+
+def failing() -> None:
+    raise ServerFailed("it ended")
 
 
 class Fake(Comparison):
@@ -152,7 +161,7 @@ def test_target_is_judged_by_the_medians() -> None:
     ours = [a_round(OURS, rate, number) for number, rate in enumerate((300, 290, 10))]
     theirs = [a_round(BASELINE, rate, number) for number, rate in enumerate((100, 90, 100))]
 
-    verdict = run.judge(Target(HELLO, BASELINE, 2.9), [*ours, *theirs])
+    verdict = judge(Target(HELLO, BASELINE, 2.9), [*ours, *theirs])
 
     assert verdict is not None
     assert verdict.ratio == pytest.approx(2.9)
@@ -165,7 +174,7 @@ def test_target_is_judged_by_the_medians() -> None:
 def test_server_that_got_half_a_core_is_also_compared_by_what_it_got() -> None:
     rounds = [a_round(OURS, 100.0, cpu=0.5), a_round(BASELINE, 100.0)]
 
-    verdict = run.judge(Target(HELLO, BASELINE, 3.0), rounds)
+    verdict = judge(Target(HELLO, BASELINE, 3.0), rounds)
 
     assert verdict is not None
     assert verdict.ratio == 1.0
@@ -185,13 +194,13 @@ def test_server_that_got_half_a_core_is_also_compared_by_what_it_got() -> None:
     ],
 )
 def test_target_is_not_judged_by_half_of_it(rounds: list[Round]) -> None:
-    assert run.judge(Target(HELLO, BASELINE, 3.0), rounds) is None
+    assert judge(Target(HELLO, BASELINE, 3.0), rounds) is None
 
 
 def test_target_on_the_dict_route_finds_the_other_framework_by_its_name() -> None:
     rounds = [a_round(OURS, 90.0, route=DICT), a_round("FastAPI + uvicorn", 100.0, route=DICT)]
 
-    verdict = run.judge(Target(DICT, "uvicorn", 1.0, is_aim=True), rounds)
+    verdict = judge(Target(DICT, "uvicorn", 1.0, is_aim=True), rounds)
 
     assert verdict is not None
     assert "0.90 times FastAPI + uvicorn" in verdict.sentence()
@@ -331,3 +340,53 @@ def test_requirements_pin_every_peer_and_say_why() -> None:
 
     assert "-c ../requirements.txt" in lines
     assert set(packages_of(PEERS.values())) | set(SHARED_PACKAGES) <= names
+
+
+def test_worker_classes_are_all_asked_on_the_same_routes_by_as_many_clients() -> None:
+    made = comparison("--worker-classes", "--rounds", "1", environment=NOTHING)
+
+    made.run_rounds()
+
+    classes = ["sync", "gthread", "gevent", "greenroom"]
+    assert sorted({(one.route, one.server) for one in made.rounds}) == sorted(
+        (route, name) for route in CLASS_ROUTES for name in classes
+    )
+    assert {made.options.clients_on(route) for route in made.routes} == {64}
+
+
+@pytest.mark.parametrize("wrong", [["--rounds", "0"], ["--clients", "many"], ["--seconds", "-1"], ["--fast"]])
+def test_wrong_options_end_with_usage(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        run.read_options(wrong)
+
+    assert exit_info.value.code == 2
+    assert "usage: python -m benchmarks.run" in capsys.readouterr().err
+
+
+def test_one_program_lists_all_benchmarks_and_runs_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks"])
+    assert program.main() == 0
+    listed = capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "nothing"])
+    assert program.main() == 2
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "run", "--help"])
+    with pytest.raises(SystemExit):
+        program.main()
+
+    assert all(f"  {name} " in listed for name in program.COMMANDS)
+    assert "--worker-classes" in capsys.readouterr().out
+    having_main = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "\ndef main(" in path.read_text()}
+    assert having_main - {"__main__"} == set(program.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("work", "code", "said"),
+    [(lambda: None, 0, ""), (lambda: False, 1, ""), (failing, 1, "Error: it ended\n")],
+)
+def test_a_command_ends_with_a_code_and_a_sentence(
+    work: Callable[[], bool | None], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ending(work) == code
+    assert capsys.readouterr().err == said

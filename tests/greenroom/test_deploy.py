@@ -17,7 +17,9 @@ from app import flask_settings, security
 from app.config import SECRET_NAMES, TEMPLATE_SECRET, Config, ConfigError, read_config
 from app.jobs.queue import TASK_SECONDS
 from greenroom.companion import STOP_SECONDS
+from greenroom.ops.metrics import exposition
 from greenroom.settings import Settings, rows
+from tests.greenroom.ops.fakes import moment, seen
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -444,3 +446,15 @@ def test_probes_of_kubernetes_ask_the_health_checks_and_it_waits_long_enough() -
     needed = pause + Settings().graceful_timeout_seconds + STOP_SECONDS
     assert pod["terminationGracePeriodSeconds"] > needed
     assert {item["name"] for item in container["env"]} <= SETTINGS
+
+
+def test_alerts_ask_for_metrics_that_there_are() -> None:
+    rules = yaml.safe_load(text("prometheus/greenroom.rules.yml"))["groups"][0]["rules"]
+    known = set(re.findall(r"^# TYPE (greenroom_\w+)", exposition(moment(seen()), {"cause": "x", "level": "ok"}), re.M))
+
+    asked = {name for rule in rules for name in re.findall(r"greenroom_\w+", rule["expr"])}
+
+    assert asked
+    assert {name.removesuffix("_total") for name in asked} <= known
+    assert {rule["labels"]["severity"] for rule in rules} == {"page", "ticket"}
+    assert all(rule["annotations"]["summary"] and rule["annotations"]["description"] for rule in rules)

@@ -164,7 +164,9 @@ def test_only_our_workers_are_replaced_by_us(
 ) -> None:
     monkeypatch.setattr(hooks, "unfit_worker_class", lambda *_, **__: "")
     own = object()
-    server = SimpleNamespace(cfg=SimpleNamespace(worker_class_str=worker_class), manage_workers=own, signal=own)
+    server = SimpleNamespace(
+        cfg=SimpleNamespace(worker_class_str=worker_class), manage_workers=own, signal=own, LISTENERS=[], address=[]
+    )
 
     Hooks(Settings(ops_bind="off"), None, {}).begin(server)
 

@@ -1,15 +1,12 @@
 """The benchmarks and the Locust file, run as the documentation says, but short."""
 
 import json
-import re
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
 from benchmarks.client import Generator, Load
@@ -17,106 +14,21 @@ from benchmarks.servers import upstream_running
 
 from .conftest import PYTHON_MODULE, ROOT, Server, clean_environment, free_port
 
-COMPARE_SECONDS = 110
+RUN_SECONDS = 110
 LOCUST = (*PYTHON_MODULE, "locust", "-f", "benchmarks/locustfile.py")
 LOCUST_SECONDS = 60
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-
-
-@pytest.fixture(scope="module")
-def comparison(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The output folder of one quick comparison, and what it printed."""
-    folder = tmp_path_factory.mktemp("compare")
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.compare", "--quick", "--output", str(folder)],
-        cwd=ROOT,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=COMPARE_SECONDS,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder, done.stdout
-
-
-@pytest.fixture(scope="module")
-def document(comparison: tuple[Path, str]) -> dict[str, Any]:
-    return json.loads((comparison[0] / "compare.json").read_text())
-
-
-def test_every_server_answered_on_every_route_without_an_error(document: dict[str, Any]) -> None:
-    found = {(one["route"], one["server"]): one for one in document["summaries"]}
-
-    assert set(found) == {
-        (route, server) for route in ("upstream", "database", "plain") for server in ("sync", "gthread", "gevent")
-    }
-    for one in found.values():
-        assert one["errors"] == {}
-        assert one["requests_per_second"] > 0
-        assert 0 < one["p50_ms"] <= one["p99_ms"]
-        assert one["memory_bytes"] > 10_000_000
-
-
-def test_only_the_gevent_worker_waits_for_all_clients_at_once(document: dict[str, Any]) -> None:
-    """8 clients and a wait of 100 ms: behind a sync worker the last in line waits 800 ms."""
-    p50 = {one["server"]: one["p50_ms"] for one in document["summaries"] if one["route"] == "upstream"}
-
-    assert p50["sync"] > 700
-    assert 100 <= p50["gevent"] < 700
-
-
-def test_each_server_was_what_its_name_says(comparison: tuple[Path, str]) -> None:
-    logs = {path.name: path.read_text() for path in (comparison[0] / "logs").iterdir()}
-
-    for worker_class in ("sync", "gthread", "gevent"):
-        assert re.search(rf"Using worker: {worker_class}$", logs[f"{worker_class}-1.log"], re.MULTILINE)
-
-
-def test_the_document_has_what_is_needed_to_measure_again(document: dict[str, Any]) -> None:
-    assert document["schema"] == "greenroom.benchmarks/1"
-    assert document["command"].startswith("python -m benchmarks.compare --quick")
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", document["started_at"])
-    assert document["machine"]["cpu"]
-    assert document["machine"]["pinning"]["note"]
-    assert {"python", "gunicorn", "gevent", "flask", "database", "commit"} <= set(document["versions"])
-    assert [server["settings"]["worker_class"] for server in document["servers"]] == ["sync", "gthread", "gevent"]
-    assert len(document["rounds"]) == 9
-    assert {"completed", "p50_ms", "p99_ms", "errors", "generator_cpu_ratio"} <= set(document["rounds"][0])
-
-
-def test_the_table_says_what_was_pinned_and_names_every_column(comparison: tuple[Path, str]) -> None:
-    printed = comparison[1]
-
-    assert printed.startswith("Pinning: ")
-    for column in ("requests/s", "p50 ms", "p99 ms", "errors", "MB", "client CPU"):
-        assert column in printed
-    assert re.search(r"upstream +sync +\d", printed)
-    assert re.search(r"gevent +\d+ \(×", printed)
-
-
-def test_the_plots_are_images(comparison: tuple[Path, str]) -> None:
-    assert (comparison[0] / "compare.png").read_bytes().startswith(PNG_SIGNATURE)
-    assert "<svg" in (comparison[0] / "compare.svg").read_text()[:2000]
-
-
-def test_nothing_is_left_running(comparison: tuple[Path, str]) -> None:
-    folder = str(comparison[0])
-
-    commands = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
-
-    assert [command for command in commands if folder in command] == []
 
 
 def test_a_database_that_is_not_there_is_told_in_one_sentence(tmp_path: Path) -> None:
     environ = {**clean_environment(), "DATABASE_URL": f"postgresql://u:secret@127.0.0.1:{free_port()}/x"}
 
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.compare", "--quick", "--output", str(tmp_path)],
+        [sys.executable, "-m", "benchmarks", "run", "--quick", "--routes", "database", "--output", str(tmp_path)],
         cwd=ROOT,
         env=environ,
         capture_output=True,
         text=True,
-        timeout=COMPARE_SECONDS,
+        timeout=RUN_SECONDS,
     )
 
     assert done.returncode == 1
@@ -197,6 +109,7 @@ def test_locust_alone_signs_in_lists_fetches_and_watches_without_a_failure(board
     check_stats(done.stdout)
 
 
+@pytest.mark.nightly
 def test_locust_with_a_master_and_two_workers_does_the_same(boards: Server) -> None:
     port = str(free_port())
     worker = [*LOCUST, "--worker", "--master-port", port]

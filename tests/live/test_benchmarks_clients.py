@@ -7,6 +7,7 @@ import pytest
 
 from .conftest import ROOT, clean_environment
 
+pytestmark = pytest.mark.nightly  # each takes up to a minute
 SLOW = "benchmarks.slow --heads 20 --bodies 20 --seconds 1 --rounds 1 --rate 50"
 BALANCE = "benchmarks.balance --workers 2 --clients 10 --seconds 1 --rounds 1 --rate 20"
 ROLLING = "benchmarks.rolling --ways max_requests --requests 300 --rate 200 --clients 8"

@@ -45,6 +45,7 @@ def document(measured: tuple[Path, str]) -> dict[str, Any]:
     return json.loads((measured[0] / "run.json").read_text())
 
 
+@pytest.mark.nightly
 def test_every_server_answered_rightly_or_is_listed(document: dict[str, Any]) -> None:
     found = {(one["route"], one["server"]): one for one in document["summaries"]}
     listed = {sentence.partition(",")[0] for sentence in document["not_measured"]}
@@ -62,6 +63,7 @@ def test_every_server_answered_rightly_or_is_listed(document: dict[str, Any]) ->
         assert 0 < one["p50_ms"] <= one["p99_ms"]
 
 
+@pytest.mark.nightly
 def test_who_is_not_measured_is_said_with_the_command_that_installs_it(
     measured: tuple[Path, str], document: dict[str, Any]
 ) -> None:
@@ -71,6 +73,7 @@ def test_who_is_not_measured_is_said_with_the_command_that_installs_it(
     assert ("pip install -r benchmarks/requirements.txt" in measured[1]) is is_listed
 
 
+@pytest.mark.nightly
 def test_each_server_was_what_its_name_says(measured: tuple[Path, str]) -> None:
     logs = {path.name: path.read_text() for path in (measured[0] / "logs").iterdir()}
 
@@ -78,6 +81,7 @@ def test_each_server_was_what_its_name_says(measured: tuple[Path, str]) -> None:
     assert re.search(r"Using worker: greenroom\.worker\.GreenWorker$", logs["run-greenroom-hello-1.log"], re.MULTILINE)
 
 
+@pytest.mark.nightly
 def test_the_document_has_what_is_needed_to_measure_again(document: dict[str, Any]) -> None:
     assert document["command"].startswith("python -m benchmarks.run --quick")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", document["started_at"])
@@ -88,6 +92,7 @@ def test_the_document_has_what_is_needed_to_measure_again(document: dict[str, An
     assert {"generator_cpu_ratio", "server_cpu_ratio", "errors"} <= set(document["rounds"][0])
 
 
+@pytest.mark.nightly
 def test_targets_are_judged_aloud(measured: tuple[Path, str], document: dict[str, Any]) -> None:
     assert [(one["route"], one["at_least"]) for one in document["targets"]] == [
         ("hello", 3.0), ("dict", 1.7), ("session", 2.5), ("bare", 2.5), ("database", 1.5),
@@ -96,11 +101,13 @@ def test_targets_are_judged_aloud(measured: tuple[Path, str], document: dict[str
         assert f"greenroom on {target['sentence']}." in measured[1]
 
 
+@pytest.mark.nightly
 def test_the_plots_are_images(measured: tuple[Path, str]) -> None:
     assert (measured[0] / "run.png").read_bytes().startswith(PNG_SIGNATURE)
     assert "<svg" in (measured[0] / "run.svg").read_text()[:2000]
 
 
+@pytest.mark.nightly
 def test_nothing_is_left_running(measured: tuple[Path, str]) -> None:
     said = "".join(
         (measured[0] / "logs" / f"run-{name}-1.log").read_text() for name in ("gevent-dict", "greenroom-dict")
@@ -119,3 +126,20 @@ def test_environment_that_is_not_there_is_told_in_one_sentence(tmp_path: Path) -
     assert done.returncode == 1
     assert done.stderr.startswith("Error: the Python for the peers can't be run: ")
     assert "Traceback" not in done.stderr
+
+
+def test_only_green_workers_wait_for_all_clients_at_once(tmp_path: Path) -> None:
+    """8 clients and a wait of 100 ms: behind a sync worker the last in line waits 800 ms."""
+    done = run("--quick", "--worker-classes", "--routes", "session", "--threads", "2", "--output", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    document = json.loads((tmp_path / "run.json").read_text())
+    p50 = {one["server"]: one["p50_ms"] for one in document["summaries"]}
+    logs = {name: (tmp_path / "logs" / f"run-{name}-session-1.log").read_text() for name in p50}
+
+    assert list(p50) == ["sync", "gthread", "gevent", "greenroom"]
+    assert p50["sync"] > 700 > p50["gevent"]
+    assert p50["gthread"] > 300
+    assert 100 <= p50["greenroom"] < 700
+    for name in ("sync", "gthread", "gevent"):
+        assert re.search(rf"Using worker: {name}$", logs[name], re.MULTILINE)

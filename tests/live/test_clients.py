@@ -13,7 +13,7 @@ import requests
 from .conftest import Server, wait_until
 
 APPS = str(Path(__file__).parent / "apps")
-STOCK_FAILS = pytest.mark.xfail(strict=True, reason="what the stock gevent worker does wrong")
+STOCK_FAILS = (pytest.mark.nightly, pytest.mark.xfail(strict=True, reason="what the stock gevent worker does wrong"))
 OURS_AND_STOCK = [pytest.param("greenroom"), pytest.param("gevent", marks=STOCK_FAILS)]
 ASK = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
 HEAD_END = b"\r\n\r\n"

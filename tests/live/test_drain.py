@@ -23,8 +23,9 @@ STOCK = {**APP, "GREENROOM_WORKER_CLASS": "gevent"}
 
 
 def fails_on_stock(why: str) -> pytest.MarkDecorator:
-    """Run the test on gunicorn's gevent worker too, where it has to fail."""
-    stock = pytest.param(STOCK, id="gevent", marks=pytest.mark.xfail(strict=True, reason=why))
+    """Run the test on gunicorn's gevent worker too, where it has to fail: at night, since such tests wait in vain."""
+    marks = (pytest.mark.nightly, pytest.mark.xfail(strict=True, reason=why))
+    stock = pytest.param(STOCK, id="gevent", marks=marks)
     return pytest.mark.parametrize("environ", [pytest.param(OURS, id="greenroom"), stock])
 
 

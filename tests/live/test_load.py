@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.live.conftest import LONG_WAIT_SECONDS, clean_environment
+from tests.live.synthetic import synthetic
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "greenroom", "load")
@@ -22,14 +23,8 @@ COMMAND = (sys.executable, "-m", "greenroom", "load")
 
 @pytest.fixture(scope="module")
 def origin() -> Iterator[str]:
-    server = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests/live/apps/synthetic.py")], stdout=subprocess.PIPE, text=True
-    )
-    assert server.stdout is not None
-    yield f"http://127.0.0.1:{int(server.stdout.readline())}"
-    server.kill()
-    server.wait()
-    server.stdout.close()
+    with synthetic() as address:
+        yield f"http://{address}"
 
 
 @dataclass
@@ -94,7 +89,7 @@ def test_queue_of_a_server_over_its_capacity_counts_from_the_planned_moment(tmp_
 def test_errors_and_shed_are_kept_apart(tmp_path: Path, origin: str) -> None:
     errors = load(tmp_path, f"{origin}/errors?every=10", "--rate", "100", "--for", "1s", "--expect", "errors<5%")
     shed = load(tmp_path, f"{origin}/shed?rate=50", "--rate", "200", "--for", "2s", "--expect", "errors=0")
-    unavailable = load(tmp_path, f"{origin}/unavailable", "--rate", "20", "--for", "1s", "--expect", "shed=0")
+    unavailable = load(tmp_path, f"{origin}/unavailable", "--rate", "80", "--for", "250ms", "--expect", "shed=0")
 
     assert (errors.code, errors.said["errors"], errors.said["shed"]) == (1, 10, 0)
     assert errors.said["errors_by_kind"] == {"status 500": 10}
@@ -120,7 +115,7 @@ def test_errors_and_shed_are_kept_apart(tmp_path: Path, origin: str) -> None:
 )
 def test_bad_answers_are_errors_of_one_kind(tmp_path: Path, origin: str, path: str, kind: str) -> None:
     ended = load(
-        tmp_path, f"{origin}{path}", "--rate", "10", "--for", "1s", "--timeout", "3s", "--largest-answer", "2",
+        tmp_path, f"{origin}{path}", "--rate", "40", "--for", "250ms", "--timeout", "3s", "--largest-answer", "2",
         "--expect", "errors<1%",
     )  # fmt: skip
 
@@ -137,7 +132,7 @@ def test_each_tenth_that_is_reset_is_an_error(tmp_path: Path, origin: str) -> No
 
 
 def test_target_that_gives_no_answer_at_all_could_not_be_loaded(tmp_path: Path, origin: str) -> None:
-    ended = load(tmp_path, f"{origin}/garbage", "--rate", "10", "--for", "1s")
+    ended = load(tmp_path, f"{origin}/garbage", "--rate", "40", "--for", "250ms")
 
     assert ended.code == 2
     assert "could not run: the target gave no answer at all" in ended.out
@@ -154,8 +149,8 @@ def test_target_that_refuses_is_said_in_one_sentence(tmp_path: Path) -> None:
 
 
 def test_redirects_are_followed_unless_they_are_the_answer(tmp_path: Path, origin: str) -> None:
-    followed = load(tmp_path, f"{origin}/there", "--rate", "20", "--for", "1s", "--check", "body~hello")
-    taken = load(tmp_path, f"{origin}/there", "--rate", "20", "--for", "1s", "--no-follow", "--check", "status=302")
+    followed = load(tmp_path, f"{origin}/there", "--rate", "80", "--for", "250ms", "--check", "body~hello")
+    taken = load(tmp_path, f"{origin}/there", "--rate", "80", "--for", "250ms", "--no-follow", "--check", "status=302")
 
     assert (followed.code, followed.said["good"]) == (0, 20)
     assert (taken.code, taken.said["good"]) == (0, 20)
@@ -163,7 +158,7 @@ def test_redirects_are_followed_unless_they_are_the_answer(tmp_path: Path, origi
 
 def test_method_header_and_body_arrive(tmp_path: Path, origin: str) -> None:
     ended = load(
-        tmp_path, f"{origin}/echo?q=a%20b", "--rate", "10", "--for", "1s", "--method", "PUT", "--header", "X-One: 1",
+        tmp_path, f"{origin}/echo?q=a%20b", "--rate", "40", "--for", "250ms", "--method", "PUT", "--header", "X-One: 1",
         "--body", '{"a": 1}', "--check", "json.method=PUT", "--check", "json.headers.x-one=1", "--check",
         'json.body={"a": 1}', "--check", "json.target=/echo?q=a%20b",
     )  # fmt: skip
@@ -173,7 +168,7 @@ def test_method_header_and_body_arrive(tmp_path: Path, origin: str) -> None:
 
 def test_check_that_fails_is_an_error_that_names_it(tmp_path: Path, origin: str) -> None:
     ended = load(
-        tmp_path, f"{origin}/fixed", "--rate", "10", "--for", "1s", "--check", "body~bye", "--expect", "good>50%"
+        tmp_path, f"{origin}/fixed", "--rate", "40", "--for", "250ms", "--check", "body~bye", "--expect", "good>50%"
     )
 
     assert (ended.code, ended.said["errors_by_kind"]) == (1, {"check failed: body~bye": 10})
@@ -245,7 +240,7 @@ def test_interrupt_reports_what_was_measured(tmp_path: Path, origin: str) -> Non
 
 def test_full_disk_costs_the_file_and_not_the_numbers(origin: str) -> None:
     done = subprocess.run(
-        [*COMMAND, f"{origin}/fixed", "--rate", "10", "--for", "1s", "--json", "/dev/full", "--live", "off"],
+        [*COMMAND, f"{origin}/fixed", "--rate", "40", "--for", "250ms", "--json", "/dev/full", "--live", "off"],
         capture_output=True,
         text=True,
         timeout=LONG_WAIT_SECONDS,

@@ -35,7 +35,12 @@ def answering(server: Server) -> bytes:
     [
         pytest.param(OURS, id="greenroom"),
         pytest.param(
-            STOCK, id="gevent", marks=pytest.mark.xfail(strict=True, reason="the replacement is started afterwards")
+            STOCK,
+            id="gevent",
+            marks=(
+                pytest.mark.nightly,
+                pytest.mark.xfail(strict=True, reason="the replacement is started afterwards"),
+            ),
         ),
     ],
 )

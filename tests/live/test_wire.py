@@ -17,7 +17,7 @@ import requests
 from .conftest import PYTHON_MODULE, Server, free_port, wait_until
 
 HERE = Path(__file__).parent
-STOCK_FAILS = pytest.mark.xfail(strict=True, reason="what the stock gevent worker does wrong")
+STOCK_FAILS = (pytest.mark.nightly, pytest.mark.xfail(strict=True, reason="what the stock gevent worker does wrong"))
 OURS_AND_STOCK = [pytest.param("greenroom"), pytest.param("gevent", marks=STOCK_FAILS)]
 
 

@@ -10,6 +10,8 @@ let view = null;
 let heardAt = Date.now();
 let order = { key: "age_seconds", down: true };
 let announced = "";
+const MOST_ROWS = 25;
+const MOST_FILTERED = 100;
 
 // --- small helpers ---
 
@@ -244,6 +246,7 @@ function showInFlight() {
   const words = states.map(([state, some]) => `${whole(some)} ${STATE_WORDS[state] || state}`).join(", ");
   const untold = view.total.in_flight_untold ? `${whole(view.total.in_flight_untold)} in workers that don't answer` : "";
   say($("flight-count"), count ? [`${whole(count)}: ${words}`, untold].filter(Boolean).join("; ") : untold || "none");
+  showGroups();
   const wanted = $("filter").value.toLowerCase();
   const rows = view.in_flight
     .filter((row) => !wanted || [row.id, row.route, row.path, row.state, row.detail].join(" ").toLowerCase().includes(wanted))
@@ -260,8 +263,29 @@ function showInFlight() {
     number("Since", (row) => seconds(row.state_seconds)),
     number("Left", (row) => (row.budget_seconds === null || row.budget_seconds === undefined ? "–" : seconds(row.budget_seconds))),
     number("Worker", (row) => row.worker + (row.is_stale ? " ?" : "")),
-  ], rows.slice(0, 100), { key: (row) => `${row.pid}/${row.id}`, empty: wanted ? "None like this." : "None.", levelOf: (row) => (row.is_cut ? "watch" : "") });
+  ], rows.slice(0, wanted ? MOST_FILTERED : MOST_ROWS), { key: (row) => `${row.pid}/${row.id}`, empty: wanted ? "None like this." : "None.", levelOf: (row) => (row.is_cut ? "watch" : "") });
+  const shown = Math.min(rows.length, wanted ? MOST_FILTERED : MOST_ROWS);
+  say($("flight-shown"), count > shown ? `${whole(shown)} of ${whole(count)} are shown${wanted ? "" : "; show only some of them to see others"}.` : "");
   sortButtons();
+}
+
+// Hundreds of requests are a few lines: what they are asked for, and what they wait for.
+function showGroups() {
+  table("flight-groups", [
+    { name: "Route", className: "text mono", show: (cell, row) => groupButton(cell, row) },
+    number("requests", (row) => whole(row.count)),
+    text("Doing", (row) => STATE_WORDS[row.state] || row.state),
+    text("For", (row) => row.detail, "text mono"),
+    number("oldest", (row) => seconds(row.oldest_seconds)),
+    text("at line", (row) => row.line, "text mono"),
+  ], view.in_flight_groups.slice(0, MOST_ROWS), { key: (row) => `${row.route} ${row.state} ${row.detail}` });
+}
+
+function groupButton(cell, row) {
+  let button = cell.firstChild;
+  if (!button) cell.append((button = make("button", { type: "button", className: "link" })));
+  say(button, row.route);
+  button.onclick = () => { $("filter").value = row.route; showInFlight(); $("filter").focus(); };
 }
 
 function requestButton(cell, row) {
@@ -327,7 +351,12 @@ function showRest() {
     number("usually", (row) => seconds(row.usual_seconds)),
     number("waiting now", (row) => whole(row.waiting)),
     number("longest", (row) => (row.waiting ? seconds(row.longest_seconds) : "–")),
-  ], view.upstreams.slice(0, 15), { key: (row) => row.host, empty: "No request has waited for another host." });
+    text("answers", (row) => Object.entries(row.statuses || {}).map(([status, some]) => `${whole(some)} × ${status}`).join(", ")),
+    number("no connection", (row) => whole((row.refused || 0) + (row.timed_out || 0) + (row.failed || 0))),
+    number("calls each", (row) => (row.calls_per_request ? row.calls_per_request.toFixed(1) : "–")),
+    text("called at", (row) => (row.bad_lines?.[0] || row.lines?.[0] || {}).line || "", "text mono"),
+  ], view.upstreams.slice(0, 15), { key: (row) => row.host, empty: "No request has waited for another host.", levelOf: (row) => (row.bad_answers || row.refused || row.timed_out || row.failed ? "watch" : "") });
+  showCauses();
   table("pools", [
     text("Pool", (row) => row.name, "text mono"),
     text("of", (row) => row.kind),
@@ -373,11 +402,11 @@ function showRest() {
   });
   const all = view.total;
   say($("lives"), `${whole(all.workers_started)} started, ${whole(all.workers_ended - all.workers_died)} ended in order, ${whole(all.workers_died)} died since the server started.`);
-  const happened = { started: "started", ended: "ended in order", died: "died" };
+  const happened = { started: "started", ended: "ended in order", died: "died", reload: "the server was told to reload" };
   table("events", [
     text("When", (row) => clock(row.at)),
-    text("Worker", (row) => `${row.worker} (pid ${row.pid})`),
-    text("What", (row) => (happened[row.kind] || row.kind) + (row.had ? `, with ${whole(row.had)} in flight` : "")
+    text("Worker", (row) => (row.pid ? `${row.worker || ""} (pid ${row.pid})` : "all")),
+    text("What", (row) => (happened[row.kind] || row.kind) + ending(row) + (row.had ? `, with ${whole(row.had)} in flight` : "")
       + (row.stall ? `, blocked for ${seconds(row.stall.seconds)}${row.stall.line ? ` at ${row.stall.line}` : ""}` : "")),
   ], view.events.slice(0, 12), { key: (row) => `${row.at}${row.pid}${row.kind}`, levelOf: (row) => (row.kind === "died" ? "bad" : "") });
   table("recordings", [
@@ -385,6 +414,60 @@ function showRest() {
     number("size", (row) => `${Math.max(1, Math.round(row.bytes / 1000))} kB`),
   ], view.recordings.slice(0, 20), { key: (row) => row.name, empty: "None is saved yet." });
   showDeadlocks();
+}
+
+function ending(row) {
+  const how = row.ending || {};
+  const words = [row.error, how.signal, how.code ? `exit code ${how.code}` : "", row.line || how.line].filter(Boolean);
+  return words.length ? ` (${words.join(", ")})` : "";
+}
+
+// Errors, holders of locks, limits, verdicts that are over: each shown when there is any.
+function showCauses() {
+  part("failures", [
+    text("Exception", (row) => `${row.name}: ${row.message}`),
+    text("at", (row) => row.line, "text mono"),
+    text("Route", (row) => row.route, "text mono"),
+    number("times", (row) => whole(row.count)),
+    number("last 15 s", (row) => whole(row.recent)),
+    number("since", (row) => clock(row.first_at)),
+  ], view.failures.slice(0, 15), (row) => `${row.name}${row.line}${row.route}`, (row) => (row.recent ? "watch" : ""));
+  part("holders", [
+    text("Lock wanted at", (row) => row.wanted_at || row.taken_at, "text mono"),
+    number("queue", (row) => whole(row.count)),
+    number("longest", (row) => seconds(row.longest_seconds)),
+    text("held by", (row) => [row.route, row.taken_at].filter(Boolean).join(" at "), "text mono"),
+    text("which waits for", (row) => [STATE_WORDS[row.state] || row.state, row.detail, row.line && `at ${row.line}`].filter(Boolean).join(" "), "text mono"),
+  ], [...view.executors.map(asHolder), ...view.holders].slice(0, 10), (row) => `${row.worker}${row.wanted_at}${row.taken_at}`);
+  part("queries", [
+    text("Route", (row) => row.route, "text mono"),
+    number("queries each", (row) => (row.per_request ? Math.round(row.per_request) : "–")),
+    text("most at", (row) => row.line, "text mono"),
+    text("Statement", (row) => row.statement, "text mono"),
+  ], view.queries.slice(0, 10), (row) => `${row.line}${row.route}`);
+  part("limits", [
+    text("Limit", (row) => row.name),
+    text("now", (row) => row.now),
+  ], limits(), (row) => row.name);
+}
+
+function part(name, columns, rows, key, levelOf = () => "") {
+  $(`${name}-section`).hidden = !rows.length;
+  table(name, columns, rows, { key, levelOf });
+}
+
+const asHolder = (row) => ({ ...row, wanted_at: `executor ${row.name || ""} of ${row.size} threads`, count: row.queued, taken_at: "", longest_seconds: null });
+const size = (value) => (value >= 1e9 ? `${(value / 1e9).toFixed(1)} GB` : megabytes(value));
+
+function limits() {
+  const found = view.limits || {};
+  const memory = found.memory;
+  const grown = found.growth;
+  return [
+    ...(found.descriptors || []).map((row) => ({ name: `File descriptors of worker ${row.worker}`, now: `${whole(row.used)} of ${row.limit > 1e9 ? "any number" : whole(row.limit)}` })),
+    ...(found.disks || []).map((row) => ({ name: `Disk of ${row.path}`, now: `${size(row.free_bytes)} of ${size(row.total_bytes)} free` })),
+    ...(memory ? [{ name: "Memory", now: `${size(memory.available_bytes)} of ${size(memory.limit_bytes)} left` + (grown ? `; grows by ${size(grown.bytes_per_second)}/s, full in ${seconds(grown.until_full_seconds)}` : "") }] : []),
+  ];
 }
 
 // What goes on is counted when it is over; until then it stands above what was.
@@ -456,6 +539,7 @@ function take(words) {
   view = news;
   heardAt = Date.now();
   show();
+  document.dispatchEvent(new Event("view"));
 }
 
 function begin() {

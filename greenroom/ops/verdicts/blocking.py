@@ -54,11 +54,19 @@ def is_wait(stall: Mapping[str, Any]) -> bool:
 
 def is_log(stack: Sequence[str]) -> bool:
     """Whether the innermost calls write a log."""
-    return any(call.startswith(LOGGING) and call.rpartition(".")[2] in LOG_WRITERS for call in list(stack)[:4])
+    calls = [call.partition(" ")[::2] for call in list(stack)[:4]]
+    return any(LOGGING in place and function.rpartition(".")[2] in LOG_WRITERS for place, function in calls)
 
 
 def is_garbage(stall: Mapping[str, Any]) -> bool:
     return float(stall.get("garbage_seconds") or 0.0) > 0.5 * float(stall["seconds"])
+
+
+def garbage_share(seen: Mapping[str, Any]) -> float:
+    """How much of the window the garbage collector took, of all workers' time."""
+    spent = seen["garbage"]
+    workers = max(1, seen["total"]["workers_serving"])
+    return float(spent["seconds"] / (spent["window_seconds"] * workers)) if spent["window_seconds"] else 0.0
 
 
 def advice(place: str, *, waits: bool, stack: Sequence[str] = ()) -> str:

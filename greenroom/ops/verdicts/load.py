@@ -1,5 +1,6 @@
 """More comes than can be served: overload, full processors, budgets that run out."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ FEWEST_REQUESTS = 50
 # By so much of what could be uneven is it called so.
 UNEVEN_SHARE = 0.5
 FEWEST_CONNECTIONS = 8
+# Of a second, by all workers together: ready to run, and somebody else ran.
+STOLEN_SHARE = 0.2
 BUSY_CPU, IDLE_CPU = 0.6, 0.35
 MANY_UPLOADS = 20
 LONG_UPLOAD_SECONDS = 3.0
@@ -87,16 +90,23 @@ def uneven(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
 
 def slow_uploads(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     """Requests whose bodies come slowly: each keeps its place for as long."""
-    rows = [row for row in seen["waits"] if row["state"] == "client" and row["detail"] == "body"]
-    count = sum(row["count"] for row in rows)
-    if count < MANY_UPLOADS or max(row["longest_seconds"] for row in rows) < LONG_UPLOAD_SECONDS:
+    rows = [
+        row
+        for row in seen["in_flight"]
+        if row["state"] == "client" and row["detail"] == "body" and row["age_seconds"] >= LONG_UPLOAD_SECONDS
+    ]
+    if len(rows) < MANY_UPLOADS:
         return []
-    names = routes([line for row in rows for line in row.get("lines") or []])
+    waiting = sum(row["count"] for row in seen["waits"] if row["state"] == "client" and row["detail"] == "body")
+    names = routes(rows)
+    clients = Counter(str(row.get("client", "")) for row in rows)
+    client, count = clients.most_common(1)[0]
+    who = f", {count / len(rows):.0%} of them from {client}" if client and count >= HEAVY_SHARE * len(rows) else ""
     return [
         finding(
             WATCH,
-            f"{count:g} requests wait for their clients to send the body{f' ({names})' if names else ''}, the longest "
-            f"for {duration(max(row['longest_seconds'] for row in rows))}: slow uploads{_heaviest(seen)}.",
+            f"{max(waiting, len(rows)):g} requests wait for their clients to send the body"
+            f"{f' ({names})' if names else ''}, the longest for {duration(rows[0]['age_seconds'])}: slow uploads{who}.",
             "They cost no CPU, only their places and memory. Let nginx take bodies in first (proxy_request_buffering) "
             "and limit connections for each client (limit_conn).",
             cause="slow_uploads",
@@ -112,9 +122,11 @@ ROBBED_WORDS = "Look at what else runs here (top), or give the server a machine 
 
 
 def is_robbed(moment: Moment) -> bool:
-    """Whether the machine has no CPU left, and our workers use less than half of it."""
+    """Whether the machine has no CPU left, our workers use less than half of it, and would use more if they could."""
     used = sum(worker.cpu_ratio for worker in moment.workers)
-    return moment.machine_cpu_ratio >= FULL_CPU and used < 0.5 * moment.cores
+    stolen = moment.sums["loop"].get("stolen_seconds", 0.0) - moment.before["loop"].get("stolen_seconds", 0.0)
+    is_ready = stolen > STOLEN_SHARE * moment.window_seconds
+    return is_ready and moment.machine_cpu_ratio >= FULL_CPU and used < 0.5 * moment.cores
 
 
 def robbed(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:

@@ -9,6 +9,8 @@ from .waiting import SHARE_OF_WAITING, concerned
 from .words import duration, requests
 
 LONG_HELD_SECONDS = 0.5
+# So long after its request a connection is not on its way back any more.
+LEFT_SECONDS = 2.0
 
 
 def pool_runs_short(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
@@ -45,6 +47,8 @@ def pool_runs_short(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
         if holder.get("line") and holder["seconds"] >= LONG_HELD_SECONDS:
             route = f" ({holder['route']})" if holder.get("route") not in (None, "", "other") else ""
             has = f"; {holder['line']}{route} has had one for {duration(holder['seconds'])}"
+        if holder.get("is_over") and holder.get("line") and holder["seconds"] >= LEFT_SECONDS:
+            return [_never_given_back(sentence, holder)]
         in_queries = seen["in_flight_states"].get("query", 0)
         do = "Shorten what is done with a connection, or raise the pool's size, if the database can bear it."
         if in_queries and in_queries >= 0.5 * (total - waiting):
@@ -70,6 +74,19 @@ def pool_runs_short(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             )
         ]
     return []
+
+
+def _never_given_back(sentence: str, holder: Mapping[str, Any]) -> Finding:
+    route = f" ({holder['route']})" if holder.get("route") not in (None, "", "other") else ""
+    return finding(
+        BAD,
+        f"{sentence}, because they are not given back: {holder['line']}{route} took one {duration(holder['seconds'])} "
+        "ago, and its request is over.",
+        "Give it back whatever happens: `with engine.connect() as connection`, or session.close(). A larger pool would "
+        "only be used up later.",
+        cause="pool_leak",
+        line=holder["line"],
+    )
 
 
 def held_words(held: Mapping[str, Any]) -> str:

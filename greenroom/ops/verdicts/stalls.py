@@ -4,14 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..collect import Moment
-from .blocking import advice, is_garbage, is_log, is_wait
+from .blocking import advice, garbage_share, is_garbage, is_log, is_wait
 from .finding import BAD, RECENT_SECONDS, WATCH, Finding, finding
 from .words import count_of, duration
 
 STALLING_SECONDS = 1.0
 # From this share of the last minute on it is what requests feel most.
 MUCH_SECONDS = 15.0
-GARBAGE_SHARE = 0.05
+GARBAGE_SHARE = 0.15
+FEWEST_COLLECTIONS = 10
 
 
 def recent(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
@@ -52,16 +53,15 @@ def garbage(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     recent = [stall for stall in seen["stalls"]["last"] if stall["ago_seconds"] < RECENT_SECONDS and is_garbage(stall)]
     seconds = sum(float(stall["garbage_seconds"]) for stall in recent)
     spent = seen["garbage"]
-    workers = max(1, seen["total"]["workers_serving"])
-    share = spent["seconds"] / (spent["window_seconds"] * workers) if spent["window_seconds"] else 0.0
-    if seconds < STALLING_SECONDS and share < GARBAGE_SHARE:
+    share = garbage_share(seen)
+    if seconds < STALLING_SECONDS and (share < GARBAGE_SHARE or spent["count"] < FEWEST_COLLECTIONS):
         return []
     longest = max((float(stall["garbage_seconds"]) for stall in recent), default=spent["longest_seconds"])
+    many = f"{count_of(len(recent), 'time')} in the last minute," if recent else "again and again,"
     return [
         finding(
             WATCH,
-            f"Garbage collection stops the workers: {count_of(len(recent), 'time')} in the last minute, for up to "
-            f"{duration(longest)} ({share:.0%} of the time).",
+            f"Garbage collection stops the workers: {many} for up to {duration(longest)} ({share:.0%} of the time).",
             "The heap is big: keep fewer objects (a cache of rows, say), or call gc.freeze() once it is loaded; "
             "gc.set_threshold() makes collections rarer.",
             cause="garbage",

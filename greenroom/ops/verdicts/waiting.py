@@ -16,6 +16,12 @@ HANGING_SECONDS = 30.0
 # Streams sleep, are read slowly, and listen to events and queues: such waits are no trouble, however many and long.
 PATIENT_STATES = ("sleep", "client")
 PATIENT_DETAILS = ("event", "queue")
+# Of these the line says more than the name.
+SAY_LINE = ("lock", "other", "offload")
+ROW_LOCK = (
+    "It writes: most likely these wait for each other's rows, or for a transaction that is left open "
+    "(SELECT pid, pg_blocking_pids(pid), query FROM pg_stat_activity WHERE wait_event_type = 'Lock')."
+)
 
 
 def is_patient(row: Mapping[str, Any]) -> bool:
@@ -63,10 +69,21 @@ def slow_wait(
             return [
                 finding(level, f"{name} is slow: {numbers}.", f"{do} Called at {called}.", cause=state, detail=detail)
             ]
+        if called and state in SAY_LINE:
+            return [finding(level, describe(detail, f"{numbers}, at {called}"), do, cause=state, detail=detail)]
         more = f" Waited for at {called}." if called else ""
+        if state == "query" and writes(detail):
+            words = f"Requests wait in the database, most likely for locks of rows: {numbers} ({detail[:80]})."
+            return [finding(level, words, f"{ROW_LOCK}{more}", cause=state, detail=detail)]
         return [finding(level, describe(detail, numbers), f"{do}{more}", cause=state, detail=detail)]
 
     return rule
+
+
+def writes(statement: str) -> bool:
+    """Whether a statement takes locks of rows."""
+    words = statement.lower()
+    return words.startswith(("update", "delete", "insert", "lock", "alter", "truncate")) or " for update" in words
 
 
 def _is_slow(row: Mapping[str, Any], usual_seconds: float | None) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 from ...worker.balance import State
 from ..collect import BLOCKED_SECONDS, Moment, Seen
-from .blocking import advice, is_log
+from .blocking import advice, garbage_share, is_garbage, is_log, is_wait
 from .deaths import died_lately
 from .finding import BAD, OK, WATCH, Finding, finding
 from .reloads import SLOW_START_SECONDS
@@ -18,6 +18,7 @@ MOST_CALLS = 30
 # The share of a core below which a blocked worker is taken to wait, once that is known of its block.
 WAITING_CPU = 0.08
 CPU_KNOWN_SECONDS = 2.5
+MUCH_GARBAGE = 0.1
 
 
 def nobody_serves(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
@@ -52,10 +53,16 @@ def blocked(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             continue
         stall = worker.current_stall()
         seconds = max(worker.silent_seconds, float(stall.get("seconds") or 0.0))
-        if seconds < BLOCKED_SECONDS:
+        if seconds < BLOCKED_SECONDS or _is_garbage(seconds, seen):
             continue
         found.append(_blocked_finding(worker, stall, seconds, seen))
     return sorted(found, key=lambda one: -one["seconds"])
+
+
+def _is_garbage(seconds: float, seen: Mapping[str, Any]) -> bool:
+    """Whether it looks like one more of the pauses that the garbage collector has made lately, at any line."""
+    pauses = [float(one["seconds"]) for one in seen["stalls"]["last"] if is_garbage(one)]
+    return bool(pauses) and garbage_share(seen) > MUCH_GARBAGE and seconds < 2 * max(pauses)
 
 
 def _blocked_finding(worker: Seen, stall: Mapping[str, Any], seconds: float, seen: Mapping[str, Any]) -> Finding:
@@ -79,7 +86,9 @@ def _blocked_finding(worker: Seen, stall: Mapping[str, Any], seconds: float, see
     where = str(stall.get("line") or "")
     route = f" in {stall['route']}" if stall.get("route") else ""
     stack = list(stall.get("stack") or [])
+    before = [one for one in seen["stalls"]["last"] if one.get("line") == where]
     waits = seconds > CPU_KNOWN_SECONDS and worker.cpu_ratio < WAITING_CPU
+    waits = waits or sum(map(is_wait, before)) * 2 > len(before)
     holds_gil = worker.unanswered_seconds > UNANSWERED_SECONDS and worker.unanswered_seconds >= seconds - 1.0
     if holds_gil or stall.get("holds_gil"):
         place = f" at {where}{route}" if where else ""
@@ -96,8 +105,8 @@ def _blocked_finding(worker: Seen, stall: Mapping[str, Any], seconds: float, see
     if is_log(stack):
         return finding(
             BAD,
-            f"Worker {worker.number} is blocked for {duration(seconds)}: it writes its log{place}, which nobody reads"
-            f"{waiting}.",
+            f"Worker {worker.number} is blocked for {duration(seconds)}: it writes its log at {where or 'a line'}"
+            f"{route}, and nobody reads it (the pipe is full){waiting}.",
             f"{advice(where, waits=True, stack=stack)} {do}",
             **{**common, "line": where, "cause": "log_blocks"},
         )

@@ -223,6 +223,7 @@ def _prepare(loop: Any) -> None:
 def _init_instead_of(original: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(original)
     def init(loop: Any, selector: Any = None) -> None:
+        loop._closed = True  # for its destructor, if there is no descriptor for a selector
         original(loop, RealSelector() if selector is None else selector)
 
     return init

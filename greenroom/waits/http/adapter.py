@@ -43,6 +43,7 @@ from urllib3.util import Retry, Timeout
 
 from ... import deadline
 from ...in_flight import CURRENT, FOREVER
+from ..threads import is_loop_thread
 from . import logins, retrying
 from .answer import Answer, StreamedAnswer
 from .head import Outgoing, Target, outgoing, target_of
@@ -174,7 +175,9 @@ class Transport:
         return Call(origin, method, target.path, prepared, *timeouts, adapter)
 
     def pools_here(self) -> Pools | None:
-        """The pools are the main thread's; a real thread, with a hub of its own, uses the original adapter."""
+        """The pools are the main thread's; a real thread uses the original adapter."""
+        if not is_loop_thread():
+            return None
         hub: Any = get_hub()
         if getcurrent() is hub:
             return None

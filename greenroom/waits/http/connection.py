@@ -22,6 +22,7 @@ from greenlet import getcurrent
 from ...errors import BudgetSpent
 from ...forking import real_close
 from ...in_flight import CURRENT, EVERYWHERE, Wait
+from ..giving_way import before_more, moved
 
 READ, WRITE = 1, 2
 RECEIVE_BYTES = 65_536
@@ -156,9 +157,11 @@ class Connection:
         """
         if not self.is_tls:
             self._wait_read()  # trying first would mostly fail, and costs more than asking the loop
+        before_more()
         while True:
             try:
                 received: bytes = self._receive(RECEIVE_BYTES)
+                moved(len(received))
                 return received
             except (BlockingIOError, ssl.SSLWantReadError):
                 self._wait_read()

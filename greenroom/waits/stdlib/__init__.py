@@ -6,6 +6,7 @@
     locks      threading's locks, for greenlets and real threads alike
     queues     SimpleQueue, likewise
     composed   conditions, events, semaphores and queues are CPython's, over these locks
+    uncontended   their short ways when nobody has to wait
     replacing  ... and take the places of gevent's
     threads    threads, executors and greenlets that a request starts
 

@@ -15,21 +15,24 @@ from gevent import monkey
 from ... import clock
 from ...in_flight import CURRENT, TimedWait
 from ...replacements import Replace
+from . import uncontended
 
 
 def replace(put: Replace) -> None:
     """Runs on: the main thread, after patching."""
     put(threading.Condition, "wait_for", wait_for)
     event: Any = monkey.get_original("threading", "Event")
-    put(event, "wait", composed(event.wait, "event", timeout_at=0, at_end=not_in_time))
+    put(event, "wait", uncontended.wait(composed(event.wait, "event", timeout_at=0, at_end=not_in_time)))
+    put(event, "set", uncontended.set_event(event.set))
+    put(event, "clear", functools.wraps(event.clear)(uncontended.clear))
     semaphore: Any = threading.Semaphore
     # `with semaphore:` has a name of its own for it.
-    acquire = composed(semaphore.acquire, "semaphore", timeout_at=1, at_end=not_in_time)
+    acquire = uncontended.acquire(composed(semaphore.acquire, "semaphore", timeout_at=1, at_end=not_in_time))
     for name in ("acquire", "__enter__"):
         put(semaphore, name, acquire)
     queues: Any = monkey.get_original("queue", "Queue")
-    put(queues, "get", composed(queues.get, "queue", timeout_at=1, at_end=empty))
-    put(queues, "put", composed(queues.put, "queue", timeout_at=2, at_end=full))
+    put(queues, "get", uncontended.get(composed(queues.get, "queue", timeout_at=1, at_end=empty)))
+    put(queues, "put", uncontended.put(composed(queues.put, "queue", timeout_at=2, at_end=full)))
 
 
 def not_in_time() -> bool:

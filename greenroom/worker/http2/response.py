@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
-from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderName
 from gunicorn.http.message import TOKEN_RE
 from gunicorn.http.wsgi import HEADER_VALUE_RE
 
 from ...insight.timing import head_fields
+from ..gunicorns import InvalidResponseHeader, InvalidResponseHeaderName
 from ..response import REMEMBERED_NAMES, Response, http_date
 
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from gevent.hub import Waiter
-from gunicorn.http import wsgi
 from h2.errors import ErrorCodes
 
 from ... import clock, deadline
 from ...in_flight import Record, Wait
 from ...waits.in_loop import for_any_thread
+from .. import gunicorns
 from ..client_errors import BodyTooSlow, ClientLeft, ClientTooSlow
 from ..ending import error_answer, fitting
 from ..fair import Piece
@@ -120,14 +120,8 @@ class Stream:
             environ = request.environ
             response = StreamResponse(request, None, connection.serving.cfg, self)
         else:
-            response, environ = wsgi.create(
-                request,
-                None,
-                connection.peer,
-                connection.listener.name,
-                connection.serving.cfg,
-                response_class=StreamResponse,
-                response_args=(self,),
+            response, environ = gunicorns.create(
+                request, connection.peer, connection.listener.name, connection.serving.cfg, StreamResponse, self
             )
             environ["wsgi.multithread"] = True
         environ["HTTP_VERSION"] = "2"

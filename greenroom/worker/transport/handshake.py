@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..serving import Serving
 
 READ, WRITE = 1, 2
+MOST_HANDSHAKES = 8  # in one turn of the loop: a signature by RSA takes a millisecond
 PLAIN_HTTP = "HTTP_REQUEST"  # OpenSSL's reason
 
 
@@ -47,6 +48,8 @@ class Handshake:
 
     def go_on(self) -> None:
         """Something has come, or can be sent."""
+        if not self.serving.handshakes.may_go_on():
+            return  # the watcher comes again
         self._stop_writer()
         try:
             self.sock.handshake()

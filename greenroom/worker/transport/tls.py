@@ -28,7 +28,7 @@ NOT_YET = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 def context_of(cfg: Any) -> ssl.SSLContext | None:
     """The context that gunicorn's settings describe, its `ssl_context` hook included; None without TLS.
 
-    Raises ConfigError-like ValueError where the hook made something else than a context of Python's.
+    Raises ValueError where the hook made something else than a context of Python's.
     """
     if not cfg.is_ssl:
         return None
@@ -103,6 +103,11 @@ class TLSSocket(_socket.socket):
         self._ahead = data if flags & MSG_PEEK else b""
         return data
 
+    def take_ahead(self) -> bytes:
+        """What was looked at: the event loop does not know of it."""
+        data, self._ahead = self._ahead, b""
+        return data
+
     def _read(self) -> bytes:
         if self._has_ended:
             return b""
@@ -157,7 +162,7 @@ class TLSSocket(_socket.socket):
             _context=self._context,
         )
         vars(taken)["_sslobj"] = self._tls
-        taken.ahead, self._ahead = self._ahead, b""
+        taken.ahead = self.take_ahead()
         taken.of = self  # whose C object this uses
         return taken
 

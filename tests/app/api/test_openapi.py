@@ -1,3 +1,7 @@
+import html
+import json
+import re
+import shlex
 from typing import Any
 
 import pytest
@@ -72,3 +76,42 @@ def test_description_needs_neither_token_nor_database(client: FlaskClient) -> No
     response = client.get("/api/openapi.json", headers={"Authorization": "Bearer wrong"})
 
     assert response.status_code == 200
+
+
+def test_the_page_shows_every_call_and_every_document(client: FlaskClient, description: dict[str, Any]) -> None:
+    page = client.get("/api/docs")
+
+    assert page.mimetype == "text/html"
+    for path, methods in description["paths"].items():
+        for operation in methods.values():
+            assert f'id="{operation["operationId"]}"' in page.text
+            assert f"<code>{path}</code>" in page.text
+    for name in description["components"]["schemas"]:
+        assert f'id="schema-{name}"' in page.text
+    assert set(re.findall(r'href="#([^"]+)"', page.text)) <= set(re.findall(r'id="([^"]+)"', page.text))
+
+
+def test_the_page_says_what_lists_are_of(client: FlaskClient) -> None:
+    page = client.get("/api/docs").text
+
+    assert "list of SourceDocument" in page
+    assert "list of Answered or Failed" in page
+    assert "\\u0027" not in page
+
+
+def test_the_page_needs_nobody_else_and_no_script(client: FlaskClient) -> None:
+    page = client.get("/api/docs").text
+
+    assert "<script" not in page
+    assert "style=" not in page
+    assert re.findall(r'(?:src|<link[^>]*href)="(?!/static/)[^"]*"', page) == []
+
+
+def test_the_pages_commands_have_what_they_need(client: FlaskClient) -> None:
+    commands = [html.unescape(line) for line in re.findall(r"<code>\$ (.+?)</code>", client.get("/api/docs").text)]
+
+    assert "http GET :8000/api/boards" in commands
+    assert "http --stream GET :8000/api/boards/city-life/stream" in commands
+    assert 'http -A bearer -a "$TOKEN" DELETE :8000/api/boards/city-life' in commands
+    (made,) = (shlex.split(command) for command in commands if " POST " in command)
+    assert json.loads(made[-1])["slug"] == "city-life"

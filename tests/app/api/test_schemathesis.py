@@ -10,6 +10,7 @@ import pytest
 from flask import Flask
 
 from app.extensions import db
+from app.lanes import Lanes, SourceError
 from app.models import Board, Source, User
 from app.upstream import Fetcher
 
@@ -46,11 +47,15 @@ def api(app: Flask, bearer: Callable[..., dict[str, str]], served: tuple[str, in
     app.extensions["fetcher"] = real
 
 
-def unconnected() -> Fetcher:
-    def resolve(host: str, port: int) -> list[str]:
-        raise OSError("no network in this test")
+class NoLanes(Lanes):
+    def answer(self, url: str, caller: Any) -> Any:
+        raise SourceError("no network in this test")
 
-    return Fetcher(allow_private=False, response_bytes=1024, redirects=0, budget_ms=100, resolve=resolve)
+
+def unconnected() -> Fetcher:
+    fetcher = Fetcher(allow_private=False, response_bytes=1024, redirects=0, budget_ms=100)
+    fetcher.lanes = NoLanes(allow_private=False)
+    return fetcher
 
 
 def test_generated_input_finds_nothing_but_documented_answers(api: Any) -> None:

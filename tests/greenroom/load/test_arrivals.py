@@ -22,6 +22,7 @@ def moments(text: str, model: str = POISSON, seed: int = 1) -> list[float]:
         ("10..500/s over 60s", 15_300, 60),
         ("100,200,400/s each 30s", 21_000, 90),
         ("100/s spike 1000/s at 5s for 2s", 2800, 10),
+        ("0 for 3s then 100/s for 2s then 0 for 1s", 200, 6),
         ("100/s for 5s then 0..100/s over 4s then 50/s for 2s", 800, 11),
     ],
 )

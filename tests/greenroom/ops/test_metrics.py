@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from greenroom.ops.counters import MOST_NAMES
-from greenroom.ops.metrics import escaped, exposition
+from greenroom.ops.metrics import exposition
+from greenroom.ops.openmetrics import escaped
 
 from .fakes import moment, route, seen, snapshot
 

@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 from greenroom.ops.client import OpsError
-from greenroom.ops.top import Top, keys_in
+from greenroom.ops.keys import keys_in
+from greenroom.ops.top import Top
 
 from .fakes import request, route, seen, shown, snapshot
 

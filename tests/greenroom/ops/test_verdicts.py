@@ -234,7 +234,9 @@ def test_overload_says_how_much_and_what_is_full() -> None:
 
 
 def test_overload_by_other_programs_is_not_the_routes_fault() -> None:
-    found = verdict(seen(said=snapshot(), cpu=0.13), grown={"shed": 1200}, machine_cpu_ratio=1.0)
+    ready = snapshot(loop={"stolen_seconds": 6.0})
+
+    found = verdict(seen(said=ready, cpu=0.13), grown={"shed": 1200}, machine_cpu_ratio=1.0)
 
     assert "other programs use the CPU (a worker gets 13% of a core)" in found["sentence"]
     assert found["do"] == (
@@ -318,10 +320,13 @@ def test_time_that_the_machine_took_is_not_the_lines() -> None:
 
 
 def test_other_programs_that_take_the_cpu_are_said() -> None:
-    robbed = [seen(number, snapshot(), cpu=0.2, lag_seconds=0.3) for number in (1, 2)]
+    ready, idle = snapshot(loop={"stolen_seconds": 6.0}), snapshot(loop={"stolen_seconds": 0.1})
+    robbed = [seen(number, ready, cpu=0.2, lag_seconds=0.3) for number in (1, 2)]
+    waiting = [seen(number, idle, cpu=0.2, lag_seconds=0.3) for number in (1, 2)]
 
     found = verdict(*robbed, machine_cpu_ratio=1.0)
 
+    assert verdict(*waiting, machine_cpu_ratio=1.0)["cause"] == "healthy"
     assert found["sentence"] == ("Other programs use this machine's CPU: the workers get 0.4 of 2 cores, and are late.")
 
 

@@ -124,3 +124,19 @@ def test_loops_that_turn_have_a_meter_that_is_empty() -> None:
     meter = next(row for row in page["saturation"] if row["name"] == "Loop")
     assert (meter["ratio"], meter["text"]) == (0.3, "turns 300 ms late")
     assert (page["stalls"]["now"], page["total"]["in_flight"], page["total"]["workers_blocked"]) == ([], 0, 0)
+
+
+def test_hundreds_in_flight_are_a_few_groups_by_route_and_wait() -> None:
+    rows = [request("upstream", "api:443", float(number), id=f"r{number}") for number in range(150)]
+    said = snapshot(in_flight=[*rows, request("query", "SELECT ?", 3.0, route="/b")])
+    for row in said["waiting"]:
+        row["lines"] = [{"line": "a.py:3", "route": "/orders/<id>", "library": "requests", "count": 150}]
+
+    groups = shown(seen(said=said))["in_flight_groups"]
+
+    assert [(one["route"], one["state"], one["count"]) for one in groups] == [
+        ("/orders/<id>", "upstream", 150),
+        ("/b", "query", 1),
+    ]
+    assert groups[0]["line"] == "a.py:3"
+    assert groups[0]["oldest_seconds"] == 149.1

@@ -6,12 +6,14 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from greenroom.ops import web
 from greenroom.ops.access import Access
 from greenroom.ops.client import Client, OpsError
+from greenroom.ops.history import History
 from greenroom.ops.web import Board, Part, Web
 
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -30,6 +32,7 @@ class Served:
             everything=lambda: "all \N{GREEN HEART}",
             record=lambda: None,
             recording=lambda name: b"<p>saved" if name == "recording-1.html" else None,
+            history=History(Path("/nowhere/history.sqlite3")),
         )
         self.web = Web(("127.0.0.1", 0), part)
         self.port = self.web.server_address[1]
@@ -199,3 +202,25 @@ def test_the_client_of_the_commands_tells_what_is_wrong(served: Served) -> None:
     with pytest.raises(OpsError, match="is another than the server's"):
         Client(address, TOKEN[::-1]).view()
     assert json.loads(served.ask("/view", Authorization=f"Bearer {TOKEN}").words) == [1, 2]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("", 200),
+        ("?since=100&until=200", 200),
+        ("?since=100&until=200&route=/a", 200),
+        ("?since=200&until=100", 400),
+        ("?since=nan&until=nan", 400),
+        ("?since=-1&until=10", 400),
+        ("?since=1&until=1e300", 400),
+        ("?since=yesterday", 400),
+    ],
+)
+def test_the_history_is_asked_for_by_times(served: Served, query: str, status: int) -> None:
+    response = served.ask(f"/history{query}")
+
+    assert response.status == status
+    if status == 200:
+        said = json.loads(response.words)  # type: ignore[attr-defined]
+        assert said["since"] < said["until"]

@@ -13,6 +13,7 @@ from typing import Any
 import gevent
 import psycopg2
 import pytest
+from gevent._hub_local import get_hub_if_exists
 from greenlet import GreenletExit
 from sqlalchemy import create_engine, event, exc, text
 from sqlalchemy.engine import Engine, make_url
@@ -21,6 +22,7 @@ from greenroom import deadline, replacements
 from greenroom.in_flight import CURRENT, Record
 from greenroom.waits import pool, postgres
 from greenroom.waits.stdlib import hub
+from greenroom.waits.threads import start_thread
 
 ROOT = Path(__file__).resolve().parents[3]
 LONG_WAIT_SECONDS = 30.0
@@ -387,3 +389,23 @@ except ModuleNotFoundError as exc:
     )
 
     assert result.returncode == 0, result.stderr
+
+
+def test_real_threads_wait_in_line_without_an_event_loop_of_their_own(make_engine: Callable[..., Engine]) -> None:
+    engine = make_engine(pool_size=1)
+    let_go, has_it = hold(engine)[1], []
+    hubs: list[Any] = []
+
+    def in_thread() -> None:
+        has_it.append(ask(engine))
+        hubs.append(get_hub_if_exists())
+
+    start_thread(in_thread)
+    while not engine.pool._waiters:  # type: ignore[attr-defined]
+        gevent.sleep(0.01)
+    let_go.set()
+    with gevent.Timeout(LONG_WAIT_SECONDS):
+        while not hubs:
+            gevent.sleep(0.01)
+
+    assert (has_it, hubs) == ([1], [None])

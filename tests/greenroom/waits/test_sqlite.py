@@ -320,3 +320,50 @@ def test_it_can_be_left_alone() -> None:
     result = subprocess.run([sys.executable, "-c", prepared + code], capture_output=True, text=True, timeout=60)
 
     assert result.returncode == 0, result.stderr
+
+
+def test_long_scan_holds_the_loop_once_at_most(check: Check) -> None:
+    check(
+        """
+        count = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 1500000) "
+        count += "SELECT count(*) FROM n"
+        connection = sqlite3.connect(PATH)
+        assert connection.execute(count).fetchone() == (1_500_000,)
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+        rows = count.replace("count(*)", "x")
+        assert len(connection.execute(rows).fetchall()) == 1_500_000
+
+        # From now on others run meanwhile. The interpreter's lock is let go in each step only.
+        gevent.sleep(0.01)
+        turns.clear()
+        assert connection.execute(count).fetchone() == (1_500_000,)
+        assert len(turns) > 5, turns
+        turns.clear()
+        assert len(connection.execute(rows).fetchall()) == 1_500_000
+        assert len(turns) > 5, turns
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+        """
+    )
+
+
+def test_slow_statement_that_fails_fails_in_the_same_way_in_a_thread(check: Check) -> None:
+    check(
+        """
+        connection = sqlite3.connect(PATH)
+        connection.create_function("slow", 1, lambda seconds: time.sleep(seconds) or 1 / 0)
+        for _ in range(2):
+            try:
+                connection.execute("SELECT slow(0.05)").fetchone()
+            except sqlite3.OperationalError as exc:
+                assert str(exc) == "user-defined function raised exception", exc
+            else:
+                raise AssertionError
+        connection.close()
+        try:
+            connection.execute("SELECT slow(0.05)")
+        except sqlite3.ProgrammingError as exc:
+            assert str(exc) == "Cannot operate on a closed database.", exc
+        else:
+            raise AssertionError
+        """
+    )

@@ -62,3 +62,37 @@ def test_greenlet_may_wait_for_what_to_thread_runs() -> None:
         assert len(turns) > 5
         """
     )
+
+
+def test_socket_in_a_real_thread_fails_when_no_descriptor_is_left() -> None:
+    """libev ended the process: it had none for the event loop that comes with the thread's first socket."""
+    check(
+        """
+        import errno, os, resource, socket
+        from greenroom.waits.threads import LOOP_DESCRIPTORS
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+        held = []
+        try:
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            pass
+
+        def open_socket():
+            try:
+                socket.socket().close()
+            except OSError as exc:
+                return exc.errno
+
+        for _ in range(LOOP_DESCRIPTORS):
+            got = in_thread(open_socket)
+            wait_until(lambda: got)
+            assert got == [errno.EMFILE], got
+            os.close(held.pop())
+        os.close(held.pop())
+        os.close(held.pop())
+        got = in_thread(open_socket)
+        wait_until(lambda: got)
+        assert got == [None], got
+        """
+    )

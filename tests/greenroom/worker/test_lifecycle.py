@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
+from gunicorn.arbiter import Arbiter
 
 from greenroom.worker import lifecycle
 from greenroom.worker.balance import Scoreboard, State
@@ -101,8 +102,10 @@ def test_a_worker_that_can_not_start_and_is_the_only_one_ends_as_gunicorns_do(
 ) -> None:
     monkeypatch.setattr(lifecycle.GeventWorker, "init_process", fail)
 
-    with pytest.raises(ImportError):
+    with pytest.raises(SystemExit) as caught:
         worker.init_process()
+
+    assert caught.value.code == Arbiter.APP_LOAD_ERROR
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any
 import gunicorn
 import pytest
 from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
 
 from greenroom.worker import recycle
 from greenroom.worker.balance import Line, Scoreboard, State
@@ -24,6 +25,8 @@ class FakeWorker:
 
 class FakeArbiter:
     """What a Fleet uses of gunicorn's arbiter. Processes are objects that do as they are told."""
+
+    WORKER_BOOT_ERROR = 3
 
     def __init__(self, board: Scoreboard, workers: int) -> None:
         self.board = board
@@ -233,6 +236,32 @@ def test_workers_that_can_not_start_are_tried_less_and_less_often(world: World) 
     assert 5 <= attempts <= 10
     assert world.fleet.spawn_not_before - world.now <= LONGEST_BACKOFF_SECONDS
     assert world.server.accepting() == [1, 3]
+
+
+@pytest.mark.parametrize(("causes", "is_given_up"), [((7.0, 7.0, 7.0), True), ((7.0, 8.0, 7.0, 8.0), False)])
+def test_a_server_that_never_starts_ends_when_it_fails_in_the_same_way(
+    causes: tuple[float, ...], is_given_up: bool
+) -> None:
+    server = FakeArbiter(Scoreboard(), 1)
+    now = [100.0]
+    fleet = Fleet(server, server.board, lambda: now[0])
+    fleet.manage()
+
+    def fail_each_time() -> None:
+        for cause in causes:
+            for pid in list(server.WORKERS):
+                server.WORKERS[pid].line.boot_cause = cause
+                server.end(pid)
+            fleet.manage()
+            now[0] += 60
+            fleet.manage()
+
+    if is_given_up:
+        with pytest.raises(HaltServer):
+            fail_each_time()
+    else:
+        fail_each_time()
+        assert len(server.WORKERS) == 1, "it is tried again"
 
 
 def test_once_a_worker_starts_again_failures_are_forgotten(world: World) -> None:

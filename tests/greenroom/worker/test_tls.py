@@ -5,18 +5,21 @@ import logging
 import resource
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import gevent
+import gevent.event
+import gevent.pool
 import gevent.ssl
 import pytest
 from gevent import socket as green
 from gunicorn.config import Config
 
 from greenroom.worker.connection import Connection
-from greenroom.worker.transport.handshake import Handshake
+from greenroom.worker.transport.handshake import MOST_HANDSHAKES, Handshake
 from greenroom.worker.transport.tls import TLSSocket, context_of
 
 from .harness import Client, Ours, Site, serve, turn, wait_until
@@ -54,6 +57,10 @@ def connect(site: Site, context: ssl.SSLContext | None = None, name: str = "loca
 def tls(**more: Any) -> Any:
     settings = more.pop("settings", {})
     return serve(Ours, more.pop("app", app), cfg={**TLS, **more}, settings=settings)
+
+
+def plain(**more: Any) -> Any:
+    return serve(Ours, more["app"], settings=more["settings"])
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -154,10 +161,91 @@ def test_client_that_ends_its_side_without_a_goodbye_gets_its_answers() -> None:
     assert [answer.status for answer in answers] == [200, 200]
 
 
+def test_request_that_came_while_another_ran_is_answered() -> None:
+    """Its record was looked at: the kernel has nothing of it any more, and tells nothing."""
+    release = gevent.event.Event()
+
+    def waits(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        release.wait()
+        start("200 OK", [("Content-Length", "0")])
+        return []
+
+    with tls(app=waits, settings={"keepalive_seconds": 3600}) as site, connect(site) as client:
+        client.send(GET % b"1")
+        wait_until(lambda: site.kind.serving.in_flight, "it runs")
+        client.send(GET % b"2")
+        wait_until(lambda: site.kind.serving.timeouts.deaf, "the other one was looked at")
+        release.set()
+
+        assert [client.answer().status for _ in range(2)] == [200, 200]
+
+
+@pytest.mark.parametrize("serve_it", [tls, plain], ids=["TLS", "plain"])
+@pytest.mark.parametrize("comes", ["later", "while it waits", "with its head"])
+def test_body_of_a_request_that_is_turned_away_is_no_request(serve_it: Any, comes: str) -> None:
+    """The connection is kept, and the body thrown away, whenever it comes."""
+    release = gevent.event.Event()
+    seen = []
+
+    def waits(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        seen.append(environ["PATH_INFO"])
+        if environ["PATH_INFO"] == "/wait":
+            release.wait()
+        start("200 OK", [("Content-Length", "0")])
+        return []
+
+    body = GET % b"smuggled" * 20
+    head = b"POST /shed HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    settings = {"limit_requests": 1, "queue_limit_requests": int(comes == "while it waits"), "keepalive_seconds": 3600}
+    open_it = connect if serve_it is tls else Site.connect
+    with serve_it(app=waits, settings=settings) as site, open_it(site) as busy, open_it(site) as client:
+        busy.send(GET % b"wait")
+        wait_until(lambda: seen == ["/wait"], "one runs")
+        client.send(head + body if comes == "with its head" else head)
+        if comes == "while it waits":
+            wait_until(lambda: site.kind.serving.admission.waiting, "it waits")
+            client.send(body)
+            wait_until(lambda: site.kind.serving.timeouts.deaf, "the body was looked at")
+            site.kind.serving.admission.turn_away_all()
+        answer = client.answer()
+        if comes == "later":
+            client.send(body[:100])
+            turn(3)
+            client.send(body[100:])
+        client.send(GET % b"healthz")
+        after = client.answer()
+        release.set()
+        busy.answer()
+
+    assert (answer.status, answer.header("Connection"), after.status) == (503, "keep-alive", 200)
+    assert seen == ["/wait", "/healthz"]
+
+
 def test_handshake_that_does_not_end_is_bounded() -> None:
     with tls(settings={"tls_handshake_timeout_seconds": 1}) as site, site.connect() as silent:
         assert silent.rest() == b""
         assert not site.kind.serving.connections
+
+
+def test_handshakes_that_come_at_once_are_done_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: Counter[int] = Counter()
+    plain = TLSSocket.handshake
+
+    with tls() as site:
+
+        def handshake(self: TLSSocket) -> None:
+            steps[site.kind.serving.turns.count] += 1
+            plain(self)
+
+        monkeypatch.setattr(TLSSocket, "handshake", handshake)
+        clients = gevent.pool.Pool(40).map(lambda _: connect(site), range(40))
+        for client in clients:
+            client.send(GET % b"")
+        assert [client.answer().status for client in clients] == [200] * 40
+        for client in clients:
+            client.sock.close()
+
+    assert max(steps.values()) <= MOST_HANDSHAKES
 
 
 def test_what_is_no_tls_is_closed_and_plain_http_is_told_why() -> None:

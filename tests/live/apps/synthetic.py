@@ -14,6 +14,7 @@
 import asyncio
 import json
 import socket
+import ssl
 import struct
 import sys
 from collections import Counter
@@ -170,8 +171,65 @@ BEHAVIOURS = {
 }  # fmt: skip
 
 
+async def serve_http2(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """As /fixed and /echo, for each stream by itself; `/reset` resets the stream."""
+    from h2.config import H2Configuration
+    from h2.connection import H2Connection
+    from h2.events import DataReceived, RequestReceived, StreamEnded
+
+    connection = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
+    connection.initiate_connection()
+    asked: dict[int, tuple[dict[str, str], bytes]] = {}
+    tasks = set()
+
+    async def answer(stream: int) -> None:
+        headers, body = asked.pop(stream)
+        parts = urlsplit(headers[":path"])
+        values = {name: found[0] for name, found in parse_qs(parts.query).items()}
+        await asyncio.sleep(float(values.get("ms", 0)) / 1000)
+        if parts.path == "/reset":
+            connection.reset_stream(stream)
+        else:
+            said = json.dumps({"method": headers[":method"], "body": len(body), "one": headers.get("x-one")}).encode()
+            connection.send_headers(stream, [(":status", "200"), ("content-type", "application/json")])
+            connection.send_data(stream, said, end_stream=True)
+        writer.write(connection.data_to_send())
+
+    try:
+        while True:
+            writer.write(connection.data_to_send())
+            data = await reader.read(65536)
+            if not data:
+                break
+            for event in connection.receive_data(data):
+                if isinstance(event, RequestReceived):
+                    asked[event.stream_id] = (dict(event.headers), b"")
+                elif isinstance(event, DataReceived):
+                    headers, body = asked[event.stream_id]
+                    asked[event.stream_id] = (headers, body + event.data)
+                    connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                elif isinstance(event, StreamEnded):
+                    task = asyncio.ensure_future(answer(event.stream_id))
+                    tasks.add(task)
+                    task.add_done_callback(tasks.discard)
+    except ConnectionError:
+        pass
+    finally:
+        for task in tasks:
+            task.cancel()
+        writer.close()
+
+
 async def main() -> None:
-    server = await asyncio.start_server(serve, "127.0.0.1", int(sys.argv[1]) if sys.argv[1:] else 0, backlog=1024)
+    """`synthetic.py [h2] [CERTIFICATE KEY]`."""
+    arguments = [one for one in sys.argv[1:] if one != "h2"]
+    behaviour = serve_http2 if "h2" in sys.argv else serve
+    tls = None
+    if arguments:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(*arguments)
+        tls.set_alpn_protocols(["h2"] if "h2" in sys.argv else ["http/1.1"])
+    server = await asyncio.start_server(behaviour, "127.0.0.1", 0, backlog=1024, ssl=tls)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 

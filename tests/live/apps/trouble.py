@@ -10,12 +10,22 @@
 /query/<ms>       a query that takes its time
 /work/<ms>        computes that long and returns: for overload
 /fail             an exception
+/lock/<ms>        asks UPSTREAM_URL with a lock in its hands
+/executor/<ms>    the same, in an executor of two threads
+/retries          asks a port where nobody listens, four times
+/queries/<n>      so many queries
+/c-wait           a wait in a C library
+/keep/<mb>        keeps so much memory
+/full             writes to a disk that is full
+/crash            a segmentation fault
 """
 
+import ctypes
 import os
 import re
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import requests
 from flask import Flask
@@ -27,6 +37,8 @@ UPSTREAM_URL = os.environ.get("UPSTREAM_URL", "http://127.0.0.1:9")
 engine = create_engine(
     os.environ.get("TROUBLE_DATABASE_URL", "postgresql+psycopg2://"), pool_size=3, max_overflow=0, pool_timeout=60
 )
+two_threads = ThreadPoolExecutor(2, thread_name_prefix="prices")
+kept: list[bytes] = []
 left, right = threading.Lock(), threading.Lock()
 
 
@@ -105,6 +117,56 @@ def locks_right() -> dict[str, str]:
 def sleep(ms: int) -> dict[str, int]:
     time.sleep(ms / 1000)
     return {"ms": ms}
+
+
+@app.get("/lock/<int:ms>")
+def lock(ms: int) -> dict[str, int]:
+    with left:
+        return upstream(ms)
+
+
+@app.get("/executor/<int:ms>")
+def executor(ms: int) -> dict[str, int]:
+    return two_threads.submit(upstream, ms).result()
+
+
+@app.get("/retries")
+def retries() -> dict[str, str]:
+    for _ in range(4):
+        try:
+            requests.get("http://127.0.0.1:9/", timeout=5)
+        except requests.ConnectionError as exc:
+            error = exc
+    raise error
+
+
+@app.get("/queries/<int:n>")
+def queries(n: int) -> dict[str, int]:
+    with Session(engine) as session:
+        return {"sum": sum(session.scalar(text("SELECT CAST(:n AS int)"), {"n": number}) for number in range(n))}
+
+
+@app.get("/c-wait")
+def c_wait() -> dict[str, int]:
+    return {"left": ctypes.CDLL(None).sleep(2)}
+
+
+@app.get("/keep/<int:mb>")
+def keep(mb: int) -> dict[str, int]:
+    kept.append(b"x" * (mb * 1_000_000))
+    return {"kept": len(kept)}
+
+
+@app.get("/full")
+def full() -> dict[str, str]:
+    with open("/dev/full", "w") as file:
+        file.write("a line")
+    return {"status": "written"}
+
+
+@app.get("/crash")
+def crash() -> dict[str, str]:
+    return {"memory": str(ctypes.string_at(0))}
 
 
 @app.get("/fail")

@@ -1,0 +1,81 @@
+"""The API's description for people: one page of HTML, made from the OpenAPI document, without scripts.
+
+By hand and not with Swagger UI or Redoc: theirs come from a CDN or as megabytes of script, and style elements inline,
+which our Content-Security-Policy refuses.
+"""
+
+import json
+from typing import Any
+
+from flask import render_template
+
+from .openapi import Answer, Json, describe, openapi_document
+from .routes import blueprint
+
+JSON_TYPE = "application/json"
+
+
+@blueprint.get("/docs")
+@describe(
+    "Read this description in a browser",
+    answer=Answer(200, "A page.", {"text/html": {"schema": {"type": "string"}}}),
+    is_open=True,
+)
+def docs() -> str:
+    document = openapi_document()
+    operations = [
+        {"method": method.upper(), "path": path, "command": command(method.upper(), path, operation), **operation}
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+    return render_template(
+        "api/docs.html",
+        info=document["info"],
+        operations=operations,
+        schemas={name: fields(schema) | schema for name, schema in document["components"]["schemas"].items()},
+        type_of=type_of,
+        schemas_in=schemas_in,
+        to_json=json.dumps,  # tojson is for scripts: it writes apostrophes as escapes
+    )
+
+
+def command(method: str, path: str, operation: Json) -> str:
+    """The call in HTTPie, with the example of each path parameter."""
+    for parameter in operation["parameters"]:
+        if parameter["in"] == "path":
+            path = path.replace(f"{{{parameter['name']}}}", parameter["example"])
+    login = "" if operation["security"] == [] or {} in operation["security"] else ' -A bearer -a "$TOKEN"'
+    stream = " --stream" if "text/event-stream" in str(operation["responses"]) else ""
+    body = operation.get("requestBody", {}).get("content", {}).get(JSON_TYPE, {}).get("examples", {})
+    raw = "".join(f" --raw '{json.dumps(example['value'])}'" for example in body.values())
+    return f"http{stream}{login} {method} :8000{path}{raw}"
+
+
+def fields(schema: Json) -> Json:
+    """The fields of an object's schema, with what is said of each."""
+    required = schema.get("required", [])
+    return {
+        "fields": [
+            {**field, "name": name, "type": type_of(field), "is_required": name in required}
+            for name, field in schema.get("properties", {}).items()
+        ]
+    }
+
+
+def type_of(schema: Json) -> str:
+    """A JSON Schema in a word or two."""
+    if "$ref" in schema:
+        return str(schema["$ref"].rpartition("/")[2])
+    if "const" in schema:
+        return json.dumps(schema["const"])
+    if "anyOf" in schema:
+        return " or ".join(type_of(kind) for kind in schema["anyOf"])
+    if schema.get("type") == "array":
+        return f"list of {type_of(schema.get('items', {}))}"
+    return str(schema.get("type", "any JSON"))
+
+
+def schemas_in(media: Any) -> list[str]:
+    """The names of the schemas that a body is made of."""
+    found = json.dumps(media).split("#/components/schemas/")[1:]
+    return sorted({part.partition('"')[0] for part in found})

@@ -1,0 +1,349 @@
+"""One examination: reading, importing, driving, measuring, in this order and within the time there is."""
+
+import ast
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from .. import redaction
+from ..cores import usable_cores
+from . import driving, gains
+from .answers import differences
+from .findings import Finding, ordered, verdict
+from .importing import Imported, import_twice
+from .judging import Judge
+from .plan import Skipped, planned
+from .reading import (
+    at_import,
+    commands,
+    deployment,
+    drivers,
+    locks,
+    memory,
+    pools,
+    process,
+    queries,
+    sharing,
+    threads,
+    upstreams,
+)
+from .reading.project import Project
+from .reading.sources import Sources
+from .scratch import Scratch
+from .server import Server
+
+AT_IMPORT = ("sleep-at-import", "io-at-import", "thread-at-import", "process-at-import")
+COULD_NOT_RUN = "could not run"
+# Shares of the time there is, for what comes before.
+IMPORT_SHARE, DRIVE_SHARE = 0.4, 0.75
+LAZY_IMPORT_SECONDS = 0.1
+MEASURE_SECONDS = 0.5
+
+
+@dataclass
+class Options:
+    app: str
+    seconds: float = 60.0
+    allow_writes: bool = False
+    urls: Sequence[str] = ()
+    files: Sequence[Path] = ()
+    configuration: Path | None = None
+    is_reading_only: bool = False
+    has_gains: bool = True
+
+
+@dataclass
+class Report:
+    verdict: str = ""
+    findings: list[Finding] = field(default_factory=list)
+    routes: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    accepted: list[Finding] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    why: str = ""  # it could not run
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "verdict": self.verdict,
+            "findings": [finding.as_dict() for finding in self.findings],
+            "routes": self.routes,
+            "skipped": [one.as_dict() for one in self.skipped],
+        }
+
+
+class Examination:
+    """`tell(words)` is called with what is being done."""
+
+    def __init__(self, options: Options, tell: Callable[[str], None]) -> None:
+        self.options = options
+        self.tell = tell
+        self.began = time.monotonic()
+        self.until = self.began + options.seconds
+        self.found: list[Finding] = []
+        self.report = Report()
+
+    def left(self) -> float:
+        return self.until - time.monotonic()
+
+    def run(self) -> Report:
+        self.tell("reading")
+        project = self.read()
+        if self.options.is_reading_only:
+            return self.finished()
+        with Scratch(allow_writes=self.options.allow_writes) as scratch:
+            self.tell("importing")
+            imported = import_twice(
+                scratch, self.options.app, lazy_imports(project), IMPORT_SHARE * self.options.seconds
+            )
+            project = self.read_more(project, imported)
+            if not imported.why_not:
+                # What the import does has been seen.
+                self.found = [one for one in self.found if one.rule not in AT_IMPORT]
+            self.found += imported.findings(project)
+            self.found += drivers.engines_seen(project, imported.engines, self.found)
+            self.found += lazily(project, imported)
+            self.facts_of(imported)
+            if imported.why_not:
+                self.report.why = imported.why_not
+            else:
+                self.serve(scratch, project, imported)
+        if scratch.left:
+            names = ", ".join(sorted(set(scratch.left)))
+            self.report.skipped.append(Skipped("processes", f"ended what the application had left running: {names}"))
+        return self.finished()
+
+    def finished(self) -> Report:
+        report = self.report
+        report.findings = ordered(cleaned(self.found))
+        report.why = redaction.words(without_secrets(report.why))
+        report.verdict = COULD_NOT_RUN if report.why else verdict(report.findings)
+        report.facts["seconds"] = round(time.monotonic() - self.began, 1)
+        return report
+
+    # Reading.
+
+    def read(self) -> Project:
+        module, _, expression = self.options.app.partition(":")
+        folder = Path.cwd()
+        search = [Path(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+        path = Path(module)
+        if module.endswith(".py") and path.is_file():
+            search.append(path.resolve().parent)
+            module = path.stem
+        sources = Sources(folder.resolve(), [one.resolve() for one in search], folder.resolve())
+        sources.follow(module.replace("/", "."))
+        for name in ("settings.py", "config.py"):
+            for near in (folder, folder / module.partition(".")[0]):
+                if (near / name).is_file():
+                    sources.read(near / name)
+        if not sources.by_module and find_spec_quietly(module) is None:
+            self.report.skipped.append(Skipped(module, "no file of that name is here to be read"))
+        project = Project(sources, expression.partition("(")[0] if "(" in expression else "")
+        self.static(project)
+        environ = dict(os.environ)
+        self.found += deployment.find(folder, environ, self.options.configuration)
+        return project
+
+    def static(self, project: Project) -> None:
+        self.found = []
+        for rules in (upstreams, sharing, memory, locks, threads, drivers, pools, queries, process, at_import):
+            self.found += rules.find(project)
+        workers, _, _ = deployment.workers_of(Path.cwd(), os.environ, self.options.configuration)
+        self.found += pools.above_default(project, workers)
+        self.report.skipped = [Skipped("reading", problem) for problem in project.sources.problems]
+
+    def read_more(self, project: Project, imported: Imported) -> Project:
+        """With the files that were imported and that no import statement leads to."""
+        known = set(project.sources.by_module)
+        for module, path in imported.files:
+            if module != "__main__" and "greenroom/doctor" not in path:
+                project.sources.read(Path(path), module)
+        if set(project.sources.by_module) == known:
+            return project
+        more = Project(project.sources, project.entry)
+        deployed = [one for one in self.found if one.file not in {source.shown for source in project.sources}]
+        self.static(more)
+        self.found += deployed
+        return more
+
+    def facts_of(self, imported: Imported) -> None:
+        self.report.facts["import"] = imported.facts()
+        self.report.facts["cores"] = usable_cores()
+
+    # Running.
+
+    def serve(self, scratch: Scratch, project: Project, imported: Imported) -> None:
+        routes, skipped = planned(
+            imported.routes,
+            project,
+            urls=self.options.urls,
+            files=self.options.files,
+            allow_writes=self.options.allow_writes,
+        )
+        self.report.skipped += skipped
+        configuration = commands.configuration_of(Path.cwd(), self.options.configuration)
+        server = Server(scratch, self.options.app, "greenroom", configuration)
+        self.tell("starting a worker")
+        try:
+            if not server.start(min(20.0, 0.6 * self.left())):
+                self.report.why = f"the worker did not serve: {last_words(server.output())}"
+                return
+            judge = Judge(project, list(self.found))
+            until = self.began + DRIVE_SHARE * self.options.seconds
+            driven = driving.drive(server, routes, until, self.tell, time.monotonic)
+            self.found += judge.findings(driven)
+            self.pools(imported)
+            self.report.skipped += [
+                Skipped(route.name, "there was no time left: --for more") for route in driven.not_asked
+            ]
+            self.not_good(driven)
+            measured = {seen.route.name: gains.Gain(seen) for seen in driven.routes}
+            if self.options.has_gains:
+                self.measure(scratch, server, measured)
+        finally:
+            server.stop()
+        self.report.routes = gains.as_list(measured)
+        for gain in measured.values():
+            differs = differences(gain.seen, gain.sync_answers)
+            if differs and gain.seen.route.place:
+                file, _, line = gain.seen.route.place.rpartition(":")
+                self.found.append(
+                    Finding(
+                        "differs-from-sync",
+                        file,
+                        int(line),
+                        f"{gain.seen.route.name} answers otherwise under Greenroom: {differs}.",
+                        "Compare both answers, and look for what depends on the process.",
+                    )
+                )
+
+    def not_good(self, driven: driving.Drive) -> None:
+        for seen in driven.routes:
+            statuses = {one.status for one in seen.alone if one.status}
+            if statuses and not any(200 <= status < 400 for status in statuses):
+                shown = ", ".join(str(status) for status in sorted(statuses))
+                self.report.skipped.append(
+                    Skipped(seen.route.name, f"answered {shown}: what is behind that was not seen")
+                )
+
+    def measure(self, scratch: Scratch, ours: Server, measured: dict[str, gains.Gain]) -> None:
+        worth = [gain for gain in measured.values() if gains.worth_measuring(gain.seen)]
+        if not worth or self.left() < 6.0:
+            return
+        for kind in ("greenroom", "sync", "gthread"):
+            if self.left() < 3.0:
+                return
+            server = ours
+            if kind != "greenroom":
+                ours.stop()
+                server = Server(scratch, self.options.app, kind, None)
+                if not server.start(min(15.0, 0.5 * self.left())):
+                    server.stop()
+                    continue
+            try:
+                self.tell(f"measuring under {kind}")
+                rest = {"greenroom": 3, "sync": 2, "gthread": 1}[kind]
+                each = min(MEASURE_SECONDS, max(0.0, 0.7 * self.left() / rest) / len(worth))
+                for gain in worth:
+                    if self.left() < 2.0 or each < 0.1:
+                        break
+                    if kind == "sync":
+                        gain.sync_answers = [
+                            server.get(gain.seen.route.target(), 5.0, gain.seen.route.headers)
+                            for _ in range(gains.ALONE_TIMES)
+                        ]
+                    gain.by_kind[kind] = gains.measure(server, gain.seen, each)
+            finally:
+                server.stop()
+
+    def pools(self, imported: Imported) -> None:
+        """All workers' pools together, and what the database allows: it was asked, which counts over the default."""
+        if any(engine.get("most") for engine in imported.engines):
+            self.found = [one for one in self.found if one.rule != "pools-above-max-connections"]
+        workers, file, line = deployment.workers_of(Path.cwd(), os.environ, self.options.configuration)
+        for engine in imported.engines:
+            most, size = int(engine.get("most") or 0), int(engine.get("size") or 0)
+            together = (size + max(0, int(engine.get("overflow") or 0))) * workers
+            if not most or together <= most:
+                continue
+            place = next(
+                ((one.file, one.line) for one in self.found if one.rule in ("default-pool", "pool-too-small")),
+                (file, line),
+            )
+            self.found.append(
+                Finding(
+                    "pools-above-max-connections",
+                    *place,
+                    f"{workers} workers may open {together} connections together, and the database allows {most}.",
+                    "Make pool_size and max_overflow smaller, or put PgBouncer in between.",
+                    cost=together / most,
+                )
+            )
+
+
+def find_spec_quietly(module: str) -> Any:
+    try:
+        return find_spec(module.partition(".")[0]) if module.partition(".")[0].isidentifier() else None
+    except (ImportError, ValueError):
+        return None
+
+
+def lazy_imports(project: Project) -> list[str]:
+    """Modules that functions of requests import, and nothing else does."""
+    found: dict[str, None] = {}
+    for function in project.in_request:
+        for node in function.nodes:
+            if isinstance(node, ast.Import):
+                found.update(dict.fromkeys(alias.name for alias in node.names))
+            elif isinstance(node, ast.ImportFrom):
+                found[function.source.absolute(node)] = None
+    return [name for name in found if name and not name.startswith(("greenroom", "gevent"))][:40]
+
+
+def lazily(project: Project, imported: Imported) -> list[Finding]:
+    """Heavy modules that are imported by whichever request needs them first."""
+    found = []
+    for function in project.in_request:
+        for node in function.nodes:
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [function.source.absolute(node)]
+            for name in names:
+                seconds = imported.lazy.get(name, 0.0)
+                if seconds >= LAZY_IMPORT_SECONDS:
+                    found.append(
+                        Finding(
+                            "import-in-request",
+                            function.source.shown,
+                            node.lineno,  # type: ignore[attr-defined]
+                            f"{name} is imported by the first request that needs it: {seconds:.2f} s in which the loop "
+                            "stands, in every worker.",
+                            "Import it at the top of the module.",
+                            cost=seconds,
+                        )
+                    )
+    return found
+
+
+def cleaned(found: Sequence[Finding]) -> list[Finding]:
+    """Sentences in which nothing of a secret is: no passwords in URLs, no long tokens."""
+    return [replace(one, says=without_secrets(one.says), do=one.do) for one in found]
+
+
+def without_secrets(text: str) -> str:
+    text = re.sub(r"(://)[^/\s@]*@", r"\1...@", text)
+    return re.sub(r"(?i)((?:password|passwd|secret|token|api_?key)\s*[=:]\s*)\S+", r"\1...", text)
+
+
+def last_words(output: str) -> str:
+    """The last line of a log that says why, without what could be a secret."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    telling = [line for line in lines if "Error" in line or "rror:" in line or "Exception" in line]
+    return redaction.line(without_secrets((telling or lines or ["it said nothing"])[-1]))

@@ -1,0 +1,110 @@
+"""What each route gains: the same load under one sync worker, gthread and Greenroom."""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .driving import Seen
+from .server import Answer, Server
+
+KINDS = ("sync", "gthread", "greenroom")
+CLIENTS = 20
+ALONE_TIMES = 2
+# A share of its time that a route computes; from here on no server makes it faster.
+COMPUTES_SHARE = 0.8
+
+
+@dataclass
+class Measured:
+    """One route under one kind of worker."""
+
+    rate: float = 0.0
+    p95_seconds: float = 0.0
+    errors: int = 0
+
+
+@dataclass
+class Gain:
+    seen: Seen
+    by_kind: dict[str, Measured] = field(default_factory=dict)
+    sync_answers: list[Answer] = field(default_factory=list)
+
+    def sentence(self) -> str:
+        seen = self.seen
+        if computes(seen):
+            share = min(1.0, (seen.cpu_seconds + seen.offload_seconds) / seen.typical_seconds)
+            return f"computes {share:.0%} of its time: nothing to gain"
+        sync, ours = self.by_kind.get("sync"), self.by_kind.get("greenroom")
+        if sync is None or ours is None or not sync.rate or not ours.rate:
+            return "not measured"
+        factor = ours.rate / sync.rate
+        if factor >= 1.2:
+            return f"{factor:.1f} times the requests of one sync worker"
+        return "as many requests as one sync worker: it hardly waits"
+
+    def as_dict(self) -> dict[str, Any]:
+        seen = self.seen
+        return {
+            "route": seen.route.name,
+            "place": seen.route.place,
+            "statuses": sorted({one.status for one in seen.alone}),
+            "seconds": round(seen.typical_seconds, 4),
+            "computes_seconds": round(seen.cpu_seconds, 4),
+            "at_once": seen.at_once,
+            "rates": {
+                kind: {"requests_per_second": round(one.rate, 1), "p95_seconds": round(one.p95_seconds, 4)}
+                for kind, one in self.by_kind.items()
+            },
+            "gains": self.sentence(),
+        }
+
+
+def measure(server: Server, seen: Seen, seconds: float) -> Measured:
+    """Clients for so long; each asks again as soon as it has its answer.
+
+    As many as a server that runs one request after the other answers in that time: what is left in a queue at the end
+    would be in the way of the next route.
+    """
+    until = time.monotonic() + seconds
+    clients = (
+        max(1, min(CLIENTS, int(seconds / max(0.001, seen.typical_seconds)))) if server.kind == "sync" else CLIENTS
+    )
+    times: list[float] = []
+    errors: list[int] = []
+    route = seen.route
+
+    def client() -> None:
+        while (left := until - time.monotonic()) > 0:
+            answer = server.get(route.target(), left + 1.0, route.headers, route.method, route.body)
+            if answer.is_good:
+                times.append(answer.seconds)
+            else:
+                errors.append(answer.status)
+                time.sleep(0.02)
+
+    threads = [threading.Thread(target=client, daemon=True) for _ in range(clients)]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(seconds + 2.0)
+    took = max(0.001, time.monotonic() - began)
+    ordered = sorted(times)
+    p95 = ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))] if ordered else 0.0
+    return Measured(len(ordered) / took, p95, len(errors))
+
+
+def computes(seen: Seen) -> bool:
+    """Whether a route computes most of its time: no server makes that faster."""
+    total = seen.typical_seconds
+    return total >= 0.01 and (seen.cpu_seconds + seen.offload_seconds) / total >= COMPUTES_SHARE
+
+
+def worth_measuring(seen: Seen) -> bool:
+    return bool(seen.alone) and all(one.is_good for one in seen.alone) and not seen.died and not computes(seen)
+
+
+def as_list(gains: Mapping[str, Gain]) -> list[dict[str, Any]]:
+    return [gain.as_dict() for gain in gains.values()]

@@ -1,0 +1,176 @@
+"""Importing the application twice, each time in a child of its own: patched as a worker is, and not."""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import redaction
+from ..insight.stacks import is_installed
+from .findings import Finding
+from .reading import at_import
+from .reading.places import shown_of
+from .reading.project import Project
+from .scratch import Scratch
+
+MODULE = "greenroom.doctor.inside.importing"
+SLOW_SECONDS = 5.0
+# A sleep that nobody notices.
+SHORT_SLEEP_SECONDS = 0.02
+
+
+@dataclass
+class Imported:
+    """What the patched child said, beside the unpatched one."""
+
+    patched: dict[str, Any] = field(default_factory=dict)
+    plain: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def files(self) -> list[tuple[str, str]]:
+        return [(module, path) for module, path in self.patched.get("files", [])]
+
+    @property
+    def routes(self) -> list[dict[str, Any]]:
+        return list(self.patched.get("routes", []))
+
+    @property
+    def engines(self) -> list[dict[str, Any]]:
+        return list(self.patched.get("engines", []))
+
+    @property
+    def lazy(self) -> dict[str, float]:
+        return dict(self.patched.get("lazy", {}))
+
+    @property
+    def why_not(self) -> str:
+        """Why the application can't be served; "" when it can."""
+        if self.patched.get("hangs"):
+            return "the import did not end in time"
+        return str(self.patched.get("error", ""))
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "seconds": round(float(self.patched.get("seconds", 0.0)), 2),
+            "mb": round(float(self.patched.get("mb", 0.0)), 1),
+            "seconds_unpatched": round(float(self.plain.get("seconds", 0.0)), 2),
+            "threads": len(self.patched.get("threads", [])),
+        }
+
+    def findings(self, project: Project) -> Iterator[Finding]:
+        yield from self._failed()
+        yield from self._held_before()
+        own = {source.shown for source in project.sources}
+        for event in self.patched.get("events", []):
+            file, _, line = str(event["line"]).rpartition(":")
+            if file not in own:
+                continue
+            number, kind, what = int(line), event["kind"], str(event["what"])
+            if kind == "sleep" and event["seconds"] >= SHORT_SLEEP_SECONDS:
+                yield at_import.sleeps(file, number, float(event["seconds"]))
+            elif kind in ("connect", "lookup"):
+                yield at_import.talks(
+                    file, number, f"it connects to {what}" if kind == "connect" else f"it looks {what} up"
+                )
+            elif kind == "thread":
+                yield at_import.thread(file, number, what)
+            elif kind == "process":
+                yield at_import.process(file, number, what)
+        seconds = float(self.patched.get("seconds", 0.0))
+        if seconds > SLOW_SECONDS and not any(
+            event["kind"] == "sleep" and event["seconds"] > seconds / 2 for event in self.patched.get("events", [])
+        ):
+            yield Finding(
+                "slow-import",
+                next(iter(own), ""),
+                0,
+                f"The import takes {seconds:.1f} s and {self.patched.get('mb', 0.0):.0f} MB: so does every reload and "
+                "every new worker.",
+                "`python -X importtime` says what takes the time.",
+                cost=seconds,
+            )
+
+    def _failed(self) -> Iterator[Finding]:
+        if self.patched.get("hangs"):
+            file, _, line = str(self.patched.get("hangs_at", "")).rpartition(":")
+            yield Finding(
+                "import-hangs",
+                file,
+                int(line) if line.isdigit() else 0,
+                "The import did not end in time" + (", and was here." if file else "."),
+                "Move what waits out of the import.",
+            )
+            return
+        error = str(self.patched.get("error", ""))
+        if not error:
+            return
+        file, _, line = str(self.patched.get("error_place", "")).rpartition(":")
+        same = str(self.plain.get("error", "")).partition(":")[0] == error.partition(":")[0]
+        where = "" if same else " in a patched process, though it can in a plain one"
+        yield Finding(
+            "import-fails",
+            file,
+            int(line) if line.isdigit() else 0,
+            f"The application can't be imported{where}: {redaction.words(error)}",
+            "The doctor lets nothing be written: with --allow-writes, and a database that nobody needs, it may."
+            if "read-only" in error or "ReadOnly" in error
+            else "Make it importable from here: the right folder, its packages installed, its settings set.",
+        )
+
+    def _held_before(self) -> Iterator[Finding]:
+        for sentence in self.patched.get("holders", [])[:10]:
+            yield Finding(
+                "patched-too-late",
+                "sitecustomize",
+                0,
+                f"Before anything can patch: {sentence}.",
+                "Start the agent after patching, or import it lazily: something that Python loads at its start "
+                "(sitecustomize, a .pth file, PYTHONSTARTUP) brings it in.",
+            )
+
+
+def import_twice(scratch: Scratch, app: str, lazy: list[str], seconds: float) -> Imported:
+    """Both children at once; none takes longer than `seconds`."""
+    found = Imported()
+    children = {}
+    for name in ("patched", "plain"):
+        answer = scratch.folder / f"import-{name}"
+        more = {
+            "_GREENROOM_DOCTOR_PATCHED": "1" if name == "patched" else "",
+            "_GREENROOM_DOCTOR_SECONDS": f"{max(1.0, seconds):.1f}",
+        }
+        command = [sys.executable, "-m", MODULE, str(answer), app, json.dumps(lazy if name == "patched" else [])]
+        children[name] = (scratch.start(command, more), answer)
+    for name, (child, answer) in children.items():
+        ended = child.wait(seconds + 3.0)
+        child.stop(0.5)
+        setattr(found, name, _answer(answer, child.output(), ended))
+    return found
+
+
+def _answer(path: Path, output: str, ended: bool) -> dict[str, Any]:
+    if path.is_file():
+        answer = json.loads(path.read_text())
+        assert isinstance(answer, dict)
+        return answer
+    stack = Path(f"{path}.stack")
+    dump = stack.read_text(errors="replace") if stack.is_file() else ""
+    if "Timeout" in dump or not ended:
+        return {"hangs": True, "hangs_at": _own_place(dump)}
+    lines = [line for line in output.splitlines() if line.strip()]
+    return {
+        "error": "the process ended while it imported" + (f": {lines[-1][:200]}" if lines else ""),
+        "crashed": True,
+        "error_place": _own_place(output),
+    }
+
+
+def _own_place(dump: str) -> str:
+    """The innermost line in a stack of faulthandler's that is below the working directory and in no package."""
+    for file, line in re.findall(r'File "([^"]+)", line (\d+)', dump):
+        if not is_installed(file) and file.endswith(".py"):
+            return f"{shown_of(file)}:{line}"
+    return ""

@@ -1,0 +1,308 @@
+"""Imports the application and writes down what happened: `python -m greenroom.doctor.inside.importing ANSWER APP`.
+
+`_GREENROOM_DOCTOR_PATCHED=1` patches first, as a worker does. The answer is JSON in the file ANSWER: standard output
+belongs to the application.
+"""
+
+import contextlib
+import faulthandler
+import gc
+import importlib
+import json
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from . import quarantine
+from .lines import own_line, own_stack, shown
+from .routes import routes_of
+
+Seen = list[dict[str, Any]]
+MOST_EVENTS = 200
+
+
+def main(arguments: list[str]) -> int:
+    answer_path, app = arguments[:2]
+    lazily = json.loads(arguments[2]) if len(arguments) > 2 else []
+    seconds = float(os.environ.get("_GREENROOM_DOCTOR_SECONDS", "20"))
+    with open(answer_path + ".stack", "w") as stack_file:
+        # Where C code keeps the GIL no thread of Python's can tell.
+        faulthandler.dump_traceback_later(seconds + 1.0, exit=True, file=stack_file)
+        watch_own_line(stack_file, seconds)
+        answer = examine(app, lazily, is_patched=os.environ.get("_GREENROOM_DOCTOR_PATCHED") == "1")
+        Path(answer_path + ".part").write_text(json.dumps(answer, default=str))
+        Path(answer_path + ".part").replace(answer_path)
+        faulthandler.cancel_dump_traceback_later()
+    # Threads of the application's, and what it registered for the exit, are not waited for.
+    os._exit(0)
+
+
+def watch_own_line(stack_file: Any, seconds: float) -> None:
+    """Write down where the import is after so long, and end. Runs on: a real thread, also when all is patched.
+
+    A greenlet that waits stands still, and its frames can be looked at; the thread's own are then the hub's.
+    """
+    import _thread
+    import threading
+
+    import greenlet
+
+    main_greenlet, main_ident, sleep = greenlet.getcurrent(), threading.get_ident(), time.sleep
+
+    def watch() -> None:
+        sleep(seconds)
+        frame = main_greenlet.gr_frame or sys._current_frames().get(main_ident)
+        stack_file.write("Timeout\n" + "".join(f'File "{place}\n' for place in _quoted(frame)))
+        stack_file.flush()
+        os._exit(1)
+
+    _thread.start_new_thread(watch, ())
+
+
+def _quoted(frame: Any) -> list[str]:
+    found: list[str] = []
+    while frame is not None and len(found) < 200:
+        found.append(f'{frame.f_code.co_filename}", line {frame.f_lineno}')
+        frame = frame.f_back
+    return found
+
+
+def examine(app: str, lazily: list[str], *, is_patched: bool) -> dict[str, Any]:
+    sys.argv = ["gunicorn", app]
+    sys.path.insert(0, os.getcwd())
+    answer: dict[str, Any] = {"error": "", "events": [], "holders": []}
+    if is_patched:
+        from ... import patching, too_late
+
+        if not patching.is_patched():
+            answer["holders"] = [one for one in too_late.unpatched_holders() if "greenroom" not in one]
+            try:
+                patching.patch(_settings())
+            except Exception as exc:
+                answer["error"] = f"{type(exc).__name__}: {exc}"
+                return answer
+    kept = quarantine.from_environment()
+    if kept is not None:
+        kept.install()
+    events: Seen = answer["events"]
+    recorder = Recorder(events)
+    recorder.install()
+    memory, began = rss_mb(), time.perf_counter()
+    application: Any = None
+    try:
+        application = load(app)
+    except BaseException as exc:
+        answer["error"] = f"{type(exc).__name__}: {exc}"[:500]
+        answer["error_place"], answer["error_stack"] = _where(exc)
+        answer["is_exit"] = not isinstance(exc, Exception)
+    recorder.is_on = False
+    answer["seconds"] = time.perf_counter() - began
+    answer["mb"] = rss_mb() - memory
+    answer["files"] = own_files()
+    answer["threads"] = thread_names()
+    if application is not None:
+        with contextlib.suppress(Exception):
+            answer["routes"] = routes_of(application)
+        answer["engines"] = engines()
+        answer["lazy"] = import_lazily(lazily)
+    return answer
+
+
+def _settings() -> Any:
+    from ...settings import Settings, read_environment, unknown_names
+
+    environ = read_environment(Path(".env"))
+    wrong = unknown_names(environ)
+    return Settings.read({} if wrong else environ)
+
+
+def load(app: str) -> Any:
+    from ... import finding, importing
+    from ...settings import read_env_files
+
+    for name, value in read_env_files(Path.cwd()).items():
+        os.environ.setdefault(name, value)
+    importing.prefer_pythonpath(os.environ, Path.cwd())
+    module, colon, _ = app.partition(":")
+    if not colon:
+        return finding.application(app)
+    if all(part.isidentifier() for part in module.split(".")):
+        try:
+            return importing.load(app)
+        except Exception:
+            if app.endswith(")") and not app.endswith("()"):
+                from gunicorn.util import import_app
+
+                return import_app(app)
+            raise
+    return finding.application(app)
+
+
+def _where(exc: BaseException) -> tuple[str, list[str]]:
+    frames = [frame for frame, _ in traceback.walk_tb(exc.__traceback__)]
+    tb = exc.__traceback__
+    place = ""
+    while tb is not None:
+        file = tb.tb_frame.f_code.co_filename
+        from .lines import is_own
+
+        if is_own(file):
+            place = f"{shown(file)}:{tb.tb_lineno}"
+        tb = tb.tb_next
+    if isinstance(exc, SyntaxError) and exc.filename and is_own(exc.filename):
+        place = f"{shown(exc.filename)}:{exc.lineno}"
+    return place, [f"{shown(frame.f_code.co_filename)}:{frame.f_lineno}" for frame in frames[-6:]]
+
+
+class Recorder:
+    """Notes what the import does that takes others: sleeps, sockets, threads, processes."""
+
+    def __init__(self, events: Seen) -> None:
+        self.events = events
+        self.is_on = True
+        self._is_in_hook = False
+        self.importer = 0
+
+    def install(self) -> None:
+        import threading
+
+        self.threading = threading
+        self.importer = threading.get_ident()  # of a greenlet, where threads are greenlets
+        sys.addaudithook(self.hook)
+        plain_sleep: Any = time.sleep
+
+        def sleep(seconds: Any) -> None:
+            self.note("sleep", "time.sleep", float(seconds))
+            plain_sleep(seconds)
+
+        time.sleep = sleep
+        thread_class: Any = threading.Thread
+        plain_start = thread_class.start
+
+        def start(thread: threading.Thread) -> None:
+            self.note("thread", thread.name)
+            plain_start(thread)
+
+        thread_class.start = start
+
+    def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self.is_on or self._is_in_hook:
+            return
+        self._is_in_hook = True
+        try:
+            with contextlib.suppress(Exception):
+                if event == "socket.connect":
+                    self._connects(arguments[1])
+                elif event == "socket.getaddrinfo":
+                    self.note("lookup", str(arguments[0]))
+                elif event in ("os.fork", "os.forkpty"):
+                    self.note("process", "os.fork")
+                elif event in ("subprocess.Popen", "os.posix_spawn"):
+                    self.note("process", os.path.basename(str(arguments[0])))
+                elif event == "os.system":
+                    self.note("process", "os.system")
+                elif event == "socket.bind" and isinstance(arguments[1], tuple):
+                    self.note("listen", "a socket")
+        finally:
+            self._is_in_hook = False
+
+    def _connects(self, address: Any) -> None:
+        if isinstance(address, tuple):
+            self.note("connect", f"{address[0]}:{address[1]}")
+
+    def note(self, kind: str, what: str, seconds: float = 0.0) -> None:
+        if not self.is_on or len(self.events) >= MOST_EVENTS:
+            return
+        if self.threading.get_ident() != self.importer:
+            return  # a thread that the import has started
+        line = own_line(sys._getframe(1))
+        for event in self.events:
+            if (event["kind"], event["line"]) == (kind, line):
+                event["seconds"] += seconds
+                event["count"] += 1
+                return
+        stack = own_stack(sys._getframe(1))
+        self.events.append(
+            {"kind": kind, "what": what[:80], "line": line, "seconds": seconds, "count": 1, "stack": stack}
+        )
+
+
+def rss_mb() -> float:
+    import psutil
+
+    return float(psutil.Process().memory_info().rss / 1e6)
+
+
+def own_files() -> list[list[str]]:
+    """[module, path] of each loaded module of the application's own."""
+    from .lines import is_own
+
+    found = []
+    for name, module in list(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        if isinstance(path, str) and is_own(path):
+            found.append([name, os.path.abspath(path)])
+    return found
+
+
+def thread_names() -> list[str]:
+    import threading
+
+    return [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+
+
+def engines() -> list[dict[str, Any]]:
+    """The SQLAlchemy engines that there are, without their URLs."""
+    module: Any = sys.modules.get("sqlalchemy.engine")
+    if module is None:
+        return []
+    found = []
+    for one in gc.get_objects():
+        with contextlib.suppress(Exception):
+            if isinstance(one, module.Engine):
+                pool = one.pool
+                found.append(
+                    {
+                        "dialect": one.dialect.name,
+                        "driver": one.dialect.driver,
+                        "size": pool.size() if hasattr(pool, "size") else 0,
+                        "overflow": getattr(pool, "_max_overflow", 0),
+                        "names_driver": "+" in one.url.drivername,
+                        "most": max_connections(one),
+                    }
+                )
+    return found
+
+
+def max_connections(engine: Any) -> int:
+    """What the database allows, if it is PostgreSQL or MySQL and answers; 0 if not."""
+    if engine.dialect.name not in ("postgresql", "mysql", "mariadb"):
+        return 0
+    from sqlalchemy import text
+
+    statement = "SHOW max_connections" if engine.dialect.name == "postgresql" else "SELECT @@max_connections"
+    with contextlib.suppress(Exception), engine.connect() as connection:
+        return int(connection.execute(text(statement)).scalar())
+    return 0
+
+
+def import_lazily(modules: list[str]) -> dict[str, float]:
+    """Seconds for each module that the application imports only in functions, and that is not loaded yet."""
+    found: dict[str, float] = {}
+    for name in modules:
+        if name in sys.modules:
+            continue
+        began = time.perf_counter()
+        try:
+            importlib.import_module(name)
+        except BaseException:  # whatever a module does when it can't be imported
+            continue
+        found[name] = time.perf_counter() - began
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,178 @@
+"""Rules about what a worker keeps in memory: caches, limits and counters of its own, and what grows."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+from ..findings import Finding
+from .names import keyword, last
+from .project import Binding, Function, Project
+from .values import line_of, settings_of
+
+GROWING = ("append", "add", "extend", "insert", "setdefault", "update", "appendleft", "put")
+SHRINKING = ("pop", "popitem", "popleft", "clear", "remove", "discard", "get_nowait", "expire", "evict")
+CONTAINERS = (
+    *("dict", "list", "set", "collections.defaultdict", "collections.OrderedDict", "collections.Counter"),
+    *("collections.deque", "defaultdict", "OrderedDict", "Counter", "deque"),
+)
+STATE_NAMES = re.compile(
+    r"cache|limit|session|count|hits|visits|store|memo|seen|rate|bucket|tokens|users|online|stats|attempts|lock|queue"
+    r"|jobs|results|history|state|registry|connections|clients",
+    re.IGNORECASE,
+)
+
+
+def find(project: Project) -> Iterator[Finding]:
+    yield from containers(project)
+    yield from memory_backends(project)
+
+
+def containers(project: Project) -> Iterator[Finding]:
+    """Dicts, lists and sets at module level that requests write: one for each worker, and mostly without an end."""
+    changed: dict[tuple[str, str, str], list[tuple[Function, ast.AST, str]]] = {}
+    shrunk: set[tuple[str, str, str]] = set()
+    bindings: dict[tuple[str, str, str], Binding] = {}
+    for function in project.functions:
+        for node in function.nodes:
+            target, how = _mutation(node)
+            if target is None:
+                continue
+            binding = project.binding(target, function.source, function)
+            if binding is None or not project.is_shared(binding) or not is_container(project, binding):
+                continue
+            bindings[binding.key] = binding
+            if how == "shrink":
+                shrunk.add(binding.key)
+            elif function in project.in_request:
+                changed.setdefault(binding.key, []).append((function, node, how))
+    for key, places in changed.items():
+        binding = bindings[key]
+        function, node, how = places[0]
+        there = "" if function.source is binding.source else f" of {function.source.shown}"
+        is_bounded = key in shrunk or _has_bound(binding) or _is_measured(project, binding)
+        constant_keys = all(how == "store" and _is_constant_key(place) for _, place, how in places)
+        if STATE_NAMES.search(binding.name) or constant_keys or how == "store":
+            yield Finding(
+                "per-worker-state",
+                binding.source.shown,
+                binding.line,
+                f"`{binding.name}` lives in the memory of one worker: requests write it (line {line_of(node)}{there}), "
+                "and other workers do not see it.",
+                "Keep it in Redis, the database, or a cache that all workers share; what each worker may have for "
+                "itself, as a cache of unchanging values, can be `functools.lru_cache(maxsize=...)`.",
+            )
+        if not is_bounded and not constant_keys:
+            yield Finding(
+                "grows",
+                function.source.shown,
+                line_of(node),
+                f"`{binding.name}` grows with requests and nothing takes away from it: the worker's memory has no end.",
+                "Bound it: `deque(maxlen=...)`, `functools.lru_cache(maxsize=...)`, or keep it outside of the process.",
+            )
+
+
+def _mutation(node: ast.AST) -> tuple[ast.expr | None, str]:
+    if isinstance(node, ast.Assign | ast.AugAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        for target in targets:
+            if isinstance(target, ast.Subscript):
+                return _base(target.value), "store"
+    if isinstance(node, ast.Delete):
+        for target in node.targets:
+            if isinstance(target, ast.Subscript):
+                return _base(target.value), "shrink"
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        if node.func.attr in GROWING:
+            return _base(node.func.value), "grow"
+        if node.func.attr in SHRINKING:
+            return _base(node.func.value), "shrink"
+    return None, ""
+
+
+def _base(node: ast.expr) -> ast.expr:
+    """`x` of `x[...][...]` and of `x[...].append`: what is inside of a container counts as the container."""
+    while isinstance(node, ast.Subscript):
+        node = node.value
+    return node
+
+
+def _has_bound(binding: Binding) -> bool:
+    return isinstance(binding.value, ast.Call) and (
+        keyword(binding.value, "maxlen") is not None or len(binding.value.args) > 1
+    )
+
+
+def _is_measured(project: Project, binding: Binding) -> bool:
+    """Whether somebody looks at its length, or slices it: there is a bound, most likely."""
+    for node in ast.walk(binding.source.tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "len" and node.args:
+            if ast.unparse(node.args[0]) == binding.name:
+                parents = [one for one in ast.walk(binding.source.tree) if isinstance(one, ast.Compare)]
+                if any(node in ast.walk(one) for one in parents):
+                    return True
+    return False
+
+
+def _is_constant_key(node: ast.AST) -> bool:
+    if isinstance(node, ast.Assign | ast.AugAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        return all(isinstance(one, ast.Subscript) and isinstance(one.slice, ast.Constant) for one in targets)
+    return False
+
+
+def memory_backends(project: Project) -> Iterator[Finding]:
+    """Flask-Caching, Flask-Limiter, cachelib and others with their storage in memory."""
+    storage_set = any(
+        isinstance(node, ast.Constant) and node.value == "RATELIMIT_STORAGE_URI"
+        for source in project.sources
+        for node in ast.walk(source.tree)
+    )
+    for source, _, call, name in project.all_calls():
+        what = ""
+        if last(name) in ("SimpleCache",) and "cache" in name.lower():
+            what = "cachelib's SimpleCache is"
+        elif name.endswith("flask_limiter.Limiter") or name == "flask_limiter.Limiter":
+            storage = keyword(call, "storage_uri")
+            uri = storage.value if isinstance(storage, ast.Constant) else None
+            if (storage is None and not storage_set) or (isinstance(uri, str) and uri.startswith("memory:")):
+                what = "the rate limit is counted"
+        elif name.startswith("limits.storage.") and last(name) == "MemoryStorage":
+            what = "the rate limit is counted"
+        elif name.startswith("cachetools.") and last(name) in ("TTLCache", "LRUCache", "LFUCache", "Cache"):
+            what = "" if last(name) != "TTLCache" else "the TTLCache is"
+        elif last(name) == "LocMemCache":
+            what = "the cache is"
+        if what:
+            yield _in_memory(source.shown, call.lineno, what)
+    for source in project.sources:
+        for node in ast.walk(source.tree):
+            for key, value in settings_of(node):
+                if not isinstance(value, ast.Constant) or not isinstance(value.value, str):
+                    continue
+                setting = value.value.rpartition(".")[2]
+                if key == "CACHE_TYPE" and setting.lower() in ("simplecache", "simple"):
+                    yield _in_memory(source.shown, value.lineno, "Flask-Caching's cache is")
+                elif key in ("RATELIMIT_STORAGE_URI", "RATELIMIT_STORAGE_URL") and value.value.startswith("memory:"):
+                    yield _in_memory(source.shown, value.lineno, "the rate limit is counted")
+                elif key == "BACKEND" and setting == "LocMemCache":
+                    yield _in_memory(source.shown, value.lineno, "Django's cache is")
+
+
+def _in_memory(file: str, line: int, what: str) -> Finding:
+    return Finding(
+        "per-worker-state",
+        file,
+        line,
+        f"{what[0].upper()}{what[1:]} in the memory of one worker: with several workers each has its own, and users "
+        "see now one and now the other.",
+        "Name a storage that all workers share, Redis for example.",
+    )
+
+
+def is_container(project: Project, binding: Binding) -> bool:
+    value = binding.value
+    if isinstance(value, ast.Dict | ast.List | ast.Set | ast.DictComp | ast.ListComp):
+        return True
+    if isinstance(value, ast.Call):
+        return project.dotted(value.func, binding.source, binding.function) in CONTAINERS
+    return False

@@ -1,0 +1,360 @@
+"""Rules about the process: what ends it, what interrupts it, what all requests see of it, and who patches it."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+from ..findings import Finding
+from .names import decorator_name, last
+from .project import Project, owner_of
+from .sources import Source
+
+STATE_CALLS = {
+    "os.chdir": "the working directory",
+    "os.fchdir": "the working directory",
+    "os.umask": "the umask",
+    "os.putenv": "the environment",
+    "os.unsetenv": "the environment",
+    "os.environ.update": "the environment",
+    "os.environ.setdefault": "the environment",
+    "os.environ.pop": "the environment",
+    "locale.setlocale": "the locale",
+    "socket.setdefaulttimeout": "the default timeout of all sockets",
+    "random.seed": "the random numbers",
+    "time.tzset": "the time zone",
+    "warnings.simplefilter": "",
+    "sys.setrecursionlimit": "",
+    "decimal.setcontext": "",
+}
+BLOCKING = ("os.system", "os.spawnl", "os.spawnv", "os.spawnlp", "os.spawnvp", "os.wait", "os.wait3", "pty.spawn")
+# What must not be imported before patching: it takes sockets, locks or TLS contexts by name.
+EARLY = (
+    *("requests", "urllib3", "redis", "sqlalchemy", "psycopg2", "psycopg", "pymysql", "boto3", "botocore", "httpx"),
+    *("flask", "ssl", "socket", "threading", "queue", "kombu", "celery", "pymongo", "elasticsearch", "sentry_sdk"),
+    *("grpc", "aiohttp", "concurrent", "http", "urllib", "logging", "subprocess", "select", "asyncio", "werkzeug"),
+)
+SOCKET_DECORATORS = re.compile(r"(?:sock|ws|websocket|sockets?)\.route|.*\.websocket")
+BODY_READS = ("get_json", "get_data", "data", "json", "form", "files", "stream", "values")
+FOR_FILES = re.compile(
+    r"(?:open|io\.open|os\.(?:makedirs|mkdir|listdir|scandir|remove|unlink|rename|stat)|os\.path\.(?:exists|isfile"
+    r"|getsize|getmtime)|shutil\.(?:copy|copyfile|move|rmtree)|sqlite3\.connect|logging\.FileHandler"
+    r"|logging\.handlers\.(?:RotatingFileHandler|TimedRotatingFileHandler|WatchedFileHandler)|pathlib\.Path"
+    r"|flask\.send_file)"
+)
+FOLDER_SETTINGS = re.compile(r".*(?:FOLDER|_DIR|_DIRECTORY|DIRECTORY|_PATH|ROOT)$")
+NO_PATH = re.compile(r"[a-z][a-z0-9+.-]*:|<|/|~|$|\\|:memory:|%|\{", re.IGNORECASE)
+
+
+def find(project: Project) -> Iterator[Finding]:
+    yield from in_requests(project)
+    yield from patching(project)
+    yield from paths(project)
+    yield from coroutines(project)
+    yield from websockets(project)
+
+
+def in_requests(project: Project) -> Iterator[Finding]:
+    for function, call, name in project.request_calls():
+        file, line = function.source.shown, call.lineno
+        if name in ("sys.exit", "os._exit", "os.abort", "exit", "quit") and not _is_local(function.source, name):
+            yield Finding(
+                "exits-in-request",
+                file,
+                line,
+                f"{function.name}() calls {name}(): "
+                + (
+                    "the whole worker ends, with all its requests."
+                    if name in ("os._exit", "os.abort")
+                    else "SystemExit is no Exception, so no error handler answers, and the client gets a bare 500."
+                ),
+                "`abort(500)`, or raise an ordinary exception.",
+                level="error" if name in ("os._exit", "os.abort") else "warning",
+            )
+        elif name in ("signal.alarm", "signal.setitimer", "signal.signal", "signal.pause", "signal.sigwait"):
+            yield Finding(
+                "signal-in-request",
+                file,
+                line,
+                f"{function.name}() calls {name}(): a signal belongs to the process, and interrupts whichever request "
+                "happens to run.",
+                "Bound the wait itself (`timeout=`), or the request: GREENROOM_REQUEST_BUDGET_MILLISECONDS.",
+            )
+        elif name in BLOCKING:
+            yield Finding(
+                "stops-loop",
+                file,
+                line,
+                f"{name}() waits in C until the program has ended: no other request of the worker runs meanwhile.",
+                "`subprocess.run([...], timeout=...)`, which waits in the loop.",
+            )
+        elif name in ("breakpoint", "pdb.set_trace", "ipdb.set_trace", "input", "getpass.getpass", "code.interact"):
+            yield Finding(
+                "debugger",
+                file,
+                line,
+                f"{function.name}() calls {name}(), which waits for a terminal.",
+                "Take it out.",
+            )
+        elif STATE_CALLS.get(name):
+            if name == "locale.setlocale" and len(call.args) < 2:
+                continue
+            yield _state(file, line, function.name, STATE_CALLS[name])
+    for function in project.in_request:
+        for node in function.nodes:
+            if isinstance(node, ast.Assign | ast.Delete):
+                for target in node.targets:
+                    if (
+                        isinstance(target, ast.Subscript)
+                        and project.dotted(target.value, function.source, function) == "os.environ"
+                    ):
+                        yield _state(function.source.shown, node.lineno, function.name, "the environment")
+            if isinstance(node, ast.Raise) and node.exc is not None:
+                raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+                if isinstance(raised, ast.Name) and raised.id in ("SystemExit", "GreenletExit", "KeyboardInterrupt"):
+                    yield Finding(
+                        "exits-in-request",
+                        function.source.shown,
+                        node.lineno,
+                        f"{function.name}() raises {raised.id}, which is no Exception: no error handler answers.",
+                        "`abort(500)`, or raise an ordinary exception.",
+                    )
+
+
+def _is_local(source: Source, name: str) -> bool:
+    return name in ("exit", "quit") and name in source.imports
+
+
+def _state(file: str, line: int, function: str, what: str) -> Finding:
+    return Finding(
+        "process-state",
+        file,
+        line,
+        f"{function}() changes {what}, which all requests of the worker share: others run before it is changed back.",
+        "Pass the value to the call that needs it (`cwd=`, `env=`, `timeout=`), or set it once at start-up.",
+    )
+
+
+def patching(project: Project) -> Iterator[Finding]:
+    for source in project.sources:
+        calls = [
+            (node, project.dotted(node.func, source, None))
+            for node in ast.walk(source.tree)
+            if isinstance(node, ast.Call)
+        ]
+        for call, name in calls:
+            if name == "eventlet.monkey_patch":
+                yield _other_loop(source.shown, call.lineno, "eventlet.monkey_patch()")
+            elif name in ("gevent.monkey.patch_all", "monkey.patch_all"):
+                early = _imported_before(source, call.lineno)
+                if early:
+                    names = ", ".join(name for name, _ in early)
+                    yield Finding(
+                        "patched-too-late",
+                        source.shown,
+                        call.lineno,
+                        f"patch_all() is called after {names} {'was' if len(early) == 1 else 'were'} imported "
+                        f"(line {early[0][1]} first): what they hold stays unpatched.",
+                        "Take the call out and let `greenroom serve` patch, before anything is imported; without it, "
+                        "move it above all other imports of the first module.",
+                    )
+                else:
+                    yield Finding(
+                        "patches-itself",
+                        source.shown,
+                        call.lineno,
+                        "The application patches itself; under Greenroom that has been done.",
+                        "Take it out.",
+                    )
+            elif name in ("uvloop.install", "nest_asyncio.apply") or (
+                name == "asyncio.set_event_loop_policy" and "uvloop" in ast.unparse(call)
+            ):
+                yield _other_loop(source.shown, call.lineno, f"{name}()")
+        for module, line, _ in source.import_lines():
+            if module == "eventlet" and not any(name == "eventlet.monkey_patch" for _, name in calls):
+                yield _other_loop(source.shown, line, "eventlet")
+
+
+def _other_loop(file: str, line: int, what: str) -> Finding:
+    return Finding(
+        "other-event-loop",
+        file,
+        line,
+        f"{what} replaces what gevent has replaced: waits of one stop the other.",
+        "Keep gevent, and take this out; Greenroom needs no call of the application's.",
+    )
+
+
+def _imported_before(source: Source, line: int) -> list[tuple[str, int]]:
+    found: dict[str, int] = {}
+    for node in source.tree.body:
+        if node.lineno >= line:
+            break
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [source.absolute(node)]
+            for name in names:
+                top = name.partition(".")[0]
+                if top in EARLY and top not in found:
+                    found[top] = node.lineno
+    return list(found.items())
+
+
+def paths(project: Project) -> Iterator[Finding]:
+    """Paths that depend on where the process was started."""
+    for source, function, call, name in project.all_calls():
+        if not FOR_FILES.fullmatch(name) or not call.args:
+            continue
+        if name == "pathlib.Path" and not _is_used_as_folder(source, call):
+            continue
+        if function is not None and function not in project.in_request and _is_command(project, function):
+            continue
+        path = _literal_path(project, call.args[0], source, function)
+        if path and not NO_PATH.match(path):
+            yield _relative(source.shown, call.lineno, path)
+    for source in project.sources:
+        for node in ast.walk(source.tree):
+            from .values import settings_of
+
+            if isinstance(node, ast.Call):
+                continue
+            for key, value in settings_of(node):
+                if not FOLDER_SETTINGS.match(key) or not isinstance(value, ast.Constant):
+                    continue
+                if isinstance(value.value, str) and value.value and not NO_PATH.match(value.value):
+                    if key in ("STATIC_ROOT", "APPLICATION_ROOT") or "/" not in value.value and "." in value.value:
+                        continue
+                    yield _relative(source.shown, value.lineno, value.value)
+
+
+def _is_command(project: Project, function: object) -> bool:
+    from .project import Function
+
+    assert isinstance(function, Function)
+    return any(
+        decorator_name(one).rpartition(".")[2] in ("command", "task", "shared_task", "fixture")
+        for one in function.node.decorator_list
+    )
+
+
+FILE_METHODS = frozenset(
+    "open read_text write_text read_bytes write_bytes mkdir exists iterdir glob rglob unlink touch rename is_file"
+    " is_dir stat".split()
+)
+
+
+def _is_used_as_folder(source: Source, call: ast.Call) -> bool:
+    """Whether `Path("x")`, or what it is assigned to, is used as it is: opened, made, listed."""
+    names = {
+        target.id
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Assign) and any(inner is call for inner in ast.walk(node.value))
+        if not any(
+            isinstance(inner, ast.Attribute) and inner.attr in ("resolve", "absolute", "expanduser")
+            for inner in ast.walk(node.value)
+        )
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.BinOp) and node.right is call:
+            return False
+    for node in ast.walk(source.tree):
+        used: list[ast.expr] = []
+        if isinstance(node, ast.Attribute) and node.attr in FILE_METHODS:
+            used = [node.value]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open":
+            used = node.args[:1]
+        for one in used:
+            for inner in ast.walk(one):
+                if inner is call or (isinstance(inner, ast.Name) and inner.id in names):
+                    return True
+    return False
+
+
+def _literal_path(project: Project, node: ast.expr, source: Source, function: object) -> str:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr) and node.values and isinstance(node.values[0], ast.Constant):
+        return str(node.values[0].value)
+    if isinstance(node, ast.Call) and project.dotted(node.func, source, None) == "os.path.join" and node.args:
+        return _literal_path(project, node.args[0], source, function)
+    if isinstance(node, ast.Name):
+        from .project import Function
+
+        binding = project.lookup(node.id, source, function if isinstance(function, Function) else None)
+        if binding is not None and not isinstance(binding.value, ast.Name):
+            return _literal_path(project, binding.value, binding.source, binding.function)
+    return ""
+
+
+def _relative(file: str, line: int, path: str) -> Finding:
+    return Finding(
+        "relative-path",
+        file,
+        line,
+        f"'{path[:60]}' is relative to the working directory, which is another one under systemd, in a container or in "
+        "cron.",
+        "Build it from `Path(__file__).parent`, `app.root_path` or `app.instance_path`.",
+    )
+
+
+def coroutines(project: Project) -> Iterator[Finding]:
+    for function in project.functions:
+        if function.is_async and function in project.in_request:
+            for node in function.nodes:
+                read = _body_read(project, function.source, node)
+                if read:
+                    yield Finding(
+                        "async-body",
+                        function.source.shown,
+                        getattr(node, "lineno", 0),
+                        f"{function.name}() is `async def` and reads the request's body ({read}), for which it may "
+                        "wait until the client has sent it: in the event loop of all async views.",
+                        "Read the body in a plain `def` view and pass it on, or make the whole view a plain one.",
+                    )
+                    break
+        if function not in project.in_request:
+            continue
+        for call in function.calls:
+            if not (isinstance(call.func, ast.Attribute) and call.func.attr == "run_until_complete"):
+                continue
+            binding = project.binding(call.func.value, function.source, function)
+            if binding is not None and project.is_shared(binding):
+                yield Finding(
+                    "shared-event-loop",
+                    function.source.shown,
+                    call.lineno,
+                    f"`{binding.name}` is one asyncio loop for all requests, and {function.name}() runs it: two at "
+                    "once raise RuntimeError, `This event loop is already running`.",
+                    "`asyncio.run(...)` in the request, or an `async def` view.",
+                )
+
+
+def _body_read(project: Project, source: Source, node: ast.AST) -> str:
+    if isinstance(node, ast.Attribute) and node.attr in BODY_READS and isinstance(node.value, ast.Name):
+        if node.value.id == "request" or source.imports.get(node.value.id) == "flask.request":
+            return f"request.{node.attr}"
+    return ""
+
+
+def websockets(project: Project) -> Iterator[Finding]:
+    for function in project.functions:
+        for decorator in function.node.decorator_list:
+            name = decorator_name(decorator)
+            made = project.dotted(
+                decorator.func if isinstance(decorator, ast.Call) else decorator, function.source, function.outer
+            )
+            is_socket = "flask_sock." in made or "flask_sockets." in made or SOCKET_DECORATORS.fullmatch(name)
+            if not is_socket or last(name) not in ("route", "websocket"):
+                continue
+            path = ""
+            if isinstance(decorator, ast.Call) and decorator.args and isinstance(decorator.args[0], ast.Constant):
+                path = str(decorator.args[0].value)
+            if owner_of(function) is None:
+                yield Finding(
+                    "websocket-under-budget",
+                    function.source.shown,
+                    decorator.lineno,
+                    f"The websocket {path or function.name} lives longer than any request's budget: until it takes the "
+                    "connection over it has 60 s, and a reload or a proxy's timeout ends it.",
+                    f"GREENROOM_ROUTE_BUDGETS={path or '/path'}=0, and clients that connect again by themselves.",
+                )

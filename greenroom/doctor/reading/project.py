@@ -1,0 +1,393 @@
+"""What the files mean: functions, which of them requests run, what names stand for, which objects requests share.
+
+Names are resolved as far as the text says: `session.get` with `session = requests.Session()` at module level is
+`requests.Session().get`. Functions are followed by name: a call `mailer.send()` leads to every own method `send`.
+"""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from .names import COMMON, NOT_VIEWS, VERBS, VIEW_BASES, VIEW_DECORATORS, decorator_name, last
+from .sources import FUNCTIONS, FunctionNode, Source, Sources
+
+MOST_STEPS = 20_000
+
+
+@dataclass(eq=False)
+class Function:
+    """A function or method. `outer` is the function that it is defined in, `owner` its class."""
+
+    source: Source
+    node: FunctionNode
+    name: str
+    owner: ast.ClassDef | None
+    outer: "Function | None"
+    calls: list[ast.Call] = field(default_factory=list)
+    nodes: list[ast.AST] = field(default_factory=list)
+    local_values: dict[str, ast.expr] = field(default_factory=dict)
+    globals: set[str] = field(default_factory=set)
+
+    @cached_property
+    def parameters(self) -> set[str]:
+        arguments = self.node.args
+        every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+        every += [one for one in (arguments.vararg, arguments.kwarg) if one is not None]
+        return {argument.arg for argument in every}
+
+    @property
+    def is_async(self) -> bool:
+        return isinstance(self.node, ast.AsyncFunctionDef)
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What a name was assigned: `function` is where (None: at module level). `owner`: it is an attribute of a class."""
+
+    source: Source
+    function: Function | None
+    name: str
+    value: ast.expr
+    line: int
+    owner: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return (self.source.module, self.owner or (self.function.name if self.function else ""), self.name)
+
+
+class Project:
+    def __init__(self, sources: Sources, entry: str = "") -> None:
+        self.sources = sources
+        self.entry = entry  # a factory's name, or the application object's
+        self.functions: list[Function] = []
+        self.classes: dict[str, list[tuple[Source, ast.ClassDef]]] = {}
+        self.module_values: dict[str, dict[str, Binding]] = {}
+        self.attribute_values: dict[tuple[str, str], Binding] = {}  # (class, attribute) -> what it is given
+        self.top_nodes: dict[str, list[ast.AST]] = {}
+        for source in sources:
+            self._collect(source)
+        self.by_name: dict[str, list[Function]] = {}
+        for function in self.functions:
+            self.by_name.setdefault(function.name, []).append(function)
+
+    def _collect(self, source: Source) -> None:
+        values = self.module_values.setdefault(source.module, {})
+        top = self.top_nodes.setdefault(source.module, [])
+
+        def walk(node: ast.AST, function: Function | None, owner: ast.ClassDef | None) -> None:
+            for child in ast.iter_child_nodes(node):
+                if isinstance(child, FUNCTIONS):
+                    inner = Function(source, child, child.name, owner, function)
+                    self.functions.append(inner)
+                    for decorator in child.decorator_list:
+                        enter(decorator, function, owner)
+                    for default in [*child.args.defaults, *[one for one in child.args.kw_defaults if one is not None]]:
+                        enter(default, function, owner)
+                    for statement in child.body:
+                        enter(statement, inner, None)
+                elif isinstance(child, ast.ClassDef):
+                    self.classes.setdefault(child.name, []).append((source, child))
+                    for part in [*child.decorator_list, *child.bases]:
+                        enter(part, function, owner)
+                    for statement in child.body:
+                        enter(statement, function, child)
+                else:
+                    enter(child, function, owner)
+
+        def enter(node: ast.AST, function: Function | None, owner: ast.ClassDef | None) -> None:
+            if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+                walk(ast.Module([node], []), function, owner)
+                return
+            (function.nodes if function is not None else top).append(node)
+            if function is not None:
+                if isinstance(node, ast.Call):
+                    function.calls.append(node)
+                if isinstance(node, ast.Global):
+                    function.globals |= set(node.names)
+            self._bind(source, values, node, function, owner)
+            walk(node, function, owner)
+
+        walk(source.tree, None, None)
+
+    def _bind(
+        self,
+        source: Source,
+        values: dict[str, Binding],
+        node: ast.AST,
+        function: Function | None,
+        owner: ast.ClassDef | None,
+    ) -> None:
+        pairs: list[tuple[ast.expr, ast.expr]] = []
+        if isinstance(node, ast.Assign):
+            pairs = [(target, node.value) for target in node.targets]
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            pairs = [(node.target, node.value)]
+        elif isinstance(node, ast.NamedExpr):
+            pairs = [(node.target, node.value)]
+        elif isinstance(node, ast.With | ast.AsyncWith):
+            pairs = [(item.optional_vars, item.context_expr) for item in node.items if item.optional_vars is not None]
+        for target, value in pairs:
+            if isinstance(target, ast.Name):
+                is_global = function is not None and target.id in function.globals
+                held = values.get(target.id)
+                if is_global and held is not None and isinstance(held.value, ast.Constant):
+                    values[target.id] = Binding(source, function, target.id, value, target.lineno)
+                elif function is not None and not is_global:
+                    function.local_values[target.id] = value
+                elif owner is not None:
+                    self.attribute_values[(owner.name, target.id)] = Binding(
+                        source, None, target.id, value, target.lineno, owner.name
+                    )
+                elif target.id not in values or (function is None and not isinstance(value, ast.Constant)):
+                    # `x = None` beside `x = make()` says nothing of what x is.
+                    values[target.id] = Binding(source, function, target.id, value, target.lineno)
+            elif (
+                isinstance(target, ast.Attribute)
+                and isinstance(target.value, ast.Name)
+                and target.value.id == "self"
+                and function is not None
+                and (cls := owner_of(function)) is not None
+            ):
+                self.attribute_values.setdefault(
+                    (cls.name, target.attr), Binding(source, function, target.attr, value, target.lineno, cls.name)
+                )
+
+    # Names.
+
+    def lookup(self, name: str, source: Source, function: Function | None) -> Binding | None:
+        """What `name` was assigned, as seen from `function`; also in the own module that it was imported from."""
+        scope = function
+        while scope is not None:
+            if name in scope.local_values and name not in scope.globals:
+                value = scope.local_values[name]
+                return Binding(source, scope, name, value, value.lineno)
+            if name in scope.parameters:
+                return None
+            scope = scope.outer
+        found = self.module_values.get(source.module, {}).get(name)
+        if found is not None:
+            return found
+        dotted = source.imports.get(name, "")
+        module, _, attribute = dotted.rpartition(".")
+        return self.module_values.get(module, {}).get(attribute)
+
+    def binding(self, node: ast.expr, source: Source, function: Function | None) -> Binding | None:
+        """What a name, `self.attribute`, or attribute of an own module was assigned."""
+        if isinstance(node, ast.Name):
+            return self.lookup(node.id, source, function)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id in ("self", "cls") and function is not None:
+                cls = owner_of(function)
+                return self.attribute_values.get((cls.name, node.attr)) if cls is not None else None
+            module = source.imports.get(node.value.id, "")
+            if module in self.module_values:
+                return self.module_values[module].get(node.attr)
+            held = self.lookup(node.value.id, source, function)
+            if held is not None and isinstance(held.value, ast.Call):
+                cls_name = last(self.dotted(held.value.func, held.source, held.function))
+                return self.attribute_values.get((cls_name, node.attr))
+            return self.attribute_values.get((node.value.id, node.attr))
+        return None
+
+    def dotted(self, node: ast.AST, source: Source, function: Function | None, depth: int = 0) -> str:
+        """`requests.get`, `requests.Session().get`, `flask.request.args.get`; "" where nothing is known."""
+        if depth > 12:
+            return ""
+        if isinstance(node, ast.Name):
+            if node.id in source.imports and not self._is_local(node.id, function):
+                return source.imports[node.id]
+            found = self.lookup(node.id, source, function)
+            if found is not None and isinstance(found.value, ast.Call | ast.Attribute | ast.Name):
+                if isinstance(found.value, ast.Name) and found.value.id == node.id:
+                    return node.id
+                return self.dotted(found.value, found.source, found.function, depth + 1) or node.id
+            return node.id
+        if isinstance(node, ast.Attribute):
+            if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
+                found = self.binding(node, source, function)
+                if found is not None and isinstance(found.value, ast.Call | ast.Attribute | ast.Name):
+                    return self.dotted(found.value, found.source, found.function, depth + 1)
+            base = self.dotted(node.value, source, function, depth + 1)
+            return f"{base}.{node.attr}" if base else node.attr
+        if isinstance(node, ast.Call):
+            base = self.dotted(node.func, source, function, depth + 1)
+            return f"{base}()" if base else ""
+        if isinstance(node, ast.Await):
+            return self.dotted(node.value, source, function, depth + 1)
+        return ""
+
+    @staticmethod
+    def _is_local(name: str, function: Function | None) -> bool:
+        while function is not None:
+            if name in function.local_values or name in function.parameters:
+                return True
+            function = function.outer
+        return False
+
+    def called(self, call: ast.Call, source: Source, function: Function | None) -> str:
+        return self.dotted(call.func, source, function)
+
+    # Which functions requests run.
+
+    @cached_property
+    def views(self) -> list[Function]:
+        return [function for function in self.functions if self._is_view(function)]
+
+    def _is_view(self, function: Function) -> bool:
+        names = [decorator_name(one) for one in function.node.decorator_list]
+        if any(name.rpartition(".")[2] in NOT_VIEWS for name in names):
+            return False
+        if any("." in name and name.rpartition(".")[2] in VIEW_DECORATORS for name in names):
+            return True
+        if any(name.endswith((".on", ".event")) and "socketio" in name.lower() for name in names):
+            return True
+        if function.name in self._named_views and function.owner is None:
+            return True
+        parameters = [argument.arg for argument in function.node.args.args]
+        if parameters[-2:] == ["environ", "start_response"]:
+            return True
+        if function.owner is None and parameters[:1] == ["request"] and self._has_django:
+            return True
+        return (
+            function.owner is not None
+            and function.name in VERBS
+            and any(last(ast.unparse(base)) in VIEW_BASES for base in function.owner.bases)
+        )
+
+    @cached_property
+    def _has_django(self) -> bool:
+        return any(name.startswith("django") for source in self.sources for name in source.imports.values())
+
+    @cached_property
+    def _named_views(self) -> set[str]:
+        """Functions that `add_url_rule` and its like are given by name."""
+        found: set[str] = set()
+        for source in self.sources:
+            for node in ast.walk(source.tree):
+                if not isinstance(node, ast.Call):
+                    continue
+                name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                if name in ("add_url_rule", "before_request", "after_request", "teardown_request", "path", "re_path"):
+                    given = [*node.args, *[keyword.value for keyword in node.keywords]]
+                    found |= {last(ast.unparse(one)) for one in given if isinstance(one, ast.Name | ast.Attribute)}
+        return found
+
+    @cached_property
+    def in_request(self) -> set[Function]:
+        """Views, and all own functions that they may come to."""
+        return self.reached_from(self.views)
+
+    def reached_from(self, first: list[Function]) -> set[Function]:
+        seen: set[Function] = set(first)
+        waiting = list(first)
+        steps = 0
+        while waiting and steps < MOST_STEPS:
+            steps += 1
+            function = waiting.pop()
+            for target in self.targets(function):
+                if target not in seen:
+                    seen.add(target)
+                    waiting.append(target)
+        return seen
+
+    def targets(self, function: Function) -> Iterator[Function]:
+        """Own functions that `function` calls, or hands to somebody else (`Thread(target=...)`), by name."""
+        for node in function.nodes:
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                yield from self._named(node.id, function)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                yield from self._method(node, function)
+        for decorator in function.node.decorator_list:
+            if isinstance(decorator, ast.Name):
+                for wrapper in self._named(decorator.id, function):
+                    yield wrapper
+                    yield from (one for one in self.functions if one.outer is wrapper)
+
+    def _named(self, name: str, function: Function) -> Iterator[Function]:
+        dotted = function.source.imports.get(name)
+        if dotted is not None:
+            module, _, attribute = dotted.rpartition(".")
+        else:
+            module, attribute = function.source.module, name
+        for one in self.by_name.get(attribute, []):
+            if one.source.module == module and (one.owner is None):
+                yield one
+        for _, cls in self.classes.get(attribute, []):
+            yield from (one for one in self.functions if one.owner is cls and one.name == "__init__")
+
+    def _method(self, node: ast.Attribute, function: Function) -> Iterator[Function]:
+        candidates = self.by_name.get(node.attr, [])
+        if not candidates:
+            return
+        if isinstance(node.value, ast.Name):
+            module = function.source.imports.get(node.value.id)
+            if module in self.module_values:
+                yield from (one for one in candidates if one.source.module == module and one.owner is None)
+                return
+            if node.value.id in ("self", "cls"):
+                yield from (one for one in candidates if one.owner is not None)
+                return
+        base = self.dotted(node.value, function.source, function)
+        if base.endswith("()"):
+            cls = last(base[:-2])
+            if cls in self.classes:
+                yield from (one for one in candidates if one.owner is not None and one.owner.name == cls)
+                return
+            if node.attr in COMMON or base.partition(".")[0] not in self.module_values:
+                return
+        if node.attr not in COMMON:
+            yield from (one for one in candidates if one.owner is not None)
+
+    def request_calls(self) -> Iterator[tuple[Function, ast.Call, str]]:
+        """Each call in a function that requests run, with its dotted name."""
+        for function in self.functions:
+            if function in self.in_request:
+                for call in function.calls:
+                    yield function, call, self.called(call, function.source, function)
+
+    def all_calls(self) -> Iterator[tuple[Source, Function | None, ast.Call, str]]:
+        for source in self.sources:
+            for node in self.top_nodes[source.module]:
+                if isinstance(node, ast.Call):
+                    yield source, None, node, self.called(node, source, None)
+        for function in self.functions:
+            for call in function.calls:
+                yield function.source, function, call, self.called(call, function.source, function)
+
+    def is_shared(self, binding: Binding | None) -> bool:
+        """Whether all requests see the same object: it was made outside of what requests run."""
+        if binding is None:
+            return False
+        if binding.function is None:
+            return True
+        if binding.owner:
+            return binding.owner in self.shared_classes
+        return binding.function not in self.in_request or binding.name in binding.function.globals
+
+    @cached_property
+    def shared_classes(self) -> set[str]:
+        """Own classes that objects are made of outside of requests, and not within them."""
+        made: set[str] = set()
+        within: set[str] = set()
+        for _, function, call, _ in self.all_calls():
+            name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+            if name in self.classes:
+                # What requests share may well be made with the first use: `if client is None: client = Client()`.
+                is_lazy = function is not None and any(
+                    isinstance(node, ast.Assign)
+                    and node.value is call
+                    and any(isinstance(one, ast.Name) and one.id in function.globals for one in node.targets)
+                    for node in function.nodes
+                )
+                (within if function in self.in_request and not is_lazy else made).add(name)
+        return made - within
+
+
+def owner_of(function: Function | None) -> ast.ClassDef | None:
+    while function is not None:
+        if function.owner is not None:
+            return function.owner
+        function = function.outer
+    return None

@@ -1,0 +1,189 @@
+"""The doctor's own folder and processes, and taking back what the application has left: no process, port or file.
+
+Children are in sessions of their own. On Linux the doctor also becomes the parent of processes whose parents have ended
+(PR_SET_CHILD_SUBREAPER), so that a program that has made itself a daemon is found and ended, too.
+"""
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from .inside.quarantine import CHANGED, CREATED
+
+PR_SET_CHILD_SUBREAPER = 36
+KEPT_OUTPUT_BYTES = 65_536
+# Where people put what gunicorn is told; the doctor tells it otherwise.
+NOT_INHERITED = ("GUNICORN_CMD_ARGS", "WERKZEUG_RUN_MAIN", "WERKZEUG_SERVER_FD", "COVERAGE_PROCESS_START")
+QUIET = {
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONWARNINGS": "ignore",
+    "PYTHONFAULTHANDLER": "1",
+}
+
+
+class Scratch:
+    """Use as a context manager: everything is gone at its end."""
+
+    def __init__(self, *, allow_writes: bool = False) -> None:
+        # Short: a worker's socket is in it.
+        self.folder = Path(tempfile.mkdtemp(prefix="grd-", dir="/tmp" if os.path.isdir("/tmp") else None))
+        self.allow_writes = allow_writes
+        self.root = Path.cwd()
+        self.children: list[Child] = []
+        self.left: list[str] = []
+        self.before = {one.pid for one in psutil.Process().children(recursive=True)}
+        for name in ("tmp", "sockets"):
+            (self.folder / name).mkdir()
+
+    def __enter__(self) -> "Scratch":
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for child in self.children:
+            child.stop()
+        self.end_processes()
+        self.tidy()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The application's own, with its writes kept away from what is real."""
+        environ = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+        environ.update(QUIET)
+        environ["TMPDIR"] = str(self.folder / "tmp")
+        environ["_GREENROOM_DOCTOR_SCRATCH"] = str(self.folder)
+        environ["_GREENROOM_DOCTOR_SOCKETS"] = str(self.folder / "sockets")
+        if self.allow_writes:
+            environ["_GREENROOM_DOCTOR_WRITES"] = "1"
+        else:
+            options = environ.get("PGOPTIONS", "")
+            environ["PGOPTIONS"] = f"{options} -c default_transaction_read_only=on".strip()
+        # Greenroom itself, where it is run from a checkout.
+        package = str(Path(__file__).resolve().parents[2])
+        paths = [path for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+        if "site-packages" not in package and package not in paths:
+            paths.append(package)
+        if paths:
+            environ["PYTHONPATH"] = os.pathsep.join(paths)
+        environ.update(more or {})
+        return environ
+
+    def start(self, command: Sequence[str], more: Mapping[str, str], pass_fds: Sequence[int] = ()) -> "Child":
+        child = Child(command, self.environment(more), self.root, pass_fds)
+        self.children.append(child)
+        return child
+
+    def end_processes(self) -> None:
+        """Whatever the application has started and is still there, daemons included: asked to end, then made to.
+
+        A database is among them where the application starts its own: it gets the time to close its files.
+        """
+        for number, seconds in ((signal.SIGTERM, 2.0), (signal.SIGINT, 4.0), *[(signal.SIGKILL, 2.0)] * 3):
+            left = [one for one in psutil.Process().children(recursive=True) if one.pid not in self.before]
+            if not left:
+                return
+            for one in left:
+                with contextlib.suppress(psutil.Error):
+                    if one.status() != psutil.STATUS_ZOMBIE:
+                        if number == signal.SIGTERM:
+                            self.left.append(one.name())
+                        one.send_signal(number)
+            _reap(left, seconds)
+
+    def tidy(self) -> None:
+        """Remove the files that the application has made, and put back those that it has written over."""
+        notes = self.folder / "files"
+        lines = notes.read_text(errors="surrogateescape").splitlines() if notes.is_file() else []
+        for line in reversed(lines):
+            kind, _, rest = line.partition(" ")
+            if kind == CHANGED:
+                copy, _, name = rest.partition(" ")
+                with contextlib.suppress(OSError):
+                    if Path(copy).read_bytes() != Path(name).read_bytes():
+                        shutil.copy2(copy, name)
+            elif kind == CREATED:
+                with contextlib.suppress(OSError):
+                    if os.path.isdir(rest) and not os.path.islink(rest):
+                        os.rmdir(rest)
+                    else:
+                        os.unlink(rest)
+
+
+def _reap(processes: Sequence[psutil.Process], seconds: float) -> None:
+    """Wait until they are gone, for so long; those that have become our own children are reaped."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        is_there = False
+        for process in processes:
+            with contextlib.suppress(ChildProcessError):  # somebody else's child: it is reaped there, or becomes ours
+                os.waitpid(process.pid, os.WNOHANG)
+            is_there = is_there or psutil.pid_exists(process.pid)
+        if not is_there:
+            return
+        time.sleep(0.02)
+
+
+class Child:
+    """A process in a session of its own; the end of its output is kept, whatever it writes."""
+
+    def __init__(
+        self, command: Sequence[str], environ: Mapping[str, str], folder: Path, pass_fds: Sequence[int]
+    ) -> None:
+        self.process = subprocess.Popen(
+            list(command),
+            cwd=folder,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=list(pass_fds),
+        )
+        self._kept = bytearray()
+        self._reader = threading.Thread(target=self._drain, daemon=True)
+        self._reader.start()
+
+    def _drain(self) -> None:
+        assert self.process.stdout is not None
+        with contextlib.suppress(OSError, ValueError):
+            while piece := os.read(self.process.stdout.fileno(), 65_536):
+                self._kept += piece
+                del self._kept[:-KEPT_OUTPUT_BYTES]
+
+    def output(self) -> str:
+        return bytes(self._kept).decode("utf-8", "replace")
+
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it has ended by then."""
+        try:
+            self.process.wait(max(0.0, seconds))
+        except subprocess.TimeoutExpired:
+            return False
+        self._reader.join(0.5)
+        return True
+
+    def stop(self, grace_seconds: float = 3.0) -> None:
+        """SIGTERM, and SIGKILL for its whole session when that does not help."""
+        if self.is_running():
+            with contextlib.suppress(ProcessLookupError):
+                self.process.terminate()
+            self.wait(grace_seconds)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.wait(5.0)

@@ -1,0 +1,104 @@
+"""What the machine, its file systems and its kernel lack, a sentence each that says what to change.
+
+Asked once, in the arbiter, before it listens.
+"""
+
+import errno
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from .settings import Settings, environment_name
+
+# Where Linux keeps files that are no more than memory.
+SHARED_MEMORY = Path("/dev/shm")
+
+
+def memory_folder() -> str | None:
+    """Where a worker's heartbeat file costs no disk; None: gunicorn's own choice, where there is no such place."""
+    is_usable = sys.platform == "linux" and SHARED_MEMORY.is_dir() and is_writable(SHARED_MEMORY)
+    return str(SHARED_MEMORY) if is_usable else None
+
+
+def no_temporary_folder() -> str:
+    """Why no file can be made at all; "" where one can. gunicorn and the scoreboard need a few."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        return (
+            "no folder for temporary files can be written (TMPDIR, /tmp, /var/tmp, the working directory): make one "
+            "writable, in a container with `--tmpfs /tmp`"
+        )
+    return ""
+
+
+def shortcomings(settings: Settings, *, has_pidfd: bool) -> list[str]:
+    """What is missing and can be done without."""
+    found = []
+    recordings = Path(settings.recordings_path)
+    if settings.recordings_kept and settings.ops_address is not None and not can_be_made(recordings):
+        found.append(
+            f"{environment_name('recordings_path')}={recordings}: no folder can be written there, so nothing is "
+            f"recorded; name another one, or set {environment_name('recordings_kept')}=0"
+        )
+    if sys.platform == "linux" and memory_folder() is None:
+        found.append(
+            f"{SHARED_MEMORY} is not there or can't be written: workers' heartbeats go to {tempfile.gettempdir()}, and "
+            "a busy disk can have a worker taken for dead; mount it, in a container with `--shm-size`"
+        )
+    if sys.platform == "linux" and not has_pidfd:
+        found.append(
+            "this kernel (or the container's seccomp profile) has no pidfd_open: processes that the application starts "
+            "are waited for as gevent does; Linux 5.3 has it"
+        )
+    return found
+
+
+def taken_addresses(addresses: Iterable[Any]) -> list[str]:
+    """A sentence for each TCP address on which somebody else listens."""
+    found = []
+    for address in addresses:
+        if not isinstance(address, tuple):
+            continue
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(address)
+                probe.listen(1)
+            except OSError as exc:
+                if exc.errno == errno.EADDRINUSE:
+                    found.append(
+                        f"{address[0]}:{address[1]} is taken by {_listener(address[1])}: stop it, or choose another "
+                        "address with --bind"
+                    )
+    return found
+
+
+def can_be_made(folder: Path) -> bool:
+    """Whether `folder` is one that can be written, or could be made."""
+    nearest = folder.absolute()
+    while not nearest.exists():
+        nearest = nearest.parent
+    return nearest.is_dir() and is_writable(nearest)
+
+
+def is_writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _listener(port: int) -> str:
+    """The program that listens on `port`, as far as this user may know."""
+    with suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections("tcp"):
+            is_listener = connection.status == psutil.CONN_LISTEN
+            if is_listener and getattr(connection.laddr, "port", None) == port and connection.pid:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    return "another program"

@@ -1,0 +1,3 @@
+"""httpbin as it is."""
+
+from httpbin import app  # noqa: F401

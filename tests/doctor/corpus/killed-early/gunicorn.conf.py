@@ -1,0 +1,3 @@
+worker_class = "gevent"
+timeout = 60
+graceful_timeout = 60

@@ -1,0 +1,2 @@
+worker_class = "gevent"
+timeout = 30

@@ -1,0 +1,202 @@
+"""What looks like a finding and is none: a person who knows gevent would laugh at these."""
+
+from collections.abc import Callable
+
+import pytest
+
+from greenroom.doctor.examination import Report
+
+FLASK = "from flask import Flask, request\n\napp = Flask(__name__)\n\n\n"
+CASES = {
+    "a container of an object that one request makes": """
+class Plan:
+    def __init__(self):
+        self.steps = []
+
+    def add(self, step):
+        self.steps.append(step)
+
+
+@app.get("/plan")
+def plan():
+    made = Plan()
+    made.add("one")
+    return made.steps
+""",
+    "a lock round what is prepared once": """
+import threading
+import time
+
+lock = threading.Lock()
+state = type("State", (), {"is_ready": False})()
+
+
+def prepare():
+    with lock:
+        time.sleep(0.1)
+    state.is_ready = True
+
+
+@app.get("/")
+def index():
+    if not state.is_ready:
+        prepare()
+    return "ok"
+""",
+    "a session whose adapter bounds all calls": """
+import requests
+from requests.adapters import HTTPAdapter
+
+
+class Bounded(HTTPAdapter):
+    def send(self, *args, **kwargs):
+        kwargs["timeout"] = kwargs.get("timeout") or 3
+        return super().send(*args, **kwargs)
+
+
+session = requests.Session()
+session.mount("https://", Bounded())
+
+
+@app.get("/")
+def index():
+    return session.get("https://example.com").text
+""",
+    "a timeout among other options": """
+import requests
+
+OPTIONS = {"timeout": 3, "verify": True}
+
+
+@app.get("/")
+def index():
+    return requests.get("https://example.com", **OPTIONS).text
+""",
+    "a session with somebody's own login": """
+import requests
+
+
+@app.get("/")
+def index():
+    session = requests.Session()
+    session.auth = (request.args["user"], request.args["word"])
+    return session.get("https://example.com", timeout=3).text
+""",
+    "a path that is made absolute": """
+from pathlib import Path
+
+HERE = Path("data").resolve()
+
+
+@app.get("/")
+def index():
+    return (HERE / "prices.json").read_text()
+""",
+    "a loop with a bound": """
+import requests
+
+
+@app.get("/")
+def index():
+    attempts = 0
+    while True:
+        try:
+            return requests.get("https://example.com", timeout=1).text
+        except requests.RequestException:
+            attempts += 1
+            if attempts > 3:
+                raise
+""",
+    "a dictionary that start-up fills": """
+HANDLERS = {}
+
+
+def handles(name):
+    def register(function):
+        HANDLERS[name] = function
+        return function
+
+    return register
+
+
+@handles("a")
+def first():
+    return "a"
+
+
+@app.get("/<name>")
+def index(name):
+    return HANDLERS[name]()
+""",
+    "a commit before the call": """
+import requests
+from flask_sqlalchemy import SQLAlchemy
+
+db = SQLAlchemy(app, engine_options={"pool_size": 20, "max_overflow": 0})
+
+
+@app.get("/")
+def index():
+    found = db.session.execute(db.text("SELECT 1")).scalar()
+    db.session.commit()
+    return requests.get(f"https://example.com/{found}", timeout=2).text
+""",
+    "a command that sleeps, exits and forks": """
+import sys
+import time
+
+
+@app.cli.command("wait")
+def wait():
+    time.sleep(5)
+    sys.exit(1)
+
+
+@app.get("/")
+def index():
+    return "ok"
+""",
+    "a file that is run by itself": """
+import time
+
+
+@app.get("/")
+def index():
+    return "ok"
+
+
+if __name__ == "__main__":
+    time.sleep(1)
+    app.run(debug=True)
+""",
+    "thread-local state": """
+import threading
+
+local = threading.local()
+
+
+@app.get("/")
+def index():
+    local.user = request.args.get("user")
+    return local.user or ""
+""",
+}
+
+
+@pytest.mark.parametrize("text", CASES.values(), ids=CASES)
+def test_nothing_is_found(text: str, read: Callable[..., Report]) -> None:
+    report = read(FLASK + text)
+
+    assert [(one.rule, one.line, one.says) for one in report.findings if one.level != "note"] == []
+
+
+def test_a_configuration_that_is_ours_is_not_told_to_become_so(read: Callable[..., Report]) -> None:
+    report = read(
+        FLASK,
+        **{
+            "gunicorn.conf.py": "from greenroom.configuration import configure\n\nglobals().update(configure())\n"
+            "workers = 1\n"
+        },
+    )
+
+    assert report.findings == []

@@ -1,0 +1,426 @@
+"""Rules for what explains troubles: each names the cause with its object, and what is caused is not said again."""
+
+from typing import Any
+
+import pytest
+
+from greenroom.insight.facts import waiting_for
+from greenroom.ops.usual import Usual
+from greenroom.worker.balance import State
+
+from .fakes import NOW, STATES, moment, request, route, seen, shown, snapshot
+
+AT = 1.7e9  # of the fakes' moments
+
+
+def verdict(*workers: Any, **more: Any) -> dict[str, Any]:
+    found: dict[str, Any] = shown(*workers, **more)["verdict"]
+    return found
+
+
+def causes(found: dict[str, Any]) -> list[str]:
+    return [found["cause"], *(other["cause"] for other in found["others"])]
+
+
+def stuck(count: int, state: str, detail: str, seconds: float, **more: Any) -> list[dict[str, Any]]:
+    return [request(state, detail, seconds, id=f"r-{number}", **more) for number in range(count)]
+
+
+def with_lines(said: dict[str, Any], line: str, of: str, library: str = "") -> dict[str, Any]:
+    """Each wait of the snapshot is at this line."""
+    for row in said["waiting"]:
+        row["lines"] = [{"line": line, "route": of, "library": library, "count": row["count"]}]
+    return said
+
+
+def failure(name: str = "ZeroDivisionError", line: str = "shop/prices.py:9", **more: Any) -> dict[str, Any]:
+    row = {"name": name, "line": line, "route": "/price", "message": "division by zero", "root": name, "number": ""}
+    return {**row, "library": "", "count": 7, "first_at": AT - 60.0, "last_at": AT - 1.0, **more}
+
+
+def failing(row: dict[str, Any], failed: int = 7, well: int = 100) -> dict[str, Any]:
+    key = f"{row['name']} {row['route']}"
+    routes = {row["route"]: route(failed, status="5xx"), "/ok": route(well)}
+    counted = {key: {"class": row["name"], "route": row["route"], "count": failed}}
+    return snapshot(routes=routes, failures=[row], failed=counted)
+
+
+def database(**more: Any) -> dict[str, Any]:
+    row = {"refused": 0, "timed_out": 0, "full": 0, "failed": 0, "heard_seconds": 0.1, "failed_seconds": None}
+    return {"db:5432": {**row, "last_failure": "", **more}}
+
+
+def test_an_exception_is_named_with_line_route_and_beginning() -> None:
+    found = verdict(seen(said=failing(failure())))
+
+    assert found["cause"] == "errors"
+    assert found["level"] == "watch"
+    assert found["sentence"].startswith(
+        "7 of 107 requests in the last 10 s fail: ZeroDivisionError: division by zero at shop/prices.py:9 (/price), "
+        "7 since"
+    )
+    assert "prices.py:9" in found["do"]
+
+
+def test_an_exception_after_a_reload_blames_the_new_code() -> None:
+    said = failing(failure(first_at=AT - 58.0))
+
+    found = verdict(seen(said=said), reload={"at": AT - 60.0, "since": NOW - 60.0})
+
+    assert "right after the reload at" in found["sentence"]
+    assert "go back to the old one" in found["do"]
+
+
+@pytest.mark.parametrize(
+    ("more", "cause", "words"),
+    [
+        ({"name": "OSError", "number": "ENOSPC"}, "disk_full", "ENOSPC"),
+        ({"name": "OSError", "number": "EMFILE"}, "descriptors", "EMFILE"),
+        ({"name": "BrokenPipeError", "number": "EPIPE"}, "broken_pipe", "EPIPE"),
+        ({"name": "MemoryError", "number": "MemoryError"}, "out_of_memory", "MemoryError"),
+        ({"name": "psycopg2.errors.DiskFull", "message": "x: No space left on device"}, "disk_full", "ENOSPC"),
+    ],
+)
+def test_a_limit_of_the_machine_is_named_as_that(more: dict[str, Any], cause: str, words: str) -> None:
+    found = verdict(seen(said=failing(failure(**more))))
+
+    assert causes(found) == [cause]
+    assert words in found["sentence"]
+    assert "shop/prices.py:9 (/price)" in found["sentence"]
+
+
+def test_errors_that_the_server_asked_itself_for_are_nobodys_trouble() -> None:
+    """The demo's source that always answers 503 is a route of the same server."""
+    routes = {"/demo/error/<status>": route(2, status="5xx"), "/results": route(2)}
+    upstreams = {"127.0.0.1:8000": {"waits": 2, "seconds": 0.1, "status_503": 2}}
+
+    untold = {"127.0.0.1:8000": {"waits": 4, "seconds": 0.1}}  # asked past our transport
+
+    assert verdict(seen(said=snapshot(routes=routes, upstreams=upstreams)))["level"] == "ok"
+    assert verdict(seen(said=snapshot(routes=routes, upstreams=untold)))["level"] == "ok"
+    assert verdict(seen(said=snapshot(routes=routes)))["cause"] == "errors"
+
+
+def test_a_database_that_is_silent_is_named_and_gets_no_more_load() -> None:
+    waits = [*stuck(4, "query", "BEGIN", 9.0), *stuck(8, "query", "SELECT * FROM t", 9.0), *stuck(9, "pool", "db", 8.0)]
+    said = with_lines(snapshot(in_flight=waits, databases=database(heard_seconds=9.5)), "shop/db.py:4", "/orders")
+
+    found = verdict(seen(said=said))
+
+    assert causes(found) == ["database_silent"]
+    assert found["sentence"] == ("PostgreSQL at db:5432 answers nobody since 9.5 s: 21 requests wait for it (/orders).")
+    assert "would not help" in found["do"]
+
+
+def test_a_long_query_is_no_silent_database() -> None:
+    """Others hear of it, or nobody begins a transaction in vain."""
+    slow = stuck(8, "query", "SELECT pg_sleep(?)", 9.0)
+
+    heard = verdict(seen(said=snapshot(in_flight=slow, databases=database(heard_seconds=0.2))))
+    alone = verdict(seen(said=snapshot(in_flight=slow, databases=database(heard_seconds=9.0))))
+
+    assert (heard["cause"], alone["cause"]) == ("query", "query")
+
+
+def test_a_database_that_refuses_or_is_full_is_named() -> None:
+    failed = {"failed_seconds": 0.5, "heard_seconds": 30.0}
+
+    refuses = verdict(seen(said=snapshot(databases=database(refused=9, last_failure="Connection refused", **failed))))
+    full = verdict(seen(said=snapshot(databases=database(full=9, **failed), in_flight=stuck(6, "pool", "db", 3.0))))
+
+    assert refuses["sentence"].startswith("PostgreSQL at db:5432 refuses connections (9 failed in the last 15 s")
+    assert causes(full) == ["database_full"]
+    assert "no free connection slot" in full["sentence"]
+    assert "Raise" not in full["do"]
+
+
+def test_an_upstream_that_fails_is_named_with_its_share_retries_and_line() -> None:
+    upstream = {"waits": 40, "seconds": 2.0, "status_200": 20, "status_500": 20, "requests": 10, "calls": 40}
+    lines = {"api:443": [{"line": "shop/api.py:7", "route": "/buy", "library": "requests", "count": 20}]}
+    said = snapshot(upstreams={"api:443": upstream}, bad_callers=lines, routes={"/buy": route(10, status="5xx")})
+
+    found = verdict(seen(said=said))
+
+    assert found["level"] == "bad"
+    assert found["sentence"] == (
+        "Upstream api:443 answers 500 to 50% of its requests (20 of 40 in the last 10 s, 4 calls for each request)."
+    )
+    assert "Called at shop/api.py:7 (/buy)." in found["do"]
+
+
+def test_an_upstream_whose_failures_no_client_feels_is_watched() -> None:
+    upstream = {"waits": 40, "seconds": 2.0, "status_200": 20, "status_500": 20}
+
+    found = verdict(seen(said=snapshot(upstreams={"api:443": upstream}, routes={"/buy": route(100)})))
+
+    assert (found["level"], found["cause"]) == ("watch", "upstream_fails")
+
+
+def test_what_a_peer_is_follows_from_its_library_or_port() -> None:
+    lines = {"10.0.0.9:7000": [{"line": "a.py:1", "route": "/", "library": "redis", "count": 3}]}
+    dead = snapshot(upstreams={"10.0.0.9:7000": {"waits": 0, "seconds": 0.0, "refused": 5}}, bad_callers=lines)
+    hangs = with_lines(snapshot(in_flight=stuck(5, "upstream", "mail:25", 9.0)), "a.py:2", "/signup", "smtplib")
+
+    assert verdict(seen(said=dead))["sentence"].startswith("Redis at 10.0.0.9:7000 refuses connections: 5 failed")
+    assert verdict(seen(said=hangs))["sentence"] == (
+        "The mail server at mail:25 answers nobody: 5 of 5 requests wait for it (/signup), the longest for 9 s."
+    )
+
+
+def test_connections_that_are_not_given_back_are_told_from_a_small_pool() -> None:
+    holder = {"request": "r", "route": "/export", "seconds": 90.0, "line": "a.py:4", "is_over": True}
+    pool = {"name": "db", "kind": "database", "size": 3, "in_use": 3, "waiting": 9, "holders": [holder]}
+
+    found = verdict(seen(said=snapshot(in_flight=stuck(9, "pool", "db", 5.0), pools=[pool])))
+
+    assert causes(found) == ["pool_leak"]
+    assert "a.py:4 (/export) took one 90 s ago, and its request is over" in found["sentence"]
+    assert "would only be used up later" in found["do"]
+
+
+def test_a_statement_that_writes_most_likely_waits_for_a_row() -> None:
+    said = snapshot(in_flight=stuck(9, "query", "UPDATE t SET n = ?", 5.0), databases=database())
+
+    found = verdict(seen(said=said))
+
+    assert found["cause"] == "query"
+    assert "most likely for locks of rows: 9 of 9 requests wait" in found["sentence"]
+    assert "pg_blocking_pids" in found["do"]
+
+
+def test_a_lock_without_a_known_holder_is_named_by_its_line() -> None:
+    said = with_lines(snapshot(in_flight=stuck(9, "lock", "lock", 4.0)), "a.py:5", "/all")
+
+    assert "wait for it, the longest for 4 s, at a.py:5 (/all)." in verdict(seen(said=said))["sentence"]
+
+
+def test_a_lock_is_named_with_its_holder_and_what_that_waits_for() -> None:
+    holder = {
+        **{"taken_at": "a.py:9", "wanted_at": "a.py:9", "route": "/rates", "request": "r", "state": "upstream"},
+        **{"detail": "api:443", "line": "a.py:10", "library": "requests", "count": 9, "longest_seconds": 4.0},
+    }
+
+    found = verdict(seen(said=snapshot(in_flight=stuck(9, "lock", "lock", 4.0), holders=[holder])))
+
+    assert causes(found) == ["lock_held"]
+    assert found["sentence"] == (
+        "The lock at a.py:9 is the bottleneck: 9 of 9 requests wait for it, the longest for 4 s; it was taken at "
+        "a.py:9 of /rates, and its holder waits for upstream api:443 at a.py:10."
+    )
+
+
+def test_an_executor_with_too_few_threads_is_named() -> None:
+    row = {"name": "prices", "size": 4, "queued": 26, "at_work": 4, "state": "upstream", "detail": "api:443"}
+    said = with_lines(snapshot(in_flight=stuck(30, "lock", "lock", 3.0)), "a.py:5", "/all")
+    said["executors"] = [{**row, "line": "a.py:7", "route": "/all"}]
+
+    found = verdict(seen(said=said))
+
+    assert causes(found) == ["executor"]
+    assert found["sentence"] == (
+        "An executor of 4 threads (prices) is the bottleneck: 26 calls queue for it, asked for at a.py:5 (/all); its "
+        "threads wait for api:443 at a.py:7."
+    )
+
+
+def test_sqlites_writer_lock_is_named_with_who_writes() -> None:
+    waits = [
+        *stuck(2, "lock", "sqlite shop.db", 3.0),
+        *stuck(2, "lock", "sqlite shop.db, in a transaction since a.py:7 (GET /visit)", 2.0),
+    ]
+
+    found = verdict(seen(said=with_lines(snapshot(in_flight=waits), "a.py:6", "/visit")))
+
+    assert causes(found) == ["sqlite_locked"]
+    assert found["sentence"] == (
+        "SQLite's writer lock of shop.db is the bottleneck: 4 requests wait for it at a.py:6 (/visit), the longest for "
+        "3 s; a transaction is open since a.py:7 (GET /visit)."
+    )
+
+
+def test_memory_that_grows_names_the_route_and_when_it_is_full() -> None:
+    limits = {
+        "growth": {"bytes_per_second": 5e7, "bytes_per_request": 1e6, "until_full_seconds": 90.0},
+        "memory": {"limit_bytes": 8e9},
+    }
+    growth = [{"route": "/leak", "count": 10, "bytes": 5e6}, {"route": "/ok", "count": 50, "bytes": 2e3}]
+
+    found = verdict(seen(said=snapshot(growth=growth)), limits=limits)
+
+    assert (found["level"], found["cause"]) == ("bad", "memory_grows")
+    assert found["sentence"] == (
+        "Memory grows by 5.0 MB for each request of /leak (50.0 MB/s): the limit of 8.0 GB is reached in 90 s."
+    )
+
+
+def test_few_descriptors_left_are_said() -> None:
+    limits = {"descriptors": [{"worker": 1, "used": 255, "limit": 256}]}
+
+    found = verdict(seen(said=snapshot()), limits=limits)
+
+    assert (found["level"], found["cause"]) == ("bad", "descriptors")
+    assert "255 of 256 file descriptors" in found["sentence"]
+
+
+def test_a_disk_that_is_nearly_full_is_said() -> None:
+    disk = {"path": "/srv", "free_bytes": 1e6, "total_bytes": 1e9, "free_files_ratio": 0.5}
+
+    assert verdict(seen(said=snapshot()), limits={"disks": [disk]})["cause"] == "disk_full"
+    assert verdict(seen(said=snapshot()), limits={"disks": [{**disk, "free_bytes": 5e8}]})["cause"] == "healthy"
+
+
+def test_many_queries_of_one_line_are_told_with_the_statement() -> None:
+    row = {"line": "a.py:17", "route": "/list", "statement": "SELECT ? FROM items", "requests": 10, "count": 4000}
+    said = snapshot(
+        routes={"/list": route(10)},
+        repeated=[{**row, "most": 400, "seconds": 3.0}],
+        queries={"/list": {"requests": 10, "queries": 4010}},
+    )
+
+    found = verdict(seen(said=said))
+
+    assert found["sentence"] == (
+        "Each request of /list asks the database 401 times: 400 of them at a.py:17 (SELECT ? FROM items)."
+    )
+
+
+def test_a_route_is_compared_with_its_own_last_hour() -> None:
+    usual = Usual()
+    for step in range(20):
+        count = 10 * step
+        by_state = [count * 0.05 if name == "cpu" else 0.0 for name in STATES]
+        usual.look(10.0 * step, {"/a": {"count": count, "total_seconds": count * 0.05, "seconds": by_state}})
+
+    found = verdict(seen(said=snapshot(routes={"/a": route(10, bucket=2, state="query", seconds=0.5)})), usual=usual)
+    as_ever = verdict(seen(said=snapshot(routes={"/a": route(10, seconds=0.06)})), usual=usual)
+
+    assert found["cause"] == "slower_than_usual"
+    assert "/a takes 500 ms, 10.0 times as long as usual (50 ms, of 1" in found["sentence"]
+    assert "the time goes to the database" in found["sentence"]
+    assert as_ever["cause"] == "healthy"
+
+
+def stall(line: str, **more: Any) -> dict[str, Any]:
+    row = {"at": AT - 10.0, "seconds": 2.0, "stolen_seconds": 0.0, "line": line, "route": "/a", "holds_gil": False}
+    return {**row, "request": "r", "stack": [], "cpu_seconds": 2.0, "garbage_seconds": 0.0, **more}
+
+
+def stalls(*last: dict[str, Any]) -> dict[str, Any]:
+    return {"total": len(last), "seconds": 4.0, "current": None, "top": [], "last": list(last)}
+
+
+def test_a_wait_in_c_is_told_from_computing() -> None:
+    waits = verdict(seen(said=snapshot(stalls=stalls(stall("a.py:3", cpu_seconds=0.01)))))
+    computes = verdict(seen(said=snapshot(stalls=stalls(stall("a.py:3")))))
+
+    assert "waiting in C without using the CPU" in waits["sentence"]
+    assert "use subprocess" in waits["do"]
+    assert "waiting in C" not in computes["sentence"]
+
+
+def test_garbage_collection_is_named_and_no_line_blamed() -> None:
+    found = verdict(seen(said=snapshot(stalls=stalls(*[stall("a.py:3", garbage_seconds=1.9)] * 3))))
+
+    assert causes(found) == ["garbage"]
+    assert "3 times in the last minute, for up to 1.9 s" in found["sentence"]
+
+
+def test_a_full_log_pipe_is_named() -> None:
+    stack = ["logging/__init__.py:1086 flush", "logging/__init__.py:1114 emit", "a.py:3 view"]
+    block = {"seconds": 5.0, "line": "a.py:3", "route": "/a", "stack": stack, "holds_gil": False}
+    said = snapshot(stalls={**stalls(), "current": block})
+
+    found = verdict(seen(said=said, silent=5.0, cpu=0.0))
+
+    assert found["cause"] == "log_blocks"
+    assert "nobody reads it (the pipe is full)" in found["sentence"]
+
+
+def died(**ending: Any) -> dict[str, Any]:
+    return {"at": AT, "since": NOW - 3.0, "kind": "died", "worker": 2, "pid": 9, "had": 0, "ending": ending}
+
+
+def test_how_a_worker_died_is_said() -> None:
+    def said(limits: Any = None, **ending: Any) -> str:
+        return str(verdict(seen(said=snapshot()), events=[died(**ending)], limits=limits or {})["sentence"])
+
+    assert ": it crashed in C code (SIGSEGV) at a.py:3;" in said(signal="SIGSEGV", line="a.py:3")
+    assert ": somebody killed it (SIGKILL);" in said(signal="SIGKILL")
+    assert ": the kernel killed it (SIGKILL), because memory was used up;" in said(
+        limits={"oom_seconds": 3.0}, signal="SIGKILL"
+    )
+    assert ": it exited with code 7;" in said(code=7)
+
+
+def test_a_reload_that_failed_is_no_dead_worker() -> None:
+    boot = {"error": "ModuleNotFoundError", "message": "No module named 'nope'", "line": "app.py:4", "at": AT}
+    failures = [{**boot, "since": NOW - 5.0, "worker": 3, "pid": 30}]
+    reload = {"at": AT - 6.0, "since": NOW - 6.0}
+
+    found = verdict(seen(said=snapshot()), reload=reload, boot_failures=failures)
+    mended = verdict(seen(said=snapshot()), reload={"at": AT - 2.0, "since": NOW - 2.0}, boot_failures=failures)
+
+    assert (found["level"], found["cause"]) == ("watch", "reload_failed")
+    assert found["sentence"].endswith(
+        "failed: ModuleNotFoundError: No module named 'nope' at app.py:4; the old code serves on (1 worker)."
+    )
+    assert mended["cause"] == "healthy"
+
+
+def test_an_import_that_hangs_is_named_with_its_line() -> None:
+    booting = seen(2, {"version": 1, "booting": ["app.py:3 <module>"]}, state=State.BOOTING)
+    booting.first_seen_at = NOW - 12.0
+
+    found = verdict(seen(1, snapshot()), booting, reload={"at": AT - 13.0, "since": NOW - 13.0})
+
+    assert found["cause"] == "import_hangs"
+    assert "hangs: worker 2 imports the application for 12 s, now at app.py:3 <module>" in found["sentence"]
+
+
+def test_one_worker_with_all_clients_while_another_idles_is_said() -> None:
+    busy, idle = seen(1, snapshot(), connections=40.0, cpu=0.95), seen(2, snapshot(), connections=1.0, cpu=0.02)
+
+    found = verdict(busy, idle)
+
+    assert found["cause"] == "uneven"
+    assert "worker 1 has 40 of 41 connections" in found["sentence"]
+
+
+def test_overload_names_the_client_that_sends_most_of_it() -> None:
+    clients = {"total": 1000.0, "known": 5, "top": [{"client": "10.0.0.7", "count": 820.0}], "shed": {"private": 300}}
+
+    found = verdict(seen(said=snapshot(clients=clients), cpu=0.99), grown={"shed": 500, "requests": 100})
+
+    assert "82% of all requests come from 10.0.0.7" in found["sentence"]
+    assert "limit_req" in found["do"]
+
+
+def test_slow_uploads_are_named_with_their_client() -> None:
+    rows = stuck(60, "client", "body", 0.5, client="10.0.0.7", age_seconds=9.0)
+
+    found = verdict(seen(said=snapshot(in_flight=rows)))
+
+    assert found["cause"] == "slow_uploads"
+    assert "60 requests wait for their clients to send the body" in found["sentence"]
+    assert "100% of them from 10.0.0.7" in found["sentence"]
+
+
+def test_answers_that_take_very_long_are_not_healthy() -> None:
+    slow = route(20, bucket=3, state="upstream", seconds=37.0)
+    said = {**snapshot(routes={"/report": slow, "/ok": route(100)}), "le": [0.01, 0.1, 10.0, None]}
+
+    found = verdict(seen(said=said))
+
+    assert found["cause"] == "takes_long"
+    assert "/report" in found["sentence"]
+
+
+def test_every_rule_bears_a_moment_with_rows_that_say_little() -> None:
+    said = snapshot()
+    said["waiting"] = waiting_for([("lock", "lock", 9.0)] * 9)
+    bare = {"name": "X", "line": "", "route": "other", "message": "", "root": "", "number": "", "library": ""}
+    said["failures"] = [{**bare, "count": 1, "first_at": AT, "last_at": AT}]
+    said["holders"] = [{"count": 9, "longest_seconds": 9.0}]
+
+    assert shown(seen(said=said))["verdict"]["sentence"]
+    assert moment(seen(said=said)).sums["failed"] == {}

@@ -1,0 +1,97 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from greenroom import cli
+from greenroom.errors import GreenroomError, SettingsError
+from greenroom.settings_command import values_in_force
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def in_force(folder: Path, *arguments: str, **environ: str) -> dict[str, tuple[str, str]]:
+    return {value.name: (value.value, value.source) for value in values_in_force(arguments, environ, folder)}
+
+
+def test_each_value_says_where_it_comes_from(folder: Path) -> None:
+    (folder / ".flaskenv").write_text("GREENROOM_BACKLOG=10\nGREENROOM_DNS_THREADS=3\n")
+    (folder / ".env").write_text("GREENROOM_BACKLOG=11\nGREENROOM_KEEPALIVE_SECONDS=6\nGREENROOM_ADMISSION=off\n")
+    (folder / "gunicorn.conf.py").write_text("keepalive = 7\nworkers = 3\ngraceful_timeout = 8\n")
+
+    found = in_force(
+        folder, "shop:app", "--workers", "5", GREENROOM_ADMISSION="on", GUNICORN_CMD_ARGS="--graceful-timeout 9"
+    )
+
+    assert found["GREENROOM_DNS_THREADS"] == ("3", ".flaskenv")
+    assert found["GREENROOM_BACKLOG"] == ("11", ".env")
+    assert found["GREENROOM_ADMISSION"] == ("on", "environment")
+    assert found["GREENROOM_KEEPALIVE_SECONDS"] == ("7", "gunicorn.conf.py")
+    assert found["GREENROOM_GRACEFUL_TIMEOUT_SECONDS"] == ("9", "GUNICORN_CMD_ARGS")
+    assert found["WEB_CONCURRENCY"] == ("5", "command line")
+    assert found["GREENROOM_STALL_THRESHOLD_MILLISECONDS"] == ("100", "default")
+
+
+def test_a_named_configuration_counts_and_a_missing_one_is_said(folder: Path) -> None:
+    (folder / "other.py").write_text("backlog = 12\n")
+
+    assert in_force(folder, "-c", "other.py")["GREENROOM_BACKLOG"] == ("12", "other.py")
+    with pytest.raises(GreenroomError, match="there is no configuration file missing.py"):
+        in_force(folder, "-c", "missing.py")
+
+
+def test_as_many_workers_as_cores_are_a_number(folder: Path) -> None:
+    value, source = in_force(folder)["WEB_CONCURRENCY"]
+
+    assert int(value) >= 1
+    assert source == "default: the cores of this process"
+
+
+def test_wrong_ones_are_listed_at_once_wherever_they_stand(folder: Path) -> None:
+    (folder / "gunicorn.conf.py").write_text("timeout = 'long'\n")
+
+    with pytest.raises(SettingsError) as caught:
+        in_force(folder, GREENROOM_BAKLOG="1", GREENROOM_DNS_THREADS="many")
+
+    problems = "\n".join(caught.value.problems)
+    assert "GREENROOM_DNS_THREADS must be" in problems
+    assert "did you mean GREENROOM_BACKLOG?" in problems
+    assert "timeout in gunicorn.conf.py is wrong" in problems
+
+
+def test_a_configuration_that_raises_is_one_sentence(folder: Path) -> None:
+    (folder / "gunicorn.conf.py").write_text("import no_such_module\n")
+
+    with pytest.raises(GreenroomError, match="gunicorn.conf.py can't be read: ModuleNotFoundError"):
+        in_force(folder)
+
+
+def test_a_secret_is_not_shown(folder: Path) -> None:
+    found = in_force(folder, GREENROOM_OPS_TOKEN="0123456789abcdefghijklmn")
+
+    assert found["GREENROOM_OPS_TOKEN"] == ("(set, not shown)", "environment")
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_command_prints_json_and_fails_with_2(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli.main(["settings", "--json", "--workers", "4"]) == 0
+    settings = json.loads(capsys.readouterr().out)["settings"]
+    assert {"name": "WEB_CONCURRENCY", "value": "4", "source": "command line"} in settings
+
+    monkeypatch.setenv("GREENROOM_BAKLOG", "1")
+    assert cli.main(["settings"]) == 2
+    assert "1 setting to correct" in capsys.readouterr().err
+
+
+def test_what_another_command_does_not_know_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["top", "--no-such-option"])
+
+    assert caught.value.code == 2
+    assert "unrecognized arguments: --no-such-option" in capsys.readouterr().err

@@ -1,0 +1,33 @@
+import logging
+
+import pytest
+
+from greenroom import __version__, start_line
+from greenroom.replacements import State
+from greenroom.settings import Settings
+
+
+def test_what_is_on_is_named_once_and_what_is_off_with_its_reason() -> None:
+    said = start_line.line(
+        [
+            State("gevent", "26.9.0", "locks", "on", ""),
+            State("gevent", "26.9.0", "processes", "on", ""),
+            State("requests", "2.28.0", "one pool", "off", "requests 2.28.0: unknown to us, its own adapter is used"),
+            State("Django", "", "connections", "absent", "Django is not installed"),
+        ]
+    )
+
+    assert said == (
+        f"greenroom {__version__} is on for gevent 26.9.0; off: one pool of requests 2.28.0 "
+        "(requests 2.28.0: unknown to us, its own adapter is used)"
+    )
+
+
+def test_what_the_settings_turn_off_is_said_without_alarm(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    start_line.say(logging.getLogger("test"), Settings(patch_requests=False))
+
+    [record] = caplog.records
+    assert "off: one pool of connections for all sessions of requests" in record.getMessage()
+    assert record.levelno == logging.INFO

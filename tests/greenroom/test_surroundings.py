@@ -1,0 +1,71 @@
+import os
+import socket
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from greenroom import surroundings
+from greenroom.settings import Settings
+from greenroom.surroundings import can_be_made, memory_folder, no_temporary_folder, shortcomings, taken_addresses
+
+
+def test_where_all_is_well_nothing_is_said(tmp_path: Path) -> None:
+    assert shortcomings(Settings(recordings_path=str(tmp_path / "a" / "b")), has_pidfd=True) == []
+    assert no_temporary_folder() == ""
+    assert memory_folder() == "/dev/shm"
+
+
+def test_a_folder_under_a_file_can_not_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    assert can_be_made(tmp_path / "new" / "folder")
+    assert not can_be_made(tmp_path / "file" / "folder")
+    [said] = shortcomings(Settings(recordings_path=str(tmp_path / "file" / "folder")), has_pidfd=True)
+    assert said.startswith("GREENROOM_RECORDINGS_PATH=")
+    assert "name another one" in said
+
+
+def test_a_folder_of_a_file_system_that_is_mounted_read_only_is_not_writable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+
+    assert memory_folder() is None
+    assert not can_be_made(Path("/srv/recordings"))
+
+
+@pytest.mark.usefixtures("_no_shared_memory")
+def test_without_shared_memory_heartbeats_are_said_to_go_to_disk() -> None:
+    [said] = shortcomings(Settings(), has_pidfd=True)
+
+    assert memory_folder() is None
+    assert "--shm-size" in said
+
+
+@pytest.fixture
+def _no_shared_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(surroundings, "SHARED_MEMORY", tmp_path / "shm")
+
+
+def test_a_kernel_without_pidfds_is_named_with_the_one_that_has_them() -> None:
+    [said] = shortcomings(Settings(), has_pidfd=False)
+
+    assert "Linux 5.3 has it" in said
+
+
+def test_no_place_for_temporary_files_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", fail)
+
+    assert "--tmpfs /tmp" in no_temporary_folder()
+
+
+def test_who_listens_on_an_address_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        [said] = taken_addresses([("127.0.0.1", port), "/run/shop.sock"])
+
+    assert said.startswith(f"127.0.0.1:{port} is taken by ")
+    assert f"(pid {os.getpid()})" in said
+    assert taken_addresses([("127.0.0.1", port)]) == []

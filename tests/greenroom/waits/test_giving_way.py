@@ -1,0 +1,82 @@
+"""Whoever reads from, or writes to, what is always ready lets others run in between."""
+
+import pytest
+
+from .test_locks import check
+
+MEASURED = """
+import os, socket, subprocess
+from greenroom.waits.giving_way import PIECE_BYTES
+turns = [0]
+
+def turn():
+    while True:
+        gevent.sleep(0)
+        turns[0] += 1
+
+gevent.spawn(turn)
+gevent.sleep(0.01)
+
+def longest(move, size):
+    "The most bytes that `move` moved without a turn of the loop."
+    most = since = done = 0
+    seen = turns[0]
+    while done < size:
+        count = move()
+        done += count
+        if turns[0] != seen:
+            seen, since = turns[0], 0
+        since += count
+        most = max(most, since)
+    return most
+
+def feed(function):
+    def run():
+        while True:
+            try:
+                function()
+            except OSError:
+                return
+    start_thread(run, ())
+"""
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        # Always ready.
+        "fd = os.open('/dev/zero', os.O_RDONLY); move = lambda: len(os.read(fd, 65_536))",
+        "fd = os.open('/dev/null', os.O_WRONLY); move = lambda: os.write(fd, b'x' * 65_536)",
+        # Ready as long as another thread is quick.
+        "a, b = socket.socketpair(); feed(lambda: b._sock.send(b'x' * 65_536)); b._sock.setblocking(True); "
+        "move = lambda: len(a.recv(65_536))",
+        "a, b = socket.socketpair(); feed(lambda: b._sock.send(b'x' * 65_536)); b._sock.setblocking(True); "
+        "buffer = bytearray(65_536); move = lambda: a.recv_into(buffer)",
+        "a, b = socket.socketpair(); b._sock.setblocking(True); feed(lambda: b._sock.recv(65_536)); "
+        "move = lambda: a.send(b'x' * 65_536)",
+        "p = subprocess.Popen(['cat', '/dev/zero'], stdout=subprocess.PIPE); move = lambda: len(p.stdout.read(65_536))",
+    ],
+)
+def test_a_piece_is_bounded(source: str) -> None:
+    check(f"{MEASURED}\n{source}\nassert longest(move, 20_000_000) <= PIECE_BYTES + 2 * 65_536\nos._exit(0)")
+
+
+def test_an_exception_that_breaks_in_while_giving_way_loses_nothing() -> None:
+    check(
+        """
+        import socket
+        from greenroom.waits import giving_way
+        a, b = socket.socketpair()
+        b.send(b"answer")
+        giving_way.moved(giving_way.PIECE_BYTES)
+        me = gevent.getcurrent()
+        gevent.get_hub().loop.run_callback(me.throw, TimeoutError)
+        try:
+            a.recv(100)
+        except TimeoutError:
+            pass
+        else:
+            raise AssertionError
+        assert a.recv(100) == b"answer"
+        """
+    )

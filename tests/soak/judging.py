@@ -1,0 +1,71 @@
+"""What went wrong, as far as the log and the processes tell."""
+
+import re
+import time
+from collections import Counter
+
+import psutil
+
+# What the application is made to raise: its own errors, and what an ended wait raises in its code.
+# EMFILE as well: /descriptors takes them all.
+EXPECTED = re.compile(
+    r"(tests\.soak\.app\.)?Planned|.*BudgetSpent|(requests\.|urllib3\.)?exceptions\.\w+|TimeoutError"
+    r"|OSError: \[Errno 24\]"
+)
+DIED = re.compile(
+    r"was sent SIG(?!TERM)\w+!|WORKER TIMEOUT|exited with code [^0]|Fatal Python error|Segmentation|turns without"
+)
+# CPython's own words: of an asyncio loop for which there was no descriptor, and of a coroutine that a worker leaves
+# unfinished when it exits at the end of its graceful timeout.
+IGNORED = re.compile(r"Exception ignored in: <(function BaseEventLoop\.__del__|coroutine object)")
+SPIN_SECONDS, MOST_IDLE_CPU = 4.0, 0.1
+MOST_GROWTH_BYTES = 25_000_000
+
+
+def tracebacks(log: str) -> Counter[str]:
+    """The errors of those that nobody planned, with the last place."""
+    found: Counter[str] = Counter()
+    lines = log.splitlines()
+    for number, line in enumerate(lines):
+        if not line.startswith("Traceback (most recent call last)"):
+            continue
+        if IGNORED.match(lines[number - 1]):
+            continue
+        place = ""
+        for after in lines[number + 1 :]:
+            if after.startswith("  File"):
+                place = after.strip()
+            elif not after.startswith((" ", "|")) and after:
+                if not EXPECTED.match(after):
+                    found[f"{after[:150]} at {place[:150]}"] += 1
+                break
+    return found
+
+
+def deaths(log: str) -> list[str]:
+    return [line for line in log.splitlines() if DIED.search(line)]
+
+
+def workers(arbiter: int) -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process(arbiter).children():
+        try:
+            if "gunicorn" in " ".join(child.cmdline()):
+                found.append(child)
+        except psutil.Error:
+            continue
+    return found
+
+
+def resident_bytes(arbiter: int) -> dict[str, int]:
+    """Of the arbiter, and of the largest worker."""
+    sizes = [process.memory_info().rss for process in workers(arbiter)]
+    return {"arbiter": psutil.Process(arbiter).memory_info().rss, "worker": max(sizes, default=0)}
+
+
+def idle_cpu(arbiter: int) -> float:
+    """The share of a core that the busiest worker takes when nobody asks for anything."""
+    before = {process.pid: sum(process.cpu_times()[:2]) for process in workers(arbiter)}
+    time.sleep(SPIN_SECONDS)
+    after = {process.pid: sum(process.cpu_times()[:2]) for process in workers(arbiter)}
+    return max((after[pid] - spent for pid, spent in before.items() if pid in after), default=0.0) / SPIN_SECONDS
