@@ -30,8 +30,8 @@ NEWEST = ("flask",)
 OLDEST = (
     "flask==2.3.*",
     "werkzeug==2.3.*",
-    "gunicorn==26.1.*",
-    "gevent==25.4.1",
+    "gunicorn==25.0.0",
+    "gevent==24.10.3",
     "greenlet==3.2.*",
     "psutil==5.9.*",
     "python-dotenv==1.0.*",

@@ -23,7 +23,7 @@ SETS = {
             "python-dotenv==1.0.0", "packaging==23.0",
         ),
         off=(("requests", URLLIB3_1),),
-        said=(URLLIB3_1,),
+        said=(URLLIB3_1, "gunicorn 25.0.0"),
     ),
     "newest": Set("3.13", ("flask", "requests", "sqlalchemy", "psycopg2-binary", "gunicorn", "gevent")),
     "middle": Set(
@@ -32,6 +32,7 @@ SETS = {
             "flask==3.0.*", "werkzeug==3.0.*", "requests==2.32.*", "urllib3==2.2.*", "sqlalchemy==2.0.*",
             "psycopg2-binary==2.9.10", "gunicorn==26.1.*", "gevent==25.4.1",
         ),
+        said=("gunicorn 26.1",),
     ),
     "new server, old application": Set(
         "3.11",
@@ -41,6 +42,8 @@ SETS = {
         ),
     ),
     "old server, new application": Set(
-        "3.12", ("flask", "requests", "sqlalchemy", "psycopg2-binary", "gunicorn==25.3.*", "gevent==24.11.1")
+        "3.12",
+        ("flask", "requests", "sqlalchemy", "psycopg2-binary", "gunicorn==25.3.*", "gevent==24.11.1"),
+        said=("gunicorn 25.3",),
     ),
 }  # fmt: skip
