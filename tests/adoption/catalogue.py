@@ -74,7 +74,7 @@ APPLICATIONS = (
     ), services=("redis",), note="`SimpleCache` would be each worker's own: name a Redis."),
     Application("Celery", "celery_app", ("celery", "redis"), (
         Ask(get, "/add/1/2"), Ask(get, "/add/40/2"),
-    ), services=("redis", "celery"), note="`.get()` waits in the event loop."),
+    ), services=("redis", "celery"), note="`.get()` waits in the event loop; see below."),
     Application("boto3", "storage", ("boto3", "moto[s3,server]"), (
         Ask("PUT", "/files/a.txt", body=b"hello"), Ask(get, "/files/a.txt"), Ask(get, "/files"),
     ), services=("moto",)),
