@@ -224,9 +224,9 @@ def test_who_works_in_an_executor_is_known_while_it_does() -> None:
     with ThreadPoolExecutor(1) as executor:
         future = executor.submit(threads.work_for, lambda: executor, one, work)  # type: ignore[arg-type]
         assert started.wait(10)
-        at_work = [record for _, record in threads.at_work.values()]
+        at_work = [record for _, record in threads.used.at_work.values()]
         go_on.set()
         future.result(10)
 
     assert at_work == [one]
-    assert threads.at_work == {}
+    assert threads.used.at_work == {}
