@@ -5,16 +5,16 @@ thread from time to time and remembers its innermost line of the application; th
 it was.
 """
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 import gevent
 import greenlet
 
+from ..insight import safepoint
+from ..insight.stacks import Stack
 from ..waits.threads import get_thread_ident, start_thread
 
 # So often in the time that is allowed the thread looks.
@@ -77,13 +77,10 @@ class Slices:
             began = self._began
             if self._is_idle or time.monotonic() - began < self.allowed_seconds / 2:
                 continue
-            where = self._line(sys._current_frames().get(self._ident))
+            # In C: what is seen of frames from another thread must not be followed while greenlets switch.
+            where = self._line(safepoint.stack_in_c(self._ident))
             if began == self._began and where:
                 self._where = where
 
-    def _line(self, frame: FrameType | None) -> str:
-        while frame is not None:
-            if self.is_ours(frame.f_code.co_filename):
-                return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
-            frame = frame.f_back
-        return ""
+    def _line(self, stack: Stack) -> str:
+        return next((f"{file}:{line} in {function}" for file, line, function in stack if self.is_ours(file)), "")
