@@ -93,6 +93,7 @@ def test_who_takes_a_lock_again_and_again_lets_the_others_have_it() -> None:
         gevent.sleep(0)
         gevent.spawn(modest, 1)
         gevent.spawn(modest, 2)
+        gevent.sleep(0)  # both stand in line
         start_thread(modest, (3,))
         wait_until(lambda: len(got) == 3)
         assert got == [1, 2, 3], got
