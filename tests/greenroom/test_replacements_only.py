@@ -76,7 +76,11 @@ def assignments(file: Path) -> Iterator[str]:
                     yield ast.unparse(node)
 
 
-@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))
+# `greenroom doctor` looks at an application in a process of its own, which serves nobody and ends with it.
+FILES = sorted(file for file in PACKAGE.rglob("*.py") if file.relative_to(PACKAGE).parts[0] != "doctor")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_nothing_else_assigns_to_names_of_other_packages(file: Path) -> None:
     allowed = ALLOWED.get(str(file.relative_to(ROOT)), ())
 
