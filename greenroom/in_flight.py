@@ -31,7 +31,7 @@ from gevent._hub_local import get_hub_if_exists
 from gevent.hub import Hub
 from greenlet import getcurrent
 
-from . import clock, redaction
+from . import clock, slowing
 from .errors import BudgetSpent
 
 logger = logging.getLogger(__name__)
@@ -48,12 +48,6 @@ SHIELD: ContextVar[int] = ContextVar("greenroom.shield", default=BARE)
 # Why a request was cut.
 CLIENT_LEFT = "the client has left"
 WORKER_STOPS = "the worker stops"
-# How many waits may be refused after the grace before whoever goes on is slowed down: nested clean-ups unwind without
-# being held up. Then each takes longer, up to LONGEST_REFUSAL_SECONDS.
-QUICK_REFUSALS = 10
-REFUSAL_SECONDS = 0.005
-LONGEST_REFUSAL_SECONDS = 1.0
-
 plain_switch = Hub.switch
 
 
@@ -239,7 +233,7 @@ class Record:
             return now
         if now < self.clean_up_until:
             return self.clean_up_until
-        return now + self._refusal_seconds()
+        return now + slowing.seconds(self.refusals)
 
     def stop_timer(self) -> None:
         if self.timer is not None:
@@ -319,7 +313,7 @@ class Record:
         if clock.now() < self.clean_up_until:
             return False
         self._count_refusal(sys._getframe(1))
-        if seconds := self._refusal_seconds():
+        if seconds := slowing.seconds(self.refusals):
             hub = get_hub()
             timer = hub.loop.timer(seconds)
             timer.start(self.greenlet.switch, update=True)
@@ -329,46 +323,13 @@ class Record:
                 timer.close()
         return True
 
-    def _refusal_seconds(self) -> float:
-        if self.refusals < QUICK_REFUSALS:
-            return 0.0
-        return min(LONGEST_REFUSAL_SECONDS, self.refusals * REFUSAL_SECONDS)
-
     def _count_refusal(self, frame: FrameType | None) -> None:
         self.refusals += 1
-        if self.refusals == QUICK_REFUSALS:
-            logger.warning(
-                "%s goes on waiting although its time and its grace are over (%s): at %s. Each wait raises a "
-                "TimeoutError now, and is slowed down; let it end the loop",
-                _name(self),
-                self.why(),
-                place_of(frame),
-            )
+        slowing.tell(self.refusals, self.environ, self.why(), frame)
 
 
 CURRENT: ContextVar[Record | None] = ContextVar("greenroom.in_flight", default=None)
 current: Callable[[], Record | None] = CURRENT.get
-
-
-def _name(record: Record) -> str:
-    """Method and path. Never the query, which may hold secrets."""
-    environ = record.environ or {}
-    return f"{environ.get('REQUEST_METHOD', '')} {redaction.path(environ.get('PATH_INFO', ''))}".strip() or "a request"
-
-
-# Packages whose lines explain no loop, unless there is no other.
-NOT_THE_APPLICATION = ("greenroom", "gevent", "threading", "queue", "socket", "ssl", "subprocess", "selectors")
-
-
-def place_of(frame: FrameType | None) -> str:
-    """The innermost line that is neither ours nor of what waits, and the function it is in."""
-    first = frame
-    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in NOT_THE_APPLICATION:
-        frame = frame.f_back
-    frame = frame or first
-    if frame is None:
-        return "an unknown line"
-    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
 
 
 class Wait:

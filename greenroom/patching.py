@@ -137,14 +137,14 @@ def patch_sqlalchemy(settings: Settings) -> None:
 
     @part("sqlalchemy")
     def install(_: Put, module: ModuleType) -> None:
-        from .waits import pool
+        from .waits import pool, pool_advice
 
         pool.install(
             workers=settings.web_concurrency or usable_cores(),
             hosts=settings.database_hosts,
             limit_requests=settings.limit_requests,
         )
-        when_imported("sqlalchemy.dialects.postgresql.psycopg", pool.hint_at_driver)
+        when_imported("sqlalchemy.dialects.postgresql.psycopg", pool_advice.hint_at_driver)
 
     when_imported("sqlalchemy.pool.impl", install)
 

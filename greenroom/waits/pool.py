@@ -14,8 +14,7 @@ import logging
 import sys
 import weakref
 from collections import deque
-from types import CodeType, FrameType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from gevent import monkey
 from sqlalchemy import exc
@@ -23,14 +22,12 @@ from sqlalchemy.pool.impl import QueuePool
 from sqlalchemy.util import queue
 
 from .. import clock, forking, observing
-from ..deadline import is_refused, remaining_seconds
+from ..deadline import is_refused
 from ..errors import BudgetSpent
-from ..frames import Innermost, line_of
-from ..in_flight import CURRENT, EVERYWHERE, FOREVER, Wait
+from ..in_flight import FOREVER
 from ..replacements import Put, part
-from . import parking
-from .naming import request_name
-from .threads import is_loop_thread
+from . import pool_advice
+from .pool_line import Holder, Waiter
 
 if TYPE_CHECKING:
     from sqlalchemy.pool.base import ConnectionPoolEntry
@@ -41,18 +38,8 @@ logger = logging.getLogger(__name__)
 # Long enough to spare it under load; short enough for what a socket can't tell: a proxy whose own backend is gone.
 PING_AFTER_SECONDS = 1.0
 SHOWN_HOLDERS = 10
-# How often who waits in a real thread looks whether its request goes on.
-LOOK_AGAIN_SECONDS = 0.5
 LOG_EVERY_SECONDS = 5.0
-# Frames that are not the application's: of SQLAlchemy, of what is built on it, and ours.
-LIBRARIES = ("sqlalchemy.", "flask_sqlalchemy.", "greenroom.", "contextlib")
 ROOM = object()
-SLOTS = (
-    "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
-    " - coalesce(current_setting('reserved_connections', true), '0')::int"
-)
-DRIVERS = ("psycopg2", "psycopg")
-IDLE = 0  # libpq's PQTRANS_IDLE
 allocate_rlock: Any = monkey.get_original("_thread", "RLock")
 pools: "weakref.WeakSet[GreenPool]" = weakref.WeakSet()
 
@@ -91,58 +78,6 @@ class Idle:
         return self.get()
 
 
-class Holder:
-    """Who has a connection, or is opening one."""
-
-    __slots__ = ("code", "instruction", "record", "since")
-
-    def __init__(self) -> None:
-        self.record = CURRENT.get()
-        self.since = clock.now()
-        frame = application.find()
-        self.code: CodeType | None = None if frame is None else frame.f_code
-        self.instruction = 0 if frame is None else frame.f_lasti
-
-    @property
-    def line(self) -> int:
-        """Worked out when it is wanted: each checkout would pay for it."""
-        return 0 if self.code is None else line_of(self.code, self.instruction)
-
-    def describe(self, now: float) -> str:
-        where = f"{self.code.co_filename}:{self.line} in {self.code.co_name}" if self.code else "an unknown line"
-        return f"{request_name(self.record)} for {now - self.since:.1f} s, since {where}"
-
-
-class Waiter:
-    """One who waits in line. `given` is a connection, or ROOM to open one, as soon as it is theirs."""
-
-    __slots__ = ("given", "parked")
-
-    def __init__(self) -> None:
-        self.parked = parking.waiter()
-        self.given: Any = None
-
-    def give(self, what: Any) -> None:
-        self.given = what
-        self.parked.wake()
-
-    def wait(self, seconds: float | None, name: str) -> None:
-        """Until something is given, or this long; None: for ever. Raises BudgetSpent."""
-        until = FOREVER if seconds is None else clock.now() + seconds
-        with Wait("pool", name, EVERYWHERE):
-            while self.given is None and clock.now() < until:
-                self.parked.park(until if is_loop_thread() else look_again_at(until), is_endable=True)
-
-
-def look_again_at(until: float) -> float:
-    """Nobody can end a wait in a real thread, so it looks from time to time whether its request goes on."""
-    left = remaining_seconds()
-    if left <= 0.0:
-        record = CURRENT.get()
-        raise BudgetSpent("" if record is None else record.why())
-    return min(until, clock.now() + min(left, LOOK_AGAIN_SECONDS))
-
-
 class GreenPool(QueuePool):
     """What takes QueuePool's place, and goes by its name: loggers are named after it."""
 
@@ -163,7 +98,7 @@ class GreenPool(QueuePool):
         # Host and port of its PostgreSQL, once it is connected.
         self.server: tuple[str, int] | None = None
         pools.add(self)
-        warn_of_driver(self._dialect)
+        pool_advice.warn_of_driver(self._dialect)
 
     @property
     def most(self) -> float:
@@ -294,7 +229,7 @@ class GreenPool(QueuePool):
         connection = entry.dbapi_connection
         if not self._has_looked_at_slots:
             self._has_looked_at_slots = True
-            warn_of_slots(self, connection)
+            pool_advice.warn_of_slots(self, connection, list(pools))
         line = getattr(connection, "greenroom_line", None)  # of a connection of ours, see postgres.py
         if line is None:
             return
@@ -380,108 +315,6 @@ def views() -> list[View]:
 observing.show(observing.database_pools, views)
 
 
-class Share(NamedTuple):
-    """What the settings say of how many share a database: workers times hosts, each with as many requests at most.
-
-    `limit_requests` is 0 where the limit follows the load.
-    """
-
-    workers: int
-    hosts: int
-    limit_requests: int = 0
-
-
-# Empty: not known.
-processes: list[Share] = []
-
-
-def is_of_library(frame: FrameType) -> bool:
-    return (frame.f_globals.get("__name__") or "").startswith(LIBRARIES)
-
-
-application = Innermost(is_of_library)
-
-
-def warn_of_slots(pool: GreenPool, connection: Any) -> None:
-    """Warn when all processes of this server together can open more connections than PostgreSQL has, and when a worker
-    can open more than it may have requests.
-
-    All pools of this process that have connected to the same PostgreSQL count together.
-    Runs on: any greenlet, with a pool's first connection; switches.
-    """
-    if not processes or getattr(pool._dialect, "driver", "") not in DRIVERS:
-        return
-    share = processes[0]
-    try:
-        if connection.info.transaction_status != IDLE:
-            return  # what the application has begun when it connected is not ours to end
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(SLOTS)
-                slots = cursor.fetchone()[0]
-        finally:
-            connection.rollback()
-        pool.server = (connection.info.host, connection.info.port)
-    except Exception as problem:
-        logger.info("can't tell how many connections PostgreSQL allows: %s", problem)
-        return
-    sizes = sorted((each.most for each in pools if each.server == pool.server), reverse=True)
-    most = sum(sizes)
-    each = "an unlimited number of" if most == FOREVER else f"{most:g}"
-    if len(sizes) > 1:
-        each += f" ({len(sizes)} pools)"
-    fitting = max(1, slots // (share.workers * share.hosts))
-    if most > fitting:
-        logger.warning(
-            "this server may open more database connections than there are: %s for each of %d workers on %d host(s), "
-            "and PostgreSQL has %d for everybody. Let pool_size + max_overflow be %d at most, run fewer workers, or "
-            "raise max_connections (hosts: GREENROOM_DATABASE_HOSTS)",
-            each,
-            share.workers,
-            share.hosts,
-            slots,
-            fitting,
-        )
-    if 0 < share.limit_requests < pool.most:
-        logger.warning(
-            "a pool of up to %s database connections serves at most %d requests (GREENROOM_LIMIT_REQUESTS): with one "
-            "for each request, the others are never used",
-            "an unlimited number of" if pool.most == FOREVER else f"{pool.most:g}",
-            share.limit_requests,
-        )
-
-
-def warn_of_driver(dialect: Any) -> None:
-    """Log an error for psycopg 3 where its queries would stop the whole worker."""
-    if getattr(dialect, "driver", "") != "psycopg":
-        return
-    wait = getattr(sys.modules.get("psycopg.waiting"), "wait", None)
-    if wait is not None and not isinstance(wait, FunctionType):
-        logger.error(
-            "an engine uses psycopg 3, which was imported before patching and waits in C: each of its queries stops "
-            "the whole worker. Since SQLAlchemy 2.1 that is what postgresql:// means: write postgresql+psycopg2://, or "
-            "import psycopg after patching"
-        )
-
-
-@part("sqlalchemy")
-def hint_at_driver(put: Put, module: ModuleType) -> None:
-    """Let SQLAlchemy's error for a missing psycopg 3 say why it is wanted at all."""
-    dialect: Any = module.PGDialect_psycopg
-    plain = dialect.import_dbapi
-
-    def import_dbapi(cls: type) -> Any:
-        try:
-            return plain()
-        except ModuleNotFoundError as problem:
-            problem.add_note(
-                "Since SQLAlchemy 2.1 postgresql:// means psycopg 3; write postgresql+psycopg2:// for psycopg2."
-            )
-            raise
-
-    put(dialect, "import_dbapi", classmethod(import_dbapi))
-
-
 @part("sqlalchemy")
 def install(put: Put, workers: int, hosts: int, limit_requests: int = 0) -> None:
     """Take QueuePool's place, for whoever asks for it from now on.
@@ -490,7 +323,7 @@ def install(put: Put, workers: int, hosts: int, limit_requests: int = 0) -> None
     """
     GreenPool.__module__, GreenPool.__name__ = QueuePool.__module__, QueuePool.__name__
     GreenPool.__qualname__ = QueuePool.__qualname__
-    processes[:] = [Share(workers, hosts, limit_requests)]
+    pool_advice.processes[:] = [pool_advice.Share(workers, hosts, limit_requests)]
     for name in ("sqlalchemy.pool.impl", "sqlalchemy.pool", "sqlalchemy"):
         module = sys.modules.get(name)
         if module is not None and hasattr(module, "QueuePool"):

@@ -9,10 +9,9 @@ Without this a query stops its whole worker, because libpq waits in C where patc
     commit, rollback -> the same, and not bounded by the budget: they are clean-up
     COPY -> copying.py
 
-Statements, transactions and errors are psycopg2's own; nothing is put before a statement or taken from an answer. A
-class of connections or cursors that the application brings (psycopg2.extras has a dozen) gets ours below it. Where
-that can't be, it waits the same way, without what is done here. Source: psycopg2's documentation, "Support for
-coroutine libraries".
+Statements, transactions and errors are psycopg2's own. A class of connections or cursors that the application brings
+gets ours below it; where that can't be, it only waits. Source: psycopg2's documentation, "Support for coroutine
+libraries".
 """
 
 import logging
@@ -25,17 +24,14 @@ from psycopg2 import _psycopg, extensions
 from psycopg2.errors import InvalidParameterValue, QueryCanceled, UndefinedObject
 
 from .. import clock, deadline, forking
-from ..in_flight import CLEAN_UP, CURRENT, SHIELD, Record
+from ..in_flight import CLEAN_UP, CURRENT, SHIELD
 from ..replacements import Put, part
-from . import copying, peers
+from . import connect_failures, copying, peers, two_users
 from .libpq import STATUS_OFFSET, status_of
-from .naming import Once, request_name, request_route, shortened
-from .query_wait import Line, Silent, place
-from .resolving import with_addresses
+from .query_wait import Line, place
+from .resolving import connect_timeout_seconds, with_addresses
 from .unclosed_connections import left_open
 
-# How long a connection attempt may take when its URL has no connect_timeout.
-CONNECT_TIMEOUT_SECONDS = 30.0
 # A ROLLBACK that is not answered by then: the connection is closed, which rolls back too.
 ROLLBACK_SECONDS = 2.0
 # How often PostgreSQL looks, while a statement runs, whether this process still lives.
@@ -48,12 +44,9 @@ UNKNOWN_SETTING = UndefinedObject, InvalidParameterValue
 BEGIN = "BEGIN"
 can_check_client = [True]  # of all servers of this process
 STATUS_READY, STATUS_BEGIN = extensions.STATUS_READY, extensions.STATUS_BEGIN
-
 logger = logging.getLogger(__name__)
-
 psycopg2_connect = psycopg2._connect  # type: ignore[attr-defined]  # private; one test holds it fast
 REPLICATION = _psycopg.ReplicationConnection, _psycopg.ReplicationCursor  # they speak another protocol
-told = Once()  # requests that went on in another one's transaction
 # All that are open, for the day that this process forks.
 connections: "weakref.WeakSet[GreenConnection]" = weakref.WeakSet()
 
@@ -103,8 +96,8 @@ class WaitCallback:
         try:
             line.wait(connection, connection.poll, seconds, is_connecting=True)
         except psycopg2.OperationalError as exc:
-            peers.failed(name, connect_failure(exc), str(exc))
-            name_place(exc, name)
+            peers.failed(name, connect_failures.kind_of(exc), str(exc))
+            connect_failures.name_place(exc, name)
             raise
         finally:
             line.release()
@@ -112,23 +105,6 @@ class WaitCallback:
         if isinstance(connection, GreenConnection):
             connection.greenroom_line.heard_at = peer.heard_at
             connection.greenroom_line.peer = peer
-
-
-def connect_failure(exc: psycopg2.OperationalError) -> str:
-    """How a connection failed, as `peers` counts it."""
-    words = str(exc)
-    if isinstance(exc, Silent):
-        return "timed_out"
-    if any(part in words for part in NO_SLOT_WORDS):
-        return "full"
-    return "refused" if "refused" in words else "timed_out" if "timeout expired" in words else "failed"
-
-
-def name_place(exc: psycopg2.OperationalError, name: str) -> None:
-    """libpq says of some errors (the server ended the connection, say) not whose they are."""
-    host, _, port = name.rpartition(":")
-    if exc.args and not (host in str(exc) and port in str(exc)):
-        exc.args = (f"connection to {name} failed: {str(exc).strip()}", *exc.args[1:])
 
 
 class GreenConnection(extensions.connection):
@@ -156,14 +132,14 @@ class GreenConnection(extensions.connection):
         return super().cursor(name, factory, *args[2:], **kwargs)
 
     def commit(self) -> None:
-        refuse_second_user(self.greenroom_line, "COMMIT")
+        two_users.refuse(self.greenroom_line, "COMMIT")
         _clean_up(self.greenroom_line, "COMMIT", super().commit)
 
     def rollback(self) -> None:
         line = self.greenroom_line
         if line.has_ended_in_rollback:
             return
-        refuse_second_user(line, "ROLLBACK")
+        two_users.refuse(line, "ROLLBACK")
         is_open = not self.closed
         line.silence_seconds = ROLLBACK_SECONDS
         try:
@@ -219,7 +195,7 @@ def _clean_up(line: Line, sql: str, call: Any) -> None:
 def prepare(connection: GreenConnection, query: Any) -> bool:
     """Before a statement is handed to psycopg2; whether that began a transaction. Raises psycopg2.Error."""
     line = connection.greenroom_line
-    refuse_second_user(line, query)
+    two_users.refuse(line, query)
     line.sql = sql = query if isinstance(query, str) else str(query)
     if deadline.is_refused():
         raise QueryCanceled("the request's time is over; the statement was not sent")
@@ -228,7 +204,7 @@ def prepare(connection: GreenConnection, query: Any) -> bool:
         line.begun_for = None if record is None else weakref.ref(record)
         return begin(connection)
     if record is not None and line.begun_for is not None and line.begun_for() is not record:
-        tell_of_two_requests(line, record, sql)
+        two_users.tell(line, record, sql)
     return False
 
 
@@ -289,29 +265,6 @@ def take_back(connection: GreenConnection) -> None:
         status_of(connection).value = STATUS_READY
     else:
         _clean_up(connection.greenroom_line, "ROLLBACK", partial(extensions.connection.rollback, connection))
-
-
-def refuse_second_user(line: Line, sql: str) -> None:
-    """Raise ProgrammingError when another greenlet waits for an answer on this connection, naming both."""
-    if line.greenlet is not None or line.is_copying:
-        raise psycopg2.ProgrammingError(
-            f"one database connection is used by two greenlets at once: {request_name(line.record)} waits for "
-            f"{shortened(line.sql)!r} on it, and {request_name(CURRENT.get())} asks for {shortened(sql)!r}. Give "
-            "each request, thread and greenlet a session or connection of its own"
-        )
-
-
-def tell_of_two_requests(line: Line, record: Record, sql: str) -> None:
-    """Warn of a request that goes on in another one's transaction: a Session that both have, say."""
-    first = line.begun_for() if line.begun_for is not None else None
-    if told.is_new(request_route(record)):
-        logger.warning(
-            "%s asks for %r in a transaction that was begun for %s: each sees, commits and rolls back what the "
-            "other does. Give each request a session or connection of its own (db.session, or a scoped_session)",
-            request_name(record),
-            shortened(sql),
-            "a request that is over" if first is None else request_name(first),
-        )
 
 
 class GreenCursor(extensions.cursor):
@@ -415,18 +368,10 @@ def connect(dsn: str, connection_factory: Any = None, **is_async: Any) -> Any:
     try:
         connection = psycopg2_connect(with_addresses(dsn, connect_timeout_seconds(dsn)), connection_factory=factory)
     except psycopg2.OperationalError as exc:
-        if any(part in str(exc) for part in NO_SLOT_WORDS):
-            exc.args = (f"{str(exc).rstrip()}\n{NO_SLOTS}",)
+        connect_failures.advise(exc)
         raise
     left_open.opened(connection)
     return connection
-
-
-NO_SLOT_WORDS = ("too many clients", "remaining connection slots are reserved", "too many connections for")
-NO_SLOTS = (
-    "PostgreSQL has no free connection slot: lower the pools (pool_size + max_overflow) of all processes that use it, "
-    "run fewer workers, or raise max_connections"
-)
 
 
 @part("psycopg2")
@@ -453,8 +398,3 @@ def leave_to_parent() -> None:
 
 def is_installed() -> bool:
     return isinstance(extensions.get_wait_callback(), WaitCallback)
-
-
-def connect_timeout_seconds(dsn: str) -> float:
-    """The connect_timeout in `dsn`. As in libpq, 0 or nothing there means no limit; we keep ours then."""
-    return float(extensions.parse_dsn(dsn).get("connect_timeout", 0)) or CONNECT_TIMEOUT_SECONDS

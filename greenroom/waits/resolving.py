@@ -20,6 +20,15 @@ LEFT_TO_LIBPQ = ("hostaddr", "service")
 LEFT_TO_LIBPQ_VARIABLES = ("PGHOSTADDR", "PGSERVICE")
 
 
+# How long a connection attempt may take when its URL has no connect_timeout.
+CONNECT_TIMEOUT_SECONDS = 30.0
+
+
+def connect_timeout_seconds(dsn: str) -> float:
+    """The connect_timeout in `dsn`. As in libpq, 0 or nothing there means no limit; we keep ours then."""
+    return float(extensions.parse_dsn(dsn).get("connect_timeout", 0)) or CONNECT_TIMEOUT_SECONDS
+
+
 def with_addresses(dsn: str, timeout_seconds: float) -> str:
     """`dsn` with the addresses of its hosts, in the order of the hosts, each as often as it has addresses.
 

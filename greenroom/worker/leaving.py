@@ -21,7 +21,7 @@ import gevent
 from greenlet import getcurrent
 
 from .. import clock, replacements
-from ..in_flight import place_of
+from ..slowing import place_of
 
 CHECK_SECONDS = 0.1
 # Whoever holds the exit for longer is named.

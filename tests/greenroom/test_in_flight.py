@@ -13,7 +13,7 @@ from gevent import socket as green
 from gevent.event import Event
 from gevent.hub import Hub
 
-from greenroom import clock, deadline, in_flight
+from greenroom import clock, deadline, slowing
 from greenroom.errors import BudgetSpent
 from greenroom.in_flight import (
     CLIENT_LEFT,
@@ -238,7 +238,7 @@ def test_who_swallows_each_refusal_is_slowed_down_and_named_once(
                 attempts += 1
 
     warnings = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
-    assert in_flight.QUICK_REFUSALS < attempts < in_flight.QUICK_REFUSALS + 12
+    assert slowing.QUICK_REFUSALS < attempts < slowing.QUICK_REFUSALS + 12
     assert len(warnings) == 1
     assert f"at {__file__}:" in warnings[0]
     assert "in sleep" in warnings[0]
@@ -252,7 +252,7 @@ def test_who_is_refused_before_it_waits_is_slowed_down_too(monkeypatch: pytest.M
         while clock.now() - began < 0.5:
             attempts += deadline.is_refused()
 
-    assert in_flight.QUICK_REFUSALS < attempts < in_flight.QUICK_REFUSALS + 12
+    assert slowing.QUICK_REFUSALS < attempts < slowing.QUICK_REFUSALS + 12
 
 
 def test_of_others_only_upstream_calls_and_queries_end_and_once() -> None:

@@ -21,9 +21,10 @@ from urllib3.response import BytesQueueBuffer
 from urllib3.util import Url
 from urllib3.util.response import assert_header_parsing
 
-from .connection import Connection, Reader
+from .connection import Connection
 from .head import Head
 from .pool import Origin
+from .reader import Reader
 
 # urllib3 before 2.8 takes a message's items as they are.
 header_values: Any = getattr(urllib3.connection, "_normalize_header_values", methodcaller("items"))

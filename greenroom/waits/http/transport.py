@@ -33,9 +33,10 @@ from ...errors import BudgetSpent
 from .. import peers
 from . import logins, tls
 from .answer import Answer, Exchange, Files, StreamedAnswer, check_parsing, client_response, closes
-from .connection import Connection, Reader, spent
+from .connection import Connection, spent
 from .head import INTERIM, LARGEST_PLAIN_BYTES, Head, Outgoing, end_of_head, plain_head
 from .pool import NoSlot, Origin
+from .reader import Reader
 
 urllib3_logger = logging.getLogger("urllib3.connectionpool")
 # RFC 9110, section 9.2.1: whoever asks wants nothing done, so it may be asked again.

@@ -20,7 +20,7 @@ from sqlalchemy.engine import Engine, make_url
 
 from greenroom import deadline, replacements
 from greenroom.in_flight import CURRENT, Record
-from greenroom.waits import pool, postgres
+from greenroom.waits import pool, pool_advice, postgres
 from greenroom.waits.stdlib import hub
 from greenroom.waits.threads import start_thread
 
@@ -43,7 +43,7 @@ def make_engine(postgres_url: str) -> Iterator[Callable[..., Engine]]:
     yield make
     for engine in engines:
         engine.dispose()
-    pool.processes.clear()
+    pool_advice.processes.clear()
     replacements.undo("psycopg2", "sqlalchemy")
 
 
@@ -227,7 +227,7 @@ def test_connection_with_names_of_its_own_is_nobody_elses() -> None:
 
 def test_what_a_connect_handler_has_begun_is_not_ended(make_engine: Callable[..., Engine]) -> None:
     """Slots are counted with the first connection, and only where nothing is open on it."""
-    pool.processes[:] = [pool.Share(workers=1, hosts=1)]
+    pool_advice.processes[:] = [pool_advice.Share(workers=1, hosts=1)]
     engine = make_engine(pool_size=1)
 
     @event.listens_for(engine, "connect")
@@ -258,7 +258,7 @@ def test_who_is_killed_while_the_slots_are_counted_leaves_the_place(
     def warn_of_slots(*_: Any) -> None:
         raise GreenletExit
 
-    monkeypatch.setattr(pool, "warn_of_slots", warn_of_slots)
+    monkeypatch.setattr(pool_advice, "warn_of_slots", warn_of_slots)
     with pytest.raises(GreenletExit):
         engine.connect()
 
@@ -301,7 +301,7 @@ def test_forked_child_opens_its_own(make_engine: Callable[..., Engine]) -> None:
 def test_more_connections_than_postgres_has_are_warned_of(
     make_engine: Callable[..., Engine], caplog: pytest.LogCaptureFixture
 ) -> None:
-    pool.processes[:] = [pool.Share(4, 3)]
+    pool_advice.processes[:] = [pool_advice.Share(4, 3)]
 
     small = make_engine(pool_size=2, max_overflow=1)
     ask(small)
@@ -317,7 +317,7 @@ def test_more_connections_than_postgres_has_are_warned_of(
 def test_pools_of_one_database_are_counted_together(
     driver: str, make_engine: Callable[..., Engine], caplog: pytest.LogCaptureFixture
 ) -> None:
-    pool.processes[:] = [pool.Share(4, 3)]
+    pool_advice.processes[:] = [pool_advice.Share(4, 3)]
     one, other = make_engine(pool_size=20), make_engine(pool_size=10, max_overflow=5)
     other.dialect.driver = driver
 
@@ -332,7 +332,7 @@ def test_pools_of_one_database_are_counted_together(
 def test_a_pool_that_is_larger_than_the_limit_of_requests_is_warned_of(
     limit: int, is_said: bool, make_engine: Callable[..., Engine], caplog: pytest.LogCaptureFixture
 ) -> None:
-    pool.processes[:] = [pool.Share(1, 1, limit)]
+    pool_advice.processes[:] = [pool_advice.Share(1, 1, limit)]
 
     ask(make_engine(pool_size=6, max_overflow=2))
 
@@ -347,11 +347,11 @@ def test_psycopg_3_that_waits_in_c_is_an_error_in_the_log(
     dialect = types.SimpleNamespace(driver="psycopg")
 
     waiting.wait = time.sleep  # type: ignore[attr-defined]  # in C
-    pool.warn_of_driver(dialect)
+    pool_advice.warn_of_driver(dialect)
     assert "imported before patching" in caplog.text
     caplog.clear()
     waiting.wait = hold  # type: ignore[attr-defined]  # in Python
-    pool.warn_of_driver(dialect)
+    pool_advice.warn_of_driver(dialect)
 
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
