@@ -21,7 +21,7 @@ from psycopg2.errors import QueryCanceled
 
 from greenroom import deadline, replacements
 from greenroom.in_flight import CLIENT_LEFT, CURRENT, Record
-from greenroom.waits import libpq, postgres, query_wait, resolving
+from greenroom.waits import libpq, postgres, query_wait, resolving, two_users
 from greenroom.waits.naming import Once
 from greenroom.waits.stdlib import hub
 
@@ -227,7 +227,7 @@ def test_two_greenlets_on_one_connection_are_both_named(connection: Any) -> None
 def test_two_requests_in_one_transaction_are_both_named(
     connection: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "told", Once())
+    monkeypatch.setattr(two_users, "told", Once())
     first, second = request_to("/first"), request_to("/second")
 
     for asking, end in ((first, None), (first, connection.commit), (second, None), (second, connection.rollback)):
