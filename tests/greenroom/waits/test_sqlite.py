@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 PREPARED = f"""
+import warnings; warnings.filterwarnings("ignore", "Passing more than 1 positional argument")  # from Python 3.13 on
 import sys; sys.path.insert(0, {str(ROOT)!r})
 from greenroom import patching
 from greenroom.settings import Settings
