@@ -108,3 +108,5 @@ def test_a_worker_count_that_gunicorn_cannot_read_is_one_sentence(
 
     with pytest.raises(SettingsError, match=f"WEB_CONCURRENCY must be a whole number .got '{given}'"):
         understood(["shop:app"])
+    with pytest.raises(SettingsError, match="WEB_CONCURRENCY must be a whole number"):
+        in_force(folder, "shop:app")
