@@ -11,7 +11,7 @@ from .words import count_of, duration
 
 # A line this long is no burst any more, whether its clients bear with it or not.
 LONG_LINE_SECONDS = 0.5
-HEAVY_SHARE = 0.5
+HEAVY_SHARE, WHOLE_SHARE = 0.5, 0.995
 FEWEST_REQUESTS = 50
 # By so much of what could be uneven is it called so.
 UNEVEN_SHARE = 0.5
@@ -54,9 +54,9 @@ def overload(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
 
 
 def _heaviest(seen: Mapping[str, Any]) -> str:
-    """The client that sends most of it, if one does."""
+    """The client that sends most of it, if one does; where it sends all, it is a proxy, and that says nothing."""
     top = seen["clients"]["top"]
-    if not top or top[0]["share"] < HEAVY_SHARE or seen["clients"]["total"] < FEWEST_REQUESTS:
+    if not top or not HEAVY_SHARE <= top[0]["share"] < WHOLE_SHARE or seen["clients"]["total"] < FEWEST_REQUESTS:
         return ""
     return f"; {top[0]['share']:.0%} of all requests come from {top[0]['client']}"
 

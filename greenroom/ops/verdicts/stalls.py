@@ -11,6 +11,9 @@ from .words import count_of, duration
 STALLING_SECONDS = 1.0
 # From this share of the last minute on it is what requests feel most.
 MUCH_SECONDS = 15.0
+MUCH_SHARE = 0.25
+# The view has so many of the last ones.
+MOST_STALLS = 20
 GARBAGE_SHARE = 0.15
 FEWEST_COLLECTIONS = 10
 
@@ -36,16 +39,29 @@ def recent(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     elif last.get("holds_gil"):
         how = ", C code held the GIL"
     do = advice(line, waits=waits, stack=last.get("stack") or [])
+    workers = {stall["worker"] for stall in same}
+    whom = f"worker {last['worker']}" if len(workers) == 1 else count_of(len(workers), "worker")
+    span = _span(seen)
+    is_much = seconds > MUCH_SECONDS or seconds > MUCH_SHARE * span * len(workers)
     return [
         finding(
-            BAD if seconds > MUCH_SECONDS and waits else WATCH,
-            f"{line}{route} blocked worker {last['worker']} for {duration(seconds)} in the last minute "
-            f"({count_of(len(same), 'stall')}{how}).",
+            BAD if is_much and waits else WATCH,
+            f"{line}{route} blocked {whom} for {duration(seconds)} in the last "
+            f"{'minute' if span == RECENT_SECONDS else duration(span)} ({count_of(len(same), 'stall')}{how}).",
             f"While it runs, no other request of that worker moves. {do}".strip(),
             cause="log_blocks" if is_log(last.get("stack") or []) else "stalls",
             line=line,
         )
     ]
+
+
+def _span(seen: Mapping[str, Any]) -> float:
+    """How far back the stalls that are kept go, a minute at most: where there are many, it is less."""
+    kept = seen["stalls"]["last"]
+    if len(kept) < MOST_STALLS:
+        return RECENT_SECONDS
+    oldest = max(kept, key=lambda stall: stall["ago_seconds"])
+    return float(min(RECENT_SECONDS, max(1.0, oldest["ago_seconds"] + oldest["seconds"])))
 
 
 def garbage(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:

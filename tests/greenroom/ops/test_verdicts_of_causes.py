@@ -405,14 +405,93 @@ def test_slow_uploads_are_named_with_their_client() -> None:
     assert "100% of them from 10.0.0.7" in found["sentence"]
 
 
+def test_children_that_are_waited_for_are_named() -> None:
+    rows = stuck(9, "other", "subprocess", 3.0, route="/pdf")
+    said = with_lines(snapshot(in_flight=rows), "shop/pdf.py:7", "/pdf")
+
+    found = verdict(seen(said=said))
+
+    assert found["cause"] == "other"
+    assert found["sentence"].startswith("Requests wait for child processes: 9 of 9 requests")
+    assert "shop/pdf.py:7 (/pdf)" in found["sentence"]
+    assert "timeout=" in found["do"]
+
+
+def test_overload_of_clients_behind_one_address_blames_none() -> None:
+    clients = {"total": 1000.0, "known": 1, "top": [{"client": "10.0.0.7", "count": 1000.0}], "shed": {"private": 300}}
+
+    found = verdict(seen(said=snapshot(clients=clients), cpu=0.99), grown={"shed": 500, "requests": 100})
+
+    assert found["cause"] == "overload"
+    assert "10.0.0.7" not in found["sentence"]
+
+
 def test_answers_that_take_very_long_are_not_healthy() -> None:
-    slow = route(20, bucket=3, state="upstream", seconds=37.0)
-    said = {**snapshot(routes={"/report": slow, "/ok": route(100)}), "le": [0.01, 0.1, 10.0, None]}
+    slow = route(20, bucket=2, state="upstream", seconds=11.0)
+    said = {**snapshot(routes={"/report": slow, "/ok": route(100)}), "le": [0.01, 10.0, 30.0, None]}
 
     found = verdict(seen(said=said))
 
     assert found["cause"] == "takes_long"
-    assert "/report" in found["sentence"]
+    assert found["sentence"] == "Requests of /report take longer than 10 s; the time goes to an upstream."
+
+
+def test_a_body_that_comes_in_drips_names_its_upstream_and_line() -> None:
+    rows = stuck(2, "upstream", "slow:80", 0.1, route="/report")
+    said = with_lines(snapshot(in_flight=rows), "shop/report.py:5", "/report")
+    said["routes"] = {"/report": route(20, bucket=2, state="upstream", seconds=11.0)}
+    said["le"] = [0.01, 10.0, 30.0, None]
+
+    found = verdict(seen(said=said))
+
+    assert found["sentence"].endswith("take longer than 10 s; the time goes to upstream slow:80.")
+    assert "Called at shop/report.py:5." in found["do"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "words"),
+    [
+        (
+            "requests.exceptions.SSLError",
+            "HTTPSConnectionPool(host='api.test', port=443): ... SSLError(SSLCertVerificationError(1, '…'))",
+            "The certificate of api.test:443 is expired",
+        ),
+        (
+            "requests.exceptions.ChunkedEncodingError",
+            "IncompleteRead(2 bytes read)",
+            "Upstream api:80 breaks its answers off",
+        ),
+        (
+            "requests.exceptions.ConnectionError",
+            "RemoteDisconnected('…')",
+            "Upstream api:80 closes connections without",
+        ),
+        ("sqlite3.OperationalError", "database is locked", "SQLite has one writer at a time"),
+        ("RecursionError", "maximum recursion depth exceeded", "calls itself without an end"),
+        ("ValueError", "bad", "The log has the traceback; it ends at shop/prices.py:9."),
+    ],
+)
+def test_exceptions_that_are_known_say_what_to_do_and_of_whom(name: str, message: str, words: str) -> None:
+    said = failing(failure(name=name, root=name, message=message))
+    said["upstreams"] = {"api:80": {"waits": 50, "seconds": 1.0}}
+
+    found = verdict(seen(said=said))
+
+    assert found["cause"] == "errors"
+    assert words in found["do"]
+
+
+def test_stalls_that_fill_what_is_kept_are_bad_and_told_for_the_time_that_they_cover() -> None:
+    stalls = [
+        {"at": AT - 0.8 * number, "seconds": 0.7, "cpu_seconds": 0.0, "line": "v.py:7", "route": "/c"}
+        for number in range(30)
+    ]
+    said = snapshot(stalls={"total": 30, "seconds": 21.0, "current": None, "top": [], "last": stalls})
+
+    found = verdict(seen(said=said))
+
+    assert found["level"] == "bad"
+    assert found["sentence"].startswith("v.py:7 (/c) blocked worker 1 for 14 s in the last 15.9 s (20 stalls, waiting")
 
 
 def test_every_rule_bears_a_moment_with_rows_that_say_little() -> None:
