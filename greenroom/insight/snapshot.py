@@ -78,7 +78,7 @@ from ..in_flight import FOREVER, Wait
 from ..waits import threads
 from . import pools, safepoint
 from . import stacks as stack_lists
-from .account import CPU, READY, STATES, Account
+from .account import CPU, READY, STATE_OF, STATES, Account
 from .callers import attach
 from .facts import again, bad_callers, databases, upstreams, waiting_for
 from .locks import Waiter
@@ -86,6 +86,7 @@ from .observer import Insight
 from .routes import LE
 
 VERSION = 1
+LOCK = STATE_OF["lock"]
 MOST_IN_FLIGHT = 200
 MOST_REMEMBERED = 2000
 MOST_STALL_LINES = 20
@@ -270,7 +271,7 @@ def _insight(worker: Any, insight: Insight, now: float) -> dict[str, Any]:
         "in_flight_states": states,
         "in_flight_routes": patterns,
         "waiting": attach(
-            waiting_for([(STATES[one.state], one.detail, now - one.since) for one in live if one.state > READY]),
+            waiting_for([(STATES[one.state], one.detail, now - waits_since(one)) for one in live if one.state > READY]),
             insight.callers.lines,
         ),
     }
@@ -335,7 +336,7 @@ def in_flight(account: Account, now: float) -> dict[str, Any]:
         "age_seconds": now - account.began,
         "state": "running" if account.state == CPU else STATES[account.state],
         "detail": redaction.detail(STATES[account.state], account.detail),
-        "state_seconds": max(0.0, now - account.since),
+        "state_seconds": max(0.0, now - waits_since(account)),
         "budget_seconds": None if account.deadline == FOREVER else max(0.0, account.deadline - now),
         "is_cut": account.is_cut,
         "became": account.became,
@@ -345,6 +346,15 @@ def in_flight(account: Account, now: float) -> dict[str, Any]:
         ],
         "greenlets": len(_greenlets(account)),
     }
+
+
+def waits_since(account: Account) -> float:
+    """When its state began; of a lock that is asked for again and again, as of files, when that began."""
+    if account.state == LOCK:
+        for wait in again(lambda: tuple(account.waits)):
+            if wait.kind == "lock" and wait.detail == account.detail and wait.greenlet is account.greenlet:
+                return min(account.since, wait.since)
+    return account.since
 
 
 def _lock(waiters: Mapping[int, Waiter], account: Account) -> dict[str, str]:

@@ -19,6 +19,8 @@ FEWEST_CONNECTIONS = 8
 # Of a second, by all workers together: ready to run, and somebody else ran.
 STOLEN_SHARE = 0.2
 BUSY_CPU, IDLE_CPU = 0.6, 0.35
+# What a request costs besides its application, at most.
+SERVING_SECONDS = 0.002
 MANY_UPLOADS = 20
 LONG_UPLOAD_SECONDS = 3.0
 ERROR_SHARE = 0.05
@@ -160,6 +162,16 @@ def cpu(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
         return []
     names = ", ".join(str(worker.number) for worker in lagging)
     lag = max(worker.line["lag_seconds"] for worker in lagging)
+    if _is_beside_requests(moment, seen):
+        return [
+            finding(
+                WATCH,
+                f"The CPU is full, and not by requests: in worker {names} something beside them computes (a thread, a "
+                f"timer, a pool's helper), and what is ready waits {duration(lag)}.",
+                "`greenroom stacks` shows what runs beside requests: give it a process of its own, or let it sleep.",
+                cause="cpu",
+            )
+        ]
     return [
         finding(
             WATCH,
@@ -168,6 +180,18 @@ def cpu(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             cause="cpu",
         )
     ]
+
+
+def _is_beside_requests(moment: Moment, seen: Mapping[str, Any]) -> bool:
+    """Whether more than half of the workers' CPU is neither charged to requests nor what serving them may cost."""
+    used = sum(worker.cpu_ratio for worker in moment.workers)
+    if not moment.window_seconds or "cpu" not in seen["states"]:
+        return False
+    place = seen["states"].index("cpu")
+    charged = sum((row.get("recent") or 0) * row["seconds"][place] for row in seen["routes"] if row["seconds"])
+    charged += sum(row["seconds"][place] for row in seen["in_flight"] if row.get("seconds"))
+    requests = charged / moment.window_seconds + seen["total"]["requests_rate"] * SERVING_SECONDS
+    return bool(requests < 0.5 * used)
 
 
 def deadlines(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:

@@ -169,4 +169,6 @@ def sqlite_locked(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
 def lock_words(lock: str, numbers: str) -> str:
     if not lock:
         return f"Locks or threads are the bottleneck: {numbers}."
+    if lock in ("flock", "lockf"):
+        return f"A file's lock ({lock}) is the bottleneck: {numbers}."
     return f"A {'thread' if lock.startswith('thread ') else 'lock'} is the bottleneck ({lock}): {numbers}."

@@ -417,6 +417,30 @@ def test_children_that_are_waited_for_are_named() -> None:
     assert "timeout=" in found["do"]
 
 
+def test_a_full_cpu_that_requests_do_not_use_is_told_as_that() -> None:
+    few = snapshot(routes={"/ok": route(50, seconds=0.001)})
+    many = snapshot(routes={"/ok": route(50, seconds=0.15)})
+
+    beside = verdict(seen(said=few, cpu=0.97, lag_seconds=0.3), grown={"requests": 50})
+    theirs = verdict(seen(said=many, cpu=0.97, lag_seconds=0.3), grown={"requests": 50})
+
+    assert beside["cause"] == theirs["cause"] == "cpu"
+    assert beside["sentence"].startswith("The CPU is full, and not by requests: in worker 1 something beside them")
+    assert theirs["sentence"].startswith("The CPU is full: worker 1 computes all the time")
+
+
+def test_the_lock_of_a_file_is_named_as_that() -> None:
+    rows = stuck(7, "lock", "flock", 2.0, route="/report")
+    said = with_lines(snapshot(in_flight=rows), "shop/report.py:5", "/report")
+
+    found = verdict(seen(said=said))
+
+    assert found["sentence"] == (
+        "A file's lock (flock) is the bottleneck: 7 of 7 requests wait for it, the longest for 2 s, at "
+        "shop/report.py:5 (/report)."
+    )
+
+
 def test_overload_of_clients_behind_one_address_blames_none() -> None:
     clients = {"total": 1000.0, "known": 1, "top": [{"client": "10.0.0.7", "count": 1000.0}], "shed": {"private": 300}}
 
