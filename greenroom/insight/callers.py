@@ -15,7 +15,7 @@ from typing import Any
 
 from .. import clock, observing, redaction
 from . import stacks
-from .account import CPU, READY, STATES, Account
+from .account import CPU, READY, STATE_OF, STATES, Account
 from .locks import Waiter, place_of
 
 MOST_LOOKED_AT = 150
@@ -24,6 +24,8 @@ MOST_KEPT = 50
 SHORTEST_SECONDS = 0.2
 # A lock that was waited for lately is remembered for this long: its holder changes from moment to moment.
 REMEMBER_SECONDS = 5.0
+
+LOCK = STATE_OF["lock"]
 
 What = tuple[str, str]  # state, detail
 
@@ -40,7 +42,9 @@ class Callers:
 
     def look(self, live: Iterable[Account], waiters: Iterable[Waiter]) -> None:
         now = self.now()
-        waiting = [account for account in live if account.state > READY and now - account.since > SHORTEST_SECONDS]
+        waiting = [
+            account for account in live if account.state > READY and now - waits_since(account) > SHORTEST_SECONDS
+        ]
         if not waiting and not self.lines and not self._remembered:
             return
         waiting.sort(key=_since)
@@ -100,6 +104,18 @@ def line_and_library(frame: Any) -> tuple[str, str]:
 def caller() -> tuple[str, str]:
     """The line that has called, and the library between. Runs on: request greenlet; some microseconds."""
     return line_and_library(sys._getframe(1))
+
+
+def waits_since(account: Account) -> float:
+    """When its state began; of a lock that is asked for again and again, as of files, when that began.
+
+    Runs on: any thread.
+    """
+    if account.state == LOCK:
+        for wait in tuple(account.waits):  # in one step of the interpreter
+            if wait.kind == "lock" and wait.detail == account.detail and wait.greenlet is account.greenlet:
+                return min(account.since, wait.since)
+    return account.since
 
 
 def _holder(waiter: Waiter) -> dict[str, Any]:

@@ -78,15 +78,14 @@ from ..in_flight import FOREVER, Wait
 from ..waits import threads
 from . import pools, safepoint
 from . import stacks as stack_lists
-from .account import CPU, READY, STATE_OF, STATES, Account
-from .callers import attach
+from .account import CPU, READY, STATES, Account
+from .callers import attach, waits_since
 from .facts import again, bad_callers, databases, upstreams, waiting_for
 from .locks import Waiter
 from .observer import Insight
 from .routes import LE
 
 VERSION = 1
-LOCK = STATE_OF["lock"]
 MOST_IN_FLIGHT = 200
 MOST_REMEMBERED = 2000
 MOST_STALL_LINES = 20
@@ -346,15 +345,6 @@ def in_flight(account: Account, now: float) -> dict[str, Any]:
         ],
         "greenlets": len(_greenlets(account)),
     }
-
-
-def waits_since(account: Account) -> float:
-    """When its state began; of a lock that is asked for again and again, as of files, when that began."""
-    if account.state == LOCK:
-        for wait in again(lambda: tuple(account.waits)):
-            if wait.kind == "lock" and wait.detail == account.detail and wait.greenlet is account.greenlet:
-                return min(account.since, wait.since)
-    return account.since
 
 
 def _lock(waiters: Mapping[int, Waiter], account: Account) -> dict[str, str]:

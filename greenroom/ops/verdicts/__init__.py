@@ -136,7 +136,8 @@ RULES: tuple[Rule, ...] = (
         "dns",
         "names",
         lambda name, numbers: f"The name server is slow{f' for {name}' if name else ''}: {numbers}.",
-        "Look at resolv.conf.",
+        "Does it answer (getent hosts NAME; its address is in resolv.conf)? A cache on this host (systemd-resolved, "
+        "dnsmasq) keeps it out of requests.",
     ),
     waiting.slow_wait(
         "offload",

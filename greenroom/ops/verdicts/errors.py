@@ -80,6 +80,10 @@ KNOWN = (
         "{subject} does not answer within the timeout of the call: see why it is slow before that is raised.",
     ),
     (
+        ("Temporary failure in name resolution",),
+        "The name server does not answer: see resolv.conf, and whether that server runs (getent hosts NAME).",
+    ),
+    (
         ("gaierror", "NameResolutionError"),
         "The name is wrong, or the name server does not know it: getent hosts NAME, and resolv.conf.",
     ),
