@@ -17,6 +17,7 @@ from .. import clock, observing, redaction
 from . import stacks
 from .account import CPU, READY, STATE_OF, STATES, Account
 from .locks import Waiter, place_of
+from .names import name_of
 
 MOST_LOOKED_AT = 150
 MOST_LINES = 3
@@ -79,6 +80,7 @@ class Callers:
             held = _holder(those[0])
             # While it is handed over nobody has it: then the last holder stands for the next.
             row = {**before, **held, "count": len(those), "longest_seconds": now - min(one.since for one in those)}
+            row["name"] = redaction.line(name_of(those[0].lock))
             row["wanted_at"] = _wanted_at(those) or row.get("wanted_at", "")
             self._remembered[number] = now, row
         for number in [one for one, (at, _) in self._remembered.items() if now - at > REMEMBER_SECONDS]:
@@ -159,7 +161,7 @@ def _executors() -> list[dict[str, Any]]:
         at_work = [job for job in list(used.at_work.items()) if job[1][0]() is executor]
         rows.append(
             {
-                "name": redaction.line(str(executor._thread_name_prefix)),
+                "name": redaction.line(name_of(executor) or str(executor._thread_name_prefix)),
                 "size": size,
                 "queued": queued,
                 "at_work": len(at_work),

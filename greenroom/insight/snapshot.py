@@ -35,8 +35,8 @@ in the order of `states`. Everything that counts is monotonic for one `start_id`
     failures         [{name (class), line, route, message, root, number (of errno), library, count, first_at, last_at}]
     failed           {"class route": {class, route, count}}: the same, counted; bounded
     queries          {route: {requests, queries}}; repeated: [{line, route, statement, requests, count, most, seconds}]
-    holders          [{taken_at, wanted_at, route, state, detail, line, library, count, longest_seconds}]: locks that
-                     requests queue for, who has them, and what that one waits for
+    holders          [{name, taken_at, wanted_at, route, state, detail, line, library, count, longest_seconds}]: locks
+                     that requests queue for, who has them, and what that one waits for
     executors        [{name, size, queued, at_work, state, detail, line, route}]
     garbage          count, seconds, longest_seconds: of the garbage collector
     growth           [{route, count, bytes}]: memory, for each request while the process grew
@@ -175,7 +175,8 @@ def greenlets_of(
         wait = waits.get(id(greenlet))
         state = "running" if is_running else f"{wait.kind} {_detail(wait)}".strip() if wait else "waiting"
         stack = running if is_running else stack_lists.of_frame(greenlet.gr_frame) if is_here else []
-        found.append({"name": name, "state": state, "stack": [str(call) for call in stack]})
+        own = next((place for place, call in enumerate(stack) if not stack_lists.is_installed_file(call.file)), None)
+        found.append({"name": name, "state": state, "stack": [str(call) for call in stack], "own": own})
     return found
 
 

@@ -208,6 +208,7 @@ def test_stacks_are_those_of_all_greenlets_of_the_request(worker: Any) -> None:
     assert [one["name"] for one in said["greenlets"]] == ["request", "greenlet"]
     assert "view" in said["greenlets"][0]["stack"][0]
     assert "helper" in said["greenlets"][1]["stack"][0]
+    assert [one["own"] for one in said["greenlets"]] == [0, 0]  # the innermost that is of no package
     assert stacks(worker, "id-2") is None
     account.greenlet.throw()
     child.throw()

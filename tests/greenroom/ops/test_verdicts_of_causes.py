@@ -209,6 +209,15 @@ def test_a_lock_is_named_with_its_holder_and_what_that_waits_for() -> None:
     )
 
 
+def test_a_lock_that_a_module_has_is_told_by_its_name() -> None:
+    holder = {"name": "PRICES of a.py", "taken_at": "a.py:9", "wanted_at": "a.py:9", "route": "/rates", "line": ""}
+    holder |= {"state": "", "detail": "", "library": "", "count": 9, "longest_seconds": 4.0}
+
+    found = verdict(seen(said=snapshot(in_flight=stuck(9, "lock", "lock", 4.0), holders=[holder])))
+
+    assert found["sentence"].startswith("The lock PRICES of a.py at a.py:9 is the bottleneck: 9 of 9 requests")
+
+
 def test_an_executor_with_too_few_threads_is_named() -> None:
     row = {"name": "prices", "size": 4, "queued": 26, "at_work": 4, "state": "upstream", "detail": "api:443"}
     said = with_lines(snapshot(in_flight=stuck(30, "lock", "lock", 3.0)), "a.py:5", "/all")
