@@ -162,6 +162,7 @@ RULES: tuple[Rule, ...] = (
     work.slower_than_usual,
     work.takes_long,
     load.slow_uploads,
+    load.slow_readers,
     waiting.patient,
     workers.under_way,
 )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..collect import Moment
-from .finding import BAD, FULL_CPU, LAGGING_SECONDS, WATCH, Finding, finding
+from .finding import BAD, FULL_CPU, LAGGING_SECONDS, OK, WATCH, Finding, finding
 from .peers import routes
 from .words import count_of, duration
 
@@ -23,6 +23,7 @@ BUSY_CPU, IDLE_CPU = 0.6, 0.35
 SERVING_SECONDS = 0.002
 MANY_UPLOADS = 20
 LONG_UPLOAD_SECONDS = 3.0
+LONG_ANSWER_SECONDS = 10.0
 ERROR_SHARE = 0.05
 
 
@@ -112,6 +113,32 @@ def slow_uploads(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             "They cost no CPU, only their places and memory. Let nginx take bodies in first (proxy_request_buffering) "
             "and limit connections for each client (limit_conn).",
             cause="slow_uploads",
+        )
+    ]
+
+
+def slow_readers(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    """Clients that take big answers slowly: each answer stays in memory for as long."""
+    rows = [
+        row
+        for row in seen["in_flight"]
+        if row["state"] == "client" and row["detail"] == "answer" and row["age_seconds"] >= LONG_ANSWER_SECONDS
+    ]
+    if len(rows) < MANY_UPLOADS:
+        return []
+    names = routes(rows)
+    client, count = Counter(str(row.get("client", "")) for row in rows).most_common(1)[0]
+    is_one = bool(client) and count >= HEAVY_SHARE * len(rows)
+    who = f", {count / len(rows):.0%} of them by {client}" if is_one else ""
+    longest = duration(max(row["age_seconds"] for row in rows))
+    return [
+        finding(
+            WATCH if is_one else OK,
+            f"{len(rows)} answers are read slowly by their clients{f' ({names})' if names else ''}, the longest for "
+            f"{longest}{who}.",
+            "They cost no CPU, only memory. nginx takes answers in at once (proxy_buffering) and limits connections "
+            "of each client (limit_conn); a generator in place of one big string keeps little of it in memory.",
+            cause="slow_readers",
         )
     ]
 

@@ -450,6 +450,26 @@ def test_the_lock_of_a_file_is_named_as_that() -> None:
     )
 
 
+def test_answers_that_one_client_reads_slowly_are_told_with_its_address() -> None:
+    theirs = [
+        request("client", "answer", 30.0, id=f"r-{number}", route="/big", client="10.0.0.7") for number in range(30)
+    ]
+    many = [
+        request("client", "answer", 30.0, id=f"r-{number}", route="/big", client=f"10.0.1.{number}")
+        for number in range(30)
+    ]
+
+    found = verdict(seen(said=snapshot(in_flight=theirs)))
+    public = verdict(seen(said=snapshot(in_flight=many)))
+
+    assert found["cause"] == "slow_readers"
+    assert found["sentence"] == (
+        "30 answers are read slowly by their clients (/big), the longest for 30.1 s, 100% of them by 10.0.0.7."
+    )
+    assert public["level"] == "ok"
+    assert "slow_readers" in causes(public)
+
+
 def test_overload_of_clients_behind_one_address_blames_none() -> None:
     clients = {"total": 1000.0, "known": 1, "top": [{"client": "10.0.0.7", "count": 1000.0}], "shed": {"private": 300}}
 
