@@ -80,12 +80,12 @@ def held(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
         line = row.get("wanted_at") or row["taken_at"]
         by = f" of {row['route']}" if row.get("route") not in (None, "", "other") else ""
         doing = _doing(row)
-        name = f"{row['name']} " if row.get("name") else ""
+        name = row.get("name") or "it"
         found.append(
             finding(
                 BAD,
-                f"The lock {name}at {line} is the bottleneck: {row['count']:g} of {requests(total)} wait for it, the "
-                f"longest for {duration(row['longest_seconds'])}; it was taken at {row['taken_at']}{by}{doing}.",
+                f"The lock at {line} is the bottleneck: {row['count']:g} of {requests(total)} wait for it, the "
+                f"longest for {duration(row['longest_seconds'])}; {name} was taken at {row['taken_at']}{by}{doing}.",
                 f"Hold it for less: do what takes long{f' (at {at})' if (at := row.get('line')) else ''} before or "
                 "after it. Requests behind it go one after the other, however many workers there are.",
                 cause="lock_held",

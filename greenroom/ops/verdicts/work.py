@@ -132,4 +132,6 @@ def _slow_upstream(route: str, seen: Mapping[str, Any]) -> tuple[str, str]:
         line = next((str(line["line"]) for line in one["lines"] if line["route"] == route and line["line"]), "")
         if line:
             return name_of(one["host"], one["lines"], other="upstream"), line
-    return "", ""
+    # Lines are known of waits that last; each part of a body that drips in is a short one.
+    waiting = [one for one in seen["upstreams"] if one["waiting"]]
+    return (name_of(waiting[0]["host"], other="upstream"), "") if len(waiting) == 1 else ("", "")

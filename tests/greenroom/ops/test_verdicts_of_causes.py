@@ -215,7 +215,10 @@ def test_a_lock_that_a_module_has_is_told_by_its_name() -> None:
 
     found = verdict(seen(said=snapshot(in_flight=stuck(9, "lock", "lock", 4.0), holders=[holder])))
 
-    assert found["sentence"].startswith("The lock PRICES of a.py at a.py:9 is the bottleneck: 9 of 9 requests")
+    assert found["sentence"] == (
+        "The lock at a.py:9 is the bottleneck: 9 of 9 requests wait for it, the longest for 4 s; PRICES of a.py was "
+        "taken at a.py:9 of /rates."
+    )
 
 
 def test_an_executor_with_too_few_threads_is_named() -> None:
@@ -499,6 +502,14 @@ def test_a_body_that_comes_in_drips_names_its_upstream_and_line() -> None:
 
     assert found["sentence"].endswith("take longer than 10 s; the time goes to upstream slow:80.")
     assert "Called at shop/report.py:5." in found["do"]
+
+
+def test_the_only_upstream_that_is_waited_for_is_named_without_a_line_as_well() -> None:
+    said = snapshot(in_flight=stuck(2, "upstream", "slow:80", 0.1, route="/report"))
+    said["routes"] = {"/report": route(20, bucket=2, state="upstream", seconds=11.0)}
+    said["le"] = [0.01, 10.0, 30.0, None]
+
+    assert "the time goes to upstream slow:80." in verdict(seen(said=said))["sentence"]
 
 
 @pytest.mark.parametrize(
