@@ -161,7 +161,7 @@ def _executors() -> list[dict[str, Any]]:
         at_work = [job for job in list(used.at_work.items()) if job[1][0]() is executor]
         rows.append(
             {
-                "name": redaction.line(name_of(executor) or str(executor._thread_name_prefix)),
+                "name": redaction.line(_called(executor)),
                 "size": size,
                 "queued": queued,
                 "at_work": len(at_work),
@@ -169,6 +169,12 @@ def _executors() -> list[dict[str, Any]]:
             }
         )
     return sorted(rows, key=lambda row: -row["queued"])[:MOST_KEPT]
+
+
+def _called(executor: Any) -> str:
+    """As its maker has named its threads; else as a module names it, and where none does, as Python does."""
+    prefix = str(executor._thread_name_prefix)
+    return name_of(executor) or prefix if prefix.startswith("ThreadPoolExecutor-") else prefix
 
 
 def _work_of(at_work: list[tuple[Any, tuple[Any, Any]]]) -> dict[str, Any]:

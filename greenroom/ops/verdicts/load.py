@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..collect import Moment
+from . import stalls
 from .finding import BAD, FULL_CPU, LAGGING_SECONDS, OK, WATCH, Finding, finding
 from .peers import routes
 from .words import count_of, duration
@@ -34,6 +35,8 @@ def overload(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     if total["shed_rate"] < 0.5 and line_seconds < LONG_LINE_SECONDS:
         return []
     busiest = max((worker.cpu_ratio for worker in moment.workers), default=0.0)
+    if busiest < BUSY_CPU and any(one["level"] == BAD for one in stalls.recent(moment, seen)):
+        return []  # they wait because the loops stand still at a line that waits: no machine would help
     why = ""
     if busiest >= 0.75:
         why = f"; the CPU is the limit (a worker uses {busiest:.0%} of a core)"

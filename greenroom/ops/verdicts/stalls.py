@@ -5,13 +5,15 @@ from typing import Any
 
 from ..collect import Moment
 from .blocking import advice, garbage_share, is_garbage, is_log, is_wait
-from .finding import BAD, RECENT_SECONDS, WATCH, Finding, finding
+from .finding import BAD, FEWEST, RECENT_SECONDS, WATCH, Finding, finding
 from .words import count_of, duration
 
 STALLING_SECONDS = 1.0
 # From this share of the last minute on it is what requests feel most.
 MUCH_SECONDS = 15.0
+# Or this share of the time since it began, if it was not once or twice.
 MUCH_SHARE = 0.25
+OFTEN_SECONDS = 5.0
 # The view has so many of the last ones.
 MOST_STALLS = 20
 GARBAGE_SHARE = 0.15
@@ -42,7 +44,9 @@ def recent(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     workers = {stall["worker"] for stall in same}
     whom = f"worker {last['worker']}" if len(workers) == 1 else count_of(len(workers), "worker")
     span = _span(seen)
-    is_much = seconds > MUCH_SECONDS or seconds > MUCH_SHARE * span * len(workers)
+    began = max(float(stall["ago_seconds"]) + float(stall["seconds"]) for stall in same)
+    is_often = len(same) >= FEWEST and seconds > OFTEN_SECONDS and seconds > MUCH_SHARE * began * len(workers)
+    is_much = seconds > MUCH_SECONDS or is_often
     return [
         finding(
             BAD if is_much and waits else WATCH,

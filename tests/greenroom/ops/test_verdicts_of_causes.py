@@ -473,6 +473,22 @@ def test_answers_that_one_client_reads_slowly_are_told_with_its_address() -> Non
     assert "slow_readers" in causes(public)
 
 
+def test_a_line_that_waits_in_c_again_and_again_explains_an_overload_without_cpu() -> None:
+    last = [
+        {"at": AT - 0.8 * number, "seconds": 0.7, "cpu_seconds": 0.0, "line": "v.py:7", "route": "/c"}
+        for number in range(10)
+    ]
+    said = snapshot(stalls={"total": 10, "seconds": 7.0, "current": None, "top": [], "last": last})
+    lines = {**said, "worker": {"in_flight": 9, "queued": 9, "limit_requests": 0, "line_seconds": 1.3}}
+
+    idle = verdict(seen(said=lines, cpu=0.02))
+    busy = verdict(seen(said=lines, cpu=0.99))
+
+    assert (idle["cause"], idle["level"]) == ("stalls", "bad")
+    assert "overload" not in causes(idle)
+    assert "overload" in causes(busy)
+
+
 def test_overload_of_clients_behind_one_address_blames_none() -> None:
     clients = {"total": 1000.0, "known": 1, "top": [{"client": "10.0.0.7", "count": 1000.0}], "shed": {"private": 300}}
 
