@@ -50,7 +50,8 @@ def recent(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     return [
         finding(
             BAD if is_much and waits else WATCH,
-            f"{line}{route} blocked {whom} for {duration(seconds)} in the last "
+            f"{line}{route} blocked {whom} for {duration(seconds)}"
+            f"{' together' if len(workers) > 1 else ''} in the last "
             f"{'minute' if span == RECENT_SECONDS else duration(span)} ({count_of(len(same), 'stall')}{how}).",
             f"While it runs, no other request of that worker moves. {do}".strip(),
             cause="log_blocks" if is_log(last.get("stack") or []) else "stalls",
