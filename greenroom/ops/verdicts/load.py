@@ -20,6 +20,8 @@ FEWEST_CONNECTIONS = 8
 # Of a second, by all workers together: ready to run, and somebody else ran.
 STOLEN_SHARE = 0.2
 BUSY_CPU, IDLE_CPU = 0.6, 0.35
+# A worker that has just imported its application has used the CPU for that.
+STARTED_SECONDS = 20.0
 # What a request costs besides its application, at most.
 SERVING_SECONDS = 0.002
 MANY_UPLOADS = 20
@@ -183,21 +185,24 @@ def cpu_advice(moment: Moment) -> str:
 
 
 def cpu(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    full = [worker for worker in moment.workers if worker.cpu_ratio >= FULL_CPU]
+    is_beside = _is_beside_requests(moment, seen)
     lagging = [
         worker
-        for worker in moment.workers
-        if worker.cpu_ratio >= FULL_CPU and worker.line["lag_seconds"] >= LAGGING_SECONDS
+        for worker in full
+        if worker.line["lag_seconds"] >= LAGGING_SECONDS
+        or (is_beside and moment.now - worker.first_seen_at > STARTED_SECONDS)
     ]
     if not lagging:
         return []
     names = ", ".join(str(worker.number) for worker in lagging)
     lag = max(worker.line["lag_seconds"] for worker in lagging)
-    if _is_beside_requests(moment, seen):
+    if is_beside:
         return [
             finding(
                 WATCH,
                 f"The CPU is full, and not by requests: in worker {names} something beside them computes (a thread, a "
-                f"timer, a pool's helper), and what is ready waits {duration(lag)}.",
+                f"timer, TLS), and what is ready waits {duration(lag)}.",
                 "`greenroom stacks` shows what runs beside requests: give it a process of its own, or let it sleep.",
                 cause="cpu",
             )

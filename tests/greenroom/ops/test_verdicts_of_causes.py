@@ -435,8 +435,11 @@ def test_a_full_cpu_that_requests_do_not_use_is_told_as_that() -> None:
 
     beside = verdict(seen(said=few, cpu=0.97, lag_seconds=0.3), grown={"requests": 50})
     theirs = verdict(seen(said=many, cpu=0.97, lag_seconds=0.3), grown={"requests": 50})
+    quick = verdict(seen(said=few, cpu=0.97, lag_seconds=0.01), grown={"requests": 50})
+    quick_theirs = verdict(seen(said=many, cpu=0.97, lag_seconds=0.01), grown={"requests": 50})
 
-    assert beside["cause"] == theirs["cause"] == "cpu"
+    assert beside["cause"] == theirs["cause"] == quick["cause"] == "cpu"
+    assert quick_theirs["cause"] == "healthy"
     assert beside["sentence"].startswith("The CPU is full, and not by requests: in worker 1 something beside them")
     assert theirs["sentence"].startswith("The CPU is full: worker 1 computes all the time")
 
