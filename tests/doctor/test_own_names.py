@@ -1,8 +1,10 @@
 """The application's own names: classes made of threads, helpers that pass keywords on, what pip put beside them."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from greenroom.doctor.examination import Report
+from greenroom.doctor.reading.sources import Sources
 
 FLASK = "from flask import Flask, request\n\napp = Flask(__name__)\n\n\n"
 
@@ -70,3 +72,20 @@ def test_packages_that_pip_put_beside_the_application_are_not_read_as_its_own(re
     )
 
     assert report.findings == []
+
+
+def test_what_pip_put_there_is_not_own_when_the_import_shows_it(tmp_path: Path) -> None:
+    for name in ("wanted/__init__.py", "wanted/deep/part.py", "alone.py", "own/__init__.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "wanted-1.0.dist-info").mkdir()
+    (tmp_path / "wanted-1.0.dist-info" / "RECORD").write_text("wanted/__init__.py,,\nalone.py,,\n")
+    sources = Sources(tmp_path, [], tmp_path)
+
+    def is_read(name: str, module: str) -> bool:
+        return sources.read_imported(tmp_path / name, module) is not None
+
+    assert not is_read("wanted/__init__.py", "wanted")
+    assert not is_read("wanted/deep/part.py", "wanted.deep.part")
+    assert not is_read("alone.py", "alone")
+    assert is_read("own/__init__.py", "own")

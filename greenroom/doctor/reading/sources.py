@@ -104,6 +104,16 @@ class Sources:
                     return path
         return None
 
+    def read_imported(self, path: Path, module: str) -> Source | None:
+        """As `read`, for a file that the import has shown: not one that pip has put where it lies."""
+        parts = module.split(".")
+        up = len(parts) - (0 if path.name == "__init__.py" else 1)
+        folders = path.resolve().parents
+        folder = folders[min(up, len(folders) - 1)]  # a module may say that it is a file of any depth
+        if parts[0] != self._entry and parts[0] in self._installed_in(folder):
+            return None
+        return self.read(path, module)
+
     def _installed_in(self, folder: Path) -> frozenset[str]:
         """Names that pip has put into a folder of no environment (`pip install --target`), and so are not own."""
         if folder not in self._installed:
