@@ -3,13 +3,21 @@
 Importing this package changes nothing. Patching happens where the name says so: `greenroom.patching.patch()`, which
 `greenroom serve`, the gunicorn configuration `greenroom/gunicorn_conf.py` and the worker class call first of all.
 
-    cli            greenroom serve | run | settings | ops | top | stacks
-    configuration  what gunicorn is told, with a reason for each choice; gunicorn_conf is the file for `serve`
-    settings       every knob
-    patching       the standard library, psycopg2, requests, SQLAlchemy, asyncio
-    worker         from the listener to the application
-    waits          what a request waits for, and how that ends
-    insight, ops   what a worker does, and who is told
+    cli                 the commands; serving_command (serve), run_command, settings_command, serve (without gunicorn)
+    settings/           every setting: name, range, default, reading
+    configuration       what gunicorn is told, with reasons; gunicorn_conf is the file that `serve` gives it
+    joining             the same for `gunicorn -k greenroom.Worker` under a team's own file; chaining: both sides' hooks
+    hooks, reloading    gunicorn's hooks: start, reload, stop; companion: a process beside the server
+    finding, importing  the application's name and module
+    patching            patches once, first; too_late: refuses when it is not; early_hook, agents: before an agent
+    replacements/       every replaced name, in one list
+    worker/             from the listener to the application
+    in_flight           one running request: its budget, its waits, its end; deadline: how long a wait may take
+    waits/              blocking calls that wait in the event loop; offload: those that can't, in threads
+    insight/, ops/      what each worker does; the process that shows it
+    doctor/, load/, tune/   what an application will do here, how much it takes, what to set
+    pytest, testing/    the pytest plug-in
+    errors              every error that is raised
 """
 
 from typing import TYPE_CHECKING, Any

@@ -49,7 +49,7 @@ class AppNotFound(GreenroomError):
 
 
 class OffloadError(GreenroomError):
-    """Names in GREENROOM_OFFLOAD or GREENROOM_OFFLOAD_DRIVERS mean nothing; the message says which, and why."""
+    """Names in GREENROOM_OFFLOAD or GREENROOM_OFFLOAD_DRIVERS can't be offloaded; the message says which, and why."""
 
 
 class CompanionError(GreenroomError):
@@ -57,4 +57,4 @@ class CompanionError(GreenroomError):
 
 
 class BudgetSpent(GreenroomError, TimeoutError):
-    """Nobody wants the answer of this request any more; to whoever waits it is an ordinary timeout."""
+    """The budget of this request is spent. Code that waits sees an ordinary timeout."""

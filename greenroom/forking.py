@@ -15,7 +15,7 @@ that deals with it begins the child anew:
     - Nothing of the parent's is finalized here, neither greenlets nor reference cycles, nor what it registered in
       atexit: files would be removed and transactions rolled back that the parent still works with.
     - When the forking greenlet ends, or raises SystemExit, the process ends; it does not go on in the parent's code.
-    - Who holds descriptors, connections or timers of the parent's lets go of them: see `in_child`.
+    - Objects with descriptors, connections or timers of the parent's let go of them: see `in_child`.
 
 What runs another program (subprocess, posix_spawn) has no part in this: it executes no Python of the parent's.
 """
@@ -255,7 +255,7 @@ def _forked() -> None:
 
 
 def _forget_budget() -> None:
-    """The request goes on in the parent. Who finds its record, also in a copy of the context, finds no budget."""
+    """The request goes on in the parent. Its record, also in a copy of the context, has no budget."""
     record = CURRENT.get()
     if record is not None:
         record.deadline = FOREVER

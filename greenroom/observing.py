@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 
 class Holder(Protocol):
-    """Who has a connection, or is opening one, since a moment and a line."""
+    """The holder of a connection, or of one that is being opened, since a moment and a line."""
 
     record: Any
     since: float

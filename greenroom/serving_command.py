@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import agents, early_hook
-from .errors import AppNotFound, GreenroomError
+from .errors import AppNotFound, GreenroomError, SettingsError
 from .settings import read_env_files
 
 CONFIGURATION = Path(__file__).with_name("gunicorn_conf.py")
@@ -54,7 +54,13 @@ def run(arguments: Sequence[str]) -> int:
 
 def understood(arguments: Sequence[str]) -> Request:
     """gunicorn's own parser says what is the application, what the configuration."""
-    from gunicorn.config import Config
+    try:
+        from gunicorn.config import Config
+    except ValueError as exc:  # gunicorn reads this variable while it is imported
+        given = os.environ.get("WEB_CONCURRENCY", "")
+        raise SettingsError(
+            [f"WEB_CONCURRENCY must be a whole number (got {given!r}); unset it for one worker per core"]
+        ) from exc
 
     options = Config().parser().parse_args(list(arguments))
     rest = list(arguments)

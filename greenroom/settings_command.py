@@ -103,9 +103,10 @@ def _told_to_gunicorn(
     arguments: Sequence[str], environ: Mapping[str, str]
 ) -> tuple[dict[str, tuple[Any, str]], list[str]]:
     """What gunicorn is told by its own names, by ours: the value and where it is said; and what is wrong with it."""
+    request = serving_command.understood(arguments)  # it says when gunicorn can't be imported as things are
+
     from gunicorn.config import Config  # with it comes ssl
 
-    request = serving_command.understood(arguments)
     layers: list[tuple[str, Mapping[str, Any]]] = []
     if request.own_configuration:
         layers.append((request.own_configuration.removeprefix("./"), _run_file(request.own_configuration)))

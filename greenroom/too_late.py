@@ -137,7 +137,7 @@ def _foreign_modules(modules: dict[str, ModuleType]) -> list[ModuleType]:
     return list(foreign.values())
 
 
-# Whoever made one of these before patching made it over an unpatched lock.
+# An object of one of these, made before patching, is made over an unpatched lock.
 LOCK_TYPES = (
     type(threading.Lock()),
     type(threading.RLock()),

@@ -1,12 +1,16 @@
 """`greenroom doctor shop:app`: what an application will do on gevent, proved by reading and by running it.
 
-    reading/     without importing: the application's own files, its deployment files, its packages
-    importing    in two child processes, patched and not; `import_child` is what runs there
-    driving      served by a real worker: `server`, `asking`, `routes`; `inside` is what looks on in the worker
-    judging      what was seen becomes findings
-    findings     one finding; `rules` has the list of them all
-    output/      terminal, JSON, HTML
-    command      the options and the order of things
+    command        the options, and the exit code
+    examination    reading, importing, driving and measuring, in order and within the time there is
+    reading/       without importing: the application's own files, its deployment files, its packages
+    importing      in two child processes, patched and not
+    plan           which routes and requests to ask
+    driving        asks them under a real worker (server); inside/ looks on in the application's processes
+    gains          the same load under sync, gthread and Greenroom; answers: how they differ
+    judging        from what was seen to findings; rules: the list of all; wording: their common words
+    findings       one finding: place, sentence, change; accepted: those that a team knows
+    scratch        the doctor's folder and processes, and undoing what the application left
+    output/        terminal, JSON, HTML
 
 Nothing here imports the application into the process of the command, and nothing patches that process.
 """

@@ -104,7 +104,7 @@ def _of_rule(rule: dict[str, Any], project: Project, *, allow_writes: bool) -> t
     if rule["is_websocket"] or _is_websocket(rule, project):
         return None, "a websocket"
     if "GET" not in rule["methods"]:
-        return None, "not GET: describe a request of it with --har, --openapi or --recording, and --allow-writes"
+        return None, "not GET: give --allow-writes, and a file that describes its requests with --from"
     if UNSAFE.search(path) and not allow_writes:
         return None, "its name says that it does something: --allow-writes, or --url to ask it all the same"
     if rule["host"]:

@@ -1,20 +1,27 @@
-"""Insight: where each request's time goes, what stops the loop, who waits for what.
+"""Insight: each request's time by state, what stops the loop, and which request waits for which.
 
-observer   what the worker tells, and what is known: one `Insight` for each worker
-account    one request's time, cut into states; `Slices` charges it at every switch of greenlets
-routes     the sums of finished requests by route pattern
-timing     what leaves with each answer: Server-Timing, request id, the access log's fields
-stalls     the loop did not turn: which line, which request, how long, and whose fault it was not
-  machine  what other processes and the hypervisor took from the loop's thread
-  watch    the watch thread: a real OS thread that looks on when the hub can't
-held       database connections that are kept while an upstream is waited for
-locks      who holds which lock, and who waits in a circle
-pools      how full the pools of connections are, and who holds what
-greenlets  which lines start greenlets, and how many of theirs there are
-snapshot   all of it as one JSON-able dict: `snapshot(worker)`, and the stacks of one request
-lastwords  what a worker says before it is killed
-stacks     stacks as lists, and which of their lines is the application's
-ring       the last minute, for the flight recorder
+    observer         the worker's side: one `Insight` for each worker
+    account          one request's time, cut into states; charged at every switch of greenlets
+    routes           sums of finished requests by route pattern
+    timing           what leaves with each answer: Server-Timing, request id, fields of the access log
+    stalls           the loop did not turn: line, request, length and cause
+      stall_facts    what was seen of one stall, and all stalls of a line
+      machine        the time that other processes and the hypervisor took from the loop's thread
+      watch, alarm   the watch thread, a real OS thread that works while the hub stands still; its kernel timers
+      safepoint      when the main thread may be looked at
+    callers          which line waits, through which library
+      held_connections   database connections that are kept across a call to an upstream
+      locks          who holds which lock, and circles of them
+      pools          pools of connections: how full, and by whom
+      queries        queries per request, and the line that repeats one
+      greenlets      lines that start greenlets, and how many are alive
+    failures         exceptions that ended requests
+    clients          the clients that send most
+    garbage, growth  pauses by the garbage collector; memory that grows, by route
+    recent           a ring of the last minute's records, for the flight recorder
+    snapshot, facts  all of it as one dict that JSON can carry
+    stacks           stacks as lists, with the application's lines marked
+    lastwords        what a worker logs before it is killed
 
-One writer, the hub's thread; no locks. The watch thread only reads, and can do so while the hub is stuck.
+Only the hub's thread writes, so there are no locks. The watch thread reads, also while the hub is stuck.
 """

@@ -238,7 +238,7 @@ class Slices:
         self.live: dict[Account, None] = {}
 
     def install(self) -> None:
-        """Be told of each switch in this thread. Whoever was told before is not any more."""
+        """Be told of each switch in this thread. An earlier listener is told no more."""
         settrace(self.switched)
 
     def remove(self) -> None:

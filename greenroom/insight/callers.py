@@ -121,7 +121,7 @@ def waits_since(account: Account) -> float:
 
 
 def _holder(waiter: Waiter) -> dict[str, Any]:
-    """Who has the lock that is waited for, and what the holder does meanwhile; {} where that is not known."""
+    """The holder of the lock that is waited for, and what it does meanwhile; {} where that is not known."""
     owner = waiter.owner
     if owner is None or owner[0] is waiter.greenlet:
         return {}

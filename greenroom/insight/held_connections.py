@@ -101,7 +101,7 @@ class Held:
     def __init__(self, now: Callable[[], float] = clock.now) -> None:
         self.now = now
         self.pairs: dict[tuple[str, str], Pair] = {}
-        # Who used a connection last, by the connection's id.
+        # The last user of a connection, by the connection's id.
         self.users: dict[int, Hold] = {}
         self.application = Innermost(_is_installed)
         self.queries: Any = None  # a Queries, which shares what is found here

@@ -6,7 +6,7 @@
     over its memory limit                                          how much, and who has how many greenlets
 
 SIGABRT comes to a worker that may hold the GIL for ever, so faulthandler writes the stacks from within the signal
-handler, in C. Whatever can still run Python adds what is in flight and the last stalls.
+handler, in C. A process that can still run Python adds what is in flight and the last stalls.
 
 Several workers may die at the same time, and all write to one log. So what is written at once is whole lines, of a
 length that a pipe does not tear apart; and faulthandler, which writes word by word, writes into a file of the worker's

@@ -1,4 +1,4 @@
-"""Who holds which lock, and who waits in a circle.
+"""Holders of locks, and requests that wait for each other in a circle.
 
 A lock of `threading` remembers who took it and where, and a greenlet that has to wait for one is noted; conditions,
 semaphores and queues are built over these locks. So these can be named:
@@ -60,7 +60,7 @@ class Waiter:
         return note
 
     def holder(self) -> str:
-        """Who has the lock: a request's id, "ended" for a greenlet that has ended, "" where it is not known."""
+        """The holder of the lock: a request's id, "ended" for a greenlet that has ended, "" where it is not known."""
         owner = self.owner
         if owner is None or owner[0] is self.greenlet:
             return ""
@@ -90,7 +90,7 @@ class Waiter:
 
 @dataclass(slots=True)
 class Deadlock:
-    """Who waits in a circle, each for the next one; or for one lock whose holder is gone, the longest wait first."""
+    """Requests that wait in a circle, each for the next; or for a lock whose holder is gone, longest wait first."""
 
     kind: Literal["circle", "self", "orphan"]
     members: list[Waiter]
@@ -145,7 +145,7 @@ class Locks:
             locks.observer = None
 
     def taken(self, frame: FrameType) -> Owner:
-        """Who has just taken a lock by calling `frame`; of Condition and Queue, whoever called them."""
+        """The code that has just taken a lock by calling `frame`; for Condition and Queue, their caller."""
         while (caller := frame.f_back) is not None:
             frame = caller
             if frame.f_code.co_filename not in STANDARD:
@@ -201,7 +201,7 @@ class Locks:
 
 
 def _orphaned(waiting: Iterable[Waiter]) -> list[list[Waiter]]:
-    """Who waits for locks whose holder has ended, by lock; the longest wait first."""
+    """Requests that wait for locks whose holder has ended, by lock; the longest wait first."""
     by_lock: dict[int, list[Waiter]] = {}
     for waiter in waiting:
         owner = waiter.owner

@@ -23,7 +23,7 @@ def databases() -> list[DatabasePool]:
 
 
 def holder_of(connection: Any) -> tuple[Holder | None, DatabasePool | None]:
-    """Who has taken this connection of the driver's, and from which pool; (None, None) where that is not known."""
+    """The request that has taken this connection of the driver's, and the pool; (None, None) if not known."""
     for pool in databases():
         holder = pool.holder_of(connection)
         if holder is not None:

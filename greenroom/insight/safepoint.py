@@ -1,6 +1,6 @@
 """Looking at the main thread, where all greenlets run, only at moments at which nothing can change under the look.
 
-Whoever follows the frames of a thread that runs reads memory that is being let go: with greenlets, which switch and end
+A reader of the frames of a running thread reads memory that is being let go: with greenlets, which switch and end
 meanwhile, the process dies of SIGSEGV. So no thread looks at another one's frames. There are three sound ways, for the
 three things that the main thread can be doing:
 

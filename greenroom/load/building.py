@@ -1,4 +1,4 @@
-"""From the options of the command line to a plan. Whatever is wrong with them is said before anything is sent."""
+"""From the options of the command line to a plan. All that is wrong with them is said before anything is sent."""
 
 import argparse
 from collections.abc import Sequence

@@ -1,14 +1,24 @@
-"""The ops process: what goes on in the workers, on a page of its own, when they can't answer any more.
+"""The ops process: the page, /metrics and the verdict, outside the workers, so that it answers when they can't.
 
-arbiter   supervisor    starts it again when it dies, stops it
-worker    worker_server a thread that says what goes on, also while the loop is blocked
-          (insight.recent remembers the last 60 seconds, for the flight recorder)
-process   program     joins the parts below
-          collect  -> counters    asks everybody, once a second; what they counted outlives them
-          view     -> verdict     what the page shows, and the one sentence at its top
-          metrics                 the same for Prometheus
-          recorder -> report      keeps what the workers remember when something spikes
-          text_report             everything as text
-          web      -> access      the page, its events, who may see it
-terminal  client   -> top, stacks
+in the arbiter   supervisor       starts it, starts it again when it dies, stops it
+                 endings          how workers ended: signal, exit code, what failed at boot
+in the worker    worker_server    a thread that answers while the loop is blocked
+                 socket_folder    where its unix socket lies
+in the process   program          joins the parts below
+  once a second  collect          asks all workers (worker_client), and the scoreboard
+                 counters         totals that outlive workers and never fall
+                 native_line      the line in C code that keeps the GIL
+                 limits, sights   the machine's limits; errors, upstreams, locks, clients of all workers
+  the view       view             what is shown, as one dict; latency: percentiles; usual: each route's last hour
+                 verdicts/        what is wrong, in sentences: small rules over the view
+                 incidents        from verdicts to a beginning and an end; webhooks tells about them
+                 history, hours   seven days on disk
+                 recorder, report the minute before a spike, as one HTML file
+                 peers            the verdicts of other hosts
+  served by web  access           who may ask
+                 metrics, metrics_of_causes, openmetrics    for Prometheus
+                 text_report      everything as text; static/: the page's files
+in a terminal    commands         `greenroom ops`, `top`, `stacks`
+                 client           asks the running ops process
+                 top, plain_top   with and without rich; keys: single keys
 """

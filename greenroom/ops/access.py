@@ -1,4 +1,4 @@
-"""Who may ask the ops process.
+"""Access to the ops process: which clients may ask it.
 
     1. Host      an address, `localhost`, or a name that was set: else a page of somebody's site, whose name was pointed
                  at 127.0.0.1 (DNS rebinding), could read ours in the operator's browser

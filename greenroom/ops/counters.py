@@ -35,7 +35,7 @@ class Counters:
         self.living: dict[str, dict[str, Any]] = {}
         self.pids: dict[str, int] = {}  # of the living
         self.folded: list[str] = []
-        # By kind. Who has a name of its own keeps it: a counter that moved to "other" would fall.
+        # By kind. A kind that has a name of its own keeps it: a counter that moved to "other" would fall.
         self.names: dict[str, set[str]] = {kind: set() for kind in NAMED}
         self._has_warned = False
         self._saved: Any = None

@@ -212,7 +212,9 @@ class History:
 
     def _fail(self, words: str) -> None:
         if not self.failure:
-            logger.warning("the history of the ops page stands still: %s", words)
+            logger.warning(
+                "the history of the ops page stands still: %s; GREENROOM_HISTORY_PATH names its folder", words
+            )
         self.failure = words
 
 

@@ -7,7 +7,7 @@
 
 So one incident is one file, however long it lasts, and a signal that flickers round its threshold makes no second one.
 The copy is of the minute before the spike: a worker that is blocked may be killed before anything is saved, and others
-may have more to do meanwhile than they can remember. Who answers is asked; of who does not, its memory is read.
+may have more to do meanwhile than they can remember. Workers that answer are asked; of the others the memory is read.
 The workers only remember; the file is written by this process, so a full disk costs nobody an answer.
 """
 
@@ -39,7 +39,7 @@ THRESHOLDS = {
     "shed": (5.0, "requests turned away"),
     "expired": (2.0, "deadlines"),
 }
-# Who did not answer for longer is not asked.
+# A worker that did not answer for longer is not asked.
 UNANSWERED_SECONDS = 2.0
 NAME = re.compile(r"recording-\d{8}-\d{6}-\d{1,9}\.html")
 PART = re.compile(rf"\.{NAME.pattern}\.part")
@@ -238,7 +238,7 @@ class Recorder:
             logger.warning("%s can't be removed: %s", part, exc)
 
     def _forget_parts(self) -> None:
-        """What a process that was killed had half written. Who still writes, of another server perhaps, has it locked.
+        """Remove files that a killed process left half-written. A process that lives locks its own.
 
         Runs on: start of the ops process, which is started again when it is killed.
         """

@@ -1,7 +1,7 @@
 """What the page, the terminal and a ticket show of one moment, as one dict that JSON can carry.
 
 Nothing here is markup, and nothing is secret: routes are patterns, paths come without queries, queries without values.
-Whatever text came from outside is bounded and has no control characters; who shows it must still escape it.
+All text from outside is bounded and has no control characters; code that shows it must still escape it.
 """
 
 from collections.abc import Mapping, Sequence

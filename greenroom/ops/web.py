@@ -41,7 +41,7 @@ SOCKET_SECONDS = 10.0
 # From the connection, or the last answer on it, until a request's head is whole.
 HEAD_SECONDS = 15.0
 LONGEST_FORM = 4096
-# Who guesses tokens waits; so many at the same time, and no more are looked at.
+# A client that guesses tokens has to wait; so many at the same time, and no more are looked at.
 WRONG_TOKEN_SECONDS = 1.0
 REPORT_SECONDS = 60.0
 KEEP_ALIVE_SECONDS = 15.0
@@ -123,7 +123,7 @@ class Web(ThreadingHTTPServer):
         self.part = part
         self.watchers = threading.BoundedSemaphore(MOST_WATCHERS)
         self.guesses = threading.BoundedSemaphore(4)
-        # Who is sending a request's head, since when. Written by threads, each its own entry.
+        # Clients that are sending a request's head, and since when. Written by threads, each its own entry.
         self.heads: dict[Handler, float] = {}
         self.wrong_tokens = 0
         self._wrong_reported_at = 0.0
@@ -373,7 +373,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, policy if policy and name == "Content-Security-Policy" else value)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Who looks is no event; what goes wrong is logged where it does."""
+        """Log nothing: a look at the page is no event, and errors are logged where they happen."""
         logger.debug(format, *args)
 
 

@@ -25,7 +25,7 @@ from .socket_folder import SocketFolder
 
 VERSION = 1
 BACKLOG = 16
-# Questions come from a process of ours, at once. Who connects and says nothing must not keep the others waiting.
+# Questions come from a process of ours, at once. A silent connection must not hold up the others.
 QUESTION_SECONDS = 1.0
 ANSWER_SECONDS = 5.0
 LONGEST_QUESTION = 4096

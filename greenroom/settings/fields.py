@@ -32,7 +32,8 @@ class Fields:
     """The server's settings. Durations are seconds; 0 is a value, never "unset"."""
 
     wsgi_app: str = knob(
-        "", about="What to serve, as `module:name` or `module:factory()`, where the command line names nothing."
+        "",
+        about="The application to serve, as `module:name` or `module:factory()`, where the command line names nothing.",
     )
     web_concurrency: int = knob(
         0, low=0, high=512, about="Worker processes; 0 means as many as the cores this process may use."
@@ -197,7 +198,7 @@ class Fields:
     server_timing: str = knob(
         "trusted",
         choices=("off", "trusted", "all"),
-        about="Who gets the answer's Server-Timing header, which names upstream hosts: nobody; trusted addresses that "
+        about="Clients that get the Server-Timing header, which names upstream hosts: none; trusted addresses that "
         "did not forward the request for somebody else; everybody.",
     )
     patch: bool = knob(True, about="Patch the standard library so that blocking calls wait in the event loop.")
@@ -317,8 +318,8 @@ class Fields:
     ops_token: str = knob(
         "",
         is_secret=True,
-        about="Who asks the ops page must say this: 24 characters or more, from `openssl rand -hex 32`. Needed for "
-        "every ops_bind but loopback, and wherever a proxy or other users of the machine can reach it.",
+        about="Secret that clients of the ops page must give: 24 characters or more, from `openssl rand -hex 32`. "
+        "Needed for every ops_bind but loopback, and wherever a proxy or other users of the machine can reach it.",
     )
     ops_hosts: str = knob(
         "",

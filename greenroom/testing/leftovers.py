@@ -84,7 +84,7 @@ def _listeners() -> list[Any]:
 
 
 def _database_holders() -> list[tuple[Any, str]]:
-    """Who has a connection of SQLAlchemy's, with what is to be said."""
+    """Holders of connections of SQLAlchemy's, with a sentence for each."""
     pool: Any = sys.modules.get("greenroom.waits.pool")
     if pool is None:
         return []

@@ -1,4 +1,4 @@
-"""Whatever is always ready gives way after a bounded piece: a fast upstream, a large file in a pipe.
+"""A source that is always ready gives way after a bounded piece: a fast upstream, a large file in a pipe.
 
 gevent's sockets wait only where there is nothing to read, so a greenlet whose peer is quick never lets another one run.
 Here all that is moved is counted, whoever moves it, and after PIECE_BYTES the loop turns once. That is before the next

@@ -4,7 +4,7 @@
     a real thread       blocks in a lock of the system's; it never gets a gevent hub by waiting
     the hub             can't wait for its own greenlets: for other threads it does so, briefly; else gevent's error
 
-Who wakes whom is decided by what both share: a lock, a queue (see `Line`). Nothing here holds a lock of its own, so
+The lock or queue that greenlets share decides which one is woken (see `Line`). Nothing here holds a lock of its own, so
 that the garbage collector and signal handlers may come in anywhere and do the same things again. What must happen at
 once is one call of C each: append, remove, pop, a system lock's acquire and release.
 """

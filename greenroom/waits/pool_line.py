@@ -26,7 +26,7 @@ application = Innermost(is_of_library)
 
 
 class Holder:
-    """Who has a connection, or is opening one."""
+    """A request that has a connection, or is opening one."""
 
     __slots__ = ("code", "instruction", "record", "since")
 

@@ -149,8 +149,8 @@ class GreenConnection(extensions.connection):
         except psycopg2.OperationalError as exc:
             if not (is_open and self.closed):
                 raise
-            # The connection has ended, and the transaction with it: what was asked for has happened. Whoever had its
-            # answer already need not fail for this; who uses the connection again is told.
+            # The connection has ended, and the transaction with it: what was asked for has happened. A caller that had
+            # its answer already need not fail for this; the next user of the connection is told.
             line.has_ended_in_rollback = True
             logger.info("a connection ended before its ROLLBACK: %s", str(exc).strip())
         finally:

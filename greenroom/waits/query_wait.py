@@ -274,7 +274,7 @@ class Line:
             self.file_number, self.loop = file_number, loop
 
     def _stirred(self, _: Any) -> None:
-        """Something came that nobody waits for: a notice, a notification, the end. Whoever uses it next finds out.
+        """Something came that nobody waits for: a notice, a notification, the end. Its next user finds out.
 
         Runs on: hub.
         """

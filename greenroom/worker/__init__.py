@@ -9,7 +9,14 @@ lifecycle -> balance, sharing, recycle, drain       which worker accepts, which 
                       -> cycle, greenlets           a request in its greenlet: environ, budget, application, account
                          -> response                what goes back
                          -> ending, hangups         a request that ends before its application has answered
-             -> timeouts                            clients that keep us waiting
+             -> timeouts                            handshakes, heads and idle connections that take too long
+
+Beside them
+    head, judging, incoming, request, proxied, client_errors    reading a request; progress, patience: slow clients
+    load, fair, budget, shedding                    loop time, turns, time limits, the 503
+    takeover                                        `environ["gunicorn.socket"]`, WebSockets
+    process, signals, leaving, boot_failure         the process: its start, its signals, its end
+    spinning, log_redaction, gunicorns, unserved    empty turns; logs; gunicorn's versions; what is refused
 """
 
 from typing import Any
@@ -18,7 +25,7 @@ __all__ = ["GreenWorker"]
 
 
 def __getattr__(name: str) -> Any:
-    """The worker class, when it is asked for: who only reads the scoreboard loads neither gevent nor gunicorn."""
+    """Import the worker class when it is asked for: readers of the scoreboard load neither gevent nor gunicorn."""
     if name == "GreenWorker":
         from .gunicorns import refuse_older
 

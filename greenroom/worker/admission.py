@@ -1,9 +1,9 @@
 """Admission: which requests run at once, which wait in line, and in which order; hardly any are turned away.
 
-Who finds the gate closed (see gates) waits in line. Whether anybody is harmed by that depends on the clients:
+A request that finds the gate closed (see gates) waits in line. Whether that does harm depends on the clients:
 
     those who wait for their answers       the line is as long as there are clients, and in order each gets its turn.
-    before they ask again                  Whoever is turned away, or overtaken, loses; nobody gains
+    before they ask again                  A client that is turned away or overtaken loses; none gains
     those who don't, or who give up        more come than can be served, so the line grows until they leave. In order,
                                            all would be served when they are about to leave, and their answers be
                                            late: the collapse of a queue without a bound
@@ -55,8 +55,8 @@ logger = logging.getLogger("gunicorn.error")
 # How much of their patience clients spend in line at most; the rest is for the answer itself.
 SHORT_SHARE = 0.45
 FEWEST_SHORT = 2
-# Who was passed over and has waited for longer would be answered when its client is about to leave. If one left lately,
-# after less than IMPATIENT times the patience expected, it is not begun; who is there later gets its turn then.
+# A request that was passed over and has waited for longer is answered as its client is about to leave. If one left
+# lately, after less than IMPATIENT times the patience expected, it is not begun; a later one gets its turn then.
 LATE_SHARE = 0.6
 IMPATIENT = 1.5
 # How long it may take until the next sign that the line has no end. While nobody leaves yet each newcomer is one.
@@ -116,7 +116,7 @@ class Admission:
 
     `start` runs a request; `shed` turns it away, for it can't be served (False) or its budget is over (True).
 
-    Who is admitted on the fast way is not seen here: the caller compares `gate.load < gate.limit and not waiting`.
+    Requests admitted on the fast way are not seen here: the caller compares `gate.load < gate.limit and not waiting`.
     Runs on: hub.
     """
 

@@ -15,14 +15,16 @@ from ..errors import GreenroomError
 
 # Whose frames say nothing about the application.
 SERVERS = ("greenroom", "gunicorn", "gevent", "greenlet")
-# Their messages are whole sentences, meant for whoever starts the server.
+# Their messages are whole sentences for the person that starts the server.
 SENTENCES = (GreenroomError, AppImportError)
 
 
 def explain(exc: BaseException) -> str:
     """The sentence and, where there is code of the application's in it, the traceback."""
     if isinstance(exc, SENTENCES):
-        return f"the application can't be served: {exc}"
+        is_gunicorns = isinstance(exc, AppImportError)  # it says what failed, and not what to change
+        advice = " Name the application as `module:name` or `module:factory()`." if is_gunicorns else ""
+        return f"the application can't be served: {exc}{advice}"
     told = traceback.TracebackException.from_exception(exc)
     _leave_servers_out(told, _folders())
     where = _innermost(told)

@@ -48,7 +48,7 @@ class Connection(RunningRequest):
     """A client's connection. Runs on: hub, but for `finish`, which ends a request greenlet.
 
     `is_client_gone` says that the client has ended its side. Mostly it has left; it may also have sent all it wants to
-    (`shutdown`) and wait. Who has sent more than the request that runs waits, and gets all answers; who has not ends
+    (`shutdown`) and wait. A client that has pipelined more requests waits, and gets all answers; one that has not ends
     that request as far as GREENROOM_CLIENT_LEFT_ENDS says, and of what goes on still gets the answer.
     """
 

@@ -8,8 +8,8 @@
     the body came only in part, or is malformed    400                     400
     the client has left                            nothing                 499
 
-Who answers is decided once (Response.claim): the application, with the first byte of its head, or the edge. What the
-application answers after the edge is dropped, whatever it is; its greenlet runs on, and is in flight until it ends.
+Either the application answers, with the first byte of its head, or the edge; Response.claim decides it once. What the
+application answers after the edge is dropped; its greenlet runs on, and is in flight until it ends.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Turns for all: whoever finds its source always ready gives way after a bounded piece of work.
+"""Turns for all: a reader or writer whose peer is always ready gives way after a bounded piece of work.
 
 A client that sends as fast as we read, or reads as fast as we write, is never waited for; without this its request, or
 its connection, would hold the loop for as long as there is something to do. The piece is counted and not timed, so that

@@ -1,4 +1,4 @@
-"""Errors that are nobody's: a client hung up or sent no body, the waits of its request ended, and that raised.
+"""Errors that no code has caused: a client hung up or sent no body, so a wait of its request ended with an exception.
 
 Frameworks log such an error with its traceback, and send it to Sentry; the worker has said all there is to say in one
 line. An error is a consequence if it is the timeout error of a wait in a request of that kind, or comes of one:

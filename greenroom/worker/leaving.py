@@ -24,7 +24,7 @@ from .. import clock, replacements
 from ..slowing import place_of
 
 CHECK_SECONDS = 0.1
-# Whoever holds the exit for longer is named.
+# A holder of the exit for longer than this is named.
 NAMED_AFTER_SECONDS = 1.0
 MOST_NAMED = 5
 # greenlet's words to whoever asks for the current one when the interpreter is being taken down: a lock in a __del__.

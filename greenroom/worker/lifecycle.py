@@ -276,12 +276,12 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         drain.stop()
 
     def init_signals(self) -> None:
-        """Whoever started this process held signals back until there are its own handlers."""
+        """Let signals through: the parent held them back until this process has its own handlers."""
         super().init_signals()
         forking.let_all_signals_in()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """Stop. Who still imports the application has nothing to finish. Runs on: signal handler."""
+        """Stop. A worker that still imports the application has nothing to finish. Runs on: signal handler."""
         super().handle_exit(sig, frame)
         if not self.booted:
             self._exit_main(0)

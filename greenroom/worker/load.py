@@ -35,7 +35,7 @@ class Running(Protocol):
 
 
 class Meter(Protocol):
-    """Who is told of each slice, when it is over."""
+    """The callee that is told of each slice, when it is over."""
 
     def admit(self) -> None: ...
 

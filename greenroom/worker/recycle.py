@@ -39,7 +39,7 @@ LONGEST_BACKOFF_SECONDS = 30.0
 STAGGER_SECONDS = 0.1
 # Signals to a process group reach the arbiter more than once; a person who means it needs longer.
 SECOND_TERM_SECONDS = 0.5
-# Who has been told to go and shows no sign of it is told again this often.
+# A worker that has been told to go and shows no sign of it is told again this often.
 TELL_AGAIN_SECONDS = 1.0
 # A reload that takes longer does not keep the next one waiting: its new code may hang.
 COALESCE_SECONDS = 5.0

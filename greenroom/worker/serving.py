@@ -214,7 +214,7 @@ class Serving:
         return connection
 
     def _refuse_plain(self, handshake: Handshake, sock: Any) -> None:
-        """Who speaks plain HTTP to a TLS port reads why it is not served."""
+        """Answer plain HTTP on a TLS port with the reason why it is not served."""
         connection = Connection(self, handshake.listener, sock, handshake.peer)
         self.connections.add(connection)
         connection.refuse(error_answer(400, "Bad Request", PLAIN_ON_TLS))

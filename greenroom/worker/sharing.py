@@ -45,7 +45,7 @@ SURE = 2.0
 # A shorter line is chance.
 SHORTEST_LINE = 2.0
 LINE_SECONDS = 0.5
-# Whoever starts with others waits for them twice as long as its own start took, within these bounds.
+# A worker that starts with others waits for them twice as long as its own start took, within these bounds.
 START_RATIO = 2.0
 SHORTEST_START_SECONDS, LONGEST_START_SECONDS = 3.0, 10.0
 

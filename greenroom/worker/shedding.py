@@ -1,4 +1,4 @@
-"""What those get who are turned away: 503 and when to come back, made once."""
+"""The answer to requests that are turned away: 503 with Retry-After, made once."""
 
 SHED_BODY = b"The server is overloaded. Try again in a moment.\n"
 SHED_HEADERS = (("Retry-After", "1"), ("Content-Type", "text/plain"), ("Content-Length", str(len(SHED_BODY))))

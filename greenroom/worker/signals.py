@@ -1,4 +1,4 @@
-"""The application's signal handlers: whoever runs when a signal comes has nothing to do with it.
+"""The application's signal handlers: they never run in the request that is interrupted by a signal.
 
 Python runs a handler in the main thread, between two instructions of whatever runs there. In a worker that is any
 request, or the loop. An exception out of the handler would end that one, and a SystemExit the worker with all requests

@@ -1,4 +1,4 @@
-"""environ["gunicorn.socket"]: whoever uses it owns the connection, and the request becomes something else.
+"""environ["gunicorn.socket"]: code that uses it owns the connection, and the request becomes something else.
 
 It has no budget from then on, is not cut when its client leaves (the owner sees that in the socket), and nothing of
 ours goes onto that wire: no 504, no error page. An application that has only looked (getpeername, MSG_PEEK) may still

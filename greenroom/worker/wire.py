@@ -28,7 +28,7 @@ CANT_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class Owner(Protocol):
-    """Whoever wants to know that something came while no request waits for it, and that a body did not."""
+    """A callee for bytes that come while no request waits for them, and for a body that did not come."""
 
     def on_readable(self) -> None: ...
 

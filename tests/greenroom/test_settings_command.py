@@ -1,10 +1,12 @@
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from greenroom import cli
 from greenroom.errors import GreenroomError, SettingsError
+from greenroom.serving_command import understood
 from greenroom.settings_command import values_in_force
 
 
@@ -95,3 +97,16 @@ def test_what_another_command_does_not_know_is_refused(capsys: pytest.CaptureFix
 
     assert caught.value.code == 2
     assert "unrecognized arguments: --no-such-option" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["zero", ""])
+def test_a_worker_count_that_gunicorn_cannot_read_is_one_sentence(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.delitem(sys.modules, "gunicorn.config", raising=False)
+    monkeypatch.setenv("WEB_CONCURRENCY", given)
+
+    with pytest.raises(SettingsError, match=f"WEB_CONCURRENCY must be a whole number .got '{given}'"):
+        understood(["shop:app"])
+    with pytest.raises(SettingsError, match="WEB_CONCURRENCY must be a whole number"):
+        in_force(folder, "shop:app")

@@ -60,7 +60,7 @@ def test_an_import_that_fails_shows_the_applications_line_first_and_none_of_ours
     [
         ("import no_such_package\n", "Install it in this environment"),
         ("def app(:\n", "shop.py, line 1"),
-        ("from flask import Flask\nshop = Flask('shop')\n", "Failed to find attribute 'app' in 'shop'"),
+        ("from flask import Flask\nshop = Flask('shop')\n", "Failed to find attribute 'app' in 'shop'. Name the"),
     ],
     ids=["missing package", "syntax error", "missing name"],
 )

@@ -107,7 +107,7 @@ def writes(statement: str) -> bool:
 
 
 def _is_slow(row: Mapping[str, Any], usual_seconds: float | None) -> bool:
-    # Who is seen waiting is on average in the middle of it.
+    # A request that is seen waiting is on average in the middle of it.
     return 2 * row["middle_seconds"] >= SLOW_SECONDS or _is_slower(row["middle_seconds"], usual_seconds)
 
 

@@ -183,7 +183,7 @@ def _in_thread(call: Callable[[], Any], context: Context, work: Any, loop: Any =
             else:
                 handle.give_up()
                 if loop is not None:
-                    # Who closes a loop that runs gets an error for it.
+                    # Closing a loop that runs is an error.
                     with unbounded():
                         job.wait("other", "event loop", STOPPING_SECONDS)
 

@@ -1,6 +1,6 @@
 """One connection to an upstream: bytes out and bytes in, each wait bounded by a timeout and by the request's budget.
 
-The socket never blocks. Whoever waits gives the hub to the others until a watcher, a timer, a cut or a close calls it
+The socket never blocks. A call that waits gives the hub to others until a watcher, a timer, a cut or a close calls it
 back; nobody else may use the connection meanwhile. A wait that did not end well leaves a connection that is closed, so
 a late answer finds nobody: no reply can reach the request that comes next.
 """
@@ -37,7 +37,7 @@ PARTING_WORDS = (b"HTTP/1.1 408 ", b"HTTP/1.0 408 ")
 
 
 class Owner(Protocol):
-    """Who is told when a connection has become useless, and who takes it back."""
+    """The owner: it is told when a connection has become useless, and takes it back."""
 
     def give_back(self, connection: "Connection") -> None: ...
 
@@ -231,7 +231,7 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Close at once. Whoever waits gets an OSError. Safe to call again, from any greenlet and any thread."""
+        """Close at once. A call that waits gets an OSError. Safe to call again, from any greenlet and any thread."""
         if self.is_closed:
             return
         self.is_closed = True

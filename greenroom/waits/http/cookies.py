@@ -1,4 +1,4 @@
-"""Who set a session's cookies: one that all requests share carries one user's cookies into another user's request.
+"""Which request set a session's cookies: a shared session carries one user's cookies into another user's request.
 
 That is what a `requests.Session` is for where a service logs in once, and a leak where users do. So it is only said.
 """

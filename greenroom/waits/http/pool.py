@@ -167,7 +167,7 @@ class Origin:
 
     def _may_be_kept(self, connection: Connection, now: float) -> bool:
         is_used_up = connection.most_uses is not None and connection.uses >= connection.most_uses
-        # Whoever logs in has it for as long as `requests` has; all others follow a name that moves.
+        # A session that logs in has it for as long as `requests` has; all others follow a name that moves.
         is_old = not self.has_owner and now - connection.opened_at >= self.pools.age_seconds
         return not (self.is_over or is_used_up or is_old or connection.keep_seconds == 0.0)
 

@@ -127,7 +127,7 @@ def socket_wait(plain: Callable[..., None]) -> Callable[..., None]:
 
 
 def end_connection(sock: Any) -> None:
-    """Whoever uses this socket next gets an error, and never the rest of somebody else's reply."""
+    """Make the next use of this socket an error, so that it never reads the rest of another request's reply."""
     try:
         if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             plain_socket.shutdown(sock._sock, socket.SHUT_RDWR)

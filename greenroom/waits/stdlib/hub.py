@@ -1,6 +1,6 @@
 """The one place through which every wait goes: a greenlet switches to the hub.
 
-Whatever is waited for, and whoever wrote it (patched sockets and locks, gevent's own API, drivers), ends in
+Every wait, in whatever package (patched sockets and locks, gevent's own API, drivers), ends in
 `Hub.switch`. Here a wait is made known to the request's record, which keeps the time: see in_flight.py. A request that
 never waits has no timer, and costs nothing.
 

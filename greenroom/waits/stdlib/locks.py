@@ -19,7 +19,7 @@ _frame = sys._getframe
 
 
 class Observer(Protocol):
-    """Who wants to know who has which lock, and who waits."""
+    """A listener that is told who has which lock, and who waits."""
 
     def taken(self, frame: FrameType) -> Any:
         """What a lock shall remember as its `note` while it is held. `frame` is of this module."""
@@ -163,7 +163,7 @@ class Lock(Mutex):
 
 
 class RLock(Mutex):
-    """threading.RLock. Who takes it is known in the same moment: a signal handler in between may take it again."""
+    """threading.RLock. Its owner is known in the same moment: a signal handler in between may take it again."""
 
     __slots__ = ("_again", "_owners")
 
