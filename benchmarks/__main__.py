@@ -7,7 +7,19 @@ import importlib
 import sys
 from pathlib import Path
 
-COMMANDS = ("run", "overload", "closed", "slow", "balance", "tls", "rolling", "deadlines", "idle", "parsers")
+COMMANDS = (
+    "run",
+    "overload",
+    "closed",
+    "slow",
+    "balance",
+    "tls",
+    "rolling",
+    "deadlines",
+    "idle",
+    "parsers",
+    "generator",
+)
 
 
 def main() -> int:

@@ -19,7 +19,7 @@ from .stats import Round, percentile
 
 DEFAULT_OUTPUT = ROOT / "benchmarks" / "out"
 EXIT_FAILED = 1
-TABLE_COLUMNS = 120
+TABLE_COLUMNS = 130
 
 
 def ending(work: Callable[[], bool | None]) -> int:

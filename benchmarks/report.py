@@ -33,7 +33,16 @@ def table(summaries: Sequence[Summary], baseline: str, memory_kind: str) -> Tabl
     )
     for title in ("route", "server"):
         result.add_column(title, no_wrap=True)
-    for title in ("requests/s", "p50 ms", "p99 ms", "errors", f"{memory_kind} MB", "server CPU", "client CPU"):
+    for title in (
+        "requests/s",
+        "CPU µs",
+        "p50 ms",
+        "p99 ms",
+        "errors",
+        f"{memory_kind} MB",
+        "server CPU",
+        "client CPU",
+    ):
         result.add_column(title, justify="right", no_wrap=True)
     previous = None
     for one in summaries:
@@ -52,6 +61,7 @@ def row(one: Summary, *, show_route: bool = True, show_ratios: bool = True) -> l
         one.route if show_route else "",
         one.server,
         with_ratio(one.requests_per_second, one.requests_per_second_ratio),
+        number(one.cpu_microseconds),
         with_ratio(one.p50_ms, one.p50_ratio),
         with_ratio(one.p99_ms, one.p99_ratio),
         f"{one.error_count:,}",
@@ -137,6 +147,7 @@ def document(
             "latency": "from the moment the client wants to send, connecting included, to the last byte; of requests "
             "started in the measured time and waited for to their end; time-outs included",
             "requests_per_second": "right answers (status 200 and the expected body) that arrived in the measured time",
+            "cpu_microseconds": "user and system time of the server's processes for a right answer",
             "errors": "all requests that failed after the warm-up; in summaries, the sum over the rounds",
             "summary": "medians over the rounds; generator_cpu_ratio, load_cores_busy_ratio and "
             "others_on_server_core_ratio are the highest",

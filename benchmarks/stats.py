@@ -47,8 +47,16 @@ class Round:
     # What other programs (and the kernel on its own account) took of the server's core; None where nothing was pinned.
     others_on_server_core_ratio: float | None = None
 
+    @property
+    def cpu_microseconds(self) -> float:
+        """The server's CPU time for a request; NaN when it answered none.
+
+        It holds also where the upstream or the load generator is the limit, and where others take time from the server.
+        """
+        return 1e6 * self.server_cpu_ratio / self.requests_per_second if self.requests_per_second else math.nan
+
     def as_dict(self) -> dict[str, Any]:
-        return without_nan(asdict(self))
+        return without_nan({**asdict(self), "cpu_microseconds": self.cpu_microseconds})
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,7 @@ class Summary:
     generator_cpu_ratio: float
     load_cores_busy_ratio: float | None
     others_on_server_core_ratio: float | None
+    cpu_microseconds: float = math.nan  # of a request
     # Against the baseline; None where the baseline did nothing.
     requests_per_second_ratio: float | None = None
     p50_ratio: float | None = None
@@ -106,6 +115,7 @@ def _over_rounds(rounds: Sequence[Round]) -> Summary:
         generator_cpu_ratio=max(one.generator_cpu_ratio for one in rounds),
         load_cores_busy_ratio=highest(one.load_cores_busy_ratio for one in rounds),
         others_on_server_core_ratio=highest(one.others_on_server_core_ratio for one in rounds),
+        cpu_microseconds=median_known(one.cpu_microseconds for one in rounds),
     )
 
 

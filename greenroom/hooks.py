@@ -3,7 +3,7 @@
 on_starting       refuse a worker class that the patching does not fit; start the companion, and again whenever it has
                   ended; take over the replacing of workers; start the ops process
 on_reload         a new companion, so that new migrations are applied, then the old one is let go; replace the workers
-pre_fork          a file for the stacks of a worker that is killed
+pre_fork          share memory with the worker; a file for its stacks, should it be killed
 post_fork         the companion's environment, before the application is imported; answer the ops process
 post_worker_init  refuse functions to offload that don't exist; tell the application when its worker drains
 child_exit        what is in that file, into the log
@@ -148,8 +148,14 @@ class Hooks:
 
     def pre_fork(self, server: Any, worker: Any) -> None:
         """Runs on: arbiter."""
-        if self.settings.insight and is_ours(server):
-            from .insight import lastwords  # with it comes gevent
+        if not is_ours(server):
+            return
+        if self.settings.tune_gc:
+            from .worker.process import share_memory  # with it comes gevent
+
+            share_memory()
+        if self.settings.insight:
+            from .insight import lastwords
 
             lastwords.prepare(worker)
 

@@ -61,6 +61,8 @@ class Executors(Protocol):
 database_pools: list[Callable[[], Iterable[DatabasePool]]] = []
 upstream_pools: list[Callable[[], Iterable[UpstreamPool]]] = []
 executors: list[Executors] = []
+# Of children that were reaped here: pid -> status as os.waitpid() gives it, by rooms that reap.
+ended_children: list[Mapping[int, int]] = []
 
 # Told: a query of psycopg2's that a request waits for (its record, the connection); a statement of sqlite3's (its
 # record, the text); in a thread of an executor, that it begins or ends to work for a request.

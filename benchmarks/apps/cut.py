@@ -129,6 +129,8 @@ def late_waits() -> list[tuple[str, float]]:
 def retry(kind: str) -> dict[str, Any]:
     while True:
         try:
+            # Else SQLAlchemy refuses at once what follows a lost connection: a loop that never waits.
+            db.session.rollback()
             WAITS[kind]()
         except:  # noqa: E722
             continue

@@ -162,7 +162,7 @@ class Examination:
         known = set(project.sources.by_module)
         for module, path in imported.files:
             if module != "__main__" and "greenroom/doctor" not in path:
-                project.sources.read(Path(path), module)
+                project.sources.read_imported(Path(path), module)
         if set(project.sources.by_module) == known:
             return project
         more = Project(project.sources, project.entry)

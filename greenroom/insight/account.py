@@ -106,11 +106,13 @@ class Account(Record):
         answer asks before.
         """
         if not self.route and self.environ is not None:
-            # Past whatever a class of the application's may do when it is asked for attributes.
-            rule = _own(self.environ.get("werkzeug.request"), "url_rule")
-            pattern = _own(rule, "rule")
-            if type(pattern) is str:
-                self.route = pattern
+            request = self.environ.get("werkzeug.request")
+            if request is not None:
+                # Past whatever a class of the application's may do when it is asked for attributes.
+                rule = _own(request, "url_rule")
+                pattern = None if rule is None else _own(rule, "rule")
+                if type(pattern) is str:
+                    self.route = pattern
         return self.route or OTHER_ROUTE
 
     def total_seconds(self, now: float) -> float:

@@ -15,8 +15,9 @@ from typing import Any
 
 from .. import clock, observing, redaction
 from . import stacks
-from .account import CPU, READY, STATES, Account
+from .account import CPU, READY, STATE_OF, STATES, Account
 from .locks import Waiter, place_of
+from .names import name_of
 
 MOST_LOOKED_AT = 150
 MOST_LINES = 3
@@ -24,6 +25,8 @@ MOST_KEPT = 50
 SHORTEST_SECONDS = 0.2
 # A lock that was waited for lately is remembered for this long: its holder changes from moment to moment.
 REMEMBER_SECONDS = 5.0
+
+LOCK = STATE_OF["lock"]
 
 What = tuple[str, str]  # state, detail
 
@@ -40,7 +43,9 @@ class Callers:
 
     def look(self, live: Iterable[Account], waiters: Iterable[Waiter]) -> None:
         now = self.now()
-        waiting = [account for account in live if account.state > READY and now - account.since > SHORTEST_SECONDS]
+        waiting = [
+            account for account in live if account.state > READY and now - waits_since(account) > SHORTEST_SECONDS
+        ]
         if not waiting and not self.lines and not self._remembered:
             return
         waiting.sort(key=_since)
@@ -75,6 +80,7 @@ class Callers:
             held = _holder(those[0])
             # While it is handed over nobody has it: then the last holder stands for the next.
             row = {**before, **held, "count": len(those), "longest_seconds": now - min(one.since for one in those)}
+            row["name"] = redaction.line(name_of(those[0].lock))
             row["wanted_at"] = _wanted_at(those) or row.get("wanted_at", "")
             self._remembered[number] = now, row
         for number in [one for one, (at, _) in self._remembered.items() if now - at > REMEMBER_SECONDS]:
@@ -100,6 +106,18 @@ def line_and_library(frame: Any) -> tuple[str, str]:
 def caller() -> tuple[str, str]:
     """The line that has called, and the library between. Runs on: request greenlet; some microseconds."""
     return line_and_library(sys._getframe(1))
+
+
+def waits_since(account: Account) -> float:
+    """When its state began; of a lock that is asked for again and again, as of files, when that began.
+
+    Runs on: any thread.
+    """
+    if account.state == LOCK:
+        for wait in tuple(account.waits):  # in one step of the interpreter
+            if wait.kind == "lock" and wait.detail == account.detail and wait.greenlet is account.greenlet:
+                return min(account.since, wait.since)
+    return account.since
 
 
 def _holder(waiter: Waiter) -> dict[str, Any]:
@@ -143,7 +161,7 @@ def _executors() -> list[dict[str, Any]]:
         at_work = [job for job in list(used.at_work.items()) if job[1][0]() is executor]
         rows.append(
             {
-                "name": redaction.line(str(executor._thread_name_prefix)),
+                "name": redaction.line(_called(executor)),
                 "size": size,
                 "queued": queued,
                 "at_work": len(at_work),
@@ -151,6 +169,12 @@ def _executors() -> list[dict[str, Any]]:
             }
         )
     return sorted(rows, key=lambda row: -row["queued"])[:MOST_KEPT]
+
+
+def _called(executor: Any) -> str:
+    """As its maker has named its threads; else as a module names it, and where none does, as Python does."""
+    prefix = str(executor._thread_name_prefix)
+    return name_of(executor) or prefix if prefix.startswith("ThreadPoolExecutor-") else prefix
 
 
 def _work_of(at_work: list[tuple[Any, tuple[Any, Any]]]) -> dict[str, Any]:

@@ -35,8 +35,8 @@ in the order of `states`. Everything that counts is monotonic for one `start_id`
     failures         [{name (class), line, route, message, root, number (of errno), library, count, first_at, last_at}]
     failed           {"class route": {class, route, count}}: the same, counted; bounded
     queries          {route: {requests, queries}}; repeated: [{line, route, statement, requests, count, most, seconds}]
-    holders          [{taken_at, wanted_at, route, state, detail, line, library, count, longest_seconds}]: locks that
-                     requests queue for, who has them, and what that one waits for
+    holders          [{name, taken_at, wanted_at, route, state, detail, line, library, count, longest_seconds}]: locks
+                     that requests queue for, who has them, and what that one waits for
     executors        [{name, size, queued, at_work, state, detail, line, route}]
     garbage          count, seconds, longest_seconds: of the garbage collector
     growth           [{route, count, bytes}]: memory, for each request while the process grew
@@ -79,7 +79,7 @@ from ..waits import threads
 from . import pools, safepoint
 from . import stacks as stack_lists
 from .account import CPU, READY, STATES, Account
-from .callers import attach
+from .callers import attach, waits_since
 from .facts import again, bad_callers, databases, upstreams, waiting_for
 from .locks import Waiter
 from .observer import Insight
@@ -175,7 +175,8 @@ def greenlets_of(
         wait = waits.get(id(greenlet))
         state = "running" if is_running else f"{wait.kind} {_detail(wait)}".strip() if wait else "waiting"
         stack = running if is_running else stack_lists.of_frame(greenlet.gr_frame) if is_here else []
-        found.append({"name": name, "state": state, "stack": [str(call) for call in stack]})
+        own = next((place for place, call in enumerate(stack) if not stack_lists.is_installed_file(call.file)), None)
+        found.append({"name": name, "state": state, "stack": [str(call) for call in stack], "own": own})
     return found
 
 
@@ -270,7 +271,7 @@ def _insight(worker: Any, insight: Insight, now: float) -> dict[str, Any]:
         "in_flight_states": states,
         "in_flight_routes": patterns,
         "waiting": attach(
-            waiting_for([(STATES[one.state], one.detail, now - one.since) for one in live if one.state > READY]),
+            waiting_for([(STATES[one.state], one.detail, now - waits_since(one)) for one in live if one.state > READY]),
             insight.callers.lines,
         ),
     }
@@ -335,7 +336,7 @@ def in_flight(account: Account, now: float) -> dict[str, Any]:
         "age_seconds": now - account.began,
         "state": "running" if account.state == CPU else STATES[account.state],
         "detail": redaction.detail(STATES[account.state], account.detail),
-        "state_seconds": max(0.0, now - account.since),
+        "state_seconds": max(0.0, now - waits_since(account)),
         "budget_seconds": None if account.deadline == FOREVER else max(0.0, account.deadline - now),
         "is_cut": account.is_cut,
         "became": account.became,

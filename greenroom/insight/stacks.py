@@ -4,10 +4,9 @@ import functools
 import os
 import re
 import sysconfig
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import gevent
 
 # How faulthandler begins to write a single thread's stack.
 DUMP_BEGIN = "Stack (most recent call first)"
@@ -16,9 +15,19 @@ SITE_PACKAGES = f"{os.sep}site-packages{os.sep}"
 _DUMP_FRAME = re.compile(r'  File "(.*)", line (\d+|\?\?\?) in (.*)')
 _PATHS = sysconfig.get_paths()
 _INSTALLED = tuple(sorted({_PATHS[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}))
+
+
+def _folder_of(package: str) -> str:
+    """Where a package is, without importing it: the ops process has no use for gevent."""
+    spec = find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    return str(Path(spec.origin).resolve().parent) + os.sep
+
+
 _OURS = str(Path(__file__).resolve().parents[1]) + os.sep
 # Those that stand between a wait and whoever waits.
-GREEN = (_OURS, str(Path(gevent.__file__).resolve().parent) + os.sep, "src/gevent/")
+GREEN = (_OURS, _folder_of("gevent"), "src/gevent/")
 UNKNOWN = "a line that nobody saw"
 
 

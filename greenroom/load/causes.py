@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from ..errors import GreenroomError
 from ..ops.client import Client, OpsError
 from ..settings import Settings, read_environment
+from .histogram import Histogram
 from .target import Target, is_private
 from .units import LoadError
 
@@ -134,10 +135,21 @@ def _from_outside(said: Mapping[str, Any], *, is_watched: bool) -> str | None:
     if said["errors"]:
         kind, count = next(iter(said["errors_by_kind"].items()))
         return f"Errors: {count} of {said['requests']} requests ended with {kind!r}{silent}."
-    asked = said["asked_per_second"]
-    if asked and said["good_per_second"] < 0.95 * asked:
-        return f"The server answered {said['good_per_second']:.4g}/s of the {asked:.4g}/s that were asked{silent}."
+    asked, good = said["asked_per_second"], said["good_per_second"]
+    if asked and said["stopped"]:
+        asked, good = _until_stopped(said)
+    if asked and good < 0.95 * asked:
+        return f"The server answered {good:.4g}/s of the {asked:.4g}/s that were asked{silent}."
     return f"The server's latency, at a rate that it keeps up with{silent}."
+
+
+def _until_stopped(said: Mapping[str, Any]) -> tuple[float, float]:
+    """What was asked and answered well a second, when the end came early: what was sent last could not be answered."""
+    seconds = said["duration_seconds"]
+    quick = Histogram.from_json(said["histogram"]).percentile(5) or 0.0
+    if seconds <= quick:
+        return 0.0, 0.0
+    return said["planned"] / seconds, said["good"] / (seconds - quick)
 
 
 def find(target: Target, ops: str | None, token: str | None) -> Client | None:

@@ -12,7 +12,7 @@ from .expectations import Expectation
 from .http2 import connection_maker
 from .pacing import Closed, Open, Pacer
 from .request import Maker, Prepared, Request
-from .result import Facts, document, now_at
+from .result import Facts, document, now_at, route_of
 from .target import Target, tls_context
 
 CauseSource = Callable[[], "Sequence[Mapping[str, Any] | None]"]
@@ -127,9 +127,12 @@ def hopeless(plan: Plan, engine: Engine) -> Expectation | None:
     planned = plan.planned
     if planned is None:
         return None
-    whole = engine.tally.whole()
+    tally = engine.tally
+    whole = tally.whole()
     for one in plan.expectations:
-        if not one.route and one.cannot_hold(whole, planned):
+        measured = route_of(one, tally, whole)
+        # How many of a route are still to come is chance: at most all that are.
+        if one.cannot_hold(measured, planned - whole.requests + measured.requests):
             return one
     return None
 

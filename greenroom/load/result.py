@@ -102,7 +102,7 @@ def judged(
     rows: list[dict[str, Any]] = []
     failed: list[tuple[Expectation, float | None]] = []
     for one in expectations:
-        route = _route(one, tally, whole)
+        route = route_of(one, tally, whole)
         value = one.value(route, length, good_per_second=good_per_second if route is whole else None)
         held = one.holds(value)
         rows.append({"text": one.text, "held": held, "measured": _in_unit(one, value)})
@@ -111,7 +111,8 @@ def judged(
     return rows, failed
 
 
-def _route(one: Expectation, tally: Tally, whole: Route) -> Route:
+def route_of(one: Expectation, tally: Tally, whole: Route) -> Route:
+    """What an expectation is about: all requests, or those that have the name or path that it says."""
     if not one.route:
         return whole
     found = [route for name, route in tally.routes.items() if one.route in (name, name.partition(" ")[2])]
@@ -218,4 +219,4 @@ def now_at() -> float:
     return time.time()
 
 
-__all__ = ["Facts", "Validity", "document", "exit_code", "load", "save"]
+__all__ = ["Facts", "Validity", "document", "exit_code", "load", "route_of", "save"]

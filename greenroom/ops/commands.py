@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import GreenroomError
-from ..settings import Settings, comma_separated, read_environment
+from ..settings import Settings, read_environment
 
 if TYPE_CHECKING:
     from .client import Client
@@ -28,8 +27,6 @@ def add_to(commands: Any) -> None:
     _add_where(ops)
     ops.add_argument("--check", action="store_true", help="print the verdict; exit with 0 (ok), 1 (watch), 2 (bad), 3")
     ops.add_argument("--json", action="store_true", help="print the verdict as JSON")
-    # What the server itself starts. Not for people: it needs what only the arbiter can hand over.
-    ops.add_argument("--serve", help=argparse.SUPPRESS)
     ops.set_defaults(run=run_ops)
 
     top = commands.add_parser("top", help="watch the running server in this terminal")
@@ -46,12 +43,6 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
 
 
 def run_ops(options: argparse.Namespace) -> int:
-    if options.serve:
-        from .program import serve
-
-        webhooks = os.environ.pop("GREENROOM_OPS_WEBHOOKS", "")
-        token = os.environ.pop("GREENROOM_OPS_TOKEN", "")
-        return serve(json.loads(options.serve), token, comma_separated(webhooks))
     client = find_client(options)
     if options.check:
         return check(client, as_json=options.json)

@@ -11,12 +11,11 @@ import json
 import logging
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from .. import replacements
+from .. import observing, replacements
 from .socket_folder import SocketFolder
 
 LONGEST_STACKS_BYTES = 65_536
@@ -62,8 +61,7 @@ def ending_of(pid: int) -> dict[str, Any] | None:
     try:
         result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except (AttributeError, ChildProcessError):
-        children: Any = sys.modules.get("greenroom.waits.children")
-        status = None if children is None else children.ended.get(pid)
+        status = next((ended[pid] for ended in observing.ended_children if pid in ended), None)
         if status is None:
             return None
         return _signal(os.WTERMSIG(status)) if os.WIFSIGNALED(status) else {"code": os.waitstatus_to_exitcode(status)}

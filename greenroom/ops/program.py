@@ -29,8 +29,7 @@ from .incidents import Incidents
 from .metrics import exposition
 from .peers import Peers
 from .recorder import Recorder
-from .socket_folder import SocketFolder
-from .supervisor import BOARD_DESCRIPTOR
+from .socket_folder import BOARD_DESCRIPTOR, SocketFolder
 from .view import clean, view
 from .web import Board, Part, Web
 from .webhooks import Caller, Webhook

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LONGEST_FOLDER = 80
+# Where the ops process finds the scoreboard.
+BOARD_DESCRIPTOR = 3
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,10 @@ from typing import Any
 from .. import clock
 from ..companion import is_running, wait_until
 from ..settings import Settings
-from .socket_folder import SocketFolder
+from .socket_folder import BOARD_DESCRIPTOR, SocketFolder
 
 logger = logging.getLogger("gunicorn.error")
 
-BOARD_DESCRIPTOR = 3
 STOP_SECONDS = 5.0
 # It is started again at once when it lived for this long; otherwise later each time.
 HEALTHY_SECONDS = 30.0
@@ -155,7 +154,7 @@ class Supervisor:
             "about": self.about,
         }
         # -P: the folder it is started in is the application's, whose modules may be called as ours or the library's.
-        return [sys.executable, "-P", "-m", "greenroom", "ops", "--serve", json.dumps(told)]
+        return [sys.executable, "-P", "-m", "greenroom.ops", "--serve", json.dumps(told)]
 
     def environment(self, wanted: Wanted) -> dict[str, str]:
         kept = {name: value for name in KEPT_NAMES if (value := os.environ.get(name)) is not None}

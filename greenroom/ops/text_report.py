@@ -218,5 +218,6 @@ def _request_lines(request: Mapping[str, Any]) -> list[str]:
     ]
     for greenlet in (request.get("stacks") or {}).get("greenlets", []):
         lines.append(f"    {greenlet.get('name')} ({greenlet.get('state')})")
-        lines += [f"      {call}" for call in greenlet.get("stack", [])]
+        own = greenlet.get("own")  # the application's innermost line
+        lines += [f"    {'>' if place == own else ' '} {call}" for place, call in enumerate(greenlet.get("stack", []))]
     return lines

@@ -322,7 +322,9 @@ def _inside(row: Mapping[str, Any], answer: Mapping[str, Any], width: int) -> li
         lines.append(Text("It is answered already."))
     for greenlet in answer.get("greenlets", []):
         lines += [Text(""), Text(f"{greenlet.get('name')} ({greenlet.get('state')})", style="bold")]
-        lines += [Text(f"  {call}") for call in greenlet.get("stack", [])]
+        own = greenlet.get("own")
+        calls = enumerate(greenlet.get("stack", []))
+        lines += [Text(f"{'>' if place == own else ' '} {call}") for place, call in calls]
     return lines
 
 

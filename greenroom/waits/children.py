@@ -14,6 +14,7 @@ import gevent
 from gevent import monkey
 from gevent.libev import corecext
 
+from .. import observing
 from ..replacements import Declined, Put, part
 
 real_waitpid: Callable[[int, int], tuple[int, int]] = monkey.get_original("os", "waitpid")
@@ -142,6 +143,7 @@ real_close: Callable[[int], None] = monkey.get_original("os", "close")
 watched: dict[int, list[ChildWatcher]] = {}
 # With which status the last children ended that were reaped here.
 ended: dict[int, int] = {}
+observing.show(observing.ended_children, ended)
 
 
 def wait_for_exit(pid: int, seconds: float | None = None) -> bool:

@@ -11,8 +11,8 @@ made without patience (SQLite's busy timeout is 0 meanwhile); most don't, and ar
     a query, or its fetchall, that took 10 ms of CPU or more the last time   in a thread at once (slow_statements)
 
 So SQLite itself decides how long to wait, and when not to, because two wait for each other. A connection is used by one
-thread at a time: who wants it meanwhile waits for it. What Python checks of threads (`check_same_thread`) is checked
-here as there.
+thread at a time: whoever wants it meanwhile, greenlet or real thread, waits for it. What Python checks of threads
+(`check_same_thread`) is checked here as there.
 """
 
 import contextlib
@@ -29,11 +29,12 @@ from typing import Any
 
 from .. import deadline, observing
 from ..frames import Innermost, line_of
-from ..in_flight import CURRENT
+from ..in_flight import CURRENT, OWN, Wait
 from ..insight import stacks
 from ..replacements import Declined, Put, part
 from .naming import request_route
 from .slow_statements import SlowStatements
+from .stdlib.locks import Lock
 from .threads import Job, Threads, can_wait, get_thread_ident, own_record
 
 PLAIN_CONNECTION: Any = sqlite3.Connection
@@ -48,6 +49,7 @@ LOCKED = 5  # SQLITE_BUSY, without what extends it
 threads = Threads(WAITING)
 slow = SlowStatements()
 READS = re.compile(r"\s*(select|with|values)\b", re.IGNORECASE)
+RETURNS = re.compile(r"\breturning\b", re.IGNORECASE)
 ALL_OF = "fetchall: "  # before a statement: the time that its rows take
 # Connections of this process in a transaction, by id, weakly.
 TRANSACTIONS: dict[int, Any] = {}
@@ -56,16 +58,17 @@ _connection_of = PLAIN_CURSOR.connection.__get__
 
 
 class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
-    """sqlite3.Connection. `_away` is the call that is made in a thread, `_away_in` the thread."""
+    """sqlite3.Connection. While a call of it waits in a thread, `_turn` is taken, and `_away_in` is the thread."""
 
     _timeout = 0.0
     _thread: int | None = None
     _name = _path = ""
     _began: tuple[Any, Any] | None = None  # the request whose transaction it is, and code and instruction
-    _away: Job | None = None
     _away_in = 0
+    _is_patient = False  # until the next call: rows of a statement that writes are still to come
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        self._turn = Lock()
         timeout = args[TIMEOUT] if len(args) > TIMEOUT else options.get("timeout", DEFAULT_TIMEOUT_SECONDS)
         if len(args) > SAME_THREAD:
             is_for_one_thread = args[SAME_THREAD]
@@ -138,16 +141,25 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
     def _check(self) -> None:
         """Raise what Python raises in another thread than the connection's, and wait for a call in a thread of ours."""
         here = get_thread_ident()
-        if self._away is not None and here != self._away_in:
-            _wait_for(self._away, self._name)
+        if self._turn.locked() and here != self._away_in:
+            self._take_turn()
+            self._turn.release()
         if self._thread is not None and here != self._thread and here != self._away_in:
             raise sqlite3.ProgrammingError(
                 "SQLite objects created in a thread can only be used in that same thread. "
                 f"The object was created in thread id {self._thread} and this is thread id {here}."
             )
 
+    def _take_turn(self) -> None:
+        """Runs on: any greenlet, any thread; switches. Whoever has it gives it back in time of his own."""
+        if not self._turn.try_quickly():
+            with deadline.unbounded(), Wait("lock", f"sqlite {self._name}", OWN):
+                self._turn.wait_for(-1, is_endable=False)
+
     def _call(self, call: Callable[[], Any], statement: str = "") -> Any:
         self._check()
+        if self._is_patient:
+            self._set_patience(0.0)
         try:
             if statement in slow:
                 return self._call_in_thread(functools.partial(_timed, call, statement))
@@ -165,12 +177,20 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
         self._check()
         if get_thread_ident() == self._away_in:
             return call()  # of a function of the application's, which SQLite calls
+        self._take_turn()
         patient = functools.partial(self._with_patience, deadline.limit(self._timeout) or 0.0, call)
         if not can_wait():
-            return patient()
-        context = copy_context()
-        context.run(own_record)
-        job = self._away = threads.submit(functools.partial(context.run, patient), landed=self._came_back)
+            try:
+                return patient()
+            finally:
+                self._turn.release()
+        try:
+            context = copy_context()
+            context.run(own_record)
+            job = threads.submit(functools.partial(context.run, patient), landed=self._came_back)
+        except BaseException:
+            self._turn.release()
+            raise
         _wait_for(job, self._waits_for())
         try:
             return job.result()
@@ -195,30 +215,37 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
         """The file, and a line of this process that has begun a transaction in it, if any has."""
         for reference in list(TRANSACTIONS.values()):
             other = reference()
-            if other is None or other is self or other._path != self._path or other._began is None or other._away:
-                continue  # or it waits itself
+            if other is None or other is self or other._path != self._path or other._began is None:
+                continue
+            if other._turn.locked():
+                continue  # it waits itself
             route, line = other._began
             place = f"{stacks.shortened(line[0].co_filename)}:{line_of(*line)}" if line else "a library"
             return f"{self._name}, in a transaction since {place}{f' ({route})' if route else ''}"
         return self._name
 
     def _with_patience(self, seconds: float, call: Callable[[], Any]) -> Any:
-        before, self._away_in = self._away_in, get_thread_ident()
+        self._away_in = get_thread_ident()
         self._set_patience(seconds)
         try:
             return call()
         finally:
             self._set_patience(0.0)
-            self._away_in = before
+            self._away_in = 0
 
     def _came_back(self, job: Job) -> None:
         """Runs on: hub."""
-        if self._away is job:
-            self._away = None
+        self._turn.release()
 
     def _set_patience(self, seconds: float) -> None:
         with contextlib.suppress(sqlite3.DatabaseError):  # closed, or the application's authorizer does not let us
             _plain(self, f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+            self._is_patient = False
+
+    def _be_patient(self) -> None:
+        """The last rows of a statement that writes end its transaction, which may have to wait. It is not moved."""
+        self._set_patience(self._timeout)
+        self._is_patient = True
 
     def _pragma(self, call: Callable[[], Any]) -> Any:
         """The application asks for its timeout, or sets another."""
@@ -251,7 +278,10 @@ class Cursor(PLAIN_CURSOR):  # type: ignore[misc]
         # Nobody waits for a reader, as writers of the other requests would for one that is away in a thread.
         is_read = args and type(args[0]) is str and READS.match(args[0]) and not connection.in_transaction
         self._statement = args[0] if is_read else ""
-        return connection._call(call, self._statement)
+        value = connection._call(call, self._statement)
+        if self.description is not None and not connection.in_transaction and RETURNS.search(args[0]):
+            connection._be_patient()
+        return value
 
     def fetchall(self) -> Any:
         connection = _connection_of(self)

@@ -14,6 +14,7 @@ from .client_errors import ClientLeft, ClientTooSlow
 from .ending import ErrorPage, clean_up_begins
 from .exchange import Exchange
 from .hangups import is_consequence
+from .log_floods import Floods
 from .response import Response
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ class RequestCycle:
         self.worker = serving.worker
         self.cfg = serving.cfg
         self.log = serving.log
-        self.errors = log_redaction.ErrorTeller(self.cfg, self.log)
+        self.floods = Floods(self.log)
+        self.errors = log_redaction.ErrorTeller(self.cfg, self.log, self.floods)
         # What would do nothing is not called: gunicorn's own access log while it is off, and its default hooks.
         self.has_access_log = gunicorns.writes_access_log(self.log)
         has_own_pre_request = self.cfg.pre_request is not _default_hook("pre_request")
@@ -163,7 +165,7 @@ class RequestCycle:
         is_taken = exchange.is_used_by_application
         if response is not None and (is_taken or response.is_dropped or cut_reason == CLIENT_LEFT):
             if not is_consequence(exc, has_ended=response.is_dropped):
-                self.log.error("Error handling request %s", log_redaction.asked(request), exc_info=exc)
+                self._log_error(request, exc)
             if not is_taken and not response.is_dropped:
                 self.log.info("%s: %s", log_redaction.asked(request), cut_reason)
                 exchange.break_off()
@@ -174,13 +176,17 @@ class RequestCycle:
             if cut_reason == WORKER_STOPS:
                 self.log.warning("%s: %s, its answer is broken off", log_redaction.asked(request), cut_reason)
             else:
-                self.log.error("Error handling request %s", log_redaction.asked(request), exc_info=exc)
+                self._log_error(request, exc)
             exchange.break_off()
         else:
             if response is not None:
                 response.claim()  # if the application has not: its head waited for a body
                 response.status = None  # what is answered is not its; gunicorn writes the line of the access log
             self.errors.handle_error(request, ErrorPage(exchange.send_page, request), exchange.peer, exc)
+
+    def _log_error(self, request: Any, exc: BaseException) -> None:
+        if not self.floods.is_one_more(exc):
+            self.log.error("Error handling request %s", log_redaction.asked(request), exc_info=exc)
 
     def _finish_accounts(self, request: Any, response: Any, environ: dict[str, Any], started: datetime | None) -> None:
         if started is not None and response is not None and response.status is not None and not response.is_dropped:

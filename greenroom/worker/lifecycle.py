@@ -209,11 +209,13 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         while self.alive:
             self.notify()
             self._look_at_memory()
+            self.serving.cycle.floods.tell()
             self.woken.wait(NOTIFY_SECONDS)
             self.woken.clear()
         if not self.is_aborted:  # who is killed has died, whatever becomes of its other requests
             self.line.state = State.DRAINING
         self._drain(listeners, settings.drain_seconds if board.is_stopping else 0)
+        self.serving.cycle.floods.tell(is_end=True)
         self._beat()
         if self.worker_server is not None:
             self.worker_server.say_last_words()

@@ -5,12 +5,14 @@ password, in the query or in the path, and the Referer carries those of the page
 request that show them as `shown` does, whichever way the request came.
 """
 
+import sys
 from datetime import timedelta
 from typing import Any
 
 from gunicorn.workers.base import Worker
 
 from .. import redaction
+from .log_floods import Floods
 
 # What of an environ has a target in it, and how it is shown.
 SHOWN = {
@@ -54,10 +56,11 @@ class ShownRequest:
 
 
 class ShownLog:
-    """gunicorn's log for code of gunicorn's that writes targets into it."""
+    """gunicorn's log for code of gunicorn's that writes targets into it, and the same traceback for each request."""
 
-    def __init__(self, log: Any) -> None:
+    def __init__(self, log: Any, floods: Floods) -> None:
         self._log = log
+        self._floods = floods
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._log, name)
@@ -66,7 +69,8 @@ class ShownLog:
         self._log.warning(redaction.words(message) if not values else message, *_words(values), **options)
 
     def exception(self, message: str, *values: Any, **options: Any) -> None:
-        self._log.exception(message, *_words(values), **options)
+        if not self._floods.is_one_more(sys.exc_info()[1]):
+            self._log.exception(message, *_words(values), **options)
 
     def access(self, response: Any, request: Any, environ: dict[str, Any], took: timedelta) -> None:
         access(self._log, response, request, environ, took)
@@ -79,6 +83,6 @@ def _words(values: tuple[Any, ...]) -> tuple[Any, ...]:
 class ErrorTeller(Worker):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn's way to answer and to log an error, with our log; it is no other worker."""
 
-    def __init__(self, cfg: Any, log: Any) -> None:
+    def __init__(self, cfg: Any, log: Any, floods: Floods) -> None:
         self.cfg = cfg
-        self.log = ShownLog(log)
+        self.log = ShownLog(log, floods)

@@ -43,6 +43,17 @@ def allow_open_files(clients: int, upstreams: int = 0) -> str:
     )
 
 
+def share_memory() -> None:
+    """Leave what has been loaded shared with the workers: a collection writes to each object that it looks at.
+
+    Only before the first fork: what the arbiter makes later may become garbage, and has to be found. Measured with
+    three workers that say hello: each has 10 MB for itself instead of 18. Runs on: arbiter, before it forks.
+    """
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()
+
+
 def tune_gc() -> None:
     """Let the garbage collector look at what requests leave, and not at the code again and again.
 

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from greenroom.ops.access import Access
+from greenroom.ops.history import History
 from greenroom.ops.web import MOST_WATCHERS, Board, Part, Web
 
 from ..greenroom.ops.fakes import request, route, seen, shown, snapshot
@@ -37,6 +38,7 @@ class Staged:
             everything=lambda: "",
             record=lambda: "recording-1.html",
             recording=lambda name: None,
+            history=History(Path("/nowhere/history.sqlite3")),
         )
         self.web = Web(("127.0.0.1", 0), self.part)
         self.url = f"http://127.0.0.1:{self.web.server_address[1]}"

@@ -62,6 +62,11 @@ def test_table_fits_its_width_with_the_widest_numbers() -> None:
     assert "54,321 (×0.062)" in output.getvalue()
 
 
+def test_row_shows_the_servers_cpu_of_a_request_beside_its_rate() -> None:
+    assert "242" in report.row(a_summary(cpu_microseconds=242.3))
+    assert "-" in report.row(a_summary())
+
+
 def test_row_shows_how_many_requests_failed() -> None:
     assert "1,203" in report.row(a_summary(errors={"timeout": 1200, "wrong body": 3}))
 

@@ -52,6 +52,20 @@ def test_summary_takes_the_median_of_the_rounds_so_one_bad_round_changes_nothing
     assert (summary.requests_per_second, summary.p99_ms) == (100.0, 22.0)
 
 
+def test_cpu_of_a_request_is_the_median_of_the_rounds_and_unknown_where_nothing_was_answered() -> None:
+    rounds = [
+        a_round("sync", 1, requests_per_second=1000.0, server_cpu_ratio=0.5),
+        a_round("sync", 2, requests_per_second=100.0, server_cpu_ratio=0.06),
+        a_round("sync", 3, requests_per_second=0.0, server_cpu_ratio=0.5),
+    ]
+
+    (summary,) = summarize(rounds, baseline="sync")
+
+    assert summary.cpu_microseconds == pytest.approx(550.0)
+    assert summary.as_dict()["cpu_microseconds"] == pytest.approx(550.0)
+    assert rounds[2].as_dict()["cpu_microseconds"] is None
+
+
 def test_summary_adds_up_the_errors_of_all_rounds() -> None:
     rounds = [
         a_round("sync", 1, errors={"timeout": 2}),

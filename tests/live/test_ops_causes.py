@@ -150,6 +150,15 @@ def test_a_wait_in_a_c_library(stage: Stage) -> None:
 
 
 @pytest.mark.nightly
+def test_the_lock_of_a_file(stage: Stage) -> None:
+    with clients(stage.server.url, ("/file/400", 10)):
+        verdict = stage.verdict("lock")
+
+    assert "A file's lock (flock) is the bottleneck" in str(verdict["sentence"])
+    assert re.search(r"at tests/live/apps/trouble.py:\d+ \(/file/<int:ms>\)", str(verdict["sentence"]))
+
+
+@pytest.mark.nightly
 def test_memory_that_a_route_keeps(stage: Stage) -> None:
     with clients(stage.server.url, ("/keep/3", 1, 0.1), ("/", 3, 0.1)):
         verdict = stage.verdict("memory_grows")

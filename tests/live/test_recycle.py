@@ -126,7 +126,7 @@ def test_a_first_start_with_broken_code_ends_as_gunicorn_ends(start: Start, tmp_
 
     server = start({**TWO, "BROKEN_IF_EXISTS": str(broken)})
 
-    assert server.wait_gone() == 3
+    assert server.wait_gone() == 4  # APP_LOAD_ERROR
     assert "this code does not start" in server.text()
 
 

@@ -66,12 +66,15 @@ class Sources:
         self.by_module: dict[str, Source] = {}
         self.problems: list[str] = []
         self._seen: set[Path] = set()
+        self._entry = ""
+        self._installed: dict[Path, frozenset[str]] = {}
 
     def __iter__(self) -> Iterator[Source]:
         return iter(list(self.by_module.values()))
 
     def follow(self, module: str) -> None:
         """Read `module`, the packages that it is in, and all own modules that they import, anywhere in them."""
+        self._entry = self._entry or module.partition(".")[0]
         waiting = [module]
         while waiting and len(self.by_module) < MOST_FILES:
             name = waiting.pop()
@@ -91,12 +94,31 @@ class Sources:
     def find(self, name: str) -> Path | None:
         if not all(part.isidentifier() for part in name.split(".")):
             return None
+        first = name.partition(".")[0]
         for folder in self.search:
+            if first != self._entry and first in self._installed_in(folder):
+                return None
             base = folder.joinpath(*name.split("."))
             for path in (base / "__init__.py", base.with_suffix(".py")):
                 if path.is_file() and not is_foreign(path):
                     return path
         return None
+
+    def read_imported(self, path: Path, module: str) -> Source | None:
+        """As `read`, for a file that the import has shown: not one that pip has put where it lies."""
+        parts = module.split(".")
+        up = len(parts) - (0 if path.name == "__init__.py" else 1)
+        folders = path.resolve().parents
+        folder = folders[min(up, len(folders) - 1)]  # a module may say that it is a file of any depth
+        if parts[0] != self._entry and parts[0] in self._installed_in(folder):
+            return None
+        return self.read(path, module)
+
+    def _installed_in(self, folder: Path) -> frozenset[str]:
+        """Names that pip has put into a folder of no environment (`pip install --target`), and so are not own."""
+        if folder not in self._installed:
+            self._installed[folder] = frozenset(installed_names(folder))
+        return self._installed[folder]
 
     def read(self, path: Path, module: str = "") -> Source | None:
         path = path.resolve()
@@ -130,6 +152,21 @@ class Sources:
                 parts = list(path.relative_to(folder).with_suffix("").parts)
                 return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
         return path.stem
+
+
+def installed_names(folder: Path) -> Iterator[str]:
+    """Modules and packages that the records of `*.dist-info` in a folder have."""
+    for record in folder.glob("*.dist-info/RECORD"):
+        try:
+            lines = record.read_text(errors="replace").splitlines()
+        except OSError:
+            continue  # somebody else's folder: then its packages are read, and are slower to read
+        for line in lines:
+            first, separator, _ = line.partition(",")[0].partition("/")
+            if separator and first.isidentifier():
+                yield first
+            elif not separator and first.endswith(".py"):
+                yield first.removesuffix(".py")
 
 
 def is_foreign(path: Path) -> bool:

@@ -74,6 +74,7 @@ def threads(project: Project) -> Iterator[Finding]:
                 "multiprocessing.Process",
                 "multiprocessing.context.Process",
             )
+            or is_thread_class(project, name)
             or (name.startswith("multiprocessing") and last(name) in ("Process", "Pool"))
             or name in ("concurrent.futures.ProcessPoolExecutor", "os.fork", "os.forkpty")
         ):
@@ -95,6 +96,23 @@ def threads(project: Project) -> Iterator[Finding]:
                     "and are lost when the worker ends.",
                     "Hand the work to a job queue (Celery, RQ), or to one executor with a bound.",
                 )
+
+
+def is_thread_class(project: Project, name: str) -> bool:
+    """Whether `name` is an own class that is made of `threading.Thread` or `Timer`, however many classes between."""
+    seen: set[str] = set()
+    waiting = [last(name)]
+    while waiting:
+        one = waiting.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        for source, cls in project.classes.get(one, []):
+            bases = [project.dotted(base, source, None) for base in cls.bases]
+            if any(base in ("threading.Thread", "threading.Timer") for base in bases):
+                return True
+            waiting += [last(base) for base in bases]
+    return False
 
 
 def _is_waited_for(function: Function) -> bool:

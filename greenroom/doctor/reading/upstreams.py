@@ -24,7 +24,7 @@ def find(project: Project) -> Iterator[Finding]:
 
 def without_timeout(project: Project) -> Iterator[Finding]:
     for source, function, call, name in project.all_calls():
-        if has_unpacking(call):
+        if has_unpacking(call) and not _passes_on_nothing(project, call, function):
             continue
         timeout = keyword(call, "timeout")
         if isinstance(timeout, ast.Constant) and timeout.value is None:
@@ -39,6 +39,37 @@ def without_timeout(project: Project) -> Iterator[Finding]:
                 if not _has_default(project, call, source, function):
                     yield _endless(source.shown, call, name, "has no timeout")
                 break
+
+
+def _passes_on_nothing(project: Project, call: ast.Call, function: Function | None) -> bool:
+    """Whether all that is unpacked are the keywords of a helper of their own, and no call of it has a timeout."""
+    if function is None or function.node.args.kwarg is None or any(isinstance(one, ast.Starred) for one in call.args):
+        return False
+    name = function.node.args.kwarg.arg
+    unpacked = [one.value for one in call.keywords if one.arg is None]
+    if not all(isinstance(one, ast.Name) and one.id == name for one in unpacked):
+        return False
+    # `kwargs.setdefault("timeout", 3)`, or another call that may change it: nothing is known then.
+    used = sum(isinstance(node, ast.Name) and node.id == name for node in function.nodes)
+    callers = [one for _, _, one, called in project.all_calls() if last(called) == function.name]
+    return (
+        used == len(unpacked)
+        and bool(callers)
+        and not any(has_unpacking(one) or keyword(one, "timeout") is not None for one in callers)
+        and not _is_handed_over(project, function)
+    )
+
+
+def _is_handed_over(project: Project, function: Function) -> bool:
+    """Whether the function is used without being called: `partial(fetch, timeout=3)`, `pool.submit(fetch, ...)`."""
+    called = {id(call.func) for _, _, call, _ in project.all_calls()}
+    return any(
+        (isinstance(node, ast.Name) and node.id == function.name and isinstance(node.ctx, ast.Load))
+        or (isinstance(node, ast.Attribute) and node.attr == function.name)
+        for source in project.sources
+        for node in ast.walk(source.tree)
+        if id(node) not in called
+    )
 
 
 def _endless(file: str, call: ast.Call, name: str, what: str) -> Finding:

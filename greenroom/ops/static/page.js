@@ -125,7 +125,7 @@ function showVerdict(verdict) {
   say($("advice"), verdict.do || "");
   const calls = verdict.stack || [];
   $("where").hidden = !calls.length;
-  say($("where-stack"), calls.join("\n"));
+  say($("where-stack"), marked(calls, calls.findIndex((call) => verdict.line && call.startsWith(`${verdict.line} `))));
   const list = $("others");
   const others = verdict.others.slice(0, 6);
   while (list.children.length > others.length) list.lastChild.remove();
@@ -339,8 +339,13 @@ function stacks(answer) {
   if (answer.gone) return [make("p", { role: "status" }, "It is answered already.")];
   return (answer.greenlets || []).flatMap((greenlet) => [
     make("h3", {}, `${greenlet.name} (${greenlet.state})`),
-    make("pre", { tabindex: "0" }, (greenlet.stack || []).join("\n") || "no Python code"),
+    make("pre", { tabindex: "0" }, marked(greenlet.stack || [], greenlet.own) || "no Python code"),
   ]);
+}
+
+// The application's own innermost frame has a mark: the others are mostly of packages.
+function marked(calls, own) {
+  return calls.map((call, at) => (calls[own] === undefined ? call : `${at === own ? "▸" : " "} ${call}`)).join("\n");
 }
 
 function showRest() {

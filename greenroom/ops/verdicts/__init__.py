@@ -136,7 +136,8 @@ RULES: tuple[Rule, ...] = (
         "dns",
         "names",
         lambda name, numbers: f"The name server is slow{f' for {name}' if name else ''}: {numbers}.",
-        "Look at resolv.conf.",
+        "Does it answer (getent hosts NAME; its address is in resolv.conf)? A cache on this host (systemd-resolved, "
+        "dnsmasq) keeps it out of requests.",
     ),
     waiting.slow_wait(
         "offload",
@@ -156,17 +157,12 @@ RULES: tuple[Rule, ...] = (
     work.many_queries,
     load.cpu,
     load.robbed,
-    waiting.slow_wait(
-        "other",
-        "things",
-        lambda name, numbers: f"Requests wait long{f' ({name})' if name else ''}: {numbers}.",
-        "Their stacks say at which line; a socket without a timeout, a child process, code of asyncio.",
-        worst=WATCH,
-    ),
+    waiting.slow_wait("other", "things", waiting.other_words, waiting.other_advice, worst=WATCH),
     stalls.recent,
     work.slower_than_usual,
     work.takes_long,
     load.slow_uploads,
+    load.slow_readers,
     waiting.patient,
     workers.under_way,
 )

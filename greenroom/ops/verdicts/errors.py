@@ -1,5 +1,6 @@
 """Requests that fail: of what, at which line, since when; and limits of the machine that they met."""
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -44,6 +45,7 @@ LIMITS = {
     "ENOMEM": ("out_of_memory", "Memory is used up (ENOMEM)", "Give the server more, or fewer workers."),
     "EAGAIN": ("processes", "No further process or thread can be started (EAGAIN)", "Raise ulimit -u, or start fewer."),
 }
+ADDRESS = re.compile(r"host='([\w.:-]+)', port=(\d+)")  # as urllib3 says it
 WORDS = {
     "No space left on device": "ENOSPC",
     "database or disk is full": "ENOSPC",
@@ -52,6 +54,57 @@ WORDS = {
     "Cannot allocate memory": "ENOMEM",
     "can't start new thread": "EAGAIN",
 }
+
+# What to do about exceptions that say what is wrong, but not everybody what that means. The first that fits counts.
+KNOWN = (
+    (
+        ("CertVerification", "CERTIFICATE_VERIFY_FAILED"),
+        "The certificate of {host} is expired, made for another name, or signed by an authority that this machine does "
+        "not know: openssl s_client -connect HOST:PORT shows it. Renew it there, or give verify= its authority.",
+    ),
+    (
+        ("SSLError", "SSLEOFError"),
+        "TLS with {host} fails: see its address, port and versions of TLS (openssl s_client -connect HOST:PORT).",
+    ),
+    (
+        ("IncompleteRead", "ChunkedEncodingError"),
+        "{subject} breaks its answers off in the middle: its process is killed, or a proxy before it has a timeout.",
+    ),
+    (
+        ("RemoteDisconnected", "RemoteProtocolError", "Connection reset", "ConnectionResetError"),
+        "{subject} closes connections without an answer: its process is killed or restarted, or its keep-alive is "
+        "shorter than ours.",
+    ),
+    (
+        ("ReadTimeout", "ConnectTimeout", "ReadTimeoutError"),
+        "{subject} does not answer within the timeout of the call: see why it is slow before that is raised.",
+    ),
+    (
+        ("Temporary failure in name resolution",),
+        "The name server does not answer: see resolv.conf, and whether that server runs (getent hosts NAME).",
+    ),
+    (
+        ("gaierror", "NameResolutionError"),
+        "The name is wrong, or the name server does not know it: getent hosts NAME, and resolv.conf.",
+    ),
+    (
+        ("database is locked",),
+        "SQLite has one writer at a time, and another transaction was open for longer than the timeout: commit before "
+        "anything else is waited for, keep transactions short, or move to PostgreSQL.",
+    ),
+    (
+        ("RecursionError",),
+        "The function at that line calls itself without an end: data with a circle, or no last case.",
+    ),
+    (
+        ("deadlock detected", "DeadlockDetected"),
+        "Transactions lock the same rows in different order: order them alike, and repeat the one that fails.",
+    ),
+    (
+        ("statement timeout", "QueryCanceled"),
+        "The query took longer than statement_timeout, or waited for a lock: EXPLAIN it, and see pg_stat_activity.",
+    ),
+)
 
 
 def limits_met(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
@@ -147,7 +200,28 @@ def _after_reload(row: Mapping[str, Any], seen: Mapping[str, Any]) -> str:
 def _advice(row: Mapping[str, Any], moment: Moment, seen: Mapping[str, Any]) -> str:
     if _after_reload(row, seen):
         return "It began with the new code: go back to the old one (and kill -HUP), or repair that line."
-    return f"Look at {row['line'] or 'its traceback in the log'}: the log has the traceback."
+    said = f"{row['name']} {row['root']} {row['message']}"
+    known = next((do for words, do in KNOWN if any(word in said for word in words)), "")
+    if known:
+        host = host_of(row, seen)
+        return known.format(host=host or "the upstream", subject=f"Upstream {host}" if host else "The upstream")
+    return f"The log has the traceback; it ends at {row['line']}." if row["line"] else "The log has the traceback."
+
+
+def host_of(row: Mapping[str, Any], seen: Mapping[str, Any]) -> str:
+    """The upstream that an exception is about: its message says so, or one alone is called at its line, or at all."""
+    if found := ADDRESS.search(row["message"]):
+        return f"{found[1]}:{found[2]}"
+    asked = [one for one in seen["upstreams"] if one["rate"] > 0 or one["waiting"]]
+    at_line = [
+        one
+        for one in asked
+        if row["line"] and any(line.get("line") == row["line"] for line in [*one["bad_lines"], *one["lines"]])
+    ]
+    for some in (at_line, asked):
+        if len(some) == 1:
+            return str(some[0]["host"])
+    return ""
 
 
 def _asked_by_ourselves(moment: Moment, seen: Mapping[str, Any]) -> float:

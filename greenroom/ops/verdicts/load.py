@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..collect import Moment
-from .finding import BAD, FULL_CPU, LAGGING_SECONDS, WATCH, Finding, finding
+from . import stalls
+from .finding import BAD, FULL_CPU, LAGGING_SECONDS, OK, WATCH, Finding, finding
 from .peers import routes
 from .words import count_of, duration
 
 # A line this long is no burst any more, whether its clients bear with it or not.
 LONG_LINE_SECONDS = 0.5
-HEAVY_SHARE = 0.5
+HEAVY_SHARE, WHOLE_SHARE = 0.5, 0.995
 FEWEST_REQUESTS = 50
 # By so much of what could be uneven is it called so.
 UNEVEN_SHARE = 0.5
@@ -19,8 +20,13 @@ FEWEST_CONNECTIONS = 8
 # Of a second, by all workers together: ready to run, and somebody else ran.
 STOLEN_SHARE = 0.2
 BUSY_CPU, IDLE_CPU = 0.6, 0.35
+# A worker that has just imported its application has used the CPU for that.
+STARTED_SECONDS = 20.0
+# What a request costs besides its application, at most.
+SERVING_SECONDS = 0.002
 MANY_UPLOADS = 20
 LONG_UPLOAD_SECONDS = 3.0
+LONG_ANSWER_SECONDS = 10.0
 ERROR_SHARE = 0.05
 
 
@@ -31,6 +37,8 @@ def overload(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     if total["shed_rate"] < 0.5 and line_seconds < LONG_LINE_SECONDS:
         return []
     busiest = max((worker.cpu_ratio for worker in moment.workers), default=0.0)
+    if busiest < BUSY_CPU and any(one["level"] == BAD for one in stalls.recent(moment, seen)):
+        return []  # they wait because the loops stand still at a line that waits: no machine would help
     why = ""
     if busiest >= 0.75:
         why = f"; the CPU is the limit (a worker uses {busiest:.0%} of a core)"
@@ -54,9 +62,9 @@ def overload(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
 
 
 def _heaviest(seen: Mapping[str, Any]) -> str:
-    """The client that sends most of it, if one does."""
+    """The client that sends most of it, if one does; where it sends all, it is a proxy, and that says nothing."""
     top = seen["clients"]["top"]
-    if not top or top[0]["share"] < HEAVY_SHARE or seen["clients"]["total"] < FEWEST_REQUESTS:
+    if not top or not HEAVY_SHARE <= top[0]["share"] < WHOLE_SHARE or seen["clients"]["total"] < FEWEST_REQUESTS:
         return ""
     return f"; {top[0]['share']:.0%} of all requests come from {top[0]['client']}"
 
@@ -114,6 +122,32 @@ def slow_uploads(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
+def slow_readers(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    """Clients that take big answers slowly: each answer stays in memory for as long."""
+    rows = [
+        row
+        for row in seen["in_flight"]
+        if row["state"] == "client" and row["detail"] == "answer" and row["age_seconds"] >= LONG_ANSWER_SECONDS
+    ]
+    if len(rows) < MANY_UPLOADS:
+        return []
+    names = routes(rows)
+    client, count = Counter(str(row.get("client", "")) for row in rows).most_common(1)[0]
+    is_one = bool(client) and count >= HEAVY_SHARE * len(rows)
+    who = f", {count / len(rows):.0%} of them by {client}" if is_one else ""
+    longest = duration(max(row["age_seconds"] for row in rows))
+    return [
+        finding(
+            WATCH if is_one else OK,
+            f"{len(rows)} answers are read slowly by their clients{f' ({names})' if names else ''}, the longest for "
+            f"{longest}{who}.",
+            "They cost no CPU, only memory. nginx takes answers in at once (proxy_buffering) and limits connections "
+            "of each client (limit_conn); a generator in place of one big string keeps little of it in memory.",
+            cause="slow_readers",
+        )
+    ]
+
+
 def _overload_advice(moment: Moment) -> str:
     return ROBBED_WORDS if is_robbed(moment) else cpu_advice(moment)
 
@@ -151,15 +185,28 @@ def cpu_advice(moment: Moment) -> str:
 
 
 def cpu(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    full = [worker for worker in moment.workers if worker.cpu_ratio >= FULL_CPU]
+    is_beside = _is_beside_requests(moment, seen)
     lagging = [
         worker
-        for worker in moment.workers
-        if worker.cpu_ratio >= FULL_CPU and worker.line["lag_seconds"] >= LAGGING_SECONDS
+        for worker in full
+        if worker.line["lag_seconds"] >= LAGGING_SECONDS
+        or (is_beside and moment.now - worker.first_seen_at > STARTED_SECONDS)
     ]
     if not lagging:
         return []
     names = ", ".join(str(worker.number) for worker in lagging)
     lag = max(worker.line["lag_seconds"] for worker in lagging)
+    if is_beside:
+        return [
+            finding(
+                WATCH,
+                f"The CPU is full, and not by requests: in worker {names} something beside them computes (a thread, a "
+                f"timer, TLS), and what is ready waits {duration(lag)}.",
+                "`greenroom stacks` shows what runs beside requests: give it a process of its own, or let it sleep.",
+                cause="cpu",
+            )
+        ]
     return [
         finding(
             WATCH,
@@ -168,6 +215,18 @@ def cpu(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             cause="cpu",
         )
     ]
+
+
+def _is_beside_requests(moment: Moment, seen: Mapping[str, Any]) -> bool:
+    """Whether more than half of the workers' CPU is neither charged to requests nor what serving them may cost."""
+    used = sum(worker.cpu_ratio for worker in moment.workers)
+    if not moment.window_seconds or "cpu" not in seen["states"]:
+        return False
+    place = seen["states"].index("cpu")
+    charged = sum((row.get("recent") or 0) * row["seconds"][place] for row in seen["routes"] if row["seconds"])
+    charged += sum(row["seconds"][place] for row in seen["in_flight"] if row.get("seconds"))
+    requests = charged / moment.window_seconds + seen["total"]["requests_rate"] * SERVING_SECONDS
+    return bool(requests < 0.5 * used)
 
 
 def deadlines(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:

@@ -80,11 +80,12 @@ def held(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
         line = row.get("wanted_at") or row["taken_at"]
         by = f" of {row['route']}" if row.get("route") not in (None, "", "other") else ""
         doing = _doing(row)
+        name = row.get("name") or "it"
         found.append(
             finding(
                 BAD,
-                f"The lock at {line} is the bottleneck: {row['count']:g} of {requests(total)} wait for it, the longest "
-                f"for {duration(row['longest_seconds'])}; it was taken at {row['taken_at']}{by}{doing}.",
+                f"The lock at {line} is the bottleneck: {row['count']:g} of {requests(total)} wait for it, the "
+                f"longest for {duration(row['longest_seconds'])}; {name} was taken at {row['taken_at']}{by}{doing}.",
                 f"Hold it for less: do what takes long{f' (at {at})' if (at := row.get('line')) else ''} before or "
                 "after it. Requests behind it go one after the other, however many workers there are.",
                 cause="lock_held",
@@ -169,4 +170,6 @@ def sqlite_locked(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
 def lock_words(lock: str, numbers: str) -> str:
     if not lock:
         return f"Locks or threads are the bottleneck: {numbers}."
+    if lock in ("flock", "lockf"):
+        return f"A file's lock ({lock}) is the bottleneck: {numbers}."
     return f"A {'thread' if lock.startswith('thread ') else 'lock'} is the bottleneck ({lock}): {numbers}."

@@ -5,12 +5,17 @@ from typing import Any
 
 from ..collect import Moment
 from .blocking import advice, garbage_share, is_garbage, is_log, is_wait
-from .finding import BAD, RECENT_SECONDS, WATCH, Finding, finding
+from .finding import BAD, FEWEST, RECENT_SECONDS, WATCH, Finding, finding
 from .words import count_of, duration
 
 STALLING_SECONDS = 1.0
 # From this share of the last minute on it is what requests feel most.
 MUCH_SECONDS = 15.0
+# Or this share of the time since it began, if it was not once or twice.
+MUCH_SHARE = 0.25
+OFTEN_SECONDS = 5.0
+# The view has so many of the last ones.
+MOST_STALLS = 20
 GARBAGE_SHARE = 0.15
 FEWEST_COLLECTIONS = 10
 
@@ -36,16 +41,32 @@ def recent(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     elif last.get("holds_gil"):
         how = ", C code held the GIL"
     do = advice(line, waits=waits, stack=last.get("stack") or [])
+    workers = {stall["worker"] for stall in same}
+    whom = f"worker {last['worker']}" if len(workers) == 1 else count_of(len(workers), "worker")
+    span = _span(seen)
+    began = max(float(stall["ago_seconds"]) + float(stall["seconds"]) for stall in same)
+    is_often = len(same) >= FEWEST and seconds > OFTEN_SECONDS and seconds > MUCH_SHARE * began * len(workers)
+    is_much = seconds > MUCH_SECONDS or is_often
     return [
         finding(
-            BAD if seconds > MUCH_SECONDS and waits else WATCH,
-            f"{line}{route} blocked worker {last['worker']} for {duration(seconds)} in the last minute "
-            f"({count_of(len(same), 'stall')}{how}).",
+            BAD if is_much and waits else WATCH,
+            f"{line}{route} blocked {whom} for {duration(seconds)}"
+            f"{' together' if len(workers) > 1 else ''} in the last "
+            f"{'minute' if span == RECENT_SECONDS else duration(span)} ({count_of(len(same), 'stall')}{how}).",
             f"While it runs, no other request of that worker moves. {do}".strip(),
             cause="log_blocks" if is_log(last.get("stack") or []) else "stalls",
             line=line,
         )
     ]
+
+
+def _span(seen: Mapping[str, Any]) -> float:
+    """How far back the stalls that are kept go, a minute at most: where there are many, it is less."""
+    kept = seen["stalls"]["last"]
+    if len(kept) < MOST_STALLS:
+        return RECENT_SECONDS
+    oldest = max(kept, key=lambda stall: stall["ago_seconds"])
+    return float(min(RECENT_SECONDS, max(1.0, oldest["ago_seconds"] + oldest["seconds"])))
 
 
 def garbage(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:

@@ -38,7 +38,7 @@ def concerned(states: Mapping[str, float], waits: Sequence[Mapping[str, Any]]) -
 
 
 def slow_wait(
-    state: str, kinds: str, describe: Callable[[str, str], str], do: str, worst: str = BAD
+    state: str, kinds: str, describe: Callable[[str, str], str], do: str | Callable[[str], str], worst: str = BAD
 ) -> Callable[..., list[Finding]]:
     """A rule: too many requests wait in this state for too long. `kinds` is what they wait for, many of them.
 
@@ -63,21 +63,41 @@ def slow_wait(
         detail, numbers = _waiting_words(slow, total, kinds)
         if detail and usual.get(detail) is not None and _is_slower(slow[0]["middle_seconds"], usual[detail]):
             numbers += f"; on average it takes {duration(usual[detail])}"
+        advice = do if isinstance(do, str) else do(detail)
         lines = [line for row in slow for line in row.get("lines") or []]
         called = callers(lines)
         if state == "upstream" and detail and (name := name_of(detail, lines)) != f"Upstream {detail}":
             return [
-                finding(level, f"{name} is slow: {numbers}.", f"{do} Called at {called}.", cause=state, detail=detail)
+                finding(
+                    level, f"{name} is slow: {numbers}.", f"{advice} Called at {called}.", cause=state, detail=detail
+                )
             ]
         if called and state in SAY_LINE:
-            return [finding(level, describe(detail, f"{numbers}, at {called}"), do, cause=state, detail=detail)]
+            return [finding(level, describe(detail, f"{numbers}, at {called}"), advice, cause=state, detail=detail)]
         more = f" Waited for at {called}." if called else ""
         if state == "query" and writes(detail):
             words = f"Requests wait in the database, most likely for locks of rows: {numbers} ({detail[:80]})."
             return [finding(level, words, f"{ROW_LOCK}{more}", cause=state, detail=detail)]
-        return [finding(level, describe(detail, numbers), f"{do}{more}", cause=state, detail=detail)]
+        return [finding(level, describe(detail, numbers), f"{advice}{more}", cause=state, detail=detail)]
 
     return rule
+
+
+CHILDREN = ("subprocess", "child process")
+
+
+def other_words(name: str, numbers: str) -> str:
+    if name in CHILDREN:
+        return f"Requests wait for child processes: {numbers}."
+    return f"Requests wait long{f' ({name})' if name else ''}: {numbers}."
+
+
+def other_advice(name: str) -> str:
+    if name in CHILDREN:
+        return (
+            "See what the programs do (ps), and give the call a timeout=; what takes long belongs in a queue of jobs."
+        )
+    return "Their stacks say at which line; a socket without a timeout, a descriptor, code of asyncio."
 
 
 def writes(statement: str) -> bool:

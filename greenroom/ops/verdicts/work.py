@@ -5,6 +5,7 @@ from typing import Any
 
 from ..collect import Moment
 from .finding import FEWEST, WATCH, Finding, finding
+from .peers import name_of
 from .words import duration
 
 MANY_QUERIES = 40
@@ -103,13 +104,34 @@ def takes_long(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
         if not parts or sum(parts.get(name, 0.0) for name in PATIENT) > 0.5:
             continue
         state = max(parts, key=lambda name: parts[name])
+        # The percentile lies somewhere in its bucket; only that bucket's lower bound is known to be true.
+        at_least = max((bound for bound in moment.sums["le"] if bound is not None and bound <= p99), default=p99)
+        host, line = _slow_upstream(row["route"], seen) if state == "upstream" else ("", "")
+        do = f"See what it waits for{f' at {line}' if line else ''}; a budget for the route ends it in time."
+        if host:
+            do = (
+                f"Ask who runs it. A timeout of the call bounds each read, and not the answer as a whole: a body that "
+                f"comes in drips never meets it, a budget for the route does.{f' Called at {line}.' if line else ''}"
+            )
         return [
             finding(
                 WATCH,
-                f"Requests of {row['route']} take up to {duration(p99)}; the time goes to {WORDS.get(state, state)}.",
-                "No client waits so long: give the route a budget, and see what it waits for.",
+                f"Requests of {row['route']} take longer than {duration(at_least)}; the time goes to "
+                f"{host or WORDS.get(state, state)}.",
+                do,
                 cause="takes_long",
                 route=row["route"],
             )
         ]
     return []
+
+
+def _slow_upstream(route: str, seen: Mapping[str, Any]) -> tuple[str, str]:
+    """The upstream that requests of this route wait for, and the line; "" where that is not seen just now."""
+    for one in sorted(seen["upstreams"], key=lambda one: -one["waiting"]):
+        line = next((str(line["line"]) for line in one["lines"] if line["route"] == route and line["line"]), "")
+        if line:
+            return name_of(one["host"], one["lines"], other="upstream"), line
+    # Lines are known of waits that last; each part of a body that drips in is a short one.
+    waiting = [one for one in seen["upstreams"] if one["waiting"]]
+    return (name_of(waiting[0]["host"], other="upstream"), "") if len(waiting) == 1 else ("", "")

@@ -27,9 +27,8 @@ def put(plain: Call) -> Call:
         mutex = self.mutex
         if type(self) in PLAIN_QUEUES and type(mutex) is Lock and timeout is None and mutex.try_quickly():
             try:
-                queue = self.queue
-                if not (0 < self.maxsize <= len(queue)) and not getattr(self, "is_shutdown", False):
-                    queue.append(item)
+                if not (0 < self.maxsize <= len(self.queue)) and not getattr(self, "is_shutdown", False):
+                    self._put(item)
                     self.unfinished_tasks += 1
                     if self.not_empty._waiters:
                         self.not_empty.notify()

@@ -125,6 +125,21 @@ def test_what_is_waited_for_is_added_up_and_the_rare_things_together() -> None:
     assert len(rows) <= MOST_WAITING + 2
 
 
+def test_a_lock_that_is_asked_for_again_and_again_is_waited_for_since_the_first_time(worker: Any) -> None:
+    account = in_flight(worker.serving.insight, 1)
+    account.waits.clear()
+    account.state, account.detail = STATES.index("lock"), "flock"
+    wait = Wait("lock", "flock")
+    wait.record, wait.greenlet, wait.since = account, account.greenlet, clock.now() - 5.0
+    account.waits[wait] = None
+    account.since = clock.now()
+
+    said = snapshot(worker)
+
+    assert said["waiting"][0]["longest_seconds"] >= 5.0
+    assert said["in_flight"][0]["state_seconds"] >= 5.0
+
+
 def test_snapshot_can_be_taken_while_requests_come_and_go(worker: Any) -> None:
     insight = worker.serving.insight
     taken: list[int] = []
@@ -193,6 +208,7 @@ def test_stacks_are_those_of_all_greenlets_of_the_request(worker: Any) -> None:
     assert [one["name"] for one in said["greenlets"]] == ["request", "greenlet"]
     assert "view" in said["greenlets"][0]["stack"][0]
     assert "helper" in said["greenlets"][1]["stack"][0]
+    assert [one["own"] for one in said["greenlets"]] == [0, 0]  # the innermost that is of no package
     assert stacks(worker, "id-2") is None
     account.greenlet.throw()
     child.throw()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from greenroom.ops import supervisor as keeper_module
-from greenroom.ops.supervisor import HEALTHY_SECONDS, Supervisor
+from greenroom.ops.supervisor import HEALTHY_SECONDS, PACKAGE_PARENT, Supervisor
 from greenroom.settings import Settings
 
 from ..conftest import ManualClock
@@ -122,8 +123,25 @@ def test_the_token_is_in_no_command_line_and_no_other_secret_comes_along(
 
     arguments, environment = supervisor.arguments(supervisor.wanted), supervisor.environment(supervisor.wanted)
 
-    assert arguments[:6] == [sys.executable, "-P", "-m", "greenroom", "ops", "--serve"]
-    assert json.loads(arguments[6])["address"] == ["127.0.0.1", 8001]
+    assert arguments[:5] == [sys.executable, "-P", "-m", "greenroom.ops", "--serve"]
+    assert json.loads(arguments[5])["address"] == ["127.0.0.1", 8001]
     assert TOKEN not in " ".join(arguments)
     assert environment["GREENROOM_OPS_TOKEN"] == TOKEN
     assert "do-not-tell" not in " ".join(environment.values())
+
+
+def test_ops_process_does_without_gevent_and_the_other_commands() -> None:
+    """Each is memory that every server would have once more."""
+    said = "import sys, greenroom.ops.__main__; print(*sys.modules)"
+
+    imported = subprocess.run(
+        [sys.executable, "-P", "-c", said],
+        env={**os.environ, "PYTHONPATH": str(PACKAGE_PARENT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    ).stdout.split()
+
+    assert "greenroom.ops.program" in imported
+    assert {"gevent", "greenlet", "rich", "greenroom.cli", "greenroom.load", "greenroom.doctor"}.isdisjoint(imported)

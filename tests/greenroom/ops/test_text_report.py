@@ -18,13 +18,18 @@ from .test_worker_client import close, keeps_silent, says, worker_that
 
 
 def test_a_ticket_has_the_verdict_stacks_and_who_did_not_answer() -> None:
-    row = {**request(), "stacks": {"greenlets": [{"name": "main", "state": "upstream", "stack": ["v.py:3 buy"]}]}}
+    row = {
+        **request(),
+        "stacks": {
+            "greenlets": [{"name": "main", "state": "upstream", "stack": ["p.py:1 get", "v.py:3 buy"], "own": 1}]
+        },
+    }
     answers = {"11": {"main_stack": ["hub.py:1 run"], "in_flight": [row]}, "12": None}
 
     text = everything(shown(seen(1, snapshot()), seen(2, snapshot())), answers)
 
     assert "Healthy" in text
-    assert "v.py:3 buy" in text
+    assert "      p.py:1 get\n    > v.py:3 buy" in text
     assert "hub.py:1 run" in text
     assert "worker 2, pid 12, serving: 0 in flight\n  does not answer" in text
 

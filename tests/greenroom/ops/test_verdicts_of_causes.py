@@ -209,6 +209,18 @@ def test_a_lock_is_named_with_its_holder_and_what_that_waits_for() -> None:
     )
 
 
+def test_a_lock_that_a_module_has_is_told_by_its_name() -> None:
+    holder = {"name": "PRICES of a.py", "taken_at": "a.py:9", "wanted_at": "a.py:9", "route": "/rates", "line": ""}
+    holder |= {"state": "", "detail": "", "library": "", "count": 9, "longest_seconds": 4.0}
+
+    found = verdict(seen(said=snapshot(in_flight=stuck(9, "lock", "lock", 4.0), holders=[holder])))
+
+    assert found["sentence"] == (
+        "The lock at a.py:9 is the bottleneck: 9 of 9 requests wait for it, the longest for 4 s; PRICES of a.py was "
+        "taken at a.py:9 of /rates."
+    )
+
+
 def test_an_executor_with_too_few_threads_is_named() -> None:
     row = {"name": "prices", "size": 4, "queued": 26, "at_work": 4, "state": "upstream", "detail": "api:443"}
     said = with_lines(snapshot(in_flight=stuck(30, "lock", "lock", 3.0)), "a.py:5", "/all")
@@ -405,14 +417,164 @@ def test_slow_uploads_are_named_with_their_client() -> None:
     assert "100% of them from 10.0.0.7" in found["sentence"]
 
 
+def test_children_that_are_waited_for_are_named() -> None:
+    rows = stuck(9, "other", "subprocess", 3.0, route="/pdf")
+    said = with_lines(snapshot(in_flight=rows), "shop/pdf.py:7", "/pdf")
+
+    found = verdict(seen(said=said))
+
+    assert found["cause"] == "other"
+    assert found["sentence"].startswith("Requests wait for child processes: 9 of 9 requests")
+    assert "shop/pdf.py:7 (/pdf)" in found["sentence"]
+    assert "timeout=" in found["do"]
+
+
+def test_a_full_cpu_that_requests_do_not_use_is_told_as_that() -> None:
+    few = snapshot(routes={"/ok": route(50, seconds=0.001)})
+    many = snapshot(routes={"/ok": route(50, seconds=0.15)})
+
+    beside = verdict(seen(said=few, cpu=0.97, lag_seconds=0.3), grown={"requests": 50})
+    theirs = verdict(seen(said=many, cpu=0.97, lag_seconds=0.3), grown={"requests": 50})
+    quick = verdict(seen(said=few, cpu=0.97, lag_seconds=0.01), grown={"requests": 50})
+    quick_theirs = verdict(seen(said=many, cpu=0.97, lag_seconds=0.01), grown={"requests": 50})
+
+    assert beside["cause"] == theirs["cause"] == quick["cause"] == "cpu"
+    assert quick_theirs["cause"] == "healthy"
+    assert beside["sentence"].startswith("The CPU is full, and not by requests: in worker 1 something beside them")
+    assert theirs["sentence"].startswith("The CPU is full: worker 1 computes all the time")
+
+
+def test_the_lock_of_a_file_is_named_as_that() -> None:
+    rows = stuck(7, "lock", "flock", 2.0, route="/report")
+    said = with_lines(snapshot(in_flight=rows), "shop/report.py:5", "/report")
+
+    found = verdict(seen(said=said))
+
+    assert found["sentence"] == (
+        "A file's lock (flock) is the bottleneck: 7 of 7 requests wait for it, the longest for 2 s, at "
+        "shop/report.py:5 (/report)."
+    )
+
+
+def test_answers_that_one_client_reads_slowly_are_told_with_its_address() -> None:
+    theirs = [
+        request("client", "answer", 30.0, id=f"r-{number}", route="/big", client="10.0.0.7") for number in range(30)
+    ]
+    many = [
+        request("client", "answer", 30.0, id=f"r-{number}", route="/big", client=f"10.0.1.{number}")
+        for number in range(30)
+    ]
+
+    found = verdict(seen(said=snapshot(in_flight=theirs)))
+    public = verdict(seen(said=snapshot(in_flight=many)))
+
+    assert found["cause"] == "slow_readers"
+    assert found["sentence"] == (
+        "30 answers are read slowly by their clients (/big), the longest for 30.1 s, 100% of them by 10.0.0.7."
+    )
+    assert public["level"] == "ok"
+    assert "slow_readers" in causes(public)
+
+
+def test_a_line_that_waits_in_c_again_and_again_explains_an_overload_without_cpu() -> None:
+    last = [
+        {"at": AT - 0.8 * number, "seconds": 0.7, "cpu_seconds": 0.0, "line": "v.py:7", "route": "/c"}
+        for number in range(10)
+    ]
+    said = snapshot(stalls={"total": 10, "seconds": 7.0, "current": None, "top": [], "last": last})
+    lines = {**said, "worker": {"in_flight": 9, "queued": 9, "limit_requests": 0, "line_seconds": 1.3}}
+
+    idle = verdict(seen(said=lines, cpu=0.02))
+    busy = verdict(seen(said=lines, cpu=0.99))
+
+    assert (idle["cause"], idle["level"]) == ("stalls", "bad")
+    assert "overload" not in causes(idle)
+    assert "overload" in causes(busy)
+
+
+def test_overload_of_clients_behind_one_address_blames_none() -> None:
+    clients = {"total": 1000.0, "known": 1, "top": [{"client": "10.0.0.7", "count": 1000.0}], "shed": {"private": 300}}
+
+    found = verdict(seen(said=snapshot(clients=clients), cpu=0.99), grown={"shed": 500, "requests": 100})
+
+    assert found["cause"] == "overload"
+    assert "10.0.0.7" not in found["sentence"]
+
+
 def test_answers_that_take_very_long_are_not_healthy() -> None:
-    slow = route(20, bucket=3, state="upstream", seconds=37.0)
-    said = {**snapshot(routes={"/report": slow, "/ok": route(100)}), "le": [0.01, 0.1, 10.0, None]}
+    slow = route(20, bucket=2, state="upstream", seconds=11.0)
+    said = {**snapshot(routes={"/report": slow, "/ok": route(100)}), "le": [0.01, 10.0, 30.0, None]}
 
     found = verdict(seen(said=said))
 
     assert found["cause"] == "takes_long"
-    assert "/report" in found["sentence"]
+    assert found["sentence"] == "Requests of /report take longer than 10 s; the time goes to an upstream."
+
+
+def test_a_body_that_comes_in_drips_names_its_upstream_and_line() -> None:
+    rows = stuck(2, "upstream", "slow:80", 0.1, route="/report")
+    said = with_lines(snapshot(in_flight=rows), "shop/report.py:5", "/report")
+    said["routes"] = {"/report": route(20, bucket=2, state="upstream", seconds=11.0)}
+    said["le"] = [0.01, 10.0, 30.0, None]
+
+    found = verdict(seen(said=said))
+
+    assert found["sentence"].endswith("take longer than 10 s; the time goes to upstream slow:80.")
+    assert "Called at shop/report.py:5." in found["do"]
+
+
+def test_the_only_upstream_that_is_waited_for_is_named_without_a_line_as_well() -> None:
+    said = snapshot(in_flight=stuck(2, "upstream", "slow:80", 0.1, route="/report"))
+    said["routes"] = {"/report": route(20, bucket=2, state="upstream", seconds=11.0)}
+    said["le"] = [0.01, 10.0, 30.0, None]
+
+    assert "the time goes to upstream slow:80." in verdict(seen(said=said))["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "words"),
+    [
+        (
+            "requests.exceptions.SSLError",
+            "HTTPSConnectionPool(host='api.test', port=443): ... SSLError(SSLCertVerificationError(1, '…'))",
+            "The certificate of api.test:443 is expired",
+        ),
+        (
+            "requests.exceptions.ChunkedEncodingError",
+            "IncompleteRead(2 bytes read)",
+            "Upstream api:80 breaks its answers off",
+        ),
+        (
+            "requests.exceptions.ConnectionError",
+            "RemoteDisconnected('…')",
+            "Upstream api:80 closes connections without",
+        ),
+        ("sqlite3.OperationalError", "database is locked", "SQLite has one writer at a time"),
+        ("RecursionError", "maximum recursion depth exceeded", "calls itself without an end"),
+        ("ValueError", "bad", "The log has the traceback; it ends at shop/prices.py:9."),
+    ],
+)
+def test_exceptions_that_are_known_say_what_to_do_and_of_whom(name: str, message: str, words: str) -> None:
+    said = failing(failure(name=name, root=name, message=message))
+    said["upstreams"] = {"api:80": {"waits": 50, "seconds": 1.0}}
+
+    found = verdict(seen(said=said))
+
+    assert found["cause"] == "errors"
+    assert words in found["do"]
+
+
+def test_stalls_that_fill_what_is_kept_are_bad_and_told_for_the_time_that_they_cover() -> None:
+    stalls = [
+        {"at": AT - 0.8 * number, "seconds": 0.7, "cpu_seconds": 0.0, "line": "v.py:7", "route": "/c"}
+        for number in range(30)
+    ]
+    said = snapshot(stalls={"total": 30, "seconds": 21.0, "current": None, "top": [], "last": stalls})
+
+    found = verdict(seen(said=said))
+
+    assert found["level"] == "bad"
+    assert found["sentence"].startswith("v.py:7 (/c) blocked worker 1 for 14 s in the last 15.9 s (20 stalls, waiting")
 
 
 def test_every_rule_bears_a_moment_with_rows_that_say_little() -> None:

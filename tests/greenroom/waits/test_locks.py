@@ -371,6 +371,19 @@ def test_locks_look_and_behave_as_those_of_cpython() -> None:
     )
 
 
+def test_queue_s_own_put_and_get_are_asked_also_where_nobody_waits() -> None:
+    run(
+        """
+        line, seen = queue.Queue(), []
+        put, get = line._put, line._get
+        line._put = lambda item: (seen.append(("put", item)), put(item))
+        line._get = lambda: (seen.append("get"), get())[1]
+        line.put(1)
+        assert (line.get(), seen) == (1, [("put", 1), "get"])
+        """
+    )
+
+
 def test_patching_once_more_leaves_ours_in_place() -> None:
     result = run(
         """

@@ -113,7 +113,7 @@ def test_those_who_wait_for_each_other_are_told_at_once_by_sqlite(check: Check) 
             connection.execute("SELECT * FROM visits").fetchall()
         one.execute("INSERT INTO visits VALUES (1, 'x')")
         commits = gevent.spawn(one.execute, "COMMIT")
-        while one._away is None:
+        while not one._turn.locked():
             gevent.sleep(0.001)
         gevent.sleep(0.1)
         assert locked(other.execute, "INSERT INTO visits VALUES (2, 'x')") < 1
@@ -186,7 +186,7 @@ def test_connection_that_waits_in_a_thread_is_used_by_nobody_else_meanwhile(chec
         holder.execute("BEGIN IMMEDIATE")
         shared = sqlite3.connect(PATH, check_same_thread=False)
         waits = gevent.spawn(shared.execute, "INSERT INTO visits VALUES (1, 'x')")
-        while shared._away is None:
+        while not shared._turn.locked():
             gevent.sleep(0.001)
         asks = gevent.spawn(lambda: shared.execute("SELECT count(*) FROM visits").fetchone())
         gevent.sleep(0.1)
@@ -194,6 +194,81 @@ def test_connection_that_waits_in_a_thread_is_used_by_nobody_else_meanwhile(chec
         holder.execute("COMMIT")
         assert asks.get(timeout=LONG_WAIT_SECONDS) == (1,)
         waits.get(timeout=LONG_WAIT_SECONDS)
+        """
+    )
+
+
+def test_real_threads_and_greenlets_share_a_connection(check: Check) -> None:
+    """Where one of them waits in a thread, the others wait for it: they had no loop to do so, and failed."""
+    check(
+        """
+        from greenroom.waits.sqlite import slow
+        from greenroom.waits.threads import start_thread
+        ROWS = "WITH RECURSIVE r (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r LIMIT 20000) SELECT n FROM r"
+        QUERY = f"SELECT ?, max(n) FROM ({ROWS})"
+        slow.slow_seconds = 0.000001
+        slow.took(QUERY, 1)
+        shared = sqlite3.connect(PATH, check_same_thread=False)
+        found = {}
+
+        def ask(number):
+            try:
+                found[number] = [shared.execute(QUERY, (number * 100 + i,)).fetchall() for i in range(10)]
+            except BaseException as exc:
+                found[number] = exc
+
+        for number in range(3):
+            start_thread(ask, (number,))
+            gevent.spawn(ask, number + 3)
+        until = time.monotonic() + LONG_WAIT_SECONDS
+        while len(found) < 6 and time.monotonic() < until:
+            gevent.sleep(0.01)
+        assert found == {n: [[(n * 100 + i, 20000)] for i in range(10)] for n in range(6)}, found
+        assert not shared._turn.locked() and shared._away_in == 0
+        """
+    )
+
+
+def test_thread_that_waits_for_a_lock_on_a_shared_connection_leaves_the_loop_alone(check: Check) -> None:
+    check(
+        """
+        from greenroom.waits.threads import start_thread
+        holder = sqlite3.connect(PATH, isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        shared = sqlite3.connect(PATH, isolation_level=None, timeout=LONG_WAIT_SECONDS, check_same_thread=False)
+        start_thread(shared.execute, ("INSERT INTO visits VALUES (1, 'x')",))
+        while not shared._away_in:
+            gevent.sleep(0.001)
+        asks = gevent.spawn(lambda: shared.execute("SELECT count(*) FROM visits").fetchone())
+        gevent.sleep(0.1)
+        assert not asks.ready()
+        holder.execute("COMMIT")
+        assert asks.get(timeout=LONG_WAIT_SECONDS) == (1,)
+        """
+    )
+
+
+def test_last_row_of_a_statement_that_writes_and_commits_has_the_connection_s_patience(check: Check) -> None:
+    """Its transaction ends with that row, for which it waits until no other process reads."""
+    check(
+        """
+        import subprocess
+        code = "; ".join((
+            "import sqlite3, sys, time", "c = sqlite3.connect(sys.argv[1], isolation_level=None)", "c.execute('BEGIN')",
+            "c.execute('SELECT * FROM visits').fetchall()", "print('reads', flush=True)", "sys.stdin.read(1)",
+            "time.sleep(0.3)", "c.execute('COMMIT')",
+        ))
+        command = [sys.executable, "-c", code, PATH]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
+            assert reader.stdout.readline().strip() == "reads"
+            writer = sqlite3.connect(PATH, isolation_level=None, timeout=LONG_WAIT_SECONDS)
+            row = writer.execute("INSERT INTO visits VALUES (1, 'x') RETURNING number")
+            reader.stdin.write("x")
+            reader.stdin.flush()
+            assert row.fetchone() == (1,)
+        assert writer.execute("SELECT count(*) FROM visits").fetchall() == [(1,)]
+        assert writer.execute("PRAGMA busy_timeout").fetchone() == (LONG_WAIT_SECONDS * 1000,)
+        assert not writer._is_patient
         """
     )
 
@@ -210,7 +285,7 @@ def test_who_waits_says_whose_transaction_it_waits_for(check: Check) -> None:
         record.environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/visit"}
         gevent.spawn(lambda: (CURRENT.set(record), module["begin"](holder))).get()
         waits = [gevent.spawn(one.execute, "INSERT INTO visits VALUES (1, 'x')") for one in (first_waiter, waiter)]
-        while waiter._away is None:
+        while not waiter._turn.locked():
             gevent.sleep(0.001)
         said = "visits.sqlite, in a transaction since shop/views.py:2 (GET /visit)"
         assert waiter._waits_for() == said, waiter._waits_for()

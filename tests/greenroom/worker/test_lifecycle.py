@@ -16,7 +16,7 @@ from greenroom.worker import lifecycle
 from greenroom.worker.balance import Scoreboard, State
 from greenroom.worker.drain import LINGER_SECONDS, LONGEST_ACCEPT_SECONDS, Drain
 from greenroom.worker.lifecycle import EXIT_BOOT_FAILED, GreenWorker
-from greenroom.worker.process import OTHER_FILES, allow_open_files, tune_gc
+from greenroom.worker.process import OTHER_FILES, allow_open_files, share_memory, tune_gc
 
 from ..conftest import ManualClock
 
@@ -127,6 +127,21 @@ def test_what_was_loaded_is_not_collected_again() -> None:
     finally:
         gc.unfreeze()
         gc.set_threshold(*threshold)
+
+
+@pytest.mark.usefixtures("_gc_as_before")
+def test_arbiter_keeps_what_was_loaded_from_collections_with_its_first_worker_only() -> None:
+    """What it makes later may become garbage."""
+    gc.unfreeze()
+
+    share_memory()
+    at_first = gc.get_freeze_count()
+    later = [[] for _ in range(1000)]
+    share_memory()
+
+    assert at_first > 10_000
+    assert gc.get_freeze_count() <= at_first
+    assert gc.is_tracked(later[0])
 
 
 class FakeListener:

@@ -18,9 +18,11 @@
 /keep/<mb>        keeps so much memory
 /full             writes to a disk that is full
 /crash            a segmentation fault
+/file/MS          one after the other, by the lock of a file
 """
 
 import ctypes
+import fcntl
 import os
 import re
 import threading
@@ -46,6 +48,14 @@ left, right = threading.Lock(), threading.Lock()
 @app.get("/readyz")
 def ready() -> dict[str, str]:
     return {"status": "ok"}
+
+
+@app.get("/file/<int:ms>")
+def file(ms: int) -> dict[str, int]:
+    with open(__file__) as mine:
+        fcntl.flock(mine, fcntl.LOCK_EX)
+        time.sleep(ms / 1000)
+    return {"ms": ms}
 
 
 @app.get("/regex/<int:n>")

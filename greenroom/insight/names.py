@@ -1,0 +1,44 @@
+"""By which name the application's modules know an object: "LOCK of shop/prices.py".
+
+Asked only for what many queue for, some times a minute: a lock or an executor is mostly made once, at module level, and
+its name says which it is. Objects that are kept elsewhere (an attribute, a local variable) have none here.
+"""
+
+import sys
+import weakref
+from typing import Any
+
+from . import stacks
+
+# An application has hundreds of modules, not thousands.
+MOST_MODULES = 2000
+MOST_KNOWN = 200
+_known: dict[int, tuple[weakref.ref[Any], str]] = {}
+
+
+def name_of(thing: Any) -> str:
+    """Its name and file; "" where no module of the application's has it. Runs none of its code, not even its hash."""
+    ref, name = _known.get(id(thing), (None, ""))
+    if ref is not None and ref() is thing:
+        return name
+    name = _look(thing)
+    try:
+        ref = weakref.ref(thing)
+    except TypeError:
+        return name
+    if len(_known) >= MOST_KNOWN:
+        _known.clear()
+    _known[id(thing)] = ref, name
+    return name
+
+
+def _look(thing: Any) -> str:
+    for module in list(sys.modules.values())[:MOST_MODULES]:
+        names = getattr(module, "__dict__", None) if type(module) is type(sys) else None
+        file = names.get("__file__") if type(names) is dict else None
+        if names is None or type(file) is not str or stacks.is_installed_file(file):
+            continue
+        for name, value in list(names.items()):
+            if value is thing:
+                return f"{name} of {stacks.shortened(file)}"
+    return ""
