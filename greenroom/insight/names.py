@@ -10,8 +10,8 @@ from typing import Any
 
 from . import stacks
 
-# An application has hundreds of modules, not thousands.
-MOST_MODULES = 2000
+# Of all that are imported: an application with its libraries has some thousand.
+MOST_MODULES = 20_000
 MOST_KNOWN = 200
 _known: dict[int, tuple[weakref.ref[Any], str]] = {}
 
