@@ -248,8 +248,17 @@ class Collector:
                 self.asker.forget([seen.pid])
                 self.socket_folder.tidy(seen.pid)
                 continue
+            if seen.state == State.BOOTING and self._was_dismissed(seen.pid):
+                died -= 1  # as the scoreboard counts it; nobody missed a worker that had not begun
+                self._gone(seen, words[seen.pid], is_dead=False)
+                continue
             self._gone(seen, words[seen.pid], is_dead=died > 0)
             died -= 1
+
+    def _was_dismissed(self, pid: int) -> bool:
+        """Whether it went as it was told to: a reload that is given up ends workers that are about to begin."""
+        ending = read_json(self.socket_folder.ending(pid)) or {}
+        return ending.get("code") == 0 or ending.get("signal") == "SIGTERM"
 
     def _gone(self, seen: Seen, last_words: dict[str, Any] | None, *, is_dead: bool) -> None:
         self.asker.forget([seen.pid])

@@ -90,6 +90,11 @@ async function showHistory() {
   }
   say($("history-said"), data.failure || (data.samples.length ? "" : "Nothing is known of this time yet."));
   $("history-plots").replaceChildren(...PLOTS.map((each) => plot(each, data)));
+  showEvents(data, until);
+  await showDayBefore(data, until);
+}
+
+function showEvents(data, until) {
   const incidents = data.incidents.slice().reverse().slice(0, 30);
   table("incidents", [
     text("From", (row) => moment(row.began)),
@@ -99,7 +104,6 @@ async function showHistory() {
   ], incidents, { key: (row) => row.key, levelOf: (row) => (row.ended ? "" : row.level) });
   table("marks", [text("At", (row) => moment(row.at)), text("What", (row) => row.text)],
     data.marks.slice().reverse().slice(0, 30), { key: (row) => `${row.at} ${row.text}` });
-  await showDayBefore(data, until);
 }
 
 // Each route's last hour beside the same hour of the day before.
@@ -110,6 +114,10 @@ async function showDayBefore(data, until) {
   const now = data.routes.filter((row) => row.at >= until - hour);
   const rows = [...new Set(now.map((row) => row.route))].map((name) => ({ name, now: sum(now, name), before: sum(before, name) }));
   rows.sort((one, other) => other.now.count - one.now.count);
+  showRows(rows);
+}
+
+function showRows(rows) {
   table("yesterday", [
     text("Route", (row) => row.name),
     number("Requests", (row) => whole(row.now.count)),
@@ -133,7 +141,6 @@ function sum(rows, name) {
 
 function showHosts(hosts) {
   $("hosts-section").hidden = !hosts.length;
-  if (!hosts.length) return;
   table("hosts", [
     { name: "Host", className: "text", show: (cell, row) => {
       if (cell.firstChild && cell.dataset.url === row.url) return;
@@ -156,5 +163,9 @@ for (const name of Object.keys(RANGES)) {
   $("history-ranges").append(button);
 }
 document.addEventListener("view", () => showHosts(view.hosts || []));
+// Tables have their heads from the start, for whoever listens to the page.
+showHosts([]);
+showEvents({ incidents: [], marks: [] }, 0);
+showRows([]);
 setInterval(() => document.hidden || showHistory(), HISTORY_MS);
 showHistory();

@@ -20,7 +20,9 @@ def died_lately(moment: Moment) -> list[dict[str, Any]]:
 
 
 def dead(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
-    gone = [worker for worker in moment.workers if worker.is_gone and worker.state not in (State.EMPTY, State.DRAINING)]
+    # Of one that had not begun it is told how it ended, a moment later.
+    quiet = (State.EMPTY, State.DRAINING, State.BOOTING)
+    gone = [worker for worker in moment.workers if worker.is_gone and worker.state not in quiet]
     died = died_lately(moment)
     if len(died) + len(gone) >= FEWEST:
         return [
