@@ -270,3 +270,24 @@ def test_a_worker_that_answers_nonsense_is_one_that_said_nothing(workers: Worker
         workers.said[os.getpid()] = nonsense
         (seen,) = collector.tick().workers
         assert seen.snapshot is None
+
+
+@pytest.mark.parametrize(
+    ("ending", "kind"), [({"code": 0}, "ended"), ({"signal": "SIGTERM"}, "ended"), ({"signal": "SIGSEGV"}, "died")]
+)
+def test_a_worker_that_was_dismissed_before_it_began_has_not_died(
+    workers: Workers, collector: Collector, clock: ManualClock, ending: dict[str, Any], kind: str
+) -> None:
+    """A reload that is given up ends those that are about to begin."""
+    owner = Owner()
+    line = workers.board.take(owner)
+    line.pid, line.state, line.heartbeat = os.getpid(), State.BOOTING, clock.now()
+    collector.tick()
+    workers.socket_folder.ending(os.getpid()).write_text(json.dumps(ending))
+    del owner
+    workers.board.sweep()
+    clock.advance(1)
+
+    moment = collector.tick()
+
+    assert [event["kind"] for event in moment.events] == ["started", kind]
