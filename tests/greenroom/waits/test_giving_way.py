@@ -48,9 +48,9 @@ def feed(function):
         "fd = os.open('/dev/zero', os.O_RDONLY); move = lambda: len(os.read(fd, 65_536))",
         "fd = os.open('/dev/null', os.O_WRONLY); move = lambda: os.write(fd, b'x' * 65_536)",
         # Ready as long as another thread is quick.
-        "a, b = socket.socketpair(); feed(lambda: b._sock.send(b'x' * 65_536)); b._sock.setblocking(True); "
+        "a, b = socket.socketpair(); b._sock.setblocking(True); feed(lambda: b._sock.send(b'x' * 65_536)); "
         "move = lambda: len(a.recv(65_536))",
-        "a, b = socket.socketpair(); feed(lambda: b._sock.send(b'x' * 65_536)); b._sock.setblocking(True); "
+        "a, b = socket.socketpair(); b._sock.setblocking(True); feed(lambda: b._sock.send(b'x' * 65_536)); "
         "buffer = bytearray(65_536); move = lambda: a.recv_into(buffer)",
         "a, b = socket.socketpair(); b._sock.setblocking(True); feed(lambda: b._sock.recv(65_536)); "
         "move = lambda: a.send(b'x' * 65_536)",
