@@ -40,7 +40,10 @@ def before_more() -> None:
 
 
 def turn() -> None:
-    """Let the loop ask its sockets, and run all that is ready."""
+    """Let the loop ask its sockets, and run all that is ready. The hub itself has nobody to give way to.
+
+    Runs on: the loop's thread.
+    """
     hub: Any = get_hub()
     if getcurrent() is hub:
         return

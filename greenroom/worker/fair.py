@@ -13,16 +13,12 @@ it is the same on every machine:
 """
 
 from collections.abc import Iterator
-from typing import Any
 
-from gevent import get_hub, getcurrent
-from gevent.hub import Waiter
-
+from ..waits.giving_way import OPERATION_BYTES, turn
 from ..waits.threads import is_loop_thread
 from .load import Turns
 
 PIECE_BYTES = 131_072
-OPERATION_BYTES = 512
 
 
 class Piece:
@@ -67,22 +63,10 @@ class PerTurn:
 def give_way() -> None:
     """Let the loop ask its sockets and run all that is ready. No end of a request breaks in.
 
-    By a timer: what is handed to `run_callback` runs in the same turn, before any socket is asked. In other threads
-    the interpreter takes care of this, and the hub itself has nobody to give way to.
+    In other threads the interpreter takes care of this.
     """
-    if not is_loop_thread():
-        return
-    hub: Any = get_hub()
-    if getcurrent() is hub:
-        return
-    waiter: Any = Waiter(hub)
-    timer = hub.loop.timer(0.0)
-    timer.start(waiter.switch, None)
-    try:
-        waiter.get()
-    finally:
-        timer.stop()
-        timer.close()
+    if is_loop_thread():
+        turn()
 
 
 def fair(chunks: Iterator[bytes], piece: Piece) -> Iterator[bytes]:

@@ -1,7 +1,7 @@
 """More comes than can be served: overload, full processors, budgets that run out."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..collect import Moment
@@ -98,18 +98,13 @@ def uneven(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
 
 def slow_uploads(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     """Requests whose bodies come slowly: each keeps its place for as long."""
-    rows = [
-        row
-        for row in seen["in_flight"]
-        if row["state"] == "client" and row["detail"] == "body" and row["age_seconds"] >= LONG_UPLOAD_SECONDS
-    ]
+    rows = _of_clients(seen, "body", LONG_UPLOAD_SECONDS)
     if len(rows) < MANY_UPLOADS:
         return []
     waiting = sum(row["count"] for row in seen["waits"] if row["state"] == "client" and row["detail"] == "body")
     names = routes(rows)
-    clients = Counter(str(row.get("client", "")) for row in rows)
-    client, count = clients.most_common(1)[0]
-    who = f", {count / len(rows):.0%} of them from {client}" if client and count >= HEAVY_SHARE * len(rows) else ""
+    client, share = _client_of_most(rows)
+    who = f", {share:.0%} of them from {client}" if client else ""
     return [
         finding(
             WATCH,
@@ -124,21 +119,16 @@ def slow_uploads(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
 
 def slow_readers(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     """Clients that take big answers slowly: each answer stays in memory for as long."""
-    rows = [
-        row
-        for row in seen["in_flight"]
-        if row["state"] == "client" and row["detail"] == "answer" and row["age_seconds"] >= LONG_ANSWER_SECONDS
-    ]
+    rows = _of_clients(seen, "answer", LONG_ANSWER_SECONDS)
     if len(rows) < MANY_UPLOADS:
         return []
     names = routes(rows)
-    client, count = Counter(str(row.get("client", "")) for row in rows).most_common(1)[0]
-    is_one = bool(client) and count >= HEAVY_SHARE * len(rows)
-    who = f", {count / len(rows):.0%} of them by {client}" if is_one else ""
+    client, share = _client_of_most(rows)
+    who = f", {share:.0%} of them by {client}" if client else ""
     longest = duration(max(row["age_seconds"] for row in rows))
     return [
         finding(
-            WATCH if is_one else OK,
+            WATCH if client else OK,
             f"{len(rows)} answers are read slowly by their clients{f' ({names})' if names else ''}, the longest for "
             f"{longest}{who}.",
             "They cost no CPU, only memory. nginx takes answers in at once (proxy_buffering) and limits connections "
@@ -146,6 +136,19 @@ def slow_readers(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             cause="slow_readers",
         )
     ]
+
+
+def _of_clients(seen: Mapping[str, Any], detail: str, seconds: float) -> list[Mapping[str, Any]]:
+    """Requests at least that old that wait for their client's `detail`: to send the body, or to take the answer."""
+    rows = (row for row in seen["in_flight"] if row["state"] == "client" and row["detail"] == detail)
+    return [row for row in rows if row["age_seconds"] >= seconds]
+
+
+def _client_of_most(rows: Sequence[Mapping[str, Any]]) -> tuple[str, float]:
+    """The client that has most of the requests, and its share of them; ("", its share) where it has not that many."""
+    client, count = Counter(str(row.get("client", "")) for row in rows).most_common(1)[0]
+    share = count / len(rows)
+    return client if share >= HEAVY_SHARE else "", share
 
 
 def _overload_advice(moment: Moment) -> str:
