@@ -12,6 +12,7 @@ turns = [0]
 def turn():
     while True:
         gevent.sleep(0)
+        real_sleep(0)  # a loop that never rests would keep the feeding threads from the interpreter's lock
         turns[0] += 1
 
 gevent.spawn(turn)
