@@ -171,8 +171,8 @@ GUNICORN = Feature(
                "worker/recycle", of_instances=True),
         *names("gunicorn.arbiter.Arbiter", "signal", "Signals that come close together are one; the second SIGTERM "
                "ends at once.", "worker/recycle", of_instances=True),
-        *names("gunicorn.arbiter.Arbiter", "reap_workers", "How each worker ended is remembered.", "ops/endings",
-               of_instances=True),
+        *names("gunicorn.arbiter.Arbiter", "reap_workers", "How each worker ended is remembered; a server that stops "
+               "already is not stopped a second time.", "worker/recycle", of_instances=True),
         *names("gunicorn.app.base.BaseApplication", "reload", "A configuration that can't be read changes nothing.",
                "hooks", of_instances=True),
         *names("gunicorn.glogging.Logger", "access", "The access log knows where a request's time went.",

@@ -71,8 +71,12 @@ class Fleet:
 
     def install(self) -> bool:
         """Take over from gunicorn, in its hook on_starting. False where this gunicorn is another than we know."""
+        reap = self.server.reap_workers
         is_in_place = replacements.put(
-            "gunicorn", (self.server, "manage_workers", self.manage), (self.server, "signal", self.on_signal)
+            "gunicorn",
+            (self.server, "manage_workers", self.manage),
+            (self.server, "signal", self.on_signal),
+            (self.server, "reap_workers", lambda: self.reap(reap)),
         )
         self.board.has_fleet = is_in_place
         return is_in_place
@@ -96,6 +100,19 @@ class Fleet:
             else:
                 self._term_at = self.now()
         self.server.SIG_QUEUE.put_nowait(number)
+
+    def reap(self, reap: Callable[[], None]) -> None:
+        """Reap with gunicorn's own method. A server that stops already is not stopped a second time.
+
+        gunicorn raises HaltServer for each worker that could not start, also while it waits for the last ones to end:
+        its exit status was 1, with a traceback, instead of what the first worker said.
+        """
+        try:
+            reap()
+        except HaltServer as exc:
+            if self.server.LISTENERS:
+                raise
+            logger.debug("a worker ended like this while the server stopped: %s", exc)
 
     def begin_reload(self) -> None:
         """Replace everybody. In gunicorn's hook on_reload."""

@@ -33,6 +33,8 @@ class FakeArbiter:
         self.num_workers = workers
         self.cfg = SimpleNamespace(workers=workers, set=lambda name, value: setattr(self.cfg, name, value))
         self.WORKERS: dict[int, Any] = {}
+        self.LISTENERS: list[object] = [object()]
+        self.could_not_start: set[int] = set()
         self.SIG_QUEUE: queue.SimpleQueue[int] = queue.SimpleQueue()
         self.worker_age = 0
         self.next_pid = 1
@@ -53,6 +55,12 @@ class FakeArbiter:
         assert number == signal.SIGTERM
         self.killed.append(pid)
         self.WORKERS[pid].line.state = State.DRAINING
+
+    def reap_workers(self) -> None:
+        for pid in list(self.could_not_start):
+            self.could_not_start.discard(pid)
+            del self.WORKERS[pid]
+            raise HaltServer("App failed to load.", 4)
 
     # What a test makes happen.
     def boot(self, *pids: int) -> None:
@@ -436,3 +444,14 @@ def test_fork_that_fails_is_tried_again_and_ends_nothing(
     world.now += 1
     world.fleet.manage()
     assert list(world.server.WORKERS) == [2, 3, 4]
+
+
+def test_server_that_stops_already_is_not_stopped_a_second_time(world: World) -> None:
+    world.server.could_not_start = {1, 2}
+    with pytest.raises(HaltServer):
+        world.server.reap_workers()
+
+    world.server.LISTENERS = []  # as gunicorn does first when it stops
+    world.server.reap_workers()
+
+    assert list(world.server.WORKERS) == [3]
