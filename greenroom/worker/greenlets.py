@@ -78,7 +78,7 @@ class RequestGreenlets:
 
 
 def _count_unshared() -> int:
-    """What getrefcount() says of an object right after it was popped, when nobody else refers to it."""
+    """Return getrefcount() of an object right after it was popped, when nobody else refers to it."""
     things = [object()]
     thing = things.pop()
     return getrefcount(thing)

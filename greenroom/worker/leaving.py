@@ -68,7 +68,7 @@ class Leaving:
         os._exit(0)
 
     def holders(self) -> str:
-        """What the exit waits for, as far as it can be seen."""
+        """Name the things that the exit waits for, as far as they can be seen."""
         threads = [thread for thread in threading.enumerate() if not thread.daemon and thread is not _main_thread()]
         names = [_name(thread) for thread in threads[:MOST_NAMED]]
         if len(threads) > MOST_NAMED:

@@ -236,7 +236,7 @@ class Fleet:
         return _line_state(self.server.WORKERS[pid])
 
     def _restore_worker_count(self) -> None:
-        """What call_off_reload took away; new workers look at it."""
+        """Restore the number of workers that call_off_reload lowered; new workers look at it."""
         if not self.server.cfg.workers and self.server.num_workers:
             self.server.cfg.set("workers", self.server.num_workers)
 

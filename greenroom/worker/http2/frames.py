@@ -26,7 +26,7 @@ MOST_CREDIT = 4000
 
 
 class Floods:
-    """What one client has sent that carries nothing, lately."""
+    """Counts of one client's recent frames that carry nothing."""
 
     __slots__ = ("_ends_at", "now", "quiet", "resets")
 
