@@ -1,5 +1,5 @@
-"""What psycopg2 does not offer of libpq, called through ctypes: cancelling without blocking, COPY without blocking, and
-the one field of psycopg2's own that tells it whether a transaction is open.
+"""Parts of libpq that psycopg2 does not offer, called through ctypes: cancelling and COPY without blocking, and the
+one field of psycopg2's own that tells it whether a transaction is open.
 
 psycopg2's module is linked against libpq, so its functions are found through it, whichever libpq that is. All that is
 called here returns at once; the only exception is `PQcancel`, for libpq before 17, and has a thread.

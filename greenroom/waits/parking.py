@@ -216,7 +216,7 @@ class Line:
     def __init__(self) -> None:
         self.waiters: list[Waiter] = []
 
-    # What the thing is, for subclasses to say. None of these waits.
+    # The operations on the thing itself, which subclasses define. None of them waits.
 
     def is_free(self) -> bool:
         raise NotImplementedError

@@ -79,7 +79,7 @@ class Idle:
 
 
 class GreenPool(QueuePool):
-    """What takes QueuePool's place, and goes by its name: loggers are named after it."""
+    """The class in QueuePool's place. It goes by its name, because loggers are named after it."""
 
     _queue_class: Any = Idle
     _pool: Any

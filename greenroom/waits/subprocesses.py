@@ -115,7 +115,7 @@ class GreenIO(ModuleType):
 
 
 class PipeSelector(gevent.selectors.GeventSelector):
-    """What communicate() waits with. As it was made: that wait is named and bounded already, as the process's."""
+    """The selector of communicate(). Unchanged: that wait is named and bounded already, as the process's."""
 
     select = gevent.selectors.GeventSelector.select
 

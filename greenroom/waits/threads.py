@@ -126,7 +126,7 @@ class Pending:
         return bool(self._events)
 
     def result(self) -> Any:
-        """What was brought; raises what was raised there, with the traceback from there."""
+        """Return the job's result; raises its error with the traceback from there."""
         if self.error is not None:
             try:
                 raise self.error

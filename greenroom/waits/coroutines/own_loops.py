@@ -31,7 +31,7 @@ threads = Threads(LOOPS)
 
 
 class Call:
-    """What a greenlet has run in a thread. `loop` and `work` are known as soon as it runs there."""
+    """A greenlet's call in a thread. `loop` and `work` are known as soon as it runs there."""
 
     def __init__(self) -> None:
         self.loop: Any = None
@@ -66,7 +66,7 @@ class Call:
                     task.cancel()
 
 
-# What runs in which thread.
+# The call that each thread runs.
 CALLS: dict[int, Call] = {}
 
 
@@ -84,7 +84,7 @@ def replace(put: Replace) -> None:
 
 
 def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """What `coroutine` returns; context variables that it sets are the caller's afterwards.
+    """Run `coroutine` and return its result; context variables that it sets are the caller's afterwards.
 
     Raises what it raises, or TimeoutError when the request's budget ends first. Runs on: request greenlet; switches.
     """

@@ -279,7 +279,7 @@ class Origin:
     def is_used(self) -> bool:
         return bool(self.open or self.waiting)
 
-    # What urllib3's HTTPResponse calls when it has read an answer to its end, or somebody says that it need not be.
+    # urllib3's HTTPResponse calls this when its answer was read to the end, or is released unread.
     def _put_conn(self, exchange: Any) -> None:
         exchange.finish()
 

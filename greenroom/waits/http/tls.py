@@ -27,7 +27,7 @@ def context_for(verify: bool | str | None) -> ssl.SSLContext:
     for one that has no certificates.
     """
     authorities = _authorities(verify)
-    # What makes contexts is part of the key: truststore, for one, puts a class of its own in its place.
+    # The class that makes contexts is part of the key: truststore, for one, puts its own in its place.
     known_by = (ssl_.SSLContext, _version(authorities))
     context = _contexts.get(known_by)
     if context is None:
