@@ -1,4 +1,4 @@
-"""What happened in a worker lately: a ring of records of one size, for the flight recorder.
+"""The last minute of a worker: a ring of records of one size, for the flight recorder.
 
     arrival and end   one record for each finished request: when it came, route, status, seconds by state
     shed              one for those that were turned away in a tenth of a second, with their number
@@ -148,7 +148,7 @@ def _memory(size: int) -> tuple[int, Any]:
 
 
 def read_of(pid: int, descriptor: Any, now: Callable[[], float] = clock.now) -> dict[str, Any] | None:
-    """What `Ring.read` would answer in the process `pid`, without asking it; None where that can't be.
+    """Return the answer of `Ring.read` in the process `pid`, without asking it; None where that can't be.
 
     The monotonic clock is one for the whole machine. Runs on: the ops process.
     """

@@ -53,7 +53,7 @@ KNOCK_SHARE = 3 / 4
 # faulthandler writes when not put off for so long of the loop's thread's time on a processor.
 DUMP_SECONDS = 1.0
 DUMP_AGAIN_SECONDS = 0.25
-# What was stolen is not known to the millisecond.
+# Stolen time is not known to the millisecond.
 BLAME_SHARE = 0.8
 MOST_LINES = 200
 MOST_LAST = 50
@@ -323,7 +323,7 @@ class Stalls:
         )
 
     def _called(self, seen: Seen, guilty: stacks.Call | None, stack: stacks.Stack) -> str:
-        """What the line was doing, as far as that says more than the line."""
+        """Return the call that the line was in, if that says more than the line."""
         collected = self._collected(seen)
         if collected > seen.seconds / 2:
             return f"garbage collection for {collected:.3f} s"

@@ -21,7 +21,7 @@ from ..settings import is_loopback
 
 COOKIE = "greenroom_ops"
 CHANGE_HEADER = "X-Greenroom"
-# What proxies add. HTTP/1.0 is what nginx speaks to the servers behind it, unless it is told otherwise.
+# Fields that proxies add. nginx speaks HTTP/1.0 to the servers behind it, unless it is told otherwise.
 PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via")
 PROXY_VERSION = "HTTP/1.0"
 

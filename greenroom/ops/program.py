@@ -131,7 +131,7 @@ class Program:
             try:
                 self._tick()
             except Exception:
-                # Whatever one look trips over: the next one comes, and the page must not stand still unnoticed.
+                # Whatever error one look meets, the next one comes, and the log tells why the page stands still.
                 logger.exception("looking at the workers failed")
             time.sleep(max(0.05, TICK_SECONDS - (clock.now() - began)))
 

@@ -38,7 +38,7 @@ KEPT_NAMES = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONDONTWRITE
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the ops process is started with; a reload that changes it starts the process anew."""
+    """The parameters of the ops process; a reload that changes them starts the process anew."""
 
     address: tuple[str, int]
     token: str

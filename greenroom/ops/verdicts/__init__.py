@@ -39,7 +39,7 @@ __all__ = ["BAD", "LEVELS", "OK", "WATCH", "Finding", "findings"]
 
 
 def findings(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
-    """What is wrong, worst first; one that says "Healthy" if nothing is. `seen` is the rest of the view."""
+    """Return the findings, worst first; "Healthy" alone if nothing is wrong. `seen` is the rest of the view."""
     found = [finding for rule in RULES for finding in rule(moment, seen)]
     causes = {finding["cause"] for finding in found if finding["level"] != OK}
     explained = set().union(*(EXPLAINS.get(cause, set()) for cause in causes))
@@ -49,7 +49,7 @@ def findings(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     return sorted(found, key=lambda finding: LEVELS.index(finding["level"]))
 
 
-# What is said of a cause that is known need not be said again of what it causes; and advice for that would be wrong.
+# A known cause explains its effects: findings of the effects are left out, since advice on them would be wrong.
 WAITS = {
     "upstream",
     "query",
