@@ -33,7 +33,7 @@ _KINDS = {
     errno.EMFILE: "no free descriptor",
     errno.ENFILE: "no free descriptor",
 }
-# What says something about this machine, and nothing about the server.
+# Errors of this machine, which tell nothing about the server.
 OURS = ("no free port", "no free descriptor")
 
 
