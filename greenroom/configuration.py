@@ -1,4 +1,4 @@
-"""What gunicorn is told. Every value comes from the settings; what is decided here has its reason beside it.
+"""The configuration for gunicorn. Every value comes from the settings; each decision has its reason beside it.
 
 `greenroom/gunicorn_conf.py` is the file that gunicorn reads under `greenroom serve`. A gunicorn.conf.py of your own can
 begin with the same two calls, and change what it likes below them:

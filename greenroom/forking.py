@@ -103,7 +103,7 @@ def tell_company(is_preloaded: bool) -> None:
 
 
 def _begin_worker() -> None:
-    """What runs in the arbiter goes on there alone: threads of a preloaded application, agents, the control socket.
+    """Forget what runs in the arbiter alone: threads of a preloaded application, agents, the control socket.
 
     Real threads would not be here either.
     """

@@ -63,7 +63,7 @@ class Settings(Fields):
         return settings
 
     def conflicts(self) -> list[str]:
-        """What is wrong with these values taken together, a sentence each."""
+        """Return the conflicts between these values, a sentence each."""
         found = []
         if bool(self.tls_certificate) != bool(self.tls_key):
             found.append("GREENROOM_TLS_CERTIFICATE and GREENROOM_TLS_KEY must be set together")
@@ -157,7 +157,7 @@ class Settings(Fields):
 
     @property
     def worker_class_uri(self) -> str:
-        """What gunicorn knows the worker class by."""
+        """Return gunicorn's path of the worker class."""
         return {**GREEN_WORKER_CLASSES, **PLAIN_WORKER_CLASSES}[self.worker_class]
 
 
@@ -168,12 +168,12 @@ def read_environment(env_file: Path) -> dict[str, str]:
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """What the file says; nothing where there is none."""
+    """Return the values of the file; none where there is no file."""
     return {key: value or "" for key, value in dotenv_values(path).items()}
 
 
 def read_env_files(folder: Path) -> dict[str, str]:
-    """What `.env` and `.flaskenv` in `folder` say, as `flask run` reads them."""
+    """Return the values of `.env` and `.flaskenv` in `folder`, as `flask run` reads them."""
     found: dict[str, str] = {}
     for name in reversed(ENV_FILES):
         found.update(read_env_file(folder / name))
