@@ -1,4 +1,4 @@
-"""What a board does: find it, save it, fetch its sources, record what came, tell its history.
+"""The operations on boards: find and save one, fetch its sources, record the answers, tell its history.
 
 The API, the pages, the jobs and the command line all call these.
 """
@@ -28,7 +28,7 @@ class SlugTaken(Exception):
 
 
 class Vanished(Exception):
-    """What a board belongs to was deleted while it was being saved."""
+    """The owner or board of the row was deleted while it was being saved."""
 
 
 @dataclass(frozen=True)

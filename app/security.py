@@ -1,4 +1,4 @@
-"""What every request and every response passes: proxies believed or not, HTTPS in production, security headers."""
+"""Rules for every request and response: proxies believed or not, HTTPS in production, security headers."""
 
 import ipaddress
 from collections.abc import Callable, Iterable
