@@ -27,7 +27,7 @@ PAUSE_AFTER_ERROR_SECONDS = 0.1
 
 
 class MalformedAnswer(Exception):
-    """What came is not HTTP, or not the whole of it."""
+    """The answer is not HTTP, or not the whole of it."""
 
 
 class AnswerParser:
@@ -126,7 +126,7 @@ class AnswerParser:
 
 @dataclass(frozen=True)
 class Load:
-    """What to ask, how hard, for how long. Every answer must be a 200 with exactly `expected_body`.
+    """The load: its requests, its clients, its duration. Every answer must be a 200 with exactly `expected_body`.
 
     (Or another status, where refusing is what is measured.)
     """
@@ -151,7 +151,7 @@ class Load:
 
 @dataclass
 class Sample:
-    """What the clients saw between the end of the warm-up and the end of the measured time.
+    """The clients' measurements between the end of the warm-up and the end of the measured time.
 
     completed     right answers that arrived in that time, whenever they were asked for: the throughput
     latencies_ms  of requests started in that time, waited for to their end; time-outs included

@@ -1,4 +1,4 @@
-"""What the benchmarks have in common: how a command ends, and what one measured time says."""
+"""The common parts of the benchmarks: how a command ends, and what one measured time says."""
 
 import argparse
 import shlex
@@ -48,7 +48,7 @@ def command_of(name: str, arguments: Sequence[str]) -> str:
 
 
 class Meter:
-    """What the measured time cost: the server's CPU, and who else kept the cores busy."""
+    """The cost of the measured time: the server's CPU, and who else kept the cores busy."""
 
     def __init__(self, running: RunningServer, pinning: Pinning) -> None:
         self.running = running

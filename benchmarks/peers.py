@@ -34,9 +34,9 @@ HOW_TO_INSTALL = (
 VENV = ROOT / "benchmarks" / ".venv"
 OURS = "greenroom"
 BASELINE = "gevent"
-# What both environments have, and has to be the same in both or the comparison is not one of servers.
+# Packages that must be the same in both environments, or the comparison is not one of servers.
 SHARED_PACKAGES = ("flask", "werkzeug", "gevent", "greenlet")
-# What Greenroom adds to gunicorn's own workers too, and a stock one doesn't have.
+# Patches that Greenroom applies to gunicorn's own workers too; a stock one doesn't have them.
 PATCHES = (
     "GREENROOM_PATCH_REQUESTS",
     "GREENROOM_PATCH_DNS",
@@ -60,7 +60,7 @@ print(json.dumps(found))
 
 @dataclass(frozen=True)
 class Route:
-    """What is asked for, and the only right answer: these bytes, or JSON that says this.
+    """A request and the only right answer to it: these bytes, or JSON that says this.
 
     `clients`: how many ask, where the route has a number of its own; `peers`: who is asked, where not all are.
     """
@@ -86,7 +86,7 @@ class Route:
 TOPIC = 7  # of the messages that the applications ask the database for
 HELLO = Route("hello", "14 bytes of text from a bare WSGI or ASGI application", b"Hello, world!\n")
 DICT = Route("dict", "a Flask, Quart or FastAPI route that returns a dict", {"message": "hello", "numbers": [1, 2, 3]})
-# Who waits for upstreams in the event loop; with 8 threads, 200 clients would measure the threads.
+# Servers that wait for upstreams in the event loop; with 8 threads, 200 clients would measure the threads.
 WAITERS = (BASELINE, OURS, "uvicorn")
 DELAYED = {"delay_ms": 100}
 SESSION = Route(
@@ -189,7 +189,7 @@ class Peer:
 
 
 GUNICORN = (Peer(BASELINE, apps=STOCK_APPS), *(Peer(name) for name in (OURS, "gevent_pywsgi", "gthread")))
-# What `--worker-classes` compares, and on which routes: one that waits in each way, and one that does not wait.
+# The servers of `--worker-classes`; its routes are one that waits in each way, and one that does not wait.
 WORKER_CLASSES = (Peer("sync"), Peer("gthread"), *GUNICORN[:2])
 CLASS_ROUTES = ("dict", "session", "database")
 GRANIAN = Peer(

@@ -1,4 +1,4 @@
-"""What a comparison leaves behind: a table on the terminal, a JSON document, a plot."""
+"""The products of a comparison: a table on the terminal, a JSON document, a plot."""
 
 import importlib.util
 import json
@@ -74,7 +74,7 @@ def row(one: Summary, *, show_route: bool = True, show_ratios: bool = True) -> l
 def warnings(
     summaries: Sequence[Summary], *, load_average_before: float, busy_load_average: float, timeout_seconds: float
 ) -> list[str]:
-    """What a reader must know before believing the numbers, a sentence each."""
+    """Return the warnings for a reader of the numbers, a sentence each."""
     found = []
     if load_average_before > busy_load_average:
         found.append(
@@ -162,7 +162,7 @@ def document(
 
 
 def load_in_words(options: Any, threaded: str) -> str:
-    """What the clients did; `threaded` are the servers that had `options.threads` threads."""
+    """Describe the clients' load; `threaded` are the servers that had `options.threads` threads."""
     rounds = "1 round" if options.rounds == 1 else f"medians of {options.rounds} rounds"
     return (
         f"{options.clients} clients in a closed loop; {rounds} of {options.seconds:g} s a route after "

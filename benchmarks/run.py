@@ -319,7 +319,7 @@ def installed(chosen: Sequence[Peer], environment: Environment) -> tuple[list[Pe
 
 
 def baseline_of(peers: Sequence[Peer]) -> Peer:
-    """What the others are compared with: the stock gevent worker; where nobody wants that measured, the first."""
+    """Return the stock gevent worker, with which the others are compared; if it is not measured, the first one."""
     return next((peer for peer in peers if peer.name == BASELINE), peers[0])
 
 

@@ -28,7 +28,7 @@ HOST = "127.0.0.1"
 READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
 LOG_TAIL_LINES = 15
-# What could change a server behind our back.
+# Prefixes of variables that could change a server behind our back.
 FOREIGN_PREFIXES = ("GREENROOM_", "GUNICORN_", "WEB_CONCURRENCY", "WSGI_APP", "FLASK_", "PYTHON")
 
 

@@ -1,4 +1,4 @@
-"""What slow clients cost the others: `python -m benchmarks.slow`.
+"""The cost of slow clients to the others: `python -m benchmarks.slow`.
 
     round: quiet ──> slow clients connect ──> loud ──> they leave ──> quiet, and again
 
