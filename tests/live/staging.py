@@ -113,7 +113,7 @@ def clients(url: str, *asked: tuple[str, int] | tuple[str, int, float]) -> Itera
 
 
 class Ops:
-    """What the ops page says, for a test."""
+    """The ops page, for a test."""
 
     def __init__(self, port: int, token: str = "") -> None:
         self.url = f"http://127.0.0.1:{port}"

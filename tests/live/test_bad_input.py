@@ -1,4 +1,4 @@
-"""What can't work gets one sentence that says what to change, and no server that tries for ever."""
+"""Bad input gets one sentence that says what to change, and no server that tries for ever."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""What an operator with only the ops page is told: each trouble is staged for real, and the verdict names it."""
+"""Verdicts for an operator with only the ops page: each trouble is staged for real, and the verdict names it."""
 
 import time
 from collections.abc import Iterator
@@ -97,7 +97,7 @@ def test_a_slow_upstream(stage: Stage) -> None:
 
 
 def test_a_slow_upstream_beside_many_streams(stage: Stage) -> None:
-    """Who only sleeps is no reason to call the server healthy."""
+    """Streams that only sleep are no reason to call the server healthy."""
     with clients(stage.server.url, ("/sleep/60000", 30), ("/upstream/20000", 6)):
         verdict = stage.verdict("upstream")
 

@@ -1,4 +1,4 @@
-"""What looks at greenlets does so where they stand still."""
+"""Looks at greenlets happen where those stand still."""
 
 import ctypes
 import json
@@ -157,7 +157,7 @@ def users_of(names: str) -> set[str]:
 
 
 def test_nobody_looks_at_the_frames_of_another_thread() -> None:
-    """What `sys._current_frames()` returns belongs to threads that run."""
+    """`sys._current_frames()` returns frames of threads that run."""
     assert users_of(r"_current_frames\b|_current_exceptions\b") == set()
 
 

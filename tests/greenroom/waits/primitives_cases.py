@@ -307,7 +307,7 @@ def Thread_join_with_a_timeout() -> Any:
 
 
 def waits(done: list[str]) -> None:
-    """What a helper does, past the end of the request that started it."""
+    """The waits of a helper, past the end of the request that started it."""
     lock, event = threading.Lock(), threading.Event()
     time.sleep(LATER_SECONDS / 2)
     done.append(f"sleep, event {event.wait(0.1)}")
@@ -371,7 +371,7 @@ def thread_started_when_the_budget_is_spent() -> Any:
 
 @case
 def clean_up_in_finally() -> Any:
-    """Whatever it needs to wait for."""
+    """Clean-up may wait for anything it needs."""
     done: list[Any] = []
     try:
         time.sleep(NEVER_SECONDS)
