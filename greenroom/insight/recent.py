@@ -174,7 +174,7 @@ def read_of(pid: int, descriptor: Any, now: Callable[[], float] = clock.now) -> 
 def records_in(answer: Mapping[str, Any], kept_seconds: float = KEPT_SECONDS) -> Iterator[dict[str, Any]]:
     """The records of a worker's answer in the order in which they ended; `at` is Unix time, `count` how many they are.
 
-    With what has no answer yet ("in_flight") at the end. What can't be read is left out.
+    Requests without an answer yet ("in_flight") come at the end. Records that can't be read are left out.
     """
     names = base64.b64decode(answer.get("names", "")).decode("utf-8", "replace").split("\n")[:-1]
     shift = answer["at"] - answer["now"]

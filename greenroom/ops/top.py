@@ -71,7 +71,7 @@ class Top:
         self.spawn(self._ask)
 
     def _ask(self) -> None:
-        """Runs on: a thread of its own. What it learns is taken over by `take`."""
+        """Runs on: a thread of its own. `take` takes over its answers."""
         try:
             view = self.client.view()
             self._answers.append(lambda: self._heard(view, ""))

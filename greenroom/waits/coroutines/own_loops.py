@@ -2,8 +2,8 @@
 
 asyncio knows one running loop for each thread of the operating system, and all our greenlets are in one. So none runs
 there: asyncio.run(), Runner, run_until_complete(), run_forever() and async views each have a thread, and a loop that is
-made for them or was made by the caller, as under a server with threads. What is asyncio's stays so: its options, its
-policy, how it ends what is left over, and whom it tells.
+made for them or was made by the caller, as under a server with threads. The rest stays asyncio's: its options, its
+policy, how it ends the tasks that are left over, and whom it tells.
 """
 
 import _socket
