@@ -157,6 +157,7 @@ class Examination:
             self.found += rules.find(project)
         workers, _, _ = deployment.workers_of(Path.cwd(), os.environ, self.options.configuration)
         self.found += pools.above_default(project, workers)
+        self.found += memory.socket_servers(project, workers)
         self.report.skipped = [Skipped("reading", problem) for problem in project.sources.problems]
 
     def read_more(self, project: Project, imported: Imported) -> Project:
