@@ -19,6 +19,7 @@ COMMANDS = (
     "idle",
     "parsers",
     "generator",
+    "tune",
 )
 
 
