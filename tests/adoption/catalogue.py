@@ -41,8 +41,7 @@ APPLICATIONS = (
             may_differ=(r'"(csrf_token|fs_uniquifier|last_update)":\s*"[^"]*"',)),
         Ask(get, "/me"), Ask(post, "/logout"), Ask(get, "/me"),
     ), note="Its passwords are hashed in threads (argon2 is offloaded).",
-        oldest=("flask-security[common,fsqla]>=5.4", "argon2-cffi", "sqlalchemy==2.0.*"),
-        oldest_without=("sqlalchemy",)),
+        not_oldest="not tried: under this name it needs Flask 3"),
     Application("Flask-Limiter", "limiter", ("flask-limiter", "redis"), (
         Ask(get, "/open"), *[Ask(get, "/limited")] * 4,
     ), services=("redis",), note="Counters in memory would be each worker's own: name a Redis."),
