@@ -534,6 +534,50 @@ def test_asgiref_s_own_functions_work_for_fifty_at_once() -> None:
     )
 
 
+def test_a_loop_for_which_there_is_no_descriptor_leaves_nothing_behind() -> None:
+    check(
+        """
+        import collections, errno, gc, os, resource, warnings
+        from flask import Flask
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+        noise = []
+        sys.unraisablehook = lambda unraisable: noise.append((unraisable.object, unraisable.exc_value))
+        warnings.showwarning = lambda message, *_: noise.append(message)
+        warnings.simplefilter("always")
+
+        async def view():
+            return "reached"
+
+        call = Flask("shop").async_to_sync(view)
+        assert call() == "reached"
+
+        def descriptors():
+            return len(os.listdir("/proc/self/fd"))
+
+        before = descriptors()
+        for left in range(4):
+            held = []
+            try:
+                while True:
+                    held.append(os.open(os.devnull, os.O_RDONLY))
+            except OSError:
+                pass
+            for _ in range(left):
+                os.close(held.pop())
+            try:
+                answer = call()
+            except OSError as exc:
+                answer = exc.errno
+            assert answer == (errno.EMFILE if left < 3 else "reached"), "epoll, and two ends of a pipe"
+            for each in held:
+                os.close(each)
+        gc.collect()
+        assert descriptors() == before, descriptors()
+        assert not noise, noise
+        """
+    )
+
+
 def test_it_can_be_left_alone() -> None:
     check(
         """
