@@ -10,7 +10,7 @@ import psutil
 
 # What the application is made to raise: its own errors, and what an ended wait raises in its code.
 # EMFILE as well: /descriptors takes them all. And the exit of a worker that is told to stop while it imports the
-# application: where the signal comes in a callback of weakref, Python shows it and goes on, and the worker leaves later.
+# application: where the signal comes in a callback of weakref, Python shows it and goes on.
 EXPECTED = re.compile(
     r"(tests\.soak\.app\.)?Planned|.*BudgetSpent|(requests\.|urllib3\.)?exceptions\.\w+|TimeoutError"
     r"|OSError: \[Errno 24\]|SystemExit: 0"
