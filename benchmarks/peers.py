@@ -7,6 +7,7 @@
     bare       Flask, requests.get               -                   the same
     fanout     Flask, requests in 20 threads     -                   FastAPI, aiohttp, gather
     database   Flask, SQLAlchemy, psycopg2       -                   FastAPI, SQLAlchemy, asyncpg
+    upload, large, events      Flask             -                   FastAPI
 
 Each is one process for requests, or one and what it can't serve without, on one core. No access log, because none of
 them should measure the terminal; else the defaults, but for what stands beside the command with its reason.
@@ -23,12 +24,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from .apps import bodies
 from .database import messages_about
 from .machine import ROOT
 from .servers import HOST, ServerFailed, ServerUnderTest, clean_environment, gunicorn
 
 HOW_TO_INSTALL = (
-    "python3 -m venv benchmarks/.venv && benchmarks/.venv/bin/pip install -r benchmarks/requirements.txt",
+    "python -m benchmarks run --install-peers",
     "uWSGI needs a C compiler; where there is none, leave its line out",
 )
 VENV = ROOT / "benchmarks" / ".venv"
@@ -73,6 +75,8 @@ class Route:
     peers: tuple[str, ...] = ()
     needs_upstream: bool = False
     needs_database: bool = False
+    body: bytes = b""  # to be sent, with POST
+    ready_path: str = ""  # what answers 200 when the application is there, if it is not `path`
 
     def is_right(self, body: bytes) -> bool:
         if isinstance(self.expected, bytes):
@@ -104,13 +108,20 @@ DATABASE = Route(
     peers=WAITERS,
     needs_database=True,
 )
-ROUTES = {route.name: route for route in (HELLO, DICT, SESSION, BARE, FAN_OUT, DATABASE)}
+UPLOAD = Route(
+    "upload", "1 MB is sent to it", {"bytes": bodies.MEGABYTE}, "/upload", 8, (*WAITERS, "granian"),
+    body=bodies.LARGE, ready_path="/",
+)  # fmt: skip
+LARGE = Route("large", "an answer of 1 MB", bodies.LARGE, "/large", 8, (*WAITERS, "granian"))
+EVENTS = Route("events", "a stream of 100 events", bodies.ALL_EVENTS, "/events", 16, (*WAITERS, "granian"))
+ROUTES = {route.name: route for route in (HELLO, DICT, SESSION, BARE, FAN_OUT, DATABASE, UPLOAD, LARGE, EVENTS)}
 
 WSGI_APPS = {
     "hello": "benchmarks.apps.hello:wsgi",
     "dict": "benchmarks.apps.flask_dict:app",
     **dict.fromkeys(("session", "bare", "fanout"), "benchmarks.apps.flask_upstream:app"),
     "database": "benchmarks.apps.flask_database:app",
+    **dict.fromkeys(("upload", "large", "events"), "benchmarks.apps.flask_bodies:app"),
 }
 STOCK_APPS = {**WSGI_APPS, "database": "benchmarks.apps.flask_database_psycogreen:app"}
 QUART_APPS = {"hello": "benchmarks.apps.hello:asgi", "dict": "benchmarks.apps.quart_dict:app"}
@@ -119,6 +130,7 @@ FASTAPI_APPS = {
     "dict": "benchmarks.apps.fastapi_dict:app",
     **dict.fromkeys(("session", "bare", "fanout"), "benchmarks.apps.fastapi_upstream:app"),
     "database": "benchmarks.apps.fastapi_database:app",
+    **dict.fromkeys(("upload", "large", "events"), "benchmarks.apps.fastapi_bodies:app"),
 }
 
 

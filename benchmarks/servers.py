@@ -87,10 +87,10 @@ class RunningServer:
     port: int
     log: Path
 
-    def get(self, path: str, timeout_seconds: float = 10.0) -> tuple[int, bytes]:
+    def get(self, path: str, timeout_seconds: float = 10.0, body: bytes = b"") -> tuple[int, bytes]:
         """Status and body. Raises OSError while nobody answers."""
         scheme = "https" if self.server.environment.get("GREENROOM_TLS_CERTIFICATE") else "http"
-        request = urllib.request.Request(f"{scheme}://{HOST}:{self.port}{path}")
+        request = urllib.request.Request(f"{scheme}://{HOST}:{self.port}{path}", data=body or None)
         trusting = ssl._create_unverified_context()  # nothing secret is asked, and of our own server
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), HTTPSHandler(context=trusting))
         try:

@@ -46,6 +46,7 @@ class Round:
     load_cores_busy_ratio: float | None = None
     # The share of the server's core that other programs and the kernel itself took; None where nothing was pinned.
     others_on_server_core_ratio: float | None = None
+    clients: int = 0
 
     @property
     def cpu_microseconds(self) -> float:
@@ -79,6 +80,7 @@ class Summary:
     load_cores_busy_ratio: float | None
     others_on_server_core_ratio: float | None
     cpu_microseconds: float = math.nan  # of a request
+    clients: int = 0
     # Against the baseline; None where the baseline did nothing.
     requests_per_second_ratio: float | None = None
     p50_ratio: float | None = None
@@ -116,6 +118,7 @@ def _over_rounds(rounds: Sequence[Round]) -> Summary:
         load_cores_busy_ratio=highest(one.load_cores_busy_ratio for one in rounds),
         others_on_server_core_ratio=highest(one.others_on_server_core_ratio for one in rounds),
         cpu_microseconds=median_known(one.cpu_microseconds for one in rounds),
+        clients=max(one.clients for one in rounds),
     )
 
 

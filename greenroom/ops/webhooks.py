@@ -15,7 +15,6 @@ import json
 import logging
 import queue
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +38,8 @@ def post(url: str, body: bytes) -> int:
     host = str(parts.hostname)
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
+        import ssl  # see __main__
+
         context = ssl.create_default_context()
         connection = http.client.HTTPSConnection(host, parts.port, timeout=TIMEOUT_SECONDS, context=context)
     else:

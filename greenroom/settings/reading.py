@@ -17,6 +17,7 @@ from typing import Any, Self
 from dotenv import dotenv_values
 
 from ..errors import SettingsError
+from ..loopback import is_loopback
 from .addresses import peer_problem, webhook_problem
 from .fields import GREEN_WORKER_CLASSES, PLAIN_WORKER_CLASSES, Fields
 from .knobs import PREFIX, environment_name, parse
@@ -227,11 +228,6 @@ def unknown_names(environ: Mapping[str, str]) -> list[str]:
 def tell_of_gone(name: str) -> None:
     """Once: a newer version starts with the settings of an older one."""
     logger.warning("%s has no effect any more: %s", name, GONE[name])
-
-
-def is_loopback(host: str) -> bool:
-    address = ipaddress.ip_address(host)
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _is_address(host: str) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from .names import COMMON, NOT_VIEWS, VERBS, VIEW_BASES, VIEW_DECORATORS, decorator_name, last
+from .names import ALL_VIEWS, COMMON, NOT_VIEWS, VERBS, VIEW_BASES, VIEW_DECORATORS, decorator_name, last
 from .sources import FUNCTIONS, FunctionNode, Source, Sources
 
 MOST_STEPS = 20_000
@@ -250,11 +250,18 @@ class Project:
             return True
         if function.owner is None and parameters[:1] == ["request"] and self._has_django:
             return True
-        return (
-            function.owner is not None
-            and function.name in VERBS
-            and any(last(ast.unparse(base)) in VIEW_BASES for base in function.owner.bases)
+        if function.owner is None:
+            return False
+        bases = self._bases(function.owner)
+        return (function.name in VERBS and not bases.isdisjoint(VIEW_BASES)) or (
+            function.name[0] != "_" and not bases.isdisjoint(ALL_VIEWS)
         )
+
+    def _bases(self, cls: ast.ClassDef, depth: int = 0) -> set[str]:
+        """Names of the classes that a class is made from, also through own ones."""
+        names = {last(ast.unparse(base)) for base in cls.bases}
+        inner = [one for name in names for _, one in self.classes.get(name, []) if one is not cls and depth < 5]
+        return names.union(*(self._bases(one, depth + 1) for one in inner))
 
     @cached_property
     def _has_django(self) -> bool:
