@@ -170,7 +170,7 @@ def outlive_me() -> None:
 
 
 def hold_signals() -> None:
-    """Keep signals to this thread waiting: who is told to end right after a fork must not take it for its parent."""
+    """Keep signals to this thread waiting: a child that is told to end at once must not take itself for its parent."""
     _masks.setdefault(thread_ident(), []).append(signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS))
 
 
@@ -190,7 +190,7 @@ def let_all_signals_in() -> None:
 def release(descriptors: list[int]) -> None:
     """Let go of descriptors that are the parent's: nobody keeps a listener or a client's connection open here.
 
-    Their numbers stay taken, by nothing: whoever has them will close them, and must not close somebody else's.
+    Their numbers stay taken, by nothing: their owners will close them, and must not close other files.
     """
     try:
         nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

@@ -3,7 +3,7 @@
     killed by the arbiter, its loop did not turn for `timeout`     SIGABRT first, SIGKILL a second later
     asked to go at once (SIGQUIT, SIGINT)                          with requests still running
     not done in the graceful timeout                               the requests that are cut
-    over its memory limit                                          how much, and who has how many greenlets
+    over its memory limit                                          how much, and how many greenlets from which line
 
 SIGABRT comes to a worker that may hold the GIL for ever, so faulthandler writes the stacks from within the signal
 handler, in C. A process that can still run Python adds what is in flight and the last stalls.

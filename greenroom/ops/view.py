@@ -199,7 +199,7 @@ def _limit_row(moment: Moment) -> Bar:
     busy, idle = grown.get("busy_seconds", 0.0), grown.get("idle_seconds", 0.0)
     ratio = busy / (busy + idle) if busy + idle else 0.0
     text = f"adaptive: loops busy {ratio:.0%}, {running} run, {queued} queue"
-    # A queue may be a burst; who is turned away has met a limit.
+    # A queue may be a burst; a request that is turned away has met a limit.
     full = 1.0 if rate(moment, "shed") > 0 else QUEUEING_RATIO if queued else 0.0
     return {"name": "Limit", "ratio": max(ratio, full), "text": text}
 

@@ -54,7 +54,7 @@ def is_loop_thread() -> bool:
 
 class ThreadRecord(Record):
     """A request's record in a thread that is no greenlet: what waits there can neither be ended nor explained from our
-    hub. It follows the request's budget, as far as a thread can: who waits there asks for it from time to time.
+    hub. It follows the request's budget, as far as a thread can: its waits ask for it from time to time.
 
     Once its time was up (see `has_ended`) or the request is over, it is free.
     """

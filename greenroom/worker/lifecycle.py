@@ -231,7 +231,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         Leaving(self, self.leave_until).begin()
 
     def _wait_for_the_others(self) -> None:
-        """At the server's start: whoever is first would get all clients that wait already."""
+        """At the server's start: the first worker would get all clients that wait already."""
         ready_at = clock.now()
         took = ready_at - self.began_at
         while self.alive and not may_start(
