@@ -1,6 +1,7 @@
 """Imports point one way: ground floor, then mechanisms, then hooks, ops and tools. No module needs itself."""
 
 import ast
+import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def needed_by(name: str, source: str, modules: Iterable[str], *, is_package: boo
     return found & set(modules) - {name}
 
 
+@functools.cache
 def graph_of(package: str) -> dict[str, set[str]]:
     modules = modules_of(package)
     return {
