@@ -28,6 +28,7 @@ from .reading import (
     pools,
     process,
     queries,
+    retries,
     sharing,
     threads,
     upstreams,
@@ -153,7 +154,7 @@ class Examination:
 
     def static(self, project: Project) -> None:
         self.found = []
-        for rules in (upstreams, sharing, memory, locks, threads, drivers, pools, queries, process, at_import):
+        for rules in (upstreams, retries, sharing, memory, locks, threads, drivers, pools, queries, process, at_import):
             self.found += rules.find(project)
         workers, _, _ = deployment.workers_of(Path.cwd(), os.environ, self.options.configuration)
         self.found += pools.above_default(project, workers)

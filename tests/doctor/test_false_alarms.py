@@ -221,6 +221,44 @@ def prepare():
 def index():
     return "ok"
 """,
+    "asking again with a bound, or in a stream": """
+import time
+
+import requests
+
+
+@app.get("/built")
+def built():
+    deadline = time.monotonic() + 5
+    while True:
+        state = requests.get("http://127.0.0.1:9/", timeout=1).text
+        if state == "done" or time.monotonic() > deadline:
+            return state
+        time.sleep(0.2)
+
+
+@app.get("/events")
+def events():
+    def stream():
+        while True:
+            yield "data: 1\\n\\n"
+            time.sleep(1)
+
+    return app.response_class(stream(), mimetype="text/event-stream")
+""",
+    "an executor that ends with the request": """
+from concurrent.futures import ThreadPoolExecutor
+
+
+def double(number):
+    return 2 * number
+
+
+@app.get("/")
+def index():
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        return list(pool.map(double, range(3)))
+""",
     "thread-local state": """
 import threading
 

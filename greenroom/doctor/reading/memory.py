@@ -37,6 +37,10 @@ def containers(project: Project) -> Iterator[Finding]:
             target, how = _mutation(node)
             if target is None:
                 continue
+            held = _inside_of(function, target)
+            if held is not target and how == "grow":
+                how = "store"  # under a key
+            target = held
             binding = project.binding(target, function.source, function)
             if binding is None or not project.is_shared(binding) or not is_container(project, binding):
                 continue
@@ -94,6 +98,16 @@ def _base(node: ast.expr) -> ast.expr:
     while isinstance(node, ast.Subscript):
         node = node.value
     return node
+
+
+def _inside_of(function: Function, target: ast.expr) -> ast.expr:
+    """`calls` for the `seen` of `seen = calls[key]`: what is inside of a container counts as the container."""
+    held = function.local_values.get(target.id) if isinstance(target, ast.Name) else None
+    if isinstance(held, ast.Subscript):
+        return _base(held)
+    if isinstance(held, ast.Call) and isinstance(held.func, ast.Attribute) and held.func.attr in ("get", "setdefault"):
+        return _base(held.func.value)
+    return target
 
 
 def _has_bound(binding: Binding) -> bool:

@@ -307,10 +307,10 @@ class Project:
             elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
                 yield from self._method(node, function)
         for decorator in function.node.decorator_list:
-            if isinstance(decorator, ast.Name):
-                for wrapper in self._named(decorator.id, function):
-                    yield wrapper
-                    yield from (one for one in self.functions if one.outer is wrapper)
+            made = decorator.func if isinstance(decorator, ast.Call) else decorator
+            for wrapper in self._named(made.id, function) if isinstance(made, ast.Name) else ():
+                yield wrapper
+                yield from (one for one in self.functions if wrapper in (one.outer, one.outer and one.outer.outer))
 
     def _named(self, name: str, function: Function) -> Iterator[Function]:
         dotted = function.source.imports.get(name)
