@@ -87,6 +87,7 @@ def planned(
             skipped.append(Skipped(f"{'/'.join(_methods(one))} {one['rule']}", why))
     if not routes and not found:
         found[("GET", "/")] = Route("GET /", "/", place=_only_view(project))
+        skipped.append(Skipped("routes", "this framework does not list them: name them with --url or --from"))
     chosen = list(found.values())
     for route in chosen[MOST_ROUTES:]:
         skipped.append(Skipped(route.name, f"more than {MOST_ROUTES} routes: name it with --url"))

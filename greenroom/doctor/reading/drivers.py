@@ -38,7 +38,10 @@ def drivers(project: Project) -> Iterator[Finding]:
             if driver.name == "cassandra-driver" and _mentions(project, "GeventConnection"):
                 continue
             seen.add((source.shown, driver.name))
-            yield _driver(source.shown, line, driver)
+            if driver.name == "cassandra-driver" and not _names_another_loop(project):
+                yield _cassandra(source.shown, line)
+            else:
+                yield _driver(source.shown, line, driver)
     for source, _, call, name in project.all_calls():
         if name == "oracledb.init_oracle_client":
             yield Finding(
@@ -49,6 +52,22 @@ def drivers(project: Project) -> Iterator[Finding]:
                 "Leave init_oracle_client() out: thin mode is plain Python and waits in the loop. Where thick mode is "
                 'needed: GREENROOM_OFFLOAD_DRIVERS="oracledb.connect, oracledb.Connection.*, oracledb.Cursor.*".',
             )
+
+
+def _names_another_loop(project: Project) -> bool:
+    return any(_mentions(project, f"{name}Connection") for name in ("Libev", "Asyncio", "Asyncore", "Twisted"))
+
+
+def _cassandra(file: str, line: int) -> Finding:
+    return Finding(
+        "driver-cannot-wait",
+        file,
+        line,
+        "cassandra-driver takes gevent's loop by itself where it is imported after patching, as under Greenroom; a "
+        "`connection_class` of another loop would stop all requests.",
+        "Leave `connection_class` out, or name cassandra.io.geventreactor.GeventConnection.",
+        level="note",
+    )
 
 
 def _driver(file: str, line: int, driver: known.Driver) -> Finding:
