@@ -17,6 +17,7 @@ COMMANDS = (
     "rolling",
     "deadlines",
     "idle",
+    "memory",
     "parsers",
     "generator",
     "tune",

@@ -105,7 +105,7 @@ class Examination:
             )
             project = self.read_more(project, imported)
             if not imported.why_not:
-                # What the import does has been seen.
+                # The effects of the import have been seen at the import itself.
                 self.found = [one for one in self.found if one.rule not in AT_IMPORT]
             self.found += imported.findings(project)
             self.found += drivers.engines_seen(project, imported.engines, self.found)

@@ -1,4 +1,4 @@
-"""What was seen while it ran becomes findings, each at the application's own innermost line."""
+"""Findings from the run, each at the application's own innermost line."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -137,7 +137,7 @@ class Judge:
         return ""
 
     def _called(self, stall: dict[str, Any]) -> str:
-        """What the line was doing: the function of a library just below it."""
+        """Return the call that the line was in: the function of a library just below it."""
         inner = ""
         for line in stall.get("stack", []):
             place, _, function = str(line).partition(" ")
@@ -274,7 +274,7 @@ class Judge:
                     cost=0.5,
                 )
 
-    # What the probe has seen.
+    # The findings of the probe.
 
     def _probe(self, drive: Drive) -> Iterator[Finding]:
         last = drive.last

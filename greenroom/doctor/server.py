@@ -115,7 +115,7 @@ class Server:
             connection.close()
 
     def ask(self, what: str, **more: Any) -> Any:
-        """What the worker says over its own socket; {} when it does not answer."""
+        """Return the worker's answer over its own socket; {} when it does not answer."""
         for path in sorted((self.scratch.folder / "sockets").glob("*.sock"), key=_changed, reverse=True):
             answer = ask(path, {"ask": what, **more}, ANSWER_SECONDS)
             if isinstance(answer, dict) and "error" not in answer:

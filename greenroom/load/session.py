@@ -54,7 +54,7 @@ class Session:
 
     @property
     def shared_headers(self) -> dict[str, str]:
-        """What the requests of the load send as well."""
+        """Return the headers that the requests of the load send as well."""
         found = {}
         if self.cookies:
             found["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())

@@ -43,7 +43,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What there is. None: not known, and no bound. `hosts` share the database."""
+    """The limits of the machine and the database. None: not known, and no bound. `hosts` share the database."""
 
     cores: int
     memory_bytes: int | None = None

@@ -83,7 +83,7 @@ def _measure(options: argparse.Namespace, expected: tuple[Expectation, ...]) -> 
 
 
 def calibrate(app: str, path: str, settings: Mapping[str, str]) -> tuple[Costs, int | None]:
-    """What one request costs, and how large a worker's database pool is now."""
+    """Measure the cost of one request, and how large a worker's database pool is now."""
     with served(app, {**settings, model.WORKERS: "1"}) as server:
         shape = arrivals.constant(CALIBRATION_RATE, CALIBRATION_SECONDS)
         said = perform(replace(_plan(server, path, ()), shape=shape))
@@ -120,7 +120,7 @@ def _limit(expected: tuple[Expectation, ...]) -> float | None:
 
 
 def bounds_of(options: argparse.Namespace) -> Bounds:
-    """What is told, else what is found."""
+    """Return the bounds that the options give, else those that are found."""
     memory = options.memory_mb * 2**20 if options.memory_mb else int(psutil.virtual_memory().available * MEMORY_SHARE)
     return Bounds(
         options.cores or usable_cores(), memory, options.max_connections or found_max_connections(), options.hosts
@@ -128,7 +128,7 @@ def bounds_of(options: argparse.Namespace) -> Bounds:
 
 
 def found_max_connections() -> int | None:
-    """What the PostgreSQL of DATABASE_URL allows; None without one, or where it does not say."""
+    """Return the connections that the PostgreSQL of DATABASE_URL allows; None without one, or without an answer."""
     url = {**read_environment(Path(".env")), **os.environ}.get("DATABASE_URL", "")
     if not url.startswith("postgresql"):
         return None

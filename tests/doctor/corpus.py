@@ -14,7 +14,7 @@ Place = tuple[str, str, int]
 NAMES = sorted(folder.name for folder in CORPUS.iterdir() if (folder / "shop.py").is_file())
 CLEAN = [name for name in NAMES if name.startswith("clean-")]
 PLANTED = [name for name in NAMES if name not in CLEAN]
-# What only running them shows.
+# Applications whose fault shows only when they run.
 ONLY_DRIVEN = ("big-digest", "endless-cache", "heavy-import", "n-plus-one", "password-hash", "python-loop", "regex")
 
 

@@ -1,4 +1,4 @@
-"""What looks like a finding and is none: a person who knows gevent would laugh at these."""
+"""Code that looks like a finding and is none: a person who knows gevent would laugh at these."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What `greenroom load` can ask: several requests, logins, values, scenarios, logs; TLS, HTTP/2, event streams."""
+"""Requests of `greenroom load`: several, logins, values, scenarios, logs; TLS, HTTP/2, event streams."""
 
 import argparse
 import json

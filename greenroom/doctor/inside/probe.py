@@ -1,4 +1,4 @@
-"""What the doctor sees from within the worker beyond insight: statements, connections, growth, calls in threads.
+"""Facts from within the worker that insight does not have: statements, connections, growth, calls in threads.
 
     statements   the same one again and again in one request: from SQLAlchemy's events, and SQLite's own trace
     connections  taken from an SQLAlchemy pool and kept while the request connects to, or sends to, an HTTP upstream
