@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from ..errors import GreenroomError
-from .reading.project import Function, Project
+from .reading.functions import Function
+from .reading.project import Project
 
 # A GET of such a name does something; a careful person does not send it to see what happens.
 UNSAFE = re.compile(

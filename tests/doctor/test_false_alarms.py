@@ -259,6 +259,89 @@ def index():
     with ThreadPoolExecutor(max_workers=4) as pool:
         return list(pool.map(double, range(3)))
 """,
+    "a registry that decorators fill": """
+STEPS = {}
+
+
+def step(name):
+    def wrapper(view):
+        STEPS[name] = view
+
+        def inner(*args):
+            return view(*args)
+
+        return inner
+
+    return wrapper
+
+
+def adapter(model):
+    def inner(cls):
+        STEPS[model] = cls
+        return cls
+
+    return inner
+
+
+@app.get("/")
+@step("first")
+def index():
+    adapter = STEPS.get("first")
+    return adapter and "ok" or "none"
+""",
+    "errors that a form begins anew": """
+class Field:
+    def __init__(self):
+        self.errors = {}
+
+    def parse(self, data):
+        self.errors = {}
+        for name in data:
+            self.errors[name] = "wrong"
+        return self.errors
+
+
+field = Field()
+
+
+@app.post("/")
+def index():
+    return field.parse(request.form)
+""",
+    "a class's constant that its constructor completes": """
+class Select:
+    CHOICES = {"day": [1, 2]}
+
+    def __init__(self, years=(1, 2)):
+        self.CHOICES["year"] = list(years)
+
+
+@app.get("/")
+def index():
+    return Select((3, 4)).CHOICES
+""",
+    "a URL in an example, and somebody's file": """
+import sqlite3
+
+from sqlalchemy import create_engine
+
+
+def field(default, examples=(), help=""):
+    return default
+
+
+URL = field("", examples=["sqlite:///shop.db", "postgresql://user@host/shop"], help="mysql://host/shop")
+
+
+def layers(file):
+    with sqlite3.connect(file.name) as connection:
+        return connection.execute("SELECT 1").fetchone()
+
+
+@app.post("/layers")
+def show():
+    return list(layers(request.files["file"]))
+""",
     "thread-local state": """
 import threading
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from ..findings import Finding
 from . import known
+from .functions import Function
 from .names import decorator_name, last
-from .project import Function, Project
+from .project import Project
 
 CLOCKS = re.compile(r"\b(?:monotonic|perf_counter|time\.time|now|utcnow|deadline|attempts?|tries|retries)\b")
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from ..findings import Finding
 from . import known
+from .functions import Function
 from .names import has_unpacking, keyword, last, number
-from .project import Function, Project
+from .project import Project
 from .sources import Source
 
 # Greenroom's default, GREENROOM_REQUEST_BUDGET_MILLISECONDS.
