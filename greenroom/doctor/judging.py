@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .driving import Drive, Seen
+from . import executors
+from .driving import WAITING_SHARE, Drive, Seen
 from .findings import Finding
 from .log import last_error
 from .reading.project import Project
@@ -21,7 +22,6 @@ REPEATED = 5
 # A container that grows by so many of the requests grows with them.
 GROWTH_SHARE = 0.6
 FEWEST_REQUESTS = 8
-WAITING_SHARE = 0.3
 # A request that takes less alone is in nobody's way in a pool.
 KEPT_SECONDS = 0.05
 IMPORT_FRAMES = ("<frozen importlib", "importlib/")
@@ -52,6 +52,7 @@ class Judge:
         yield from self._fails(seen, drive)
         yield from self._pools(seen)
         yield from self._locks(seen)
+        yield from executors.full(seen, self.project, self.static)
 
     # Stalls.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from greenroom.doctor import gains
+from greenroom.doctor import executors, gains
 from greenroom.doctor.answers import differences
 from greenroom.doctor.driving import Seen
 from greenroom.doctor.examination import Report
@@ -92,3 +92,26 @@ def test_the_module_that_a_first_request_imports_is_named() -> None:
     ]
 
     assert judge.imported(stack) == "kombu.transport"
+
+
+def test_a_full_executor_is_found_where_it_is_made() -> None:
+    binding = SimpleNamespace(source=SimpleNamespace(shown="shop.py"), line=9)
+    project: Any = SimpleNamespace(sources=PROJECT.sources, module_values={"shop": {"pool": binding}})
+    seen = Seen(Route("GET /work", "/work", "shop.py:17"), at_once=50)
+    seen.executors = [
+        {"name": "pool of shop.py", "size": 3, "queued": 40},
+        {"name": "pool of shop.py", "size": 3, "queued": 47},
+    ]
+
+    found = list(executors.full(seen, project, []))
+
+    assert [(one.rule, one.place) for one in found] == [("executor-full", "shop.py:9")]
+    assert "47 jobs of 50 requests of GET /work waited for 3 threads" in found[0].says
+
+
+def test_an_executor_with_a_few_jobs_in_line_is_no_finding() -> None:
+    seen = Seen(
+        Route("GET /work", "/work"), at_once=50, executors=[{"name": "pool of shop.py", "size": 40, "queued": 10}]
+    )
+
+    assert list(executors.full(seen, PROJECT, [])) == []
