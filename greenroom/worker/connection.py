@@ -101,6 +101,8 @@ class Connection(RunningRequest):
             else:
                 self._look_while_busy()
             return
+        if len(self.buffer) >= RECEIVE_BYTES and self.state == State.IDLE:
+            return  # _parse_rest is on its way: these come first
         try:
             data = self.wire.sock.recv(RECEIVE_BYTES)
         except BlockingIOError:
@@ -257,6 +259,11 @@ class Connection(RunningRequest):
     def _look_while_busy(self) -> None:
         """Something came while a request waits or runs: the next request, or the end of the connection."""
         self.reader.stop()  # the event is level-triggered: it would come again in every turn
+        if self.buffer:
+            # The next requests are here: whatever comes behind them waits in the kernel until they are answered. A look
+            # at it would take a record of TLS for each request, and a client that pipelines sends ever more.
+            self.serving.timeouts.deaf.add(self)
+            return
         try:
             # Only a look: the bytes may be for the application, which can ask for the socket.
             self.is_client_gone = self.wire.sock.recv(1, socket.MSG_PEEK) == b""
