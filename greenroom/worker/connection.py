@@ -84,8 +84,7 @@ class Connection(RunningRequest):
         self.buffer = b""
         self.searched_from = 0  # where in the buffer the end of a head can begin: what is before has been looked at
         self.incoming = None
-        self.skip_bytes = 0
-        self.request_count = 0
+        self.skip_bytes = self.request_count = 0
         self.proxy_protocol_info: dict[str, Any] | None = None
         self.state = State.IDLE
         self.is_client_gone = False
@@ -102,7 +101,7 @@ class Connection(RunningRequest):
                 self._look_while_busy()
             return
         if len(self.buffer) >= RECEIVE_BYTES and self.state == State.IDLE:
-            return  # _parse_rest is on its way: these come first
+            return  # _parse_rest comes first
         try:
             data = self.wire.sock.recv(RECEIVE_BYTES)
         except BlockingIOError:
@@ -259,9 +258,7 @@ class Connection(RunningRequest):
     def _look_while_busy(self) -> None:
         """Something came while a request waits or runs: the next request, or the end of the connection."""
         self.reader.stop()  # the event is level-triggered: it would come again in every turn
-        if self.buffer:
-            # The next requests are here: whatever comes behind them waits in the kernel until they are answered. A look
-            # at it would take a record of TLS for each request, and a client that pipelines sends ever more.
+        if self.buffer:  # what comes behind the next requests waits in the kernel: a look would take a record of TLS
             self.serving.timeouts.deaf.add(self)
             return
         try:
