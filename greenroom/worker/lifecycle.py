@@ -112,6 +112,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def load_wsgi(self) -> None:
         """Import the application, which may fork from now on. Runs on: worker start-up."""
+        forking.renew_loop()
         forking.arm()
         forking.in_child(self.leave_to_parent)
         Signals(lambda: self.is_serving, self.end_gracefully).install()
