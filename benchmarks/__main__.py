@@ -12,13 +12,16 @@ COMMANDS = (
     "overload",
     "closed",
     "slow",
+    "beside",
     "balance",
     "tls",
     "rolling",
     "deadlines",
     "idle",
+    "memory",
     "parsers",
     "generator",
+    "tune",
 )
 
 

@@ -17,7 +17,7 @@ that deals with it begins the child anew:
     - When the forking greenlet ends, or raises SystemExit, the process ends; it does not go on in the parent's code.
     - Objects with descriptors, connections or timers of the parent's let go of them: see `in_child`.
 
-What runs another program (subprocess, posix_spawn) has no part in this: it executes no Python of the parent's.
+A child that runs another program (subprocess, posix_spawn) has no part in this: it executes none of our Python.
 """
 
 import atexit
@@ -133,7 +133,7 @@ def tell_company(is_preloaded: bool) -> None:
 
 
 def _begin_worker() -> None:
-    """What runs in the arbiter goes on there alone: threads of a preloaded application, agents, the control socket.
+    """Forget what runs in the arbiter alone: threads of a preloaded application, agents, the control socket.
 
     Real threads would not be here either.
     """
@@ -200,7 +200,7 @@ def outlive_me() -> None:
 
 
 def hold_signals() -> None:
-    """Keep signals to this thread waiting: who is told to end right after a fork must not take it for its parent."""
+    """Keep signals to this thread waiting: a child that is told to end at once must not take itself for its parent."""
     _masks.setdefault(thread_ident(), []).append(signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS))
 
 
@@ -220,7 +220,7 @@ def let_all_signals_in() -> None:
 def release(descriptors: list[int]) -> None:
     """Let go of descriptors that are the parent's: nobody keeps a listener or a client's connection open here.
 
-    Their numbers stay taken, by nothing: whoever has them will close them, and must not close somebody else's.
+    Their numbers stay taken, by nothing: their owners will close them, and must not close other files.
     """
     try:
         nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -249,7 +249,7 @@ def stay_behind() -> NoReturn:
 
 
 class ParentsHub(Hub):
-    """The parent's hub, in the child. What refers to it is given the child's hub."""
+    """The parent's hub, in the child. Objects that refer to it are given the child's hub."""
 
     # gevent's locks and events ask for this, and take the hub of whoever uses them next.
     dead = property(lambda _: True)

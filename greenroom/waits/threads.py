@@ -44,7 +44,7 @@ loops_hub: list[Any] = [None]
 
 
 def start_thread(function: Callable[..., Any], args: tuple[Any, ...] = ()) -> int:
-    """Run `function` in a thread of the operating system. What it starts is real as well, see starting."""
+    """Run `function` in a thread of the operating system. Threads that it starts are real as well, see starting."""
     if is_loop_thread():
         loops_hub[0] = get_hub_if_exists()
     return _start_new_thread(_run, (function, args))
@@ -71,7 +71,7 @@ def is_loop_thread() -> bool:
 
 class ThreadRecord(Record):
     """A request's record in a thread that is no greenlet: what waits there can neither be ended nor explained from our
-    hub. It follows the request's budget, as far as a thread can: who waits there asks for it from time to time.
+    hub. It follows the request's budget, as far as a thread can: its waits ask for it from time to time.
 
     Once its time was up (see `has_ended`) or the request is over, it is free.
     """
@@ -143,7 +143,7 @@ class Pending:
         return bool(self._events)
 
     def result(self) -> Any:
-        """What was brought; raises what was raised there, with the traceback from there."""
+        """Return the job's result; raises its error with the traceback from there."""
         if self.error is not None:
             try:
                 raise self.error

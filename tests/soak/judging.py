@@ -1,4 +1,4 @@
-"""What went wrong, as far as the log and the processes tell."""
+"""The errors of a soak, as far as the log and the processes tell."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-# What the application is made to raise: its own errors, and what an ended wait raises in its code.
+# Errors that the application is made to raise: its own, and those that an ended wait raises in its code.
 # EMFILE as well: /descriptors takes them all. And the exit of a worker that is told to stop while it imports the
 # application: where the signal comes in a callback of weakref, Python shows it and goes on.
 EXPECTED = re.compile(
