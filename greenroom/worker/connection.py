@@ -84,8 +84,7 @@ class Connection(RunningRequest):
         self.buffer = b""
         self.searched_from = 0  # where in the buffer the end of a head can begin: what is before has been looked at
         self.incoming = None
-        self.skip_bytes = 0
-        self.request_count = 0
+        self.skip_bytes = self.request_count = 0
         self.proxy_protocol_info: dict[str, Any] | None = None
         self.state = State.IDLE
         self.is_client_gone = False
@@ -102,6 +101,8 @@ class Connection(RunningRequest):
             else:
                 self._look_while_busy()
             return
+        if len(self.buffer) >= RECEIVE_BYTES and self.state == State.IDLE:
+            return  # _parse_rest comes first
         try:
             data = self.wire.sock.recv(RECEIVE_BYTES)
         except BlockingIOError:
@@ -258,6 +259,9 @@ class Connection(RunningRequest):
     def _look_while_busy(self) -> None:
         """Something came while a request waits or runs: the next request, or the end of the connection."""
         self.reader.stop()  # the event is level-triggered: it would come again in every turn
+        if self.buffer:  # what comes behind the next requests waits in the kernel: a look would take a record of TLS
+            self.serving.timeouts.deaf.add(self)
+            return
         try:
             # Only a look: the bytes may be for the application, which can ask for the socket.
             self.is_client_gone = self.wire.sock.recv(1, socket.MSG_PEEK) == b""

@@ -74,3 +74,8 @@ def test_same_seed_same_moments() -> None:
 def test_what_is_no_shape_is_refused(text: str) -> None:
     with pytest.raises(LoadError):
         parse(text, 10.0)
+
+
+def test_rate_that_no_process_can_send_is_refused_with_what_to_do() -> None:
+    with pytest.raises(LoadError, match="spread the load over more processes with --locustfile"):
+        parse("1e9", 10.0)
