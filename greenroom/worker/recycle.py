@@ -72,7 +72,7 @@ class Fleet:
 
     def install(self) -> bool:
         """Take over from gunicorn, in its hook on_starting. False where this gunicorn is another than we know."""
-        reap = self.server.reap_workers
+        reap = getattr(self.server, "reap_workers", None)  # where there is none, nothing is put in place
         is_in_place = replacements.put(
             "gunicorn",
             (self.server, "manage_workers", self.manage),
