@@ -10,6 +10,7 @@ from greenroom.doctor import executors, gains
 from greenroom.doctor.answers import differences
 from greenroom.doctor.driving import Seen
 from greenroom.doctor.examination import Report
+from greenroom.doctor.findings import Finding
 from greenroom.doctor.importing import Imported
 from greenroom.doctor.judging import Judge
 from greenroom.doctor.plan import Route
@@ -115,3 +116,17 @@ def test_an_executor_with_a_few_jobs_in_line_is_no_finding() -> None:
     )
 
     assert list(executors.full(seen, PROJECT, [])) == []
+
+
+def test_a_stall_in_which_nothing_was_computed_is_a_wait_of_the_driver() -> None:
+    driver = Finding("driver-cannot-wait", "shop.py", 1, "confluent-kafka waits.", "Leave flush() to a thread.")
+    waited = {"at": 1.0, "seconds": 0.3, "cpu_seconds": 0.001, "line": "shop.py:11", "stack": ["shop.py:11 event"]}
+    seen = Seen(Route("GET /event", "/event"), alone=[Answer(200, 0.3)] * 2)
+
+    def told(*stalls: dict[str, Any]) -> list[str]:
+        seen.stalls = list(stalls)
+        return [one.do for one in Judge(PROJECT, [driver]).stalls(seen)]
+
+    assert told(waited, {**waited, "at": 2.0}) == ["Leave flush() to a thread."]
+    computed = {**waited, "cpu_seconds": 0.29}
+    assert told(computed, {**computed, "at": 2.0})[0].startswith("Compute less")
