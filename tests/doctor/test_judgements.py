@@ -31,7 +31,8 @@ def levels(*events: dict[str, Any]) -> list[tuple[str, str]]:
 
 def test_a_thread_that_is_gone_when_the_import_is_over_is_no_finding() -> None:
     assert levels(event("thread", has_ended=True)) == []
-    assert [rule for rule, _ in levels(event("thread", has_ended=False))] == ["thread-at-import"]
+    assert levels(event("thread", has_ended=False, by="apscheduler")) == [("thread-at-import", "warning")]
+    assert levels(event("thread", has_ended=False, by="pymongo")) == [("thread-at-import", "note")]
 
 
 @pytest.mark.parametrize(
@@ -128,5 +129,7 @@ def test_a_stall_in_which_nothing_was_computed_is_a_wait_of_the_driver() -> None
         return [one.do for one in Judge(PROJECT, [driver]).stalls(seen)]
 
     assert told(waited, {**waited, "at": 2.0}) == ["Leave flush() to a thread."]
+    still = {name: value for name, value in waited.items() if name != "cpu_seconds"}
+    assert told({**still, "is_current": True}) == ["Leave flush() to a thread."]
     computed = {**waited, "cpu_seconds": 0.29}
     assert told(computed, {**computed, "at": 2.0})[0].startswith("Compute less")
