@@ -68,13 +68,6 @@ class Shape:
     def mean_per_second(self) -> float:
         return sum(one.count for one in self.segments) / self.seconds
 
-    def rate_at(self, moment: float) -> float:
-        for one in self.segments:
-            if moment < one.seconds:
-                return one.begin + (one.end - one.begin) * moment / one.seconds
-            moment -= one.seconds
-        return 0.0
-
     def moments(self, model: str, chance: random.Random) -> Iterator[float]:
         """When each request is due, in seconds from the beginning, in order."""
         count = self.count

@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 
-from greenroom.load.arrivals import CONSTANT, POISSON, Segment, Shape, parse
+from greenroom.load.arrivals import CONSTANT, POISSON, parse
 from greenroom.load.units import LoadError
 
 
@@ -66,12 +66,6 @@ def test_spike_is_where_it_was_asked_for() -> None:
 
 def test_same_seed_same_moments() -> None:
     assert moments("50", seed=3) == moments("50", seed=3) != moments("50", seed=4)
-
-
-def test_rate_at_a_moment() -> None:
-    shape = Shape((Segment(0, 100, 10), Segment(50, 50, 5)))
-
-    assert [shape.rate_at(moment) for moment in (0, 5, 12, 20)] == [0, 50, 50, 0]
 
 
 @pytest.mark.parametrize(
