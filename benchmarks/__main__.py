@@ -18,8 +18,10 @@ COMMANDS = (
     "rolling",
     "deadlines",
     "idle",
+    "memory",
     "parsers",
     "generator",
+    "tune",
 )
 
 

@@ -23,13 +23,13 @@ from rich import box
 from rich.table import Table
 
 from . import machine, tls
-from .apps.bodies import BODY
+from .apps.huge_bodies import BODY
 from .machine import running_on, this_machines_pinning, verdict
 from .measuring import ending, wide_console
 from .servers import HOST, RunningServer, ServerFailed, gunicorn, serving
 from .stats import percentile
 
-APP = "benchmarks.apps.bodies:app"
+APP = "benchmarks.apps.huge_bodies:app"
 SERVERS = ("gthread", "gevent", "greenroom")
 MOST_MS = 50.0
 RATE = 20.0  # one after the other, so that an answer within the goal never makes the next one late

@@ -1,4 +1,4 @@
-"""What a request costs over TLS, and as a stream of HTTP/2: CPU of the worker, ours beside gunicorn's gevent worker.
+"""The cost of a request over TLS, and as a stream of HTTP/2: CPU of the worker, ours beside gunicorn's gevent worker.
 
     python -m benchmarks.tls [--clients 32] [--rounds 5] [--seconds 2]
 
@@ -41,7 +41,6 @@ LARGEST_WINDOW = 2**31 - 1 - 65_535
 # GET / of https://x, then the same fields with :authority and user-agent as the table has them from then on.
 FIRST_HEAD = b"\x82\x87\x84\x41\x01x\x7a\x05bench"
 NEXT_HEAD = b"\x82\x87\x84\xbf\xbe"
-LAST_STREAM = 2**31 - 1
 
 
 @dataclass
@@ -171,7 +170,7 @@ def with_tls(name: str, certificate: Path, key: Path, **more: str) -> ServerUnde
 
 
 def measure(options: Any, stack: contextlib.ExitStack, folder: Path) -> dict[str, dict[str, Asked]]:
-    """What each way of asking cost each server."""
+    """Measure the cost of each way of asking at each server."""
     certificate, key = make_certificate(folder)
     found: dict[str, dict[str, Asked]] = {"TLS, kept": {}, "HTTP/2": {}}
     cores = this_machines_pinning().server

@@ -1,4 +1,4 @@
-"""What a worker knows of one request while it runs: when it came, until when it may take, what it waits for; its end.
+"""The worker's record of one request while it runs: when it came, until when it may take, what it waits for; its end.
 
 The record is in a context variable, so threads and greenlets that a request starts find the one they work for. Outside
 requests there is none.
@@ -37,11 +37,11 @@ from .errors import BudgetSpent
 logger = logging.getLogger(__name__)
 
 FOREVER = float("inf")
-# What a request can wait for. "other": everything that nobody named.
+# The kinds of waits. "other": everything that has no kind of its own.
 Kind = Literal["upstream", "query", "pool", "dns", "offload", "lock", "sleep", "client", "other"]
-# Whose wait may be ended: see above.
+# The greenlets whose waits may be ended: see above.
 NEVER, OWN, EVERYWHERE = 0, 1, 2
-# What bounds the waits of a piece of code: the end; the end of the grace; nothing.
+# The bound of a piece of code's waits: the end; the end of the grace; nothing.
 BARE, CLEAN_UP, UNBOUNDED = 0, 1, 2
 # Of the running greenlet.
 SHIELD: ContextVar[int] = ContextVar("greenroom.shield", default=BARE)
@@ -118,7 +118,7 @@ class Record:
     # The budget
 
     def remaining_seconds(self, now: Callable[[], float] = clock.now) -> float:
-        """What is left of the budget, never below 0; infinite when there is none."""
+        """Return the rest of the budget, never below 0; infinite when there is none."""
         left = self.deadline - now()
         return left if left > 0.0 else 0.0
 
@@ -157,11 +157,11 @@ class Record:
         return self.is_cut or self.deadline <= clock.now()
 
     def why(self) -> str:
-        """What happened to the budget, for whoever gets the timeout error."""
+        """Explain the end of the budget, for the caller who gets the timeout error."""
         return self.cut_reason or f"the request's budget of {self.deadline - self.arrived:.3g} s is spent"
 
     def left_seconds(self, shield: int) -> float:
-        """How long a wait of ours may last that whoever asks begins now; infinite where nothing is known to end it."""
+        """How long a wait of ours may last that the caller begins now; infinite where nothing is known to end it."""
         if shield == UNBOUNDED or self.is_over:
             return FOREVER
         now = clock.now()
@@ -265,7 +265,7 @@ class Record:
                 wait.end(self)
 
     def _own_wait(self) -> "Wait | None":
-        """What the request's own greenlet waits for at this moment, if anybody named it."""
+        """The wait of the request's own greenlet at this moment, if it was named."""
         me = self.greenlet
         if me not in self.waiting:
             return None
@@ -379,8 +379,8 @@ class TimedWait(Wait):
         raise queue.Empty           # comes here only from an end, and only where there is a timeout
 
     Without one (None), and when the grace is over, BudgetSpent is raised: a loop round a wait that returns False would
-    turn for ever, and who waits for ever does not expect to be told that nothing came. Of several of these within each
-    other the outermost is the one that the caller has called, and the one that counts.
+    turn for ever, and a caller without a timeout does not expect to be told that nothing came. Of several of these
+    within each other the outermost is the one that the caller has called, and the one that counts.
 
     It concerns the request's own greenlet only; in threads and greenlets that it started it is but a name.
     Cheap enough to begin when it is known that there is something to wait for; a lock that is free needs none.

@@ -20,11 +20,13 @@ LONGEST_ALONE_SECONDS = 6.0
 AT_ONCE_CPU_SECONDS = 1.5
 LOOK_SECONDS = 0.15
 HEARTBEAT_SECONDS = 0.05
+# From this share of those that ask on, what they wait for is a finding.
+WAITING_SHARE = 0.3
 
 
 @dataclass
 class Seen:
-    """What one route did."""
+    """The outcome of driving one route."""
 
     route: Route
     alone: list[Answer] = field(default_factory=list)
@@ -35,6 +37,7 @@ class Seen:
     crowd_stalls: list[dict[str, Any]] = field(default_factory=list)
     waits: list[dict[str, Any]] = field(default_factory=list)  # of the requests in flight, when many were
     pools: list[dict[str, Any]] = field(default_factory=list)
+    executors: list[dict[str, Any]] = field(default_factory=list)  # those with more to do than threads
     stacks: list[str] = field(default_factory=list)  # of a request that did not answer
     deadlocks: list[dict[str, Any]] = field(default_factory=list)
     states: list[float] = field(default_factory=list)  # seconds by state, of those that were alone
@@ -253,11 +256,12 @@ def _ask(server: Server, route: Route, nonce: str, seconds: float) -> Answer:
 
 
 def _look(snapshot: dict[str, Any], seen: Seen) -> None:
-    """What the requests in flight wait for."""
+    """Note the waits of the requests in flight."""
     for request in snapshot.get("in_flight", []):
         if request.get("state") in ("lock", "pool", "offload"):
             seen.waits.append(
                 {name: request.get(name) for name in ("state", "detail", "held_by", "state_seconds", "route")}
             )
     seen.pools += [pool for pool in snapshot.get("pools", []) if pool.get("waiting")]
+    seen.executors += snapshot.get("executors", [])
     seen.deadlocks = seen.deadlocks or list(snapshot.get("locks", {}).get("deadlocks", []))

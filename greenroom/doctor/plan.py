@@ -1,4 +1,4 @@
-"""What to ask: the application's routes, and what descriptions, logs and recordings say of others."""
+"""The plan of a drive: the application's routes, and others that descriptions, logs and recordings name."""
 
 import ast
 import importlib
@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from ..errors import GreenroomError
-from .reading.project import Function, Project
+from .reading.functions import Function
+from .reading.project import Project
 
 # A GET of such a name does something; a careful person does not send it to see what happens.
 UNSAFE = re.compile(
@@ -71,7 +72,7 @@ def planned(
     files: Iterable[Path] = (),
     allow_writes: bool = False,
 ) -> tuple[list[Route], list[Skipped]]:
-    """What to ask, and what not and why not."""
+    """The requests to send, and those that are left out, each with its reason."""
     found: dict[tuple[str, str], Route] = {}
     skipped: list[Skipped] = []
     for path in urls:
@@ -87,6 +88,7 @@ def planned(
             skipped.append(Skipped(f"{'/'.join(_methods(one))} {one['rule']}", why))
     if not routes and not found:
         found[("GET", "/")] = Route("GET /", "/", place=_only_view(project))
+        skipped.append(Skipped("routes", "this framework does not list them: name them with --url or --from"))
     chosen = list(found.values())
     for route in chosen[MOST_ROUTES:]:
         skipped.append(Skipped(route.name, f"more than {MOST_ROUTES} routes: name it with --url"))

@@ -13,7 +13,7 @@ ERROR_SHARE = 0.05
 MOST_FAIL = 0.5
 # An exception that begins so soon after a reload is of its code.
 AFTER_RELOAD_SECONDS = 30.0
-# What the machine refused, by errno: the cause, what is said, and what to do.
+# Limits of the machine by errno: the cause, what is said, and what to do.
 LIMITS = {
     "ENOSPC": ("disk_full", "The disk is full (ENOSPC)", "Make room: what has grown there? (df -h, df -i)"),
     "EDQUOT": ("disk_full", "The disk quota is used up (EDQUOT)", "Make room, or raise the quota."),
@@ -55,7 +55,7 @@ WORDS = {
     "can't start new thread": "EAGAIN",
 }
 
-# What to do about exceptions that say what is wrong, but not everybody what that means. The first that fits counts.
+# Advice on exceptions whose own text does not tell everybody what to do. The first that fits counts.
 KNOWN = (
     (
         ("CertVerification", "CERTIFICATE_VERIFY_FAILED"),

@@ -1,5 +1,4 @@
-"""What is to be sent on a connection of HTTP/2: written once a turn, as far as the kernel takes it, else when it does.
-
+"""The output of a connection of HTTP/2: written once a turn, as far as the kernel takes it, the rest when it does.
 Answers of streams that end in one turn of the loop leave in one record, or in one system call, and not in one each.
 """
 
@@ -75,7 +74,7 @@ class Outgoing:
     def send_head(self, stream_id: int, fields: Fields, *, ends: bool, flushes: bool = True) -> None:
         """`flushes` False: data comes in this moment. Raises ClientLeft."""
         try:
-            self.engine.send_headers(stream_id, fields, end_stream=ends)
+            self.engine.respond(stream_id, fields, ends=ends)
         except (ProtocolError, KeyError) as exc:  # KeyError: h2 has forgotten the stream
             raise ClientLeft(LEFT) from exc
         if flushes:
@@ -85,7 +84,7 @@ class Outgoing:
         """Raises ClientLeft."""
         self.floods.sent_data()
         try:
-            self.engine.send_data(stream_id, data, end_stream=ends)
+            self.engine.respond_data(stream_id, data, ends=ends)
         except (ProtocolError, KeyError) as exc:
             raise ClientLeft(LEFT) from exc
         self.flush()
