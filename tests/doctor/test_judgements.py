@@ -1,4 +1,4 @@
-"""What was seen while it ran, and what is made of it: no more than it says."""
+"""Judgements on a run: no more than was seen."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
