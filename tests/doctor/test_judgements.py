@@ -47,6 +47,16 @@ def test_a_program_that_a_package_has_run_and_ended_is_a_note(more: dict[str, An
     assert levels(event("process", **more)) == [("process-at-import", level)]
 
 
+def test_an_import_that_others_kept_from_running_is_no_finding() -> None:
+    starved = Imported(patched={"hangs": True, "hangs_at": "shop.py:3", "queued": 14.0, "waited": 16.0})
+    hanging = Imported(patched={"hangs": True, "hangs_at": "shop.py:3", "queued": 1.0, "waited": 16.0})
+
+    assert list(starved.findings(PROJECT)) == []
+    assert starved.why_not.startswith("the machine is too busy: for 14 s")
+    assert [(one.rule, one.place) for one in hanging.findings(PROJECT)] == [("import-hangs", "shop.py:3")]
+    assert hanging.why_not == "the import did not end in time"
+
+
 def gain(sync: float, ours: float, **seconds: float) -> str:
     states = [seconds.get(name, 0.0) for name in STATES]
     seen = Seen(Route("GET /", "/"), alone=[Answer(200, 0.005)], states=states)
