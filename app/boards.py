@@ -125,7 +125,7 @@ def results(planned: BoardPlan) -> dict[str, Any]:
 class LiveFetch:
     """A fetch of all sources whose outcomes are handed on one by one.
 
-    It is recorded at the end of `outcomes`. Whoever may stop before that calls `record` as well, when it is over.
+    It is recorded at the end of `outcomes`. A caller that may stop before that calls `record` as well, when it is over.
     """
 
     def __init__(self, planned: BoardPlan, heartbeat_seconds: float) -> None:

@@ -12,6 +12,7 @@ COMMANDS = (
     "overload",
     "closed",
     "slow",
+    "beside",
     "balance",
     "tls",
     "rolling",
@@ -20,6 +21,7 @@ COMMANDS = (
     "memory",
     "parsers",
     "generator",
+    "tune",
 )
 
 

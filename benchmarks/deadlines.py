@@ -293,7 +293,7 @@ def fuzz(bench: Bench, requests: int, clients: int, *, is_reloading: bool, seed:
 
 
 def ask_and_cut(bench: Bench, nonce: str, chance: random.Random, *, is_reloading: bool) -> tuple[str, str]:
-    """One request. What became of it, and what is wrong with that or ""."""
+    """One request. Returns its outcome, and the error in that or ""."""
     way = chance.choice(["deadline", "leave", "finish"])
     if is_reloading and chance.random() < 0.01:
         way = "stop"

@@ -6,7 +6,7 @@
     medians -> table, targets, run.json, run.png, run.svg
 
 The load generator has a core of its own (70,000 requests in a second of it, more than any of these servers can do with
-theirs). Each answer is compared with the right one. What is not installed is not measured, and listed.
+theirs). Each answer is compared with the right one. Servers that are not installed are listed, and not measured.
 
 Clients are raised until the server's core is full (see saturation), for each server by itself; --clients fixes their
 number. With --against, an earlier run.json says what our requests cost then. With --worker-classes the same application

@@ -3,9 +3,9 @@
     round: quiet ──> slow clients connect ──> loud ──> they leave ──> quiet, and again
 
 A slow head sends a header line every few seconds and never the last one; a slow body sends a byte every few seconds of
-the million that it announces. Who is told that it was too slow comes again, so there are always as many. The others
-send at a steady rate (open loop), in quiet and in loud times the same; what is compared is the 99th percentile of their
-latencies. Memory is the worker's own: when all slow clients are there, and at the end of their time.
+the million that it announces. A client that is told that it was too slow comes again, so there are always as many. The
+others send at a steady rate (open loop), in quiet and in loud times the same; what is compared is the 99th percentile
+of their latencies. Memory is the worker's own: when all slow clients are there, and at the end of their time.
 
 One worker on one core, with its default settings; slow clients and load on another.
 """
@@ -144,7 +144,7 @@ def slow_clients(port: int, arguments: argparse.Namespace) -> Iterator[None]:
 
 
 class SlowClients:
-    """So many slow heads and bodies at a time; whoever is sent away comes again."""
+    """So many slow heads and bodies at a time; those that are sent away come again."""
 
     def __init__(self, port: int, heads: int, bodies: int) -> None:
         self.port = port

@@ -98,7 +98,7 @@ def patch_first() -> None:
 def named_app(environ: Mapping[str, str]) -> str:
     """The application that somebody asked for: on gunicorn's command line, else in WSGI_APP; "" when nowhere.
 
-    What PYTHONPATH names is looked for before the working directory from then on.
+    Folders of PYTHONPATH are searched before the working directory from then on.
     """
     named = app_of_command_line() or environ.get("WSGI_APP", "")
     if named:

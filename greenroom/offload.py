@@ -42,7 +42,7 @@ class Offload:
     def install(self) -> None:
         """Replace the functions of all modules that are loaded, and of the others when they are.
 
-        What is wrong with a name is only known when its module is loaded, and told by `problems()`.
+        An error in a name is only known when its module is loaded, and told by `problems()`.
         """
         for name in self.names:
             for module_name in possible_modules(name):

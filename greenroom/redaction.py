@@ -69,7 +69,7 @@ def target(text: str) -> str:
 
 
 def query(text: str) -> str:
-    """A query without its values. What has no name is a value."""
+    """A query without its values. A part without a name is a value."""
     return "&".join(_pair(*pair.partition("=")[:2]) for pair in line(text).split("&"))
 
 
@@ -97,7 +97,7 @@ DETAILS = ("\nDETAIL:", "[SQL:", "[parameters:")
 def message(text: str) -> str:
     """An exception's message: its first line, without addresses of mail, values in quotes, tokens.
 
-    What is quoted stays where it looks like a name, an address or a number.
+    Quoted text stays where it looks like a name, an address or a number.
     """
     for mark in DETAILS:
         text = text.partition(mark)[0]

@@ -1,7 +1,7 @@
 """Timers that are used more than once.
 
 gevent's `loop.timer(x)` lasts x the first time only. Stopped and started again it goes on from where it was; started
-again after it fired it fires at once, and whoever waits with it spins: libev's ev_timer_start counts from what
+again after it fired it fires at once, and a loop that waits with it spins: libev's ev_timer_start counts from what
 ev_timer_stop left. Only `again` (ev_timer_again) begins anew, and that one repeats. So a timer that is kept is one of
 these; `loop.timer` is for those that are started once, and for those that repeat and are never stopped.
 """
@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-# How often the loop has called what of ours has a name, in this process: timers, and the listeners. Whoever looks for
-# what makes a loop spin asks (see worker/spinning.py).
+# How often the loop has called each of our named callbacks in this process: timers, and the listeners. The search for
+# the cause of a spinning loop reads it (see worker/spinning.py).
 called: Counter[str] = Counter()
 
 

@@ -1,6 +1,6 @@
 """The form of a board: rows of sources that can be added, removed and moved without JavaScript.
 
-What a board may be is said once, by the API's BoardDocument; this only turns form fields into such a document and its
+The rules for a board are the API's BoardDocument; this only turns form fields into such a document and its
 complaints into sentences beside the fields.
 """
 

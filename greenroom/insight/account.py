@@ -7,7 +7,7 @@ that is true:
     ready    one of them could run, and waits for its turn in the loop
     kind     what they wait for: the main greenlet's wait, or if that waits for the others (a lock, a join), theirs
 
-Time is charged when one of them begins or ends a slice, so that costs nothing while they wait. What was waited for is
+Time is charged when one of them begins or ends a slice, so that costs nothing while they wait. The cause of a wait is
 known when a slice ends. When the next one begins, the time between is split in the moment the greenlet became ready:
 
     the loop idled before this turn     it became ready when the loop woke: exact
@@ -88,7 +88,7 @@ class Account(Record):
         self.has_waited = self.has_failed = False
         self.client = ""
         self.calls: dict[str, int] | None = None
-        self.queries: dict[tuple[Any, int], list[Any]] | None = None
+        self.queries: dict[tuple[int, int], list[Any]] | None = None
         self.state = READY
         self.detail = ""
         self.seconds = list(NOTHING)

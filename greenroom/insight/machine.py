@@ -39,8 +39,8 @@ class Use:
     def stolen_seconds(self, of: float) -> float:
         """How much of `of` seconds the thread would have run, had it been let.
 
-        What the hypervisor took counts as the thread's own time on a processor, and is known only for all processors
-        together: the average of one is taken, and nothing from a thread that slept.
+        Time that the hypervisor took counts as the thread's own time on a processor, and is known only for all
+        processors together: the average of one is taken, and nothing from a thread that slept.
         """
         delayed = min(self.delayed, of)
         return delayed + min(self.steal / PROCESSORS, self.cpu, of - delayed)

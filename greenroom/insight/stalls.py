@@ -7,11 +7,11 @@ itself, which is made to pass a safe point (see safepoint) by one of two:
     a Knock             a timer that the watch thread puts off again and again. While C code holds the GIL (a regular
                         expression) the watch thread can't
 
-Each look stands for the time since the one before, which a call of C code may have filled. What keeps the GIL for long
-is written into a pipe meanwhile, for whoever looks on from outside (see alarm.Dump, and peek in ops).
+Each look stands for the time since the one before, which a call of C code may have filled. Code that keeps the GIL for
+long is written into a pipe meanwhile, for the ops process to read (see alarm.Dump, and peek in ops).
 
-Whose fault: of the slice's length, what the machine took away is left out, and nobody is blamed for what remains below
-the threshold:
+The blame: the time that the machine took away is left out of the slice's length, and a rest below the threshold is
+nobody's fault:
 
     stolen    the thread was ready, and the kernel or the hypervisor ran somebody else
     stopped   SIGSTOP, a debugger, a frozen container: the watch thread did not wake, not even to ask for the GIL, which
@@ -181,7 +181,10 @@ class Stalls:
         self.looks.append(Look(began, stacks.of_frame(frame), holds_gil, now - since, now))
 
     def _watch_waited(self, since: float, now: float) -> float:
-        """How long the watch thread could not run, as it should have. What lets signals in may have let it in, too."""
+        """How long the watch thread could not run, as it should have.
+
+        Code that lets signals in may have let it in, too.
+        """
         woke, gap, _ = self.gaps[-1] if self.gaps else (0.0, 0.0, 0.0)
         return max(now - self.looked_at, gap if woke > since else 0.0)
 

@@ -10,7 +10,7 @@
     a name is missing, or has another         what the feature has replaced is put back; the same line
     signature, or installing fails
 
-What is replaced before it is imported is replaced by `on_import.when_imported`, whose action is such a part.
+A package that is not imported yet is left to `on_import.when_imported`, whose action is such a part.
 """
 
 import functools

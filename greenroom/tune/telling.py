@@ -51,7 +51,7 @@ def verdict(before: Measured, others: Sequence[Measured], found: Costs, bound: s
     words = f"Nothing is worth changing: {now:.4g}/s as it is, {best.per_second or 0:.4g}/s at best otherwise."
     if bound == "cpu":
         where = f" {found.line}" if found.line else ""
-        words += f" What limits it is the CPU, {found.cpu * 1000:.3g} ms of each request: make it cheaper" + (
+        words += f" The limit is the CPU, {found.cpu * 1000:.3g} ms of each request: make it cheaper" + (
             f", first of all{where}." if where else " (`greenroom load` names the lines that stall)."
         )
     return words, before

@@ -161,7 +161,7 @@ class _MemberDescriptor(ctypes.Structure):
 def status_offset() -> int | None:
     """Where psycopg2's connections keep their `status`; None when that can't be known for sure.
 
-    What CPython says of the field is tried out, on a connection that was never opened.
+    CPython's description of the field is tried out on a connection that was never opened.
     """
     descriptor = vars(extensions.connection).get("status")
     if type(descriptor).__name__ != "member_descriptor" or object.__basicsize__ != 2 * ctypes.sizeof(POINTER):

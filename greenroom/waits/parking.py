@@ -5,8 +5,8 @@
     the hub             can't wait for its own greenlets: for other threads it does so, briefly; else gevent's error
 
 The lock or queue that greenlets share decides which one is woken (see `Line`). Nothing here holds a lock of its own, so
-that the garbage collector and signal handlers may come in anywhere and do the same things again. What must happen at
-once is one call of C each: append, remove, pop, a system lock's acquire and release.
+that the garbage collector and signal handlers may come in anywhere and do the same things again. Each atomic
+step is one call of C: append, remove, pop, a system lock's acquire and release.
 """
 
 import _thread
@@ -181,7 +181,7 @@ def _nothing() -> None:
 
 
 def waiter(owner: Any = None) -> Waiter:
-    """One for whoever asks. `owner`: the greenlet that has what is waited for, where that is known."""
+    """A waiter for the caller. `owner`: the greenlet that has what is waited for, where that is known."""
     hub = get_hub_if_exists()
     if hub is None:
         if not is_loop_thread():
@@ -205,10 +205,10 @@ def give_way() -> None:
 class Line:
     """Those who wait for one thing, which one of them can have at a time; first come, first served.
 
-    Who frees the thing wakes the first one, which tries to take it; another may be quicker. Then the next who frees it
-    hands it over: so nobody is passed over more than once, and the thing changes hands without a wait in between.
-    No wake-up is lost: who waits is in line before it tries for the last time, and who leaves the line wakes the next
-    one when the thing is free.
+    Freeing the thing wakes the first waiter, which tries to take it; another may be quicker. Then the next release
+    hands it over: so no waiter is passed over more than once, and the thing changes hands without a wait in between. No
+    wake-up is lost: a waiter is in line before it tries for the last time, and when it leaves it wakes the next one
+    when the thing is free.
     """
 
     __slots__ = ("__weakref__", "waiters")

@@ -97,7 +97,7 @@ def note_line(peer: Peer) -> None:
 
 
 def not_connected(name: str, exc: BaseException) -> None:
-    """No connection to `name` came about. What ended with its request is nobody's failure."""
+    """No connection to `name` came about. An attempt that ended with its request is nobody's failure."""
     if isinstance(exc, BudgetSpent) or getattr(exc, "errno", None) in OWN:
         return
     kind = "failed"

@@ -3,7 +3,7 @@
 gevent's Popen forks and goes on in Python until it executes the program: hooks of `os.register_at_fork` (OpenTelemetry,
 loggers) run in that child and may fork or wait there, and what CPython added since it was written is missing. So
 CPython's module is left as it is: it starts programs in C (vfork, no Python in between, unless `preexec_fn` asks for
-it). What waits is replaced, in three places:
+it). The waits are replaced, in three places:
 
     Popen._wait               the end of the process: by a pidfd, see children
     subprocess.io.open        what makes the pipes' file objects: `Pipe` waits for a pipe before it reads or writes
@@ -31,7 +31,7 @@ from .threads import is_loop_thread, real_poll
 READ, WRITE = 1, 2
 # CPython's words.
 ONE_IS_NO_SIZE = "line buffering (buffering=1) isn't supported in binary mode, the default buffer size will be used"
-# For who waits without a timeout where there is no pidfd: then CPython asks again and again.
+# For waits without a timeout where there is no pidfd: then CPython asks again and again.
 VERY_LONG_SECONDS = 1e9
 
 real_popen: Any = monkey.get_original("subprocess", "Popen")

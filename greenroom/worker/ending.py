@@ -8,8 +8,8 @@
     the body came only in part, or is malformed    400                     400
     the client has left                            nothing                 499
 
-Either the application answers, with the first byte of its head, or the edge; Response.claim decides it once. What the
-application answers after the edge is dropped; its greenlet runs on, and is in flight until it ends.
+Either the application answers, with the first byte of its head, or the edge; Response.claim decides it once. An answer
+of the application after the edge's is dropped; its greenlet runs on, and is in flight until it ends.
 """
 
 from collections.abc import Callable

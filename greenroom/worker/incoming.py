@@ -53,7 +53,7 @@ class WireUnreader(Unreader):  # type: ignore[misc]  # gunicorn has no types
 
 
 class ClientBody(Body):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's body. What is no HTTP is answered with 400 by the edge, whatever the application makes of the error.
+    """gunicorn's body. The edge answers a body that is no HTTP with 400, whatever the application makes of the error.
 
     Private to gunicorn: `_read_reader`, through which all that reads goes.
     """

@@ -1,6 +1,6 @@
 """Writing a response: gunicorn's rules, fewer system calls.
 
-What may be in a status, a header, a body and when is gunicorn's (its class is the base). Different here: the head and
+The rules for a status, a header, a body are gunicorn's (its class is the base). Different here: the head and
 the first piece of the body leave in one call, the usual header is checked without a regular expression, and every write
 is bounded in time.
 """

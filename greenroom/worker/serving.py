@@ -295,8 +295,8 @@ class Serving:
     def client_left(self, exchange: Exchange, *, may_wait: bool = False) -> None:
         """The client of a request has closed its connection, or reset its stream: as a rule, nobody wants the answer.
 
-        What changes something is not stopped half-way, unless a setting says so. `may_wait`: the client ended its side
-        together with its request, and may wait for its turn. Runs on: hub.
+        A request that changes something is not stopped half-way, unless a setting says so. `may_wait`: the client ended
+        its side together with its request, and may wait for its turn. Runs on: hub.
         """
         record, waiting = exchange.record, self.admission.find(exchange)
         if waiting is not None and self._ends(waiting.request.method):

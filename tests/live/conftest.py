@@ -117,35 +117,51 @@ def clean_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONUNBUFFERED": "1"}
 
 
-@pytest.fixture
-def start(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Server]]:
-    """`start(environ)` runs gunicorn as the README says; `start(environ, command=[...])` something else.
+class Servers:
+    """The servers of one test, or of one file."""
 
-    The command may contain {port}. Every server is stopped at the end of the test.
-    """
-    servers: list[Server] = []
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.started: list[Server] = []
 
-    def run(environ: Mapping[str, str] | None = None, command: Sequence[str] = (*PYTHON_MODULE, "gunicorn")) -> Server:
+    def start(self, command: Sequence[str], environ: Mapping[str, str], port: int, cwd: Path = ROOT) -> Server:
+        server = Server(command, environ, self.folder / f"server-{len(self.started)}.log", port, cwd=cwd)
+        self.started.append(server)
+        return server
+
+    def start_gunicorn(
+        self, environ: Mapping[str, str] | None = None, command: Sequence[str] = (*PYTHON_MODULE, "gunicorn")
+    ) -> Server:
+        """Run gunicorn as the README says, or another command, which may contain {port}."""
         port = free_port()
-        instance = str(tmp_path / "instance")
         settings = {
             "GREENROOM_BIND": f"127.0.0.1:{port}",
             "GREENROOM_OPS_BIND": "off",  # it has one port for the whole machine, and tests of its own
-            "INSTANCE_PATH": instance,
+            "INSTANCE_PATH": str(self.folder / "instance"),
             **(environ or {}),
         }
-        server = Server(
-            [part.format(port=port) for part in command], settings, tmp_path / f"server-{len(servers)}.log", port
-        )
-        servers.append(server)
-        return server
+        return self.start([part.format(port=port) for part in command], settings, port)
 
-    yield run
-    for server in servers:
-        if server.process.poll() is None:
-            server.stop()
-        # Shown by pytest only when the test failed.
-        print(f"--- {server.log.name}\n{server.text()}")
+    def stop(self) -> None:
+        for server in self.started:
+            if server.process.poll() is None:
+                server.stop()
+            # Shown by pytest only when the test failed.
+            print(f"--- {server.log.name}\n{server.text()}")
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[Servers]:
+    """Every server is stopped at the end of the test."""
+    servers = Servers(tmp_path)
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture
+def start(servers: Servers) -> Callable[..., Server]:
+    """`start(environ)`, `start(environ, command=[...])`: see start_gunicorn."""
+    return servers.start_gunicorn
 
 
 @pytest.fixture(scope="session")

@@ -152,6 +152,14 @@ def test_wrong_scenario_is_one_sentence(origin: str, tmp_path: Path, text: str, 
         run(origin, "--rate", "40", "--for", "250ms", "--scenario", str(file))
 
 
+def test_scenario_is_python_and_no_yaml(origin: str, tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text("requests:\n  - get: /\n")
+
+    with pytest.raises(LoadError, match=r"s.yaml is no Python: write functions that return get\('/path'\)"):
+        run(origin, "--rate", "40", "--for", "250ms", "--scenario", str(file))
+
+
 def test_access_log_is_played_at_its_own_pace(origin: str, tmp_path: Path) -> None:
     log = tmp_path / "access.log"
     line = '10.0.0.1 - - [10/Oct/2026:13:55:{:02d} +0000] "{} HTTP/1.1" 200 5 "-" "x"\n'

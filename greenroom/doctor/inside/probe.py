@@ -201,6 +201,9 @@ def sizes() -> dict[str, int]:
             if name.startswith("__"):
                 continue
             _measure(f"{module.__name__}.{name}", value, found)
+            if isinstance(value, type) and value.__module__ == module.__name__:
+                for attribute, held in list(vars(value).items()):
+                    _measure(f"{module.__name__}.{name}.{attribute}", held, found)
             if type(value).__module__ == module.__name__ and not isinstance(value, type):
                 with contextlib.suppress(Exception):
                     for attribute, held in list(vars(value).items()):

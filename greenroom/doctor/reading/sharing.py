@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from ..findings import Finding
 from . import known
+from .functions import Function
 from .memory import is_container
-from .names import last
-from .project import Function, Project
+from .names import SETS_UP, last
+from .project import Project
 from .waits import waits_in
 
 REQUEST_DATA = re.compile(r"(?:flask\.)?(?:request|g|session|current_user)\b")
@@ -36,7 +37,8 @@ def shared_variables(project: Project) -> Iterator[Finding]:
                     yield _counter(function, node.lineno, shared)
                     continue
                 waits = waits_in(project, function, after=node.lineno)
-                is_personal = _comes_from_request(function, node.value)
+                # A constructor's arguments mostly say how something is set up, with the import.
+                is_personal = function.name not in SETS_UP and _comes_from_request(function, node.value)
                 if is_personal:
                     is_read = _is_read_in_requests(project, function, shared)
                     yield Finding(
@@ -79,6 +81,8 @@ def _shared_target(project: Project, function: Function, target: ast.expr) -> st
         if holder in function.parameters or holder in function.local_values:
             return ""
         module = function.source.imports.get(holder, "")
+        if module == "flask.current_app":
+            return f"{holder}.{target.attr}"
         if module in project.module_values and target.attr in project.module_values[module]:
             return f"{holder}.{target.attr}"
         if holder in project.classes:
@@ -88,7 +92,7 @@ def _shared_target(project: Project, function: Function, target: ast.expr) -> st
             made = last(project.dotted(binding.value.func, binding.source, binding.function))
             if made in project.classes and not _is_local_kind(project, made):
                 return f"{holder}.{target.attr}"
-            if made in ("SimpleNamespace", "Namespace"):
+            if made in ("SimpleNamespace", "Namespace", "Flask", "APIFlask", "Quart", "Bottle"):
                 return f"{holder}.{target.attr}"
     return ""
 

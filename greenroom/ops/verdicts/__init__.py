@@ -10,7 +10,7 @@ same time: the one that explains the others.
     > slower than usual > what is under way
 
 A blocked worker makes everybody wait, so whatever else is seen in it may be its doing; connections held explain a pool
-that is empty, and that in turn the refusals behind it. What one cause explains is left out: see EXPLAINS.
+that is empty, and that in turn the refusals behind it. Effects of a known cause are left out: see EXPLAINS.
 """
 
 from collections.abc import Mapping

@@ -4,8 +4,8 @@
         -> all that is sent is known but for the budget: no Request, no merging of settings, no search for logins
     anything else -> requests' own Session.request, over the shortcuts
 
-What comes out is what requests would have made: the same response with the same request in it, the same errors. Who has
-replaced a part of requests that would have been called (instrumentation and mocks do) gets it called: then nothing is
+The result is the one of requests: the same response with the same request in it, the same errors. Code that has
+replaced a part of requests on the way (instrumentation and mocks do) is called as ever: then nothing is
 left out.
 """
 

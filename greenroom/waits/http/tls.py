@@ -1,7 +1,7 @@
 """TLS contexts, made once for each setting: reading the certificate authorities takes 25 ms, `requests` does it for
 every connection.
 
-A context is made anew when its file has changed. What it checks is what `requests` and urllib3 check. A client's own
+A context is made anew when its file has changed. It checks as `requests` and urllib3 do. A client's own
 certificate is its login: such calls go over `requests`' own pools, where nothing is shared.
 """
 

@@ -61,7 +61,7 @@ class Frames:
         self._head = b""  # of the next one, as far as it has come
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
-        """`data`, whole and in order. What is in a piece is counted when the piece is asked for."""
+        """`data`, whole and in order. Frames are counted when their piece is asked for."""
         start = position = frames = 0
         while position < len(data):
             if self._left:

@@ -44,7 +44,7 @@ def context_of(cfg: Any) -> ssl.SSLContext | None:
 class TLSSocket(_socket.socket):
     """One client's connection. Raises BlockingIOError as plain sockets do, and ssl.SSLError for what is no TLS.
 
-    What `send` could not send has to be sent again, unchanged and first: its record may have left in part.
+    Bytes that `send` could not send have to be sent again, unchanged and first: their record may have left in part.
     """
 
     __slots__ = ("__weakref__", "_ahead", "_context", "_has_ended", "_is_quiet", "_tls")

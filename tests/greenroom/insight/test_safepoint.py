@@ -150,8 +150,8 @@ def test_looking_for_an_hour_harms_no_greenlets_that_switch_raise_and_end() -> N
 
 
 def users_of(names: str) -> set[str]:
-    """Files of what runs in servers and in tests. What `greenroom doctor` does in a child of its own, which ends right
-    afterwards, can harm nobody."""
+    """Files of what runs in servers and in tests. `greenroom doctor` looks in a child of its own, which ends right
+    afterwards: that can harm nobody."""
     files = [path for path in SOURCES.rglob("*.py") if SOURCES / "doctor" / "inside" not in path.parents]
     return {path.name for path in files if re.search(names, path.read_text())}
 
