@@ -161,6 +161,7 @@ RULES: tuple[Rule, ...] = (
     stalls.recent,
     work.slower_than_usual,
     work.takes_long,
+    load.refused,
     load.slow_uploads,
     load.slow_readers,
     waiting.patient,
