@@ -1,4 +1,4 @@
-"""What a board does: find it, save it, fetch its sources, record what came, tell its history.
+"""The operations on boards: find and save one, fetch its sources, record the answers, tell its history.
 
 The API, the pages, the jobs and the command line all call these.
 """
@@ -28,7 +28,7 @@ class SlugTaken(Exception):
 
 
 class Vanished(Exception):
-    """What a board belongs to was deleted while it was being saved."""
+    """The owner or board of the row was deleted while it was being saved."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def results(planned: BoardPlan) -> dict[str, Any]:
 class LiveFetch:
     """A fetch of all sources whose outcomes are handed on one by one.
 
-    It is recorded at the end of `outcomes`. Whoever may stop before that calls `record` as well, when it is over.
+    It is recorded at the end of `outcomes`. A caller that may stop before that calls `record` as well, when it is over.
     """
 
     def __init__(self, planned: BoardPlan, heartbeat_seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What a source has answered, as a value that can be shown, stored and written as JSON again."""
+"""The body of a source's answer, as a value that can be shown, stored and written as JSON again."""
 
 import codecs
 import json
@@ -9,7 +9,7 @@ import requests
 
 from .lanes import SourceError
 
-# What a board shows may be nested this deep. More than anybody sends; far less than json.dumps() can write back.
+# The deepest nesting a board shows. More than anybody sends; far less than json.dumps() can write back.
 JSON_DEPTH = 100
 # Text is read in these encodings only: punycode, for one, takes minutes for a megabyte.
 TEXT_ENCODINGS = ("utf", "ascii", "iso8859", "cp125", "koi8", "euc", "shift_jis", "gb", "big5", "mac-roman")

@@ -216,6 +216,6 @@ def is_terminal(stream: IO[str]) -> bool:
 
 
 def first_line(exc: BaseException) -> str:
-    """What happened, without the SQL and its parameters, which SQLAlchemy puts on further lines."""
+    """Return the error without the SQL and its parameters, which SQLAlchemy puts on further lines."""
     text = str(getattr(exc, "orig", None) or exc).strip()
     return text.splitlines()[0] if text else type(exc).__name__

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 MIGRATIONS = Path(__file__).parent / "migrations"
 PREPARE_LOCK = 7_462_931  # any number, the same for every process of this application
 PREPARE_SECONDS = 120
-# What PostgreSQL and PgBouncer say when they have no connection to spare.
+# Errors of PostgreSQL and PgBouncer when they have no connection to spare.
 FULL = ("too many clients", "too many connections", "connection slots", "no more connections allowed")
 
 

@@ -6,7 +6,7 @@
 Python tells its audit hooks of each connect(), with the socket and the address, before the system is asked to connect
 (https://docs.python.org/3/library/audit_events.html). So what is checked is the address itself, whoever looked the name
 up and whatever library connects, under any server, and a name that changes its address a moment later gains nothing.
-What `requests` would bring along is switched off by its own settings: proxies and passwords of the machine, cookies,
+Extras of `requests` are switched off by its own settings: proxies and passwords of the machine, cookies,
 redirects. Each connection belongs to one lane, because calls have a response hook: a server that lets sessions share
 connections (Greenroom does) gives those that have one connections of their own, and no unchecked one comes in that way.
 """

@@ -46,7 +46,7 @@ class User(UserMixin, db.Model):
         return hashlib.sha256(self.password_hash.encode()).hexdigest()[:32]
 
     def get_id(self) -> str:
-        """What Flask-Login keeps in the session, and hands to the user loader in app/auth/identity.py."""
+        """Return the key that Flask-Login keeps in the session and gives to the user loader in app/auth/identity.py."""
         return f"{self.id}.{self.password_fingerprint}"
 
     @classmethod
@@ -132,7 +132,7 @@ class Source(db.Model):
 
 
 class Fetch(db.Model):
-    """What one source answered once. Belongs to the board and names the source, so history survives an edit."""
+    """One answer of one source. Belongs to the board and names the source, so history survives an edit."""
 
     __tablename__ = "fetches"
     __table_args__ = (Index("ix_fetches_board_id_started_at", "board_id", "started_at"),)

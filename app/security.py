@@ -1,4 +1,4 @@
-"""What every request and every response passes: proxies believed or not, HTTPS in production, security headers."""
+"""Rules for every request and response: proxies believed or not, HTTPS in production, security headers."""
 
 import ipaddress
 from collections.abc import Callable, Iterable
@@ -125,8 +125,8 @@ class TrustedProxies:
 def keep_plain_address(environ: dict[str, Any]) -> None:
     """Leave in X-Forwarded-For what the proxy itself added, the last entry, as a plain address.
 
-    Some proxies write a port, a new one for each connection. What is no address ("unknown") is dropped: the client
-    then counts as the proxy.
+    Some proxies write a port, a new one for each connection. A value that is no address ("unknown") is dropped: the
+    client then counts as the proxy.
     """
     address = plain_address(environ.pop("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2])
     if address is not None:

@@ -64,7 +64,7 @@ class MessagePack(Serializer):
 
 
 class Sessions(ServerSideSessionInterface):
-    """What both stores have in common."""
+    """The common part of both stores."""
 
     session_class = StoredOrNewSession
     null_session_class = UnreachableSession  # Flask does not save these
@@ -95,7 +95,7 @@ class Sessions(ServerSideSessionInterface):
     def save_session(self, app: Flask, session: StoredOrNewSession, response: Response) -> None:
         super().save_session(app, session, response)
         if session.accessed and "Cache-Control" not in response.headers:
-            # What depends on who asks is for this browser only, and is asked for again each time.
+            # Responses that depend on the user are for this browser only, and are asked for again each time.
             response.headers["Cache-Control"] = "private, no-cache"
 
     def _get_store_id(self, sid: str) -> str:

@@ -52,7 +52,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one target: `status` and `body` when it answered, `error` when it did not.
+    """The outcome for one target: `status` and `body` when it answered, `error` when it did not.
 
     `is_given_up`: the request that asked was over before the target's time was; that says nothing of the target.
     """

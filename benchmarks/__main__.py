@@ -17,8 +17,10 @@ COMMANDS = (
     "rolling",
     "deadlines",
     "idle",
+    "memory",
     "parsers",
     "generator",
+    "tune",
 )
 
 

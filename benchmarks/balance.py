@@ -141,7 +141,7 @@ def run_for(load: Load, seconds: float) -> None:
 
 
 def disturbances(workers: int) -> list[tuple[str, Callable[[RunningServer], object], int]]:
-    """What it is called, what it does, and how many workers there are afterwards."""
+    """Return the disturbances: a name, a function that causes it, and the number of workers afterwards."""
     return [
         ("after a worker stood still", lambda running: block(running.port), workers),
         ("after HUP", lambda running: running.process.send_signal(signal.SIGHUP), workers),

@@ -27,7 +27,7 @@ PAUSE_AFTER_ERROR_SECONDS = 0.1
 
 
 class MalformedAnswer(Exception):
-    """What came is not HTTP, or not the whole of it."""
+    """The answer is not HTTP, or not the whole of it."""
 
 
 class AnswerParser:
@@ -126,7 +126,7 @@ class AnswerParser:
 
 @dataclass(frozen=True)
 class Load:
-    """What to ask, how hard, for how long. Every answer must be a 200 with exactly `expected_body`.
+    """The load: its requests, its clients, its duration. Every answer must be a 200 with exactly `expected_body`.
 
     (Or another status, where refusing is what is measured.)
     """
@@ -140,18 +140,21 @@ class Load:
     seconds: float
     timeout_seconds: float
     expected_status: int = 200
+    body: bytes = b""  # to be sent, with POST
 
     @property
     def request(self) -> bytes:
-        return (
-            f"GET {self.path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\n"
-            "User-Agent: greenroom-benchmarks\r\nAccept: */*\r\n\r\n"
-        ).encode()
+        length = f"Content-Length: {len(self.body)}\r\n" if self.body else ""
+        head = (
+            f"{'POST' if self.body else 'GET'} {self.path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\n"
+            f"User-Agent: greenroom-benchmarks\r\nAccept: */*\r\n{length}\r\n"
+        )
+        return head.encode() + self.body
 
 
 @dataclass
 class Sample:
-    """What the clients saw between the end of the warm-up and the end of the measured time.
+    """The clients' measurements between the end of the warm-up and the end of the measured time.
 
     completed     right answers that arrived in that time, whenever they were asked for: the throughput
     latencies_ms  of requests started in that time, waited for to their end; time-outs included
@@ -257,7 +260,7 @@ class Generator:
 class Client:
     """One simulated client: one connection, one request at a time."""
 
-    __slots__ = ("generator", "sock", "parser", "started", "resume_at", "is_waiting", "is_connecting")
+    __slots__ = ("generator", "sock", "parser", "started", "resume_at", "is_waiting", "is_connecting", "unsent")
 
     def __init__(self, generator: Generator) -> None:
         self.generator = generator
@@ -267,6 +270,7 @@ class Client:
         self.resume_at: float | None = None
         self.is_waiting = False
         self.is_connecting = False
+        self.unsent: memoryview | None = None  # of a request that the socket did not take whole
 
     def begin(self) -> None:
         """Send the next request. Its time begins here: connecting is part of what the client waits for."""
@@ -286,6 +290,8 @@ class Client:
         try:
             if self.is_connecting:
                 self._finish_connecting()
+            elif self.unsent is not None:
+                self._send_rest(self.unsent)
             else:
                 self._receive()
         except OSError as exc:
@@ -304,7 +310,7 @@ class Client:
         if self.sock is not None:
             self.generator.selector.unregister(self.sock)
             self.sock.close()
-            self.sock = None
+            self.sock = self.unsent = None
 
     def _connect(self) -> None:
         load = self.generator.load
@@ -323,14 +329,23 @@ class Client:
         if code:
             raise OSError(code, "connect")
         self.is_connecting = False
-        self._send()
         self.generator.selector.modify(self.sock, selectors.EVENT_READ, self)
+        self._send()
 
     def _send(self) -> None:
         assert self.sock is not None
-        # Some hundred bytes into an empty buffer: it takes them all. Were it not so, the rest would never be sent.
-        if self.sock.send(self.generator.request) != len(self.generator.request):
-            raise OSError(errno.ENOBUFS, "request did not fit into the socket's buffer")
+        request = self.generator.request
+        sent = self.sock.send(request)
+        if sent < len(request):  # a body of a megabyte; a head goes whole into an empty buffer
+            self.unsent = memoryview(request)[sent:]
+            self.generator.selector.modify(self.sock, selectors.EVENT_WRITE, self)
+
+    def _send_rest(self, rest: memoryview) -> None:
+        assert self.sock is not None
+        rest = rest[self.sock.send(rest) :]
+        self.unsent = rest or None
+        if not rest:
+            self.generator.selector.modify(self.sock, selectors.EVENT_READ, self)
 
     def _receive(self) -> None:
         assert self.sock is not None

@@ -1,4 +1,4 @@
-"""What users get who wait for each answer before they ask again: `python -m benchmarks.closed`.
+"""Latency for users who wait for each answer before they ask again: `python -m benchmarks.closed`.
 
 So many users without think time on one worker on one core, for pages of some milliseconds of CPU, alone and mixed with
 waits as for a database. All servers run side by side, and are measured in turn; a round is one turn of all.

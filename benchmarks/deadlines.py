@@ -258,7 +258,7 @@ def precision(bench: Bench, rounds: int) -> dict[str, list[float]]:
 
 @dataclass
 class Findings:
-    """What became of the requests, and what was wrong."""
+    """The outcomes of the requests, and the errors found."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
@@ -293,7 +293,7 @@ def fuzz(bench: Bench, requests: int, clients: int, *, is_reloading: bool, seed:
 
 
 def ask_and_cut(bench: Bench, nonce: str, chance: random.Random, *, is_reloading: bool) -> tuple[str, str]:
-    """One request. What became of it, and what is wrong with that or ""."""
+    """One request. Returns its outcome, and the error in that or ""."""
     way = chance.choice(["deadline", "leave", "finish"])
     if is_reloading and chance.random() < 0.01:
         way = "stop"
@@ -326,7 +326,7 @@ def reload_again_and_again(bench: Bench, over: threading.Event) -> None:
 
 
 def left_behind(bench: Bench) -> list[str]:
-    """What should not be there when no request runs any more."""
+    """Return leftovers: a connection, query or session that is in use when no request runs any more."""
     problems = [line for line in bench.log.read_text(errors="replace").splitlines() if line.startswith("MIXED UP")]
     wanted = {"sessions": 1, "checked_out": 0, "redis_in_use": 0}  # asking for the state is a request with a session
 

@@ -1,4 +1,4 @@
-"""What the generator of `greenroom load` costs and how exact its moments are, side by side with wrk in one run.
+"""The cost of `greenroom load`'s generator and the accuracy of its moments, side by side with wrk in one run.
 
     python -m benchmarks.generator [--rates 5000,20000] [--seconds 3] [--rounds 3]
 

@@ -1,4 +1,4 @@
-"""What an idle connection costs: memory in the worker, and time for the next new client.
+"""The cost of an idle connection: memory in the worker, and time for the next new client.
 
     python -m benchmarks.idle [--connections 10000] [--servers greenroom,gevent]
 

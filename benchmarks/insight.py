@@ -1,4 +1,4 @@
-"""What insight costs, ops process included: `python -m benchmarks.run --insight`, our worker with and without.
+"""The cost of insight, ops process included: `python -m benchmarks.run --insight`, our worker with and without.
 
 CPU per request is what to look at on a machine that is not quiet: others can take time from a server, and not make it
 compute less for a request. Rates and latencies are those of the closed loop.

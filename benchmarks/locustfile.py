@@ -77,7 +77,7 @@ class BoardUser(HttpUser):
             self.client.headers["Authorization"] = f"Bearer {options.api_token}"
         else:
             self.sign_in()
-        # What everybody does first, so that the shortest run has done it too: see what is there, fetch it, watch it.
+        # The first steps of everybody, so that the shortest run has done them too: list, fetch, watch.
         self.list_boards()
         self.fetch_results()
         self.watch_stream()

@@ -141,7 +141,7 @@ class CoreClock:
 
 
 def facts() -> dict[str, Any]:
-    """What a reader needs to judge the numbers, and to take them again."""
+    """The facts that a reader needs to judge the numbers, and to take them again."""
     return {
         "system": f"{platform.system()} {platform.release()}",
         "cpu": cpu_model(),

@@ -1,4 +1,4 @@
-"""What the benchmarks have in common: how a command ends, and what one measured time says."""
+"""The common parts of the benchmarks: how a command ends, and what one measured time says."""
 
 import argparse
 import shlex
@@ -19,7 +19,7 @@ from .stats import Round, percentile
 
 DEFAULT_OUTPUT = ROOT / "benchmarks" / "out"
 EXIT_FAILED = 1
-TABLE_COLUMNS = 130
+TABLE_COLUMNS = 145
 
 
 def ending(work: Callable[[], bool | None]) -> int:
@@ -48,7 +48,7 @@ def command_of(name: str, arguments: Sequence[str]) -> str:
 
 
 class Meter:
-    """What the measured time cost: the server's CPU, and who else kept the cores busy."""
+    """The cost of the measured time: the server's CPU, and who else kept the cores busy."""
 
     def __init__(self, running: RunningServer, pinning: Pinning) -> None:
         self.running = running
@@ -69,7 +69,9 @@ class Meter:
         self.others_on_server_core_ratio = None if core_busy is None else max(0.0, core_busy - self.server_cpu_ratio)
 
 
-def round_of(sample: Sample, server: str, route: str, number: int, memory_bytes: int, meter: Meter) -> Round:
+def round_of(
+    sample: Sample, server: str, route: str, number: int, memory_bytes: int, meter: Meter, clients: int = 0
+) -> Round:
     at = partial(percentile, sorted(sample.latencies_ms))
     return Round(
         server=server,
@@ -88,6 +90,7 @@ def round_of(sample: Sample, server: str, route: str, number: int, memory_bytes:
         server_cpu_ratio=meter.server_cpu_ratio,
         load_cores_busy_ratio=meter.load_cores_busy_ratio,
         others_on_server_core_ratio=meter.others_on_server_core_ratio,
+        clients=clients,
     )
 
 

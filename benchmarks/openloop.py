@@ -31,7 +31,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one request. `due` is counted from the beginning of the run."""
+    """The outcome of one request. `due` is counted from the beginning of the run."""
 
     due: float
     seconds: float

@@ -1,4 +1,4 @@
-"""What is left of a server when more is asked of it than it can do: `python -m benchmarks.overload`.
+"""Servers that are asked for more than they can do: `python -m benchmarks.overload`.
 
     for each server: its peak (a closed loop of PEAK_CLIENTS)
     for each level:  rest ──> level x peak ──> rest          open loop, clients who give up after a second
@@ -52,7 +52,7 @@ SHED_SECONDS = 4.0
 
 @dataclass(frozen=True)
 class Result:
-    """What one server did at one level. Latencies are of good answers; None: there was none, or not in time."""
+    """One server's result at one level. Latencies are of good answers; None: there was none, or not in time."""
 
     server: str
     level: float

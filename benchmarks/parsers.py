@@ -1,4 +1,4 @@
-"""What parsing a request's head costs, to the finished WSGI environ: `python -m benchmarks.parsers`.
+"""The cost of parsing a request's head, to the finished WSGI environ: `python -m benchmarks.parsers`.
 
     greenroom, known fields     our parser, for a head with fields like the last one's
     greenroom, new fields       the same, when it has to look at each field

@@ -7,6 +7,7 @@
     bare       Flask, requests.get               -                   the same
     fanout     Flask, requests in 20 threads     -                   FastAPI, aiohttp, gather
     database   Flask, SQLAlchemy, psycopg2       -                   FastAPI, SQLAlchemy, asyncpg
+    upload, large, events      Flask             -                   FastAPI
 
 Each is one process for requests, or one and what it can't serve without, on one core. No access log, because none of
 them should measure the terminal; else the defaults, but for what stands beside the command with its reason.
@@ -23,20 +24,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from .apps import bodies
 from .database import messages_about
 from .machine import ROOT
 from .servers import HOST, ServerFailed, ServerUnderTest, clean_environment, gunicorn
 
 HOW_TO_INSTALL = (
-    "python3 -m venv benchmarks/.venv && benchmarks/.venv/bin/pip install -r benchmarks/requirements.txt",
+    "python -m benchmarks run --install-peers",
     "uWSGI needs a C compiler; where there is none, leave its line out",
 )
 VENV = ROOT / "benchmarks" / ".venv"
 OURS = "greenroom"
 BASELINE = "gevent"
-# What both environments have, and has to be the same in both or the comparison is not one of servers.
+# Packages that must be the same in both environments, or the comparison is not one of servers.
 SHARED_PACKAGES = ("flask", "werkzeug", "gevent", "greenlet")
-# What Greenroom adds to gunicorn's own workers too, and a stock one doesn't have.
+# Patches that Greenroom applies to gunicorn's own workers too; a stock one doesn't have them.
 PATCHES = (
     "GREENROOM_PATCH_REQUESTS",
     "GREENROOM_PATCH_DNS",
@@ -60,7 +62,7 @@ print(json.dumps(found))
 
 @dataclass(frozen=True)
 class Route:
-    """What is asked for, and the only right answer: these bytes, or JSON that says this.
+    """A request and the only right answer to it: these bytes, or JSON that says this.
 
     `clients`: how many ask, where the route has a number of its own; `peers`: who is asked, where not all are.
     """
@@ -73,6 +75,8 @@ class Route:
     peers: tuple[str, ...] = ()
     needs_upstream: bool = False
     needs_database: bool = False
+    body: bytes = b""  # to be sent, with POST
+    ready_path: str = ""  # what answers 200 when the application is there, if it is not `path`
 
     def is_right(self, body: bytes) -> bool:
         if isinstance(self.expected, bytes):
@@ -86,7 +90,7 @@ class Route:
 TOPIC = 7  # of the messages that the applications ask the database for
 HELLO = Route("hello", "14 bytes of text from a bare WSGI or ASGI application", b"Hello, world!\n")
 DICT = Route("dict", "a Flask, Quart or FastAPI route that returns a dict", {"message": "hello", "numbers": [1, 2, 3]})
-# Who waits for upstreams in the event loop; with 8 threads, 200 clients would measure the threads.
+# Servers that wait for upstreams in the event loop; with 8 threads, 200 clients would measure the threads.
 WAITERS = (BASELINE, OURS, "uvicorn")
 DELAYED = {"delay_ms": 100}
 SESSION = Route(
@@ -104,13 +108,20 @@ DATABASE = Route(
     peers=WAITERS,
     needs_database=True,
 )
-ROUTES = {route.name: route for route in (HELLO, DICT, SESSION, BARE, FAN_OUT, DATABASE)}
+UPLOAD = Route(
+    "upload", "1 MB is sent to it", {"bytes": bodies.MEGABYTE}, "/upload", 8, (*WAITERS, "granian"),
+    body=bodies.LARGE, ready_path="/",
+)  # fmt: skip
+LARGE = Route("large", "an answer of 1 MB", bodies.LARGE, "/large", 8, (*WAITERS, "granian"))
+EVENTS = Route("events", "a stream of 100 events", bodies.ALL_EVENTS, "/events", 16, (*WAITERS, "granian"))
+ROUTES = {route.name: route for route in (HELLO, DICT, SESSION, BARE, FAN_OUT, DATABASE, UPLOAD, LARGE, EVENTS)}
 
 WSGI_APPS = {
     "hello": "benchmarks.apps.hello:wsgi",
     "dict": "benchmarks.apps.flask_dict:app",
     **dict.fromkeys(("session", "bare", "fanout"), "benchmarks.apps.flask_upstream:app"),
     "database": "benchmarks.apps.flask_database:app",
+    **dict.fromkeys(("upload", "large", "events"), "benchmarks.apps.flask_bodies:app"),
 }
 STOCK_APPS = {**WSGI_APPS, "database": "benchmarks.apps.flask_database_psycogreen:app"}
 QUART_APPS = {"hello": "benchmarks.apps.hello:asgi", "dict": "benchmarks.apps.quart_dict:app"}
@@ -119,6 +130,7 @@ FASTAPI_APPS = {
     "dict": "benchmarks.apps.fastapi_dict:app",
     **dict.fromkeys(("session", "bare", "fanout"), "benchmarks.apps.fastapi_upstream:app"),
     "database": "benchmarks.apps.fastapi_database:app",
+    **dict.fromkeys(("upload", "large", "events"), "benchmarks.apps.fastapi_bodies:app"),
 }
 
 
@@ -189,7 +201,7 @@ class Peer:
 
 
 GUNICORN = (Peer(BASELINE, apps=STOCK_APPS), *(Peer(name) for name in (OURS, "gevent_pywsgi", "gthread")))
-# What `--worker-classes` compares, and on which routes: one that waits in each way, and one that does not wait.
+# The servers of `--worker-classes`; its routes are one that waits in each way, and one that does not wait.
 WORKER_CLASSES = (Peer("sync"), Peer("gthread"), *GUNICORN[:2])
 CLASS_ROUTES = ("dict", "session", "database")
 GRANIAN = Peer(

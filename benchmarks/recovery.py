@@ -23,7 +23,7 @@ ACTIVE_MILLISECONDS = 200
 RECOVERY_SECONDS = 2.0
 WAYS = ("deadline", "client left")
 BUDGET_MILLISECONDS = 300
-# What a request may take while something is out of order.
+# The budget of a request while something is out of order.
 FAULTY_BUDGET = {"X-Request-Timeout-Ms": "1000"}
 CLIENTS = 6
 FAULT_SECONDS = 2.0

@@ -1,4 +1,4 @@
-"""What a comparison leaves behind: a table on the terminal, a JSON document, a plot."""
+"""The products of a comparison: a table on the terminal, a JSON document, a plot."""
 
 import importlib.util
 import json
@@ -34,6 +34,7 @@ def table(summaries: Sequence[Summary], baseline: str, memory_kind: str) -> Tabl
     for title in ("route", "server"):
         result.add_column(title, no_wrap=True)
     for title in (
+        "clients",
         "requests/s",
         "CPU µs",
         "p50 ms",
@@ -60,6 +61,7 @@ def row(one: Summary, *, show_route: bool = True, show_ratios: bool = True) -> l
     return [
         one.route if show_route else "",
         one.server,
+        f"{one.clients:,}" if one.clients else "-",
         with_ratio(one.requests_per_second, one.requests_per_second_ratio),
         number(one.cpu_microseconds),
         with_ratio(one.p50_ms, one.p50_ratio),
@@ -74,7 +76,7 @@ def row(one: Summary, *, show_route: bool = True, show_ratios: bool = True) -> l
 def warnings(
     summaries: Sequence[Summary], *, load_average_before: float, busy_load_average: float, timeout_seconds: float
 ) -> list[str]:
-    """What a reader must know before believing the numbers, a sentence each."""
+    """Return the warnings for a reader of the numbers, a sentence each."""
     found = []
     if load_average_before > busy_load_average:
         found.append(
@@ -162,10 +164,11 @@ def document(
 
 
 def load_in_words(options: Any, threaded: str) -> str:
-    """What the clients did; `threaded` are the servers that had `options.threads` threads."""
+    """Describe the clients' load; `threaded` are the servers that had `options.threads` threads."""
     rounds = "1 round" if options.rounds == 1 else f"medians of {options.rounds} rounds"
+    clients = "as many clients as fill the server's core, " if options.raises_clients else f"{options.clients} clients "
     return (
-        f"{options.clients} clients in a closed loop; {rounds} of {options.seconds:g} s a route after "
+        f"{clients}in a closed loop; {rounds} of {options.seconds:g} s a route after "
         f"{options.warm_up_seconds:g} s of warm-up; one worker, {threaded} with {options.threads} threads"
     )
 

@@ -40,7 +40,7 @@ LOSSES = ("refused", "reset", "empty", "cut", "timeout", "status")
 
 @dataclass
 class Count:
-    """What the clients saw. `by_worker`: answers by what the body said."""
+    """The clients' counts. `by_worker`: answers by what the body said."""
 
     answered: int = 0
     shed: int = 0

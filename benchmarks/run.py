@@ -6,29 +6,29 @@
     medians -> table, targets, run.json, run.png, run.svg
 
 The load generator has a core of its own (70,000 requests in a second of it, more than any of these servers can do with
-theirs). Each answer is compared with the right one. What is not installed is not measured, and listed.
-With --worker-classes the same application runs under gunicorn's worker classes, and only the class differs.
+theirs). Each answer is compared with the right one. Servers that are not installed are listed, and not measured.
+
+Clients are raised until the server's core is full (see saturation), for each server by itself; --clients fixes their
+number. With --against, an earlier run.json says what our requests cost then. With --worker-classes the same application
+runs under gunicorn's worker classes, and only the class differs.
 """
 
-import argparse
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from . import insight, machine, report
-from .client import Generator, Load
+from . import against, insight, machine, report
+from .client import Generator, Load, Sample
 from .database import database_running
+from .installing import install_peers
 from .machine import running_on, this_machines_pinning
 from .measuring import (
-    DEFAULT_OUTPUT,
     Meter,
-    between,
     command_of,
     ending,
     now,
@@ -38,13 +38,11 @@ from .measuring import (
 )  # fmt: skip
 from .peers import (
     BASELINE,
-    CLASS_ROUTES,
     HOW_TO_INSTALL,
     OURS,
     PEERS,
     ROUTES,
     SHARED_PACKAGES,
-    WORKER_CLASSES,
     Environment,
     Peer,
     Route,
@@ -52,88 +50,27 @@ from .peers import (
     packages_of,
     peers_python,
 )
+from .run_options import Options, read_options
+from .saturation import PROBE_SECONDS, Probe, clients_that_fill
 from .servers import HOST, RunningServer, ServerFailed, effective_settings, serving, upstream_running
 from .stats import Round, Summary, summarize
 from .targets import TARGETS, judge
 
 OUR_PACKAGES = ("flask", "werkzeug", "gunicorn", "gevent", "greenlet")
-DESCRIPTION = (
-    "One worker of ours beside other servers, one core each in turn: a table, targets, JSON and a plot. "
-    "The other servers: " + "; ".join(HOW_TO_INSTALL) + "."
-)
-
-
-@dataclass(frozen=True)
-class Options:
-    rounds: int
-    seconds: float
-    warm_up_seconds: float
-    clients: int
-    threads: int
-    timeout_seconds: float
-    peers: tuple[str, ...]
-    routes: tuple[str, ...]
-    peers_venv: Path | None
-    output: Path
-    is_quick: bool = False
-    has_insight: bool = False
-    has_classes: bool = False
-
-    def clients_on(self, route: Route) -> int:
-        return self.clients if self.is_quick or self.has_classes else route.clients or self.clients
-
-    def chosen_peers(self) -> list[Peer]:
-        if self.has_insight:
-            return [insight.WITHOUT, PEERS[OURS]]
-        return list(WORKER_CLASSES) if self.has_classes else [PEERS[name] for name in self.peers]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = read_options(arguments)
 
-    def compare() -> None:
+    def compare() -> bool:
+        if options.installs_peers:
+            install_peers()
         packages = (*packages_of(PEERS.values()), *SHARED_PACKAGES)
         environment = Environment.look(peers_python(options.peers_venv), packages)
-        Comparison(options, command_of("run", arguments), wide_console(), environment).run()
+        return Comparison(options, command_of("run", arguments), wide_console(), environment).run()
 
     return ending(compare)
-
-
-def read_options(arguments: Sequence[str]) -> Options:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=DESCRIPTION)
-    add = parser.add_argument
-    add("--rounds", type=between(int, 1, 100), default=5, help="how often each server is measured (default: 5)")
-    add("--seconds", type=between(float, 0.1, 600), default=4, help="measured time of a route in a round (default: 4)")
-    add("--clients", type=between(int, 1, 1000), default=64, help="connections, a request each (default: 64)")
-    add("--threads", type=between(int, 1, 1000), default=8, help="threads of gthread and granian (default: 8)")
-    add("--timeout", type=between(float, 0.1, 600), default=30, help="seconds until a request failed (default: 30)")
-    add("--peers", type=some_of(PEERS), default=tuple(PEERS), help=f"of {','.join(PEERS)} (default: all)")
-    add("--routes", type=some_of(ROUTES), help=f"of {','.join(ROUTES)} (default: all; dict with --insight)")
-    add("--peers-venv", type=Path, help="where the peers are installed (default: benchmarks/.venv, if it is there)")
-    add("--output", type=Path, default=DEFAULT_OUTPUT, help="folder for results and logs")
-    add("--worker-classes", action="store_true", help="one application under gunicorn's sync, gthread, gevent and ours")
-    add("--insight", action="store_true", help="what insight costs: ours with it and without, no other server")
-    add("--quick", action="store_true", help="a smoke test: one round, half a second a route, 8 clients")
-    given = parser.parse_args(arguments)
-    if given.quick:
-        given.rounds, given.seconds, given.clients = 1, 0.5, 8
-    routes = ("dict",) if given.insight else CLASS_ROUTES if given.worker_classes else tuple(ROUTES)
-    return Options(
-        rounds=given.rounds,
-        seconds=given.seconds,
-        warm_up_seconds=0.3 if given.quick else 1.0,
-        clients=given.clients,
-        threads=given.threads,
-        timeout_seconds=given.timeout,
-        peers=given.peers,
-        routes=given.routes or routes,
-        peers_venv=given.peers_venv,
-        output=given.output.resolve(),
-        is_quick=given.quick,
-        has_insight=given.insight,
-        has_classes=given.worker_classes,
-    )
 
 
 class Comparison:
@@ -152,11 +89,16 @@ class Comparison:
         self.peers, self.not_measured = installed(options.chosen_peers(), environment)
         self.rounds: list[Round] = []
         self.memory_kind = "RSS"
+        self.clients: dict[tuple[str, str], int] = {}  # that fill a server on a route
         self.database_url = self.database = ""
 
-    def run(self) -> None:
-        """Measure, and leave table, JSON and plot. Raises ServerFailed when ours or the baseline does not work."""
+    def run(self) -> bool:
+        """Measure, and leave table, JSON and plot; False when ours is dearer than in the run to compare with.
+
+        Raises ServerFailed when ours or the baseline does not work.
+        """
         started_at = now()
+        before = None if self.options.against is None else against.read(self.options.against)
         (self.options.output / "logs").mkdir(parents=True, exist_ok=True)
         self.console.print(f"Pinning: {self.pinning.note}.")
         for sentence in self.not_measured:
@@ -178,7 +120,17 @@ class Comparison:
             summarize(self.rounds, baseline.name),
             key=lambda one: (self.options.routes.index(one.route), labels.index(one.server)),
         )
-        self._show(self.document(started_at, baseline, summaries), baseline, summaries)
+        content = self.document(started_at, baseline, summaries)
+        self._show(content, baseline, summaries)
+        return before is None or self._compare(before, content)
+
+    def _compare(self, before: Mapping[str, Any], content: Mapping[str, Any]) -> bool:
+        found = against.changes(before, content)
+        for change in found:
+            self.console.print(f"{change.sentence()}.", style="red" if change.is_worse else "green", soft_wrap=True)
+        if not found:
+            self.console.print("Nothing was measured in both runs.", style="yellow")
+        return bool(found) and not any(change.is_worse for change in found)
 
     def run_rounds(self) -> None:
         """Fill `rounds`; who failed is in `not_measured` afterwards, and not in `rounds`."""
@@ -211,7 +163,13 @@ class Comparison:
             if route.needs_database:
                 environment["DATABASE_URL"] = self.database_url
             running = stack.enter_context(
-                serving(server, log=log, cores=self.pinning.server, environment=environment, ready_path=route.path)
+                serving(
+                    server,
+                    log=log,
+                    cores=self.pinning.server,
+                    environment=environment,
+                    ready_path=route.ready_path or route.path,
+                )
             )
             load = Load(
                 host=HOST,
@@ -219,14 +177,34 @@ class Comparison:
                 path=route.path,
                 expected_body=right_answer(running, route),
                 clients=options.clients_on(route),
+                body=route.body,
                 warm_up_seconds=options.warm_up_seconds,
                 seconds=options.seconds,
                 timeout_seconds=options.timeout_seconds,
             )
-            meter = Meter(running, self.pinning)
-            sample = Generator(load, at_start=meter.start, at_end=meter.stop).run()
+            load = replace(load, clients=self._clients(peer, route, load, running))
+            sample, meter = self._ask(load, running)
             memory_bytes, self.memory_kind = running.memory()
-        return round_of(sample, server.name, route.name, number, memory_bytes, meter)
+        return round_of(sample, server.name, route.name, number, memory_bytes, meter, load.clients)
+
+    def _ask(self, load: Load, running: RunningServer) -> tuple[Sample, Meter]:
+        meter = Meter(running, self.pinning)
+        return Generator(load, at_start=meter.start, at_end=meter.stop).run(), meter
+
+    def _clients(self, peer: Peer, route: Route, load: Load, running: RunningServer) -> int:
+        """How many fill this server on this route; found in its first round."""
+        if not self.options.raises_clients:
+            return load.clients
+
+        def probe(clients: int) -> Probe:
+            short = replace(load, clients=clients, warm_up_seconds=PROBE_SECONDS / 2, seconds=PROBE_SECONDS)
+            sample, meter = self._ask(short, running)
+            return Probe(sample.requests_per_second, meter.server_cpu_ratio)
+
+        key = (peer.name, route.name)
+        if key not in self.clients:
+            self.clients[key] = clients_that_fill(load.clients, probe)
+        return self.clients[key]
 
     def document(self, started_at: str, baseline: Peer, summaries: Sequence[Summary]) -> dict[str, Any]:
         ours = machine.versions(OUR_PACKAGES)
@@ -250,7 +228,7 @@ class Comparison:
                 "commit": machine.git_commit() or "unknown",
                 **({"database": self.database} if self.database else {}),
             },
-            options={**asdict(self.options), "output": self.options.output.name, "peers_venv": None},
+            options={**asdict(self.options), "output": self.options.output.name, "peers_venv": None, "against": None},
             servers=[
                 self._server_document(peer, route)
                 for route in self.routes
@@ -319,7 +297,7 @@ def installed(chosen: Sequence[Peer], environment: Environment) -> tuple[list[Pe
 
 
 def baseline_of(peers: Sequence[Peer]) -> Peer:
-    """What the others are compared with: the stock gevent worker; where nobody wants that measured, the first."""
+    """Return the stock gevent worker, with which the others are compared; if it is not measured, the first one."""
     return next((peer for peer in peers if peer.name == BASELINE), peers[0])
 
 
@@ -330,7 +308,7 @@ def rotated(peers: Sequence[Peer], by: int) -> list[Peer]:
 
 def right_answer(running: RunningServer, route: Route) -> bytes:
     """The body that every answer must be, byte for byte. Raises ServerFailed when it does not say what it should."""
-    status, body = running.get(route.path, timeout_seconds=30)
+    status, body = running.get(route.path, timeout_seconds=30, body=route.body)
     if status != 200 or not route.is_right(body):
         raise ServerFailed(f"{running.server.name} answers {status} {body[:200]!r}, not {route.expected!r}")
     return body
@@ -360,19 +338,6 @@ def progress(one: Round, rounds: int) -> str:
         f"round {one.number}/{rounds}  {one.route:5} {one.server:18} {rate:>6} requests/s  p50 {p50:>6} ms  "
         f"p99 {p99:>6} ms  generator {one.generator_cpu_ratio:4.0%}  errors {report.errors(one.errors)}"
     )
-
-
-def some_of(known: Mapping[str, Any]) -> Any:
-    """An argparse type: names of `known`, comma separated, each once, in the order in which they are known."""
-
-    def parse(text: str) -> tuple[str, ...]:
-        names = re.split(r"\s*,\s*", text.strip().strip(","))
-        unknown = [name for name in names if name not in known]
-        if unknown:
-            raise argparse.ArgumentTypeError(f"{', '.join(unknown) or 'nothing'} is not one of {', '.join(known)}")
-        return tuple(name for name in known if name in names)
-
-    return parse
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ HOST = "127.0.0.1"
 READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
 LOG_TAIL_LINES = 15
-# What could change a server behind our back.
+# Prefixes of variables that could change a server behind our back.
 FOREIGN_PREFIXES = ("GREENROOM_", "GUNICORN_", "WEB_CONCURRENCY", "WSGI_APP", "FLASK_", "PYTHON")
 
 
@@ -87,10 +87,10 @@ class RunningServer:
     port: int
     log: Path
 
-    def get(self, path: str, timeout_seconds: float = 10.0) -> tuple[int, bytes]:
+    def get(self, path: str, timeout_seconds: float = 10.0, body: bytes = b"") -> tuple[int, bytes]:
         """Status and body. Raises OSError while nobody answers."""
         scheme = "https" if self.server.environment.get("GREENROOM_TLS_CERTIFICATE") else "http"
-        request = urllib.request.Request(f"{scheme}://{HOST}:{self.port}{path}")
+        request = urllib.request.Request(f"{scheme}://{HOST}:{self.port}{path}", data=body or None)
         trusting = ssl._create_unverified_context()  # nothing secret is asked, and of our own server
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), HTTPSHandler(context=trusting))
         try:

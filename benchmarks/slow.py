@@ -1,11 +1,11 @@
-"""What slow clients cost the others: `python -m benchmarks.slow`.
+"""The cost of slow clients to the others: `python -m benchmarks.slow`.
 
     round: quiet ──> slow clients connect ──> loud ──> they leave ──> quiet, and again
 
 A slow head sends a header line every few seconds and never the last one; a slow body sends a byte every few seconds of
-the million that it announces. Who is told that it was too slow comes again, so there are always as many. The others
-send at a steady rate (open loop), in quiet and in loud times the same; what is compared is the 99th percentile of their
-latencies. Memory is the worker's own: when all slow clients are there, and at the end of their time.
+the million that it announces. A client that is told that it was too slow comes again, so there are always as many. The
+others send at a steady rate (open loop), in quiet and in loud times the same; what is compared is the 99th percentile
+of their latencies. Memory is the worker's own: when all slow clients are there, and at the end of their time.
 
 One worker on one core, with its default settings; slow clients and load on another.
 """

@@ -21,7 +21,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 @dataclass(frozen=True)
 class Round:
-    """What one server did with one route in one round.
+    """One server's measurements with one route in one round.
 
     Latencies are milliseconds of the requests that were started in the measured time. A request that timed out is
     among them, with the time it took; one that failed in another way is only an error, because failing fast is not
@@ -44,8 +44,9 @@ class Round:
     server_cpu_ratio: float = 0.0
     # Of the cores that generator, upstream and database share; None where nothing was pinned.
     load_cores_busy_ratio: float | None = None
-    # What other programs (and the kernel on its own account) took of the server's core; None where nothing was pinned.
+    # The share of the server's core that other programs and the kernel itself took; None where nothing was pinned.
     others_on_server_core_ratio: float | None = None
+    clients: int = 0
 
     @property
     def cpu_microseconds(self) -> float:
@@ -79,6 +80,7 @@ class Summary:
     load_cores_busy_ratio: float | None
     others_on_server_core_ratio: float | None
     cpu_microseconds: float = math.nan  # of a request
+    clients: int = 0
     # Against the baseline; None where the baseline did nothing.
     requests_per_second_ratio: float | None = None
     p50_ratio: float | None = None
@@ -116,6 +118,7 @@ def _over_rounds(rounds: Sequence[Round]) -> Summary:
         load_cores_busy_ratio=highest(one.load_cores_busy_ratio for one in rounds),
         others_on_server_core_ratio=highest(one.others_on_server_core_ratio for one in rounds),
         cpu_microseconds=median_known(one.cpu_microseconds for one in rounds),
+        clients=max(one.clients for one in rounds),
     )
 
 

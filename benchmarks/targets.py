@@ -1,4 +1,4 @@
-"""What we want of our worker beside the others, and whether a run has reached it."""
+"""The targets of our worker beside the others, and whether a run has reached them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ TARGETS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a target.
+    """The result for one target.
 
     `ratio` is that of the medians, and decides; `lowest` and `highest` are the ratios within a round. `per_cpu_second`
     compares requests by the CPU time that the servers got: where other programs take their share of the core, that is

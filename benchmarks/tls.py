@@ -1,4 +1,4 @@
-"""What a request costs over TLS, and as a stream of HTTP/2: CPU of the worker, ours beside gunicorn's gevent worker.
+"""The cost of a request over TLS, and as a stream of HTTP/2: CPU of the worker, ours beside gunicorn's gevent worker.
 
     python -m benchmarks.tls [--clients 32] [--rounds 5] [--seconds 2]
 
@@ -171,7 +171,7 @@ def with_tls(name: str, certificate: Path, key: Path, **more: str) -> ServerUnde
 
 
 def measure(options: Any, stack: contextlib.ExitStack, folder: Path) -> dict[str, dict[str, Asked]]:
-    """What each way of asking cost each server."""
+    """Measure the cost of each way of asking at each server."""
     certificate, key = make_certificate(folder)
     found: dict[str, dict[str, Asked]] = {"TLS, kept": {}, "HTTP/2": {}}
     cores = this_machines_pinning().server

@@ -134,7 +134,7 @@ def make_readable(ids: tuple[int, int], package: Path) -> None:
 
 
 def known_as(folder: Path) -> str:
-    """What the server is to call its data folder: by its path, or by where it stands if it may not go that path."""
+    """Return the server's name for its data folder: its path, or `.` if the server may not go that path."""
     ids = server_ids(folder)
     return CURRENT if ids and closed_to(ids, folder) else str(folder)
 

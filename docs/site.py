@@ -1,4 +1,4 @@
-"""What MkDocs cannot say in mkdocs.yml: pages from outside of docs/, links to the source, and a nav without gaps.
+"""Extensions of mkdocs.yml: pages from outside of docs/, links to the source, and a nav without gaps.
 
 The pages are read in the repository as well, so their links are those of files: `../app/boards.py`. On the site a link
 to a page stays a link, and a link to any other file becomes the file's name, since the site does not have the file.

@@ -1,4 +1,4 @@
-"""What gunicorn is told. Every value comes from the settings; what is decided here has its reason beside it.
+"""The configuration for gunicorn. Every value comes from the settings; each decision has its reason beside it.
 
 `greenroom/gunicorn_conf.py` is the file that gunicorn reads under `greenroom serve`. A gunicorn.conf.py of your own can
 begin with the same two calls, and change what it likes below them:
@@ -98,7 +98,7 @@ def patch_first() -> None:
 def named_app(environ: Mapping[str, str]) -> str:
     """The application that somebody asked for: on gunicorn's command line, else in WSGI_APP; "" when nowhere.
 
-    What PYTHONPATH names is looked for before the working directory from then on.
+    Folders of PYTHONPATH are searched before the working directory from then on.
     """
     named = app_of_command_line() or environ.get("WSGI_APP", "")
     if named:

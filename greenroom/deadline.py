@@ -1,7 +1,8 @@
 """How long whoever asks may still wait, and how to ask for more time, or less.
 
-What ends when a request's budget is spent is in in_flight.py. Waits need not ask how long they may last: they say that
-they may be ended. Those of our own ask before they begin, so as not to send what nobody waits for: `raise_if_refused`.
+How waits end when a request's budget is spent is in in_flight.py. Waits need not ask how long they may last: they say
+that they may be ended. Those of our own ask before they begin, so as not to send what nobody waits for:
+`raise_if_refused`.
 """
 
 from collections.abc import Iterator

@@ -9,12 +9,12 @@ from typing import Any
 from . import importing
 from .errors import AppNotFound
 
-# What is looked for in a module without Flask; with Flask its own search is asked, which knows more.
+# Names to look for in a module without Flask; with Flask its own search is asked, which knows more.
 USUAL_NAMES = ("app", "application")
 
 
 def uri(name: str) -> str:
-    """What gunicorn is told for `name`: itself if it says which object to serve, else the search for it."""
+    """Return gunicorn's argument for `name`: itself if it says which object to serve, else the search for it."""
     module, colon, _ = name.partition(":")
     is_python_path = all(part.isidentifier() for part in module.split("."))
     return name if colon and is_python_path else f"greenroom.finding:application({name!r})"

@@ -17,7 +17,7 @@ that deals with it begins the child anew:
     - When the forking greenlet ends, or raises SystemExit, the process ends; it does not go on in the parent's code.
     - Objects with descriptors, connections or timers of the parent's let go of them: see `in_child`.
 
-What runs another program (subprocess, posix_spawn) has no part in this: it executes no Python of the parent's.
+A child that runs another program (subprocess, posix_spawn) has no part in this: it executes none of our Python.
 """
 
 import atexit
@@ -103,7 +103,7 @@ def tell_company(is_preloaded: bool) -> None:
 
 
 def _begin_worker() -> None:
-    """What runs in the arbiter goes on there alone: threads of a preloaded application, agents, the control socket.
+    """Forget what runs in the arbiter alone: threads of a preloaded application, agents, the control socket.
 
     Real threads would not be here either.
     """
@@ -219,7 +219,7 @@ def stay_behind() -> NoReturn:
 
 
 class ParentsHub(Hub):
-    """The parent's hub, in the child. What refers to it is given the child's hub."""
+    """The parent's hub, in the child. Objects that refer to it are given the child's hub."""
 
     # gevent's locks and events ask for this, and take the hub of whoever uses them next.
     dead = property(lambda _: True)

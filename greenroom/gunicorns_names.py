@@ -1,4 +1,4 @@
-"""What gunicorn has a name of its own for: which of both counts, and what it says in the end.
+"""Settings that gunicorn has a name of its own for: which of both counts, and the value in the end.
 
 Under our configuration gunicorn is told our values, and its command line or a gunicorn.conf.py of a team's counts over
 them. Under a configuration of the team's alone (`gunicorn -k greenroom.Worker`) gunicorn's values count; those that can

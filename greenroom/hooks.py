@@ -39,7 +39,7 @@ GREENROOM_WORKERS = (GREEN_WORKER_CLASSES["greenroom"], "greenroom.Worker")
 
 @dataclass
 class Running:
-    """What the arbiter keeps between reloads. gunicorn runs its configuration file anew on HUP; this module stays."""
+    """State of the arbiter between reloads. gunicorn runs its configuration file anew on HUP; this module stays."""
 
     settings: Settings | None = None
     is_configured: bool = False  # by greenroom.configuration; else gunicorn has a configuration of its own
@@ -89,7 +89,7 @@ class Hooks:
         keep_configuration(server)
 
     def begin(self, server: Any) -> None:
-        """What there is once for a server. Runs on: arbiter, before the first worker."""
+        """Set up the parts that exist once for a server. Runs on: arbiter, before the first worker."""
         problem = unfit_worker_class(server.cfg.worker_class_str, is_patched=patching.is_patched())
         if problem:
             sys.exit(f"Error: {problem}")
@@ -303,7 +303,7 @@ def is_ours(server: Any) -> bool:
 
 
 def unfit_worker_class(worker_class: str, *, is_patched: bool) -> str:
-    """What is wrong with running `worker_class` (gunicorn's name for it) in this process; "" when nothing is.
+    """Return the reason why `worker_class` (gunicorn's name for it) can't run in this process; "" if it can.
 
     The class can be overridden on the command line (`-k`), after the configuration file has patched or not.
     """

@@ -16,7 +16,7 @@ def prefer_pythonpath(environ: Mapping[str, str], working_directory: Path) -> No
     """Look in PYTHONPATH before the working directory, as Python itself does and gunicorn does not.
 
     So `WSGI_APP=app:app PYTHONPATH=/srv/shop gunicorn` serves the shop's package `app` and not the one that lies here.
-    What only `.env` names was not known when Python started, and is added.
+    Folders that only `.env` names were not known when Python started, and are added.
     """
     named = [str(Path(folder).resolve()) for folder in environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
     known = {_resolved(folder) for folder in sys.path}

@@ -1,4 +1,4 @@
-"""What a worker knows of one request while it runs: when it came, until when it may take, what it waits for; its end.
+"""The worker's record of one request while it runs: when it came, until when it may take, what it waits for; its end.
 
 The record is in a context variable, so threads and greenlets that a request starts find the one they work for. Outside
 requests there is none.
@@ -37,11 +37,11 @@ from .errors import BudgetSpent
 logger = logging.getLogger(__name__)
 
 FOREVER = float("inf")
-# What a request can wait for. "other": everything that nobody named.
+# The kinds of waits. "other": everything that has no kind of its own.
 Kind = Literal["upstream", "query", "pool", "dns", "offload", "lock", "sleep", "client", "other"]
-# Whose wait may be ended: see above.
+# The greenlets whose waits may be ended: see above.
 NEVER, OWN, EVERYWHERE = 0, 1, 2
-# What bounds the waits of a piece of code: the end; the end of the grace; nothing.
+# The bound of a piece of code's waits: the end; the end of the grace; nothing.
 BARE, CLEAN_UP, UNBOUNDED = 0, 1, 2
 # Of the running greenlet.
 SHIELD: ContextVar[int] = ContextVar("greenroom.shield", default=BARE)
@@ -118,7 +118,7 @@ class Record:
     # The budget
 
     def remaining_seconds(self, now: Callable[[], float] = clock.now) -> float:
-        """What is left of the budget, never below 0; infinite when there is none."""
+        """Return the rest of the budget, never below 0; infinite when there is none."""
         left = self.deadline - now()
         return left if left > 0.0 else 0.0
 
@@ -157,7 +157,7 @@ class Record:
         return self.is_cut or self.deadline <= clock.now()
 
     def why(self) -> str:
-        """What happened to the budget, for whoever gets the timeout error."""
+        """Explain the end of the budget, for the caller who gets the timeout error."""
         return self.cut_reason or f"the request's budget of {self.deadline - self.arrived:.3g} s is spent"
 
     def left_seconds(self, shield: int) -> float:
@@ -265,7 +265,7 @@ class Record:
                 wait.end(self)
 
     def _own_wait(self) -> "Wait | None":
-        """What the request's own greenlet waits for at this moment, if anybody named it."""
+        """The wait of the request's own greenlet at this moment, if it was named."""
         me = self.greenlet
         if me not in self.waiting:
             return None

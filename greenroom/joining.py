@@ -1,6 +1,6 @@
 """`gunicorn -k greenroom.Worker`: gunicorn under a configuration of a team's own, with all that ours gives it.
 
-What gunicorn does with a worker class before the first worker, and what we do there:
+The steps of gunicorn with a worker class before the first worker, and ours at each:
 
     GreenWorker.setup()         before it imports anything of the application's: read the settings, patch this process
     GreenWorker.check_config()  it has its listeners: have the hook when_ready run `take_part`, before the team's own

@@ -1,4 +1,4 @@
-"""What waits show to whoever observes a worker, and what they tell: each room registers itself, none looks for another.
+"""The border between waits and their observers: each room registers itself, none looks for another.
 
     shown   waits/pool, waits/http, waits/stdlib/threads  ─ register a function ─>  insight asks it
     told    insight sets a function  ─>  waits/query_wait, waits/sqlite, waits/stdlib/threads, waits/http call it

@@ -42,14 +42,14 @@ class Offload:
     def install(self) -> None:
         """Replace the functions of all modules that are loaded, and of the others when they are.
 
-        What is wrong with a name is only known when its module is loaded, and told by `problems()`.
+        An error in a name is only known when its module is loaded, and told by `problems()`.
         """
         for name in self.names:
             for module_name in possible_modules(name):
                 when_imported(module_name, functools.partial(self._replace_quietly, name))
 
     def problems(self) -> list[str]:
-        """What is wrong with the names, a sentence each. Imports their modules, but none for optional names.
+        """Return the problems of the names, a sentence each. Imports their modules, but none for optional names.
 
         Runs on: worker start-up, when the application is loaded.
         """
@@ -135,7 +135,7 @@ class Offload:
 
 
 def offloads(settings: Settings, cores: int) -> list[Offload]:
-    """What the settings say, not installed yet. `cores` is what this process may use."""
+    """Return the offloads of the settings, not installed yet. `cores` is what this process may use."""
     computing = Threads(settings.offload_threads or cores_per_worker(settings, cores))
     return [
         Offload(comma_separated(settings.offload), computing, optional=OFFLOAD_DEFAULTS),
@@ -174,7 +174,7 @@ def possible_modules(name: str) -> list[str]:
 
 
 def public_functions(owner: Any) -> list[str]:
-    """What can be called in a module or class: neither private names nor classes, nor what a module imported."""
+    """Return the callables of a module or class: neither private names nor classes, nor what a module imported."""
     found = []
     for attribute in getattr(owner, "__all__", None) or dir(owner):
         value = inspect.getattr_static(owner, attribute, None)

@@ -1,4 +1,4 @@
-r"""What anybody may see of what a request carries: no values, no tokens, and nothing that forges a line.
+r"""The parts of a request that anybody may see: no values, no tokens, and nothing that forges a line.
 
 Statements are PostgreSQL's, read as its lexer does. A plain string in which a backslash stands before a quote ends
 there or goes on, as `standard_conforming_strings` is set, and nobody here knows that; what begins and does not end was
@@ -28,14 +28,14 @@ TOKENS = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-# What `str()` makes of statements that are no strings: bytes, and the parts of psycopg2.sql.
+# The beginning of `str()` of statements that are no strings: bytes, and the parts of psycopg2.sql.
 NO_TEXT = re.compile(r"""b['"]|(?:Composed|SQL|Identifier|Literal|Placeholder)\(""")
 CONNECTING = re.compile(r"connect to [\w.,:/@% \[\]-]+")
 
 
 @functools.lru_cache(maxsize=512)
 def detail(kind: str, text: str) -> str:
-    """What a request waits for: a host, a lock, a statement without its values."""
+    """Return the object of a request's wait as it may be shown: a host, a lock, a statement without its values."""
     if kind == "query" and not CONNECTING.fullmatch(text):
         text = statement(text)
     return line(text)
@@ -69,7 +69,7 @@ def target(text: str) -> str:
 
 
 def query(text: str) -> str:
-    """A query without its values. What has no name is a value."""
+    """A query without its values. A part without a name is a value."""
     return "&".join(_pair(*pair.partition("=")[:2]) for pair in line(text).split("&"))
 
 
@@ -80,7 +80,7 @@ def _pair(name: str, equals: str) -> str:
 
 
 def words(text: str) -> str:
-    """What somebody said about a request, an error's text say, in which there may be targets."""
+    """Return a text about a request, an error's say, as it may be shown: there may be targets in it."""
     return " ".join(
         target(word) if TARGET_MARKS.search(word) or len(word) > LONGEST_WORD else word
         for word in line(text).split(" ")
@@ -97,7 +97,7 @@ DETAILS = ("\nDETAIL:", "[SQL:", "[parameters:")
 def message(text: str) -> str:
     """An exception's message: its first line, without addresses of mail, values in quotes, tokens.
 
-    What is quoted stays where it looks like a name, an address or a number.
+    Quoted text stays where it looks like a name, an address or a number.
     """
     for mark in DETAILS:
         text = text.partition(mark)[0]

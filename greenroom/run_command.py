@@ -4,8 +4,8 @@
     greenroom run -- opentelemetry-instrument gunicorn -k greenroom.Worker shop:app
     greenroom run -- celery -A shop worker --pool threads
 
-For programs that import something before a configuration of ours could patch, agents above all. What COMMAND starts
-itself as a child is not patched.
+For programs that import something before a configuration of ours could patch, agents above all. Children that
+COMMAND starts itself are not patched.
 """
 
 import os

@@ -67,7 +67,7 @@ def _tls(settings: Settings) -> dict[str, Any]:
 
 
 def _listener(address: str, backlog: int) -> socket.socket | tuple[str, int]:
-    """What WSGIServer wants: (host, port), from which it makes a socket itself, or a unix socket that we made."""
+    """Return WSGIServer's listener: (host, port), from which it makes a socket, or a unix socket that we made."""
     if not address.startswith("unix:"):
         return parse_bind(address)
     path = Path(address.removeprefix("unix:"))

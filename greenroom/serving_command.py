@@ -22,7 +22,7 @@ from .settings import read_env_files
 CONFIGURATION = Path(__file__).with_name("gunicorn_conf.py")
 # Where gunicorn_conf.py finds the team's own configuration file. Not a setting: this command sets it.
 OWN_CONFIGURATION = "_GREENROOM_OWN_CONFIGURATION"
-# What a configuration file that calls configure() itself has in it.
+# The sign of a configuration file that calls configure() itself.
 OUR_MODULE = "greenroom.configuration"
 GUNICORNS_DEFAULT = "./gunicorn.conf.py"
 PYWSGI = "--pywsgi"
@@ -30,7 +30,7 @@ PYWSGI = "--pywsgi"
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for. `arguments` are gunicorn's, without the application and the configuration."""
+    """The request of the command line. `arguments` are gunicorn's, without the application and the configuration."""
 
     app: str
     own_configuration: str

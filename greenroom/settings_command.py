@@ -102,7 +102,7 @@ def _read(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
 def _told_to_gunicorn(
     arguments: Sequence[str], environ: Mapping[str, str]
 ) -> tuple[dict[str, tuple[Any, str]], list[str]]:
-    """What gunicorn is told by its own names, by ours: the value and where it is said; and what is wrong with it."""
+    """Return gunicorn's values under our names, each with the place that gives it; and what is wrong with them."""
     request = serving_command.understood(arguments)  # it says when gunicorn can't be imported as things are
 
     from gunicorn.config import Config  # with it comes ssl

@@ -1,4 +1,4 @@
-"""What the machine, its file systems and its kernel lack, a sentence each that says what to change.
+"""Shortcomings of the machine, its file systems and its kernel, a sentence each that says what to change.
 
 Asked once, in the arbiter, before it listens.
 """
@@ -40,7 +40,7 @@ def no_temporary_folder() -> str:
 
 
 def shortcomings(settings: Settings, *, has_pidfd: bool) -> list[str]:
-    """What is missing and can be done without."""
+    """Return the shortcomings that the server can do without."""
     found = []
     recordings = Path(settings.recordings_path)
     if settings.recordings_kept and settings.ops_address is not None and not can_be_made(recordings):

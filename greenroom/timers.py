@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-# How often the loop has called what of ours has a name, in this process: timers, and the listeners. Whoever looks for
-# what makes a loop spin asks (see worker/spinning.py).
+# How often the loop has called each of our named callbacks in this process: timers, and the listeners. The search for
+# the cause of a spinning loop reads it (see worker/spinning.py).
 called: Counter[str] = Counter()
 
 

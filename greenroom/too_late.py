@@ -34,7 +34,7 @@ INNOCENT = ("gevent", "greenlet", "greenroom")
 # gunicorn's name for its configuration file, which it runs as a module; what the file is called.
 CONFIGURATION = "__config__"
 CONFIGURATION_FILE = "gunicorn.conf.py"
-# What Python imports before any program, if it is there.
+# A module that Python imports before any program, if it is there.
 HOOK = "sitecustomize"
 
 
@@ -64,7 +64,7 @@ def unpatched_holders(modules: dict[str, ModuleType] | None = None) -> list[str]
 
 
 def advice() -> str:
-    """What to do in this process, a sentence."""
+    """Return the advice for this process, a sentence."""
     if command := agents.launcher():
         return (
             f"The agent that `{command}` brings has imported them. Let patching come first: "
@@ -82,7 +82,7 @@ def advice() -> str:
 
 
 def first_importer(package: str) -> str:
-    """What brought `package` in, as far up as can be seen; "" when nothing loaded refers to it."""
+    """Return the module that brought `package` in, as far up as can be seen; "" when nothing loaded refers to it."""
     # A module moves to the end when it is complete, so what it imports stands before it. A file that gunicorn runs as a
     # module does not move.
     order = {name: number for number, name in enumerate(list(sys.modules))}
@@ -149,7 +149,7 @@ LOCK_TYPES = (
 
 
 def _held(attribute: str, value: Any, originals: dict[int, str]) -> str:
-    """What unpatched thing `value` is: a class or function, a subclass of one, or a lock; "" when it is none."""
+    """Name the unpatched thing `value` is: a class or function, a subclass of one, or a lock; "" when it is none."""
     if id(value) in originals:
         return originals[id(value)]
     if isinstance(value, LOCK_TYPES):

@@ -1,4 +1,4 @@
-"""What every ring of tests shares: one embedded PostgreSQL, and an environment without yours."""
+"""Fixtures for every ring of tests: one embedded PostgreSQL, and an environment without yours."""
 
 import os
 from collections.abc import Iterator

@@ -116,7 +116,7 @@ def sentence(text: str) -> str:
 
 
 def help_of(command: str) -> str:
-    """What `greenroom COMMAND --help` prints."""
+    """Return the output of `greenroom COMMAND --help`."""
     done = subprocess.run(
         [sys.executable, "-m", "greenroom", command, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )

@@ -64,7 +64,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 @functools.cache
 def anchors(page: Path) -> frozenset[str]:
-    """What GitHub makes of the headings, and MkDocs, too."""
+    """Return the anchors that GitHub, and MkDocs too, make of the headings."""
     headings = [heading for heading, _ in docs.sections(page.read_text())]
     return frozenset(re.sub(r"[^a-z0-9_ -]", "", heading.lower()).replace(" ", "-") for heading in headings)
 

@@ -1,4 +1,4 @@
-"""Who calls the API: a bearer token, a browser session, or nobody in particular."""
+"""The caller of the API: a bearer token, a browser session, or an anonymous client."""
 
 from datetime import timedelta
 from typing import Any
@@ -38,7 +38,7 @@ def authenticate() -> None:
 
 @blueprint.after_request
 def keep_no_copy(response: Response) -> Response:
-    """What one caller may see, a cache must not show to the next."""
+    """Forbid caches to show one caller's answer to the next."""
     response.headers.setdefault("Cache-Control", "no-store")
     return response
 
@@ -82,7 +82,7 @@ def use_token(text: str) -> int | None:
 
 
 def require_user() -> Any:
-    """Whoever is signed in. Raises Unauthorized if nobody is."""
+    """Return the signed-in user. Raises Unauthorized if there is none."""
     if not current_user.is_authenticated:
         raise unauthorized("Sign in, or send an API token: `Authorization: Bearer <token>`.")
     return current_user

@@ -64,7 +64,7 @@ PROBLEMS = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What an operation answers when all is well."""
+    """The answer of an operation when all is well."""
 
     status: int
     description: str
@@ -75,7 +75,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Operation:
-    """What `describe` was told about a view."""
+    """The arguments of `describe` for one view."""
 
     summary: str
     description: str

@@ -1,4 +1,4 @@
-"""What a board's sources answer: all in one document, as a stream, and what they answered before."""
+"""The answers of a board's sources: all in one document, as a stream, and the earlier ones."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What the API takes and gives, field by field: types, ranges, and the JSON Schemas made from them."""
+"""The documents that the API takes and gives: types, ranges, and the JSON Schemas made from them."""
 
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -182,7 +182,7 @@ class Failed(Document):
 
 
 class Results(Document):
-    """What the sources of a board answered, in the board's order."""
+    """The answers of a board's sources, in the board's order."""
 
     board: str = Field(description="The board's slug.", examples=["city-life"])
     elapsed_ms: int = Field(ge=0, description="Milliseconds that the whole board took.", examples=[2001])
@@ -208,7 +208,7 @@ class FailedOnce(Document):
 
 
 class FieldError(Document):
-    """What is wrong with one field."""
+    """The error in one field."""
 
     field: str = Field(description="Where it is: names and positions, joined by dots.", examples=["sources.0.url"])
     message: str = Field(examples=["this is not a valid URL"])

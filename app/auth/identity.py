@@ -1,4 +1,4 @@
-"""Who is asking: from a session to a user and back, and what happens to those who must sign in first."""
+"""The signed-in user: from a session to a user and back, and where visitors go who must sign in first."""
 
 import hmac
 import re

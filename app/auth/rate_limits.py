@@ -46,7 +46,7 @@ class Attempts:
                 raise self._refusal(key)
 
     def give_back(self) -> None:
-        """What succeeded does not count, or a busy office behind one address would lock itself out."""
+        """Take a success out of the count, or a busy office behind one address would lock itself out."""
         for key in self.keys:
             self.limiter.hit(self.item, key, cost=-1)
 

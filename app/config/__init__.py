@@ -183,7 +183,7 @@ class Config(BaseModel):
         return [name.strip() for name in self.TRUSTED_PROXIES.split(",") if name.strip()]
 
     def problems(self) -> list[str]:
-        """What is wrong with these values taken together, a sentence each; empty when they can be used."""
+        """Return the conflicts between these values, a sentence each; empty when they can be used."""
         found = []
         for name, schemes in (
             ("PUBLIC_URL", ("http", "https")),

@@ -33,7 +33,7 @@ def shown(value: Any, name: str) -> str:
 
 
 def range_of(field: Any) -> str:
-    """What a setting may be: `1 to 500`, `above 0 to 300`, `a, b`, `yes, no`; empty for text."""
+    """Return the range of a setting: `1 to 500`, `above 0 to 300`, `a, b`, `yes, no`; empty for text."""
     if get_origin(field.annotation) is Literal:
         return ", ".join(choice for choice in get_args(field.annotation) if choice)
     if bool in (field.annotation, *get_args(field.annotation)):

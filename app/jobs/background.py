@@ -1,6 +1,6 @@
 """A few threads that do jobs beside the requests of this process, where no Celery worker runs.
 
-What is queued is lost if the process is killed; a normal exit waits for it, up to DRAIN_SECONDS.
+Queued work is lost if the process is killed; a normal exit waits for it, up to DRAIN_SECONDS.
 """
 
 import atexit

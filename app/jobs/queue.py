@@ -82,7 +82,7 @@ def make_celery(app: Flask, config: Config, *, for_worker: bool = False) -> Cele
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=1,
-        # What is running when the broker goes away comes again from Redis and RabbitMQ, but not from PostgreSQL.
+        # A running job comes again from Redis and RabbitMQ when the broker goes away, but not from PostgreSQL.
         worker_cancel_long_running_tasks_on_connection_loss=not is_postgres,
         # Every job is bounded by itself as well; the pools `solo` and `threads` know no limit.
         task_time_limit=TASK_SECONDS,
@@ -125,7 +125,7 @@ def engine_options(config: Config, broker_url: str) -> dict[str, Any]:
 
 
 def short_timeouts(broker_url: str) -> dict[str, Any]:
-    """What keeps a broker that is down or silent from holding up a request. Other brokers have their own defaults."""
+    """Return options that keep a broken broker from holding up a request. Other brokers have their own defaults."""
     scheme = broker_url.partition("://")[0]
     if scheme in ("redis", "rediss"):
         return {**PUBLISH_RETRY, "socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": CONNECT_SECONDS}
@@ -135,7 +135,7 @@ def short_timeouts(broker_url: str) -> dict[str, Any]:
 
 
 def schedule() -> dict[str, dict[str, Any]]:
-    """What `celery beat` starts. Each expires before the next, so that none pile up while no worker runs."""
+    """Return the schedule of `celery beat`. Each job expires before the next, so none pile up while no worker runs."""
     return {
         "refresh": {
             "task": "refresh_all_boards",

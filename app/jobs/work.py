@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 BOARDS_AT_ONCE = 4
 SWEEP_SECONDS = 240.0  # less than the five minutes until the next one
 PURGE_BATCH_ROWS = 5000
-# What Celery's PostgreSQL broker has delivered stays in its table; a day is enough to look into a problem.
+# Celery's PostgreSQL broker keeps delivered messages in its table; a day is enough to look into a problem.
 DELIVERED_MESSAGES_KEPT = timedelta(days=1)
 
 

@@ -45,7 +45,7 @@ def delete_board(slug: str) -> Any:
 
 
 def save_or_show_again(board: Board) -> Any:
-    """What the form's buttons do: change the rows, or save the board."""
+    """Do as the form's button says: change the rows, or save the board."""
     # The address before the form changed it; None while the board is not stored.
     slug = board.slug
     form = BoardForm.of_request(request.form)

@@ -39,7 +39,7 @@ def status_text(status: int) -> str:
 
 @blueprint.app_template_filter()
 def host(url: str) -> str:
-    """What of a source everybody may see: the path and the query may carry keys."""
+    """Return the part of a source's URL that everybody may see: the path and the query may carry keys."""
     return urlsplit(url).netloc.rpartition("@")[2]
 
 

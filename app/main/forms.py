@@ -1,6 +1,6 @@
 """The form of a board: rows of sources that can be added, removed and moved without JavaScript.
 
-What a board may be is said once, by the API's BoardDocument; this only turns form fields into such a document and its
+The rules for a board are the API's BoardDocument; this only turns form fields into such a document and its
 complaints into sentences beside the fields.
 """
 
@@ -102,7 +102,7 @@ class BoardForm:
         if len(location) == 3 and location[0] == "sources":
             used[location[1]].errors.setdefault(location[2], sentence(error, location[2]))
         else:
-            # What concerns the board as a whole (two sources of one name) is about its sources.
+            # Errors of the board as a whole (two sources of one name) are about its sources.
             name = str(location[0]) if location else "sources"
             self.errors.setdefault(name, sentence(error, name))
 
@@ -117,7 +117,7 @@ HINTS = {
 
 
 def sentence(error: Any, name: str) -> str:
-    """What to change. Our own rules explain themselves; pydantic's speak of patterns, so those get a hint."""
+    """Return the change to make. Our own rules explain themselves; pydantic's speak of patterns and get a hint."""
     if error["type"] == "value_error" or name not in HINTS:
         message = field_error(error)["message"]
         return message[0].upper() + message[1:] + "."

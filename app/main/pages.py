@@ -75,7 +75,7 @@ def readable_board(slug: str) -> Board:
 
 
 def summaries(query: Any) -> list[dict[str, Any]]:
-    """What a list shows of each board, read in one query."""
+    """Return the rows of a list of boards, read in one query."""
     found = query.subquery()
     count = select(func.count()).where(Source.board_id == found.c.id).scalar_subquery()
     rows = select(found.c.slug, found.c.title, found.c.is_public, count.label("source_count"))

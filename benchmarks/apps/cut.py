@@ -1,4 +1,4 @@
-"""What requests can be in the middle of when they are cut: each kind of wait, and replies that must not be mixed up.
+"""An application to cut requests in: each kind of wait, and replies that must not be mixed up.
 
 DATABASE_URL is a PostgreSQL, UPSTREAM an address that `benchmarks.deadlines` listens on (host:port), REDIS_URL a Redis
 or empty. It knows nothing of the server that runs it, but for how to make names slow.
@@ -42,7 +42,7 @@ held = threading.Lock()
 held.acquire()
 names_go = threading.Event()
 names_go.set()
-# What must never be: another request's reply or session.
+# Errors that must never be: another request's reply or session.
 mixed_up: list[str] = []
 late_by: list[tuple[str, float]] = []
 counts = {"begun": 0, "torn_down": 0}
@@ -119,7 +119,7 @@ def late(kind: str) -> dict[str, Any]:
 
 @app.get("/late")
 def late_waits() -> list[tuple[str, float]]:
-    """What was noted since somebody asked last."""
+    """Return the late waits noted since the last question."""
     noted = list(late_by)
     late_by.clear()
     return noted

@@ -44,6 +44,14 @@ def add_to(commands: Any) -> None:
     )
     for name in ("--openapi", "--har", "--access-log", "--recording"):
         parser.add_argument(name, action="append", type=Path, dest="files", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--login",
+        metavar="'POST /login BODY'",
+        help="log in first, by a form or JSON (@FILE reads it from a file): routes behind a login are seen",
+    )
+    parser.add_argument(
+        "--header", action="append", default=[], metavar="'Name: value'", help="send this as well: a token, a cookie"
+    )
     parser.add_argument("--allow-writes", action="store_true", help="let the application write, and ask more than GET")
     parser.add_argument("--read-only", action="store_true", dest="is_reading_only", help="read, run nothing")
     parser.add_argument("--no-gains", action="store_true", help="leave out the comparison with sync and gthread")
@@ -68,6 +76,9 @@ def run(options: argparse.Namespace) -> int:
     for file in [*options.files, *([options.config] if options.config else [])]:
         if not file.is_file():
             raise GreenroomError(f"there is no file {file}")
+    from ..load.building import headers_of
+
+    headers = headers_of(options.header)
     app = options.app or _usual_app()
     # Imported only now: other commands need none of it.
     from .examination import Examination, Options
@@ -85,6 +96,8 @@ def run(options: argparse.Namespace) -> int:
             configuration=options.config,
             is_reading_only=options.is_reading_only,
             has_gains=not options.no_gains,
+            login=options.login or "",
+            headers=headers,
         ),
         progress.tell,
     )

@@ -24,7 +24,7 @@ HEARTBEAT_SECONDS = 0.05
 
 @dataclass
 class Seen:
-    """What one route did."""
+    """The outcome of driving one route."""
 
     route: Route
     alone: list[Answer] = field(default_factory=list)
@@ -253,7 +253,7 @@ def _ask(server: Server, route: Route, nonce: str, seconds: float) -> Answer:
 
 
 def _look(snapshot: dict[str, Any], seen: Seen) -> None:
-    """What the requests in flight wait for."""
+    """Note the waits of the requests in flight."""
     for request in snapshot.get("in_flight", []):
         if request.get("state") in ("lock", "pool", "offload"):
             seen.waits.append(

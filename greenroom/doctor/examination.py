@@ -4,7 +4,7 @@ import ast
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import redaction
 from ..cores import usable_cores
-from . import driving, gains
+from . import driving, gains, login
 from .answers import differences
 from .findings import Finding, ordered, verdict
 from .importing import Imported, import_twice
@@ -55,6 +55,8 @@ class Options:
     configuration: Path | None = None
     is_reading_only: bool = False
     has_gains: bool = True
+    login: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -102,7 +104,7 @@ class Examination:
             )
             project = self.read_more(project, imported)
             if not imported.why_not:
-                # What the import does has been seen.
+                # The effects of the import have been seen at the import itself.
                 self.found = [one for one in self.found if one.rule not in AT_IMPORT]
             self.found += imported.findings(project)
             self.found += drivers.engines_seen(project, imported.engines, self.found)
@@ -155,6 +157,7 @@ class Examination:
             self.found += rules.find(project)
         workers, _, _ = deployment.workers_of(Path.cwd(), os.environ, self.options.configuration)
         self.found += pools.above_default(project, workers)
+        self.found += memory.socket_servers(project, workers)
         self.report.skipped = [Skipped("reading", problem) for problem in project.sources.problems]
 
     def read_more(self, project: Project, imported: Imported) -> Project:
@@ -193,6 +196,7 @@ class Examination:
             if not server.start(min(20.0, 0.6 * self.left())):
                 self.report.why = f"the worker did not serve: {last_words(server.output())}"
                 return
+            self.log_in(server)
             judge = Judge(project, list(self.found))
             until = self.began + DRIVE_SHARE * self.options.seconds
             driven = driving.drive(server, routes, until, self.tell, time.monotonic)
@@ -222,17 +226,25 @@ class Examination:
                     )
                 )
 
+    def log_in(self, server: Server) -> None:
+        why_not = login.log_in_at(server, self.options.login, self.options.headers)
+        if why_not:
+            more = (
+                "" if self.options.allow_writes else " (the database is read only: --allow-writes, if it has to write)"
+            )
+            self.report.skipped.append(Skipped("routes behind the login", without_secrets(why_not) + more))
+
     def not_good(self, driven: driving.Drive) -> None:
-        for seen in driven.routes:
-            statuses = {one.status for one in seen.alone if one.status}
-            if statuses and not any(200 <= status < 400 for status in statuses):
-                shown = ", ".join(str(status) for status in sorted(statuses))
-                self.report.skipped.append(
-                    Skipped(seen.route.name, f"answered {shown}: what is behind that was not seen")
-                )
+        is_logged_in = bool(self.options.login or self.options.headers)
+        found = [login.not_seen(seen, is_logged_in=is_logged_in) for seen in driven.routes]
+        self.report.skipped += [one for one in found if one is not None]
 
     def measure(self, scratch: Scratch, ours: Server, measured: dict[str, gains.Gain]) -> None:
-        worth = [gain for gain in measured.values() if gains.worth_measuring(gain.seen)]
+        worth = [
+            gain
+            for gain in measured.values()
+            if gains.worth_measuring(gain.seen) and not login.is_behind_login(gain.seen)
+        ]
         if not worth or self.left() < 6.0:
             return
         for kind in ("greenroom", "sync", "gthread"):
@@ -246,6 +258,8 @@ class Examination:
                     server.stop()
                     continue
             try:
+                if login.log_in_at(server, self.options.login, self.options.headers):
+                    continue
                 self.tell(f"measuring under {kind}")
                 rest = {"greenroom": 3, "sync": 2, "gthread": 1}[kind]
                 each = min(MEASURE_SECONDS, max(0.0, 0.7 * self.left() / rest) / len(worth))

@@ -57,7 +57,7 @@ class Finding:
 def ordered(found: Iterable[Finding]) -> list[Finding]:
     """Each rule and line once, the dearest first.
 
-    What was seen running says more than what was read: a later finding with a higher cost takes the place of an
+    A finding from the run says more than one from reading: a later finding with a higher cost takes the place of an
     earlier one, and the higher level of the two stays.
     """
     kept: dict[tuple[str, str, int], Finding] = {}

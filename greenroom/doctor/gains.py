@@ -1,4 +1,4 @@
-"""What each route gains: the same load under one sync worker, gthread and Greenroom."""
+"""The gain of each route: the same load under one sync worker, gthread and Greenroom."""
 
 import threading
 import time

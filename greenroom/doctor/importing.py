@@ -24,7 +24,7 @@ SHORT_SLEEP_SECONDS = 0.02
 
 @dataclass
 class Imported:
-    """What the patched child said, beside the unpatched one."""
+    """The report of the patched child, beside the unpatched one."""
 
     patched: dict[str, Any] = field(default_factory=dict)
     plain: dict[str, Any] = field(default_factory=dict)

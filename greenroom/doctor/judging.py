@@ -1,4 +1,4 @@
-"""What was seen while it ran becomes findings, each at the application's own innermost line."""
+"""Findings from the run, each at the application's own innermost line."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -125,7 +125,7 @@ class Judge:
         return next((place for place in places[last + 1 :] if self.is_own(place)), "")
 
     def _called(self, stall: dict[str, Any]) -> str:
-        """What the line was doing: the function of a library just below it."""
+        """Return the call that the line was in: the function of a library just below it."""
         inner = ""
         for line in stall.get("stack", []):
             place, _, function = str(line).partition(" ")
@@ -262,7 +262,7 @@ class Judge:
                     cost=0.5,
                 )
 
-    # What the probe has seen.
+    # The findings of the probe.
 
     def _probe(self, drive: Drive) -> Iterator[Finding]:
         last = drive.last

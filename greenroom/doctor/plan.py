@@ -1,4 +1,4 @@
-"""What to ask: the application's routes, and what descriptions, logs and recordings say of others."""
+"""The plan of a drive: the application's routes, and others that descriptions, logs and recordings name."""
 
 import ast
 import importlib
@@ -71,7 +71,7 @@ def planned(
     files: Iterable[Path] = (),
     allow_writes: bool = False,
 ) -> tuple[list[Route], list[Skipped]]:
-    """What to ask, and what not and why not."""
+    """The requests to send, and those that are left out, each with its reason."""
     found: dict[tuple[str, str], Route] = {}
     skipped: list[Skipped] = []
     for path in urls:

@@ -356,7 +356,7 @@ RULES: dict[str, Rule] = {
         "shared or lost in the workers.",
         "preload_app = False, which is Greenroom's default.",
     ),
-    # What was seen while it ran.
+    # Rules for findings of the run.
     "fails-at-once": Rule(
         "error",
         77,

@@ -87,7 +87,7 @@ class Scratch:
         return child
 
     def end_processes(self) -> None:
-        """Whatever the application has started and is still there, daemons included: asked to end, then made to.
+        """End all processes that the application started and left, daemons included: ask them first, then kill.
 
         A database is among them where the application starts its own: it gets the time to close its files.
         """

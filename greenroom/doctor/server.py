@@ -45,6 +45,7 @@ class Server:
         self.child: Child | None = None
         self.port = 0
         self.started_at = 0.0
+        self.headers: Mapping[str, str] = {}  # of all requests: those of a login
 
     def start(self, seconds: float) -> bool:
         """Whether it serves within `seconds`."""
@@ -93,9 +94,10 @@ class Server:
     ) -> Answer:
         """One request on a connection of its own. Status 0: no answer, `error` says why."""
         began = time.perf_counter()
+        sent = {"Connection": "close", **({} if path == HEARTBEAT else self.headers), **(headers or {})}
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_seconds)
         try:
-            connection.request(method, path, body=body, headers={"Connection": "close", **(headers or {})})
+            connection.request(method, path, body=body, headers=sent)
             response = connection.getresponse()
             read = _read(response, began + timeout_seconds)
             return Answer(
@@ -113,7 +115,7 @@ class Server:
             connection.close()
 
     def ask(self, what: str, **more: Any) -> Any:
-        """What the worker says over its own socket; {} when it does not answer."""
+        """Return the worker's answer over its own socket; {} when it does not answer."""
         for path in sorted((self.scratch.folder / "sockets").glob("*.sock"), key=_changed, reverse=True):
             answer = ask(path, {"ask": what, **more}, ANSWER_SECONDS)
             if isinstance(answer, dict) and "error" not in answer:

@@ -7,7 +7,7 @@ that is true:
     ready    one of them could run, and waits for its turn in the loop
     kind     what they wait for: the main greenlet's wait, or if that waits for the others (a lock, a join), theirs
 
-Time is charged when one of them begins or ends a slice, so that costs nothing while they wait. What was waited for is
+Time is charged when one of them begins or ends a slice, so that costs nothing while they wait. The cause of a wait is
 known when a slice ends. When the next one begins, the time between is split in the moment the greenlet became ready:
 
     the loop idled before this turn     it became ready when the loop woke: exact
@@ -119,14 +119,14 @@ class Account(Record):
         return (self.ended or now) - self.began
 
     def seconds_at(self, now: float) -> list[float]:
-        """What it has spent in each state, including the one it is in."""
+        """Return the seconds spent in each state, including the one it is in."""
         seconds = list(self.seconds)
         if not self.ended:
             seconds[self.state] += max(0.0, now - self.since)
         return seconds
 
     def wait(self) -> Wait | None:
-        """What the request as a whole waits for, as far as anybody said."""
+        """Return the wait that holds up the request as a whole, as far as one was reported."""
         waits = tuple(self.waits)
         if len(waits) == 1:
             return waits[0]
@@ -259,7 +259,7 @@ class Slices:
         self.running = account
         self.current = account.greenlet
         self.live[account] = None
-        # What the hub did before (reading the head) is its own.
+        # The hub's work before that (reading the head) is charged to the hub.
         self.hub_seconds += now - self.began
         self.began = now
 

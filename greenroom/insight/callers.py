@@ -181,7 +181,7 @@ def _called(executor: Any) -> str:
 
 
 def _work_of(at_work: list[tuple[Any, tuple[Any, Any]]]) -> dict[str, Any]:
-    """What the jobs that run wait for mostly, at which line, for which route."""
+    """Summarise the running jobs: the commonest wait, the line of it, and the route it is for."""
     seen: Counter[tuple[str, str, str, str]] = Counter()
     for greenlet, (_, record) in at_work:
         waits = [wait for wait in list(record.waits) if wait.greenlet is greenlet]

@@ -14,7 +14,7 @@ Answer = TypeVar("Answer")
 
 
 def upstreams(insight: Insight) -> dict[str, dict[str, float]]:
-    """What was waited for them, what they answered, and connections that failed."""
+    """Return for each upstream: seconds waited, answers by kind, and connections that failed."""
     found: dict[str, dict[str, float]] = {
         name: {"waits": host[0], "seconds": host[1]} for name, host in again(lambda: list(insight.routes.hosts.items()))
     }

@@ -29,7 +29,7 @@ MOST_COUNTED = 200  # pairs of class and route; what is beyond is counted as "ot
 LONGEST_CHAIN = 10
 LONGEST_TRACEBACK = 1000
 MESSAGE_SECONDS = 1.0
-# What the machine refuses, by the number that the error carries.
+# Limits of the machine, by the errno that the error carries.
 LIMITS = ("ENOSPC", "EDQUOT", "EMFILE", "ENFILE", "EPIPE", "ENOMEM", "EAGAIN", "EROFS")
 
 

@@ -1,4 +1,4 @@
-"""What a worker says before it goes: what it was doing, in the error log.
+"""The last lines of a worker in the error log: what it was doing when it was ended.
 
     killed by the arbiter, its loop did not turn for `timeout`     SIGABRT first, SIGKILL a second later
     asked to go at once (SIGQUIT, SIGINT)                          with requests still running
@@ -30,7 +30,7 @@ logger = logging.getLogger("gunicorn.error")
 
 MOST_REQUESTS = 50
 MOST_STACKS = 10
-# What a pipe takes in one piece, without the line's head that is put before it.
+# The largest write that a pipe takes in one piece, without the line's head that is put before it.
 LARGEST_PIECE_BYTES = select.PIPE_BUF - 128
 LONGEST_STACKS_BYTES = 65_536
 

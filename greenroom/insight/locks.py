@@ -40,7 +40,7 @@ SIGNAL_DEPTH = 16
 THREADING = str(threading.__file__)
 STANDARD = (THREADING, str(queue.__file__))
 
-# What a lock remembers while it is held: greenlet, its request's record, and the code and instruction that took it.
+# The owner of a lock while it is held: greenlet, its request's record, and the code and instruction that took it.
 Owner = tuple[Any, Any, CodeType, int]
 
 

@@ -1,4 +1,4 @@
-"""What the machine did with the loop's thread: so that nobody is blamed for a processor that was taken away.
+"""The machine's share in a slow loop: a processor that was taken away is not the code's fault.
 
 Linux tells for each thread how long it was ready and had to wait for a processor, and for the whole machine how long
 the hypervisor ran somebody else. Where there is no /proc, nothing was stolen.
@@ -39,8 +39,8 @@ class Use:
     def stolen_seconds(self, of: float) -> float:
         """How much of `of` seconds the thread would have run, had it been let.
 
-        What the hypervisor took counts as the thread's own time on a processor, and is known only for all processors
-        together: the average of one is taken, and nothing from a thread that slept.
+        Time that the hypervisor took counts as the thread's own time on a processor, and is known only for all
+        processors together: the average of one is taken, and nothing from a thread that slept.
         """
         delayed = min(self.delayed, of)
         return delayed + min(self.steal / PROCESSORS, self.cpu, of - delayed)
@@ -57,7 +57,7 @@ class Machine:
         self._stat = _open("/proc/stat")
 
     def use(self, *, is_exact: bool = True) -> Use:
-        """What was used up to now. Not exact: the hypervisor's part is asked for now and then, it takes longest."""
+        """Return the use up to now. Not exact: the hypervisor's part, slow to read, is asked for now and then."""
         cpu = delayed = steal = 0.0
         if self._schedule >= 0:
             numbers = _read(self._schedule, 100).split()

@@ -1,4 +1,4 @@
-"""What the worker tells insight, and what insight has of it: one per worker, made when the worker begins to serve."""
+"""The worker's side of insight: one observer per worker, made when the worker begins to serve."""
 
 import logging
 import time

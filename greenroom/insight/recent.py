@@ -1,4 +1,4 @@
-"""What happened in a worker lately: a ring of records of one size, for the flight recorder.
+"""The last minute of a worker: a ring of records of one size, for the flight recorder.
 
     arrival and end   one record for each finished request: when it came, route, status, seconds by state
     shed              one for those that were turned away in a tenth of a second, with their number
@@ -148,7 +148,7 @@ def _memory(size: int) -> tuple[int, Any]:
 
 
 def read_of(pid: int, descriptor: Any, now: Callable[[], float] = clock.now) -> dict[str, Any] | None:
-    """What `Ring.read` would answer in the process `pid`, without asking it; None where that can't be.
+    """Return the answer of `Ring.read` in the process `pid`, without asking it; None where that can't be.
 
     The monotonic clock is one for the whole machine. Runs on: the ops process.
     """
@@ -174,7 +174,7 @@ def read_of(pid: int, descriptor: Any, now: Callable[[], float] = clock.now) -> 
 def records_in(answer: Mapping[str, Any], kept_seconds: float = KEPT_SECONDS) -> Iterator[dict[str, Any]]:
     """The records of a worker's answer in the order in which they ended; `at` is Unix time, `count` how many they are.
 
-    With what has no answer yet ("in_flight") at the end. What can't be read is left out.
+    Requests without an answer yet ("in_flight") come at the end. Records that can't be read are left out.
     """
     names = base64.b64decode(answer.get("names", "")).decode("utf-8", "replace").split("\n")[:-1]
     shift = answer["at"] - answer["now"]

@@ -81,7 +81,7 @@ class SafePoint:
         return True
 
     def ask(self, function: Callable[[Any], Answer], seconds: float = ANSWER_SECONDS) -> Answer | None:
-        """What `function(frame)` returns in the main thread; None if that has no time for it, or an error came.
+        """Return the result of `function(frame)` in the main thread; None if that has no time for it, or it failed.
 
         `frame` is its innermost one, None if its loop idles. Runs on: any other real thread, which it blocks.
         """

@@ -1,4 +1,4 @@
-"""What a worker is doing, as one dict that JSON can carry.
+"""The state of a worker, as one dict that JSON can carry.
 
 `snapshot(worker)` works from the watch thread while the hub is stuck: it takes no lock and only reads what the hub's
 thread writes, again if that changed under its hands. Without insight (GREENROOM_INSIGHT=no) the parts that need it
@@ -93,7 +93,7 @@ MOST_STALLS = 20
 
 
 def snapshot(worker: Any, now: Callable[[], float] = clock.now) -> dict[str, Any]:
-    """What `worker` (a GreenWorker that has begun to serve) is doing. Runs on: any thread; never switches."""
+    """Return the state of `worker` (a GreenWorker that has begun to serve). Runs on: any thread; never switches."""
     serving = worker.serving
     insight: Insight | None = serving.insight
     moment = now()
@@ -147,7 +147,7 @@ def stacks(worker: Any, request_id: str) -> dict[str, Any] | None:
 
 
 def remembered(insight: Insight) -> dict[str, Any]:
-    """What `ring.records_in` reads: the last minute, and the requests that came in it and have no answer yet."""
+    """Return the input of `ring.records_in`: the last minute, and its requests that have no answer yet."""
     now = insight.slices.now()
     live = again(lambda: list(insight.slices.live))[:MOST_REMEMBERED]
     rows = [[account.pattern(), now - account.began, account.seconds_at(now)] for account in live]
@@ -157,7 +157,7 @@ def remembered(insight: Insight) -> dict[str, Any]:
 def greenlets_of(
     insight: Insight, account: Account, running: stack_lists.Stack | None = None, *, is_here: bool = True
 ) -> list[dict[str, Any]]:
-    """What each greenlet of a request does.
+    """Describe each greenlet of a request.
 
     `running` is the stack of the greenlet that runs, by default the caller's. `is_here`: whether the caller is in the
     loop's thread; only there the others can be looked at.
@@ -349,7 +349,7 @@ def in_flight(account: Account, now: float) -> dict[str, Any]:
 
 
 def _lock(waiters: Mapping[int, Waiter], account: Account) -> dict[str, str]:
-    """Whose lock a request waits for, where it waits for one that is held."""
+    """Describe the lock that a request waits for, where that is held."""
     waiter = waiters.get(id(account)) if STATES[account.state] == "lock" else None
     return {"held_by": waiter.holder()} if waiter is not None else {}
 

@@ -1,4 +1,4 @@
-"""What is known of a stall: the looks at it while it went on, the line that is blamed, and all stalls of a line."""
+"""The facts of a stall: the looks at it while it went on, the line that is blamed, and all stalls of a line."""
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -46,7 +46,7 @@ class Line:
 
 @dataclass(slots=True)
 class Look:
-    """What was seen `at` this moment of a slice that began at `slice_began`; it stands for the `seconds` before."""
+    """One look, `at` this moment of a slice that began at `slice_began`; it stands for the `seconds` before."""
 
     slice_began: float
     stack: stacks.Stack

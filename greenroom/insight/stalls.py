@@ -7,11 +7,11 @@ itself, which is made to pass a safe point (see safepoint) by one of two:
     a Knock             a timer that the watch thread puts off again and again. While C code holds the GIL (a regular
                         expression) the watch thread can't
 
-Each look stands for the time since the one before, which a call of C code may have filled. What keeps the GIL for long
-is written into a pipe meanwhile, for whoever looks on from outside (see alarm.Dump, and peek in ops).
+Each look stands for the time since the one before, which a call of C code may have filled. Code that keeps the GIL for
+long is written into a pipe meanwhile, for the ops process to read (see alarm.Dump, and peek in ops).
 
-Whose fault: of the slice's length, what the machine took away is left out, and nobody is blamed for what remains below
-the threshold:
+The blame: the time that the machine took away is left out of the slice's length, and a rest below the threshold is
+nobody's fault:
 
     stolen    the thread was ready, and the kernel or the hypervisor ran somebody else
     stopped   SIGSTOP, a debugger, a frozen container: the watch thread did not wake, not even to ask for the GIL, which
@@ -53,7 +53,7 @@ KNOCK_SHARE = 3 / 4
 # faulthandler writes when not put off for so long of the loop's thread's time on a processor.
 DUMP_SECONDS = 1.0
 DUMP_AGAIN_SECONDS = 0.25
-# What was stolen is not known to the millisecond.
+# Stolen time is not known to the millisecond.
 BLAME_SHARE = 0.8
 MOST_LINES = 200
 MOST_LAST = 50
@@ -181,7 +181,10 @@ class Stalls:
         self.looks.append(Look(began, stacks.of_frame(frame), holds_gil, now - since, now))
 
     def _watch_waited(self, since: float, now: float) -> float:
-        """How long the watch thread could not run, as it should have. What lets signals in may have let it in, too."""
+        """How long the watch thread could not run, as it should have.
+
+        Code that lets signals in may have let it in, too.
+        """
         woke, gap, _ = self.gaps[-1] if self.gaps else (0.0, 0.0, 0.0)
         return max(now - self.looked_at, gap if woke > since else 0.0)
 
@@ -323,7 +326,7 @@ class Stalls:
         )
 
     def _called(self, seen: Seen, guilty: stacks.Call | None, stack: stacks.Stack) -> str:
-        """What the line was doing, as far as that says more than the line."""
+        """Return the call that the line was in, if that says more than the line."""
         collected = self._collected(seen)
         if collected > seen.seconds / 2:
             return f"garbage collection for {collected:.3f} s"

@@ -1,4 +1,4 @@
-"""What leaves with each answer: the request's id, where its time went, and its line in the access log.
+"""The parts of each answer that insight adds: the request's id, where its time went, and its line in the access log.
 
     X-Request-ID    taken from a trusted peer if it is sane, else made; the answer carries it
     Server-Timing   what is known when the head is sent; its parts add up to its total
@@ -80,7 +80,7 @@ def _write(ready: int, total: int) -> str:
 
 
 def head_fields(account: Account, headers: list[tuple[str, str]], *, has_timing: bool) -> list[tuple[str, str]]:
-    """What to add to the head of an answer; nothing in it comes from the application or an untrusted client."""
+    """Return the fields to add to an answer's head; nothing in them is the application's or an untrusted client's."""
     has_id = not account.id or any(name.lower() == "x-request-id" for name, _ in headers)
     fields = [] if has_id else [("X-Request-ID", account.id)]
     if has_timing:

@@ -6,7 +6,7 @@ plan                 one run: target, requests, rate, expectations
   target, request, checks, expectations, units
   arrivals, pacing   when requests are due: planned, or when a user is free
   sources, scenario  arrivals from a log, HAR file or recording; a Python file of functions
-  session            the login before the load
+  session, login     the login before the load
 engine               sends each request at its planned moment
   connection, wire, http2, polling
 tally, histogram     the outcome of each request, by kind and second

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from . import arrivals, checks, expectations, scenario, session, sources, target
+from . import arrivals, checks, expectations, login, scenario, session, sources, target
 from .plan import Plan
 from .request import Maker, Request, rows_of
 from .sources import Source
@@ -133,8 +133,8 @@ def headers_of(texts: Sequence[str]) -> dict[str, str]:
     found = {}
     for text in texts:
         name, colon, value = text.partition(":")
-        if not colon or not name.strip():
-            raise LoadError(f"--header {text!r} is no header: write 'Name: value'")
+        if not colon or not name.strip() or not text.isprintable():
+            raise LoadError(f"--header {name!r} is no header: write 'Name: value'")
         found[name.strip()] = value.strip()
     return found
 
@@ -146,13 +146,13 @@ def _file(name: str) -> bytes:
         raise LoadError(f"the body {name} cannot be read: {exc.strerror or exc}") from exc
 
 
-def _logged_in(plan: Plan, login: str | None, script: scenario.Scenario | None, headers: dict[str, str]) -> Plan:
+def _logged_in(plan: Plan, asked: str | None, script: scenario.Scenario | None, headers: dict[str, str]) -> Plan:
     """With the cookies and values of what comes first: the login, and the scenario's `setup`."""
-    if not login and (script is None or script.setup is None):
+    if not asked and (script is None or script.setup is None):
         return replace(plan, shared_headers=headers if script is not None else {})
     tls = tls_context(verify=plan.verify, ca_file=plan.ca_file) if plan.target.is_tls else None
     first = session.Session(plan.target, plan.timeout_seconds, tls)
-    if login:
-        session.log_in(first, login)
+    if asked:
+        login.log_in(first, asked)
     values = script.prepare(first) if script is not None else {}
     return replace(plan, values=values, shared_headers={**headers, **first.shared_headers})

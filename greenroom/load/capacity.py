@@ -30,7 +30,7 @@ MOST_HOLDS = 4
 
 @dataclass(frozen=True)
 class Trial:
-    """What one rate did. `is_valid` is False when the generator was the limit; `p50` is in seconds."""
+    """The outcome of one rate. `is_valid` is False when the generator was the limit; `p50` is in seconds."""
 
     rate: float
     good_per_second: float

@@ -1,4 +1,4 @@
-"""What the server says while it is loaded: its ops page is asked once a second; the report carries the answers.
+"""The server's own view of the load: its ops page is asked once a second; the report carries the answers.
 
 The page is found by itself when the target runs on this machine with this folder's settings; `--ops URL` names another.
 """
@@ -50,7 +50,7 @@ class Watcher:
         self._thread.join(2.0)
 
     def sentence(self) -> str:
-        """What the server said last, for live output."""
+        """Return the server's latest verdict, for live output."""
         return next((str(row["verdict"]) for row in reversed(self.rows) if row), "")
 
     def _watch(self) -> None:
@@ -68,7 +68,7 @@ class Watcher:
 
 
 def cause_of(view: Mapping[str, Any]) -> dict[str, Any]:
-    """What counts of a view of the ops page, for one second of the run."""
+    """Return the part of an ops page's view that the report keeps, for one second of the run."""
     verdict, total = view.get("verdict") or {}, view.get("total") or {}
     states = view.get("in_flight_states") or {}
     workers = view.get("workers") or []
@@ -144,7 +144,7 @@ def _from_outside(said: Mapping[str, Any], *, is_watched: bool) -> str | None:
 
 
 def _until_stopped(said: Mapping[str, Any]) -> tuple[float, float]:
-    """What was asked and answered well a second, when the end came early: what was sent last could not be answered."""
+    """Return requests and good answers a second of a run that ended early: its last requests could not be answered."""
     seconds = said["duration_seconds"]
     quick = Histogram.from_json(said["histogram"]).percentile(5) or 0.0
     if seconds <= quick:

@@ -54,7 +54,7 @@ def _is_status(status: int, wanted: str) -> bool:
 
 
 def _inside(answer: Answer, keys: str) -> Any:
-    """What is under `a.b.0` in a JSON body. Raises for what is not there: the check fails."""
+    """Return the value under `a.b.0` in a JSON body. Raises if it is not there: the check fails."""
     value = answer.json()
     for key in keys.split("."):
         value = value[int(key)] if isinstance(value, list) else value[key]

@@ -33,7 +33,7 @@ _KINDS = {
     errno.EMFILE: "no free descriptor",
     errno.ENFILE: "no free descriptor",
 }
-# What says something about this machine, and nothing about the server.
+# Errors of this machine, which tell nothing about the server.
 OURS = ("no free port", "no free descriptor")
 
 
@@ -57,7 +57,7 @@ def kind_of(exc: OSError) -> str:
 
 
 class Connection:
-    """HTTP/1.1. What happens to its request is told to the engine: `answered` or `failed`."""
+    """HTTP/1.1. The engine is told the outcome of its request: `answered` or `failed`."""
 
     __slots__ = ("_out", "_state", "call", "engine", "fd", "is_idle", "mask", "reader", "sock")
 

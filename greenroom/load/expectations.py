@@ -1,4 +1,4 @@
-"""What is expected of a run, as in k6's thresholds: `p99<300ms`, `errors<0.1%`, `p95[search]<200ms`.
+"""Expectations of a run, as k6's thresholds: `p99<300ms`, `errors<0.1%`, `p95[search]<200ms`.
 
 p50 p95 p99 p99.9 max mean   latency, from the planned moment           ms, s, us
 errors shed good             share of all requests, or how many a second  %, /s
@@ -33,7 +33,7 @@ KNOWN = "p50 p95 p99 max mean rate errors shed good"
 
 
 class Measured(Protocol):
-    """What an expectation is held against: a whole run, or one route of it."""
+    """The measurement an expectation is held against: a whole run, or one route of it."""
 
     @property
     def latency(self) -> Histogram: ...
@@ -73,7 +73,7 @@ class Expectation:
         return self.compare in ("<", "<=")
 
     def value(self, measured: Measured, seconds: float, *, good_per_second: float | None = None) -> float | None:
-        """What was measured; None when there was nothing to measure."""
+        """Return the measured value; None when there was nothing to measure."""
         if self.is_latency:
             return self._latency(measured.latency)
         if self.metric == "rate":

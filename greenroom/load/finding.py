@@ -12,7 +12,7 @@ from .session import Session
 from .target import tls_context
 from .units import LoadError, written
 
-# What holds besides what was asked for, unless something was asked of the same.
+# Expectations that always hold, unless the user gave one of the same measure.
 ALWAYS = ("errors<1%", "shed<1%")
 SETTLE_SECONDS = 10.0
 SETTLED_FACTOR, SETTLED_SECONDS = 3.0, 0.050

@@ -1,4 +1,4 @@
-"""What is shown while a load runs: a line each second; on a terminal with `rich`, a panel that is drawn anew."""
+"""Output while a load runs: a line each second; on a terminal with `rich`, a panel that is drawn anew."""
 
 import sys
 import threading

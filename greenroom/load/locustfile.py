@@ -80,7 +80,7 @@ def written(plan: Plan, name: str) -> str:
 
 
 def results(path: Path, expected: Sequence[Expectation]) -> dict[str, Any]:
-    """What Locust's `--csv` saved (`..._stats.csv`) as a result of ours. Raises LoadError.
+    """Return Locust's `--csv` output (`..._stats.csv`) as a result of ours. Raises LoadError.
 
     Locust keeps percentiles, so a latency is known to lie between two of them, and counts as the higher one.
     """

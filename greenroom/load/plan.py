@@ -100,7 +100,7 @@ class Plan:
         return requests.choices(self.kinds, self.rows, self.values, self._prepare, chance)
 
     def settings(self) -> dict[str, Any]:
-        """What a reader of the report needs to run it again."""
+        """Return the settings that a reader of the report needs to run it again."""
         return {
             "url": self.target.origin,
             "requests": [_said(one) for one in self.kinds],

@@ -20,7 +20,7 @@ _PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a check sees. `body` is empty unless some check of the request reads it."""
+    """The answer as a check sees it. `body` is empty unless some check of the request reads it."""
 
     status: int
     headers: Mapping[str, str]

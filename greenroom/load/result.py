@@ -21,7 +21,7 @@ HELD, NOT_HELD, COULD_NOT_RUN, NOT_VALID = 0, 1, 2, 3
 
 @dataclass
 class Facts:
-    """What the engine measured, and how it was asked to. `asked_per_second` is None in the closed model."""
+    """The engine's measurements and its orders. `asked_per_second` is None in the closed model."""
 
     tally: Tally
     elapsed: float
@@ -112,7 +112,7 @@ def judged(
 
 
 def route_of(one: Expectation, tally: Tally, whole: Route) -> Route:
-    """What an expectation is about: all requests, or those that have the name or path that it says."""
+    """Return the requests that an expectation is about: all, or those with the name or path it gives."""
     if not one.route:
         return whole
     found = [route for name, route in tally.routes.items() if one.route in (name, name.partition(" ")[2])]
@@ -165,7 +165,7 @@ def machine() -> dict[str, Any]:
 
 
 def exit_code(said: Mapping[str, Any]) -> int:
-    """What a shell and CI go by."""
+    """Return the exit code for the shell and CI."""
     if not said["valid"]:
         return NOT_VALID
     if said["requests"] and not said["expectations"] and not answers(said):

@@ -109,6 +109,11 @@ class Scenario:
 
 def load(path: Path) -> Scenario:
     """Raises LoadError for a file that is no scenario."""
+    if path.suffix in (".yml", ".yaml", ".json", ".js"):
+        raise LoadError(
+            f"the scenario {path} is no Python: write functions that return get('/path') or post('/path'), as in "
+            "docs/load.md"
+        )
     try:
         names = runpy.run_path(str(path))
     except OSError as exc:

@@ -1,7 +1,6 @@
 """A plain blocking client with cookies, for what comes before a load: a login, looking up what to ask for."""
 
 import http.client
-import json
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ class Session:
 
     def __post_init__(self) -> None:
         self.cookies: dict[str, str] = {}
+        self.token = ""  # of the header `Authorization: Bearer`
 
     def get(self, path: str, **more: Any) -> Answer:
         return self.send(request("GET", path, **more))
@@ -54,10 +54,13 @@ class Session:
 
     @property
     def shared_headers(self) -> dict[str, str]:
-        """What the requests of the load send as well."""
-        if not self.cookies:
-            return {}
-        return {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
+        """Return the headers that the requests of the load send as well."""
+        found = {}
+        if self.cookies:
+            found["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        if self.token:
+            found["Authorization"] = f"Bearer {self.token}"
+        return found
 
     def _keep(self, text: str) -> None:
         try:
@@ -73,23 +76,3 @@ class Session:
 
 def _tls_connection(target: Target, timeout: float, tls: ssl.SSLContext | None) -> http.client.HTTPConnection:
     return http.client.HTTPSConnection(target.host, target.port, timeout=timeout, context=tls)
-
-
-def log_in(session: Session, text: str) -> None:
-    """`POST /login user=ada&password=x`, or with a body of JSON. Raises LoadError unless the answer is below 400."""
-    method, _, rest = text.strip().partition(" ")
-    path, _, body = rest.strip().partition(" ")
-    if not path.startswith("/"):
-        raise LoadError(f"--login {text!r} is not understood: write 'POST /login user=ada&password=secret'")
-    is_json = body.lstrip().startswith(("{", "["))
-    if is_json:
-        try:
-            json.loads(body)
-        except ValueError as exc:
-            raise LoadError(f"--login has a body that is no JSON: {exc}") from exc
-    kind = "application/json" if is_json else "application/x-www-form-urlencoded"
-    answer = session.send(Request(method.upper(), path, {"Content-Type": kind} if body else {}, body.encode()))
-    if answer.status >= 400:
-        raise LoadError(f"the login was refused: {method} {path} was answered {answer.status}; correct --login")
-    if not session.cookies:
-        raise LoadError(f"the login set no cookie: {method} {path} was answered {answer.status}; correct --login")

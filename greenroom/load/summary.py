@@ -96,7 +96,7 @@ def _routes(routes: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _beside(recorded: Mapping[str, Any], said: Mapping[str, Any]) -> Iterator[str]:
-    """What was recorded beside what was played."""
+    """Yield the lines that compare the recorded run with the one that was played."""
     yield f"  {recorded['kind']:36}    recorded                                 played"
     rows = [("all", recorded["all"], said)]
     rows += [(name, row, said["routes"].get(name)) for name, row in recorded["routes"].items()]

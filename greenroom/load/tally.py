@@ -1,4 +1,4 @@
-"""What became of the requests of a run: by kind of request, and by second.
+"""The outcomes of the requests of a run: by kind of request, and by second.
 
 Of a second it is counted which requests were due in it, which answers came in it, and the latency of those that were
 due in it. Latency is that of good answers and of requests that timed out: a hanging server cannot hide behind the

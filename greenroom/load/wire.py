@@ -33,7 +33,7 @@ class ReadAnswer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What counts of an answer's first lines. `length` is None when it is not said."""
+    """The head of an answer, as far as the generator needs it. `length` is None when it is not given."""
 
     status: int
     length: int | None

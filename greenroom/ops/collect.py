@@ -84,12 +84,12 @@ class Seen:
         return self.silent_seconds >= BLOCKED_SECONDS and self.state not in (State.EMPTY, State.BOOTING)
 
     def current_stall(self) -> dict[str, Any]:
-        """What is known of the stall that goes on now; {} if there is none, or nothing is known of it."""
+        """The facts of the stall that goes on now; {} if there is none, or nothing is known of it."""
         if not self.is_blocked:
             return {}
         if self.peeked is not None:
             return self.peeked
-        # What it said before its loop stood still is of another stall.
+        # A report from before its loop stood still is of another stall.
         is_fresh = self.unanswered_seconds < self.silent_seconds
         return ((self.snapshot or {}).get("stalls") or {}).get("current") or {} if is_fresh else {}
 

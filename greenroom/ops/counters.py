@@ -1,4 +1,4 @@
-"""What workers have counted, added up over all that there were, so that no counter ever falls.
+"""Sums of what all workers have counted, the dead included, so that no counter ever falls.
 
     sums = what the dead had counted, as last seen + what the living say
 
@@ -43,7 +43,7 @@ class Counters:
             self._load(path)
 
     def update(self, snapshot: Mapping[str, Any], pid: int = 0) -> None:
-        """What a living worker says. Another one that had its pid is gone."""
+        """Take in the counts of a living worker. An earlier one with the same pid is gone."""
         start_id = snapshot.get("start_id")
         if not start_id or start_id in self.folded:
             return
@@ -145,7 +145,7 @@ def empty() -> dict[str, Any]:
 
 
 def countable(snapshot: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a snapshot only ever grows."""
+    """Return the part of a snapshot that only ever grows."""
     stalls = snapshot.get("stalls") or {}
     return {
         "states": snapshot.get("states", []),

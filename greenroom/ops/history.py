@@ -120,7 +120,7 @@ class History:
         self._put([("insert or ignore into marks values (?, ?, ?)", (at, kind, text))])
 
     def read(self, since: float, until: float) -> dict[str, Any]:
-        """What is known of that time, in the finest step that is kept for all of it. Unix times."""
+        """Return the rows of that time, in the finest step that is kept for all of it. Unix times."""
         step = 10 if since >= self.wall() - KEPT_SECONDS[10] else 300
         found: dict[str, Any] = {"since": since, "until": until, "step": step, "failure": self.failure}
         found.update(samples=[], routes=[], incidents=[], marks=[])

@@ -1,6 +1,6 @@
 """The view for Prometheus: OpenMetrics text.
 
-What is counted comes from the scoreboard and from `counters`, so it never falls. Labels are bounded: route
+Counters come from the scoreboard and from `counters`, so they never fall. Labels are bounded: route
 patterns, upstream hosts and lines are as many as `counters` keeps names for, workers are numbered from 1.
 Format: https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md
 """

@@ -5,7 +5,6 @@ can. Here they are copied out of the pipe with tee(2), which takes nothing away.
 what blocks when it is over.
 """
 
-import ctypes
 import logging
 import os
 import sys
@@ -36,6 +35,8 @@ def peek(pid: int, where: Any) -> dict[str, Any] | None:
 
 
 def _copy(path: str) -> bytes:
+    import ctypes  # memory for what hardly ever happens
+
     theirs = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     ours, our_end = os.pipe2(os.O_NONBLOCK)
     try:

@@ -95,7 +95,7 @@ class Peers:
                 try:
                     self.look(pool)
                 except Exception:
-                    # Whatever one round trips over: the next one comes, and the rows must not stand still unnoticed.
+                    # Whatever error one round meets, the next one comes, and the log tells why rows stand still.
                     logger.exception("asking the other hosts failed")
                 time.sleep(max(0.5, EVERY_SECONDS - (time.monotonic() - began)))
 

@@ -16,7 +16,7 @@ HINT = "Ctrl-C ends this. With `pip install rich` top shows requests in flight a
 
 
 def screen(view: Mapping[str, Any], width: int, height: int) -> str:
-    """What fits on a terminal of this size."""
+    """Return the text that fits on a terminal of this size."""
     verdict = view.get("verdict") or {}
     lines: list[str] = []
     for finding in [verdict, *verdict.get("others", [])[:3]]:

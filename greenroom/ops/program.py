@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import clock
 from ..cores import usable_cores
@@ -27,13 +27,15 @@ from .history import History, file_in
 from .hours import Hours
 from .incidents import Incidents
 from .metrics import exposition
-from .peers import Peers
 from .recorder import Recorder
 from .socket_folder import BOARD_DESCRIPTOR, SocketFolder
 from .view import clean, view
 from .web import Board, Part, Web
 from .webhooks import Caller, Webhook
 from .worker_client import Asker, ask
+
+if TYPE_CHECKING:
+    from .peers import Peers
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +84,15 @@ def become(uid: int, gid: int) -> None:
         os.setuid(uid)
 
 
+def peers_of(addresses: Sequence[str], token: str) -> "Peers | None":
+    """Other hosts; None, and a megabyte less of modules, where there are none."""
+    if not addresses:
+        return None
+    from .peers import Peers
+
+    return Peers(addresses, token)
+
+
 class Program:
     def __init__(self, told: Mapping[str, Any], token: str, webhooks: Sequence[str] = ()) -> None:
         self.about = told["about"]
@@ -99,7 +110,7 @@ class Program:
         self.incidents = Incidents()
         self.webhooks = [Webhook(url) for url in webhooks]
         self.caller = Caller(self.webhooks, self.about)
-        self.peers = Peers(told["peers"], token)
+        self.peers = peers_of(told["peers"], token)
         self.board = Board()
         self.moment: Moment | None = None
         self.part = Part(
@@ -118,7 +129,8 @@ class Program:
             self.history.mark(time.time(), "started", "server or ops process started")
         for webhook in self.webhooks:
             webhook.start()
-        self.peers.start()
+        if self.peers is not None:
+            self.peers.start()
         for work in (self._collect, self._serve):
             threading.Thread(target=work, name=work.__name__, daemon=True).start()
 
@@ -131,7 +143,7 @@ class Program:
             try:
                 self._tick()
             except Exception:
-                # Whatever one look trips over: the next one comes, and the page must not stand still unnoticed.
+                # Whatever error one look meets, the next one comes, and the log tells why the page stands still.
                 logger.exception("looking at the workers failed")
             time.sleep(max(0.05, TICK_SECONDS - (clock.now() - began)))
 
@@ -140,7 +152,7 @@ class Program:
         seen = view(moment, self.about, self.recorder.listing())
         changed = self.incidents.look(seen["verdict"], moment.now, moment.at)
         seen["incidents"] = [asdict(incident) for incident in self.incidents.open]
-        seen["hosts"] = self.peers.rows
+        seen["hosts"] = [] if self.peers is None else self.peers.rows
         said = json.dumps(seen["verdict"], separators=(",", ":")).encode()
         metrics = exposition(moment, seen["verdict"]).encode()
         self.board.publish(json.dumps(seen, separators=(",", ":")).encode(), metrics, said)

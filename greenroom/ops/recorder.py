@@ -47,7 +47,7 @@ PART = re.compile(rf"\.{NAME.pattern}\.part")
 
 @dataclass(frozen=True)
 class Copy:
-    """What a worker remembered at one moment; `covered` seconds of it, infinite if all since its start."""
+    """A worker's memory at one moment; `covered` seconds of it, infinite if all since its start."""
 
     number: int
     answer: Mapping[str, Any]
@@ -89,7 +89,7 @@ class Recorder:
         self.reason = ""
         self._since = 0.0
         self._number = 0
-        # What the page showed when it was at its worst: that is what the recording begins with.
+        # The page at its worst moment: the recording begins with it.
         self._worst: Mapping[str, Any] = {}
         # Of when it began to spike, by number and pid.
         self._copies: Copies = {}
@@ -117,7 +117,7 @@ class Recorder:
                 self.state = "calm"
 
     def _signals(self, moment: Moment) -> tuple[str, bool]:
-        """What is above its threshold, and whether anything is above half of its."""
+        """Return the signal that is above its threshold, and whether any is above half of its threshold."""
         newest = moment.history[-1] if moment.history else {}
         high = [words for name, (most, words) in THRESHOLDS.items() if newest.get(name, 0.0) >= most]
         return ", ".join(high), any(newest.get(name, 0.0) >= most / 2 for name, (most, _) in THRESHOLDS.items())

@@ -1,4 +1,4 @@
-"""What is written for people who were not there: a recording as an HTML file.
+"""Reports for readers who were not there: a recording as an HTML file.
 
 A recording is one file without scripts: it can be mailed, and opened from anywhere. It ends with a block of JSON from
 which a load test can replay the arrivals:

@@ -1,4 +1,4 @@
-"""What is known of errors, upstreams, databases, locks, executors and clients, all workers together."""
+"""Errors, upstreams, databases, locks, executors and clients, added up over all workers."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any

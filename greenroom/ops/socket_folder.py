@@ -32,7 +32,7 @@ class SocketFolder:
         return self.folder / f"{pid}.sock"
 
     def last_words(self, pid: int) -> Path:
-        """What a worker that ends orderly has to say, for sums that miss nothing."""
+        """The file with the last counts of a worker that ended in order, for sums that miss nothing."""
         return self.folder / f"{pid}.json"
 
     def ending(self, pid: int) -> Path:
@@ -49,7 +49,7 @@ class SocketFolder:
 
     @property
     def counters(self) -> Path:
-        """What the ops process must know again when it was started anew."""
+        """The file with the counts that the ops process needs when it is started anew."""
         return self.folder / "sums"
 
     def tidy(self, pid: int) -> None:

@@ -38,7 +38,7 @@ KEPT_NAMES = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONDONTWRITE
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the ops process is started with; a reload that changes it starts the process anew."""
+    """The parameters of the ops process; a reload that changes them starts the process anew."""
 
     address: tuple[str, int]
     token: str
@@ -162,6 +162,7 @@ class Supervisor:
             **kept,
             "PYTHONPATH": str(PACKAGE_PARENT),
             "PYTHONUNBUFFERED": "1",
+            "MALLOC_ARENA_MAX": "1",  # glibc gives each thread a heap of its own else: a megabyte for these few
             # Not among the arguments, which everybody on the machine can read.
             "GREENROOM_OPS_TOKEN": wanted.token,
             "GREENROOM_OPS_WEBHOOKS": ",".join(wanted.webhooks),

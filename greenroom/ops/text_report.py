@@ -51,7 +51,7 @@ Table = tuple[str, Sequence[str], Sequence[Sequence[Any]]]
 
 
 def tables(seen: Mapping[str, Any]) -> list[Table]:
-    """What the page shows in tables, as (title, column heads, rows); those of which there is nothing are left out."""
+    """Return the page's tables as (title, column heads, rows), without those that are empty."""
     found = [now_table(seen), full_table(seen), workers_table(seen), *more_tables(seen)]
     return [one for one in found if one[2]]
 

@@ -42,7 +42,7 @@ def in_thread(work: Callable[[], None]) -> None:
 
 
 class Top:
-    """What is on the screen; `press`, `refresh` and what they asked for change it. `spawn` runs a question."""
+    """The state of the screen; `press`, `refresh` and their answers change it. `spawn` runs a question."""
 
     def __init__(self, client: Client, spawn: Callable[[Callable[[], None]], None] = in_thread) -> None:
         self.client = client
@@ -71,7 +71,7 @@ class Top:
         self.spawn(self._ask)
 
     def _ask(self) -> None:
-        """Runs on: a thread of its own. What it learns is taken over by `take`."""
+        """Runs on: a thread of its own. `take` takes over its answers."""
         try:
             view = self.client.view()
             self._answers.append(lambda: self._heard(view, ""))
@@ -205,7 +205,7 @@ class Top:
         states = ", ".join(f"{count:g} {state}" for state, count in view["in_flight_states"].items()) or "nothing"
         chosen, room = self.index(rows), max(1, room - 2)
         first = max(0, chosen - room + 1)
-        # What is of one width stands first: a long route takes nothing from it.
+        # Columns of one width stand first: a long route takes nothing from them.
         rest = max(20, width - 48)
         widths = (1, 7, 9, 7, 7, 6, rest * 6 // 10, rest - rest * 6 // 10)
         head = _columns(("", "age", "state", "since", "left", "worker", "route", "for"), widths)
@@ -224,7 +224,7 @@ def _key(row: Mapping[str, Any]) -> Key:
 
 
 def _pages(view: Mapping[str, Any]) -> list[Any]:
-    """What there is beside the requests; pages with nothing on them as well, so that they stay in their places."""
+    """Return the pages beside the requests; empty ones as well, so that they stay in their places."""
     return [*more_tables(view), _deadlocks(view)]
 
 

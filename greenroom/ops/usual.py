@@ -1,4 +1,4 @@
-"""What is usual for each route: how long its requests took in the last hour, and what the time went into."""
+"""The usual course of each route: how long its requests took in the last hour, and what the time went into."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from .counters import add_lists
 STEP_SECONDS = 10.0
 STEPS = 360  # an hour
 MOST_ROUTES = 300
-# What is compared with it is left out: the window of the view.
+# The latest steps, the window of the view, are compared with the usual and so are no part of it.
 LATEST_STEPS = 2
 
 

@@ -1,4 +1,4 @@
-"""What the page, the terminal and a ticket show of one moment, as one dict that JSON can carry.
+"""One moment as the page, the terminal and a ticket show it: one dict that JSON can carry.
 
 Nothing here is markup, and nothing is secret: routes are patterns, paths come without queries, queries without values.
 All text from outside is bounded and has no control characters; code that shows it must still escape it.
@@ -128,7 +128,7 @@ def _untold(seen: Seen) -> int:
 
 
 def _saturation(moment: Moment) -> list[dict[str, Any]]:
-    """What could be full, 1.0 is full. The page draws a bar for each."""
+    """Rate everything that could be full; 1.0 is full. The page draws a bar for each."""
     rows = []
     busiest = max(moment.workers, key=lambda seen: seen.cpu_ratio, default=None)
     if busiest is not None:
@@ -312,7 +312,7 @@ def pools(moment: Moment) -> list[dict[str, Any]]:
 
 
 def waited_for(moment: Moment) -> list[dict[str, Any]]:
-    """What requests in flight wait for, all workers together: {state, detail, count, middle_seconds, longest_seconds}.
+    """Group the waits in flight of all workers: {state, detail, count, middle_seconds, longest_seconds}.
 
     The middle of the workers' middles is near enough to that of all.
     """

@@ -63,7 +63,7 @@ RECORDING_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox; fram
 
 
 class Board:
-    """What was seen last, for any number of threads that wait for the next."""
+    """The latest view, for any number of threads that wait for the next."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -90,7 +90,7 @@ class Board:
 
 
 class Part:
-    """What the web server can ask for; the program fills it in, tests put fakes in its place."""
+    """The questions of the web server; the program fills them in, tests put fakes in their place."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """Calling somebody: one message when an incident begins or gets worse, and one when it has ended.
 
-Each address gets a JSON document by POST. What chat systems read of it is `text`; the rest is for programs:
+Each address gets a JSON document by POST. Chat systems read its `text`; the rest is for programs:
 
     {"text": "shop:app on web-1: 1 of 2 workers is blocked ...", "event": "began|worse|ended", "cause": "blocked",
      "level": "bad", "sentence": ..., "do": ..., "began": 1790000000.0, "ended": null, "key": "blocked-1790000000",
@@ -15,7 +15,6 @@ import json
 import logging
 import queue
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +38,8 @@ def post(url: str, body: bytes) -> int:
     host = str(parts.hostname)
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
+        import ssl  # see __main__
+
         context = ssl.create_default_context()
         connection = http.client.HTTPSConnection(host, parts.port, timeout=TIMEOUT_SECONDS, context=context)
     else:

@@ -61,7 +61,7 @@ class WorkerServer:
         start_thread(self._run, ())
 
     def descriptors(self) -> list[int]:
-        """What a forked child lets go of: nobody answers there."""
+        """Return the descriptors that a forked child closes: it does not answer there."""
         return [] if self.listener is None else [self.listener.fileno()]
 
     def _run(self) -> None:
@@ -94,7 +94,7 @@ class WorkerServer:
         connection.sendall(answer)
 
     def answer(self, question: bytes) -> Any:
-        """What to say to one line. An error is an answer as well: this thread must go on."""
+        """Answer one line. An error is an answer as well: this thread must go on."""
         try:
             asked = json.loads(question)
             return self._handlers()[asked["ask"]](asked)
@@ -103,7 +103,7 @@ class WorkerServer:
             return {"error": f"{type(exc).__name__} at {where.filename}:{where.lineno}: {exc}"[:500]}
 
     def say_last_words(self) -> None:
-        """What was counted, for sums that miss nothing. Runs on: the worker's main greenlet, when it has drained."""
+        """Write the final counts, for complete sums. Runs on: the worker's main greenlet, when it has drained."""
         said = json.dumps(self._snapshot({}), separators=(",", ":"), default=str)
         path = self.socket_folder.last_words(os.getpid())
         try:
@@ -150,7 +150,7 @@ class WorkerServer:
         return {} if insight is None else knowledge().remembered(insight)
 
     def _main_stack(self, look: Callable[[Any], stacks.Stack] = stacks.of_frame) -> list[str]:
-        """What the worker's main thread runs now, the innermost call first."""
+        """Return the stack of the worker's main thread, the innermost call first."""
         stack = safepoint.MAIN.ask(look)
         if stack is None:
             stack = safepoint.stack_in_c(self.main_ident)
@@ -166,5 +166,5 @@ def importing(frame: Any) -> stacks.Stack:
 
 
 def knowledge() -> Any:
-    """What knows the worker; loaded with the first question."""
+    """Return the module that describes the worker; loaded with the first question."""
     return importlib.import_module("greenroom.insight.snapshot")

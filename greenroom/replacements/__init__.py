@@ -31,7 +31,7 @@ P = ParamSpec("P")
 
 
 def states(settings: Settings | None = None) -> list[State]:
-    """What is on, off or absent here, and why; one for each feature, in the order of the list.
+    """Return the state of each feature, in the order of the list: on, off or absent here, and why.
 
     A feature of a package that is not imported yet is on if it will be when it is. With `settings`, what they turn off
     is off. Imports no package; works in a process that is not patched, too.

@@ -1,4 +1,4 @@
-"""What an entry of the list is."""
+"""The entries of the list of replacements."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

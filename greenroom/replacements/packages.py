@@ -1,4 +1,4 @@
-"""What is replaced in packages that an application may use."""
+"""The replacements in packages that an application may use."""
 
 from .model import Feature, names
 from .versions import Range

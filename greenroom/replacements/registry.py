@@ -10,7 +10,7 @@
     a name is missing, or has another         what the feature has replaced is put back; the same line
     signature, or installing fails
 
-What is replaced before it is imported is replaced by `on_import.when_imported`, whose action is such a part.
+A package that is not imported yet is left to `on_import.when_imported`, whose action is such a part.
 """
 
 import functools
@@ -177,7 +177,7 @@ class Registry:
                 setattr(applied.owner, applied.name.name, applied.value)
 
     def problem(self, feature: Feature) -> Problem | None:
-        """What the versions here, and the features that this one needs, have against it."""
+        """Return the reason against a feature: the versions here, or a feature that it needs."""
         for tested in feature.tested:
             installed = self.installed(tested.distribution)
             if installed is None:
@@ -297,12 +297,12 @@ def parameters_of(found: Any) -> Sequence[str] | None:
 
 
 def current(owner: Any, name: str) -> Any:
-    """What the owner has by this name, as it lies there: no property is asked. MISSING: nothing."""
+    """Return the owner's value under this name, as it lies there: no property is asked. MISSING: nothing."""
     return inspect.getattr_static(owner, name, MISSING)
 
 
 def _memory(owner: Any, name: str, value: Any) -> tuple[Any, Callable[[], None]]:
-    """What `owner.name` is now, and what makes it that again."""
+    """Return the present value of `owner.name`, and a function that restores it."""
     before = current(owner, name)
     if name in getattr(owner, "__dict__", {}):
 

@@ -28,7 +28,7 @@ REPLACED, USED, LEFT_ALONE, NOT_THERE, LATER = (
 
 @dataclass(frozen=True)
 class Row:
-    """What has become of one name."""
+    """The state of one replaced name."""
 
     name: str
     state: str

@@ -1,4 +1,4 @@
-"""What is replaced in Python's standard library, and in gevent, which is under it."""
+"""The replacements in Python's standard library, and in gevent, which is under it."""
 
 from .model import Feature, names
 from .versions import PYTHON, Range

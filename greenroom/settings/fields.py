@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .knobs import knob
 
-# What each worker class is to gunicorn. The green ones need patching, the others must not have it.
+# gunicorn's path of each worker class. The green ones need patching, the others must not have it.
 GREEN_WORKER_CLASSES = {
     "greenroom": "greenroom.worker.GreenWorker",
     "gevent": "gevent",

@@ -21,7 +21,7 @@ def knob(
 ) -> Any:
     """A field of Settings. `low` and `high` are included in the range; `choices` lists the only values allowed.
 
-    What is secret does not show when settings are printed.
+    Secrets do not show when settings are printed.
     """
     return field(
         default=default,

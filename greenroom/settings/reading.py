@@ -17,6 +17,7 @@ from typing import Any, Self
 from dotenv import dotenv_values
 
 from ..errors import SettingsError
+from ..loopback import is_loopback
 from .addresses import peer_problem, webhook_problem
 from .fields import GREEN_WORKER_CLASSES, PLAIN_WORKER_CLASSES, Fields
 from .knobs import PREFIX, environment_name, parse
@@ -63,7 +64,7 @@ class Settings(Fields):
         return settings
 
     def conflicts(self) -> list[str]:
-        """What is wrong with these values taken together, a sentence each."""
+        """Return the conflicts between these values, a sentence each."""
         found = []
         if bool(self.tls_certificate) != bool(self.tls_key):
             found.append("GREENROOM_TLS_CERTIFICATE and GREENROOM_TLS_KEY must be set together")
@@ -157,7 +158,7 @@ class Settings(Fields):
 
     @property
     def worker_class_uri(self) -> str:
-        """What gunicorn knows the worker class by."""
+        """Return gunicorn's path of the worker class."""
         return {**GREEN_WORKER_CLASSES, **PLAIN_WORKER_CLASSES}[self.worker_class]
 
 
@@ -168,12 +169,12 @@ def read_environment(env_file: Path) -> dict[str, str]:
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """What the file says; nothing where there is none."""
+    """Return the values of the file; none where there is no file."""
     return {key: value or "" for key, value in dotenv_values(path).items()}
 
 
 def read_env_files(folder: Path) -> dict[str, str]:
-    """What `.env` and `.flaskenv` in `folder` say, as `flask run` reads them."""
+    """Return the values of `.env` and `.flaskenv` in `folder`, as `flask run` reads them."""
     found: dict[str, str] = {}
     for name in reversed(ENV_FILES):
         found.update(read_env_file(folder / name))
@@ -227,11 +228,6 @@ def unknown_names(environ: Mapping[str, str]) -> list[str]:
 def tell_of_gone(name: str) -> None:
     """Once: a newer version starts with the settings of an older one."""
     logger.warning("%s has no effect any more: %s", name, GONE[name])
-
-
-def is_loopback(host: str) -> bool:
-    address = ipaddress.ip_address(host)
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _is_address(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""What is there after a test that was not there before it: each would outlive a request in the same way."""
+"""Leftovers of a test, which were not there before it: each would outlive a request in the same way."""
 
 import gc
 import socket

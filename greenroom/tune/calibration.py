@@ -1,4 +1,4 @@
-"""What one request costs, from the ops page's view of a server that is hardly asked."""
+"""The cost of one request, from the ops page's view of a server that is hardly asked."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -43,7 +43,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What there is. None: not known, and no bound. `hosts` share the database."""
+    """The limits of the machine and the database. None: not known, and no bound. `hosts` share the database."""
 
     cores: int
     memory_bytes: int | None = None
@@ -155,6 +155,25 @@ def _waiting(now: Mapping[str, str], rate: float, limit_seconds: float) -> list[
         Proposed(LINE, now[LINE], str(line), f"what {rate:.3g} requests/s answer in {milliseconds} ms"),
         Proposed(BUDGET, now[BUDGET], str(budget), "ten times what is expected: what takes longer has failed"),
     ]
+
+
+def further(name: str, proposed: str, tried: str) -> str:
+    """The next value beyond `tried`, in the direction away from `proposed`: the same step, or the same factor."""
+    before, after = int(proposed), int(tried)
+    if name == WORKERS:
+        return str(max(1, 2 * after - before))
+    return str(max(1, round(after * after / before))) if before else tried
+
+
+def fitting(changes: Mapping[str, str], now: Mapping[str, str], bounds: Bounds) -> dict[str, str]:
+    """The changes with a pool that all workers together may have: more workers leave a smaller share to each."""
+    found = dict(changes)
+    connections, pool = bounds.database_connections, found.get(POOL, now.get(POOL))
+    if connections is not None and pool is not None:
+        share = max(1, connections // int(found.get(WORKERS, now[WORKERS])))
+        if share < int(pool):
+            found[POOL] = str(share)
+    return found
 
 
 def _alternatives(settings: list[Proposed], workers: int, bounds: Bounds) -> tuple[Mapping[str, str], ...]:

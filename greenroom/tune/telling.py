@@ -1,4 +1,4 @@
-"""What `greenroom tune` prints: a table, lines of .env, a fragment of gunicorn.conf.py. Nothing is written anywhere."""
+"""The output of `greenroom tune`: a table, lines of .env, a fragment of gunicorn.conf.py. No file is written."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ def verdict(before: Measured, others: Sequence[Measured], found: Costs, bound: s
     words = f"Nothing is worth changing: {now:.4g}/s as it is, {best.per_second or 0:.4g}/s at best otherwise."
     if bound == "cpu":
         where = f" {found.line}" if found.line else ""
-        words += f" What limits it is the CPU, {found.cpu * 1000:.3g} ms of each request: make it cheaper" + (
+        words += f" The limit is the CPU, {found.cpu * 1000:.3g} ms of each request: make it cheaper" + (
             f", first of all{where}." if where else " (`greenroom load` names the lines that stall)."
         )
     return words, before
@@ -69,5 +69,5 @@ def env_lines(settings: Sequence[Proposed]) -> list[str]:
 
 
 def gunicorn_lines(settings: Sequence[Proposed]) -> list[str]:
-    """What of it is gunicorn's own to set; settings that begin with GREENROOM_ are read from the environment."""
+    """Return the lines for gunicorn's own file; settings that begin with GREENROOM_ come from the environment."""
     return [f"workers = {one.proposed}" for one in settings if one.is_change and one.name == WORKERS]

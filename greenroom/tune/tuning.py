@@ -19,9 +19,10 @@ from ..load.units import LoadError, seconds
 from ..settings import Settings, read_environment
 from . import model, telling
 from .calibration import costs_of, pool_size
-from .model import Bounds, Costs, Proposal, Proposed
+from .model import Bounds, Costs, Proposed
 from .serving import Served, served
 from .telling import Measured
+from .verifying import Measure, Verifier
 
 MEMORY_SHARE = 0.7
 CALIBRATION_RATE, CALIBRATION_SECONDS = 10.0, 5.0
@@ -37,6 +38,16 @@ NAMES = {
 
 def run(options: argparse.Namespace) -> int:
     """0: said what to set, or that nothing is worth changing. Raises LoadError (2) when it could not find out."""
+    changes = tuned(options)
+    if changes:
+        print("\n".join(["", "# .env", *telling.env_lines(changes)]))
+        if lines := telling.gunicorn_lines(changes):
+            print("\n".join(["", "# or gunicorn.conf.py", *lines]))
+    return 0
+
+
+def tuned(options: argparse.Namespace) -> list[Proposed]:
+    """The settings that are worth a change, after what was found has been told."""
     expected = tuple(expectations.parse(one) for one in options.expect)
     if not options.url.startswith("/"):
         raise LoadError(f"--url {options.url!r} must be a path of the application: --url '/search?q=a'")
@@ -50,45 +61,29 @@ def run(options: argparse.Namespace) -> int:
     print("\n".join([*telling.costs(found, bounds), "", *telling.table(proposal), ""]))
     settings = proposal.settings
     if not options.no_verify:
-        settings = _verified(options, expected, found, proposal)
-    changes = [one for one in settings if one.is_change]
-    if changes:
-        print("\n".join(["", "# .env", *telling.env_lines(changes)]))
-        if lines := telling.gunicorn_lines(changes):
-            print("\n".join(["", "# or gunicorn.conf.py", *lines]))
-    return 0
+        verifier = Verifier(_measure(options, expected), found, proposal, now, bounds)
+        settings = verifier.verified(has_alternatives=not options.quick)
+    return [one for one in settings if one.is_change]
 
 
-def _verified(
-    options: argparse.Namespace, expected: tuple[Expectation, ...], found: Costs, proposal: Proposal
-) -> tuple[Proposed, ...]:
-    """The settings that are worth it, measured: as it is now, as proposed, and the two nearest alternatives."""
-    pool_setting = options.pool_setting
+def _measure(options: argparse.Namespace, expected: tuple[Expectation, ...]) -> Measure:
+    """The capacity under settings; the pool's is the application's own variable."""
 
     def measure(what: str, changes: Mapping[str, str]) -> Measured:
         print(f"measuring the capacity {what} ...", file=sys.stderr, flush=True)
         environ = {name: value for name, value in changes.items() if name != model.POOL}
-        if pool_setting and model.POOL in changes:
-            environ[pool_setting] = changes[model.POOL]
-        return Measured(what, changes, find_capacity(options, expected, environ))
+        if options.pool_setting and model.POOL in changes:
+            environ[options.pool_setting] = changes[model.POOL]
+        one = Measured(what, changes, find_capacity(options, expected, environ))
+        rate = "no rate held" if one.per_second is None else f"{one.per_second:.4g}/s"
+        print(f"{one.what:55} {rate}", flush=True)
+        return one
 
-    before = measure("as it is", {})
-    changes = {one.name: one.proposed for one in proposal.settings if one.is_change}
-    others = [measure("as proposed", changes)] if changes else []
-    for alternative in proposal.alternatives[: 0 if options.quick else 2]:
-        named = ", ".join(f"{name}={value}" for name, value in alternative.items())
-        others.append(measure(f"with {named}", {**changes, **alternative}))
-    for one in (before, *others):
-        print(f"{one.what:55} {'no rate held' if one.per_second is None else f'{one.per_second:.4g}/s'}")
-    sentence, best = telling.verdict(before, others, found, proposal.bound)
-    print(sentence)
-    if best is before:
-        return ()
-    return tuple(replace(one, proposed=best.settings.get(one.name, one.now)) for one in proposal.settings)
+    return measure
 
 
 def calibrate(app: str, path: str, settings: Mapping[str, str]) -> tuple[Costs, int | None]:
-    """What one request costs, and how large a worker's database pool is now."""
+    """Measure the cost of one request, and how large a worker's database pool is now."""
     with served(app, {**settings, model.WORKERS: "1"}) as server:
         shape = arrivals.constant(CALIBRATION_RATE, CALIBRATION_SECONDS)
         said = perform(replace(_plan(server, path, ()), shape=shape))
@@ -125,7 +120,7 @@ def _limit(expected: tuple[Expectation, ...]) -> float | None:
 
 
 def bounds_of(options: argparse.Namespace) -> Bounds:
-    """What is told, else what is found."""
+    """Return the bounds that the options give, else those that are found."""
     memory = options.memory_mb * 2**20 if options.memory_mb else int(psutil.virtual_memory().available * MEMORY_SHARE)
     return Bounds(
         options.cores or usable_cores(), memory, options.max_connections or found_max_connections(), options.hosts
@@ -133,7 +128,7 @@ def bounds_of(options: argparse.Namespace) -> Bounds:
 
 
 def found_max_connections() -> int | None:
-    """What the PostgreSQL of DATABASE_URL allows; None without one, or where it does not say."""
+    """Return the connections that the PostgreSQL of DATABASE_URL allows; None without one, or without an answer."""
     url = {**read_environment(Path(".env")), **os.environ}.get("DATABASE_URL", "")
     if not url.startswith("postgresql"):
         return None

@@ -72,7 +72,7 @@ def write_in_parts(fd: int, data: Any) -> int:
             with Wait("other", "os.write"):
                 wait_in_loop(fd, WRITE)
         try:
-            # What is ready takes so much without blocking.
+            # A pipe that is ready takes so much without blocking.
             done += plain_write(fd, view[done : done + select.PIPE_BUF])
         except OSError:
             if not done:

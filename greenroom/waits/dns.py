@@ -32,7 +32,7 @@ from ..replacements import Put, part
 from ..settings import Settings
 from .threads import Job, Threads, is_loop_thread
 
-# What the threads call: the C functions, which know nothing of gevent.
+# The look-ups of the threads: the C functions, which know nothing of gevent.
 LookUp = Callable[..., list[Any]]
 Key = tuple[Any, ...]
 
@@ -53,7 +53,7 @@ MOST_ATTEMPTS = 5
 
 
 class Entry:
-    """What is remembered of a name: its addresses or, when there are none, the error."""
+    """The memory of a name: its addresses or, when there are none, the error."""
 
     __slots__ = ("addresses", "error", "fresh_until", "known_at")
 
@@ -197,7 +197,7 @@ class Names:
 
 
 class Resolver:
-    """What gevent's hub asks, behind the patched functions of `socket` and its sockets' connect()."""
+    """The resolver of gevent's hub, behind the patched functions of `socket` and its sockets' connect()."""
 
     names: Names
 

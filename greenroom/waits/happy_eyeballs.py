@@ -31,7 +31,7 @@ STAGGER_SECONDS = 0.25
 UNDER_WAY = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY)
 READY_TO_WRITE = 2
 POLL = monkey.get_original("select", "poll") if hasattr(select, "poll") else None  # some systems have none
-# What the standard library has as "no timeout given"; None means none at all.
+# The standard library's mark for "no timeout given"; None means no timeout at all.
 DEFAULT_TIMEOUT: Any = socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
 
 Address = tuple[Any, ...]

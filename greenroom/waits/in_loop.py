@@ -38,7 +38,7 @@ def for_any_thread(plain: Function) -> Function:
 
 
 def run_in_loop(call: Callable[[], Any]) -> Any:
-    """What `call()` returns, or raises, in a greenlet with this thread's context. Runs on: a real thread."""
+    """Return or raise the outcome of `call()` in a greenlet with this thread's context. Runs on: a real thread."""
     answer = Answer(functools.partial(copy_context().run, call))
     _hub.loop.run_callback_threadsafe(gevent.spawn, answer.find)
     answer.found.acquire()
@@ -51,7 +51,7 @@ def run_in_loop(call: Callable[[], Any]) -> Any:
 
 
 class Answer:
-    """What a greenlet finds out, and a lock that is free when it has."""
+    """A greenlet's result, and a lock that is free when it is there."""
 
     def __init__(self, call: Callable[[], Any]) -> None:
         self.call = call

@@ -1,5 +1,5 @@
-"""What psycopg2 does not offer of libpq, called through ctypes: cancelling without blocking, COPY without blocking, and
-the one field of psycopg2's own that tells it whether a transaction is open.
+"""Parts of libpq that psycopg2 does not offer, called through ctypes: cancelling and COPY without blocking, and the
+one field of psycopg2's own that tells it whether a transaction is open.
 
 psycopg2's module is linked against libpq, so its functions are found through it, whichever libpq that is. All that is
 called here returns at once; the only exception is `PQcancel`, for libpq before 17, and has a thread.
@@ -161,7 +161,7 @@ class _MemberDescriptor(ctypes.Structure):
 def status_offset() -> int | None:
     """Where psycopg2's connections keep their `status`; None when that can't be known for sure.
 
-    What CPython says of the field is tried out, on a connection that was never opened.
+    CPython's description of the field is tried out on a connection that was never opened.
     """
     descriptor = vars(extensions.connection).get("status")
     if type(descriptor).__name__ != "member_descriptor" or object.__basicsize__ != 2 * ctypes.sizeof(POINTER):

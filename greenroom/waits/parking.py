@@ -5,8 +5,8 @@
     the hub             can't wait for its own greenlets: for other threads it does so, briefly; else gevent's error
 
 The lock or queue that greenlets share decides which one is woken (see `Line`). Nothing here holds a lock of its own, so
-that the garbage collector and signal handlers may come in anywhere and do the same things again. What must happen at
-once is one call of C each: append, remove, pop, a system lock's acquire and release.
+that the garbage collector and signal handlers may come in anywhere and do the same things again. Each atomic
+step is one call of C: append, remove, pop, a system lock's acquire and release.
 """
 
 import _thread
@@ -205,10 +205,10 @@ def give_way() -> None:
 class Line:
     """Those who wait for one thing, which one of them can have at a time; first come, first served.
 
-    Who frees the thing wakes the first one, which tries to take it; another may be quicker. Then the next who frees it
-    hands it over: so nobody is passed over more than once, and the thing changes hands without a wait in between.
-    No wake-up is lost: who waits is in line before it tries for the last time, and who leaves the line wakes the next
-    one when the thing is free.
+    Freeing the thing wakes the first waiter, which tries to take it; another may be quicker. Then the next release
+    hands it over: so no waiter is passed over more than once, and the thing changes hands without a wait in between. No
+    wake-up is lost: who waits is in line before it tries for the last time, and who leaves the line wakes the next one
+    when the thing is free.
     """
 
     __slots__ = ("__weakref__", "waiters")
@@ -216,7 +216,7 @@ class Line:
     def __init__(self) -> None:
         self.waiters: list[Waiter] = []
 
-    # What the thing is, for subclasses to say. None of these waits.
+    # The operations on the thing itself, which subclasses define. None of them waits.
 
     def is_free(self) -> bool:
         raise NotImplementedError

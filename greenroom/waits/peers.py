@@ -1,4 +1,4 @@
-"""What upstreams and databases answer: by status, connections that fail, and when each was last heard.
+"""Answers of upstreams and databases: by status, connections that fail, and when each was last heard.
 
     answered    an HTTP answer, by our transport
     refused     the other side answers that nobody listens there
@@ -23,7 +23,7 @@ MOST_LINES = 20
 OTHER = "other"
 REFUSED = (errno.ECONNREFUSED,)
 TIMED_OUT = (errno.ETIMEDOUT,)
-# What a server's own shortage is, and nobody else's: no connection was tried.
+# Shortages of this server itself: no connection was tried.
 OWN = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL)
 
 
@@ -97,7 +97,7 @@ def note_line(peer: Peer) -> None:
 
 
 def not_connected(name: str, exc: BaseException) -> None:
-    """No connection to `name` came about. What ended with its request is nobody's failure."""
+    """No connection to `name` came about. An attempt that ended with its request is nobody's failure."""
     if isinstance(exc, BudgetSpent) or getattr(exc, "errno", None) in OWN:
         return
     kind = "failed"

@@ -5,9 +5,9 @@
                   else wait in line: until one comes back, there is room, or time is over:
                        sqlalchemy.exc.TimeoutError, with the holders in its message and in the log
 
-It takes the place of QueuePool for every engine of the process: same parameters, same methods, same error. What
-differs: who waits longest is served first; a connection that could not be opened lets the next one try; a connection is
-asked for a sign of life (pool_pre_ping) only where its socket can't tell; after a fork the child begins anew.
+It takes the place of QueuePool for every engine of the process: same parameters, same methods, same error. The
+differences: the longest wait is served first; a connection that could not be opened lets the next one try; a connection
+is asked for a sign of life (pool_pre_ping) only where its socket can't tell; after a fork the child begins anew.
 """
 
 import logging
@@ -79,7 +79,7 @@ class Idle:
 
 
 class GreenPool(QueuePool):
-    """What takes QueuePool's place, and goes by its name: loggers are named after it."""
+    """The class in QueuePool's place. It goes by its name, because loggers are named after it."""
 
     _queue_class: Any = Idle
     _pool: Any

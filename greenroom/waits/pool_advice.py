@@ -23,7 +23,7 @@ IDLE = 0  # libpq's PQTRANS_IDLE
 
 
 class Share(NamedTuple):
-    """What the settings say of how many share a database: workers times hosts, each with as many requests at most.
+    """The sharers of a database, by the settings: workers times hosts, each with as many requests at most.
 
     `limit_requests` is 0 where the limit follows the load.
     """

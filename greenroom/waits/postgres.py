@@ -39,7 +39,7 @@ CHECKING = "SET LOCAL client_connection_check_interval='2s'"
 CHECKING_VERSION = 140_000
 # As psycopg2 numbers and sends them.
 LEVELS = {1: "READ COMMITTED", 2: "REPEATABLE READ", 3: "SERIALIZABLE", 4: "READ UNCOMMITTED"}
-# What a server says that does not know the setting, or can't do it: undefined object, invalid value.
+# Errors of a server that does not know the setting, or can't do it: undefined object, invalid value.
 UNKNOWN_SETTING = UndefinedObject, InvalidParameterValue
 BEGIN = "BEGIN"
 can_check_client = [True]  # of all servers of this process
@@ -52,7 +52,7 @@ connections: "weakref.WeakSet[GreenConnection]" = weakref.WeakSet()
 
 
 class WaitCallback:
-    """What psycopg2 calls for every step of connecting and of each query.
+    """The callback of psycopg2 for every step of connecting and of each query.
 
     `silence_seconds`: how long PostgreSQL may say nothing at all before its connection is given up. A statement that
     merely takes long is `statement_timeout`'s to end; this one catches a server that stopped or vanished.
@@ -180,7 +180,7 @@ class GreenConnection(extensions.connection):
 
 
 def _clean_up(line: Line, sql: str, call: Any) -> None:
-    """What may go on when the request's time is over. As deadline.shield(), which costs more."""
+    """Run `call`, which may go on when the request's time is over. As deadline.shield(), which costs more."""
     line.sql = sql
     if CURRENT.get() is None or SHIELD.get() >= CLEAN_UP:
         call()

@@ -1,7 +1,7 @@
 """`multiprocessing` from a worker: its pipes and semaphores wait in the loop, not in C.
 
     Connection      one end of a pipe, under Pipe, Queue, SimpleQueue, Pool, Manager and others (loguru's `enqueue`).
-                    What is read has come, and what is written finds room
+                    Data to read has come, and data to write finds room
     SemLock         under Lock, RLock, Semaphore, Condition, Event, and around the pipe of each queue. It is taken if
                     it is free, and asked for again and again if not: another process holds it, which no loop hears of
     connection.wait, Connection.poll, Process.join(timeout)

@@ -63,7 +63,7 @@ def wait_for_exit(pid: int) -> None:
 
 
 def asked_again(ask: Callable[[], Any], is_answer: Callable[[Any], Any]) -> Any:
-    """What `ask` returns as soon as that is an answer. Switches."""
+    """Ask again and again, and return the first result that is an answer. Switches."""
     pause = FIRST_PAUSE_SECONDS
     with Wait("other", "child process"):
         while not is_answer(found := ask()):

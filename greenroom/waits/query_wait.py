@@ -138,7 +138,7 @@ class Line:
     def _wait_once(self, poll: Callable[[], int], silence_seconds: float) -> int:
         """Nearly all waits: until the socket says something, or time is over; the state afterwards.
 
-        What `_wait` does is for the others, and goes on where this ends.
+        `_wait` is for all others, and goes on where this ends.
         """
         hub: Any = get_hub()
         if self.loop is not hub.loop:
@@ -269,7 +269,7 @@ class Line:
         file_number = connection.fileno()
         if self.file_number != file_number or self.loop is not loop:
             self.release()
-            # Not counted by the loop: a kept connection does not keep a process from ending. What waits has its timer.
+            # Not counted by the loop: a kept connection does not keep a process from ending. A wait has its timer.
             self.watcher = loop.io(file_number, READ, ref=False)
             self.file_number, self.loop = file_number, loop
 

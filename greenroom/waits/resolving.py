@@ -71,7 +71,7 @@ def needs_lookup(host: str) -> bool:
 
 
 def addresses(host: str, timeout_seconds: float) -> list[str]:
-    """What libpq shall connect to for `host`; "" where it knows by itself. Raises OSError."""
+    """Return the addresses for libpq to connect to for `host`; "" where it knows by itself. Raises OSError."""
     if not needs_lookup(host):
         return [""]
     with Wait("dns", host, OWN):

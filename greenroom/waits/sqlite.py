@@ -11,8 +11,8 @@ made without patience (SQLite's busy timeout is 0 meanwhile); most don't, and ar
     a query, or its fetchall, that took 10 ms of CPU or more the last time   in a thread at once (slow_statements)
 
 So SQLite itself decides how long to wait, and when not to, because two wait for each other. A connection is used by one
-thread at a time: whoever wants it meanwhile, greenlet or real thread, waits for it. What Python checks of threads
-(`check_same_thread`) is checked here as there.
+thread at a time: whoever wants it meanwhile, greenlet or real thread, waits for it. Python's check of threads
+(`check_same_thread`) is made here as there.
 """
 
 import contextlib
@@ -151,7 +151,7 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
             )
 
     def _take_turn(self) -> None:
-        """Runs on: any greenlet, any thread; switches. Whoever has it gives it back in time of his own."""
+        """Runs on: any greenlet, any thread; switches. Its holder gives it back in its own time."""
         if not self._turn.try_quickly():
             with deadline.unbounded(), Wait("lock", f"sqlite {self._name}", OWN):
                 self._turn.wait_for(-1, is_endable=False)

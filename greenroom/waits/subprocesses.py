@@ -3,7 +3,7 @@
 gevent's Popen forks and goes on in Python until it executes the program: hooks of `os.register_at_fork` (OpenTelemetry,
 loggers) run in that child and may fork or wait there, and what CPython added since it was written is missing. So
 CPython's module is left as it is: it starts programs in C (vfork, no Python in between, unless `preexec_fn` asks for
-it). What waits is replaced, in three places:
+it). The waits are replaced, in three places:
 
     Popen._wait               the end of the process: by a pidfd, see children
     subprocess.io.open        what makes the pipes' file objects: `Pipe` waits for a pipe before it reads or writes
@@ -115,7 +115,7 @@ class GreenIO(ModuleType):
 
 
 class PipeSelector(gevent.selectors.GeventSelector):
-    """What communicate() waits with. As it was made: that wait is named and bounded already, as the process's."""
+    """The selector of communicate(). Unchanged: that wait is named and bounded already, as the process's."""
 
     select = gevent.selectors.GeventSelector.select
 

@@ -39,7 +39,7 @@ LOOP_THREAD = threading.main_thread().ident if not monkey.is_module_patched("thr
 
 
 def start_thread(function: Callable[..., Any], args: tuple[Any, ...] = ()) -> int:
-    """Run `function` in a thread of the operating system. What it starts is real as well, see starting."""
+    """Run `function` in a thread of the operating system. Threads that it starts are real as well, see starting."""
     return _start_new_thread(function, args)
 
 
@@ -126,7 +126,7 @@ class Pending:
         return bool(self._events)
 
     def result(self) -> Any:
-        """What was brought; raises what was raised there, with the traceback from there."""
+        """Return the job's result; raises its error with the traceback from there."""
         if self.error is not None:
             try:
                 raise self.error

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 # So many may be open that belong to threads that have ended.
 MOST_LEFT = 4
-# Collecting takes no larger share of the time. What was loaded before the worker began to serve is not gone through.
+# Collecting takes no larger share of the time. Objects from before the worker began to serve are not gone through.
 SHARE = 1 / 5
 # So many were garbage: it is no accident.
 TOLD_AT = 8

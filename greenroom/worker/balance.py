@@ -49,7 +49,7 @@ FIELDS = (
 # Counters that must not be lost with a worker: added up in line 0 when its line is cleared.
 COUNTERS = ("accepted", "requests", "shed", "errors", "expired", "stalls")
 LINES_IN_USE, HAS_FLEET, IS_STOPPING, GENERATION = range(4)
-# What line 0 adds up, from cell FIRST_TOTAL on: workers that were started, that ended, of those: that died at work.
+# Sums in line 0, from cell FIRST_TOTAL on: workers that were started, that ended, of those: that died at work.
 TOTALS = (*COUNTERS, "workers_started", "workers_ended", "workers_died")
 FIRST_TOTAL = 4
 READ_ATTEMPTS = 100
@@ -70,7 +70,7 @@ SHORT_WAIT_SECONDS = 0.005
 
 
 class State(enum.IntEnum):
-    """What a worker does. RETIRING: it serves on until the replacement it asked for has come."""
+    """The state of a worker. RETIRING: it serves on until the replacement it asked for has come."""
 
     EMPTY = 0
     BOOTING = 1
@@ -181,7 +181,7 @@ class Scoreboard:
         self._cells[GENERATION] += 1
 
     def read(self) -> tuple[dict[str, float], list[dict[str, float]]]:
-        """What all workers, those that are gone included, have counted (see TOTALS), and the lines as they are.
+        """Return the counts of all workers, those that are gone included (see TOTALS), and the lines as they are.
 
         Each line also says its `number`.
         """

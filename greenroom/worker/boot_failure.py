@@ -13,7 +13,7 @@ from gunicorn.errors import AppImportError
 
 from ..errors import GreenroomError
 
-# Whose frames say nothing about the application.
+# Packages whose frames say nothing about the application.
 SERVERS = ("greenroom", "gunicorn", "gevent", "greenlet")
 # Their messages are whole sentences for the person that starts the server.
 SENTENCES = (GreenroomError, AppImportError)

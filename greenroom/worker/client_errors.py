@@ -1,4 +1,4 @@
-"""What clients do wrong while their request runs. None of it is an error of the application's own connections."""
+"""Mistakes of clients while their request runs. None of them is an error of the application's own connections."""
 
 
 class ClientLeft(ConnectionError):

@@ -25,7 +25,7 @@ LATE_SECONDS = 1.0
 
 
 class RequestCycle:
-    """What all requests of one worker go through. Runs on: request greenlets."""
+    """The course of every request of one worker. Runs on: request greenlets."""
 
     def __init__(self, serving: "Serving") -> None:
         self.serving = serving
@@ -34,7 +34,7 @@ class RequestCycle:
         self.log = serving.log
         self.floods = Floods(self.log)
         self.errors = log_redaction.ErrorTeller(self.cfg, self.log, self.floods)
-        # What would do nothing is not called: gunicorn's own access log while it is off, and its default hooks.
+        # Calls without effect are left out: gunicorn's own access log while it is off, and its default hooks.
         self.has_access_log = gunicorns.writes_access_log(self.log)
         has_own_pre_request = self.cfg.pre_request is not _default_hook("pre_request")
         self.has_pre_request = has_own_pre_request or self.cfg.loglevel == "debug"
@@ -198,7 +198,7 @@ class RequestCycle:
                 self.log.exception("Exception in post_request hook")
 
     def _report_spent(self, record: Record, request: Any) -> None:
-        """What could not be ended in time held the loop: nothing can cut that, so it is said."""
+        """Count the spent request, and log one that held the loop past its deadline, which nothing can cut."""
         if record.cut_reason != CLIENT_LEFT and not getattr(record.answer, "is_dropped", False):
             self.serving.spent_requests += 1
         late_seconds = clock.now() - record.deadline

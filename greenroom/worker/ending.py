@@ -8,8 +8,8 @@
     the body came only in part, or is malformed    400                     400
     the client has left                            nothing                 499
 
-Either the application answers, with the first byte of its head, or the edge; Response.claim decides it once. What the
-application answers after the edge is dropped; its greenlet runs on, and is in flight until it ends.
+Either the application answers, with the first byte of its head, or the edge; Response.claim decides it once. An answer
+of the application after the edge's is dropped; its greenlet runs on, and is in flight until it ends.
 """
 
 from collections.abc import Callable
@@ -97,7 +97,7 @@ class Ending:
 
 
 def waited_for(record: Record) -> str:
-    """What the request waits for, as far as anybody said: the wait that began last."""
+    """Return the request's latest wait, as far as one was reported."""
     wait = max(record.waits, key=attrgetter("since"), default=None)
     return "" if wait is None else f"; it waits for: {wait.kind} {redaction.detail(wait.kind, wait.detail)}".rstrip()
 
@@ -117,7 +117,7 @@ class ErrorPage:
 
 
 def fitting(page: bytes, request: Any) -> bytes:
-    """What answers `request`: to HEAD no body (RFC 9110 9.3.2)."""
+    """Return `page` as it fits `request`: HEAD has no body (RFC 9110 9.3.2)."""
     return page[: page.index(HEAD_END) + len(HEAD_END)] if request.method == "HEAD" else page
 
 

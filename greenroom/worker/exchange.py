@@ -23,7 +23,7 @@ class Exchange(Protocol):
 
     @property
     def request(self) -> Any:
-        """What was asked, while it runs."""
+        """The request, while it runs."""
 
     @property
     def waits_for_body(self) -> bool: ...

@@ -22,7 +22,7 @@ PIECE_BYTES = 131_072
 
 
 class Piece:
-    """What has been done since the loop last turned for this client. Runs on: any greenlet, any thread."""
+    """The work done for this client since the loop last turned for it. Runs on: any greenlet, any thread."""
 
     __slots__ = ("work",)
 

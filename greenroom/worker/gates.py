@@ -25,8 +25,8 @@ from typing import Protocol
 
 from .load import Running
 
-# What may be promised before it has run. Less: each turn of the loop starts fewer requests, and with requests of
-# unequal length it runs dry. More: those that are admitted wait longer for each of their slices.
+# Work that may be promised before it has run. Less: each turn of the loop starts fewer requests, and with requests
+# of unequal length it runs dry. More: those that are admitted wait longer for each of their slices.
 DEPTH_SECONDS = 0.02
 # A turn this long says that more became ready than had been promised.
 LONGEST_TURN_SECONDS = 0.08

@@ -8,7 +8,7 @@ again, and each of its pages faults. So the greenlet of a finished request is pa
     nobody refers to it              a timeout that still runs, a callback still under way, an application's own list
 
 Else it ends, and a new one is made, as for each request before. Its contextvars.Context is taken from it at the end of
-the request, so a request begins with an empty one either way. What is left is its address: whoever keeps something by
+the request, so a request begins with an empty one either way. Only its address is left: code that keeps something by
 `id(getcurrent())` and never removes it finds it again, but so it is with new greenlets, whose memory is used again.
 """
 
@@ -78,7 +78,7 @@ class RequestGreenlets:
 
 
 def _count_unshared() -> int:
-    """What getrefcount() says of an object right after it was popped, when nobody else refers to it."""
+    """Return getrefcount() of an object right after it was popped, when nobody else refers to it."""
     things = [object()]
     thing = things.pop()
     return getrefcount(thing)

@@ -1,4 +1,4 @@
-"""What the worker takes from gunicorn that not every version has, under one name for all of them.
+"""Parts of gunicorn that not every version has, under one name for all of them.
 
 23, 24          no early hints, no HTTP/2
 23              signals are kept in a list, addresses of proxies are no networks
@@ -15,7 +15,7 @@ from gunicorn.http.body import Body
 from ..errors import GreenroomError
 from ..replacements.versions import installed_version, parts
 
-# What the matrix of versions serves with. Before 27 our own tests of the protocol do not all pass, and the log says so.
+# The oldest gunicorn of the matrix. Before 27 our own tests of the protocol do not all pass, and the log says so.
 OLDEST = "25.0"
 
 
@@ -43,7 +43,7 @@ def is_trusted(address: str, cfg: Any) -> bool:
 
 
 def early_hints(request: Any, sock: Any, response: Any) -> Callable[[Sequence[Any]], None]:
-    """What sends 103 Early Hints."""
+    """Return the function that sends 103 Early Hints."""
     send: Callable[[Sequence[Any]], None] = wsgi._make_early_hints_callback(request, sock, response)
     return send
 

@@ -44,7 +44,7 @@ ABSOLUTE_FORM = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://([^/?#]*)")
 
 
 class Fields(NamedTuple):
-    """What the header fields of a plain head say. `scheme`: "" nothing about it, "?" two things that contradict."""
+    """The meaning of the fields of a plain head. `scheme`: "" nothing about it, "?" two that contradict each other."""
 
     environ: dict[str, str]
     content_length: int
@@ -75,8 +75,8 @@ class HeadParser:
         # gunicorn's bound for all headers together, while they are not complete.
         fields = cfg.limit_request_fields if 0 < cfg.limit_request_fields <= MAX_HEADERS else MAX_HEADERS
         self.longest_head_bytes: int = fields * (field_size + 2) + 4
-        # What could change the meaning of a plain head is off in most servers; if it is on, none is plain. Nor is any
-        # where somebody needs gunicorn's own Request.
+        # Settings that change the meaning of a plain head are off in most servers; with one of them on, no head is
+        # plain. Nor is any where gunicorn's own Request is needed.
         self.is_usable = not (
             cfg.casefold_http_method or cfg.strip_header_spaces or cfg.permit_unconventional_http_method
         )
@@ -128,7 +128,7 @@ class HeadParser:
         return PlainRequest(environ, is_kept_alive=is_kept_alive, content_length=content_length)
 
     def _remember(self, data: bytes) -> Fields | None:
-        """What the fields in `data` mean, kept for the next head that has the same."""
+        """Return the meaning of the fields in `data`, kept for the next head that has the same."""
         fields = self._parse_fields(data)
         if fields is not None and len(data) <= LONGEST_REMEMBERED_BYTES:
             if len(self._fields) >= REMEMBERED_FIELDS:
@@ -195,7 +195,7 @@ class HeadParser:
 
 
 def demand(request: Any, *, allows_no_host: bool = False) -> None:
-    """What HTTP/1.1 demands of a server and gunicorn's parser lets pass, of a request that it has accepted.
+    """Demand of an accepted request the rules of HTTP/1.1 that gunicorn's parser lets pass.
 
     1. Exactly one Host, and a valid one (RFC 9112 3.2); HTTP/1.0 may have none, and health checkers
        where a setting allows it. Raises InvalidHeader.

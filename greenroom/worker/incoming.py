@@ -13,13 +13,13 @@ from .fair import PIECE_BYTES, fair
 from .wire import RECEIVE_BYTES, Wire
 
 CHUNKS_BYTES = 8_192
-# What the application left unread of a body is read and thrown away up to this size, to keep the connection.
+# A body that the application left unread is read and dropped up to this size, to keep the connection.
 DISCARD_BYTES = 65_536
 DISCARD_STEP_BYTES = 8_192
 
 
 class NeedMore(Exception):
-    """What has been received is not the whole head."""
+    """The received bytes are not the whole head."""
 
 
 class WireUnreader(Unreader):  # type: ignore[misc]  # gunicorn has no types
@@ -38,7 +38,7 @@ class WireUnreader(Unreader):  # type: ignore[misc]  # gunicorn has no types
             self.buf.write(received)
 
     def take_buffered(self) -> bytes:
-        """What has been received and not read; as gunicorn's own, which came with 27."""
+        """Return the bytes received and not read; as gunicorn's own method, which came with 27."""
         data: bytes = self.buf.getvalue()
         self.buf = io.BytesIO()
         return data
@@ -53,7 +53,7 @@ class WireUnreader(Unreader):  # type: ignore[misc]  # gunicorn has no types
 
 
 class ClientBody(Body):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's body. What is no HTTP is answered with 400 by the edge, whatever the application makes of the error.
+    """gunicorn's body. The edge answers a body that is no HTTP with 400, whatever the application makes of the error.
 
     Private to gunicorn: `_read_reader`, through which all that reads goes.
     """

@@ -3,8 +3,8 @@
     drained ─> worker_exit hook ─> threading's exit functions ─> non-daemon threads are joined ─> atexit ─> gone
                                    (executors do what is queued)                        (exporters flush)
 
-All of this is Python's and gunicorn's own. The loop turns meanwhile, so sockets, threads and locks work as ever. What
-requests have left behind, daemon threads and greenlets, is not waited for, as Python does not wait for daemon threads.
+All of this is Python's and gunicorn's own. The loop turns meanwhile, so sockets, threads and locks work as ever. The
+daemon threads and greenlets that requests left behind are not waited for, as Python does not wait for daemon threads.
 Added here: who holds the exit is named in the log, and at the graceful timeout the process ends all the same.
 """
 
@@ -68,7 +68,7 @@ class Leaving:
         os._exit(0)
 
     def holders(self) -> str:
-        """What the exit waits for, as far as it can be seen."""
+        """Name the things that the exit waits for, as far as they can be seen."""
         threads = [thread for thread in threading.enumerate() if not thread.daemon and thread is not _main_thread()]
         names = [_name(thread) for thread in threads[:MOST_NAMED]]
         if len(threads) > MOST_NAMED:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ..ops.worker_server import WorkerServer
 
 NOTIFY_SECONDS = 1.0
-# What goes wrong each time is said this often.
+# A failure that comes each time is logged this often.
 SAY_AGAIN_SECONDS = 60.0
 # The arbiter kills at graceful_timeout; a worker that gives up a little earlier can still say so.
 GIVE_UP_EARLIER_SECONDS = 1.0
@@ -310,8 +310,8 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
                 f"Worker {self.pid} is killed: it imports the application, and for {self.cfg.timeout} s that "
                 f"did not come to its end: it is at {where}",
             )
-        # What blocks it ends with SystemExit, if it is Python or lets signals in, and the others get their answers. But
-        # if another of them blocks it as well, the kernel ends it: nobody else can while C code holds the GIL.
+        # Code that blocks the loop ends with SystemExit, if it is Python or lets signals in, and the others get their
+        # answers. But if another blocks it as well, the kernel ends it: while C code holds the GIL, nothing else can.
         self.is_aborted = True
         real_signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(ABORTED_SECONDS)

@@ -13,7 +13,7 @@ from .. import clock
 
 MOST_ALIKE = 10
 INTERVAL_SECONDS = 10.0
-# What an application can raise is bounded; beyond this many kinds at the same time each line is logged.
+# The kinds of errors counted at a time are bounded; beyond this many, each line is logged.
 MOST_KINDS = 200
 
 Kind = tuple[type[BaseException], str, int]

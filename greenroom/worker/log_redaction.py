@@ -1,4 +1,4 @@
-"""What logs say of requests: nothing of what they carry.
+"""Log lines about requests without the secrets that requests carry.
 
 gunicorn writes targets into its error log and its access log as they came: with the tokens of whoever resets a
 password, in the query or in the path, and the Referer carries those of the page before. Here its code gets a log and a
@@ -14,7 +14,7 @@ from gunicorn.workers.base import Worker
 from .. import redaction
 from .log_floods import Floods
 
-# What of an environ has a target in it, and how it is shown.
+# Keys of an environ with a target in them, and how each is shown.
 SHOWN = {
     "RAW_URI": redaction.target,
     "REQUEST_URI": redaction.target,

@@ -29,7 +29,7 @@ class Patience:
         self.left_seconds = min(self.most_seconds, self.left_seconds + size / SLOWEST_BODY_BYTES_PER_SECOND)
 
     def wait(self, waiter: Any) -> Any:
-        """What `waiter`, a gevent Waiter, is switched to with. Raises BodyTooSlow.
+        """Return the value that `waiter`, a gevent Waiter, is switched to with. Raises BodyTooSlow.
 
         Runs on: request greenlet; switches.
         """

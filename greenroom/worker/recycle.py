@@ -14,8 +14,8 @@ ones have imported the application; new code that can't be imported ends the who
 Whatever happens in between (a worker dies, TTIN, TTOU, a second HUP), the next turn goes on from there.
 
 The one thing used here that gunicorn does not document: its arbiter calls `self.manage_workers()` in each turn of its
-loop and at the end of `reload()`, and registers `self.signal` as its signal handler after the hook on_starting. What it
-does with `num_workers`, `spawn_worker()`, `kill_worker()` and `WORKERS` is public. tests/greenroom/worker/
+loop and at the end of `reload()`, and registers `self.signal` as its signal handler after the hook on_starting. Its
+use of `num_workers`, `spawn_worker()`, `kill_worker()` and `WORKERS` is public. tests/greenroom/worker/
 test_recycle.py fails when gunicorn changes any of it.
 """
 
@@ -236,7 +236,7 @@ class Fleet:
         return _line_state(self.server.WORKERS[pid])
 
     def _restore_worker_count(self) -> None:
-        """What call_off_reload took away; new workers look at it."""
+        """Restore the number of workers that call_off_reload lowered; new workers look at it."""
         if not self.server.cfg.workers and self.server.num_workers:
             self.server.cfg.set("workers", self.server.num_workers)
 

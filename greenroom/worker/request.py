@@ -1,4 +1,4 @@
-"""What gunicorn's logger, hooks and response ask of a request, for one whose head was plain."""
+"""The request for gunicorn's logger, hooks and response, where the head was plain."""
 
 from typing import Any
 

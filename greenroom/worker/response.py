@@ -1,6 +1,6 @@
 """Writing a response: gunicorn's rules, fewer system calls.
 
-What may be in a status, a header, a body and when is gunicorn's (its class is the base). Different here: the head and
+The rules for a status, a header, a body are gunicorn's (its class is the base). Different here: the head and
 the first piece of the body leave in one call, the usual header is checked without a regular expression, and every write
 is bounded in time.
 """
@@ -63,7 +63,7 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
     Runs on: request greenlet; switches where the client is slow.
     """
 
-    # What gunicorn's class sets for each response, with the types that it has here; a test compares them.
+    # Attributes that gunicorn's class sets for each response, with the types that they have here; a test compares them.
     req: Any
     headers: list[tuple[str, str]]
     status_code: int
@@ -79,7 +79,7 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
     _omits_body: bool = False
     _omits_body_warned: bool = False
     _pending_head: bytes = b""
-    # What the head says about the connection. It is kept to, even if the worker begins to drain meanwhile: the client's
+    # The head's promise about the connection. It is kept even if the worker begins to drain meanwhile: the client's
     # next request may be under way, and would find a closed door.
     is_last: bool = True
     account: Account | None = None  # whose request this answers, where that is known
@@ -126,7 +126,7 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
                 self.chunked = self.response_length is None and self.is_chunked()
                 return self.write
         if exc_info and not self.headers_sent:
-            # What is stored is replaced (PEP 3333); gunicorn would add to it.
+            # Stored headers are replaced (PEP 3333); gunicorn would add to them.
             self.headers = []
             self.response_length = None
             self.upgrade = self.has_own_id = False
@@ -239,7 +239,7 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
         return "".join(lines).encode("latin-1")
 
     def write_items(self, items: Any) -> None:
-        """What the application returned. Empty items send nothing: until there is a body, the head may change."""
+        """Write the application's items. Empty ones send nothing: until there is a body, the head may change."""
         for item in items:
             if item or type(item) is not bytes:
                 self._write(item)
@@ -247,7 +247,7 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
                 return
 
     def write(self, data: bytes) -> None:
-        """What start_response returns: data is on its way when this returns."""
+        """Write as the callable of start_response: data is on its way when this returns."""
         self._write(data)
         self.flush()
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from .http2.cleartext import Cleartext
     from .http2.connection import HTTP2Connection
 
-# What owners of connections may take to end once they were told that the worker stops.
+# Owners of connections may take so long to end once they were told that the worker stops.
 TOLD_SECONDS = 2.0
 PLAIN_ON_TLS = "This port speaks HTTPS, and the request came without TLS. Ask https:// instead."
 
@@ -58,7 +58,7 @@ class Client(TimedClient, Protocol):
 
 
 class Serving:
-    """What one worker serves with. `is_stopping` is asked at the end of each request."""
+    """The parts that one worker serves with. `is_stopping` is asked at the end of each request."""
 
     def __init__(self, worker: Any, settings: Settings, is_stopping: Callable[[], bool]) -> None:
         self.worker = worker
@@ -297,8 +297,8 @@ class Serving:
     def client_left(self, exchange: Exchange, *, may_wait: bool = False) -> None:
         """The client of a request has closed its connection, or reset its stream: as a rule, nobody wants the answer.
 
-        What changes something is not stopped half-way, unless a setting says so. `may_wait`: the client ended its side
-        together with its request, and may wait for its turn. Runs on: hub.
+        A request that changes something is not stopped half-way, unless a setting says so. `may_wait`: the client ended
+        its side together with its request, and may wait for its turn. Runs on: hub.
         """
         record, waiting = exchange.record, self.admission.find(exchange)
         if waiting is not None and self._ends(waiting.request.method):

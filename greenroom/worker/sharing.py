@@ -52,7 +52,7 @@ SHORTEST_START_SECONDS, LONGEST_START_SECONDS = 3.0, 10.0
 
 @dataclass
 class Work:
-    """What one worker had to do: requests a second, and how many wait in its line."""
+    """The work of one worker: requests a second, and how many wait in its line."""
 
     rate: float
     line: float

@@ -19,13 +19,13 @@ from ..in_flight import FOREVER
 
 # A client's frame: FIN and close, masked with zeros, status 1001.
 GOING_AWAY = b"\x88\x82\x00\x00\x00\x00\x03\xe9"
-# What uses the connection, of what a socket has; some more are methods here.
+# Attributes of a socket that use the connection; some more are methods here.
 USES = frozenset(
     "close detach dup makefile read recvfrom recvfrom_into recvmsg recvmsg_into sendfile sendmsg sendto"
     " shutdown unwrap write".split()
 )
 
-# What only tells of the connection, and its TLS, and takes nothing over.
+# Attributes that only tell of the connection and its TLS, and take nothing over.
 LOOKS = frozenset("cipher getpeercert getpeername getsockname selected_alpn_protocol shared_ciphers version".split())
 
 

@@ -1,4 +1,4 @@
-"""What gunicorn's own worker classes serve, and this one does not: refused when the server starts, with a sentence."""
+"""Protocols of gunicorn's own worker classes that this one does not serve: the server refuses them when it starts."""
 
 from typing import Any
 

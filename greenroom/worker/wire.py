@@ -23,7 +23,7 @@ from .transport import Transport, is_tls
 
 RECEIVE_BYTES = 65_536
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # linger for 0 s: the kernel sends RST instead of FIN
-# What sendfile says of a file that it can't read (some file systems can't); it can be read like any other then.
+# sendfile's errors for a file that it can't read (some file systems can't); it can be read like any other then.
 CANT_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -298,7 +298,7 @@ class Wire:
             return b""
 
     def take_ahead(self) -> bytes:
-        """What was only looked at so far. No watcher tells of it any more; plain sockets leave it in the kernel."""
+        """Return bytes that were peeked at; no watcher tells of them. Plain sockets leave them in the kernel."""
         sock: Any = self.sock
         data: bytes = sock.take_ahead() if self.is_tls else b""
         return data

@@ -16,7 +16,7 @@ TOKENS = (r'name="csrf_token"[^>]*value="[^"]+"', r"m=?\d{9,}(\.\d+)?")
 
 @dataclass(frozen=True)
 class Answer:
-    """What must be the same."""
+    """The parts of an answer that must be the same."""
 
     ask: str
     status: int

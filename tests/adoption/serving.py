@@ -70,7 +70,7 @@ class Server:
         return self.log.read_text(errors="replace")
 
     def reload_and_stop(self, path: str) -> list[str]:
-        """What went wrong with requests while it reloaded, with the reload, or with the stop."""
+        """Reload, then stop, with requests on the way; return the errors of the requests, the reload and the stop."""
         problems: list[str] = []
         is_over = threading.Event()
 
@@ -117,7 +117,7 @@ class Server:
 
 @contextlib.contextmanager
 def services(python: Path, application: Application) -> Iterator[dict[str, str]]:
-    """What an application finds in its environment: Redis, a Celery worker, S3, MariaDB; fresh ones."""
+    """The environment of an application: Redis, a Celery worker, S3, MariaDB; fresh ones."""
     with contextlib.ExitStack() as stack:
         environ: dict[str, str] = {}
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="adoption-", ignore_cleanup_errors=True))

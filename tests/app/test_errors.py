@@ -1,4 +1,4 @@
-"""What an exception in a view comes to: an answer that says what to do, and a line in the log that helps."""
+"""Exceptions in a view: an answer that says what to do, and a line in the log that helps."""
 
 import logging
 

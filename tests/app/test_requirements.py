@@ -44,7 +44,7 @@ def requirements(text: str) -> dict[str, str]:
 
 
 def extras() -> dict[str, str]:
-    """What greenroom imports only where it is installed: the optional dependencies of its package."""
+    """The optional dependencies of greenroom's package, imported only where they are installed."""
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     lines = [line for group in groups.values() for line in group]
     return {normal(re.split(r"[<>=!~ \[]", line)[0]): line for line in lines}

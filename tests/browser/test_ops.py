@@ -22,7 +22,7 @@ from .conftest import DESKTOP, PHONE, TIMEOUT_MS, Visit
 TOKEN = "0123456789abcdef0123456789abcdef"
 HOSTILE = '<img src=x onerror="document.title=1">"\'&{{7*7}}'
 BLOCK = {"seconds": 9.0, "line": "shop/views.py:41", "route": "/search", "stack": ["shop/views.py:41 find"]}
-# What the ops process does once a second.
+# The ops process looks once a second; a busy machine makes that much longer.
 LONG_MS = 60_000
 
 

@@ -1,4 +1,4 @@
-"""What the embedded PostgreSQL refuses, before anything is started. tests/live/test_devdb.py has the rest."""
+"""Refusals of the embedded PostgreSQL before anything is started. tests/live/test_devdb.py has the rest."""
 
 from pathlib import Path
 

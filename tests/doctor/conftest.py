@@ -20,7 +20,7 @@ LONG_WAIT_SECONDS = 110
 
 @dataclass
 class Said:
-    """What a run of the doctor said."""
+    """The output of one run of the doctor."""
 
     code: int
     output: str

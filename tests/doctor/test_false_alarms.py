@@ -1,4 +1,4 @@
-"""What looks like a finding and is none: a person who knows gevent would laugh at these."""
+"""Code that looks like a finding and is none: a person who knows gevent would laugh at these."""
 
 from collections.abc import Callable
 
@@ -168,6 +168,58 @@ def index():
 if __name__ == "__main__":
     time.sleep(1)
     app.run(debug=True)
+""",
+    "a timeout that is None until somebody says it, and all do": """
+import requests
+
+
+def fetch(path, timeout=None):
+    return requests.get(f"http://127.0.0.1:9{path}", timeout=timeout)
+
+
+def patient(path, timeout=None):
+    timeout = timeout or 3
+    return requests.get(f"http://127.0.0.1:9{path}", timeout=timeout)
+
+
+@app.get("/")
+def index():
+    return fetch("/a", timeout=2).text + fetch("/b", 3).text + patient("/c").text
+""",
+    "a lock in a decorator of what does not wait": """
+import functools
+import threading
+
+lock = threading.Lock()
+
+
+def exclusive(function):
+    @functools.wraps(function)
+    def inner(*args):
+        with lock:
+            return function(*args)
+
+    return inner
+
+
+@exclusive
+def total():
+    return sum(range(10))
+
+
+@app.get("/")
+def index():
+    return str(total())
+""",
+    "an attribute of the application that is the same for all": """
+@app.before_request
+def prepare():
+    app.is_ready = True
+
+
+@app.get("/")
+def index():
+    return "ok"
 """,
     "thread-local state": """
 import threading

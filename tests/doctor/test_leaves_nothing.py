@@ -11,7 +11,7 @@ from .conftest import doctor
 
 HEAD = "import os, sys, time, signal\nfrom flask import Flask\napp = Flask(__name__)\n"
 INDEX = "\n@app.get('/')\ndef index():\n    return 'shop'\n"
-# What the doctor may take over its bound: to end what it has started, on a busy machine.
+# The doctor's time beyond its bound: to end the processes it has started, on a busy machine.
 SLACK_SECONDS = 25
 
 

@@ -205,6 +205,46 @@ def test_silence_is_a_timeout() -> None:
     assert min(sample.latencies_ms) >= 100
 
 
+def test_request_with_a_large_body_is_sent_in_pieces() -> None:
+    body = bytes(4_000_000)
+    received = []
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(30)
+            request = b""
+            while len(request) < len(load.request):
+                request += connection.recv(1 << 20)
+            received.append(request)
+            connection.sendall(WHOLE)
+            while connection.recv(1 << 20):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(30)
+        load = Load(
+            host="127.0.0.1",
+            port=listener.getsockname()[1],
+            path="/",
+            expected_body=b"hello",
+            clients=1,
+            warm_up_seconds=0.0,
+            seconds=0.05,
+            timeout_seconds=0.2,
+            body=body,
+        )
+        thread = threading.Thread(target=serve)
+        thread.start()
+        sample = Generator(load).run()
+        thread.join(30)
+
+    assert received == [load.request]
+    assert received[0].startswith(b"POST / HTTP/1.1\r\n")
+    assert b"Content-Length: 4000000\r\n" in received[0]
+    assert set(sample.errors) <= {"timeout"}  # of the second request, which nobody answers
+
+
 def test_refused_connection_is_an_error_and_is_not_tried_again_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What insight costs, of rounds that are made up."""
+"""The benchmark of insight's cost, with rounds that are made up."""
 
 import pytest
 

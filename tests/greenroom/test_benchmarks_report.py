@@ -40,7 +40,7 @@ def test_table_names_each_route_once_and_shows_ratios_for_all_but_the_baseline()
     summaries = [baseline, a_summary(requests_per_second_ratio=48.0), a_summary("sync", "plain")]
     output = io.StringIO()
 
-    Console(file=output, width=110).print(report.table(summaries, "sync", "PSS"))
+    Console(file=output, width=TABLE_COLUMNS).print(report.table(summaries, "sync", "PSS"))
 
     text = output.getvalue()
     assert text.count("upstream") == 1

@@ -52,7 +52,7 @@ def timed_sleep(seconds: float) -> str:
 
 
 def ended(function: Callable[[], Any]) -> Any:
-    """What a call returns, or BudgetSpent where it raises that."""
+    """Return the result of a call, or BudgetSpent where it raises that."""
     try:
         return function()
     except BudgetSpent:
@@ -357,7 +357,7 @@ def test_finished_request_refers_to_no_greenlet() -> None:
 
 
 def test_every_wait_of_gevent_switches_through_the_hub_class() -> None:
-    """What the choke point relies on; gevent may change it."""
+    """The choke point relies on this; gevent may change it."""
     near, far = green.socketpair()
     listener = green.socket()
     listener.bind(("127.0.0.1", 0))

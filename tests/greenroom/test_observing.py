@@ -1,4 +1,4 @@
-"""What waits show and tell reaches insight without either looking for the other."""
+"""Waits and insight reach each other without either looking for the other."""
 
 import ast
 from pathlib import Path

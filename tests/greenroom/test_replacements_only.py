@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "greenroom"
-# What writes into a module or class that a name stands for, and is not the name of another package.
+# Assignments into a module or class that a name stands for, and are not to the name of another package.
 ALLOWED = {
     "greenroom/replacements/registry.py": ("setattr(", "delattr("),  # the one place
     "greenroom/worker/load.py": ("setattr(RequestGreenlet, ",),  # our own class
@@ -107,7 +107,7 @@ def test_each_way_of_doing_so_is_seen(code: str, tmp_path: Path) -> None:
     assert len(list(assignments(file))) == 1
 
 
-# Whatever is found in a foreign module or class and was made in greenroom/ is on the list.
+# A function made in greenroom/ and found in a foreign module or class is on the list.
 LOOK = """
 import json, sys
 from types import FunctionType, ModuleType

@@ -117,35 +117,48 @@ def clean_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONUNBUFFERED": "1"}
 
 
+class Servers:
+    """The servers of one test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.started: list[Server] = []
+
+    def start(self, command: Sequence[str], environ: Mapping[str, str], port: int, cwd: Path = ROOT) -> Server:
+        server = Server(command, environ, self.folder / f"server-{len(self.started)}.log", port, cwd=cwd)
+        self.started.append(server)
+        return server
+
+
 @pytest.fixture
-def start(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Server]]:
+def servers(tmp_path: Path) -> Iterator[Servers]:
+    """Every server is stopped at the end of the test; pytest shows their logs only when it failed."""
+    servers = Servers(tmp_path)
+    yield servers
+    for server in servers.started:
+        if server.process.poll() is None:
+            server.stop()
+        print(f"--- {server.log.name}\n{server.text()}")
+
+
+@pytest.fixture
+def start(tmp_path: Path, servers: Servers) -> Callable[..., Server]:
     """`start(environ)` runs gunicorn as the README says; `start(environ, command=[...])` something else.
 
-    The command may contain {port}. Every server is stopped at the end of the test.
+    The command may contain {port}.
     """
-    servers: list[Server] = []
 
     def run(environ: Mapping[str, str] | None = None, command: Sequence[str] = (*PYTHON_MODULE, "gunicorn")) -> Server:
         port = free_port()
-        instance = str(tmp_path / "instance")
         settings = {
             "GREENROOM_BIND": f"127.0.0.1:{port}",
             "GREENROOM_OPS_BIND": "off",  # it has one port for the whole machine, and tests of its own
-            "INSTANCE_PATH": instance,
+            "INSTANCE_PATH": str(tmp_path / "instance"),
             **(environ or {}),
         }
-        server = Server(
-            [part.format(port=port) for part in command], settings, tmp_path / f"server-{len(servers)}.log", port
-        )
-        servers.append(server)
-        return server
+        return servers.start([part.format(port=port) for part in command], settings, port)
 
-    yield run
-    for server in servers:
-        if server.process.poll() is None:
-            server.stop()
-        # Shown by pytest only when the test failed.
-        print(f"--- {server.log.name}\n{server.text()}")
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -5,18 +5,17 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, sync_playwright
 
-from app.database import psycopg2_url
 from devdb.server import EmbeddedPostgres
 
-from .conftest import PYTHON_MODULE, ROOT, Server, free_port
-from .staging import TROUBLE, Ops, clients, slow_upstream
+from .conftest import ROOT
+from .staging import Ops, clients, staged
 
 DOCS = ROOT / "docs"
 Asked = Sequence[tuple[str, int] | tuple[str, int, float]]
@@ -34,27 +33,6 @@ STAGES: dict[str, tuple[str, Asked]] = {
 }
 
 
-@contextmanager
-def running(database_url: str) -> Iterator[tuple[Server, Ops]]:
-    port, ops_port = free_port(), free_port()
-    with tempfile.TemporaryDirectory() as folder, slow_upstream() as upstream:
-        environ = {
-            **TROUBLE,
-            "UPSTREAM_URL": upstream,
-            "TROUBLE_DATABASE_URL": database_url,
-            "GREENROOM_BIND": f"127.0.0.1:{port}",
-            "GREENROOM_OPS_BIND": f"127.0.0.1:{ops_port}",
-            "GREENROOM_RECORDINGS_PATH": f"{folder}/recordings",
-        }
-        server = Server([*PYTHON_MODULE, "gunicorn"], environ, Path(folder) / "log", port).wait_ready("/")
-        try:
-            yield server, Ops(ops_port)
-        finally:
-            for worker in server.workers():
-                worker.kill()
-            server.stop()
-
-
 def picture(browser: Browser, ops: Ops, name: str, settle_seconds: float) -> None:
     for suffix, options in (
         ("", {"viewport": {"width": 1280, "height": 1000}, "color_scheme": "light"}),
@@ -70,30 +48,30 @@ def picture(browser: Browser, ops: Ops, name: str, settle_seconds: float) -> Non
         context.close()
 
 
-def stage(browser: Browser, database_url: str, name: str) -> None:
+def stage(browser: Browser, postgres_url: str, name: str) -> None:
     cause, asked = STAGES[name]
     with ExitStack() as stack:
-        server, ops = stack.enter_context(running(database_url))
-        stack.enter_context(clients(server.url, *CALM))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        shown = stack.enter_context(staged(folder, postgres_url))
+        stack.enter_context(clients(shown.server.url, *CALM))
         time.sleep(12)
-        stack.enter_context(clients(server.url, *asked))
+        stack.enter_context(clients(shown.server.url, *asked))
         if cause == "died":
-            server.workers()[0].kill()
-        view = ops.wait_for(lambda view: view["verdict"].get("cause") == cause, name)
-        print(f"{name}: {view['verdict']['sentence']}", flush=True)
-        picture(browser, ops, name, 4.0)
+            shown.server.workers()[0].kill()
+        print(f"{name}: {shown.verdict(cause)['sentence']}", flush=True)
+        picture(browser, shown.ops, name, 4.0)
 
 
 def main(names: Sequence[str]) -> None:
     find: Callable[[str], str | None] = shutil.which
     chromium = next(filter(None, map(find, ("chromium", "chromium-browser", "google-chrome"))))
     postgres = EmbeddedPostgres(ROOT / "instance" / "tests" / "postgres")
-    database_url = psycopg2_url(postgres.start()).render_as_string(hide_password=False)
+    postgres_url = postgres.start()
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
             for name in names or STAGES:
-                stage(browser, database_url, name)
+                stage(browser, postgres_url, name)
             browser.close()
     finally:
         postgres.stop()

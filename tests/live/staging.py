@@ -9,10 +9,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+import psutil
 import requests
 
+from app.database import psycopg2_url
+
+from .conftest import PYTHON_MODULE, Server, free_port
+
+# The operator is told the cause within a minute.
+MINUTE = 60.0
 TROUBLE = {
     "WSGI_APP": "tests.live.apps.trouble:app",
     "GREENROOM_WORKER_CLASS": "greenroom",
@@ -113,7 +121,7 @@ def clients(url: str, *asked: tuple[str, int] | tuple[str, int, float]) -> Itera
 
 
 class Ops:
-    """What the ops page says, for a test."""
+    """The ops page, for a test."""
 
     def __init__(self, port: int, token: str = "") -> None:
         self.url = f"http://127.0.0.1:{port}"
@@ -145,3 +153,53 @@ class Ops:
                     return view
             time.sleep(0.2)
         raise AssertionError(f"waited {timeout_seconds:g} s in vain: {what}; the verdict was: {said}")
+
+
+@contextmanager
+def server_with_ops(folder: Path, ready_path: str, **environ: str) -> Iterator[tuple[Server, Ops]]:
+    """A server of two workers with its ops page, once both serve."""
+    port, ops_port = free_port(), free_port()
+    settings = {
+        **TROUBLE,
+        "GREENROOM_BIND": f"127.0.0.1:{port}",
+        "GREENROOM_OPS_BIND": f"127.0.0.1:{ops_port}",
+        "GREENROOM_RECORDINGS_PATH": str(folder / "recordings"),
+        **environ,
+    }
+    server = Server([*PYTHON_MODULE, "gunicorn"], settings, folder / "server.log", port)
+    try:
+        server.wait_ready(ready_path)
+        ops = Ops(ops_port)
+        ops.wait_for(lambda view: view["total"]["workers_serving"] == 2, "both workers serve")
+        yield server, ops
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            for worker in server.workers():
+                worker.kill()  # some of them are in a state that a graceful stop would wait for
+        server.stop()
+        print(server.text())
+
+
+class Stage:
+    """A server with the application `trouble`, its ops page, and an upstream that takes as long as it is asked to."""
+
+    def __init__(self, server: Server, ops: Ops, upstream: str) -> None:
+        self.server = server
+        self.ops = ops
+        self.upstream = upstream.removeprefix("http://")
+
+    def verdict(self, cause: str) -> dict[str, Any]:
+        """The verdict as soon as its first sentence is of this cause."""
+        view = self.ops.wait_for(lambda view: view["verdict"].get("cause") == cause, f"a verdict of {cause}", MINUTE)
+        found: dict[str, Any] = view["verdict"]
+        return found
+
+
+@contextmanager
+def staged(folder: Path, postgres_url: str) -> Iterator[Stage]:
+    database_url = psycopg2_url(postgres_url).render_as_string(hide_password=False)
+    with (
+        slow_upstream() as upstream,
+        server_with_ops(folder, "/", UPSTREAM_URL=upstream, TROUBLE_DATABASE_URL=database_url) as (server, ops),
+    ):
+        yield Stage(server, ops, upstream)

@@ -3,13 +3,13 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import requests
 
-from .conftest import ROOT, Server, free_port, wait_until
+from .conftest import ROOT, Server, Servers, free_port, wait_until
 
 SHOP = """
 import socket
@@ -32,10 +32,9 @@ Start = Callable[..., Server]
 
 
 @pytest.fixture
-def start_in_shop(tmp_path: Path) -> Iterator[Start]:
+def start_in_shop(tmp_path: Path, servers: Servers) -> Start:
     """`start(command, environ)` runs a command in the shop's folder; {port} is where it is to listen."""
     (tmp_path / "shop.py").write_text(SHOP)
-    servers: list[Server] = []
 
     def run(command: str, bin: Path = Path(sys.executable).parent, **environ: str) -> Server:
         port = free_port()
@@ -47,14 +46,9 @@ def start_in_shop(tmp_path: Path) -> Iterator[Start]:
             **environ,
         }
         words = [str(bin / word) if (bin / word).is_file() else word for word in command.format(port=port).split()]
-        server = Server(words, settings, tmp_path / f"{len(servers)}.log", port, cwd=tmp_path)
-        servers.append(server)
-        return server
+        return servers.start(words, settings, port, cwd=tmp_path)
 
-    yield run
-    for server in servers:
-        server.stop()
-        print(server.text())
+    return run
 
 
 GUNICORN = "gunicorn -k greenroom.Worker -b 127.0.0.1:{port} shop:app"

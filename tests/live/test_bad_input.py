@@ -1,14 +1,14 @@
-"""What can't work gets one sentence that says what to change, and no server that tries for ever."""
+"""Bad input gets one sentence that says what to change, and no server that tries for ever."""
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import requests
 
-from .conftest import PYTHON_MODULE, ROOT, Server, free_port, wait_until
+from .conftest import PYTHON_MODULE, ROOT, Server, Servers, free_port, wait_until
 
 SHOP = """
 from flask import Flask
@@ -21,25 +21,19 @@ def index():
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+def serve(tmp_path: Path, servers: Servers) -> Callable[..., Server]:
     """`serve(source, *options)` runs `greenroom serve shop:app` in the shop's folder."""
     folder = tmp_path / "shop"
     folder.mkdir()
-    servers: list[Server] = []
 
     def run(source: str, *options: str, port: int | None = None, **environ: str) -> Server:
         (folder / "shop.py").write_text(source)
         port = port or free_port()
         settings = {"GREENROOM_OPS_BIND": "off", "PYTHONPATH": str(ROOT), "WEB_CONCURRENCY": "1", **environ}
         command = [*PYTHON_MODULE, "greenroom", "serve", "shop:app", "--bind", f"127.0.0.1:{port}", *options]
-        server = Server(command, settings, tmp_path / f"{len(servers)}.log", port, cwd=folder)
-        servers.append(server)
-        return server
+        return servers.start(command, settings, port, cwd=folder)
 
-    yield run
-    for server in servers:
-        server.stop()
-        print(server.text())
+    return run
 
 
 def test_an_import_that_fails_shows_the_applications_line_first_and_none_of_ours(serve: Callable[..., Server]) -> None:

@@ -70,7 +70,7 @@ def test_who_is_not_measured_is_said_with_the_command_that_installs_it(
     is_listed = bool(document["not_measured"])
 
     assert ("Not measured: granian, because granian" in measured[1]) is is_listed
-    assert ("pip install -r benchmarks/requirements.txt" in measured[1]) is is_listed
+    assert ("python -m benchmarks run --install-peers" in measured[1]) is is_listed
 
 
 @pytest.mark.nightly

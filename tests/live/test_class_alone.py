@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from .conftest import PYTHON_MODULE, ROOT, Server, free_port, wait_until
+from .conftest import PYTHON_MODULE, ROOT, Server, Servers, free_port, wait_until
 
 APPS = Path(__file__).parent / "apps"
 # Each hook that gunicorn has writes its name and its process, and calls nothing else.
@@ -63,26 +63,20 @@ def upstream() -> Iterator[str]:
 
 
 @pytest.fixture
-def alone(tmp_path: Path, upstream: str) -> Iterator[Callable[..., Server]]:
+def alone(tmp_path: Path, servers: Servers, upstream: str) -> Callable[..., Server]:
     """`alone(*options)` runs gunicorn as a team with a configuration does, in its own folder."""
     folder = tmp_path / "shop"
     folder.mkdir()
     (folder / "alone.py").write_text((APPS / "alone.py").read_text())
-    servers: list[Server] = []
 
     def run(*options: str, conf: str = "workers = 2\n", **environ: str) -> Server:
         (folder / "gunicorn.conf.py").write_text(conf)
         port = free_port()
         command = [*PYTHON_MODULE, "gunicorn", "-k", "greenroom.Worker", "-b", f"127.0.0.1:{port}", *options]
         settings = {"GREENROOM_OPS_BIND": "off", "ALONE_UPSTREAM": upstream, "PYTHONPATH": str(ROOT), **environ}
-        server = Server([*command, "alone:app"], settings, tmp_path / f"{len(servers)}.log", port, cwd=folder)
-        servers.append(server)
-        return server
+        return servers.start([*command, "alone:app"], settings, port, cwd=folder)
 
-    yield run
-    for server in servers:
-        server.stop()
-        print(server.text())
+    return run
 
 
 @pytest.fixture

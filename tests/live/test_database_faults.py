@@ -22,7 +22,7 @@ from devdb.server import EmbeddedPostgres
 from .conftest import LONG_WAIT_SECONDS, PYTHON_MODULE, Server, free_port, wait_until
 
 BUDGET_SECONDS = 1.0
-# What a request may take on a busy machine when its budget is a second. Unbounded, it would take as long as the fault.
+# The longest time of a request with a budget of a second, on a busy machine. Unbounded, it lasts as long as the fault.
 BOUND_SECONDS = 8.0
 # Two seconds, by the issue, on a machine that has nothing else to do.
 RECOVERY_SECONDS = 10.0

@@ -72,7 +72,7 @@ def test_queries_of_requests_that_are_over_end_in_the_database(bench: Bench) -> 
 
 @pytest.mark.parametrize("name", ["upstream hangs", "DNS hangs"])
 def test_full_service_is_back_after_a_fault(name: str, bench: Bench) -> None:
-    """What of PostgreSQL can go wrong is in test_database_faults.py; the targets are in benchmarks.deadlines."""
+    """PostgreSQL's faults are in test_database_faults.py; the targets are in benchmarks.deadlines."""
     service, fault = recovery.faults(bench, None)[name]
 
     seconds = recovery.recovery(bench, service, fault, seconds=1.5)

@@ -61,7 +61,7 @@ class Terminal:
         return text.replace(ACTIVATE, f". {sys.prefix}/bin/activate")
 
     def run(self, command: str) -> str:
-        """What `command` prints. It must succeed; HTTPie fails on a status of 400 or more."""
+        """Return the output of `command`. It must succeed; HTTPie fails on a status of 400 or more."""
         line = self.here(command) + "\nstatus=$?; env -0 >&3; exit $status"
         keyboard, tty = pty.openpty()  # HTTPie would take a standard input that is no terminal for the body
         read_end, write_end = os.pipe()

@@ -136,7 +136,7 @@ def test_graceful_timeout_bounds_a_drain(start: Start) -> None:
 
 
 def read_stream(server: Server, path: str) -> bytes:
-    """What comes of an event stream when the server is told to stop in its midst; b"<reset>" if it is broken off."""
+    """Read an event stream whose server is told to stop in its midst; b"<reset>" at the end if it is broken off."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as sock:
         sock.sendall(b"GET " + path.encode() + b" HTTP/1.1\r\nHost: x\r\n\r\n")
         answer = b""

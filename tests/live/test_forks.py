@@ -1,4 +1,4 @@
-"""What an application forks from a worker runs what it was forked for, and nothing of the worker's."""
+"""Processes that an application forks from a worker do their own work, and nothing of the worker's."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What operators have round gunicorn is as with its gevent worker: access log, statsd, `-k` with their own file."""
+"""Operators' tools work as with gunicorn's gevent worker: access log, statsd, `-k` with their own file."""
 
 import re
 import socket
@@ -55,7 +55,7 @@ def test_access_log_says_what_it_says_under_the_gevent_worker(start: Start) -> N
         time.sleep(0.2)  # for a line too many
     ours, theirs = map(access_lines, servers)
 
-    # What follows a question mark is shown by its names alone: it may be a token.
+    # Queries are shown by their names alone: a value may be a token.
     assert ours == [line.replace("?c=d ", "?c=… ").replace("http://r/?a", "http://r/?…") for line in theirs]
     assert '127.0.0.1 - me [] "GET / HTTP/1.1" 200 ' in "\n".join(ours)
 
@@ -77,7 +77,7 @@ def metrics_of(start: Start, environ: dict[str, str], sends: Callable[[Server], 
 
 
 def received(collector: socket.socket) -> list[str]:
-    """What comes until nothing has come for a second."""
+    """Receive until nothing has come for a second."""
     found = []
     try:
         while True:

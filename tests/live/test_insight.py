@@ -1,4 +1,4 @@
-"""What only a process can show of insight: the GIL, signals, real waits."""
+"""Insight in a real process: the GIL, signals, real waits."""
 
 import json
 import os

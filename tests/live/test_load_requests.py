@@ -1,4 +1,4 @@
-"""What `greenroom load` can ask: several requests, logins, values, scenarios, logs; TLS, HTTP/2, event streams."""
+"""Requests of `greenroom load`: several, logins, values, scenarios, logs; TLS, HTTP/2, event streams."""
 
 import argparse
 import json
@@ -149,6 +149,14 @@ def test_wrong_scenario_is_one_sentence(origin: str, tmp_path: Path, text: str, 
     file.write_text(text)
 
     with pytest.raises(LoadError, match=sentence):
+        run(origin, "--rate", "40", "--for", "250ms", "--scenario", str(file))
+
+
+def test_scenario_is_python_and_no_yaml(origin: str, tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text("requests:\n  - get: /\n")
+
+    with pytest.raises(LoadError, match=r"s.yaml is no Python: write functions that return get\('/path'\)"):
         run(origin, "--rate", "40", "--for", "250ms", "--scenario", str(file))
 
 

@@ -12,12 +12,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from app.database import psycopg2_url
+from .conftest import PYTHON_MODULE, Server, clean_environment, wait_until
+from .staging import MINUTE, Ops, Stage, clients, server_with_ops, staged
 
-from .conftest import PYTHON_MODULE, Server, clean_environment, free_port, wait_until
-from .staging import TROUBLE, Ops, clients, slow_upstream
-
-MINUTE = 60.0
 APP = """
 from flask import Flask
 app = Flask(__name__)
@@ -26,40 +23,10 @@ def ready(): return {"status": "ok"}
 """
 
 
-class Stage:
-    def __init__(self, server: Server, ops: Ops, upstream: str) -> None:
-        self.server = server
-        self.ops = ops
-        self.upstream = upstream.removeprefix("http://")
-
-    def verdict(self, cause: str) -> dict[str, object]:
-        """The verdict as soon as its first sentence is of this cause."""
-        view = self.ops.wait_for(lambda view: view["verdict"].get("cause") == cause, f"a verdict of {cause}", MINUTE)
-        return view["verdict"]
-
-
 @pytest.fixture
 def stage(tmp_path: Path, postgres_url: str) -> Iterator[Stage]:
-    """A server of two workers with its ops page, and an upstream that takes as long as it is asked to."""
-    port, ops_port = free_port(), free_port()
-    with slow_upstream() as upstream:
-        environ = {
-            **TROUBLE,
-            "UPSTREAM_URL": upstream,
-            "TROUBLE_DATABASE_URL": psycopg2_url(postgres_url).render_as_string(hide_password=False),
-            "GREENROOM_BIND": f"127.0.0.1:{port}",
-            "GREENROOM_OPS_BIND": f"127.0.0.1:{ops_port}",
-            "GREENROOM_RECORDINGS_PATH": str(tmp_path / "recordings"),
-        }
-        server = Server([*PYTHON_MODULE, "gunicorn"], environ, tmp_path / "server.log", port).wait_ready("/")
-        ops = Ops(ops_port)
-        ops.wait_for(lambda view: view["total"]["workers_serving"] == 2, "both workers serve")
-        yield Stage(server, ops, upstream)
-        with suppress(ProcessLookupError):
-            for worker in server.workers():
-                worker.kill()
-        server.stop()
-        print(server.text())
+    with staged(tmp_path, postgres_url) as stage:
+        yield stage
 
 
 def test_an_exception_with_its_line_and_what_cron_is_told(stage: Stage) -> None:
@@ -172,24 +139,11 @@ def test_memory_that_a_route_keeps(stage: Stage) -> None:
 @pytest.fixture
 def reloadable(tmp_path: Path) -> Iterator[tuple[Server, Ops, Path]]:
     """A server whose application is a file of this test's."""
-    port, ops_port = free_port(), free_port()
     code = tmp_path / "shop.py"
     code.write_text(APP)
-    environ = {
-        **TROUBLE,
-        "WSGI_APP": "shop:app",
-        "PYTHONPATH": str(tmp_path),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "GREENROOM_BIND": f"127.0.0.1:{port}",
-        "GREENROOM_OPS_BIND": f"127.0.0.1:{ops_port}",
-        "GREENROOM_RECORDINGS_PATH": str(tmp_path / "recordings"),
-    }
-    server = Server([*PYTHON_MODULE, "gunicorn"], environ, tmp_path / "server.log", port).wait_ready("/readyz")
-    ops = Ops(ops_port)
-    ops.wait_for(lambda view: view["total"]["workers_serving"] == 2, "both workers serve")
-    yield server, ops, code
-    server.stop()
-    print(server.text())
+    environ = {"WSGI_APP": "shop:app", "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    with server_with_ops(tmp_path, "/readyz", **environ) as (server, ops):
+        yield server, ops, code
 
 
 def test_a_reload_that_fails_and_one_that_hangs(reloadable: tuple[Server, Ops, Path]) -> None:

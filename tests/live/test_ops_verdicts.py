@@ -1,56 +1,20 @@
-"""What an operator with only the ops page is told: each trouble is staged for real, and the verdict names it."""
+"""Verdicts for an operator with only the ops page: each trouble is staged for real, and the verdict names it."""
 
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import requests
 
-from app.database import psycopg2_url
-
-from .conftest import PYTHON_MODULE, Server, free_port, wait_until
-from .staging import TROUBLE, Ops, clients, slow_upstream
-
-# The issue gives the operator a minute.
-MINUTE = 60.0
-
-
-class Stage:
-    def __init__(self, server: Server, ops: Ops, upstream: str) -> None:
-        self.server = server
-        self.ops = ops
-        self.upstream = upstream.removeprefix("http://")
-
-    def verdict(self, cause: str) -> dict[str, object]:
-        """The page's view once its first sentence is of this cause."""
-        view = self.ops.wait_for(lambda view: view["verdict"].get("cause") == cause, f"a verdict of {cause}", MINUTE)
-        return view["verdict"]
+from .conftest import wait_until
+from .staging import MINUTE, Stage, clients, staged
 
 
 @pytest.fixture
-def stage(tmp_path_factory: pytest.TempPathFactory, postgres_url: str) -> Iterator[Stage]:
-    """A server of two workers, its ops page, and an upstream that takes as long as it is asked to."""
-    folder = tmp_path_factory.mktemp("stage")
-    port, ops_port = free_port(), free_port()
-    with slow_upstream() as upstream:
-        environ = {
-            **TROUBLE,
-            "UPSTREAM_URL": upstream,
-            "TROUBLE_DATABASE_URL": psycopg2_url(postgres_url).render_as_string(hide_password=False),
-            "GREENROOM_BIND": f"127.0.0.1:{port}",
-            "GREENROOM_OPS_BIND": f"127.0.0.1:{ops_port}",
-            "GREENROOM_RECORDINGS_PATH": str(folder / "recordings"),
-        }
-        server = Server([*PYTHON_MODULE, "gunicorn"], environ, folder / "server.log", port).wait_ready("/")
-        ops = Ops(ops_port)
-        ops.wait_for(lambda view: view["total"]["workers_serving"] == 2, "both workers serve")
-        yield Stage(server, ops, upstream)
-        with suppress(ProcessLookupError):
-            for worker in server.workers():
-                worker.kill()  # some of them are in a state that a graceful stop would wait for
-        server.stop()
-        print(server.text())
+def stage(tmp_path: Path, postgres_url: str) -> Iterator[Stage]:
+    with staged(tmp_path, postgres_url) as stage:
+        yield stage
 
 
 def test_a_healthy_server_is_called_healthy(stage: Stage) -> None:
@@ -97,7 +61,7 @@ def test_a_slow_upstream(stage: Stage) -> None:
 
 
 def test_a_slow_upstream_beside_many_streams(stage: Stage) -> None:
-    """Who only sleeps is no reason to call the server healthy."""
+    """Streams that only sleep are no reason to call the server healthy."""
     with clients(stage.server.url, ("/sleep/60000", 30), ("/upstream/20000", 6)):
         verdict = stage.verdict("upstream")
 

@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import requests
 
-from .conftest import ROOT, Server, clean_environment, free_port, wait_until
+from .conftest import ROOT, Server, Servers, clean_environment, free_port, wait_until
 
 INSTALL_SECONDS = 600
 SHOP = """
@@ -77,22 +77,16 @@ def shop(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def serve(python: Path, shop: Path, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+def serve(python: Path, shop: Path, servers: Servers) -> Callable[..., Server]:
     """`serve(*arguments)` runs `greenroom serve` as its README says, in the shop's folder."""
-    servers: list[Server] = []
 
     def run(*arguments: str, environ: dict[str, str] | None = None) -> Server:
         port = free_port()
         command = [str(python.parent / "greenroom"), "serve", *arguments, "--bind", f"127.0.0.1:{port}"]
         settings = {"GREENROOM_OPS_BIND": "off", "PWD": str(shop), **(environ or {})}
-        server = Server(command, settings, tmp_path / f"server-{len(servers)}.log", port, cwd=shop)
-        servers.append(server)
-        return server
+        return servers.start(command, settings, port, cwd=shop)
 
-    yield run
-    for server in servers:
-        server.stop()
-        print(server.text())
+    return run
 
 
 def test_an_installed_package_serves_reloads_and_stops(serve: Callable[..., Server], shop: Path) -> None:

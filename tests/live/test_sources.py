@@ -45,7 +45,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def inside() -> Iterator[Upstream]:
-    """What no source may reach."""
+    """An upstream that no source may reach."""
     with upstream(answering(b'"secret"'), host="127.0.0.2") as running:
         yield running
 

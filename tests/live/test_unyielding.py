@@ -1,4 +1,4 @@
-"""What can't wait in the event loop, in a real server: password hashes, coroutines, wrong names."""
+"""Calls that can't wait in the event loop, in a real server: password hashes, coroutines, wrong names."""
 
 import socket
 import statistics

@@ -61,7 +61,7 @@ def allowed() -> list[tuple[str, str, str]]:
 
 
 def compare(suite: Suite, folder: Path, only: str, ways: list[str]) -> list[str]:
-    """What we fail, and the other way does not."""
+    """Return the tests that we fail, and the other way does not."""
     without = run(suite, suite.without, folder, only, ways)
     ours = run(suite, "greenroom", folder, only, ways)
     reasons = [(test, reason) for name, test, reason in allowed() if name == suite.name]

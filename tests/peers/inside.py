@@ -40,7 +40,7 @@ PID = os.getpid()
 
 
 class Outcomes:
-    """What has come of each test; kept in a file, line by line."""
+    """The outcome of each test; kept in a file, line by line."""
 
     def __init__(self, path: str) -> None:
         self.path = path

@@ -55,7 +55,7 @@ class Clients:
         with self.counting:
             self.counts[what] += 1
 
-    # Who checks what it gets
+    # Clients that check their answers
 
     def user(self) -> None:
         """One connection, several requests: each with a nonce of its own."""
@@ -122,7 +122,7 @@ class Clients:
                 self.unanswered.append(f"{method} {path[:40]}: {exc!r}")
             return None
 
-    # Who doesn't
+    # Clients that don't
 
     def leaver(self) -> None:
         with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_SECONDS) as sock:

@@ -1,4 +1,4 @@
-"""What went wrong, as far as the log and the processes tell."""
+"""The errors of a soak, as far as the log and the processes tell."""
 
 import re
 import time
@@ -6,7 +6,7 @@ from collections import Counter
 
 import psutil
 
-# What the application is made to raise: its own errors, and what an ended wait raises in its code.
+# Errors that the application is made to raise: its own, and those that an ended wait raises in its code.
 # EMFILE as well: /descriptors takes them all.
 EXPECTED = re.compile(
     r"(tests\.soak\.app\.)?Planned|.*BudgetSpent|(requests\.|urllib3\.)?exceptions\.\w+|TimeoutError"

@@ -1,1 +1,1 @@
-"""What runs in the application's own processes while the doctor looks: in the child that imports it, in its worker."""
+"""The doctor's code inside the application's own processes: the child that imports it, and its worker."""

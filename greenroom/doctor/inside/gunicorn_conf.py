@@ -15,7 +15,7 @@ from greenroom.serving_command import CONFIGURATION, OUR_MODULE, OWN_CONFIGURATI
 HEARTBEAT = "/.greenroom-doctor"
 kind = os.environ.get("_GREENROOM_DOCTOR_KIND", "greenroom")
 own = os.environ.get(OWN_CONFIGURATION, "")
-# What the doctor decides; everything else stays as the application has it.
+# The settings that the doctor decides; everything else stays as the application has it.
 OURS: dict[str, Any] = {
     "workers": 1,
     "reuse_port": False,

@@ -278,7 +278,7 @@ def engines() -> list[dict[str, Any]]:
 
 
 def max_connections(engine: Any) -> int:
-    """What the database allows, if it is PostgreSQL or MySQL and answers; 0 if not."""
+    """Return how many connections the database allows, if it is PostgreSQL or MySQL and answers; 0 if not."""
     if engine.dialect.name not in ("postgresql", "mysql", "mariadb"):
         return 0
     from sqlalchemy import text

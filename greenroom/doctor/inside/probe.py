@@ -1,4 +1,4 @@
-"""What the doctor sees from within the worker beyond insight: statements, connections, growth, calls in threads.
+"""Facts from within the worker that insight does not have: statements, connections, growth, calls in threads.
 
     statements   the same one again and again in one request: from SQLAlchemy's events, and SQLite's own trace
     connections  taken from an SQLAlchemy pool and kept while the request connects to, or sends to, an HTTP upstream
@@ -201,6 +201,9 @@ def sizes() -> dict[str, int]:
             if name.startswith("__"):
                 continue
             _measure(f"{module.__name__}.{name}", value, found)
+            if isinstance(value, type) and value.__module__ == module.__name__:
+                for attribute, held in list(vars(value).items()):
+                    _measure(f"{module.__name__}.{name}.{attribute}", held, found)
             if type(value).__module__ == module.__name__ and not isinstance(value, type):
                 with contextlib.suppress(Exception):
                     for attribute, held in list(vars(value).items()):

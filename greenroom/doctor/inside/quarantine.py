@@ -20,7 +20,7 @@ from urllib.parse import unquote
 LARGEST_COPY_BYTES = 300_000_000
 CREATED, CHANGED = "created", "changed"
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-# What programs write to and nobody keeps.
+# Folders of the kernel: programs write there, and nothing is kept.
 NO_FILES = ("/dev/", "/proc/", "/sys/")
 
 _real_connect: Any = sqlite3.connect
@@ -114,7 +114,7 @@ def _around(connect: Any, quarantine: Quarantine) -> Any:
 
 
 def from_environment() -> Quarantine | None:
-    """What the doctor asked for in this process; None with `--allow-writes`."""
+    """Return the quarantine that the doctor asked for in this process; None with `--allow-writes`."""
     folder = os.environ.get("_GREENROOM_DOCTOR_SCRATCH", "")
     if not folder or os.environ.get("_GREENROOM_DOCTOR_WRITES"):
         return None

@@ -1,1 +1,1 @@
-"""What the doctor says: in the terminal, as JSON, as one HTML file."""
+"""The doctor's report: in the terminal, as JSON, as one HTML file."""

@@ -158,7 +158,7 @@ def _text(value: Any) -> str:
 
 
 def stop_times(folder: Path, started: list[Started]) -> Iterator[Finding]:
-    """Who kills the server before its own grace is over; and proxies that give up before the application does."""
+    """Find stop times shorter than the server's own grace, and proxies that give up before the application does."""
     graceful = next(
         (
             float(one.value("graceful_timeout"))
@@ -189,7 +189,7 @@ def stop_times(folder: Path, started: list[Started]) -> Iterator[Finding]:
 
 
 def imported_early(path: Path, shown: str) -> Iterator[Finding]:
-    """What the configuration file imports, gunicorn's arbiter has before a worker patches."""
+    """Find imports of the configuration file: gunicorn's arbiter has them before a worker patches."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):

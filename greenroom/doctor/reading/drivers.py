@@ -126,7 +126,7 @@ def _is_given_to_sqlalchemy(project: Project, source: Source, node: ast.Constant
                 return False
             if last(name) in ("replace", "startswith", "removeprefix"):
                 return False  # the spelling is being changed
-    # What a function returns may go anywhere: the engines that the import makes say more.
+    # A function's result may go anywhere: the engines that the import makes say more.
     return not any(
         isinstance(other, ast.Return) and other.value is not None and any(inner is node for inner in ast.walk(other))
         for other in ast.walk(source.tree)

@@ -1,4 +1,4 @@
-"""What the rules know of other packages: which calls wait, take a timeout, make clients, or can't wait at all."""
+"""Facts about other packages for the rules: which calls wait, take a timeout, make clients, or can't wait at all."""
 
 import re
 from typing import NamedTuple

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from ..findings import Finding
-from .names import keyword, last
+from .names import has_unpacking, keyword, last
 from .project import Binding, Function, Project
 from .values import line_of, settings_of
 
@@ -156,6 +156,25 @@ def memory_backends(project: Project) -> Iterator[Finding]:
                     yield _in_memory(source.shown, value.lineno, "the rate limit is counted")
                 elif key == "BACKEND" and setting == "LocMemCache":
                     yield _in_memory(source.shown, value.lineno, "Django's cache is")
+
+
+def socket_servers(project: Project, workers: int) -> Iterator[Finding]:
+    """Socket.IO whose clients one worker knows, where there are several."""
+    calls = list(project.all_calls())
+    managers = ("message_queue", "client_manager")
+    # `init_app(app, message_queue=...)` says it as well.
+    if workers < 2 or any(keyword(call, name) is not None for _, _, call, _ in calls for name in managers):
+        return
+    for source, _, call, name in calls:
+        if re.fullmatch(r"flask_socketio\.SocketIO|socketio\.Server", name) and not has_unpacking(call):
+            yield Finding(
+                "per-worker-state",
+                source.shown,
+                call.lineno,
+                f"Each of {workers} workers knows its own Socket.IO clients only: long polling meets another one with "
+                "each request (`Invalid session`), and emit() reaches a part of them.",
+                "One worker; or one worker for each server, sticky sessions in front, and `message_queue=` (Redis).",
+            )
 
 
 def _in_memory(file: str, line: int, what: str) -> Finding:

@@ -7,8 +7,11 @@ VIEW_DECORATORS = (
     *("before_app_request", "after_app_request", "teardown_appcontext", "context_processor", "app_context_processor"),
     *("errorhandler", "app_errorhandler", "url_value_preprocessor", "template_filter", "template_global", "websocket"),
     *("user_loader", "request_loader", "doc", "input", "output", "view_config", "api_view", "action"),
+    *("expose", "app_template_filter", "app_template_global", "before_first_request"),
 )
 VIEW_BASES = ("MethodView", "View", "Resource", "TemplateView", "ListView", "APIView", "ViewSet", "SwaggerView")
+# Classes all of whose public methods requests run.
+ALL_VIEWS = ("FlaskView", "ModelView", "AdminIndexView", "BaseView", "ModelRestApi")
 VERBS = ("get", "post", "put", "delete", "patch", "head", "options", "dispatch_request", "list", "retrieve", "create")
 NOT_VIEWS = ("command", "task", "shared_task", "on_after_configure", "fixture", "group", "cli")
 # Methods with these names are mostly somebody else's: a call of one leads to an own method only of a known class.

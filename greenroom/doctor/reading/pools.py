@@ -68,7 +68,7 @@ def _configured_url(project: Project) -> tuple[str, int] | None:
 
 
 def _engine_options(project: Project) -> list[tuple[str, int, float | None, float | None]]:
-    """What SQLALCHEMY_ENGINE_OPTIONS, `engine_options=` and SQLALCHEMY_POOL_SIZE say of a pool: file, line, sizes."""
+    """Yield each pool of SQLALCHEMY_ENGINE_OPTIONS, `engine_options=`, SQLALCHEMY_POOL_SIZE: file, line, sizes."""
     found = []
     for source in project.sources:
         for node in ast.walk(source.tree):

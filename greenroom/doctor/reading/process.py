@@ -27,7 +27,7 @@ STATE_CALLS = {
     "decimal.setcontext": "",
 }
 BLOCKING = ("os.system", "os.spawnl", "os.spawnv", "os.spawnlp", "os.spawnvp", "os.wait", "os.wait3", "pty.spawn")
-# What must not be imported before patching: it takes sockets, locks or TLS contexts by name.
+# Packages that must not be imported before patching: they take sockets, locks or TLS contexts by name.
 EARLY = (
     *("requests", "urllib3", "redis", "sqlalchemy", "psycopg2", "psycopg", "pymysql", "boto3", "botocore", "httpx"),
     *("flask", "ssl", "socket", "threading", "queue", "kombu", "celery", "pymongo", "elasticsearch", "sentry_sdk"),

@@ -1,4 +1,4 @@
-"""What the files mean: functions, which of them requests run, what names stand for, which objects requests share.
+"""The meaning of the files: functions, which of them requests run, what names stand for, which objects requests share.
 
 Names are resolved as far as the text says: `session.get` with `session = requests.Session()` at module level is
 `requests.Session().get`. Functions are followed by name: a call `mailer.send()` leads to every own method `send`.
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from .names import COMMON, NOT_VIEWS, VERBS, VIEW_BASES, VIEW_DECORATORS, decorator_name, last
+from .names import ALL_VIEWS, COMMON, NOT_VIEWS, VERBS, VIEW_BASES, VIEW_DECORATORS, decorator_name, last
 from .sources import FUNCTIONS, FunctionNode, Source, Sources
 
 MOST_STEPS = 20_000
@@ -43,7 +43,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Binding:
-    """What a name was assigned: `function` is where (None: at module level). `owner`: it is an attribute of a class."""
+    """One assignment of a name, in `function` (None: at module level). `owner`: it is an attribute of a class."""
 
     source: Source
     function: Function | None
@@ -157,7 +157,7 @@ class Project:
     # Names.
 
     def lookup(self, name: str, source: Source, function: Function | None) -> Binding | None:
-        """What `name` was assigned, as seen from `function`; also in the own module that it was imported from."""
+        """Return the value of `name` as seen from `function`; also in the own module that it was imported from."""
         scope = function
         while scope is not None:
             if name in scope.local_values and name not in scope.globals:
@@ -174,7 +174,7 @@ class Project:
         return self.module_values.get(module, {}).get(attribute)
 
     def binding(self, node: ast.expr, source: Source, function: Function | None) -> Binding | None:
-        """What a name, `self.attribute`, or attribute of an own module was assigned."""
+        """Return the value that a name, `self.attribute`, or attribute of an own module was assigned."""
         if isinstance(node, ast.Name):
             return self.lookup(node.id, source, function)
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
@@ -250,11 +250,18 @@ class Project:
             return True
         if function.owner is None and parameters[:1] == ["request"] and self._has_django:
             return True
-        return (
-            function.owner is not None
-            and function.name in VERBS
-            and any(last(ast.unparse(base)) in VIEW_BASES for base in function.owner.bases)
+        if function.owner is None:
+            return False
+        bases = self._bases(function.owner)
+        return (function.name in VERBS and not bases.isdisjoint(VIEW_BASES)) or (
+            function.name[0] != "_" and not bases.isdisjoint(ALL_VIEWS)
         )
+
+    def _bases(self, cls: ast.ClassDef, depth: int = 0) -> set[str]:
+        """Names of the classes that a class is made from, also through own ones."""
+        names = {last(ast.unparse(base)) for base in cls.bases}
+        inner = [one for name in names for _, one in self.classes.get(name, []) if one is not cls and depth < 5]
+        return names.union(*(self._bases(one, depth + 1) for one in inner))
 
     @cached_property
     def _has_django(self) -> bool:
@@ -374,7 +381,7 @@ class Project:
         for _, function, call, _ in self.all_calls():
             name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
             if name in self.classes:
-                # What requests share may well be made with the first use: `if client is None: client = Client()`.
+                # Shared objects may well be made with the first use: `if client is None: client = Client()`.
                 is_lazy = function is not None and any(
                     isinstance(node, ast.Assign)
                     and node.value is call

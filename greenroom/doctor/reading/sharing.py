@@ -79,6 +79,8 @@ def _shared_target(project: Project, function: Function, target: ast.expr) -> st
         if holder in function.parameters or holder in function.local_values:
             return ""
         module = function.source.imports.get(holder, "")
+        if module == "flask.current_app":
+            return f"{holder}.{target.attr}"
         if module in project.module_values and target.attr in project.module_values[module]:
             return f"{holder}.{target.attr}"
         if holder in project.classes:
@@ -88,7 +90,7 @@ def _shared_target(project: Project, function: Function, target: ast.expr) -> st
             made = last(project.dotted(binding.value.func, binding.source, binding.function))
             if made in project.classes and not _is_local_kind(project, made):
                 return f"{holder}.{target.attr}"
-            if made in ("SimpleNamespace", "Namespace"):
+            if made in ("SimpleNamespace", "Namespace", "Flask", "APIFlask", "Quart", "Bottle"):
                 return f"{holder}.{target.attr}"
     return ""
 

@@ -9,6 +9,7 @@ from ..findings import Finding
 from . import known
 from .names import has_unpacking, keyword, last, number
 from .project import Function, Project
+from .sources import Source
 
 # Greenroom's default, GREENROOM_REQUEST_BUDGET_MILLISECONDS.
 DEFAULT_BUDGET_SECONDS = 60.0
@@ -27,10 +28,12 @@ def without_timeout(project: Project) -> Iterator[Finding]:
         if has_unpacking(call) and not _passes_on_nothing(project, call, function):
             continue
         timeout = keyword(call, "timeout")
-        if isinstance(timeout, ast.Constant) and timeout.value is None:
+        if timeout is not None and _is_none(project, timeout, source, function):
             is_client = re.fullmatch(r"httpx\.(?:Async)?Client", name)
             if is_client or (known.TIMEOUT_NONE.match(name) and known.HTTP.fullmatch(name)):
-                yield _endless(source.shown, call, name, "is told to wait for ever (`timeout=None`)")
+                says_it = isinstance(timeout, ast.Constant)
+                how = "`timeout=None`" if says_it else f"`{ast.unparse(timeout)}` is None where nobody says it"
+                yield _endless(source.shown, call, name, f"is told to wait for ever ({how})")
             continue
         if timeout is not None:
             continue
@@ -39,6 +42,38 @@ def without_timeout(project: Project) -> Iterator[Finding]:
                 if not _has_default(project, call, source, function):
                     yield _endless(source.shown, call, name, "has no timeout")
                 break
+
+
+def _is_none(project: Project, timeout: ast.expr, source: Source, function: Function | None) -> bool:
+    """Whether a timeout is None: as it stands, by a name's only value, or as a default that some caller leaves."""
+    if isinstance(timeout, ast.Constant):
+        return timeout.value is None
+    if not isinstance(timeout, ast.Name):
+        return False
+    if function is None or timeout.id not in function.parameters:
+        held = project.lookup(timeout.id, source, function)
+        return held is not None and isinstance(held.value, ast.Constant) and held.value.value is None
+    position, default = _parameter(function, timeout.id)
+    if not (isinstance(default, ast.Constant) and default.value is None) or timeout.id in function.local_values:
+        return False
+    callers = [one for _, _, one, called in project.all_calls() if last(called) == function.name]
+    return not _is_handed_over(project, function) and any(
+        keyword(one, timeout.id) is None and len(one.args) <= position and not has_unpacking(one) for one in callers
+    )
+
+
+def _parameter(function: Function, name: str) -> tuple[int, ast.expr | None]:
+    """Where a parameter stands in a call (not counting `self`), and its default."""
+    arguments = function.node.args
+    for one, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        if one.arg == name:
+            return 1_000, default
+    places = [one.arg for one in [*arguments.posonlyargs, *arguments.args]]
+    if name not in places:
+        return 1_000, None
+    from_end = places.index(name) - len(places) + len(arguments.defaults)
+    is_method = function.owner is not None and places[0] in ("self", "cls")
+    return places.index(name) - is_method, arguments.defaults[from_end] if from_end >= 0 else None
 
 
 def _passes_on_nothing(project: Project, call: ast.Call, function: Function | None) -> bool:
@@ -84,11 +119,8 @@ def _endless(file: str, call: ast.Call, name: str, what: str) -> Finding:
     )
 
 
-def _has_default(project: Project, call: ast.Call, source: object, function: Function | None) -> bool:
+def _has_default(project: Project, call: ast.Call, source: Source, function: Function | None) -> bool:
     """Whether the object that is called was given a timeout for all its calls."""
-    from .sources import Source
-
-    assert isinstance(source, Source)
     if not isinstance(call.func, ast.Attribute):
         return False
     binding = project.binding(call.func.value, source, function)

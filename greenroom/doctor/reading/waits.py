@@ -3,6 +3,7 @@
 import ast
 
 from . import known
+from .names import decorator_name, last
 from .project import Function, Project
 
 DEEPEST = 4
@@ -39,7 +40,20 @@ def is_wait(project: Project, function: Function, call: ast.Call) -> bool:
 def called_functions(project: Project, function: Function, call: ast.Call) -> list[Function]:
     node = call.func
     if isinstance(node, ast.Name):
+        decorator = function.outer
+        while decorator is not None and node.id not in decorator.parameters:
+            decorator = decorator.outer
+        if decorator is not None and node.id not in function.parameters:
+            return decorated_with(project, decorator)
         return list(project._named(node.id, function))
     if isinstance(node, ast.Attribute):
         return list(project._method(node, function))
     return []
+
+
+def decorated_with(project: Project, decorator: Function) -> list[Function]:
+    """Own functions that stand under an own decorator, or under what one is made by (`@limited(3)`)."""
+    names = {decorator.name} | ({decorator.outer.name} if decorator.outer is not None else set())
+    return [
+        one for one in project.functions if any(last(decorator_name(by)) in names for by in one.node.decorator_list)
+    ]

@@ -10,7 +10,7 @@ same time: the one that explains the others.
     > slower than usual > what is under way
 
 A blocked worker makes everybody wait, so whatever else is seen in it may be its doing; connections held explain a pool
-that is empty, and that in turn the refusals behind it. What one cause explains is left out: see EXPLAINS.
+that is empty, and that in turn the refusals behind it. Effects of a known cause are left out: see EXPLAINS.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ __all__ = ["BAD", "LEVELS", "OK", "WATCH", "Finding", "findings"]
 
 
 def findings(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
-    """What is wrong, worst first; one that says "Healthy" if nothing is. `seen` is the rest of the view."""
+    """Return the findings, worst first; "Healthy" alone if nothing is wrong. `seen` is the rest of the view."""
     found = [finding for rule in RULES for finding in rule(moment, seen)]
     causes = {finding["cause"] for finding in found if finding["level"] != OK}
     explained = set().union(*(EXPLAINS.get(cause, set()) for cause in causes))
@@ -49,7 +49,7 @@ def findings(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     return sorted(found, key=lambda finding: LEVELS.index(finding["level"]))
 
 
-# What is said of a cause that is known need not be said again of what it causes; and advice for that would be wrong.
+# A known cause explains its effects: findings of the effects are left out, since advice on them would be wrong.
 WAITS = {
     "upstream",
     "query",

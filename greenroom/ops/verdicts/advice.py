@@ -1,7 +1,7 @@
-"""What to do about exceptions of libraries that many applications meet."""
+"""Advice on exceptions of libraries that many applications meet."""
 
-# Exceptions that say what is wrong, and not to everybody what that means. The first that fits counts: a word that is in
-# its class, the class that began it, or its message.
+# For exceptions whose own text does not tell everybody what to do. The first that fits counts: one of its words is in the
+# class, the class that began it, or the message.
 KNOWN = (
     (
         ("WRONG_VERSION_NUMBER", "BadStatusLine", "InvalidChunkLength", "UnknownProtocol"),

@@ -10,7 +10,7 @@ from typing import Any
 WAITED_RATIO = 0.7
 LOGGING = "logging/__init__.py:"
 LOG_WRITERS = ("emit", "flush", "write")
-# What a line of source says, and what to do instead; the first that fits counts.
+# Patterns of blocking source lines, and what to do instead; the first that fits counts.
 WAITS = (
     (
         "os.system",
@@ -70,7 +70,7 @@ def garbage_share(seen: Mapping[str, Any]) -> float:
 
 
 def advice(place: str, *, waits: bool, stack: Sequence[str] = ()) -> str:
-    """What to do about a line that blocks; "" where nothing more is known than that it does."""
+    """Return the advice for a line that blocks; "" where nothing more is known than that it does."""
     if is_log(stack):
         return "Nobody reads the log's pipe, or its disk is slow: start its reader again, or log to a file."
     source = source_of(place) + " ".join(list(stack)[:3])

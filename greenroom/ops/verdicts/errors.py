@@ -14,7 +14,7 @@ ERROR_SHARE = 0.05
 MOST_FAIL = 0.5
 # An exception that begins so soon after a reload is of its code.
 AFTER_RELOAD_SECONDS = 30.0
-# What the machine refused, by errno: the cause, what is said, and what to do.
+# Limits of the machine by errno: the cause, what is said, and what to do.
 LIMITS = {
     "ENOSPC": ("disk_full", "The disk is full (ENOSPC)", "Make room: what has grown there? (df -h, df -i)"),
     "EDQUOT": ("disk_full", "The disk quota is used up (EDQUOT)", "Make room, or raise the quota."),

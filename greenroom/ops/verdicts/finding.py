@@ -1,4 +1,4 @@
-"""What a rule finds: how bad it is, one sentence with the numbers, and what to do."""
+"""A rule's finding: how bad it is, one sentence with the numbers, and what to do."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from ..collect import Moment
 
 LEVELS = BAD, WATCH, OK = "bad", "watch", "ok"
-# What a few requests do is no verdict about the server.
+# Fewer requests than this are no ground for a verdict about the server.
 FEWEST = 3
 RECENT_SECONDS = 60.0
 FULL_CPU = 0.9

@@ -25,7 +25,7 @@ BUSY_CPU, IDLE_CPU = 0.6, 0.35
 ALIKE = 0.6
 # A worker that has just imported its application has used the CPU for that.
 STARTED_SECONDS = 20.0
-# What a request costs besides its application, at most.
+# The cost of a request besides its application, at most.
 SERVING_SECONDS = 0.002
 MANY_UPLOADS = 20
 LONG_UPLOAD_SECONDS = 3.0

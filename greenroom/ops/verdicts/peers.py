@@ -1,4 +1,4 @@
-"""What a peer is, by its protocol's usual port and by the library that speaks to it; and the lines that call it."""
+"""The kind of a peer, by its protocol's usual port and the library that speaks to it; and the lines that call it."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

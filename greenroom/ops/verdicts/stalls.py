@@ -91,5 +91,5 @@ def garbage(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
 
 
 def _own(stall: Mapping[str, Any]) -> float:
-    """What the machine took away in the meantime is not the line's doing."""
+    """Return the line's own part of a stall, without the time that the machine took away meanwhile."""
     return max(0.0, float(stall["seconds"]) - float(stall.get("stolen_seconds") or 0.0))

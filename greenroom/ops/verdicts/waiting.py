@@ -42,7 +42,7 @@ def slow_wait(
 ) -> Callable[..., list[Finding]]:
     """A rule: too many requests wait in this state for too long. `kinds` is what they wait for, many of them.
 
-    What is slow is judged for each host, query, ...; whether that is much for all of these together, so that many who
+    Slowness is judged for each host, query, ...; its extent for all of these together, so that many requests that
     wait for different things are noticed as well. Which of them is slow is said where one of them is most of it.
     """
 

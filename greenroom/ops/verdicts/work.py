@@ -1,4 +1,4 @@
-"""What requests do that they need not: many queries, more time than usual, answers that take very long."""
+"""Needless work of requests: many queries, more time than usual, answers that take very long."""
 
 from collections.abc import Mapping
 from typing import Any

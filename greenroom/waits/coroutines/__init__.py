@@ -30,7 +30,7 @@ def install() -> None:
 
 
 def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """What `coroutine` returns. Raises what it raises, or TimeoutError when the request's budget ends first.
+    """Run `coroutine` and return its result. Raises its error, or TimeoutError when the request's budget ends first.
 
     Runs on: request greenlet; switches.
     """

@@ -2,8 +2,8 @@
 
 asyncio knows one running loop for each thread of the operating system, and all our greenlets are in one. So none runs
 there: asyncio.run(), Runner, run_until_complete(), run_forever() and async views each have a thread, and a loop that is
-made for them or was made by the caller, as under a server with threads. What is asyncio's stays so: its options, its
-policy, how it ends what is left over, and whom it tells.
+made for them or was made by the caller, as under a server with threads. The rest stays asyncio's: its options, its
+policy, how it ends the tasks that are left over, and whom it tells.
 """
 
 import _socket
@@ -31,7 +31,7 @@ threads = Threads(LOOPS)
 
 
 class Call:
-    """What a greenlet has run in a thread. `loop` and `work` are known as soon as it runs there."""
+    """A greenlet's call in a thread. `loop` and `work` are known as soon as it runs there."""
 
     def __init__(self) -> None:
         self.loop: Any = None
@@ -66,7 +66,7 @@ class Call:
                     task.cancel()
 
 
-# What runs in which thread.
+# The call that each thread runs.
 CALLS: dict[int, Call] = {}
 
 
@@ -84,7 +84,7 @@ def replace(put: Replace) -> None:
 
 
 def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """What `coroutine` returns; context variables that it sets are the caller's afterwards.
+    """Run `coroutine` and return its result; context variables that it sets are the caller's afterwards.
 
     Raises what it raises, or TimeoutError when the request's budget ends first. Runs on: request greenlet; switches.
     """

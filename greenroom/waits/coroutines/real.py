@@ -1,4 +1,4 @@
-"""What real threads need instead of what is patched: selectors, executors, and threads that they start."""
+"""Unpatched parts for real threads: selectors, executors, and threads that they start."""
 
 import selectors
 from _queue import SimpleQueue  # gevent replaces queue.SimpleQueue; here real threads must block

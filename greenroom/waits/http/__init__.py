@@ -6,6 +6,6 @@
             -> Answer, a urllib3 response -> body read to its end -> Origin.give_back
 
 One pool per origin and process serves all sessions and the bare `requests.get()`: a connection carries no cookies and
-no credentials, sessions keep theirs. What is not clear-cut (proxies, `Retry`, adapters of somebody's own, strange URLs)
-goes the way it always went.
+no credentials, sessions keep theirs. Calls that are not clear-cut (proxies, `Retry`, adapters of the caller's own,
+strange URLs) go the way they always went.
 """

@@ -86,7 +86,7 @@ class Transport:
         cert: Any = None,
         proxies: Any = None,
     ) -> Response:
-        """What HTTPAdapter.send does, with its errors.
+        """Do as HTTPAdapter.send does, with its errors.
 
         Runs on: any greenlet or thread; switches.
         """
@@ -295,7 +295,7 @@ def seconds_of(timeout: Any) -> tuple[float | None, float | None] | None:
 
 
 def response_of(adapter: HTTPAdapter, request: PreparedRequest, answer: Answer | StreamedAnswer) -> Response:
-    """What HTTPAdapter.build_response makes of an answer."""
+    """Return the response that HTTPAdapter.build_response would make of an answer."""
     if type(answer) is not Answer:
         return adapter.build_response(request, answer)
     fields = answer.head.fields
@@ -330,7 +330,7 @@ def response_of(adapter: HTTPAdapter, request: PreparedRequest, answer: Answer |
 
 @lru_cache(maxsize=200)
 def encoding_of(content_type: str) -> str | None:
-    """What requests takes the encoding to be."""
+    """Return the encoding that requests would assume."""
     return get_encoding_from_headers(CaseInsensitiveDict({"content-type": content_type}))
 
 

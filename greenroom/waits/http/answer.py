@@ -1,4 +1,4 @@
-"""What a request of ours is answered with: urllib3's HTTPResponse over http.client's, both only as far as needed.
+"""The answer to a request of ours: urllib3's HTTPResponse over http.client's, both only as far as needed.
 
     head as usual, body all there    -> its pieces are handed out; http.client's response is made if somebody wants it
     head as usual, body still comes  -> http.client's response, made from our head, reads on from the connection
@@ -90,7 +90,7 @@ PARAMETERS = frozenset(signature(urllib3.HTTPResponse.__init__).parameters)
 
 
 class Files:
-    """What http.client asks a socket for: a file."""
+    """A stand-in for the socket that http.client asks for a file."""
 
     def __init__(self, file: Any) -> None:
         self.file = file
@@ -127,7 +127,7 @@ class Answer(urllib3.HTTPResponse):
         self._connection = None
         self._adapter = adapter
         self._method = method
-        # What of the body nobody has taken yet, in the pieces that stream() gives; None once all is taken.
+        # The rest of the body, in the pieces that stream() gives; None once all is taken.
         self._left: list[bytes] | None = pieces
         self._fp_bytes_read = 0
         self.length_remaining = None if self.chunked else len(pieces[0]) if pieces else 0
@@ -135,7 +135,7 @@ class Answer(urllib3.HTTPResponse):
         self.sets_cookies = "set-cookie" in head.fields or "set-cookie2" in head.fields
 
     def __getattr__(self, name: str) -> Any:
-        """What few ask for is made when they do."""
+        """Make attributes that few ask for at their first use."""
         if name == "headers":
             self.headers = headers = HTTPHeaderDict()
             headers._container = {key: list(values) for key, values in self.head.fields.items()}
@@ -190,7 +190,7 @@ class Answer(urllib3.HTTPResponse):
             yield from super().stream(amt, decode_content)
 
     def take_whole(self) -> bytes | None:
-        """What stream() would give, at once; None if it has to be asked."""
+        """Return all pieces of stream() at once; None if it has to be asked."""
         left = self._left
         if left is None or "content-encoding" in self.head.fields or (self.chunked and len(left) > 1):
             return None

@@ -28,7 +28,7 @@ READ, WRITE = 1, 2
 RECEIVE_BYTES = 65_536
 # The system's own: gevent's asks the loop, and some systems have none.
 POLL = monkey.get_original("select", "poll") if hasattr(select, "poll") else None
-# What a wait is ended with, beside its watcher and its timer.
+# The value that ends a wait, beside its watcher and its timer.
 CLOSED = object()
 # Keep-Alive: timeout=5, max=100
 TIMEOUT, MAX = (re.compile(rf'\b{name}\s*=\s*"?(\d{{1,9}})', re.IGNORECASE).search for name in ("timeout", "max"))
@@ -93,12 +93,12 @@ class Connection:
         self.opened_at = 0.0
         self.idle_since = 0.0
         self.uses = 0
-        # What the other side has said of keeping it (Keep-Alive); None is nothing.
+        # The other side's limit for keeping it (Keep-Alive); None: it gave none.
         self.keep_seconds: float | None = None
         self.most_uses: int | None = None
         self._last_user: ref[Any] | None = None
         self.timeout_seconds: float | None = None
-        # What has arrived and nobody has taken yet: received[position:].
+        # Bytes that have arrived and were not taken yet: received[position:].
         self.received = b""
         self.position = 0
         self._waiting: Any = None
@@ -202,7 +202,7 @@ class Connection:
         return self._unasked() is None
 
     def _unasked(self) -> bytes | None:
-        """What has come although nobody asked: b"" is the end, None nothing at all."""
+        """Return bytes that came unasked: b"" is the end, None nothing at all."""
         try:
             if self.is_tls:
                 said: bytes = self._receive(len(PARTING_WORDS[0]))  # takes in session tickets, which say nothing

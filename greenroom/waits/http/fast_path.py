@@ -4,8 +4,8 @@
         -> all that is sent is known but for the budget: no Request, no merging of settings, no search for logins
     anything else -> requests' own Session.request, over the shortcuts
 
-What comes out is what requests would have made: the same response with the same request in it, the same errors. Who has
-replaced a part of requests that would have been called (instrumentation and mocks do) gets it called: then nothing is
+The result is the one of requests: the same response with the same request in it, the same errors. Code that has
+replaced a part of requests on the way (instrumentation and mocks do) is called as ever: then nothing is
 left out.
 """
 
@@ -40,7 +40,7 @@ from .memo import ONLY_ENVIRONMENT, is_prepared
 METHODS = {"GET": "GET", "get": "GET", "HEAD": "HEAD", "head": "HEAD"}
 NO_HOOKS: dict[str, list[Any]] = {"response": []}
 PLAIN_MAPPINGS = (dict, CaseInsensitiveDict)
-# What a session calls on its way from request() to the answer. One that has such an attribute of its own is left alone.
+# Methods of a session between request() and the answer. A session with one of them as its own attribute is left alone.
 METHODS_ON_THE_WAY = frozenset(
     ("send", "prepare_request", "merge_environment_settings", "get_adapter", "get_redirect_target", "resolve_redirects")
 )
@@ -68,7 +68,7 @@ def on_the_way() -> tuple[Any, ...]:
 
 
 def round_about() -> tuple[Any, ...]:
-    """What requests.request() goes through beside that."""
+    """Return the functions that requests.request() goes through beside that."""
     return (
         sessions.Session, Session.__init__, Session.__enter__, Session.__exit__, Session.close, Session.mount,
         Session.request, HTTPAdapter.__init__, HTTPAdapter.close, sessions.HTTPAdapter, sessions.default_headers,
@@ -108,7 +108,7 @@ class Whole:
         self, session: Any, method: Any, url: Any, params: Any, headers: Any, timeout: Any, allow_redirects: Any,
         stream: Any, verify: Any, cert: Any,
     ) -> Any:  # fmt: skip
-        """What Session.request returns; None if it has to be asked, and nothing has been done yet.
+        """Return the result of Session.request; None if it has to be asked, and nothing has been done yet.
 
         Runs on: any greenlet or thread; switches.
         """
@@ -206,14 +206,14 @@ class Whole:
 
 
 def verify_of(session: Session, verify: Any) -> Any:
-    """What of a certificate's is to be checked, as merge_environment_settings has it. The same when asked again."""
+    """Return the verification that merge_environment_settings would choose. The same when asked again."""
     if session.trust_env and (verify is True or verify is None):
         verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or verify
     return session.verify if verify is None else verify
 
 
 def prepared(method: str, url: str, store: Any) -> Any:
-    """What Session.prepare_request makes of it."""
+    """Return the request that Session.prepare_request would make."""
     request: Any = PreparedRequest.__new__(PreparedRequest)
     headers: Any = CaseInsensitiveDict.__new__(CaseInsensitiveDict)
     headers._store = store.copy()

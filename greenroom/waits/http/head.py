@@ -188,7 +188,7 @@ def _lines_of(fields: tuple[tuple[Any, Any], ...]) -> Lines | None:
 
 
 def without_body(method: str, target: Target, lines: Lines, extra: str) -> Outgoing:
-    """What `outgoing` makes of a request without body."""
+    """Return `outgoing` of a request without body."""
     host = "" if lines.has_host else f"Host: {target.host_field}\r\n"
     head = f"{method} {target.path} HTTP/1.1\r\n{host}{lines.text}{extra}\r\n"
     return Outgoing(head.encode("latin-1"), (), True, lines.closes)
@@ -227,7 +227,7 @@ def end_of_head(received: bytes, searched: int = 0) -> int:
 
 
 def plain_head(head: bytes) -> Head | None:
-    """What is in `head`, all up to and with the empty line; None for what http.client should read."""
+    """Parse `head`, all up to and with the empty line; None where http.client should read it."""
     first, _, rest = head.partition(b"\r\n")
     status = _status(first)
     if status is None or len(head) > LARGEST_PLAIN_BYTES or not head.endswith(b"\r\n\r\n"):

@@ -41,7 +41,7 @@ PACKAGES = ("http", "urllib3", "socket", "gevent")
 
 
 class Hooks:
-    """What a request goes through, as it was when this was made."""
+    """The functions that a request goes through, as they were when this was made."""
 
     def __init__(self) -> None:
         self._looks = [_Look(owner, names) for owner, names in (*((each, _methods(each)) for each in CLASSES), *NAMES)]
@@ -73,7 +73,7 @@ class Hooks:
 
 
 def _methods(owner: Any) -> tuple[str, ...]:
-    """What tools replace in a class: how it does things, what it makes, and how much it says of them."""
+    """Return the methods that tools replace in a class: how it does things, what it makes, how much it logs."""
     return tuple(
         name
         for name, value in vars(owner).items()

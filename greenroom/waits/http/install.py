@@ -1,4 +1,4 @@
-"""What is replaced in `requests`: how it sends, when it makes pools of its own, where cookies are."""
+"""The replacements in `requests`: how it sends, when it makes pools of its own, where cookies are."""
 
 from typing import Any
 

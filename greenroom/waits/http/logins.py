@@ -12,7 +12,7 @@ from typing import Any
 # RFC 7617, 6750, 7616, 9449, 5849, and the signatures of AWS: complete in each request.
 OF_A_REQUEST = frozenset(("basic", "bearer", "digest", "dpop", "oauth", "aws4-hmac-sha256"))
 CREDENTIALS = ("authorization", "proxy-authorization")
-# What an answer that has to do with logging in has. Persistent-Auth is how IIS and Squid say it of NTLM.
+# Header fields of an answer that takes part in logging in. IIS and Squid use Persistent-Auth for NTLM.
 CHALLENGES = ("www-authenticate", "proxy-authenticate", "persistent-auth", "proxy-support")
 _CHALLENGES = frozenset(CHALLENGES)
 UNAUTHORIZED = (401, 407)

@@ -95,7 +95,7 @@ def get_cookie_header_over(original: Any) -> Any:
 
 def prepare_url_over(original: Any) -> Any:
     def prepare_url(self: PreparedRequest, url: Any, params: Any) -> None:
-        # What needs no quoting, has no dots to be resolved and an ordinary host stays as it is.
+        # A URL that needs no quoting, has no dots to resolve and an ordinary host stays as it is.
         if not params and type(params) in (dict, OrderedDict) and is_prepared(url):
             self.url = url
         else:
@@ -181,7 +181,7 @@ def prepare_request_over(original: Any, prepare: Any) -> Any:
         )
         if not is_plain or (self.trust_env and sessions.get_netrc_auth(url)):
             return original(self, request)
-        # What PreparedRequest.prepare does, without what it does for bodies and logins.
+        # The steps of PreparedRequest.prepare, without those for bodies and logins.
         prepared = PreparedRequest()
         prepared.method = request.method
         prepared.prepare_url(url, sessions.merge_setting(request.params, self.params))
@@ -204,7 +204,7 @@ def resolve_redirects_over(original: Any) -> Any:
 
 
 class Environment:
-    """What the environment says of proxies, at once as long as it names none."""
+    """The proxies of the environment, answered at once as long as it names none."""
 
     def __init__(self, original: Any) -> None:
         self.original = original

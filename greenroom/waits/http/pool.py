@@ -3,8 +3,8 @@
     take: a kept connection, the one used last -> else a slot to open one in -> else wait, first come first served
     give_back: to whoever waits longest -> else kept, until nobody can use it any more
 
-Who may use a kept connection, so that no call is less reliable than over `requests`' own pools, where each session has
-its own connections and a bare call opens one:
+Rules for using a kept connection, so that no call is less reliable than over `requests`' own pools, where each session
+has its own connections and a bare call opens one:
 
     its session, the one that used it last       a safe method (GET, HEAD, OPTIONS): as long as it is kept
                                                  another: within SURE_SECONDS, else the peer may just be closing it
@@ -279,7 +279,7 @@ class Origin:
     def is_used(self) -> bool:
         return bool(self.open or self.waiting)
 
-    # What urllib3's HTTPResponse calls when it has read an answer to its end, or somebody says that it need not be.
+    # urllib3's HTTPResponse calls this when its answer was read to the end, or is released unread.
     def _put_conn(self, exchange: Any) -> None:
         exchange.finish()
 

@@ -1,4 +1,4 @@
-"""What a connection to an upstream receives, as the file that http.client reads an answer from."""
+"""A connection to an upstream as the file that http.client reads an answer from."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from .connection import Connection
 
 
 class Reader:
-    """What a connection receives, as the file that http.client reads an answer from.
+    """The received bytes of a connection, as the file that http.client reads an answer from.
 
     The bytes are taken from `connection.received` first. `last_line` is the last line that was read, when nothing was
     read after it: an answer in chunks is complete when that is the empty line behind them.

@@ -2,7 +2,7 @@
 
     error, or a status to be tried again -> Retry.increment: raises when its count is used up -> Retry.sleep -> again
 
-Source: urllib3.connectionpool.HTTPConnectionPool.urlopen. What the end of the request has ended is not tried again.
+Source: urllib3.connectionpool.HTTPConnectionPool.urlopen. A call that was ended with its request is not tried again.
 """
 
 import logging

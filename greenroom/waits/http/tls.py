@@ -1,7 +1,7 @@
 """TLS contexts, made once for each setting: reading the certificate authorities takes 25 ms, `requests` does it for
 every connection.
 
-A context is made anew when its file has changed. What it checks is what `requests` and urllib3 check. A client's own
+A context is made anew when its file has changed. It checks as `requests` and urllib3 do. A client's own
 certificate is its login: such calls go over `requests`' own pools, where nothing is shared.
 """
 
@@ -27,7 +27,7 @@ def context_for(verify: bool | str | None) -> ssl.SSLContext:
     for one that has no certificates.
     """
     authorities = _authorities(verify)
-    # What makes contexts is part of the key: truststore, for one, puts a class of its own in its place.
+    # The class that makes contexts is part of the key: truststore, for one, puts its own in its place.
     known_by = (ssl_.SSLContext, _version(authorities))
     context = _contexts.get(known_by)
     if context is None:

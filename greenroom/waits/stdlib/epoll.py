@@ -54,7 +54,7 @@ class epoll:
         return bool(self._real.closed)
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
-        """What is ready. Switches, unless something is."""
+        """Return the events that are ready. Switches, unless there are some."""
         real = self._real
         if timeout == 0 or real.closed or not can_wait():
             blocking: list[tuple[int, int]] = real.poll(timeout, maxevents)

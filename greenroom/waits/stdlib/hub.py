@@ -18,7 +18,7 @@ from ...replacements import Put, part
 
 
 def switch(hub: Any) -> Any:
-    """What waits comes here. Returns what it waited for; raises BudgetSpent where the wait is ended."""
+    """Wait in the hub and return the value the wait ends with. Raises BudgetSpent where it is ended."""
     record = CURRENT.get()
     if record is None:
         try:

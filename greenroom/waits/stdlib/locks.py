@@ -29,7 +29,7 @@ class Observer(Protocol):
     """A listener that is told who has which lock, and who waits."""
 
     def taken(self, frame: FrameType) -> Any:
-        """What a lock shall remember as its `note` while it is held. `frame` is of this module."""
+        """Return the lock's `note` for as long as it is held. `frame` is of this module."""
 
     def waits(self, lock: Any, wait: Callable[[], bool]) -> bool:
         """Call `wait`, and return what it does."""
@@ -40,7 +40,7 @@ observer: Observer | None = None
 
 
 class Mutex(Line):
-    """What both locks have in common: `owner` is the greenlet that has it, as far as it is known.
+    """The common part of both locks: `owner` is the greenlet that has it, as far as it is known.
 
     `made_in` and `made_at` are the code and the instruction that made it.
     """

@@ -47,7 +47,7 @@ def install(put: Put) -> None:
 
 
 def inherited() -> Record | None:
-    """What is started now works for this request, if any."""
+    """Return the record of the request that a thread started now works for, if any."""
     record = CURRENT.get()
     return None if record is None or record.is_over else record
 
@@ -100,7 +100,7 @@ def begun_whole(plain: Callable[..., None]) -> Callable[..., None]:
 
 
 def wait_for_tstate_lock(plain: Callable[..., None]) -> Callable[..., None]:
-    """What Thread.join waits in. CPython takes an error in it for a sign that the thread has ended (bpo-45274)."""
+    """Return the wait of Thread.join. CPython takes an error in it for a sign that the thread ended (bpo-45274)."""
 
     @functools.wraps(plain)
     def wait(self: Any, block: bool = True, timeout: float = -1) -> None:

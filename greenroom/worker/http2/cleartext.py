@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..connection import Connection
     from ..incoming import Incoming
 
-# What says how this connection is to go on, and not what is asked.
+# Fields about the connection, and not about the request.
 ITS_OWN = ("CONNECTION", "UPGRADE", "HTTP2-SETTINGS")
 
 

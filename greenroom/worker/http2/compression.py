@@ -20,7 +20,7 @@ TABLE_BYTES = 4_096  # what every client allows for until it says something else
 ENTRY_BYTES = 32
 MOST_ENTRIES = 64  # so each index is one byte
 FIRST_INDEX = 62
-# What differs from answer to answer.
+# Fields that differ from answer to answer.
 VARYING = frozenset(
     b"content-length content-range date etag expires last-modified location server-timing x-request-id".split()
 )

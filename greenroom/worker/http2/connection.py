@@ -390,7 +390,7 @@ HANDLERS: dict[type, Callable[[HTTP2Connection, Any], None]] = {
 
 
 def peer_environ(peer: Any) -> dict[str, str]:
-    """What an environ says of the client's address."""
+    """Return the environ's entries about the client's address."""
     if isinstance(peer, tuple):
         return {"REMOTE_ADDR": peer[0], "REMOTE_PORT": str(peer[1])}
     return {"REMOTE_ADDR": peer if isinstance(peer, str) else os.fsdecode(peer)}

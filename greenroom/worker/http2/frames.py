@@ -26,7 +26,7 @@ MOST_CREDIT = 4000
 
 
 class Floods:
-    """What one client has sent that carries nothing, lately."""
+    """Counts of one client's recent frames that carry nothing."""
 
     __slots__ = ("_ends_at", "now", "quiet", "resets")
 
@@ -61,7 +61,7 @@ class Frames:
         self._head = b""  # of the next one, as far as it has come
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
-        """`data`, whole and in order. What is in a piece is counted when the piece is asked for."""
+        """`data`, whole and in order. Frames are counted when their piece is asked for."""
         start = position = frames = 0
         while position < len(data):
             if self._left:

@@ -61,7 +61,7 @@ def plain_request(
 
 
 class GunicornStream:
-    """What gunicorn's request asks of its stream."""
+    """The stream as gunicorn's request sees it."""
 
     connection = None
     expect_continue = False

@@ -1,5 +1,4 @@
-"""What is to be sent on a connection of HTTP/2: written once a turn, as far as the kernel takes it, else when it does.
-
+"""The output of a connection of HTTP/2: written once a turn, as far as the kernel takes it, the rest when it does.
 Answers of streams that end in one turn of the loop leave in one record, or in one system call, and not in one each.
 """
 

@@ -110,7 +110,7 @@ def wire_fields(headers: list[tuple[str, str]]) -> Fields:
 
 
 def check(headers: list[tuple[str, str]]) -> None:
-    """What gunicorn demands of header fields that no response has checked. Raises what gunicorn raises."""
+    """Check header fields as gunicorn's response does. Raises what gunicorn raises."""
     for name, value in headers:
         if not TOKEN_RE.fullmatch(name):
             raise InvalidResponseHeaderName(repr(name))

@@ -345,7 +345,7 @@ class Stream:
 
 
 class StreamReader:
-    """What gunicorn's body reads from."""
+    """The reader under gunicorn's body."""
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream

@@ -12,7 +12,10 @@ from typing import Any, Protocol
 
 
 class Transport(Protocol):
-    """A non-blocking stream. What can't be done at once raises BlockingIOError; what never can, another OSError."""
+    """A non-blocking stream.
+
+    A call that can't be done at once raises BlockingIOError; one that never can, another OSError.
+    """
 
     def recv(self, size: int, flags: int = 0, /) -> bytes: ...
 

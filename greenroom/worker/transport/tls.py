@@ -36,7 +36,7 @@ def context_of(cfg: Any) -> ssl.SSLContext | None:
     if not isinstance(context, ssl.SSLContext):
         raise ValueError(f"the ssl_context hook has to return an ssl.SSLContext, and returned {context!r}")
     if cfg.suppress_ragged_eofs:
-        # What clients break off is seen by HTTP, whose messages have lengths. With this an answer can still be sent.
+        # A client's early end is noticed by HTTP, whose messages have lengths. With this an answer can still be sent.
         context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     return context
 
@@ -44,7 +44,7 @@ def context_of(cfg: Any) -> ssl.SSLContext | None:
 class TLSSocket(_socket.socket):
     """One client's connection. Raises BlockingIOError as plain sockets do, and ssl.SSLError for what is no TLS.
 
-    What `send` could not send has to be sent again, unchanged and first: its record may have left in part.
+    Bytes that `send` could not send have to be sent again, unchanged and first: their record may have left in part.
     """
 
     __slots__ = ("__weakref__", "_ahead", "_context", "_has_ended", "_is_quiet", "_tls")
@@ -98,13 +98,13 @@ class TLSSocket(_socket.socket):
     # --- the stream
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """What one record brought, b"" at the end. `size` is not kept to: what is left of a record nobody would see."""
+        """Return one record's bytes, b"" at the end. `size` is not kept to: a record's rest would go unnoticed."""
         data = self._ahead or self._read()
         self._ahead = data if flags & MSG_PEEK else b""
         return data
 
     def take_ahead(self) -> bytes:
-        """What was looked at: the event loop does not know of it."""
+        """Return the bytes that were peeked at: the event loop does not know of them."""
         data, self._ahead = self._ahead, b""
         return data
 

@@ -148,7 +148,7 @@ def test_greenlets_that_it_started_are_charged_to_it(loop: Loop) -> None:
     loop.wait_for(account)
 
     assert account.seconds[CPU] >= 0.058
-    # What the main greenlet waits for is them, so what they wait for counts.
+    # The main greenlet waits for those threads, so their waits count.
     assert account.seconds[UPSTREAM] >= 0.03
     assert account.seconds[STATES.index("lock")] < 0.02
     assert sum(account.seconds) == pytest.approx(account.ended - account.began, rel=1e-6)

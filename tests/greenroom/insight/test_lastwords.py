@@ -1,4 +1,4 @@
-"""What a worker says before it goes, and how it gets into a log that others write to as well."""
+"""The last lines of a worker, and how they get into a log that others write to as well."""
 
 import faulthandler
 import logging

@@ -1,4 +1,4 @@
-"""Who waits for ever, and who took what is waited for."""
+"""Locks: the requests that wait for ever, and the code that took the lock they wait for."""
 
 import gc
 import logging

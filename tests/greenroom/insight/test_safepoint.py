@@ -1,4 +1,4 @@
-"""What looks at greenlets does so where they stand still."""
+"""Looks at greenlets happen where those stand still."""
 
 import ctypes
 import json
@@ -150,14 +150,14 @@ def test_looking_for_an_hour_harms_no_greenlets_that_switch_raise_and_end() -> N
 
 
 def users_of(names: str) -> set[str]:
-    """Files of what runs in servers and in tests. What `greenroom doctor` does in a child of its own, which ends right
-    afterwards, can harm nobody."""
+    """Files of what runs in servers and in tests. `greenroom doctor` looks in a child of its own, which ends right
+    afterwards: that can harm nobody."""
     files = [path for path in SOURCES.rglob("*.py") if SOURCES / "doctor" / "inside" not in path.parents]
     return {path.name for path in files if re.search(names, path.read_text())}
 
 
 def test_nobody_looks_at_the_frames_of_another_thread() -> None:
-    """What `sys._current_frames()` returns belongs to threads that run."""
+    """`sys._current_frames()` returns frames of threads that run."""
     assert users_of(r"_current_frames\b|_current_exceptions\b") == set()
 
 

@@ -1,4 +1,4 @@
-"""What the watch thread can say, whatever the hub's thread does meanwhile."""
+"""The watch thread's snapshot, taken while the hub's thread does whatever it likes."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Whose fault a long slice was, with times that are made up."""
+"""The blame for a long slice, with times that are made up."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""What leaves with an answer: nothing that ends a header, nothing for who must not know."""
+"""Header fields of answers: nothing that ends a header, nothing for clients that must not know."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What limited a run, as far as it can be told without the server's own words."""
+"""The limit of a run, as far as it can be told without the server's own words."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Who sees the ops page: this machine, or who has the token; never a foreign site's page in the operator's browser."""
+"""Access to the ops page: this machine, or a token; never a foreign site's page in the operator's browser."""
 
 from email.message import Message
 

@@ -1,4 +1,4 @@
-"""What the ops process finds out itself: endings, reloads, limits, usual times; and who it tells."""
+"""Causes that the ops process finds itself: endings, reloads, limits, usual times; and the alerts it sends."""
 
 import json
 import os

@@ -19,7 +19,7 @@ from .fakes import route, snapshot
 
 
 class Owner:
-    """What a line of the scoreboard belongs to."""
+    """The owner of a line of the scoreboard."""
 
 
 class Workers:

@@ -1,4 +1,4 @@
-"""What was, on disk: kept for a week, bounded, and lost without a word to the requests when the disk fails."""
+"""History on disk: kept for a week, bounded, and lost without harm to the requests when the disk fails."""
 
 import sqlite3
 from collections.abc import Callable, Iterator

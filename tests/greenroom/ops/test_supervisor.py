@@ -132,7 +132,10 @@ def test_the_token_is_in_no_command_line_and_no_other_secret_comes_along(
 
 def test_ops_process_does_without_gevent_and_the_other_commands() -> None:
     """Each is memory that every server would have once more."""
-    said = "import sys, greenroom.ops.__main__; print(*sys.modules)"
+    said = (
+        "import sys, greenroom.ops.__main__ as entry; entry.leave_out_tls(); import greenroom.ops.program; "
+        "print(*(name for name, module in sys.modules.items() if module is not None))"
+    )
 
     imported = subprocess.run(
         [sys.executable, "-P", "-c", said],
@@ -145,3 +148,44 @@ def test_ops_process_does_without_gevent_and_the_other_commands() -> None:
 
     assert "greenroom.ops.program" in imported
     assert {"gevent", "greenlet", "rich", "greenroom.cli", "greenroom.load", "greenroom.doctor"}.isdisjoint(imported)
+    assert {"ssl", "_ssl", "_hashlib", "ctypes", "dotenv", "greenroom.settings"}.isdisjoint(imported)
+
+
+@pytest.mark.parametrize(
+    ("webhooks", "has_tls"),
+    [
+        ("", False),
+        ("http://127.0.0.1:1/hook", False),
+        ("http://127.0.0.1:1/hook,HTTPS://hooks.example.com/T1", True),
+    ],
+)
+def test_ops_process_loads_tls_where_a_webhook_needs_it(webhooks: str, has_tls: bool) -> None:
+    said = (
+        "import sys, greenroom.ops.__main__ as entry, unittest.mock as mock\n"
+        "with mock.patch.dict(sys.modules):\n"
+        "    sys.modules.pop('ssl', None)\n"
+        "    sys.modules['greenroom.ops.program'] = program = mock.Mock()\n"
+        "    program.serve.return_value = 0\n"
+        "    sys.argv = ['', '--serve', '{}']\n"
+        "    assert entry.main() == 0\n"
+        "    told, token, urls = program.serve.call_args.args\n"
+        "    print('ssl' not in sys.modules or sys.modules['ssl'] is not None, token, len(urls))\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", said],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(PACKAGE_PARENT),
+            "GREENROOM_OPS_TOKEN": "secret",
+            "GREENROOM_OPS_WEBHOOKS": webhooks,
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert (done.stdout.split(), done.stderr) == (
+        [str(has_tls), "secret", str(len([u for u in webhooks.split(",") if u]))],
+        "",
+    )

@@ -165,7 +165,7 @@ def test_there_is_a_page_for_all_that_the_ops_page_has(top: Top) -> None:
 
 
 def test_a_server_that_does_not_answer_keeps_no_key_waiting() -> None:
-    """What is asked is asked by somebody else; and not again before there is an answer."""
+    """Another greenlet asks; and not again before there is an answer."""
     asked: list[Any] = []
     client: Any = FakeClient(shown(seen(said=snapshot(in_flight=[request()]))))
     top = Top(client, spawn=asked.append)

@@ -1,4 +1,4 @@
-"""What is shown is bounded, clean, and true to the numbers."""
+"""The view is bounded, clean, and true to the numbers."""
 
 import json
 import time

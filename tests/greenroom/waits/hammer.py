@@ -123,7 +123,7 @@ class Reentered(Guarded):
 
 
 class Signalled(Shared):
-    """What one side brings under a condition, the other waits for."""
+    """A condition: one side brings, the other waits."""
 
     def __init__(self) -> None:
         self.condition = threading.Condition()
@@ -293,7 +293,7 @@ OBJECTS: dict[str, Callable[[], Shared]] = {
 
 
 def hammer(shared: Shared, left: str, right: str) -> str:
-    """What went wrong; "" if nothing did. Runs on: a greenlet."""
+    """Return the errors; "" if there were none. Runs on: a greenlet."""
     errors: list[str] = []
     through: list[None] = []
 

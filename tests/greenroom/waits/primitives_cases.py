@@ -1,7 +1,7 @@
 """Run by test_primitives.py in a process of its own, which is patched; prints what became of each wait.
 
-All cases run at once, each in a greenlet of its own, whose budget ends after BUDGET_SECONDS. What goes on after that
-has LATER_SECONDS to wait for: longer than the budget, shorter than the grace.
+All cases run at once, each in a greenlet of its own, whose budget ends after BUDGET_SECONDS. Work that goes on after
+that has LATER_SECONDS to wait for: longer than the budget, shorter than the grace.
 """
 
 # ruff: noqa: E402
@@ -307,7 +307,7 @@ def Thread_join_with_a_timeout() -> Any:
 
 
 def waits(done: list[str]) -> None:
-    """What a helper does, past the end of the request that started it."""
+    """The waits of a helper, past the end of the request that started it."""
     lock, event = threading.Lock(), threading.Event()
     time.sleep(LATER_SECONDS / 2)
     done.append(f"sleep, event {event.wait(0.1)}")
@@ -371,7 +371,7 @@ def thread_started_when_the_budget_is_spent() -> Any:
 
 @case
 def clean_up_in_finally() -> Any:
-    """Whatever it needs to wait for."""
+    """Clean-up may wait for anything it needs."""
     done: list[Any] = []
     try:
         time.sleep(NEVER_SECONDS)

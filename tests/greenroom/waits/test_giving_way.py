@@ -1,4 +1,4 @@
-"""Whoever reads from, or writes to, what is always ready lets others run in between."""
+"""Reads and writes that are always ready let other greenlets run in between."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the end of a request does to each wait of the standard library, all at once in one patched process."""
+"""The end of a request, and its effect on each wait of the standard library, all at once in one patched process."""
 
 import functools
 import json
@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 TIMEOUT = "a TimeoutError"
-# What each wait ends with: an error, or what it returns.
+# The outcome of each wait: an error, or its return value.
 ENDS: dict[str, Any] = {
     "time.sleep": TIMEOUT,
     "socket.recv": ["late"],

@@ -33,7 +33,7 @@ DATE = re.compile(rb"Date: [^\r]*\r\n")
 
 
 class Records(logging.Handler):
-    """What was logged; gunicorn's logger sends nothing up to the root's handlers."""
+    """The log's records; gunicorn's logger sends nothing up to the root's handlers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Records(logging.Handler):
 
 
 class Worker(GeventWorker):
-    """What the connections ask of a worker, without a process. `alive` and handle_error are gunicorn's."""
+    """The worker as connections see it, without a process. `alive` and handle_error are gunicorn's."""
 
     def __init__(self, cfg: Config, application: Any) -> None:
         self.cfg = cfg
@@ -146,7 +146,7 @@ class Client:
             pass  # the server was first
 
     def rest(self) -> bytes:
-        """What comes until the connection ends; b"<reset>" is at its end when it was broken and not closed."""
+        """Read until the connection ends; b"<reset>" is at the end when it was broken and not closed."""
         try:
             while data := self.sock.recv(1_000_000):
                 self.buffer += data
@@ -226,7 +226,7 @@ class Answer:
 
     @property
     def framing(self) -> tuple[Any, ...]:
-        """What tells a client where this answer ends and whether another may follow."""
+        """The parts that tell a client where this answer ends and whether another may follow."""
         names = ("Connection", "Transfer-Encoding", "Content-Length")
         return (self.status, *(self.header(name) for name in names))
 

@@ -23,7 +23,7 @@ Shape = Callable[[random.Random], Steps]
 
 @dataclass(eq=False)
 class Request:
-    """What it does, in order: ("compute" or "wait", seconds). Its client leaves when it loses its patience.
+    """The steps of one request, in order: ("compute" or "wait", seconds). Its client leaves when it loses its patience.
 
     A client whose leaving `is_seen` closes its connection; else nobody knows that it does not listen any more.
     """
@@ -42,7 +42,7 @@ class Request:
 
 @dataclass
 class Outcome:
-    """What became of a request: "answered", "shed", "spent", "left" before it began, or "late": left while it ran."""
+    """The outcome of a request: "answered", "shed", "spent", "left" before it began, or "late": left while it ran."""
 
     due: float
     seconds: float

@@ -112,7 +112,7 @@ def test_a_file_is_sent_in_turns(turns: list[int], tmp_path: Any, monkeypatch: p
 
 
 def test_who_gives_way_lets_sockets_be_asked() -> None:
-    """What run_callback runs comes before any socket is asked: it would not do."""
+    """Callbacks of run_callback run before any socket is asked: they would not do."""
     ours, theirs = socket.socketpair()
     seen: list[bytes] = []
     reader: Any = gevent.get_hub().loop.io(ours.fileno(), 1)

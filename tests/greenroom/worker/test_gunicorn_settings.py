@@ -80,7 +80,7 @@ def without_sizes(data: bytes) -> bytes:
 
 
 def outcome(kind: Any, cfg: dict[str, Any], data: bytes, *, is_split: bool = False) -> tuple[bytes, list[Any]]:
-    """What came over the wire, and what the application saw."""
+    """Return the bytes on the wire, and the requests that the application saw."""
     seen = []
 
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:

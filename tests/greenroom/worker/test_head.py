@@ -118,7 +118,7 @@ def base_environ(cfg: Config, script_name: str = "") -> dict[str, Any]:
     return environ
 
 
-# What belongs to the connection or to the response, not to the head.
+# Entries that belong to the connection or to the response, not to the head.
 ELSEWHERE = ("wsgi.input", "wsgi.errors", "wsgi.early_hints", "gunicorn.socket", "REMOTE_ADDR", "REMOTE_PORT")
 
 

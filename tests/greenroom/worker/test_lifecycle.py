@@ -131,7 +131,7 @@ def test_what_was_loaded_is_not_collected_again() -> None:
 
 @pytest.mark.usefixtures("_gc_as_before")
 def test_arbiter_keeps_what_was_loaded_from_collections_with_its_first_worker_only() -> None:
-    """What it makes later may become garbage."""
+    """Objects made later may become garbage."""
     gc.unfreeze()
 
     share_memory()

@@ -24,7 +24,7 @@ class FakeWorker:
 
 
 class FakeArbiter:
-    """What a Fleet uses of gunicorn's arbiter. Processes are objects that do as they are told."""
+    """gunicorn's arbiter as a Fleet uses it. Processes are objects that do as they are told."""
 
     WORKER_BOOT_ERROR = 3
 
@@ -62,7 +62,7 @@ class FakeArbiter:
             del self.WORKERS[pid]
             raise HaltServer("App failed to load.", 4)
 
-    # What a test makes happen.
+    # Events that a test makes happen.
     def boot(self, *pids: int) -> None:
         for pid in pids:
             self.WORKERS[pid].line.state = State.SERVING

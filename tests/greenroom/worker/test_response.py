@@ -1,5 +1,5 @@
 # ruff: noqa: E501  the tables read better with a case on a line
-"""What an application may answer and how it goes over the wire; and what happens when it fails.
+"""Answers of an application, how they go over the wire, and what happens when it fails.
 
 DIFFERENCES lists where the stock gevent worker answers otherwise. Everything else here holds for both.
 """
@@ -35,7 +35,7 @@ HEAD = b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n"
 BOTH = pytest.mark.parametrize("kind", [Ours, Stock], ids=lambda kind: kind.name)
 Start = Callable[..., Callable[[bytes], object]]
 
-# What                                            stock gevent worker     ours             because
+# Behaviour                                       stock gevent worker     ours             because
 DIFFERENCES = """
 a head that does not come within its time         closed, silently        408              RFC 9110 15.5.9
 a body that does not come                         waited for, for ever    408              RFC 9110 15.5.9

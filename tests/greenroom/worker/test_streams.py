@@ -20,7 +20,7 @@ from .harness import Ours, Site, Worker, serve, without_date
 
 PEER = ("127.0.0.1", 40000)
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-# What belongs to the connection or to the response, not to the request.
+# Entries that belong to the connection or to the response, not to the request.
 ELSEWHERE = ("wsgi.input", "wsgi.errors", "wsgi.early_hints", "gunicorn.socket", "REMOTE_PORT", "SERVER_PORT")
 
 Seen = tuple[dict[str, Any], bytes]
@@ -66,7 +66,7 @@ class Stream(Unreader):  # type: ignore[misc]
 
 
 class Reference:
-    """What gunicorn's parser makes of a stream: what the application sees, and how it ends."""
+    """gunicorn's parser on a stream: the requests that the application sees, and how it ends."""
 
     def __init__(self, data: bytes, worker: Worker, server: tuple[str, int]) -> None:
         cfg = worker.cfg
@@ -241,5 +241,5 @@ def test_a_stream_is_served_and_refused_as_gunicorn_would(site: Site, app: App, 
     assert answer.count(b" 200 OK\r\nServer: gunicorn\r\n") == len(expected.seen)
     assert site.records.at(logging.ERROR) == []
     assert not site.kind.serving.in_flight
-    # What holds the hub is work, and how long that takes is the machine's: so the work is counted.
+    # Time that the hub is held is work, and how long it takes is the machine's: so the work is counted.
     assert Counted.read_bytes_count <= MOST_TIMES_READ * sum(map(len, pieces))

@@ -1,4 +1,4 @@
-"""What left in part ends the connection; slow readers get their answers; who ends its side with its request waits."""
+"""Answers on the wire: one that left in part ends the connection; slow readers and half-closed clients get theirs."""
 
 import socket
 from collections.abc import Callable, Iterator

@@ -74,7 +74,7 @@ def slow() -> str:
 
 
 def everything(url: str) -> None:
-    """What a child may do with its life: it must all work, in it alone."""
+    """Use threads, sockets and processes in a child: it must all work, in it alone."""
     time.sleep(0.1)
     got: list[str] = []
     threads = [threading.Thread(target=lambda: got.append(requests.get(url, timeout=20).text)) for _ in range(3)]
@@ -286,7 +286,7 @@ def parents_socket() -> str:
 
 @app.get("/descriptors")
 def descriptors() -> str:
-    """What the child holds open of sockets, beside what it needs."""
+    """Return the sockets that the child holds open, beside those it needs."""
     if (child := os.fork()) == 0:
         held = []
         for number in os.listdir("/proc/self/fd"):

@@ -22,7 +22,7 @@ def report(line: str) -> None:
 
 
 class ToFile(Transport):
-    """What Sentry would be sent."""
+    """Events that Sentry would be sent."""
 
     def capture_envelope(self, envelope: Any) -> None:
         event = envelope.get_event()

@@ -161,7 +161,7 @@ def hostile(name: str) -> dict[str, str]:
 
 @app.get("/snapshot")
 def snapshot() -> dict[str, Any]:
-    """What the watch thread would tell the ops process."""
+    """Return the watch thread's answer to the ops process."""
     from greenroom.insight.snapshot import snapshot
 
     worker = request.environ["greenroom.deadline"].answer.wire.owner.serving.worker

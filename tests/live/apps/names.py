@@ -16,7 +16,7 @@ real_sleep = monkey.get_original("time", "sleep")
 
 
 def look_up(host: str, port: Any, *_: Any) -> list[Any]:
-    """What libc would do: names that begin with `slow` are not answered while the file is there."""
+    """Look up as libc would: names that begin with `slow` are not answered while the file is there."""
     while host.startswith("slow") and os.path.exists(os.environ["HANGS_IF_EXISTS"]):
         real_sleep(0.02)
     return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", port))]

@@ -36,7 +36,7 @@ if os.environ.get("HANGS_AT_IMPORT"):
 
 
 def hook() -> None:
-    """What an agent does in each forked child: it starts again, with processes and threads of its own."""
+    """Act as an agent in each forked child: start again, with processes and threads of its own."""
     with (FOLDER / "hooks").open("a") as file:
         file.write(f"{os.getpid()}\n")
 
@@ -206,7 +206,7 @@ SHORT = "sleep 0.5"
 
 
 def pipe_between_threads() -> str:
-    """What is more than the pipe holds, both ways round."""
+    """Send more than the pipe holds, both ways round."""
     reading, writing = os.pipe()
     threading.Timer(0.5, lambda: (os.write(writing, b"x" * 300_000), os.close(writing))).start()
     size = 0

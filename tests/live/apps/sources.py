@@ -42,7 +42,7 @@ def fetch() -> dict[str, Any]:
 
 @app.get("/unchecked")
 def unchecked() -> str:
-    """What another part of an application may do: keep a connection to an address that no source may name."""
+    """Act as another part of an application: keep a connection to an address that no source may name."""
     return requests.get(request.args["url"], timeout=20).text
 
 

@@ -47,7 +47,7 @@ def ready() -> dict[str, str]:
 
 @app.get("/who/<name>")
 def who(name: str) -> dict[str, str]:
-    """Who was here before, as far as this request can see."""
+    """Return the earlier visitors, as far as this request can see them."""
     before = {"context": user.get(), "thread": getattr(local, "user", "nobody")}
     user.set(name)
     local.user = name

@@ -1,4 +1,4 @@
-"""What is kept in memory has an end."""
+"""Memory with an end: a bounded cache and a bounded list."""
 
 import functools
 import threading

@@ -1,4 +1,4 @@
-"""What SQLAlchemy gives who says nothing."""
+"""SQLAlchemy's pool as it is by default."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Who asks is kept where everybody sees it."""
+"""The user of one request in a global that every request sees."""
 
 import time
 

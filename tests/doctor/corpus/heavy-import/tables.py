@@ -1,4 +1,4 @@
-"""What takes long to make."""
+"""A table that takes long to make."""
 
 import time
 

@@ -25,7 +25,7 @@ from .upstream import Upstream, answer, echo, sends
 
 pytestmark = pytest.mark.usefixtures("bounded")
 SHORT_SECONDS = 0.15
-# What a busy machine may add. Without a budget each of these would take SOON.
+# The delay that a busy machine may add. Without a budget each of these would take SOON.
 SLACK_SECONDS = 3.0
 
 

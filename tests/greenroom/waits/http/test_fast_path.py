@@ -34,7 +34,7 @@ ORIGINALS: dict[tuple[Any, str], Any] = {
 
 
 class Steps:
-    """What went through `HTTPAdapter.send`, so not in one step."""
+    """The requests that went through `HTTPAdapter.send`, so not in one step."""
 
     def __init__(self, transport: Transport, patch: pytest.MonkeyPatch) -> None:
         self.urls: list[str] = []
@@ -49,7 +49,7 @@ class Steps:
 
 @pytest.fixture
 def patch(switch: Switch) -> Iterator[pytest.MonkeyPatch]:
-    """What it does is undone before the switch is, which put back what it found."""
+    """A monkeypatch that is undone before the switch, which puts back the functions it found."""
     with pytest.MonkeyPatch.context() as made:
         yield made
 

@@ -72,7 +72,7 @@ def another_class(owner: Any, name: str) -> Iterator[list[str]]:
 
 @contextmanager
 def shown() -> Iterator[list[str]]:
-    """What `debuglevel` is for."""
+    """The lines that `debuglevel` prints."""
     calls: list[str] = []
     with (
         mock.patch.object(HTTPConnection, "debuglevel", 1),

@@ -253,7 +253,7 @@ def test_case_insensitive_dicts_are_made_as_ever(ours: Transport) -> None:
 
 
 def test_our_answers_have_the_attributes_of_requests_and_urllib3(switch: Switch, upstream: Upstream) -> None:
-    """What is built without their __init__ would miss what a new version adds."""
+    """Objects built without their __init__ would miss the attributes that a new version adds."""
     url = upstream.on("/", sends(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
     switch.to("original")
     theirs = requests.get(url)

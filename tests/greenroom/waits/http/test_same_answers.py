@@ -97,7 +97,7 @@ def at_a_time(count: int) -> Callable[[requests.Response], Any]:
 
 
 def mixed(response: requests.Response) -> Any:
-    """What is left in half-read responses is what later reads get."""
+    """The rests of half-read responses, as later reads get them."""
     stream = response.raw.stream(10_240)
     first = next(stream, None)
     return first, response.raw.read(3), list(stream), response.raw.read()
@@ -137,7 +137,7 @@ def outcome(url: str, way: str, method: str = "GET") -> Any:
     with requests.Session() as session:
         try:
             with session.request(method, url, stream=way != "content", timeout=10) as response:
-                # What has been read says the same as before it was.
+                # Data that was read says the same as before it was.
                 seen = [visible(response, session), WAYS[way](response)]
                 return [*seen, visible(response, session)]
         except Exception as exc:

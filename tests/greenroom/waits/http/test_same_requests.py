@@ -1,4 +1,4 @@
-"""What our adapter sends is, byte for byte, what `requests` sends with its own; and what it does round it stays."""
+"""Our adapter's requests are, byte for byte, those of `requests` with its own; and so is all that it does besides."""
 
 import atexit
 import io
@@ -260,7 +260,7 @@ def test_an_early_answer_to_a_large_upload_is_read(adapter: str, upstream: Upstr
     assert (response.status_code, response.text) == (413, "too large")
 
 
-# What somebody has put a hand to goes through the original adapter.
+# Sessions and adapters that were changed go through the original adapter.
 
 
 class Counting(HTTPAdapter):

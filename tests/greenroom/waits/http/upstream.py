@@ -33,7 +33,7 @@ class Received:
         return {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
 
 
-# What a script does with a connection: True, and the next request is read.
+# The conversation on one connection: True, and the next request is read.
 Script = Callable[[socket.socket, Received], bool]
 
 
