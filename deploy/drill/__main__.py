@@ -80,7 +80,7 @@ with app.app_context():
 
 @dataclass(frozen=True)
 class Phase:
-    """What happened and what it cost. `in_flight` were under way when it happened; `unexcused` must not be lost."""
+    """One event and its cost. `in_flight` were under way when it happened; `unexcused` must not be lost."""
 
     name: str
     requests: int

@@ -297,7 +297,7 @@ class Nginx:
             link.replace(self.folder / target)
 
     def served_certificate(self) -> str:
-        """What a new client is shown. Runs in the edge's network."""
+        """The certificate that a new client is shown. Runs in the edge's network."""
         return ssl.get_server_certificate(("localhost", self.https_port), timeout=30)
 
     def reload(self) -> None:

@@ -1,4 +1,4 @@
-"""Where traces go: to OTEL_EXPORTER_OTLP_ENDPOINT, where it is set and OpenTelemetry's SDK is installed; else nowhere.
+"""The way of traces out of a worker: to OTEL_EXPORTER_OTLP_ENDPOINT, if it is set and OpenTelemetry's SDK installed.
 
 Configured as everywhere, by OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER and so on, which the SDK reads itself. A provider
 that the application has set is used; ours is given to nobody else. Nothing of OpenTelemetry is imported where no
@@ -25,7 +25,7 @@ FLUSH_SECONDS = 2.0
 
 
 def open_traces(environ: Mapping[str, str] = os.environ) -> Traces | None:
-    """What traces requests here, or None: not configured, or (with one line in the log) something is missing.
+    """Return the traces of this worker; None if they are not configured, or (with a line in the log) can't be had.
 
     Runs on: worker start-up, after the application has been imported.
     """

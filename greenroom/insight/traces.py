@@ -5,7 +5,7 @@
       client span   each call of `requests`, with the status; the upstream gets its `traceparent`
 
 Where OpenTelemetry's own instrumentation of Flask, of `requests` or of the database is at work, its spans are left to
-it, and ours are their children. Where spans go is in otlp.py.
+it, and ours are their children. Their way out is in otlp.py.
 
 Waits are heard of by the dict that a request keeps them in: a request that is not traced has a plain one.
 """

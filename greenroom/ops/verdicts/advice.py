@@ -1,7 +1,7 @@
 """Advice on exceptions of libraries that many applications meet."""
 
-# For exceptions whose own text does not tell everybody what to do. The first that fits counts: one of its words is in the
-# class, the class that began it, or the message.
+# For exceptions whose own text does not tell everybody what to do. The first that fits counts: one of its words is in
+# the class, the class that began it, or the message.
 KNOWN = (
     (
         ("WRONG_VERSION_NUMBER", "BadStatusLine", "InvalidChunkLength", "UnknownProtocol"),
