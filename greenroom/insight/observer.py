@@ -13,6 +13,7 @@ from ..settings import Settings
 from ..waits import peers
 from . import greenlets, timing
 from .account import Account, Slices
+from .beside import Beside
 from .callers import Callers, caller
 from .clients import Clients
 from .failures import Failures
@@ -60,6 +61,7 @@ class Insight:
         self.callers = Callers()
         self.clients = Clients()
         self.growth = Growth()
+        self.beside = Beside()
         self.traces: Traces | None = None
         self.slices = Slices(serving.hub, serving.turns, self.stalls.threshold_seconds, self.stalls.ended, self.held)
         self.watch = Watch(self.stalls)
@@ -115,6 +117,7 @@ class Insight:
         self.growth.tick()
         try:
             self.callers.look(self.slices.live, self.locks.waiting.values())
+            self.beside.tick(self.slices.beside, self.slices.others.references)
         except Exception:
             logger.exception("what requests wait for could not be looked at")
 

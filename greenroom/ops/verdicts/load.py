@@ -23,6 +23,8 @@ STOLEN_SHARE = 0.2
 BUSY_CPU, IDLE_CPU = 0.6, 0.35
 # Workers that use as much of a core are busy alike; less than this share of the busiest one's is not.
 ALIKE = 0.6
+# Of a worker's time: what computes for so long beside the requests is felt by them.
+BESIDE_SHARE = 0.4
 # A worker that has just imported its application has used the CPU for that.
 STARTED_SECONDS = 20.0
 # The cost of a request besides its application, at most.
@@ -212,6 +214,24 @@ def robbed(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             cause="robbed",
         )
     ]
+
+
+def beside(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    """A thread or greenlet of the application's own that computes most of the time."""
+    for row in seen["beside"]:
+        if row["share"] < BESIDE_SHARE or not row["line"]:
+            continue
+        started = f" (started at {row['started_at']})" if row["started_at"] not in ("", row["line"]) else ""
+        return [
+            finding(
+                WATCH,
+                f"{row['line']} computes beside the requests for {row['share']:.0%} of the time of worker "
+                f"{row['worker']}{started}: a thread or a greenlet of the application's own.",
+                "Requests wait for its turns: give it a process of its own (a job), or have it sleep in between.",
+                cause="beside",
+            )
+        ]
+    return []
 
 
 def cpu_advice(moment: Moment) -> str:

@@ -573,6 +573,18 @@ def test_exceptions_that_are_known_say_what_to_do_and_of_whom(name: str, message
     assert words in found["do"]
 
 
+def test_a_thread_that_computes_beside_the_requests_is_named_however_little_cpu_it_gets() -> None:
+    rows = [{"line": "shop/prices.py:7", "started_at": "shop/__init__.py:30", "share": 0.72}]
+
+    found = verdict(seen(said=snapshot(beside=rows), cpu=0.3))
+
+    assert found["sentence"].startswith(
+        "shop/prices.py:7 computes beside the requests for 72% of the time of worker 1 (started at shop/__init__.py:30)"
+    )
+    few = [{**rows[0], "share": 0.2}]
+    assert verdict(seen(said=snapshot(beside=few)))["level"] == "ok"
+
+
 def test_heads_that_are_too_large_are_told_with_the_limits() -> None:
     said = snapshot(routes={"/": route(20)}, clients={"refused": {"LimitRequestHeaders": 12, "InvalidRequestLine": 90}})
 
