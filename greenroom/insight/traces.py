@@ -12,6 +12,7 @@ Waits are heard of by the dict that a request keeps them in: a request that is n
 
 import importlib
 import logging
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -34,6 +35,7 @@ SHORTEST_SECONDS = 0.001
 WHOLE = ("query",)
 SERVERS = ("flask", "wsgi", "django")
 CALLS = ("requests", "urllib3")
+END_OF_HOST = re.compile("[/?#]")
 DATABASES = ("psycopg2", "sqlalchemy", "dbapi", "aiopg")
 
 
@@ -188,7 +190,7 @@ class Traces:
         span = self.tracer.start_span(
             method,
             kind=self.api.SpanKind.CLIENT,
-            attributes={"http.request.method": method, "url.full": redaction.target(url), **_host(url)},
+            attributes={"http.request.method": method, **_of_url(url)},
         )
         context = self.context.set_value(self.is_calling, True, self.api.set_span_in_context(span))
         token = self.context.attach(context)
@@ -233,7 +235,17 @@ def _of_request(environ: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in said.items() if value}
 
 
-def _host(url: str) -> dict[str, Any]:
-    host = url.partition("://")[2].partition("/")[0].rpartition("@")[2]
+def _of_url(url: str) -> dict[str, Any]:
+    """Where it leads; without the login that may be in it, and of its query only the names."""
+    scheme, _, rest = url.partition("://")
+    end = END_OF_HOST.search(rest)
+    before = rest[: end.start()] if end else rest
+    host, target = before.rpartition("@")[2], rest[len(before) :]
     name, _, port = host.rpartition(":") if not host.endswith("]") else (host, "", "")
-    return {"server.address": name or host, **({"server.port": int(port)} if port.isdigit() and name else {})}
+    said: dict[str, Any] = {
+        "url.full": f"{scheme}://{host}{redaction.target(target)}",
+        "server.address": name or host,
+    }
+    if name and port.isdigit():
+        said["server.port"] = int(port)
+    return said
