@@ -4,7 +4,7 @@ import ast
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +28,7 @@ from .reading import (
     pools,
     process,
     queries,
+    retries,
     sharing,
     threads,
     upstreams,
@@ -35,7 +36,7 @@ from .reading import (
 from .reading.project import Project
 from .reading.sources import Sources
 from .scratch import Scratch
-from .server import Server
+from .server import Answer, Server
 
 AT_IMPORT = ("sleep-at-import", "io-at-import", "thread-at-import", "process-at-import")
 COULD_NOT_RUN = "could not run"
@@ -153,7 +154,7 @@ class Examination:
 
     def static(self, project: Project) -> None:
         self.found = []
-        for rules in (upstreams, sharing, memory, locks, threads, drivers, pools, queries, process, at_import):
+        for rules in (upstreams, retries, sharing, memory, locks, threads, drivers, pools, queries, process, at_import):
             self.found += rules.find(project)
         workers, _, _ = deployment.workers_of(Path.cwd(), os.environ, self.options.configuration)
         self.found += pools.above_default(project, workers)
@@ -212,18 +213,42 @@ class Examination:
         finally:
             server.stop()
         self.report.routes = gains.as_list(measured)
-        for gain in measured.values():
-            differs = differences(gain.seen, gain.sync_answers)
-            if differs and gain.seen.route.place:
+        self.found += self.differing(scratch, configuration, list(measured.values()))
+
+    def differing(
+        self, scratch: Scratch, configuration: Path | None, measured: Sequence[gains.Gain]
+    ) -> Iterator[Finding]:
+        """Routes that answer otherwise than under sync, also where both servers are fresh.
+
+        A page that shows what was asked before it differs by that, and by nothing else.
+        """
+        suspects = [
+            gain for gain in measured if differences(gain.seen.alone, gain.sync_answers) and gain.seen.route.place
+        ]
+        answers: dict[str, list[list[Answer]]] = {}
+        for kind in ("greenroom", "sync") if suspects else ():
+            if self.left() < 3.0:
+                return
+            self.tell(f"asking a fresh {kind} worker")
+            server = Server(scratch, self.options.app, kind, configuration if kind == "greenroom" else None)
+            try:
+                if not server.start(min(10.0, 0.4 * self.left())):
+                    return
+                if login.log_in_at(server, self.options.login, self.options.headers):
+                    return
+                answers[kind] = [gains.asked(server, gain.seen) for gain in suspects]
+            finally:
+                server.stop()
+        for gain, ours, theirs in zip(suspects, answers.get("greenroom", ()), answers.get("sync", ()), strict=True):
+            differs = differences(ours, theirs)
+            if differs:
                 file, _, line = gain.seen.route.place.rpartition(":")
-                self.found.append(
-                    Finding(
-                        "differs-from-sync",
-                        file,
-                        int(line),
-                        f"{gain.seen.route.name} answers otherwise under Greenroom: {differs}.",
-                        "Compare both answers, and look for what depends on the process.",
-                    )
+                yield Finding(
+                    "differs-from-sync",
+                    file,
+                    int(line),
+                    f"{gain.seen.route.name} answers otherwise under Greenroom: {differs}.",
+                    "Compare both answers, and look for what depends on the process.",
                 )
 
     def log_in(self, server: Server) -> None:
@@ -267,10 +292,7 @@ class Examination:
                     if self.left() < 2.0 or each < 0.1:
                         break
                     if kind == "sync":
-                        gain.sync_answers = [
-                            server.get(gain.seen.route.target(), 5.0, gain.seen.route.headers)
-                            for _ in range(gains.ALONE_TIMES)
-                        ]
+                        gain.sync_answers = gains.asked(server, gain.seen)
                     gain.by_kind[kind] = gains.measure(server, gain.seen, each)
             finally:
                 server.stop()

@@ -4,7 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +75,12 @@ class Imported:
                 yield at_import.talks(
                     file, number, f"it connects to {what}" if kind == "connect" else f"it looks {what} up"
                 )
-            elif kind == "thread":
+            elif kind == "thread" and not event.get("has_ended"):
                 yield at_import.thread(file, number, what)
             elif kind == "process":
-                yield at_import.process(file, number, what)
+                # A package that asks `git` for the release is no program beside the server.
+                is_small = bool(event.get("has_ended") and event.get("by"))
+                yield replace(at_import.process(file, number, what), level="note" if is_small else "warning")
         seconds = float(self.patched.get("seconds", 0.0))
         if seconds > SLOW_SECONDS and not any(
             event["kind"] == "sleep" and event["seconds"] > seconds / 2 for event in self.patched.get("events", [])

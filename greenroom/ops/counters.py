@@ -55,7 +55,7 @@ class Counters:
         self.living[start_id] = self._countable(snapshot, self.living.get(start_id))
 
     def of(self, pid: int) -> list[str]:
-        """The start ids of who is, or was, this process."""
+        """The start ids of the workers that are, or were, this process."""
         return [start_id for start_id, known in self.pids.items() if known == pid]
 
     def fold(self, start_id: str, last_words: Mapping[str, Any] | None = None) -> None:

@@ -11,7 +11,7 @@ made without patience (SQLite's busy timeout is 0 meanwhile); most don't, and ar
     a query, or its fetchall, that took 10 ms of CPU or more the last time   in a thread at once (slow_statements)
 
 So SQLite itself decides how long to wait, and when not to, because two wait for each other. A connection is used by one
-thread at a time: whoever wants it meanwhile, greenlet or real thread, waits for it. Python's check of threads
+thread at a time: others, greenlets or real threads, wait for it. Python's check of threads
 (`check_same_thread`) is made here as there.
 """
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from . import quarantine
-from .lines import own_line, own_stack, shown
+from .lines import library_between, own_line, own_stack, shown
 from .routes import routes_of
 
 Seen = list[dict[str, Any]]
@@ -90,7 +90,7 @@ def examine(app: str, lazily: list[str], *, is_patched: bool) -> dict[str, Any]:
     events: Seen = answer["events"]
     recorder = Recorder(events)
     recorder.install()
-    memory, began = rss_mb(), time.perf_counter()
+    memory, began, queued = rss_mb(), time.perf_counter(), queued_seconds()
     application: Any = None
     try:
         application = load(app)
@@ -98,8 +98,8 @@ def examine(app: str, lazily: list[str], *, is_patched: bool) -> dict[str, Any]:
         answer["error"] = f"{type(exc).__name__}: {exc}"[:500]
         answer["error_place"], answer["error_stack"] = _where(exc)
         answer["is_exit"] = not isinstance(exc, Exception)
-    recorder.is_on = False
-    answer["seconds"] = time.perf_counter() - began
+    recorder.end()
+    answer["seconds"] = max(0.0, time.perf_counter() - began - (queued_seconds() - queued))
     answer["mb"] = rss_mb() - memory
     answer["files"] = own_files()
     answer["threads"] = thread_names()
@@ -165,6 +165,7 @@ class Recorder:
         self.is_on = True
         self._is_in_hook = False
         self.importer = 0
+        self.threads: list[Any] = []
 
     def install(self) -> None:
         import threading
@@ -183,10 +184,27 @@ class Recorder:
         plain_start = thread_class.start
 
         def start(thread: threading.Thread) -> None:
+            if self.is_on and self.threading.get_ident() == self.importer:
+                self.threads.append((own_line(sys._getframe(1)), thread))
             self.note("thread", thread.name)
             plain_start(thread)
 
         thread_class.start = start
+
+    def end(self) -> None:
+        """The import is over: what it has started and is gone already is marked."""
+        import psutil
+
+        self.is_on = False
+        alive = {line for line, thread in self.threads if thread.is_alive()}
+        with contextlib.suppress(psutil.Error):
+            children = [one for one in psutil.Process().children() if one.status() != psutil.STATUS_ZOMBIE]
+            for event in self.events:
+                if event["kind"] == "process":
+                    event["has_ended"] = not children
+        for event in self.events:
+            if event["kind"] == "thread":
+                event["has_ended"] = event["line"] not in alive
 
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self.is_on or self._is_in_hook:
@@ -226,8 +244,24 @@ class Recorder:
                 return
         stack = own_stack(sys._getframe(1))
         self.events.append(
-            {"kind": kind, "what": what[:80], "line": line, "seconds": seconds, "count": 1, "stack": stack}
+            {
+                "kind": kind,
+                "what": what[:80],
+                "line": line,
+                "seconds": seconds,
+                "count": 1,
+                "stack": stack,
+                "by": library_between(sys._getframe(1)),
+            }
         )
+
+
+def queued_seconds() -> float:
+    """How long this thread was ready while the machine ran somebody else; 0 where nobody says."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def rss_mb() -> float:
