@@ -12,7 +12,10 @@
     nav.append(link);
   }
   function showLinks() {
-    sections.forEach((heading, at) => { nav.children[at].hidden = heading.parentElement.hidden; });
+    sections.forEach((heading, at) => {
+      const { hidden } = heading.parentElement;
+      if (nav.children[at].hidden !== hidden) nav.children[at].hidden = hidden; // the observer below hears of this, too
+    });
   }
   new MutationObserver(showLinks).observe(document.querySelector("main"), { subtree: true, attributeFilter: ["hidden"] });
   showLinks();
