@@ -1,1 +1,0 @@
-"""Production in small, on one machine, and what goes wrong in it: see __main__."""
