@@ -22,6 +22,13 @@ SLOW_SECONDS = 5.0
 SHORT_SLEEP_SECONDS = 0.02
 
 
+# Clients and agents whose own threads watch a connection or send what they have collected: made to be imported.
+HELPERS = frozenset(
+    "pymongo opentelemetry sentry_sdk ddtrace newrelic elasticapm datadog ldclient kazoo pika kafka confluent_kafka "
+    "grpc cassandra elasticsearch hazelcast".split()
+)
+
+
 @dataclass
 class Imported:
     """The report of the patched child, beside the unpatched one."""
@@ -76,7 +83,8 @@ class Imported:
                     file, number, f"it connects to {what}" if kind == "connect" else f"it looks {what} up"
                 )
             elif kind == "thread" and not event.get("has_ended"):
-                yield at_import.thread(file, number, what)
+                is_helper = str(event.get("by")) in HELPERS
+                yield replace(at_import.thread(file, number, what), level="note" if is_helper else "warning")
             elif kind == "process":
                 # A package that asks `git` for the release is no program beside the server.
                 is_small = bool(event.get("has_ended") and event.get("by"))

@@ -88,7 +88,7 @@ class Account(Record):
         self.has_waited = self.has_failed = False
         self.client = ""
         self.calls: dict[str, int] | None = None
-        self.queries: dict[tuple[Any, int], list[Any]] | None = None
+        self.queries: dict[tuple[int, int], list[Any]] | None = None
         self.state = READY
         self.detail = ""
         self.seconds = list(NOTHING)

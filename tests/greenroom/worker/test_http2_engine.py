@@ -34,7 +34,7 @@ HEADS = {
 
 
 class ByH2:
-    """What the engine would write if it left all to h2."""
+    """The engine if it left all writing to h2."""
 
     def __init__(self) -> None:
         self.engine = Engine(LIMITS)
@@ -146,7 +146,7 @@ def test_head_that_h2_refuses_is_refused_each_time(fields: list[tuple[str, str]]
 
 
 def test_same_block_is_a_request_the_first_time_and_trailers_the_second() -> None:
-    """What a head means depends on where it stands: as trailers the same fields are wrong."""
+    """The meaning of a head depends on where it stands: as trailers the same fields are wrong."""
     client, server = a_client(), Engine(LIMITS)
     client.update_settings({SettingCodes.HEADER_TABLE_SIZE: 0})
     server.initiate_connection()
