@@ -1,4 +1,4 @@
-"""What one client that is busy with the server costs the others: `python -m benchmarks.beside`.
+"""The cost of one busy client to the others: `python -m benchmarks.beside`.
 
     for each busy client:  /healthz is asked at a steady rate, mostly on a kept connection and each FRESH_EVERY'th time
                            on a new one, while that client, a process of its own, does one thing over and over
@@ -24,7 +24,7 @@ from rich.table import Table
 
 from . import machine, tls
 from .apps.huge_bodies import BODY
-from .machine import running_on, this_machines_pinning
+from .machine import running_on, this_machines_pinning, verdict
 from .measuring import ending, wide_console
 from .servers import HOST, RunningServer, ServerFailed, gunicorn, serving
 from .stats import percentile
@@ -230,7 +230,8 @@ def main() -> int:
     def measure() -> bool:
         found = run(options)
         console.print(table(found, options))
-        return all(one.p99 <= MOST_MS for (_, server), one in found.items() if server == "greenroom")
+        ours = [one.p99 for (_, server), one in found.items() if server == "greenroom"]
+        return not ours or verdict("greenroom: /healthz beside any of them, p99 in ms", max(ours), most=MOST_MS)
 
     return ending(measure)
 
