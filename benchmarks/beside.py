@@ -1,4 +1,4 @@
-"""What one client that is busy with the server costs the others: `python -m benchmarks.beside`.
+"""The cost of one busy client to the others: `python -m benchmarks.beside`.
 
     for each busy client:  /healthz is asked at a steady rate, mostly on a kept connection and each FRESH_EVERY'th time
                            on a new one, while that client, a process of its own, does one thing over and over

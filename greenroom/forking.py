@@ -43,7 +43,7 @@ logger = logging.getLogger("gunicorn.error")
 
 # How often the child's loop lets Python look for signals. gevent's own does it in the process's first loop only.
 SIGNALS_SECONDS = 0.2
-# What a child's loop takes (epoll, an eventfd), and two for what it does first.
+# Descriptors of a child's loop (epoll, an eventfd), and two for its first steps.
 RESERVED_DESCRIPTORS = 4
 # libev makes its descriptors anew at the end of a turn, and a timer's turn comes after that.
 TURN_SECONDS = 0.000_001

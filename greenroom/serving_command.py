@@ -15,16 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from . import agents, early_hook
+from . import agents, early_hook, own_configuration
 from .errors import AppNotFound, GreenroomError, SettingsError
 from .settings import read_env_files
 
 CONFIGURATION = Path(__file__).with_name("gunicorn_conf.py")
 # Where gunicorn_conf.py finds the team's own configuration file. Not a setting: this command sets it.
 OWN_CONFIGURATION = "_GREENROOM_OWN_CONFIGURATION"
-# The sign of a configuration file that calls configure() itself.
-OUR_MODULE = "greenroom.configuration"
-GUNICORNS_DEFAULT = "./gunicorn.conf.py"
 PYWSGI = "--pywsgi"
 
 
@@ -66,12 +63,9 @@ def understood(arguments: Sequence[str]) -> Request:
     rest = list(arguments)
     if options.args:
         rest.remove(options.args[0])
-    own = options.config or (GUNICORNS_DEFAULT if Path(GUNICORNS_DEFAULT).is_file() else "")
     if options.config:
         rest = _without_option(rest, ("-c", "--config"), options.config)
-        own = options.config.removeprefix("file:")
-        if not Path(own).is_file():
-            raise GreenroomError(f"there is no configuration file {own}; -c takes the path of one here")
+    own = own_configuration.location(options.config or "", Config().parser(), os.environ)
     return Request(options.args[0] if options.args else "", own, tuple(rest), tuple(options.bind or ()))
 
 
@@ -92,12 +86,12 @@ def _become_gunicorn(app: str, request: Request) -> NoReturn:
     child = dict(os.environ)
     configuration, named = str(CONFIGURATION), [uri(app)]
     if request.own_configuration:
-        own = Path(request.own_configuration).resolve()
-        if OUR_MODULE in own.read_text():
-            configuration = str(own)  # it is ours already, and knows what it serves
+        own = own_configuration.absolute(request.own_configuration)
+        if own_configuration.calls_configure(own):
+            configuration = own  # it is ours already, and knows what it serves
             named = [uri(request.app)] if request.app else []
         else:
-            child[OWN_CONFIGURATION] = str(own)
+            child[OWN_CONFIGURATION] = own
     if agents.launcher():  # it is in this process; in gunicorn it comes again, after patching
         early_hook.put_first(child, *filter(None, [agents.folder()]))
     command = [sys.executable, "-m", "gunicorn", "-c", configuration, *request.arguments, *named]
@@ -111,7 +105,7 @@ def _serve_with_pywsgi(app: str, request: Request, environ: Mapping[str, str]) -
     from .finding import uri
     from .settings import Settings, set_from_files
 
-    if request.own_configuration and request.own_configuration != GUNICORNS_DEFAULT:
+    if request.own_configuration and request.own_configuration != own_configuration.GUNICORNS_DEFAULT:
         raise GreenroomError("gevent's own server reads no gunicorn configuration: leave -c out")
     set_from_files(os.environ, read_env_files(Path.cwd()), {})
     settings = Settings.read({**environ, "WSGI_APP": uri(app)})

@@ -11,17 +11,17 @@ import argparse
 import dataclasses
 import json
 import os
-import runpy
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import serving_command
+from . import own_configuration, serving_command
 from .cores import usable_cores
 from .errors import GreenroomError, SettingsError
 from .gunicorns_names import NAMES, in_force
+from .own_configuration import COMMAND_LINE_VARIABLE
 from .settings import Settings, environment_name, read_env_file
 from .settings.documenting import about, env_template, markdown_table, rows
 from .settings.knobs import shown
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from .cli import Commands
 
 HIDDEN = "(set, not shown)"
-COMMAND_LINE_VARIABLE = "GUNICORN_CMD_ARGS"
 
 
 @dataclass(frozen=True)
@@ -88,6 +87,8 @@ def values_in_force(arguments: Sequence[str], environ: Mapping[str, str], folder
         value, source = getattr(settings, item.name), sources.get(name, "default")
         if item.name in told and told[item.name][0] != value:
             value, source = told[item.name]
+        if item.name == "bind" and source == "default" and value != Settings().bind:
+            source = "PORT"
         if item.name == "web_concurrency" and not value:
             value, source = usable_cores(), f"{source}: the cores of this process"
         text = HIDDEN if value and not item.repr else shown(value)
@@ -112,7 +113,7 @@ def _told_to_gunicorn(
 
     layers: list[tuple[str, Mapping[str, Any]]] = []
     if request.own_configuration:
-        layers.append((request.own_configuration.removeprefix("./"), _run_file(request.own_configuration)))
+        layers.append((request.own_configuration.removeprefix("./"), _own(request.own_configuration)))
     parser = Config().parser()
     layers.append((COMMAND_LINE_VARIABLE, vars(parser.parse_args(shlex.split(environ.get(COMMAND_LINE_VARIABLE, ""))))))
     layers.append(("command line", vars(parser.parse_args(list(arguments)))))
@@ -130,11 +131,13 @@ def _told_to_gunicorn(
     return {ours: (getattr(settings, ours), source) for ours, source in sources.items()}, problems
 
 
-def _run_file(path: str) -> Mapping[str, Any]:
+def _own(where: str) -> Mapping[str, Any]:
     try:
-        return runpy.run_path(path)
+        return own_configuration.read(where)
+    except GreenroomError:
+        raise
     except Exception as exc:
-        raise GreenroomError(f"{path} can't be read: {type(exc).__name__}: {exc}") from exc
+        raise GreenroomError(f"{where} can't be read: {type(exc).__name__}: {exc}") from exc
 
 
 def _print(values: Sequence[Value], *, as_json: bool) -> None:

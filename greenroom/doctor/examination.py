@@ -197,7 +197,7 @@ class Examination:
             if not server.start(min(20.0, 0.6 * self.left())):
                 self.report.why = f"the worker did not serve: {last_words(server.output())}"
                 return
-            self.log_in(server)
+            is_logged_in = self.log_in(server)
             judge = Judge(project, list(self.found))
             until = self.began + DRIVE_SHARE * self.options.seconds
             driven = driving.drive(server, routes, until, self.tell, time.monotonic)
@@ -206,7 +206,7 @@ class Examination:
             self.report.skipped += [
                 Skipped(route.name, "there was no time left: --for more") for route in driven.not_asked
             ]
-            self.not_good(driven)
+            self.not_good(driven, is_logged_in)
             measured = {seen.route.name: gains.Gain(seen) for seen in driven.routes}
             if self.options.has_gains:
                 self.measure(scratch, server, measured)
@@ -251,16 +251,15 @@ class Examination:
                     "Compare both answers, and look for what depends on the process.",
                 )
 
-    def log_in(self, server: Server) -> None:
+    def log_in(self, server: Server) -> bool:
+        """Whether requests carry a login now; why not is among what was not looked at."""
         why_not = login.log_in_at(server, self.options.login, self.options.headers)
         if why_not:
-            more = (
-                "" if self.options.allow_writes else " (the database is read only: --allow-writes, if it has to write)"
-            )
+            more = "" if self.options.allow_writes else " (a login that writes to a database needs --allow-writes)"
             self.report.skipped.append(Skipped("routes behind the login", without_secrets(why_not) + more))
+        return bool(self.options.headers or (self.options.login and not why_not))
 
-    def not_good(self, driven: driving.Drive) -> None:
-        is_logged_in = bool(self.options.login or self.options.headers)
+    def not_good(self, driven: driving.Drive, is_logged_in: bool) -> None:
         found = [login.not_seen(seen, is_logged_in=is_logged_in) for seen in driven.routes]
         self.report.skipped += [one for one in found if one is not None]
 

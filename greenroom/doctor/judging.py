@@ -10,7 +10,7 @@ from .findings import Finding
 from .log import last_error
 from .reading.project import Project
 from .reading.queries import held_pair
-from .wording import change_for_stall, duration
+from .wording import change_for, duration
 
 # A stall of this length at each request is an error, a warning, or a note.
 ERROR_SECONDS, WARNING_SECONDS = 0.1, 0.03
@@ -102,7 +102,7 @@ class Judge:
                     if seen.heartbeat_seconds > seconds / 2
                     else "."
                 ),
-                change_for_stall(called, holds_gil and bool(called)),
+                change_for(stalls, called, place.rpartition(":")[0], self.static),
                 level=level,
                 cost=seconds,
                 stack=tuple(str(line) for line in stalls[-1].get("stack", [])[:12]),

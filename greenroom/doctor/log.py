@@ -1,4 +1,4 @@
-"""What a server's log says of an error."""
+"""The errors in a server's log."""
 
 import re
 from collections.abc import Callable

@@ -63,7 +63,7 @@ class Engine:
         self.pacer = pacer
         self.requests = requests
         self.timeout_seconds = timeout_seconds
-        # What is due and not sent by then has no time left, and neither has what comes after it.
+        # A request that is due and not sent by then has no time left, and neither have those after it.
         self.ends_at = math.inf if length is None else length + timeout_seconds
         self.new_connections = new_connections
         self.follows = follows

@@ -39,7 +39,9 @@ class Fields:
         0, low=0, high=512, about="Worker processes; 0 means as many as the cores this process may use."
     )
     bind: str = knob(
-        "127.0.0.1:8000", about="Addresses to listen on, comma separated: `host:port`, `[::1]:port`, `unix:/path`."
+        "127.0.0.1:8000",
+        about="Addresses to listen on, comma separated: `host:port`, `[::1]:port`, `unix:/path`. Unset, and PORT "
+        "set as platforms do: `0.0.0.0:PORT`.",
     )
     worker_class: str = knob(
         "greenroom",

@@ -45,6 +45,7 @@ class Settings(Fields):
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Self:
         """The settings in `environ`; empty values count as unset. Raises SettingsError with all problems."""
+        environ = with_port(environ)
         problems: list[str] = []
         values: dict[str, Any] = {}
         for knob_field in fields(cls):
@@ -160,6 +161,14 @@ class Settings(Fields):
     def worker_class_uri(self) -> str:
         """Return gunicorn's path of the worker class."""
         return {**GREEN_WORKER_CLASSES, **PLAIN_WORKER_CLASSES}[self.worker_class]
+
+
+def with_port(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """`environ` with the address that PORT alone means to gunicorn, and to platforms that set it: every interface."""
+    name, port = environment_name("bind"), environ.get("PORT", "").strip()
+    if environ.get(name, "").strip() or not port.isdecimal():
+        return environ
+    return {**environ, name: f"0.0.0.0:{port}"}
 
 
 def read_environment(env_file: Path) -> dict[str, str]:

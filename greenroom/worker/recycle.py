@@ -72,7 +72,8 @@ class Fleet:
 
     def install(self) -> bool:
         """Take over from gunicorn, in its hook on_starting. False where this gunicorn is another than we know."""
-        reap = self.server.reap_workers
+        # Where there is none, nothing is put in place.
+        reap: Callable[[], None] = getattr(self.server, "reap_workers", lambda: None)
         is_in_place = replacements.put(
             "gunicorn",
             (self.server, "manage_workers", self.manage),

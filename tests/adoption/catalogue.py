@@ -1,44 +1,15 @@
 """The applications: what each needs and what it is asked, in one order, with one client."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
-
-@dataclass(frozen=True)
-class Ask:
-    """One request. `json`, `form` and `body` are sent as such; cookies of earlier answers are sent along."""
-
-    method: str
-    path: str
-    json: Any = None
-    form: Mapping[str, str] | None = None
-    body: bytes | None = None
-    # Regular expressions: what may differ between two runs.
-    may_differ: tuple[str, ...] = ()
-    # With two workers, what each remembers for itself differs.
-    is_per_process: bool = False
-
-
-@dataclass(frozen=True)
-class Application:
-    """`module` lies in apps/; `requirements` are pip's, `shown` the distribution whose version the table shows."""
-
-    title: str
-    module: str
-    requirements: tuple[str, ...]
-    asks: tuple[Ask, ...]
-    services: tuple[str, ...] = ()
-    environ: Mapping[str, str] = field(default_factory=dict)
-    note: str = ""
-
-    @property
-    def name(self) -> str:
-        return self.title.lower().replace(" ", "-").replace("(", "").replace(")", "").replace(".", "")
-
+from .model import Application, Ask
 
 get = "GET"
 post = "POST"
+# Of one worker everybody is asked what it remembers for itself.
+ONE_WORKER = {"WEB_CONCURRENCY": "1"}
+TRACED = (Ask(get, "/hello/world"), Ask(get, "/wrong", fails=True), Ask(get, "/none"), Ask(get, "/hello/again"))
+OPENTELEMETRY = {"OTEL_TRACES_EXPORTER": "console", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
+NEW_RELIC = {"NEW_RELIC_LICENSE_KEY": "x", "NEW_RELIC_DEVELOPER_MODE": "true"}
+DATADOG = {"DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false", "DD_REMOTE_CONFIGURATION_ENABLED": "false"}
 APPLICATIONS = (
     Application("Flask-Admin", "admin", ("flask-admin[sqlalchemy]", "Flask-SQLAlchemy"), (
         Ask(get, "/admin/product/"), Ask(post, "/admin/product/new/", form={"name": "tea"}), Ask(get, "/"),
@@ -73,20 +44,23 @@ APPLICATIONS = (
         Ask(get, "/double/4"), Ask(get, "/double/4"), Ask(get, "/double/5"),
     ), services=("redis",), note="`SimpleCache` would be each worker's own: name a Redis."),
     Application("Celery", "celery_app", ("celery", "redis"), (
-        Ask(get, "/add/1/2"), Ask(get, "/add/40/2"),
-    ), services=("redis", "celery"), note="`.get()` waits in the event loop; see below."),
+        Ask(get, "/add/1/2"), Ask(get, "/add/40/2"), Ask(get, "/group/5"), Ask(get, "/fail"),
+    ), services=("redis", "celery"), note="`.get()` in a view waits in the event loop, over one subscription for all."),
     Application("boto3", "storage", ("boto3", "moto[s3,server]"), (
         Ask("PUT", "/files/a.txt", body=b"hello"), Ask(get, "/files/a.txt"), Ask(get, "/files"),
     ), services=("moto",)),
     Application("SQLAlchemy 2", "orm", ("sqlalchemy>=2",), (
         Ask(post, "/notes", json={"text": "one"}), Ask(post, "/notes", json={"text": "two"}), Ask(get, "/notes"),
-    )),
+    ), oldest=("sqlalchemy==2.0.*",), oldest_without=("sqlalchemy",)),
     Application("SQLAlchemy 1.4", "orm", ("sqlalchemy==1.4.*",), (
         Ask(post, "/notes", json={"text": "one"}), Ask(post, "/notes", json={"text": "two"}), Ask(get, "/notes"),
     ), note="Keeps its own pool: ours is made for 2."),
     Application("Django", "django_app", ("django",), (
         Ask(post, "/books", form={"title": "Emma"}), Ask(get, "/books"), Ask(post, "/protected"), Ask(get, "/none"),
     )),
+    Application("Django on PostgreSQL", "django_app", ("django", "psycopg2-binary"), (
+        Ask(post, "/books", form={"title": "Emma"}), Ask(get, "/books"), Ask(post, "/protected"), Ask(get, "/none"),
+    ), services=("postgres",), note="With CONN_MAX_AGE, which has no effect: connections end with their request."),
     Application("Pyramid", "pyramid_app", ("pyramid", "setuptools<81"), (
         Ask(get, "/hello/world"), Ask(get, "/forbidden"), Ask(get, "/none"),
     )),
@@ -97,12 +71,21 @@ APPLICATIONS = (
         *[Ask(post, "/sell/tea")] * 5, Ask(post, "/sell/milk"), Ask(get, "/metrics"),
     ), services=("metrics folder",), note="In multiprocess mode: counters over all workers."),
     Application("Sentry", "sentry", ("sentry-sdk[flask]",), (
-        Ask(get, "/fails/tea"), Ask(get, "/fails/milk"), Ask(get, "/events", is_per_process=True),
-    )),
+        Ask(get, "/fails/tea", fails=True), Ask(get, "/fails/milk", fails=True), Ask(get, "/events"),
+    ), environ=ONE_WORKER),
     Application("OpenTelemetry", "telemetry", ("opentelemetry-sdk", "opentelemetry-instrumentation-flask"), (
-        Ask(get, "/hello/world"), Ask(get, "/spans", is_per_process=True),
-    ), note="From outside: `greenroom run -- opentelemetry-instrument gunicorn ...`."),
-    Application("httpbin", "httpbin_app", ("httpbin",), (
+        Ask(get, "/hello/world"), Ask(get, "/spans"),
+    ), environ=ONE_WORKER),
+    Application("OpenTelemetry (opentelemetry-instrument)", "agent", (
+        "opentelemetry-distro", "opentelemetry-instrumentation-flask", "opentelemetry-instrumentation-requests",
+    ), TRACED, environ=OPENTELEMETRY, launcher=("opentelemetry-instrument",),
+        note="`greenroom run -- opentelemetry-instrument gunicorn -k greenroom.Worker ...`"),
+    Application("New Relic", "agent", ("newrelic",), TRACED, environ=NEW_RELIC,
+        launcher=("newrelic-admin", "run-program"),
+        note="`greenroom run -- newrelic-admin run-program gunicorn -k greenroom.Worker ...`"),
+    Application("ddtrace", "agent", ("ddtrace",), TRACED, environ=DATADOG, launcher=("ddtrace-run",),
+        note="`greenroom run -- ddtrace-run gunicorn -k greenroom.Worker ...`"),
+    Application("httpbin", "httpbin_app", ("brotlicffi", "decorator", "six"), (
         Ask(get, "/get?a=1", may_differ=(r'"(Host|User-Agent|url|origin)": "[^"]*"',)),
         Ask(post, "/post", form={"a": "b"}, may_differ=(r'"(Host|User-Agent|url|origin)": "[^"]*"',)),
         Ask(get, "/status/418"), Ask(get, "/gzip", may_differ=(r'"(Host|User-Agent|url|origin)": "[^"]*"',)),
@@ -110,16 +93,23 @@ APPLICATIONS = (
         Ask(get, "/cookies/set?a=b"), Ask(get, "/redirect-to?url=/get"), Ask(get, "/basic-auth/me/secret"),
         Ask(get, "/drip?duration=0.2&numbytes=3&delay=0"), Ask(get, "/deflate", may_differ=(
             r'"(Host|User-Agent|url|origin)": "[^"]*"',)),
-    )),
+    ), alone=("httpbin==0.10.4",),
+        note="On Python 3.11 it pins greenlet < 3, which no supported gevent takes: `pip install --no-deps httpbin`."),
     Application("Flask-SocketIO (threading)", "socketio_app", ("flask-socketio", "simple-websocket"), (
         Ask(get, "/"), Ask(get, "/socket.io/?EIO=4&transport=polling", may_differ=(r'"sid":"[^"]*"',)),
     ), environ={"ADOPTION_ASYNC_MODE": "threading", "WEB_CONCURRENCY": "1"},
         note="Several workers need sticky sessions, as anywhere."),
     Application("Flask-SocketIO (gevent)", "socketio_app", ("flask-socketio", "gevent-websocket"), (
         Ask(get, "/"),
-    ), environ={"WEB_CONCURRENCY": "1"},
+    ), environ=ONE_WORKER,
         note="It picks gevent as soon as gevent is installed: then it works with us, and no longer under gthread "
         "unless `async_mode=\"threading\"` is said."),
     Application("flask-sock", "sock", ("flask-sock",), (Ask(get, "/"), Ask(get, "/echo"))),
-    Application("PyMySQL", "mysql", ("pymysql",), (Ask(get, "/one"), Ask(get, "/one")), services=("mysql",)),
+    Application("PyMySQL", "mysql", ("pymysql",), (
+        Ask(get, "/one"), Ask(get, "/one"), Ask(post, "/sell/tea"), Ask(post, "/sell/nothing"), Ask(post, "/sell/milk"),
+    ), services=("mysql",), note="Tried with MariaDB 10.11."),
+    Application("pymongo", "mongo", ("pymongo",), (
+        Ask(post, "/notes", json={"kind": "a", "text": "one"}), Ask(post, "/notes", json={"kind": "b", "text": "two"}),
+        Ask(post, "/notes", json={"kind": "a", "text": "three"}), Ask(get, "/notes/a"), Ask(get, "/wrong"),
+    ), services=("mongo",), note="Tried with a small server of ours that speaks OP_MSG and streams to the monitors."),
 )  # fmt: skip

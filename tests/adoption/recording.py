@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import requests
 
-from .catalogue import Ask
+from .model import Ask
 
 # These say when, where and by whom, and nothing of the application.
 HEADERS = ("content-type", "location", "www-authenticate", "allow", "vary", "content-encoding", "set-cookie")
@@ -26,7 +26,16 @@ class Answer:
 
 def record(url: str, asks: Sequence[Ask]) -> list[Answer]:
     session = requests.Session()
-    return [_answer(session, url, ask) for ask in asks if not ask.is_per_process]
+    return [_answer(session, url, ask) for ask in asks]
+
+
+def failures(asks: Sequence[Ask], answers: Sequence[Answer]) -> list[str]:
+    """What did not work at all: two servers may fail in the same way."""
+    return [
+        f"{answer.ask}: {answer.status}"
+        for ask, answer in zip(asks, answers, strict=True)
+        if (answer.status >= 500) is not ask.fails
+    ]
 
 
 def _answer(session: requests.Session, url: str, ask: Ask) -> Answer:

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import requests
 
-from .catalogue import Application
+from .model import Application
 
 APPS = Path(__file__).resolve().parent / "apps"
 START_SECONDS = 120.0
 STOP_SECONDS = 40.0
-GTHREAD = ("-m", "gunicorn", "-k", "gthread", "--threads", "8", "--no-control-socket")
+GTHREAD = ("-m", "gunicorn", "-k", "gthread", "--threads", "8")
 GREENROOM = ("-m", "greenroom", "serve")
+PATCHED = ("-m", "greenroom", "run", "--")
 
 
 class Failed(Exception):
@@ -42,13 +43,22 @@ class Server:
         own = {
             "WEB_CONCURRENCY": "2",
             "GREENROOM_OPS_BIND": "off",
+            "GUNICORN_CMD_ARGS": "--timeout 120",  # an import on a busy machine
+            "PYTHONHASHSEED": "0",  # the order of a set shows in an answer of Flask-RESTX
             "ADOPTION_DATABASE": str(self.folder / "adoption.sqlite"),
             **application.environ,
             **environ,
         }
         if "metrics folder" in application.services:
             own["PROMETHEUS_MULTIPROC_DIR"] = str(self.folder)
-        command = [str(python), *way, "--bind", f"127.0.0.1:{port}", f"{application.module}:app"]
+        command = [str(python), *way]
+        if application.launcher:
+            own["PATH"] = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
+            launched = [*application.launcher, str(python.parent / "gunicorn")]
+            command = [*map(str, (python, *PATCHED)), *launched] if way is GREENROOM else launched
+            command += ["-k", "greenroom.Worker"] if way is GREENROOM else way[2:]
+        command += ["--bind", f"127.0.0.1:{port}", f"{application.module}:app"]
+        self.workers = int(own["WEB_CONCURRENCY"])
         inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "WSGI_APP")}
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -77,17 +87,20 @@ class Server:
         def ask() -> None:
             while not is_over.is_set():
                 try:
-                    if requests.get(self.url + path, timeout=30).status_code >= 502:
-                        problems.append("a request got 502 or more during a reload")
+                    answer = requests.get(self.url + path, timeout=60)
+                    if answer.status_code >= 500:
+                        problems.append(f"a request got {answer.status_code} during a reload")
                 except requests.RequestException as exc:
                     problems.append(f"a request was lost during a reload: {exc}")
 
         askers = [threading.Thread(target=ask) for _ in range(4)]
         for asker in askers:
             asker.start()
-        booted = self.text().count("Booting worker")
-        self.process.send_signal(signal.SIGHUP)
+        booted = self.workers
         give_up_at = time.monotonic() + START_SECONDS
+        while self.text().count("Booting worker") < booted and time.monotonic() < give_up_at:
+            time.sleep(0.05)
+        self.process.send_signal(signal.SIGHUP)
         while self.text().count("Worker exiting") < booted and time.monotonic() < give_up_at:
             time.sleep(0.05)
         is_over.set()
@@ -112,7 +125,7 @@ class Server:
             return ["it did not stop"]
         took = time.monotonic() - began
         problems = [f"it ended with {code}"] if code else []
-        return [*problems, f"stopping took {took:.1f} s"] if took > 10 else problems
+        return [*problems, f"stopping took {took:.1f} s"] if took > STOP_SECONDS - 15 else problems
 
 
 @contextlib.contextmanager
@@ -130,22 +143,35 @@ def services(python: Path, application: Application) -> Iterator[dict[str, str]]
             run(stack, [str(python.parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port)], folder, port)
             environ["ADOPTION_S3"] = f"http://127.0.0.1:{port}"
         if "mysql" in application.services:
+            environ["ADOPTION_MYSQL"] = mysql(stack, folder)
+        if "mongo" in application.services:
             port = free_port()
-            data = f"{folder}/mysql"
-            install = ["mariadb-install-db", f"--datadir={data}", "--auth-root-authentication-method=normal"]
-            subprocess.run([*install, "--user=root"], check=True, capture_output=True, timeout=START_SECONDS)
-            options = [
-                f"--datadir={data}",
-                f"--port={port}",
-                "--bind-address=127.0.0.1",
-                f"--socket={folder}/mysql.sock",
-            ]
-            run(stack, ["mariadbd", "--no-defaults", "--user=root", *options], folder, port)
-            environ["ADOPTION_MYSQL"] = f"mysql://root@127.0.0.1:{port}"
+            run(stack, [str(python), str(APPS.parent / "mongo_server.py"), str(port)], folder, port)
+            environ["ADOPTION_MONGO"] = f"mongodb://127.0.0.1:{port}/"
+        if "postgres" in application.services:
+            from devdb.server import EmbeddedPostgres
+
+            postgres = EmbeddedPostgres(Path(folder) / "postgres")
+            stack.callback(postgres.stop)
+            environ["ADOPTION_POSTGRES"] = postgres.start()
         if "celery" in application.services:
-            command = [str(python), "-m", "celery", "-A", application.module, "worker", "--pool", "threads", "-c", "2"]
-            run(stack, command, str(APPS), None, environ)
+            options = ["worker", "-l", "info", "--pool", "threads", "-c", "4"]
+            command = [str(python), "-m", "celery", "-A", f"{application.module}.celery", *options]
+            run(stack, command, str(APPS), None, environ, says=b" ready.")
         yield environ
+
+
+def mysql(stack: contextlib.ExitStack, folder: str) -> str:
+    """The URL of a MariaDB with nothing in it."""
+    if shutil.which("mariadb-install-db") is None:
+        raise Failed("MariaDB is not installed here")
+    port = free_port()
+    data = f"{folder}/mysql"
+    install = ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal"]
+    subprocess.run([*install, "--user=root"], check=True, capture_output=True, timeout=START_SECONDS)
+    options = [f"--datadir={data}", f"--port={port}", "--bind-address=127.0.0.1", f"--socket={folder}/mysql.sock"]
+    run(stack, ["mariadbd", "--no-defaults", "--user=root", *options], folder, port)
+    return f"mysql://root@127.0.0.1:{port}"
 
 
 def run(
@@ -154,12 +180,15 @@ def run(
     folder: str,
     port: int | None,
     environ: dict[str, str] | None = None,
+    *,
+    says: bytes = b"",
 ) -> None:
-    """Start a program, wait until it listens on `port`, and end it with the stack."""
+    """Start a program, wait until it listens on `port` or has said something, and end it with the stack."""
     if shutil.which(command[0]) is None:
         raise Failed(f"{command[0]} is not installed here")
+    output = stack.enter_context(tempfile.TemporaryFile())
     process = subprocess.Popen(
-        command, cwd=folder, env={**os.environ, **(environ or {})}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, cwd=folder, env={**os.environ, **(environ or {})}, stdout=output, stderr=subprocess.STDOUT
     )
 
     def end() -> None:
@@ -172,9 +201,13 @@ def run(
 
     stack.callback(end)
     give_up_at = time.monotonic() + START_SECONDS
-    while port is not None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+    while True:
+        said = os.pread(output.fileno(), 1 << 20, 0)
+        if port is None and says in said:
             return
+        if port is not None:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                return
         if time.monotonic() > give_up_at or process.poll() is not None:
-            raise Failed(f"{command[0]} did not start")
+            raise Failed(f"{command[0]} did not start: {said[-1000:].decode(errors='replace')}")
         time.sleep(0.05)

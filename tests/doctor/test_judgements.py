@@ -1,4 +1,4 @@
-"""What was seen while it ran, and what is made of it: no more than it says."""
+"""Judgements on a run: no more than was seen."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -10,6 +10,7 @@ from greenroom.doctor import executors, gains
 from greenroom.doctor.answers import differences
 from greenroom.doctor.driving import Seen
 from greenroom.doctor.examination import Report
+from greenroom.doctor.findings import Finding
 from greenroom.doctor.importing import Imported
 from greenroom.doctor.judging import Judge
 from greenroom.doctor.plan import Route
@@ -30,7 +31,8 @@ def levels(*events: dict[str, Any]) -> list[tuple[str, str]]:
 
 def test_a_thread_that_is_gone_when_the_import_is_over_is_no_finding() -> None:
     assert levels(event("thread", has_ended=True)) == []
-    assert [rule for rule, _ in levels(event("thread", has_ended=False))] == ["thread-at-import"]
+    assert levels(event("thread", has_ended=False, by="apscheduler")) == [("thread-at-import", "warning")]
+    assert levels(event("thread", has_ended=False, by="pymongo")) == [("thread-at-import", "note")]
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,16 @@ def test_a_thread_that_is_gone_when_the_import_is_over_is_no_finding() -> None:
 )
 def test_a_program_that_a_package_has_run_and_ended_is_a_note(more: dict[str, Any], level: str) -> None:
     assert levels(event("process", **more)) == [("process-at-import", level)]
+
+
+def test_an_import_that_others_kept_from_running_is_no_finding() -> None:
+    starved = Imported(patched={"hangs": True, "hangs_at": "shop.py:3", "queued": 14.0, "waited": 16.0})
+    hanging = Imported(patched={"hangs": True, "hangs_at": "shop.py:3", "queued": 1.0, "waited": 16.0})
+
+    assert list(starved.findings(PROJECT)) == []
+    assert starved.why_not.startswith("the machine is too busy: for 14 s")
+    assert [(one.rule, one.place) for one in hanging.findings(PROJECT)] == [("import-hangs", "shop.py:3")]
+    assert hanging.why_not == "the import did not end in time"
 
 
 def gain(sync: float, ours: float, **seconds: float) -> str:
@@ -115,3 +127,19 @@ def test_an_executor_with_a_few_jobs_in_line_is_no_finding() -> None:
     )
 
     assert list(executors.full(seen, PROJECT, [])) == []
+
+
+def test_a_stall_in_which_nothing_was_computed_is_a_wait_of_the_driver() -> None:
+    driver = Finding("driver-cannot-wait", "shop.py", 1, "confluent-kafka waits.", "Leave flush() to a thread.")
+    waited = {"at": 1.0, "seconds": 0.3, "cpu_seconds": 0.001, "line": "shop.py:11", "stack": ["shop.py:11 event"]}
+    seen = Seen(Route("GET /event", "/event"), alone=[Answer(200, 0.3)] * 2)
+
+    def told(*stalls: dict[str, Any]) -> list[str]:
+        seen.stalls = list(stalls)
+        return [one.do for one in Judge(PROJECT, [driver]).stalls(seen)]
+
+    assert told(waited, {**waited, "at": 2.0}) == ["Leave flush() to a thread."]
+    still = {name: value for name, value in waited.items() if name != "cpu_seconds"}
+    assert told({**still, "is_current": True}) == ["Leave flush() to a thread."]
+    computed = {**waited, "cpu_seconds": 0.29}
+    assert told(computed, {**computed, "at": 2.0})[0].startswith("Compute less")

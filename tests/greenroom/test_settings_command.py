@@ -46,6 +46,30 @@ def test_a_named_configuration_counts_and_a_missing_one_is_said(folder: Path) ->
         in_force(folder, "-c", "missing.py")
 
 
+def test_a_configuration_is_found_wherever_gunicorn_finds_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "deployment").mkdir()
+    (folder / "deployment" / "live.py").write_text("backlog = 13\n")
+    (folder / "cmd.py").write_text("backlog = 14\n")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    assert in_force(folder, "-c", "file:cmd.py")["GREENROOM_BACKLOG"] == ("14", "cmd.py")
+    assert in_force(folder, "-c", "python:deployment.live")["GREENROOM_BACKLOG"] == ("13", "python:deployment.live")
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "-c cmd.py --keep-alive 3")
+    assert in_force(folder, GUNICORN_CMD_ARGS="-c cmd.py --keep-alive 3")["GREENROOM_BACKLOG"] == ("14", "cmd.py")
+    for missing in ("python:deployment.no_such", "python:no_such"):
+        with pytest.raises(GreenroomError, match=f"there is no module {missing.removeprefix('python:')}"):
+            in_force(folder, "-c", missing)
+
+
+def test_port_alone_is_the_address_as_platforms_mean_it(folder: Path) -> None:
+    assert in_force(folder, PORT="5000")["GREENROOM_BIND"] == ("0.0.0.0:5000", "PORT")
+    assert in_force(folder, PORT="5000", GREENROOM_BIND="127.0.0.1:1")["GREENROOM_BIND"] == (
+        "127.0.0.1:1",
+        "environment",
+    )
+    assert in_force(folder, PORT="tcp://10.0.0.1:80")["GREENROOM_BIND"] == ("127.0.0.1:8000", "default")
+
+
 def test_as_many_workers_as_cores_are_a_number(folder: Path) -> None:
     value, source = in_force(folder)["WEB_CONCURRENCY"]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from greenroom.doctor.inside import quarantine
-from greenroom.serving_command import CONFIGURATION, OUR_MODULE, OWN_CONFIGURATION
+from greenroom.own_configuration import OUR_MODULE
+from greenroom.serving_command import CONFIGURATION, OWN_CONFIGURATION
 
 HEARTBEAT = "/.greenroom-doctor"
 kind = os.environ.get("_GREENROOM_DOCTOR_KIND", "greenroom")

@@ -16,6 +16,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from ..queued import queued_seconds
 from . import quarantine
 from .lines import library_between, own_line, own_stack, shown
 from .routes import routes_of
@@ -55,7 +56,10 @@ def watch_own_line(stack_file: Any, seconds: float) -> None:
     def watch() -> None:
         sleep(seconds)
         frame = main_greenlet.gr_frame or sys._current_frames().get(main_ident)
-        stack_file.write("Timeout\n" + "".join(f'File "{place}\n' for place in _quoted(frame)))
+        stack_file.write(
+            f"Timeout\nQueued {queued_seconds(os.getpid()):.1f}\n"
+            + "".join(f'File "{place}\n' for place in _quoted(frame))
+        )
         stack_file.flush()
         os._exit(1)
 
@@ -90,7 +94,7 @@ def examine(app: str, lazily: list[str], *, is_patched: bool) -> dict[str, Any]:
     events: Seen = answer["events"]
     recorder = Recorder(events)
     recorder.install()
-    memory, began, queued = rss_mb(), time.perf_counter(), queued_seconds()
+    memory, began, queued = rss_mb(), time.perf_counter(), queued_seconds(os.getpid())
     application: Any = None
     try:
         application = load(app)
@@ -99,7 +103,7 @@ def examine(app: str, lazily: list[str], *, is_patched: bool) -> dict[str, Any]:
         answer["error_place"], answer["error_stack"] = _where(exc)
         answer["is_exit"] = not isinstance(exc, Exception)
     recorder.end()
-    answer["seconds"] = max(0.0, time.perf_counter() - began - (queued_seconds() - queued))
+    answer["seconds"] = max(0.0, time.perf_counter() - began - (queued_seconds(os.getpid()) - queued))
     answer["mb"] = rss_mb() - memory
     answer["files"] = own_files()
     answer["threads"] = thread_names()
@@ -254,14 +258,6 @@ class Recorder:
                 "by": library_between(sys._getframe(1)),
             }
         )
-
-
-def queued_seconds() -> float:
-    """How long this thread was ready while the machine ran somebody else; 0 where nobody says."""
-    try:
-        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
-    except (OSError, IndexError, ValueError):
-        return 0.0
 
 
 def rss_mb() -> float:

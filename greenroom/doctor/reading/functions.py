@@ -1,4 +1,4 @@
-"""What a project is read as: its functions and methods, and what names are bound to."""
+"""The functions and methods of a project, and the values that names are bound to."""
 
 import ast
 from dataclasses import dataclass, field

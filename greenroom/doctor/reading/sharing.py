@@ -37,7 +37,7 @@ def shared_variables(project: Project) -> Iterator[Finding]:
                     yield _counter(function, node.lineno, shared)
                     continue
                 waits = waits_in(project, function, after=node.lineno)
-                # What a constructor is given is mostly how something is set up, with the import.
+                # A constructor's arguments mostly say how something is set up, with the import.
                 is_personal = function.name not in SETS_UP and _comes_from_request(function, node.value)
                 if is_personal:
                     is_read = _is_read_in_requests(project, function, shared)

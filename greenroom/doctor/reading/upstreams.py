@@ -166,7 +166,10 @@ def made_anew(project: Project) -> Iterator[Finding]:
                     call.lineno,
                     f"{what[0].upper()}{what[1:]} is made anew for each request, in {function.name}(): its connections "
                     "are opened, greeted and thrown away each time.",
-                    "Make it once, at module level or in the factory.",
+                    "Take it from a pool that is made once (SQLAlchemy's engine, psycopg2.pool, psycopg_pool); one "
+                    "connection for all requests would be worse."
+                    if what == "a database connection"
+                    else "Make it once, at module level or in the factory.",
                 )
             break
 

@@ -12,7 +12,7 @@ provider = TracerProvider()
 provider.add_span_processor(SimpleSpanProcessor(exporter))
 trace.set_tracer_provider(provider)
 app = Flask(__name__)
-FlaskInstrumentor().instrument_app(app, excluded_urls="spans")
+FlaskInstrumentor().instrument_app(app, excluded_urls="spans,no-such-page")
 
 
 @app.get("/hello/<name>")

@@ -34,7 +34,7 @@ HEADS = {
 
 
 class ByH2:
-    """What the engine would write if it left all to h2."""
+    """The engine if it left all writing to h2."""
 
     def __init__(self) -> None:
         self.engine = Engine(LIMITS)
@@ -111,7 +111,7 @@ def test_engine_writes_what_h2_writes(work: list[Any]) -> None:
     assert windows[0] == windows[1]
 
 
-LATER_REFUSED = [*ASK, ("x", "a\nb")]  # by h2 since 4.3; and by the parser of heads
+LATER_REFUSED = [*ASK, ("x", "a\nb")]  # not by h2 4.1; the parser of heads does
 HOSTILE = [
     [*ASK, ("Upper", "a")],
     [*ASK, ("connection", "close")],
@@ -146,7 +146,7 @@ def test_head_that_h2_refuses_is_refused_each_time(fields: list[tuple[str, str]]
 
 
 def test_same_block_is_a_request_the_first_time_and_trailers_the_second() -> None:
-    """What a head means depends on where it stands: as trailers the same fields are wrong."""
+    """The meaning of a head depends on where it stands: as trailers the same fields are wrong."""
     client, server = a_client(), Engine(LIMITS)
     client.update_settings({SettingCodes.HEADER_TABLE_SIZE: 0})
     server.initiate_connection()

@@ -1,0 +1,49 @@
+"""The libraries, and what their tests need beside pytest."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Library:
+    """`tests` are pytest's arguments, below the folder of its source distribution."""
+
+    distribution: str
+    needs: tuple[str, ...] = ()
+    tests: tuple[str, ...] = ("tests",)
+    extras: str = ""
+    # Plug-ins of pytest: modules. Only the library's own are loaded, since the environment is everybody's.
+    plugins: tuple[str, ...] = ()
+
+    @property
+    def requirement(self) -> str:
+        return f"{self.distribution}[{self.extras}]" if self.extras else self.distribution
+
+
+ASYNCIO, MOCK = "pytest_asyncio.plugin", "pytest_mock"
+RESTX_PLUGINS = (MOCK, "pytest_flask.plugin", "pytest_benchmark.plugin")
+LIBRARIES = (
+    Library("itsdangerous", ("freezegun",)),
+    Library("blinker", ("pytest-asyncio",), plugins=(ASYNCIO,)),
+    Library("flask", ("python-dotenv",), extras="async"),
+    Library("werkzeug", ("cryptography", "ephemeral-port-reserve", "watchdog")),
+    Library("click"),
+    Library("cachelib", ("redis",)),
+    Library("flask-sqlalchemy", ("aiosqlite", "pytest-mock"), plugins=(MOCK,)),
+    Library("flask-login", ("asgiref", "semantic-version")),
+    Library("flask-wtf", ("flask-babel",)),
+    Library("flask-httpauth"),
+    Library("flask-cors"),
+    Library("flask-caching", ("redis", "asgiref", "pytest-asyncio"), plugins=(ASYNCIO,)),
+    Library("flask-limiter", ("hiro", "pytest-mock", "flask-restful", "redis"), plugins=(MOCK,)),
+    Library("flask-smorest", ("apispec",)),
+    Library(
+        "flask-restx", ("faker", "pytest-flask", "pytest-mock", "pytest-benchmark", "tzlocal"), plugins=RESTX_PLUGINS
+    ),
+    Library("apiflask", ("openapi-spec-validator", "flask-marshmallow", "pydantic"), extras="yaml,async"),
+    Library(
+        "flask-admin",
+        ("beautifulsoup4", "flask-babel", "colour", "sqlalchemy-utils", "arrow"),
+        tests=("flask_admin/tests",),
+    ),
+    Library("bottle", tests=("test",)),
+)
