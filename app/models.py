@@ -55,7 +55,7 @@ class User(UserMixin, db.Model):
 
 
 class ApiToken(db.Model):
-    """A bearer token. Only its hash is kept: whoever reads this table can't use it."""
+    """A bearer token. Only its hash is kept: a reader of this table can't use it."""
 
     __tablename__ = "api_tokens"
 

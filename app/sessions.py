@@ -1,6 +1,6 @@
 """Server-side sessions: the cookie carries an id and nothing else.
 
-In PostgreSQL by default, in Redis with REDIS_URL, both under the hash of the id: whoever reads the store can't sign in
+In PostgreSQL by default, in Redis with REDIS_URL, both under the hash of the id: a reader of the store can't sign in
 with what is there. Flask-Session does the cookie; its own SQLAlchemy store is not used, because it creates its table at
 start-up and commits the request's database session, half-finished work included. Ours uses short transactions of its
 own, and:

@@ -12,6 +12,7 @@ COMMANDS = (
     "overload",
     "closed",
     "slow",
+    "beside",
     "balance",
     "tls",
     "rolling",

@@ -3,7 +3,7 @@
 So many users without think time on one worker on one core, for pages of some milliseconds of CPU, alone and mixed with
 waits as for a database. All servers run side by side, and are measured in turn; a round is one turn of all.
 
-A good answer is a 200; whoever is refused, cut off or waits longer than GIVE_UP_SECONDS is not. The last column is
+A good answer is a 200 within GIVE_UP_SECONDS; one that is refused, cut off or later is not. The last column is
 the share of the best of the others that Greenroom reaches: the goal is MOST_BEHIND, and no 503.
 """
 

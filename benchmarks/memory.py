@@ -1,4 +1,4 @@
-"""What a worker has for itself: private memory of one more worker, ours beside gunicorn's gevent worker.
+"""A worker's private memory: one more worker, ours beside gunicorn's gevent worker.
 
     python -m benchmarks.memory [--workers 3]
 

@@ -51,7 +51,7 @@ from .peers import (
     peers_python,
 )
 from .run_options import Options, read_options
-from .saturation import PROBE_SECONDS, Probe, clients_that_fill
+from .saturation import PROBE_SECONDS, PROBE_TIMEOUT_SECONDS, Probe, clients_that_fill
 from .servers import HOST, RunningServer, ServerFailed, effective_settings, serving, upstream_running
 from .stats import Round, Summary, summarize
 from .targets import TARGETS, judge
@@ -197,9 +197,15 @@ class Comparison:
             return load.clients
 
         def probe(clients: int) -> Probe:
-            short = replace(load, clients=clients, warm_up_seconds=PROBE_SECONDS / 2, seconds=PROBE_SECONDS)
+            short = replace(
+                load,
+                clients=clients,
+                warm_up_seconds=PROBE_SECONDS / 2,
+                seconds=PROBE_SECONDS,
+                timeout_seconds=min(load.timeout_seconds, PROBE_TIMEOUT_SECONDS),
+            )
             sample, meter = self._ask(short, running)
-            return Probe(sample.requests_per_second, meter.server_cpu_ratio)
+            return Probe(sample.requests_per_second, meter.server_cpu_ratio, sum(sample.errors.values()))
 
         key = (peer.name, route.name)
         if key not in self.clients:

@@ -144,7 +144,7 @@ def slow_clients(port: int, arguments: argparse.Namespace) -> Iterator[None]:
 
 
 class SlowClients:
-    """So many slow heads and bodies at a time; whoever is sent away comes again."""
+    """So many slow heads and bodies at a time; those that are sent away come again."""
 
     def __init__(self, port: int, heads: int, bodies: int) -> None:
         self.port = port

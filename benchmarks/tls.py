@@ -41,7 +41,6 @@ LARGEST_WINDOW = 2**31 - 1 - 65_535
 # GET / of https://x, then the same fields with :authority and user-agent as the table has them from then on.
 FIRST_HEAD = b"\x82\x87\x84\x41\x01x\x7a\x05bench"
 NEXT_HEAD = b"\x82\x87\x84\xbf\xbe"
-LAST_STREAM = 2**31 - 1
 
 
 @dataclass

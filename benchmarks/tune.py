@@ -59,7 +59,7 @@ def cells(case: Case) -> Iterator[dict[str, str]]:
 
 
 def options_of(case: Case, length: str) -> argparse.Namespace:
-    """What the command would be told; one worker and a pool of 2 is how it is now."""
+    """The command's options; one worker and a pool of 2 is how it is now."""
     return argparse.Namespace(
         app=APP,
         url=case.path,

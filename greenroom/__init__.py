@@ -13,6 +13,7 @@ Importing this package changes nothing. Patching happens where the name says so:
     replacements/       every replaced name, in one list
     worker/             from the listener to the application
     in_flight           one running request: its budget, its waits, its end; deadline: how long a wait may take
+    gunicorns_names     settings that gunicorn names as well; gunicorns_parts: the types of its arbiter and workers
     waits/              blocking calls that wait in the event loop; offload: those that can't, in threads
     insight/, ops/      what each worker does; the process that shows it
     doctor/, load/, tune/   what an application will do here, how much it takes, what to set

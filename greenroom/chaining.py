@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import replacements
+from .gunicorns_parts import Arbiter, Worker
 
 HOOK_NAMES = ("on_starting", "on_reload", "pre_fork", "post_fork", "post_worker_init", "child_exit", "on_exit")
 
@@ -31,20 +32,20 @@ def one_after_the_other(first: Callable[..., None], second: Callable[..., None])
     """gunicorn looks at how many arguments a hook takes; ours takes what gunicorn gives."""
     if len(inspect.signature(first).parameters) == 1:
 
-        def hook(server: Any) -> None:
+        def hook(server: Arbiter) -> None:
             first(server)
             second(server)
 
         return hook
 
-    def hook_of_worker(server: Any, worker: Any) -> None:
+    def hook_of_worker(server: Arbiter, worker: Worker) -> None:
         first(server, worker)
         second(server, worker)
 
     return hook_of_worker
 
 
-def in_each_turn(server: Any, look: Callable[[], None]) -> None:
+def in_each_turn(server: Arbiter, look: Callable[[], None]) -> None:
     """Have `look` called in each turn of the arbiter's loop, after the workers have been looked at."""
     manage = server.manage_workers
 

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from . import __version__, run_command, serving_command, settings_command
 from .doctor.command import add_to as add_doctor_command
@@ -12,6 +13,8 @@ from .load.commands import add_to as add_load_command
 from .ops.commands import add_to as add_ops_commands
 from .replacements.report import add_to as add_patched_command
 from .tune.commands import add_to as add_tune_command
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,7 +15,7 @@ from .waits.stdlib import install_hub
 
 
 def remaining_seconds() -> float:
-    """How long an upstream's answer or a query may still take, for whoever asks; never below 0.
+    """How long an upstream's answer or a query of the caller may still take; never below 0.
 
     Infinite outside requests, where there is no budget, and for what a request has left behind.
     """
@@ -34,13 +34,13 @@ def limit(timeout_seconds: float | None) -> float | None:
 
 
 def is_spent() -> bool:
-    """Whether nobody wants the answer any more of the request that whoever asks works for."""
+    """Whether the caller works for a request whose answer nobody wants any more."""
     record = CURRENT.get()
     return record is not None and not record.is_over and record.is_spent()
 
 
 def is_refused() -> bool:
-    """Whether a wait that whoever asks is about to begin must not: its time is over.
+    """Whether the caller must not begin another wait: its time is over.
 
     That counts as an end: ask only right before the wait. Runs on: any greenlet; switches where it is.
     """

@@ -32,6 +32,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import gevent
 from gevent import get_hub, monkey
 from gevent.hub import Hub
 from greenlet import getcurrent, greenlet
@@ -42,6 +43,10 @@ logger = logging.getLogger("gunicorn.error")
 
 # How often the child's loop lets Python look for signals. gevent's own does it in the process's first loop only.
 SIGNALS_SECONDS = 0.2
+# Descriptors of a child's loop (epoll, an eventfd), and two for its first steps.
+RESERVED_DESCRIPTORS = 4
+# libev makes its descriptors anew at the end of a turn, and a timer's turn comes after that.
+TURN_SECONDS = 0.000_001
 
 real_close: Callable[[int], None] = monkey.get_original("os", "close")
 thread_ident: Callable[[], int] = monkey.get_original("_thread", "get_ident")
@@ -56,6 +61,7 @@ _callbacks: list[Callable[[], None]] = []
 parents_hubs: list[Any] = []
 _kept: list[Any] = []
 _masks: dict[int, list[Any]] = {}  # by thread
+_reserved: list[int] = []
 _is_watched = False
 _is_armed = False
 _is_child = False
@@ -86,6 +92,30 @@ def arm() -> None:
     in_child(_forget_budget)
     _main_hub[:] = [get_hub()]
     _is_armed = True
+    _reserve()
+
+
+def renew_loop() -> None:
+    """Have the loop of a new process make its descriptors anew now, while there are some. Runs on: worker start-up.
+
+    libev does it in its next turn, at the end of it: by then the worker has begun its first requests. When these have
+    taken all descriptors, libev ends the process.
+    """
+    gevent.sleep(TURN_SECONDS)
+
+
+def _reserve() -> None:
+    """Hold some descriptors for the loop of a child that is forked when there are none left."""
+    while len(_reserved) < RESERVED_DESCRIPTORS:
+        try:
+            _reserved.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            return
+
+
+def _let_go_of_reserve() -> None:
+    while _reserved:
+        real_close(_reserved.pop())
 
 
 def watch_arbiter() -> None:
@@ -170,7 +200,7 @@ def outlive_me() -> None:
 
 
 def hold_signals() -> None:
-    """Keep signals to this thread waiting: who is told to end right after a fork must not take it for its parent."""
+    """Keep signals to this thread waiting: a child that is told to end at once must not take itself for its parent."""
     _masks.setdefault(thread_ident(), []).append(signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS))
 
 
@@ -190,7 +220,7 @@ def let_all_signals_in() -> None:
 def release(descriptors: list[int]) -> None:
     """Let go of descriptors that are the parent's: nobody keeps a listener or a client's connection open here.
 
-    Their numbers stay taken, by nothing: whoever has them will close them, and must not close somebody else's.
+    Their numbers stay taken, by nothing: their owners will close them, and must not close other files.
     """
     try:
         nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -245,6 +275,7 @@ def _forked() -> None:
         atexit._clear()
         getattr(threading, "_threading_atexits", []).clear()
         gc.freeze()
+        _let_go_of_reserve()
         _begin_anew()
     for callback in _callbacks:
         try:

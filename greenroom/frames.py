@@ -21,9 +21,12 @@ class Innermost:
         self.own: dict[int, CodeType] = {}
         self.foreign: dict[int, CodeType] = {}
 
-    def find(self) -> FrameType | None:
-        """Of the caller and whoever called it. Runs on: any greenlet; never switches."""
-        frame: FrameType | None = sys._getframe(1)
+    def find(self, depth: int = 1) -> FrameType | None:
+        """Of the caller and whoever called it; `depth`: less so many, which are known to be none of them.
+
+        Each frame that is looked at costs its function a copy of it. Runs on: any greenlet; never switches.
+        """
+        frame: FrameType | None = sys._getframe(depth)
         own, foreign = self.own, self.foreign
         while frame is not None:
             code = frame.f_code

@@ -24,6 +24,7 @@ from .companion import Companion, is_running
 from .draining import Draining
 from .errors import CompanionError, SettingsError
 from .gunicorns_names import in_force
+from .gunicorns_parts import Arbiter, Worker
 from .reloading import call_off_reload
 from .settings import GREEN_WORKER_CLASSES, PLAIN_WORKER_CLASSES, Settings
 
@@ -84,12 +85,12 @@ class Hooks:
         self.companion_command = companion_command
         self.environ = environ
 
-    def on_starting(self, server: Any) -> None:
+    def on_starting(self, server: Arbiter) -> None:
         """Runs on: arbiter."""
         self.begin(server)
         keep_configuration(server)
 
-    def begin(self, server: Any) -> None:
+    def begin(self, server: Arbiter) -> None:
         """Set up the parts that exist once for a server. Runs on: arbiter, before the first worker."""
         problem = unfit_worker_class(server.cfg.worker_class_str, is_patched=patching.is_patched())
         if problem:
@@ -109,7 +110,7 @@ class Hooks:
         if running.companion is not None:
             in_each_turn(server, CompanionWatch(lambda: self._start_companion(server)).look)
 
-    def _look_around(self, server: Any) -> None:
+    def _look_around(self, server: Arbiter) -> None:
         """Say what is on and what is not, and what is missing here. Ends a start that can't succeed."""
         if problem := surroundings.no_temporary_folder():
             sys.exit(f"Error: {problem}")
@@ -121,7 +122,7 @@ class Hooks:
             for sentence in surroundings.shortcomings(self.settings, has_pidfd=patching.has_pidfd()):
                 logger.warning("%s", sentence)
 
-    def on_reload(self, server: Any) -> None:
+    def on_reload(self, server: Arbiter) -> None:
         """Runs on: arbiter. With wrong settings, or code that can't be prepared, the workers stay as they are."""
         self.settings = in_force(self.settings, server.cfg)
         if running.is_reload_refused:
@@ -148,7 +149,7 @@ class Hooks:
         if running.fleet is not None:
             running.fleet.begin_reload()
 
-    def pre_fork(self, server: Any, worker: Any) -> None:
+    def pre_fork(self, server: Arbiter, worker: Worker) -> None:
         """Runs on: arbiter."""
         if not is_ours(server):
             return
@@ -161,14 +162,14 @@ class Hooks:
 
             lastwords.prepare(worker)
 
-    def child_exit(self, server: Any, worker: Any) -> None:
+    def child_exit(self, server: Arbiter, worker: Worker) -> None:
         """Runs on: arbiter, once the worker has ended."""
         if hasattr(worker, "stacks_file"):
             from .insight import lastwords
 
             lastwords.tell(worker)
 
-    def post_fork(self, server: Any, worker: Any) -> None:
+    def post_fork(self, server: Arbiter, worker: Worker) -> None:
         """Runs on: worker start-up."""
         worker.settings = self.settings
         if running.companion is not None:
@@ -186,7 +187,7 @@ class Hooks:
             worker.worker_server = WorkerServer(worker, running.ops.socket_folder)
             worker.worker_server.start()
 
-    def post_worker_init(self, worker: Any) -> None:
+    def post_worker_init(self, worker: Worker) -> None:
         """Runs on: worker start-up."""
         if patching.is_patched():
             from . import offload
@@ -194,7 +195,7 @@ class Hooks:
             offload.check(self.settings)
         worker.wsgi = Draining(worker.wsgi, lambda: not worker.alive)
 
-    def on_exit(self, server: Any) -> None:
+    def on_exit(self, server: Arbiter) -> None:
         """Runs on: arbiter."""
         if running.companion is not None:
             if not is_running(running.companion.pid):
@@ -203,7 +204,7 @@ class Hooks:
         if running.ops is not None:
             running.ops.stop()
 
-    def _ops(self, server: Any) -> "Supervisor | None":
+    def _ops(self, server: Arbiter) -> "Supervisor | None":
         if self.settings.ops_address is None:
             return None
         from .ops import endings
@@ -226,7 +227,7 @@ class Hooks:
         return supervisor
 
     @staticmethod
-    def _fleet(server: Any) -> "Fleet | None":
+    def _fleet(server: Arbiter) -> "Fleet | None":
         # Imported here: it comes with gevent's worker, which has no place in an arbiter of other workers.
         from .worker.lifecycle import shared_board
         from .worker.recycle import Fleet
@@ -234,14 +235,14 @@ class Hooks:
         fleet = Fleet(server, shared_board())
         return fleet if fleet.install() else None
 
-    def _tidy_up_after_companion(self, server: Any) -> None:
+    def _tidy_up_after_companion(self, server: Arbiter) -> None:
         """It was killed right before the end, and has left something running: what comes after it ends that."""
         try:
             running.companion = self._start_companion(server)
         except CompanionError as exc:
             logger.error("the companion was killed, and what it has left could not be ended: %s", exc)
 
-    def _start_companion(self, server: Any) -> Companion:
+    def _start_companion(self, server: Arbiter) -> Companion:
         assert self.companion_command is not None
         environ = {"PUBLIC_URL": public_url(server.address), **os.environ}
         if self.environ.get("PUBLIC_URL"):
@@ -276,7 +277,7 @@ class CompanionWatch:
         old.release()
 
 
-def keep_configuration(server: Any, afterwards: Callable[[], object] = lambda: None) -> None:
+def keep_configuration(server: Arbiter, afterwards: Callable[[], object] = lambda: None) -> None:
     """Have a reload whose configuration can't be read change nothing; gunicorn would end the server.
 
     `afterwards` is called when it was read. Runs on: arbiter.
@@ -298,18 +299,19 @@ def keep_configuration(server: Any, afterwards: Callable[[], object] = lambda: N
     replacements.put("gunicorn", (app, "reload", reload))
 
 
-def begin_anew_as_a_module(server: Any) -> None:
+def begin_anew_as_a_module(server: Arbiter) -> None:
     """Have `python -m gunicorn` begin anew (USR2) in the same way.
 
     gunicorn would run its own file: Python then looks for modules in gunicorn's folder first, and finds another `http`
     there. Runs on: arbiter.
     """
-    arguments = getattr(server, "START_CTX", {}).get("args", [])
+    context: dict[str, list[str]] = getattr(server, "START_CTX", {})
+    arguments = context.get("args", [])
     if len(arguments) > 1 and arguments[1] == sys.argv[0] and Path(arguments[1]).name == "__main__.py":
-        server.START_CTX["args"] = [arguments[0], "-m", Path(arguments[1]).parent.name, *arguments[2:]]
+        context["args"] = [arguments[0], "-m", Path(arguments[1]).parent.name, *arguments[2:]]
 
 
-def is_ours(server: Any) -> bool:
+def is_ours(server: Arbiter) -> bool:
     """Whether this server's workers are GreenWorkers, under whatever name; a team may have a class of its own."""
     worker_class = getattr(server, "worker_class", None)
     return bool(getattr(worker_class, "is_greenroom", False)) or server.cfg.worker_class_str in GREENROOM_WORKERS

@@ -161,7 +161,7 @@ class Record:
         return self.cut_reason or f"the request's budget of {self.deadline - self.arrived:.3g} s is spent"
 
     def left_seconds(self, shield: int) -> float:
-        """How long a wait of ours may last that whoever asks begins now; infinite where nothing is known to end it."""
+        """How long a wait of ours may last that the caller begins now; infinite where nothing is known to end it."""
         if shield == UNBOUNDED or self.is_over:
             return FOREVER
         now = clock.now()
@@ -379,8 +379,8 @@ class TimedWait(Wait):
         raise queue.Empty           # comes here only from an end, and only where there is a timeout
 
     Without one (None), and when the grace is over, BudgetSpent is raised: a loop round a wait that returns False would
-    turn for ever, and who waits for ever does not expect to be told that nothing came. Of several of these within each
-    other the outermost is the one that the caller has called, and the one that counts.
+    turn for ever, and a caller without a timeout does not expect to be told that nothing came. Of several of these
+    within each other the outermost is the one that the caller has called, and the one that counts.
 
     It concerns the request's own greenlet only; in threads and greenlets that it started it is but a name.
     Cheap enough to begin when it is known that there is something to wait for; a lock that is free needs none.

@@ -23,6 +23,7 @@ from . import patching
 from .chaining import HOOK_NAMES, chained, one_after_the_other
 from .errors import PatchedTooLate
 from .gunicorns_names import take_ours
+from .gunicorns_parts import Arbiter
 from .hooks import Hooks, keep_configuration, read_settings, running
 from .settings import read_env_files
 
@@ -49,7 +50,7 @@ def join(cfg: Any) -> None:
         cfg.set("when_ready", one_after_the_other(take_part, cfg.when_ready))
 
 
-def take_part(server: Any) -> None:
+def take_part(server: Arbiter) -> None:
     """Runs on: arbiter, before the first worker."""
     hooks = put_hooks(server)
     _wait_in_loop(server)
@@ -58,7 +59,7 @@ def take_part(server: Any) -> None:
     keep_configuration(server, lambda: put_hooks(server))
 
 
-def _wait_in_loop(server: Any) -> None:
+def _wait_in_loop(server: Arbiter) -> None:
     """Have the arbiter wait for signals in gevent's loop, where it learns that a worker has ended.
 
     Its queue was made before this process was patched.
@@ -68,7 +69,7 @@ def _wait_in_loop(server: Any) -> None:
         server.SIG_QUEUE.put_nowait(before.get_nowait())
 
 
-def put_hooks(server: Any) -> Hooks:
+def put_hooks(server: Arbiter) -> Hooks:
     """Read our settings, tell gunicorn of them, and put our hooks before those of its present configuration."""
     environ = environment()
     settings = replace(read_settings(environ), worker_class="greenroom")

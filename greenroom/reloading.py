@@ -1,9 +1,9 @@
 """Telling gunicorn, in the middle of a reload, to replace nobody."""
 
-from typing import Any
+from .gunicorns_parts import Arbiter
 
 
-def call_off_reload(server: Any) -> None:
+def call_off_reload(server: Arbiter) -> None:
     """Let gunicorn finish its reload without replacing anybody; it has no way to be told so.
 
     After the hook on_reload it starts cfg.workers new workers (so: none), stops as many of the oldest as are too many

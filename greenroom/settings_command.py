@@ -15,7 +15,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import own_configuration, serving_command
 from .cores import usable_cores
@@ -26,6 +26,9 @@ from .settings import Settings, environment_name, read_env_file
 from .settings.documenting import about, env_template, markdown_table, rows
 from .settings.knobs import shown
 from .settings.reading import ENV_FILES
+
+if TYPE_CHECKING:
+    from .cli import Commands
 
 HIDDEN = "(set, not shown)"
 
@@ -39,7 +42,7 @@ class Value:
     source: str
 
 
-def add_to(commands: Any) -> None:
+def add_to(commands: "Commands") -> None:
     parser = commands.add_parser(
         "settings",
         allow_abbrev=False,

@@ -1,7 +1,7 @@
 """Timers that are used more than once.
 
 gevent's `loop.timer(x)` lasts x the first time only. Stopped and started again it goes on from where it was; started
-again after it fired it fires at once, and whoever waits with it spins: libev's ev_timer_start counts from what
+again after it fired it fires at once, and a loop that waits with it spins: libev's ev_timer_start counts from what
 ev_timer_stop left. Only `again` (ev_timer_again) begins anew, and that one repeats. So a timer that is kept is one of
 these; `loop.timer` is for those that are started once, and for those that repeat and are never stopped.
 """

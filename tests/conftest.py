@@ -1,6 +1,7 @@
 """Fixtures for every ring of tests: one embedded PostgreSQL, and an environment without yours."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,8 @@ from devdb.server import EmbeddedPostgres
 ROOT = Path(__file__).resolve().parent.parent
 # Kept between runs, because making a database cluster takes longer than most test files.
 TEST_INSTANCE = ROOT / "instance" / "tests"
+LONG_RUN_SECONDS = 300
+MOST_FILES = 40
 OURS = ("GREENROOM_", "GUNICORN_", "FLASK_", *Config.model_fields, "WEB_CONCURRENCY", "WSGI_APP")
 
 
@@ -25,6 +28,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     nightly = [item for item in items if item.get_closest_marker("nightly")]
     config.hook.pytest_deselected(items=nightly)
     items[:] = [item for item in items if item not in set(nightly)]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """After a long run, the files that took longest: a file is what one process runs on its own."""
+    seconds: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                seconds[report.nodeid.partition("::")[0]] += report.duration
+    if seconds.total() > LONG_RUN_SECONDS:
+        terminalreporter.section(f"longest files, of {seconds.total():.0f} s in all")
+        for name, took in seconds.most_common(MOST_FILES):
+            terminalreporter.write_line(f"{took:7.1f} s  {name}")
 
 
 @pytest.fixture(scope="session", autouse=True)

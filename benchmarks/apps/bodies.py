@@ -1,4 +1,4 @@
-"""What the routes with large bodies send, and what is sent to them."""
+"""Bodies of the routes with large bodies: the ones they send, and the ones that are sent to them."""
 
 MEGABYTE = 1_000_000
 LARGE = bytes(range(250)) * (MEGABYTE // 250)

@@ -3,13 +3,12 @@
 import re
 from collections.abc import Sequence
 
-from .driving import Seen
 from .server import Answer
 
 
-def differences(greenroom: Seen, sync: Sequence[Answer]) -> str:
+def differences(greenroom: Sequence[Answer], sync: Sequence[Answer]) -> str:
     """How a route's answer differs from that under sync, in words; "" when it does not or nothing can be said."""
-    ours = [one for one in greenroom.alone if one.status]
+    ours = [one for one in greenroom if one.status]
     theirs = [one for one in sync if one.status]
     if len(ours) < 2 or len(theirs) < 2:
         return ""

@@ -13,16 +13,19 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import GreenroomError
 from . import accepted
+
+if TYPE_CHECKING:
+    from ..cli import Commands
 
 READY, FINDINGS, COULD_NOT_RUN = 0, 1, 2
 SHORTEST_SECONDS = 5.0
 
 
-def add_to(commands: Any) -> None:
+def add_to(commands: "Commands") -> None:
     """Add the command to the parser of `greenroom`."""
     parser = commands.add_parser(
         "doctor", help="say what an application will do on gevent: it is read, imported, and driven by a real worker"

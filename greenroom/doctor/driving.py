@@ -20,6 +20,8 @@ LONGEST_ALONE_SECONDS = 6.0
 AT_ONCE_CPU_SECONDS = 1.5
 LOOK_SECONDS = 0.15
 HEARTBEAT_SECONDS = 0.05
+# From this share of those that ask on, what they wait for is a finding.
+WAITING_SHARE = 0.3
 
 
 @dataclass
@@ -35,6 +37,7 @@ class Seen:
     crowd_stalls: list[dict[str, Any]] = field(default_factory=list)
     waits: list[dict[str, Any]] = field(default_factory=list)  # of the requests in flight, when many were
     pools: list[dict[str, Any]] = field(default_factory=list)
+    executors: list[dict[str, Any]] = field(default_factory=list)  # those with more to do than threads
     stacks: list[str] = field(default_factory=list)  # of a request that did not answer
     deadlocks: list[dict[str, Any]] = field(default_factory=list)
     states: list[float] = field(default_factory=list)  # seconds by state, of those that were alone
@@ -260,4 +263,5 @@ def _look(snapshot: dict[str, Any], seen: Seen) -> None:
                 {name: request.get(name) for name in ("state", "detail", "held_by", "state_seconds", "route")}
             )
     seen.pools += [pool for pool in snapshot.get("pools", []) if pool.get("waiting")]
+    seen.executors += snapshot.get("executors", [])
     seen.deadlocks = seen.deadlocks or list(snapshot.get("locks", {}).get("deadlocks", []))

@@ -4,7 +4,7 @@ import ast
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +28,7 @@ from .reading import (
     pools,
     process,
     queries,
+    retries,
     sharing,
     threads,
     upstreams,
@@ -35,7 +36,7 @@ from .reading import (
 from .reading.project import Project
 from .reading.sources import Sources
 from .scratch import Scratch
-from .server import Server
+from .server import Answer, Server
 
 AT_IMPORT = ("sleep-at-import", "io-at-import", "thread-at-import", "process-at-import")
 COULD_NOT_RUN = "could not run"
@@ -153,7 +154,7 @@ class Examination:
 
     def static(self, project: Project) -> None:
         self.found = []
-        for rules in (upstreams, sharing, memory, locks, threads, drivers, pools, queries, process, at_import):
+        for rules in (upstreams, retries, sharing, memory, locks, threads, drivers, pools, queries, process, at_import):
             self.found += rules.find(project)
         workers, _, _ = deployment.workers_of(Path.cwd(), os.environ, self.options.configuration)
         self.found += pools.above_default(project, workers)
@@ -196,7 +197,7 @@ class Examination:
             if not server.start(min(20.0, 0.6 * self.left())):
                 self.report.why = f"the worker did not serve: {last_words(server.output())}"
                 return
-            self.log_in(server)
+            is_logged_in = self.log_in(server)
             judge = Judge(project, list(self.found))
             until = self.began + DRIVE_SHARE * self.options.seconds
             driven = driving.drive(server, routes, until, self.tell, time.monotonic)
@@ -205,37 +206,60 @@ class Examination:
             self.report.skipped += [
                 Skipped(route.name, "there was no time left: --for more") for route in driven.not_asked
             ]
-            self.not_good(driven)
+            self.not_good(driven, is_logged_in)
             measured = {seen.route.name: gains.Gain(seen) for seen in driven.routes}
             if self.options.has_gains:
                 self.measure(scratch, server, measured)
         finally:
             server.stop()
         self.report.routes = gains.as_list(measured)
-        for gain in measured.values():
-            differs = differences(gain.seen, gain.sync_answers)
-            if differs and gain.seen.route.place:
+        self.found += self.differing(scratch, configuration, list(measured.values()))
+
+    def differing(
+        self, scratch: Scratch, configuration: Path | None, measured: Sequence[gains.Gain]
+    ) -> Iterator[Finding]:
+        """Routes that answer otherwise than under sync, also where both servers are fresh.
+
+        A page that shows what was asked before it differs by that, and by nothing else.
+        """
+        suspects = [
+            gain for gain in measured if differences(gain.seen.alone, gain.sync_answers) and gain.seen.route.place
+        ]
+        answers: dict[str, list[list[Answer]]] = {}
+        for kind in ("greenroom", "sync") if suspects else ():
+            if self.left() < 3.0:
+                return
+            self.tell(f"asking a fresh {kind} worker")
+            server = Server(scratch, self.options.app, kind, configuration if kind == "greenroom" else None)
+            try:
+                if not server.start(min(10.0, 0.4 * self.left())):
+                    return
+                if login.log_in_at(server, self.options.login, self.options.headers):
+                    return
+                answers[kind] = [gains.asked(server, gain.seen) for gain in suspects]
+            finally:
+                server.stop()
+        for gain, ours, theirs in zip(suspects, answers.get("greenroom", ()), answers.get("sync", ()), strict=True):
+            differs = differences(ours, theirs)
+            if differs:
                 file, _, line = gain.seen.route.place.rpartition(":")
-                self.found.append(
-                    Finding(
-                        "differs-from-sync",
-                        file,
-                        int(line),
-                        f"{gain.seen.route.name} answers otherwise under Greenroom: {differs}.",
-                        "Compare both answers, and look for what depends on the process.",
-                    )
+                yield Finding(
+                    "differs-from-sync",
+                    file,
+                    int(line),
+                    f"{gain.seen.route.name} answers otherwise under Greenroom: {differs}.",
+                    "Compare both answers, and look for what depends on the process.",
                 )
 
-    def log_in(self, server: Server) -> None:
+    def log_in(self, server: Server) -> bool:
+        """Whether requests carry a login now; why not is among what was not looked at."""
         why_not = login.log_in_at(server, self.options.login, self.options.headers)
         if why_not:
-            more = (
-                "" if self.options.allow_writes else " (the database is read only: --allow-writes, if it has to write)"
-            )
+            more = "" if self.options.allow_writes else " (a login that writes to a database needs --allow-writes)"
             self.report.skipped.append(Skipped("routes behind the login", without_secrets(why_not) + more))
+        return bool(self.options.headers or (self.options.login and not why_not))
 
-    def not_good(self, driven: driving.Drive) -> None:
-        is_logged_in = bool(self.options.login or self.options.headers)
+    def not_good(self, driven: driving.Drive, is_logged_in: bool) -> None:
         found = [login.not_seen(seen, is_logged_in=is_logged_in) for seen in driven.routes]
         self.report.skipped += [one for one in found if one is not None]
 
@@ -267,10 +291,7 @@ class Examination:
                     if self.left() < 2.0 or each < 0.1:
                         break
                     if kind == "sync":
-                        gain.sync_answers = [
-                            server.get(gain.seen.route.target(), 5.0, gain.seen.route.headers)
-                            for _ in range(gains.ALONE_TIMES)
-                        ]
+                        gain.sync_answers = gains.asked(server, gain.seen)
                     gain.by_kind[kind] = gains.measure(server, gain.seen, each)
             finally:
                 server.stop()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..insight.account import STATES
 from .driving import Seen
 from .server import Answer, Server
 
@@ -14,6 +15,8 @@ CLIENTS = 20
 ALONE_TIMES = 2
 # A share of its time that a route computes; from here on no server makes it faster.
 COMPUTES_SHARE = 0.8
+NO_WAITS = ("cpu", "ready", "offload", "client", "other")
+WAITS_SECONDS, WAITS_SHARE = 0.002, 0.2
 
 
 @dataclass
@@ -40,7 +43,7 @@ class Gain:
         if sync is None or ours is None or not sync.rate or not ours.rate:
             return "not measured"
         factor = ours.rate / sync.rate
-        if factor >= 1.2:
+        if factor >= 1.2 and waits(seen):
             return f"{factor:.1f} times the requests of one sync worker"
         return "as many requests as one sync worker: it hardly waits"
 
@@ -96,10 +99,24 @@ def measure(server: Server, seen: Seen, seconds: float) -> Measured:
     return Measured(len(ordered) / took, p95, len(errors))
 
 
+def asked(server: Server, seen: Seen) -> list[Answer]:
+    """The answers to a route's request, one after the other."""
+    return [server.get(seen.route.target(), 5.0, seen.route.headers) for _ in range(ALONE_TIMES)]
+
+
 def computes(seen: Seen) -> bool:
     """Whether a route computes most of its time: no server makes that faster."""
     total = seen.typical_seconds
     return total >= 0.01 and (seen.cpu_seconds + seen.offload_seconds) / total >= COMPUTES_SHARE
+
+
+def waits(seen: Seen) -> bool:
+    """Whether requests wait for anything but the processor: else what differs between two servers is the machine."""
+    count = len([one for one in seen.alone if one.status])
+    if len(seen.states) < len(STATES) or not count:
+        return True
+    waited = sum(seen.states[number] for number, name in enumerate(STATES) if name not in NO_WAITS) / count
+    return waited >= WAITS_SECONDS or waited >= WAITS_SHARE * seen.cpu_seconds
 
 
 def worth_measuring(seen: Seen) -> bool:

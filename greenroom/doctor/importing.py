@@ -4,13 +4,14 @@ import json
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from .. import redaction
 from ..insight.stacks import is_installed
 from .findings import Finding
+from .queued import queued_seconds
 from .reading import at_import
 from .reading.places import shown_of
 from .reading.project import Project
@@ -18,8 +19,17 @@ from .scratch import Scratch
 
 MODULE = "greenroom.doctor.inside.importing"
 SLOW_SECONDS = 5.0
+# Of the time that an import had: with less, a loop without an end would look like it beside a few other programs.
+STARVED_SHARE = 0.8
 # A sleep that nobody notices.
 SHORT_SLEEP_SECONDS = 0.02
+
+
+# Clients and agents whose own threads watch a connection or send what they have collected: made to be imported.
+HELPERS = frozenset(
+    "pymongo opentelemetry sentry_sdk ddtrace newrelic elasticapm datadog ldclient kazoo pika kafka confluent_kafka "
+    "grpc cassandra elasticsearch hazelcast".split()
+)
 
 
 @dataclass
@@ -49,8 +59,19 @@ class Imported:
     def why_not(self) -> str:
         """Why the application can't be served; "" when it can."""
         if self.patched.get("hangs"):
+            queued = float(self.patched.get("queued") or 0.0)
+            if self.is_starved:
+                return (
+                    f"the machine is too busy: for {queued:.0f} s the import was ready to run and had no core; try "
+                    "again when it is idle, or give it longer: --for"
+                )
             return "the import did not end in time"
         return str(self.patched.get("error", ""))
+
+    @property
+    def is_starved(self) -> bool:
+        """Whether it did not end because others had the cores."""
+        return float(self.patched.get("queued") or 0.0) > STARVED_SHARE * float(self.patched.get("waited") or 1.0)
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -75,10 +96,13 @@ class Imported:
                 yield at_import.talks(
                     file, number, f"it connects to {what}" if kind == "connect" else f"it looks {what} up"
                 )
-            elif kind == "thread":
-                yield at_import.thread(file, number, what)
+            elif kind == "thread" and not event.get("has_ended"):
+                is_helper = str(event.get("by")) in HELPERS
+                yield replace(at_import.thread(file, number, what), level="note" if is_helper else "warning")
             elif kind == "process":
-                yield at_import.process(file, number, what)
+                # A package that asks `git` for the release is no program beside the server.
+                is_small = bool(event.get("has_ended") and event.get("by"))
+                yield replace(at_import.process(file, number, what), level="note" if is_small else "warning")
         seconds = float(self.patched.get("seconds", 0.0))
         if seconds > SLOW_SECONDS and not any(
             event["kind"] == "sleep" and event["seconds"] > seconds / 2 for event in self.patched.get("events", [])
@@ -94,6 +118,8 @@ class Imported:
             )
 
     def _failed(self) -> Iterator[Finding]:
+        if self.patched.get("hangs") and self.is_starved:
+            return  # nothing is known of the application
         if self.patched.get("hangs"):
             file, _, line = str(self.patched.get("hangs_at", "")).rpartition(":")
             yield Finding(
@@ -146,8 +172,12 @@ def import_twice(scratch: Scratch, app: str, lazy: list[str], seconds: float) ->
         children[name] = (scratch.start(command, more), answer)
     for name, (child, answer) in children.items():
         ended = child.wait(seconds + 3.0)
+        queued = 0.0 if ended else queued_seconds(child.process.pid)
         child.stop(0.5)
-        setattr(found, name, _answer(answer, child.output(), ended))
+        said = _answer(answer, child.output(), ended)
+        if said.get("hangs"):
+            said.update(queued=queued or said.get("queued", 0.0), waited=seconds)
+        setattr(found, name, said)
     return found
 
 
@@ -159,7 +189,8 @@ def _answer(path: Path, output: str, ended: bool) -> dict[str, Any]:
     stack = Path(f"{path}.stack")
     dump = stack.read_text(errors="replace") if stack.is_file() else ""
     if "Timeout" in dump or not ended:
-        return {"hangs": True, "hangs_at": _own_place(dump)}
+        queued = re.search(r"^Queued ([\d.]+)$", dump, re.MULTILINE)
+        return {"hangs": True, "hangs_at": _own_place(dump), "queued": float(queued[1]) if queued else 0.0}
     lines = [line for line in output.splitlines() if line.strip()]
     return {
         "error": "the process ended while it imported" + (f": {lines[-1][:200]}" if lines else ""),

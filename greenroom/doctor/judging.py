@@ -1,15 +1,16 @@
 """Findings from the run, each at the application's own innermost line."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .driving import Drive, Seen
+from . import executors
+from .driving import WAITING_SHARE, Drive, Seen
 from .findings import Finding
+from .log import last_error
 from .reading.project import Project
 from .reading.queries import held_pair
-from .wording import change_for_stall, duration
+from .wording import change_for, duration
 
 # A stall of this length at each request is an error, a warning, or a note.
 ERROR_SECONDS, WARNING_SECONDS = 0.1, 0.03
@@ -21,7 +22,6 @@ REPEATED = 5
 # A container that grows by so many of the requests grows with them.
 GROWTH_SHARE = 0.6
 FEWEST_REQUESTS = 8
-WAITING_SHARE = 0.3
 # A request that takes less alone is in nobody's way in a pool.
 KEPT_SECONDS = 0.05
 IMPORT_FRAMES = ("<frozen importlib", "importlib/")
@@ -52,6 +52,7 @@ class Judge:
         yield from self._fails(seen, drive)
         yield from self._pools(seen)
         yield from self._locks(seen)
+        yield from executors.full(seen, self.project, self.static)
 
     # Stalls.
 
@@ -66,11 +67,13 @@ class Judge:
             if place:
                 seconds = float(stall["seconds"]) - float(stall.get("stolen_seconds", 0.0))
                 if seconds >= WARNING_SECONDS:
+                    module = self.imported(stall.get("stack", []))
                     yield self._at(
                         "import-in-request",
                         place,
-                        f"The first request imports here, and the loop stands for {duration(seconds)}, in each worker.",
-                        "Import it at the top of the module.",
+                        f"The first request imports {module or 'a module'} here, and the loop stands for "
+                        f"{duration(seconds)}, in each worker.",
+                        f"Import {module or 'it'} at the top of the module.",
                         level="warning" if seconds >= IMPORT_SECONDS else "note",
                         cost=seconds,
                     )
@@ -99,7 +102,7 @@ class Judge:
                     if seen.heartbeat_seconds > seconds / 2
                     else "."
                 ),
-                change_for_stall(called, holds_gil and bool(called)),
+                change_for(stalls, called, place.rpartition(":")[0], self.static),
                 level=level,
                 cost=seconds,
                 stack=tuple(str(line) for line in stalls[-1].get("stack", [])[:12]),
@@ -123,6 +126,16 @@ class Judge:
         if last < 0:
             return ""
         return next((place for place in places[last + 1 :] if self.is_own(place)), "")
+
+    def imported(self, stack: Sequence[Any]) -> str:
+        """The module whose import the own line has begun, as far as its file says; "" if nothing does."""
+        for line in reversed(stack):
+            place, _, function = str(line).partition(" ")
+            file = place.rpartition(":")[0]
+            if function == "<module>" and not self.is_own(place) and file.endswith(".py"):
+                path = file.rpartition("site-packages/")[2].removesuffix(".py").removesuffix("/__init__")
+                return path.strip("/").replace("/", ".")
+        return ""
 
     def _called(self, stall: dict[str, Any]) -> str:
         """Return the call that the line was in: the function of a library just below it."""
@@ -179,7 +192,7 @@ class Judge:
             return
         if all(one.status in (503, 504) for one in failed) or any(one.status >= 500 for _, one in seen.paced):
             return
-        error, place = last_error(drive.output, self)
+        error, place = last_error(drive.output, self.is_own)
         yield self._at(
             "fails-at-once",
             place or seen.route.place,
@@ -363,7 +376,7 @@ class Judge:
             )
 
     def _died(self, seen: Seen, drive: Drive) -> Finding:
-        error, place = last_error(drive.output, self)
+        error, place = last_error(drive.output, self.is_own)
         return self._at(
             "worker-dies",
             place or seen.route.place,
@@ -378,20 +391,3 @@ class Judge:
     ) -> Finding:
         file, _, line = place.rpartition(":")
         return Finding(rule, file, int(line) if line.isdigit() else 0, says, do, level, cost, stack)
-
-
-def last_error(output: str, judge: Judge) -> tuple[str, str]:
-    """The last exception in a server's log, without its message, and its innermost own line."""
-    from .reading.places import shown_of
-
-    place, error = "", ""
-    for line in output.splitlines():
-        frame = re.match(r'\s+File "([^"]+)", line (\d+)', line)
-        if frame is not None:
-            at = f"{shown_of(frame[1])}:{frame[2]}"
-            if judge.is_own(at):
-                place = at
-        raised = re.match(r"([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning|Timeout))\b", line)
-        if raised is not None:
-            error = raised[1]
-    return error, place

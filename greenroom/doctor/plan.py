@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from ..errors import GreenroomError
-from .reading.project import Function, Project
+from .reading.functions import Function
+from .reading.project import Project
 
 # A GET of such a name does something; a careful person does not send it to see what happens.
 UNSAFE = re.compile(
@@ -87,6 +88,7 @@ def planned(
             skipped.append(Skipped(f"{'/'.join(_methods(one))} {one['rule']}", why))
     if not routes and not found:
         found[("GET", "/")] = Route("GET /", "/", place=_only_view(project))
+        skipped.append(Skipped("routes", "this framework does not list them: name them with --url or --from"))
     chosen = list(found.values())
     for route in chosen[MOST_ROUTES:]:
         skipped.append(Skipped(route.name, f"more than {MOST_ROUTES} routes: name it with --url"))

@@ -3,7 +3,7 @@
     killed by the arbiter, its loop did not turn for `timeout`     SIGABRT first, SIGKILL a second later
     asked to go at once (SIGQUIT, SIGINT)                          with requests still running
     not done in the graceful timeout                               the requests that are cut
-    over its memory limit                                          how much, and who has how many greenlets
+    over its memory limit                                          how much, and how many greenlets from which line
 
 SIGABRT comes to a worker that may hold the GIL for ever, so faulthandler writes the stacks from within the signal
 handler, in C. A process that can still run Python adds what is in flight and the last stalls.
@@ -21,8 +21,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from typing import Any
 
+from ..gunicorns_parts import Worker
 from . import snapshot
 from .observer import Insight
 
@@ -35,7 +35,7 @@ LARGEST_PIECE_BYTES = select.PIPE_BUF - 128
 LONGEST_STACKS_BYTES = 65_536
 
 
-def prepare(worker: Any) -> None:
+def prepare(worker: Worker) -> None:
     """Give the worker a file for faulthandler, which `tell` reads. Runs on: arbiter, before it forks."""
     try:
         worker.stacks_file = tempfile.TemporaryFile(buffering=0, dir=worker.cfg.worker_tmp_dir)
@@ -43,7 +43,7 @@ def prepare(worker: Any) -> None:
         logger.warning("the stacks of a worker that is killed will not be told: %s", exc)
 
 
-def tell(worker: Any) -> None:
+def tell(worker: Worker) -> None:
     """Write what faulthandler wrote about a worker that has ended. Runs on: arbiter; never raises."""
     file = getattr(worker, "stacks_file", None)
     if file is None:
@@ -60,7 +60,7 @@ def tell(worker: Any) -> None:
             logger.error("%s", piece)
 
 
-def register(worker: Any) -> None:
+def register(worker: Worker) -> None:
     """Have the stacks written when the arbiter gives this worker up.
 
     And when it crashes. gunicorn's own handler, which must be there already, has its turn afterwards, when Python next
@@ -74,7 +74,7 @@ def register(worker: Any) -> None:
         logger.warning("stacks can't be written when this worker is killed: %s", exc)
 
 
-def error_log(worker: Any) -> int:
+def error_log(worker: Worker) -> int:
     """The descriptor that gunicorn's error log goes to."""
     for handler in worker.log.error_log.handlers:
         stream = getattr(handler, "stream", None)
@@ -86,13 +86,13 @@ def error_log(worker: Any) -> int:
     return sys.__stderr__.fileno() if sys.__stderr__ is not None else 2
 
 
-def say(worker: Any, reason: str) -> None:
+def say(worker: Worker, reason: str) -> None:
     """Write what the worker is doing. Runs on: any greenlet; never raises."""
     for piece in pieces(_words(worker, reason)):
         logger.error("%s", piece)
 
 
-def cry(worker: Any, reason: str) -> None:
+def cry(worker: Worker, reason: str) -> None:
     """The same, past logging, whose locks may be held. Runs on: signal handler; never raises."""
     at = time.strftime("%Y-%m-%d %H:%M:%S %z")
     try:
@@ -120,14 +120,14 @@ def pieces(text: str) -> Iterator[str]:
         yield "\n".join(piece)
 
 
-def _words(worker: Any, reason: str) -> str:
+def _words(worker: Worker, reason: str) -> str:
     try:
         return words(worker, reason)
     except Exception as exc:
         return f"{reason}; what was in flight can't be told: {type(exc).__name__}: {exc}"
 
 
-def words(worker: Any, reason: str) -> str:
+def words(worker: Worker, reason: str) -> str:
     if not hasattr(worker, "serving"):
         return reason
     insight: Insight | None = worker.serving.insight
@@ -156,7 +156,7 @@ def words(worker: Any, reason: str) -> str:
     return "\n".join(lines)
 
 
-def memory(worker: Any, rss_bytes: int) -> str:
+def memory(worker: Worker, rss_bytes: int) -> str:
     """Runs on: the loop's thread."""
     insight: Insight | None = getattr(getattr(worker, "serving", None), "insight", None)
     if insight is None:

@@ -4,7 +4,7 @@ A lock of `threading` remembers who took it and where, and a greenlet that has t
 semaphores and queues are built over these locks. So these can be named:
 
     circle    each waits for a lock that the next one holds
-    self      a circle of one: who waits for a lock that it holds itself, as when the garbage collector runs a
+    self      a circle of one: a wait for a lock that the waiter holds itself, as when the garbage collector runs a
               `__del__` that takes the lock which the code under it has
     orphan    the greenlet that holds the lock has ended, and nobody else can be seen to release it
 

@@ -16,6 +16,8 @@ from .account import Account
 MOST_LINES = 100
 # A request that asks so often at one line is worth a word.
 REPEATS = 20
+# From `find`: `sqlite` and then the cursor's `execute`, which may be the outermost frame of a greenlet.
+FROM_SQLITE = 2
 
 
 @dataclass(slots=True)
@@ -45,20 +47,20 @@ class Queries:
 
     def asked(self, account: Account, code: CodeType | None, instruction: int, statement: str) -> None:
         """A query begins. The caller has found the application's line."""
-        key = (code, instruction)
+        key = (id(code), instruction)  # whose own hash is that of all it consists of
         queries: Any = account.queries
         if queries is None:
             queries = account.queries = {}
         seen = queries.get(key)
         if seen is None:
-            queries[key] = [1, statement]
+            queries[key] = [1, statement, code]
         else:
             seen[0] += 1
             seen[1] = statement
 
     def sqlite(self, record: Any, statement: str) -> None:
         if type(record) is Account and not record.ended:
-            frame = self.application.find()
+            frame = self.application.find(FROM_SQLITE)
             code = None if frame is None else frame.f_code
             self.asked(record, code, 0 if frame is None else frame.f_lasti, statement)
 
@@ -72,7 +74,7 @@ class Queries:
         if sums is not None:
             sums[0] += 1
             sums[1] += sum(seen[0] for seen in queries.values())
-        (code, instruction), (count, statement) = max(queries.items(), key=lambda item: item[1][0])
+        (_, instruction), (count, statement, code) = max(queries.items(), key=lambda item: item[1][0])
         if count >= REPEATS:
             self._repeats(account, route, code, instruction, count, statement)
 

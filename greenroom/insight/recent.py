@@ -6,7 +6,7 @@
 
 Memory is bounded, and untouched until it is used: 65,536 records of 64 bytes are 4 MB, a minute of 1,000 requests a
 second. How much of the minute is there, of a worker with more to do, is said by `covered_seconds`. Writing a record
-costs a microsecond and takes no lock: the loop's thread writes, whoever reads copies. A record that is being
+costs a microsecond and takes no lock: the loop's thread writes, a reader copies. A record that is being
 overwritten while it is copied is the oldest one, and at most one.
 
 On Linux the memory is a file without a name, which the ops process can open and read by itself, also while C code keeps

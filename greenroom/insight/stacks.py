@@ -6,6 +6,7 @@ import re
 import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 # How faulthandler begins to write a single thread's stack.
@@ -50,7 +51,7 @@ class Call(NamedTuple):
 Stack = list[Call]
 
 
-def of_frame(frame: Any, deepest: int = DEEPEST_FRAMES) -> Stack:
+def of_frame(frame: FrameType | None, deepest: int = DEEPEST_FRAMES) -> Stack:
     """The stack that `frame` is the innermost of. Runs on: the thread whose frame it is, see safepoint."""
     stack: Stack = []
     while frame is not None and len(stack) < deepest:
@@ -106,7 +107,7 @@ def guilty(stack: Stack) -> Call | None:
     return stack[0] if stack else None
 
 
-def guilty_of_frame(frame: Any) -> Call | None:
+def guilty_of_frame(frame: FrameType | None) -> Call | None:
     """The same as guilty(of_frame(frame)) where the application's own code is among them, and cheaper."""
     innermost = frame
     while frame is not None:

@@ -120,7 +120,7 @@ def _description(text: str) -> str:
 def may_see_timing(setting: str, environ: dict[str, Any], *, is_peer_trusted: bool) -> bool:
     """Whether whoever gets this answer may know hosts and times. A trusted proxy passes on what it gets.
 
-    So with `trusted`, who is trusted must have asked for himself: a request that was forwarded for somebody else is
+    So with `trusted`, a trusted peer must have asked for himself: a request that was forwarded for another client is
     answered without.
     """
     if setting != "trusted" or not is_peer_trusted:

@@ -27,6 +27,7 @@ HOW = (
     "write 200/s, '10..500/s over 60s' (a ramp), '100,200,400/s each 30s' (steps), "
     "'100/s spike 1000/s at 20s for 5s', '100/s for 10s', and several of them with 'then' between"
 )
+HIGHEST_PER_SECOND = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,6 @@ class Shape:
     @property
     def mean_per_second(self) -> float:
         return sum(one.count for one in self.segments) / self.seconds
-
-    def rate_at(self, moment: float) -> float:
-        for one in self.segments:
-            if moment < one.seconds:
-                return one.begin + (one.end - one.begin) * moment / one.seconds
-            moment -= one.seconds
-        return 0.0
 
     def moments(self, model: str, chance: random.Random) -> Iterator[float]:
         """When each request is due, in seconds from the beginning, in order."""
@@ -151,6 +145,11 @@ def checked(shape: Shape) -> Shape:
     """The shape itself. Raises LoadError for one in which nothing would be sent."""
     if any(one.seconds <= 0 for one in shape.segments):
         raise LoadError("a part of the run has no length: give it more than 0 s")
+    if max(max(one.begin, one.end) for one in shape.segments) > HIGHEST_PER_SECOND:
+        raise LoadError(
+            f"more than {HIGHEST_PER_SECOND:,}/s is far more than one process can send: ask for less, or spread the "
+            "load over more processes with --locustfile"
+        )
     if shape.count < 1:
         raise LoadError("nothing would be sent: the rate is too low for so short a run; raise --rate or --for")
     return shape

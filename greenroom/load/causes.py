@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from ..errors import GreenroomError
 from ..ops.client import Client, OpsError
+from ..ops.shapes import View
 from ..settings import Settings, read_environment
 from .histogram import Histogram
 from .target import Target, is_private
@@ -67,18 +68,18 @@ class Watcher:
         return self._now() - self._began
 
 
-def cause_of(view: Mapping[str, Any]) -> dict[str, Any]:
+def cause_of(view: View) -> dict[str, Any]:
     """Return the part of an ops page's view that the report keeps, for one second of the run."""
     verdict, total = view.get("verdict") or {}, view.get("total") or {}
     states = view.get("in_flight_states") or {}
     workers = view.get("workers") or []
     saturation = {str(row.get("name")): row for row in view.get("saturation") or []}
-    stalls = (view.get("stalls") or {}).get("now") or []
+    stalls = (view["stalls"].get("now") or []) if "stalls" in view else []
     return {
         "verdict": verdict.get("sentence", ""),
         "level": verdict.get("level", "ok"),
         "cause": verdict.get("cause", ""),
-        "advice": verdict.get("advice", ""),
+        "advice": verdict.get("do", ""),
         "cpu_ratio": max((worker.get("cpu_ratio") or 0.0 for worker in workers), default=0.0),
         "lag_ms": round((total.get("lag_seconds") or 0.0) * 1000, 3),
         "in_flight": total.get("in_flight", 0),
@@ -87,7 +88,7 @@ def cause_of(view: Mapping[str, Any]) -> dict[str, Any]:
         "waits": {name: count for name, count in states.items() if name not in ("cpu", "ready")},
         "shed_per_second": total.get("shed_rate", 0.0),
         "errors_per_second": total.get("error_rate", 0.0),
-        "limit_ratio": (saturation.get("Limit") or {}).get("ratio", 0.0),
+        "limit_ratio": saturation["Limit"].get("ratio", 0.0) if "Limit" in saturation else 0.0,
         "workers": len(workers),
         "workers_blocked": total.get("workers_blocked", 0),
         "pools": [

@@ -3,14 +3,17 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .units import LoadError
+
+if TYPE_CHECKING:
+    from ..cli import Commands
 
 HELD_CODES = "exit status: 0 held, 1 not held, 2 could not run, 3 not valid (the generator was the limit)"
 
 
-def add_to(commands: Any) -> None:
+def add_to(commands: "Commands") -> None:
     """Add it to the parser of `greenroom`."""
     parser = commands.add_parser(
         "load",

@@ -63,6 +63,8 @@ class Engine:
         self.pacer = pacer
         self.requests = requests
         self.timeout_seconds = timeout_seconds
+        # A request that is due and not sent by then has no time left, and neither have those after it.
+        self.ends_at = math.inf if length is None else length + timeout_seconds
         self.new_connections = new_connections
         self.follows = follows
         self.largest_bytes = largest_bytes
@@ -125,6 +127,8 @@ class Engine:
                 moment = self.moment()
             elif not self._under_way and pacer.is_over:
                 return
+            if moment > self.ends_at and pacer.due <= moment:
+                return  # many more were planned than can be sent; those that were looked at say so
             if moment >= next_second:
                 self._tick(next_second)
                 next_second = int(moment) + 1

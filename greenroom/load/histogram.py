@@ -13,7 +13,6 @@ from typing import Any
 
 PRECISION_BITS = 11
 _EXACT = 1 << PRECISION_BITS
-_HALF = _EXACT >> 1
 
 
 def index_of(microseconds: int) -> int:

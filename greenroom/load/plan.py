@@ -15,8 +15,6 @@ from .request import Maker, Prepared, Request
 from .result import Facts, document, now_at, route_of
 from .target import Target, tls_context
 
-CauseSource = Callable[[], "Sequence[Mapping[str, Any] | None]"]
-
 
 @dataclass(frozen=True)
 class Plan:

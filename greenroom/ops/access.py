@@ -73,7 +73,7 @@ class Access:
         return bool(self.token) and _are_same(token, self.token)
 
     def cookie(self, *, is_secure: bool) -> str:
-        """The cookie for who has shown the token: it says nothing about the token and outlives this process."""
+        """The cookie after the token was shown: it says nothing about the token and outlives this process."""
         secure = "; Secure" if is_secure else ""
         return f"{COOKIE}={self._proof()}; Path=/; HttpOnly; SameSite=Strict; Max-Age=604800{secure}"
 

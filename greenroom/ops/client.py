@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import GreenroomError
+from .shapes import Verdict, View
 
 TIMEOUT_SECONDS = 10.0
 # Wildcard addresses are for listening.
@@ -28,12 +29,16 @@ class Client:
     def url(self) -> str:
         return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
 
-    def view(self) -> dict[str, Any]:
-        return self._json("/view")
+    def view(self) -> View:
+        found: Any = self._json("/view")
+        view: View = found
+        return view
 
-    def verdict(self) -> dict[str, Any]:
+    def verdict(self) -> Verdict:
         """The verdict alone; {} before the ops process has looked for the first time."""
-        return self._json("/verdict")
+        found: Any = self._json("/verdict")
+        verdict: Verdict = found
+        return verdict
 
     def stacks(self, pid: int, request_id: str) -> dict[str, Any]:
         return self._json(f"/request/{pid}/{quote(request_id, safe='')}", allowed=(200, 504))

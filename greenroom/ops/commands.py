@@ -6,10 +6,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import GreenroomError
 from ..settings import Settings, read_environment
+
+if TYPE_CHECKING:
+    from ..cli import Commands
 
 if TYPE_CHECKING:
     from .client import Client
@@ -21,7 +24,7 @@ UNKNOWN = 3
 OLDEST_SECONDS = 15.0
 
 
-def add_to(commands: Any) -> None:
+def add_to(commands: "Commands") -> None:
     """Add them to the parser of `python -m greenroom`."""
     ops = commands.add_parser("ops", help="say where the ops page of the running server is, and whether it answers")
     _add_where(ops)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import observing, replacements
+from ..gunicorns_parts import Arbiter, Worker
 from .socket_folder import SocketFolder
 
 LONGEST_STACKS_BYTES = 65_536
@@ -23,7 +24,7 @@ LONGEST_STACKS_BYTES = 65_536
 logger = logging.getLogger("gunicorn.error")
 
 
-def watch(server: Any, socket_folder: SocketFolder) -> None:
+def watch(server: Arbiter, socket_folder: SocketFolder) -> None:
     """Have it written how each worker ends, from now on. Runs on: arbiter, at its start."""
     reap = server.reap_workers
 
@@ -38,7 +39,7 @@ def watch(server: Any, socket_folder: SocketFolder) -> None:
     replacements.put("gunicorn", (server, "reap_workers", look_and_reap))
 
 
-def last_line(worker: Any) -> str:
+def last_line(worker: Worker | None) -> str:
     """The application's innermost line when it crashed or was given up, as faulthandler wrote it; "" if it did not."""
     file = getattr(worker, "stacks_file", None)
     if file is None:

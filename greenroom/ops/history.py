@@ -122,26 +122,31 @@ class History:
     def read(self, since: float, until: float) -> dict[str, Any]:
         """Return the rows of that time, in the finest step that is kept for all of it. Unix times."""
         step = 10 if since >= self.wall() - KEPT_SECONDS[10] else 300
-        found: dict[str, Any] = {"since": since, "until": until, "step": step, "failure": self.failure}
+        found: dict[str, Any] = {"since": since, "until": until, "step": step}
         found.update(samples=[], routes=[], incidents=[], marks=[])
-        if not self.path.exists():
-            return found
-        try:
-            with closing(self._connect(read_only=True)) as database:
-                database.row_factory = sqlite3.Row
-                for name, (query, arguments) in _queries(step, since, until).items():
-                    found[name] = [dict(row) for row in database.execute(query, arguments)]
-        except sqlite3.Error as exc:
-            found["failure"] = f"{self.path} can't be read: {exc}"
-        return found
+        rows, failure = self._select(_queries(step, since, until))
+        return {**found, **rows, "failure": failure or self.failure}
 
     def route(self, route: str, since: float, until: float) -> dict[str, Any]:
         """One route, beside the same hours of the day before."""
-        both = {}
-        for name, ago in (("now", 0.0), ("day_before", DAY_SECONDS)):
-            rows = [row for row in self.read(since - ago, until - ago)["routes"] if row["route"] == route]
-            both[name] = [{**row, "at": row["at"] + ago} for row in rows]
-        return {"route": route, "since": since, "until": until, **both}
+        query = "select * from routes where route = ? and at between ? and ? order by at"
+        before = (route, since - DAY_SECONDS, until - DAY_SECONDS)
+        rows, _ = self._select({"now": (query, (route, since, until)), "day_before": (query, before)})
+        for row in rows.get("day_before", []):
+            row["at"] += DAY_SECONDS
+        return {"route": route, "since": since, "until": until, "now": [], "day_before": [], **rows}
+
+    def _select(self, queries: Mapping[str, Statement]) -> tuple[dict[str, list[dict[str, Any]]], str]:
+        """Return the rows of each query; none, and the reason, where they can't be read."""
+        if not self.path.exists():
+            return {}, ""
+        try:
+            with closing(self._connect(read_only=True)) as database:
+                database.row_factory = sqlite3.Row
+                found = {name: [dict(row) for row in database.execute(*query)] for name, query in queries.items()}
+        except sqlite3.Error as exc:
+            return {}, f"{self.path} can't be read: {exc}"
+        return found, ""
 
     def _put(self, statements: list[Statement]) -> None:
         if self._thread is None or not statements:

@@ -5,8 +5,8 @@ near a threshold is one incident and not fifty. There is one incident for each c
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
+from .shapes import Verdict
 from .verdicts import BAD, LEVELS, OK
 
 # How long a cause must be seen before it is an incident, by its level.
@@ -57,7 +57,7 @@ class Incidents:
     def open(self) -> list[Incident]:
         return [watched.incident for watched in self._watched.values() if watched.is_open]
 
-    def look(self, verdict: dict[str, Any], now: float, at: float) -> list[Incident]:
+    def look(self, verdict: Verdict, now: float, at: float) -> list[Incident]:
         """The incidents that began, got worse or ended with this moment's verdict.
 
         Each finding of the verdict gets its `since`, in Unix time; None for what is no trouble. `now` is the monotonic
@@ -72,7 +72,7 @@ class Incidents:
                     changed.append(incident)
         return changed + self._close(now)
 
-    def _see(self, found: dict[str, Any], now: float, at: float) -> Incident | None:
+    def _see(self, found: Verdict, now: float, at: float) -> Incident | None:
         cause, level = found["cause"], found["level"]
         watched = self._watched.get(cause)
         if watched is None:
@@ -82,8 +82,8 @@ class Incidents:
         found["since"] = watched.incident.began
         is_worse = LEVELS.index(level) < LEVELS.index(watched.incident.level)
         if is_worse or level == watched.incident.level:
-            said = {"level": level, "sentence": found["sentence"], "do": found.get("do", "")}
-            watched.incident = replace(watched.incident, **said)
+            sentence, do = found["sentence"], found.get("do", "")
+            watched.incident = replace(watched.incident, level=level, sentence=sentence, do=do)
         opens_after = OPENS_AFTER_SECONDS.get(watched.incident.level, OPENS_AFTER_SECONDS_ELSE)
         if not watched.is_open and now - watched.first_seen >= opens_after:
             watched.is_open = True

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .shapes import Latency
+
 # The share of the requests that a percentile leaves below it.
 PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
@@ -22,16 +24,17 @@ def less(now: Sequence[float], before: Sequence[float]) -> list[float]:
     return [max(0.0, new - old) for new, old in zip(now, before, strict=False)]
 
 
-def latency(buckets: list[float], bands: Mapping[str, list[float]], bounds: Sequence[float | None]) -> dict[str, Any]:
+def latency(buckets: list[float], bands: Mapping[str, list[float]], bounds: Sequence[float | None]) -> Latency:
     """Percentiles, and for each of them the share of each state in requests that took about as long."""
-    result: dict[str, Any] = {}
+    result: Any = {}
     for name, share in PERCENTILES.items():
         index, seconds = percentile(buckets, bounds, share)
         band = bands.get(str(index), []) if index is not None else []
         whole = sum(band)
         result[name] = seconds
         result[f"{name}_by_state"] = [part / whole for part in band] if whole else []
-    return result
+    found: Latency = result
+    return found
 
 
 def percentile(

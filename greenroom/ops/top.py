@@ -26,6 +26,7 @@ from .. import clock
 from ..errors import GreenroomError
 from .client import Client, OpsError
 from .keys import keys
+from .shapes import View
 from .text_report import more_tables, workers_table
 from .verdicts.words import duration
 
@@ -47,7 +48,7 @@ class Top:
     def __init__(self, client: Client, spawn: Callable[[Callable[[], None]], None] = in_thread) -> None:
         self.client = client
         self.spawn = spawn
-        self.view: dict[str, Any] | None = None
+        self.view: View | None = None
         self.trouble = ""
         self.is_paused = False
         self.is_over = False
@@ -79,7 +80,7 @@ class Top:
             words = str(exc)
             self._answers.append(lambda: self._heard(self.view, words))
 
-    def _heard(self, view: dict[str, Any] | None, trouble: str) -> None:
+    def _heard(self, view: View | None, trouble: str) -> None:
         self._is_asking = False
         if not self.is_paused:
             self.view, self.trouble = view, trouble

@@ -12,6 +12,7 @@ from . import sights
 from .collect import BLOCKED_SECONDS, Moment, Seen, lag_seconds
 from .counters import add_lists, difference
 from .latency import grown, latency, less, percentile
+from .shapes import Bar, RouteRow, Stalls, Total, View, WaitRow, WorkerRow
 from .sights import answered
 from .verdicts import findings
 from .verdicts.waiting import concerned
@@ -27,10 +28,10 @@ STALE_SECONDS = 2.5
 QUEUEING_RATIO = 0.7
 
 
-def view(moment: Moment, about: Mapping[str, Any], recordings: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+def view(moment: Moment, about: Mapping[str, Any], recordings: Sequence[Mapping[str, Any]] = ()) -> View:
     routes = _routes(moment)
     waits = waited_for(moment)
-    seen = {
+    seen: View = {
         "at": moment.at,
         "now": moment.now,
         "about": dict(about),
@@ -46,6 +47,7 @@ def view(moment: Moment, about: Mapping[str, Any], recordings: Sequence[Mapping[
         "failures": sights.failures(moment),
         "queries": sights.queries(moment),
         "holders": sights.holders(moment)[:MOST_ROWS],
+        "beside": sights.beside(moment)[:MOST_ROWS],
         "executors": sorted(sights.rows_of(moment, "executors"), key=lambda row: -row["queued"])[:MOST_ROWS],
         "clients": sights.clients(moment),
         "growing": sights.growing_routes(moment),
@@ -61,11 +63,12 @@ def view(moment: Moment, about: Mapping[str, Any], recordings: Sequence[Mapping[
         "in_flight_routes": counted(moment, "in_flight_routes"),
         "waits": waits,
         "events": [{**event, "ago_seconds": moment.now - event["since"]} for event in reversed(moment.events)],
-        "recordings": list(recordings),
+        "recordings": [dict(row) for row in recordings],
     }
     found = findings(moment, seen)
-    seen["verdict"] = {**found[0], "at": moment.at, "others": found[1:]}
-    cleaned: dict[str, Any] = clean(seen)
+    verdict: Any = {**found[0], "at": moment.at, "others": found[1:]}
+    seen["verdict"] = verdict
+    cleaned: View = clean(seen)
     return cleaned
 
 
@@ -90,7 +93,7 @@ def rate(moment: Moment, name: str) -> float:
     return max(0.0, moment.totals[name] - moment.totals_before[name]) / moment.window_seconds
 
 
-def _total(moment: Moment, routes: list[dict[str, Any]]) -> dict[str, Any]:
+def _total(moment: Moment, routes: list[RouteRow]) -> Total:
     serving = [seen for seen in moment.workers if seen.state in (State.SERVING, State.RETIRING) and not seen.is_gone]
     requests, errors, expired = (rate(moment, name) for name in ("requests", "errors", "expired"))
     return {
@@ -127,9 +130,9 @@ def _untold(seen: Seen) -> int:
     return max(0, seen.in_flight - sum(told.values()))
 
 
-def _saturation(moment: Moment) -> list[dict[str, Any]]:
+def _saturation(moment: Moment) -> list[Bar]:
     """Rate everything that could be full; 1.0 is full. The page draws a bar for each."""
-    rows = []
+    rows: list[Bar] = []
     busiest = max(moment.workers, key=lambda seen: seen.cpu_ratio, default=None)
     if busiest is not None:
         rows.append(
@@ -171,7 +174,7 @@ def _is_of_interest(pool: Mapping[str, Any]) -> bool:
     )
 
 
-def _loop_row(moment: Moment) -> dict[str, Any]:
+def _loop_row(moment: Moment) -> Bar:
     """How late the loops are; full is one that stands still."""
     blocked = [seen for seen in moment.workers if seen.is_blocked and not seen.is_gone]
     if blocked:
@@ -185,7 +188,7 @@ def _loop_row(moment: Moment) -> dict[str, Any]:
     return {"name": "Loop", "ratio": min(1.0, lag / BLOCKED_SECONDS), "text": f"turns {duration(lag)} late"}
 
 
-def _limit_row(moment: Moment) -> dict[str, Any]:
+def _limit_row(moment: Moment) -> Bar:
     """A limit that is a number is full at that number. The adaptive one is full when the loops have no time left."""
     workers = [said.get("worker") or {} for _, said in answered(moment)]
     limit, running, queued = (
@@ -197,7 +200,7 @@ def _limit_row(moment: Moment) -> dict[str, Any]:
     busy, idle = grown.get("busy_seconds", 0.0), grown.get("idle_seconds", 0.0)
     ratio = busy / (busy + idle) if busy + idle else 0.0
     text = f"adaptive: loops busy {ratio:.0%}, {running} run, {queued} queue"
-    # A queue may be a burst; who is turned away has met a limit.
+    # A queue may be a burst; a request that is turned away has met a limit.
     full = 1.0 if rate(moment, "shed") > 0 else QUEUEING_RATIO if queued else 0.0
     return {"name": "Limit", "ratio": max(ratio, full), "text": text}
 
@@ -213,8 +216,8 @@ def _all_routes(moment: Moment) -> tuple[list[float], dict[str, list[float]]]:
     return buckets, bands
 
 
-def _routes(moment: Moment) -> list[dict[str, Any]]:
-    rows = []
+def _routes(moment: Moment) -> list[RouteRow]:
+    rows: list[RouteRow] = []
     for name, now in moment.sums["routes"].items():
         before = moment.before["routes"].get(name, {})
         count = now.get("count", 0) - before.get("count", 0)
@@ -237,7 +240,7 @@ def _routes(moment: Moment) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (-row["rate"] * (row["p95"] or 0.0), -row["count"]))
 
 
-def _worker(moment: Moment, seen: Seen) -> dict[str, Any]:
+def _worker(moment: Moment, seen: Seen) -> WorkerRow:
     said = seen.snapshot or {}
     worker = said.get("worker") or {}
     age = moment.now - seen.first_seen_at
@@ -311,7 +314,7 @@ def pools(moment: Moment) -> list[dict[str, Any]]:
     return sorted(found.values(), key=lambda row: (-row["waiting"], -row["in_use"]))
 
 
-def waited_for(moment: Moment) -> list[dict[str, Any]]:
+def waited_for(moment: Moment) -> list[WaitRow]:
     """Group the waits in flight of all workers: {state, detail, count, middle_seconds, longest_seconds}.
 
     The middle of the workers' middles is near enough to that of all.
@@ -320,7 +323,7 @@ def waited_for(moment: Moment) -> list[dict[str, Any]]:
     for _, said in answered(moment):
         for row in said.get("waiting") or []:
             found.setdefault((row["state"], row["detail"]), []).append(row)
-    rows = [
+    rows: list[WaitRow] = [
         {
             "state": state,
             "detail": detail,
@@ -334,7 +337,7 @@ def waited_for(moment: Moment) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -row["count"])[: 2 * MOST_ROWS]
 
 
-def _stalls(moment: Moment) -> dict[str, Any]:
+def _stalls(moment: Moment) -> Stalls:
     last = [
         {**stall, "worker": seen.number, "ago_seconds": moment.at - stall["at"]}
         for seen, said in answered(moment)

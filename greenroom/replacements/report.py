@@ -11,11 +11,14 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..settings import Settings, environment_name, read_env_files
 from .model import Feature, Name, State
 from .registry import Applied, Registry, path_of
+
+if TYPE_CHECKING:
+    from ..cli import Commands
 
 REPLACED, USED, LEFT_ALONE, NOT_THERE, LATER = (
     "replaced",
@@ -36,7 +39,7 @@ class Row:
     by: str
 
 
-def add_to(commands: Any) -> None:
+def add_to(commands: "Commands") -> None:
     """Add `greenroom patched` to the commands."""
     command = commands.add_parser("patched", help="print every name of other packages that is replaced here, and why")
     command.add_argument("--json", action="store_true", help="as JSON")

@@ -28,7 +28,7 @@ CHILDREN = Feature(
         "gevent.config",
         "loop",
         "A loop that waits for each child by a descriptor of its own (pidfd): exit codes are not lost to a common "
-        "reaper, in any thread, whatever handles SIGCHLD.",
+        "reaper, in any thread, whatever handles SIGCHLD. Freed without writing into memory that is not its own.",
         "waits/children",
     ),
 )
@@ -194,6 +194,8 @@ THREADS = Feature(
     names=(
         *names("gevent.socket.socket", "_wait", "In a real thread it waits for the socket there, and not in a loop "
                "that belongs to another thread.", "waits/threads"),
+        *names("gevent._socket3", "get_hub", "A socket that a real thread opens belongs to the main event loop: it can "
+               "be used in greenlets.", "waits/threads"),
         *names("gevent.hub.Hub", "__init__", "In a real thread an event loop is made only where there are descriptors "
                "for it: libev would end the process.", "waits/threads"),
         *names("time", "sleep", "In a real thread it sleeps there.", "waits/starting"),

@@ -1,10 +1,13 @@
 """The command `greenroom tune`."""
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..cli import Commands
 
 
-def add_to(commands: Any) -> None:
+def add_to(commands: "Commands") -> None:
     """Add it to the parser of `greenroom`."""
     parser = commands.add_parser(
         "tune",

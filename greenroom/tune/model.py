@@ -151,7 +151,7 @@ def _waiting(now: Mapping[str, str], rate: float, limit_seconds: float) -> list[
     line = max(FEWEST_IN_LINE, math.ceil(rate * limit_seconds))
     budget = max(SHORTEST_BUDGET_MILLISECONDS, BUDGET_FACTOR * milliseconds)
     return [
-        Proposed(PATIENCE, now[PATIENCE], str(milliseconds), "what is expected: who waits longer is served in vain"),
+        Proposed(PATIENCE, now[PATIENCE], str(milliseconds), "the expected latency: later answers are in vain"),
         Proposed(LINE, now[LINE], str(line), f"what {rate:.3g} requests/s answer in {milliseconds} ms"),
         Proposed(BUDGET, now[BUDGET], str(budget), "ten times what is expected: what takes longer has failed"),
     ]

@@ -1,4 +1,4 @@
-"""What was proposed is measured, beside what is now and the nearest alternatives: only what was better is said.
+"""The proposal is measured beside the present settings and the nearest alternatives: only gains are told.
 
     as it is, as proposed
     each alternative, and on in its direction while that is better by a twentieth

@@ -58,6 +58,11 @@ class Loop(corecext.loop):
     def install_sigchld(self) -> None:
         """Nobody here waits for the signal, and whoever does has it for himself."""
 
+    def __del__(self) -> None:
+        """The loop of a thread goes with it. gevent frees its memory first and writes into it then."""
+        if not self.default:
+            self.destroy()
+
 
 class ChildWatcher:
     """A watcher as gevent's are: `start(callback, *args)` calls once when the process has ended. Runs on: hub."""

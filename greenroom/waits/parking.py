@@ -181,7 +181,7 @@ def _nothing() -> None:
 
 
 def waiter(owner: Any = None) -> Waiter:
-    """One for whoever asks. `owner`: the greenlet that has what is waited for, where that is known."""
+    """A waiter for the caller. `owner`: the greenlet that has what is waited for, where that is known."""
     hub = get_hub_if_exists()
     if hub is None:
         if not is_loop_thread():
@@ -207,7 +207,7 @@ class Line:
 
     Freeing the thing wakes the first waiter, which tries to take it; another may be quicker. Then the next release
     hands it over: so no waiter is passed over more than once, and the thing changes hands without a wait in between. No
-    wake-up is lost: who waits is in line before it tries for the last time, and who leaves the line wakes the next one
+    wake-up is lost: a waiter is in line before it tries for the last time, and when it leaves it wakes the next one
     when the thing is free.
     """
 

@@ -108,7 +108,7 @@ class WaitCallback:
 
 
 class GreenConnection(extensions.connection):
-    """A connection as psycopg2.connect() gives it out: waits are bounded, and who uses it twice at once is told.
+    """A connection as psycopg2.connect() gives it out: waits are bounded, and using it twice at once is an error.
 
     All that we keep is in one attribute, because the application's class above this one has names of its own.
     """

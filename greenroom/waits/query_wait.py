@@ -31,6 +31,8 @@ from .threads import ThreadRecord, is_loop_thread
 select_poll = monkey.get_original("select", "poll")
 # From the end of the budget until the connection is given up.
 GRACE_SECONDS = 0.04
+# How often that begins anew because the loop was late, and not PostgreSQL.
+MOST_LATE = 5
 # How often a wait in a real thread, which nobody can end, looks whether its request goes on.
 LOOK_AGAIN_SECONDS = 0.5
 # How often an idle connection that has something to say is listened to before it is taken for a live one.
@@ -224,6 +226,7 @@ class Line:
     def _cancel(self, connection: Any, poll: Callable[[], int], state: int, hub: Any) -> None:
         """Have the query ended, and see its answer. Raises Unanswered when there is none in time."""
         give_up_at = clock.now() + GRACE_SECONDS
+        again = MOST_LATE
         with deadline.shield():
             cancel = Cancel(connection, self._wake)
             while state != POLL_OK or not cancel.done:
@@ -233,8 +236,13 @@ class Line:
                         f"the request's time is over and PostgreSQL did not stop its query within {GRACE_SECONDS:g} s; "
                         "the connection was closed"
                     )
-                if self._switch(connection, state, hub, left):
+                self._switch(connection, state, hub, left)
+                if state != POLL_OK:
                     state = poll()
+                if again and clock.now() - give_up_at > GRACE_SECONDS / 4:
+                    # Somebody has kept the loop from turning: the answer may be here, and nobody could see it.
+                    again -= 1
+                    give_up_at = clock.now() + GRACE_SECONDS
         self.heard_at = clock.now()
 
     def _switch(self, connection: Any, state: int, hub: Any, seconds: float) -> bool:

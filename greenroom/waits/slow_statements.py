@@ -16,20 +16,17 @@ class SlowStatements:
     def __init__(self, slow_seconds: float = SLOW_SECONDS, most: int = MOST_STATEMENTS) -> None:
         self.slow_seconds = slow_seconds
         self.most = most
-        self._known: OrderedDict[str, None] = OrderedDict()  # the one that was slow last is the last one
-
-    def __contains__(self, statement: str) -> bool:
-        return statement in self._known
+        self.known: OrderedDict[str, None] = OrderedDict()  # the one that was slow last is the last one
 
     def took(self, statement: str, seconds: float) -> None:
         """Runs on: any thread."""
         if seconds < self.slow_seconds:
-            if seconds < self.slow_seconds / 2 and statement in self._known:
-                self._known.pop(statement, None)
+            if seconds < self.slow_seconds / 2 and statement in self.known:
+                self.known.pop(statement, None)
             return
         if len(statement) > LONGEST_TEXT:
             return
-        self._known.pop(statement, None)
-        self._known[statement] = None
-        if len(self._known) > self.most:
-            self._known.popitem(last=False)
+        self.known.pop(statement, None)
+        self.known[statement] = None
+        if len(self.known) > self.most:
+            self.known.popitem(last=False)

@@ -11,7 +11,7 @@ made without patience (SQLite's busy timeout is 0 meanwhile); most don't, and ar
     a query, or its fetchall, that took 10 ms of CPU or more the last time   in a thread at once (slow_statements)
 
 So SQLite itself decides how long to wait, and when not to, because two wait for each other. A connection is used by one
-thread at a time: whoever wants it meanwhile, greenlet or real thread, waits for it. Python's check of threads
+thread at a time: others, greenlets or real threads, wait for it. Python's check of threads
 (`check_same_thread`) is made here as there.
 """
 
@@ -33,7 +33,7 @@ from ..in_flight import CURRENT, OWN, Wait
 from ..insight import stacks
 from ..replacements import Declined, Put, part
 from .naming import request_route
-from .slow_statements import SlowStatements
+from .slow_statements import LONGEST_TEXT, MOST_STATEMENTS, SLOW_SECONDS, SlowStatements
 from .stdlib.locks import Lock
 from .threads import Job, Threads, can_wait, get_thread_ident, own_record
 
@@ -48,8 +48,10 @@ LOCKED = 5  # SQLITE_BUSY, without what extends it
 
 threads = Threads(WAITING)
 slow = SlowStatements()
-READS = re.compile(r"\s*(select|with|values)\b", re.IGNORECASE)
-RETURNS = re.compile(r"\breturning\b", re.IGNORECASE)
+READING = re.compile(r"\s*(select|with|values)\b", re.IGNORECASE)
+RETURNING = re.compile(r"\breturning\b", re.IGNORECASE)
+NOTHING, READS, RETURNS, ABOUT_TIMEOUT = 0, 1, 2, 4  # see kind_of
+GOOD_SECONDS = 0.002
 ALL_OF = "fetchall: "  # before a statement: the time that its rows take
 # Connections of this process in a transaction, by id, weakly.
 TRANSACTIONS: dict[int, Any] = {}
@@ -89,7 +91,9 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
     # As Python's, which are in C and don't ask the cursor that they make.
 
     def execute(self, *args: Any) -> Any:
-        return self.cursor().execute(*args)
+        if type(self).cursor is not Connection.cursor:
+            return self.cursor().execute(*args)
+        return PLAIN_CONNECTION.cursor(self, Cursor).execute(*args)  # which checks the thread
 
     def executemany(self, *args: Any) -> Any:
         return self.cursor().executemany(*args)
@@ -161,9 +165,9 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
         if self._is_patient:
             self._set_patience(0.0)
         try:
-            if statement in slow:
+            if statement in slow.known:
                 return self._call_in_thread(functools.partial(_timed, call, statement))
-            value = _timed(call, statement) if statement else call()
+            value = took.call(call, statement) if statement else call()
             if self.in_transaction is not (self._began is not None):
                 self._note()
             return value
@@ -268,18 +272,25 @@ class Cursor(PLAIN_CURSOR):  # type: ignore[misc]
         connection = _connection_of(self)
         if not isinstance(connection, Connection):
             return super().execute(*args)
-        if observing.on_statement is not None and args and type(args[0]) is str:
-            record = CURRENT.get()
-            if record is not None:
-                observing.on_statement(record, args[0])
+        sql = args[0] if args else None
+        kind, statement = NOTHING, ""
+        if type(sql) is str:
+            kind = kind_of(sql) if len(sql) < LONGEST_TEXT else kind_of.__wrapped__(sql)
+            # Nobody waits for a reader, as writers of the other requests would for one that is away in a thread.
+            if kind & READS and not connection.in_transaction:
+                statement = sql
+            if observing.on_statement is not None:
+                record = CURRENT.get()
+                if record is not None:
+                    observing.on_statement(record, sql)
+        elif isinstance(sql, str):
+            kind = kind_of.__wrapped__(str.__str__(sql))
         call = functools.partial(super().execute, *args)
-        if _is_about_timeout(args):
+        if kind & ABOUT_TIMEOUT:
             return connection._pragma(call)
-        # Nobody waits for a reader, as writers of the other requests would for one that is away in a thread.
-        is_read = args and type(args[0]) is str and READS.match(args[0]) and not connection.in_transaction
-        self._statement = args[0] if is_read else ""
-        value = connection._call(call, self._statement)
-        if self.description is not None and not connection.in_transaction and RETURNS.search(args[0]):
+        self._statement = statement
+        value = connection._call(call, statement)
+        if kind & RETURNS and self.description is not None and not connection.in_transaction:
             connection._be_patient()
         return value
 
@@ -300,22 +311,54 @@ class Cursor(PLAIN_CURSOR):  # type: ignore[misc]
         return connection._call_in_thread(call) if isinstance(connection, Connection) else call()
 
 
+class Took:
+    """How long statements compute, which is asked of the system for those only that take long on the clock: it takes a
+    while to say how much CPU a thread has had, so what it said is good for `GOOD_SECONDS`.
+
+    What a busy machine or the interpreter's lock adds is not the statement's doing.
+    """
+
+    def __init__(self) -> None:
+        self._said = (0, 0.0, 0.0)  # thread, the clock, its CPU
+
+    def call(self, call: Callable[[], Any], statement: str) -> Any:
+        began = time.perf_counter()
+        thread, at, cpu = self._said
+        if began - at > GOOD_SECONDS or thread != get_thread_ident():
+            at, cpu = began, time.thread_time()
+            self._said = (get_thread_ident(), at, cpu)
+        try:
+            return call()
+        finally:
+            seconds = time.perf_counter() - began
+            if seconds >= SLOW_SECONDS:
+                slow.took(statement, max(0.0, time.thread_time() - cpu - (began - at)))
+            elif statement in slow.known:
+                slow.took(statement, seconds)
+
+
+took = Took()
+
+
 def _timed(call: Callable[[], Any], statement: str) -> Any:
-    began = time.thread_time()  # what a busy machine or the interpreter's lock adds is not the statement's doing
+    began = time.thread_time()
     try:
         return call()
     finally:
         slow.took(statement, time.thread_time() - began)
 
 
+@functools.lru_cache(MOST_STATEMENTS)
+def kind_of(sql: str) -> int:
+    """Return the kind of a statement, which has to be known before it is made."""
+    is_about_timeout = sql[:100].lstrip()[:6].lower() == "pragma" and "busy_timeout" in sql.lower()
+    is_read, may_return = READING.match(sql), RETURNING.search(sql)
+    return (READS if is_read else 0) | (RETURNS if may_return else 0) | (ABOUT_TIMEOUT if is_about_timeout else 0)
+
+
 def _plain(connection: Any, sql: str) -> Any:
     """Past the application's row factories, and past our own cursors."""
     return PLAIN_CURSOR(connection).execute(sql)
-
-
-def _is_about_timeout(args: tuple[Any, ...]) -> bool:
-    sql = args[0] if args else ""
-    return isinstance(sql, str) and sql[:100].lstrip()[:6].lower() == "pragma" and "busy_timeout" in sql.lower()
 
 
 def _wait_for(job: Job, name: str) -> None:

@@ -31,7 +31,7 @@ from .threads import is_loop_thread, real_poll
 READ, WRITE = 1, 2
 # CPython's words.
 ONE_IS_NO_SIZE = "line buffering (buffering=1) isn't supported in binary mode, the default buffer size will be used"
-# For who waits without a timeout where there is no pidfd: then CPython asks again and again.
+# For waits without a timeout where there is no pidfd: then CPython asks again and again.
 VERY_LONG_SECONDS = 1e9
 
 real_popen: Any = monkey.get_original("subprocess", "Popen")

@@ -7,6 +7,7 @@ in line -> running in a thread -> answer posted to the hub -> the greenlet goes 
 """
 
 import functools
+import importlib
 import os
 import select
 import threading
@@ -19,6 +20,7 @@ import gevent
 import gevent.hub
 import gevent.socket
 from gevent import monkey
+from gevent._hub_local import get_hub_if_exists
 from gevent.event import Event
 from greenlet import getcurrent
 
@@ -37,10 +39,25 @@ LOOP_DESCRIPTORS = 8
 # After a fork it is still the same: the thread that forks is the one that goes on.
 LOOP_THREAD = threading.main_thread().ident if not monkey.is_module_patched("threading") else get_thread_ident()
 
+# The hub of the main event loop, from when a real thread is started.
+loops_hub: list[Any] = [None]
+
 
 def start_thread(function: Callable[..., Any], args: tuple[Any, ...] = ()) -> int:
     """Run `function` in a thread of the operating system. Threads that it starts are real as well, see starting."""
-    return _start_new_thread(function, args)
+    if is_loop_thread():
+        loops_hub[0] = get_hub_if_exists()
+    return _start_new_thread(_run, (function, args))
+
+
+def _run(function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """Runs on: the new thread. If what it called made an event loop here, that ends with it."""
+    try:
+        function(*args)
+    finally:
+        hub: Any = get_hub_if_exists()
+        if hub is not None:
+            hub.destroy(destroy_loop=True)
 
 
 def can_wait() -> bool:
@@ -54,7 +71,7 @@ def is_loop_thread() -> bool:
 
 class ThreadRecord(Record):
     """A request's record in a thread that is no greenlet: what waits there can neither be ended nor explained from our
-    hub. It follows the request's budget, as far as a thread can: who waits there asks for it from time to time.
+    hub. It follows the request's budget, as far as a thread can: its waits ask for it from time to time.
 
     Once its time was up (see `has_ended`) or the request is over, it is free.
     """
@@ -312,12 +329,31 @@ def install(put: Put) -> None:
     if real_poll is None:
         raise Declined("this system has no poll()")
     put(green, "_wait", socket_wait(green._wait))
+    sockets: Any = importlib.import_module("gevent._socket3")
+    put(sockets, "get_hub", hub_of_sockets(sockets.get_hub))
     put(gevent.hub.Hub, "__init__", hub_init(gevent.hub.Hub.__init__))
 
 
+def hub_of_sockets(plain: Callable[[], Any]) -> Callable[[], Any]:
+    """A socket that a real thread opens has the watchers that it would have from a greenlet, whoever uses it later.
+
+    They do nothing until a greenlet waits. Else each such thread would make an event loop, which nobody runs: a
+    greenlet that is given the socket would wait for ever, and what gevent writes into the loop's memory when that has
+    been freed can end the process.
+    """
+
+    def get_hub() -> Any:
+        hub = loops_hub[0]
+        if is_loop_thread() or hub is None or hub.loop is None:
+            return plain()
+        return hub
+
+    return get_hub
+
+
 def hub_init(plain: Callable[..., None]) -> Callable[..., None]:
-    """A socket that a real thread opens makes an event loop there, and libev ends the process when it has no
-    descriptors for it: then opening it fails, as it would without us."""
+    """What a real thread does may make an event loop there, and libev ends the process when it has no descriptors for
+    it: then that fails with an error."""
 
     @functools.wraps(plain)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:

@@ -23,7 +23,7 @@ So the line is in order until it is seen to grow without end:
                         those that were passed over, unless
                         it is late (see LATE_SHARE)
 
-At r times what can be served, who is next has then waited for SHORT_SHARE * patience / r, whatever r is, and all the
+At r times what can be served, the next one has then waited for SHORT_SHARE * patience / r, whatever r is, and all the
 server does is for clients who still wait. When the line has stopped growing, those who were passed over come first
 again, the oldest before all. It is adaptive LIFO (Maurer, "Fail at Scale", ACM Queue 2015) with a queue that is first
 in, first out within; where that sheds by the age of a request (CoDel, Nichols and Jacobson 2012), here the client

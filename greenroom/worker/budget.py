@@ -5,7 +5,7 @@
     3. what the application says: environ["greenroom.deadline"].set(seconds), .extend(seconds)
 
 The budget starts when the request's head is complete. It is for the answer's beginning: once the head of a stream is
-sent, whoever reads it wants it, however long it takes.
+sent, its reader wants it, however long it takes.
 """
 
 from collections.abc import Mapping

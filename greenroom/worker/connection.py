@@ -9,8 +9,7 @@ LINGERING and CLOSED while its greenlet may still run.
 
 Only RUNNING has a greenlet, a fresh one with a fresh contextvars.Context and fresh thread-locals for each request, so
 nothing survives into the next request on the connection. Everything before costs a watcher and a buffer. LINGERING is
-for clients that may still be sending: closed at once, the kernel would answer with a reset, and that can destroy the
-answer before they have read it (RFC 9112 9.6).
+for clients that may still be sending (see lingering).
 """
 
 import io
@@ -22,6 +21,7 @@ from gunicorn.http.body import LengthReader
 
 from .. import clock
 from ..in_flight import Record
+from . import lingering
 from .ending import error_answer
 from .head import HEAD_END, demand
 from .incoming import Incoming, NeedMore, WireUnreader
@@ -84,8 +84,7 @@ class Connection(RunningRequest):
         self.buffer = b""
         self.searched_from = 0  # where in the buffer the end of a head can begin: what is before has been looked at
         self.incoming = None
-        self.skip_bytes = 0
-        self.request_count = 0
+        self.skip_bytes = self.request_count = 0
         self.proxy_protocol_info: dict[str, Any] | None = None
         self.state = State.IDLE
         self.is_client_gone = False
@@ -97,10 +96,13 @@ class Connection(RunningRequest):
         """Bytes have come, or the client has left."""
         if self.state > State.READING:
             if self.state == State.LINGERING:
-                self._discard()
+                if lingering.drop(self.wire.sock):
+                    self.close()
             else:
                 self._look_while_busy()
             return
+        if len(self.buffer) >= RECEIVE_BYTES and self.state == State.IDLE:
+            return  # _parse_rest comes first
         try:
             data = self.wire.sock.recv(RECEIVE_BYTES)
         except BlockingIOError:
@@ -257,6 +259,10 @@ class Connection(RunningRequest):
     def _look_while_busy(self) -> None:
         """Something came while a request waits or runs: the next request, or the end of the connection."""
         self.reader.stop()  # the event is level-triggered: it would come again in every turn
+        if self.wire.is_tls and (self.buffer or (self.incoming is not None and self.incoming.has_more())):
+            # What comes behind it waits in the kernel: a look would take a record, for each request of a pipeline one.
+            self.serving.timeouts.deaf.add(self)
+            return
         try:
             # Only a look: the bytes may be for the application, which can ask for the socket.
             self.is_client_gone = self.wire.sock.recv(1, socket.MSG_PEEK) == b""
@@ -354,23 +360,9 @@ class Connection(RunningRequest):
         if (may_close and not self.wire.unread(peek=True)) or not self.wire.shut_down_sending():
             self.close()
             return
-        self.serving.closed(self)
-        self.state = State.LINGERING
         self.buffer = b""
         self._forget_body()
-        self.reader.stop()
-        self.reader.start(self.on_readable)
-        self.serving.timeouts.linger(self)
-
-    def _discard(self) -> None:
-        try:
-            if self.wire.sock.recv(RECEIVE_BYTES):
-                return
-        except BlockingIOError:
-            return
-        except OSError:
-            pass  # it has been answered, and has left
-        self.close()
+        lingering.begin(self)
 
     def close(self, *, reset: bool = False) -> None:
         if self.state == State.CLOSED:

@@ -28,6 +28,7 @@ from . import boot_failure, hangups
 from .balance import HEARTBEAT_SECONDS, Line, Scoreboard, State, Turn
 from .drain import Drain
 from .leaving import Leaving
+from .left_files import LeftFiles
 from .listener import Listener
 from .process import allow_open_files, main_greenlet, tune_gc
 from .serving import Serving
@@ -111,6 +112,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def load_wsgi(self) -> None:
         """Import the application, which may fork from now on. Runs on: worker start-up."""
+        forking.renew_loop()
         forking.arm()
         forking.in_child(self.leave_to_parent)
         Signals(lambda: self.is_serving, self.end_gracefully).install()
@@ -180,6 +182,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         self.memory_limit_bytes = settings.worker_memory_mb * 1_000_000
         self.woken = gevent.event.Event()
         self.serving = Serving(self, settings, lambda: not self.alive)
+        self.left_files = LeftFiles()
         turn = Turn(board, self.line)
         listeners = []
         for sock in self.sockets:
@@ -231,7 +234,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         Leaving(self, self.leave_until).begin()
 
     def _wait_for_the_others(self) -> None:
-        """At the server's start: whoever is first would get all clients that wait already."""
+        """At the server's start: the first worker would get all clients that wait already."""
         ready_at = clock.now()
         took = ready_at - self.began_at
         while self.alive and not may_start(
@@ -336,6 +339,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         if self.serving.sharing is not None:
             self.serving.sharing.beat(self.serving.admission.waiting)
         line.in_flight = len(self.serving.in_flight)
+        self.left_files.look(len(self.serving.connections), len(self.serving.in_flight))
         line.requests = self.nr
         line.shed = self.serving.admission.lost_requests
         insight = self.serving.insight

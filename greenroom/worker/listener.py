@@ -96,7 +96,7 @@ class Listener:
     def _may_go_on(self) -> bool:
         """Whether to accept another connection before the loop turns again.
 
-        With siblings only while it is still this worker's turn, so that whoever is free takes the next one. One a turn
+        With siblings only while it is still this worker's turn, so that a free worker takes the next one. One a turn
         would be too few: under overload turns are long, and the queue would move to the kernel, where nobody knows the
         age of a request and nobody turns it away before its client gives up.
         """

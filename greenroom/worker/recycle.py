@@ -25,13 +25,14 @@ import random
 import signal
 import time
 from collections.abc import Callable
-from typing import Any
+from types import FrameType
 
 from gunicorn.errors import HaltServer
 
 from .. import clock, forking, replacements
+from ..gunicorns_parts import Arbiter, Worker
 from ..reloading import call_off_reload
-from .balance import ACCEPTING, Scoreboard, State
+from .balance import ACCEPTING, Line, Scoreboard, State
 
 logger = logging.getLogger("gunicorn.error")
 
@@ -51,11 +52,11 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 class Fleet:
     """The workers of one arbiter. Runs on: arbiter."""
 
-    def __init__(self, server: Any, board: Scoreboard, now: Callable[[], float] = clock.now) -> None:
+    def __init__(self, server: Arbiter, board: Scoreboard, now: Callable[[], float] = clock.now) -> None:
         self.server = server
         self.board = board
         self.now = now
-        self.known: dict[int, Any] = {}  # the workers of the last turn, by pid
+        self.known: dict[int, Worker] = {}  # the workers of the last turn, by pid
         self.old: set[int] = set()
         self.dismissed: set[int] = set()
         self.is_reloading = False
@@ -71,7 +72,8 @@ class Fleet:
 
     def install(self) -> bool:
         """Take over from gunicorn, in its hook on_starting. False where this gunicorn is another than we know."""
-        reap = self.server.reap_workers
+        # Where there is none, nothing is put in place.
+        reap: Callable[[], None] = getattr(self.server, "reap_workers", lambda: None)
         is_in_place = replacements.put(
             "gunicorn",
             (self.server, "manage_workers", self.manage),
@@ -81,7 +83,7 @@ class Fleet:
         self.board.has_fleet = is_in_place
         return is_in_place
 
-    def on_signal(self, number: int, frame: Any) -> None:
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
         """The arbiter's signal handler; like gunicorn's it only puts the signal into the queue.
 
         While it stops gracefully the arbiter listens to SIGINT and SIGQUIT only; a second SIGTERM means the same.
@@ -206,9 +208,10 @@ class Fleet:
         if len(fresh) >= self.server.num_workers:
             self.failures = 0
 
-    def _give_up_if_hopeless(self, worker: Any) -> None:
+    def _give_up_if_hopeless(self, worker: Worker) -> None:
         """A server that has never served, and does not start time and again, ends with what its workers said."""
-        cause = worker.line.boot_cause
+        line = _line_of(worker)
+        cause = 0.0 if line is None else line.boot_cause
         if cause not in self.failed_starts:
             self.failed_starts.clear()
         self.failed_starts.append(cause)
@@ -241,7 +244,13 @@ class Fleet:
             self.server.cfg.set("workers", self.server.num_workers)
 
 
-def _line_state(worker: Any) -> float:
-    """A worker of another class, after a reload with other settings, has no line: it is taken to serve."""
-    line = getattr(worker, "line", None)
+def _line_of(worker: Worker) -> Line | None:
+    """A worker of another class, after a reload with other settings, has no line."""
+    line: Line | None = getattr(worker, "line", None)
+    return line
+
+
+def _line_state(worker: Worker) -> float:
+    """A worker without a line is taken to serve."""
+    line = _line_of(worker)
     return State.SERVING if line is None else line.state

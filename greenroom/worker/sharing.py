@@ -15,7 +15,7 @@ To be given away, in connections, the larger one of
     line       line - mean of the lines, of me and of those whose line is less than half of mine
     requests   active * (1 - mean / rate), the mean being that of me and those without a line, if rate > UNEVEN_RATIO *
                least and rate - mean is more than chance explains (SURE standard deviations of a Poisson count); at
-               most active * (1 - least / rate), so that whoever takes them does not have more than me afterwards
+               most active * (1 - least / rate), so that the taker does not have more than me afterwards
 
 where `active` connections have asked something while it was measured: for MEASURED_SECONDS, and for twice, four and
 eight times as long while chance explains what is seen. After giving, SETTLE_SECONDS pass until the next measuring: who

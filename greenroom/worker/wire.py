@@ -141,7 +141,7 @@ class Wire:
             raise BodyTooSlow("the request ended before the rest of its body came")
 
     def end(self) -> None:
-        """The client has been answered: whoever waits for the body is woken, and gets an error. Runs on: hub, any."""
+        """The client has been answered: a wait for the body is woken, and gets an error. Runs on: hub, any."""
         self.is_over = True
         self.interim = b""
         if self.waiter is not None:

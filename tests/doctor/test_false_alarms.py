@@ -221,6 +221,127 @@ def prepare():
 def index():
     return "ok"
 """,
+    "asking again with a bound, or in a stream": """
+import time
+
+import requests
+
+
+@app.get("/built")
+def built():
+    deadline = time.monotonic() + 5
+    while True:
+        state = requests.get("http://127.0.0.1:9/", timeout=1).text
+        if state == "done" or time.monotonic() > deadline:
+            return state
+        time.sleep(0.2)
+
+
+@app.get("/events")
+def events():
+    def stream():
+        while True:
+            yield "data: 1\\n\\n"
+            time.sleep(1)
+
+    return app.response_class(stream(), mimetype="text/event-stream")
+""",
+    "an executor that ends with the request": """
+from concurrent.futures import ThreadPoolExecutor
+
+
+def double(number):
+    return 2 * number
+
+
+@app.get("/")
+def index():
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        return list(pool.map(double, range(3)))
+""",
+    "a registry that decorators fill": """
+STEPS = {}
+
+
+def step(name):
+    def wrapper(view):
+        STEPS[name] = view
+
+        def inner(*args):
+            return view(*args)
+
+        return inner
+
+    return wrapper
+
+
+def adapter(model):
+    def inner(cls):
+        STEPS[model] = cls
+        return cls
+
+    return inner
+
+
+@app.get("/")
+@step("first")
+def index():
+    adapter = STEPS.get("first")
+    return adapter and "ok" or "none"
+""",
+    "errors that a form begins anew": """
+class Field:
+    def __init__(self):
+        self.errors = {}
+
+    def parse(self, data):
+        self.errors = {}
+        for name in data:
+            self.errors[name] = "wrong"
+        return self.errors
+
+
+field = Field()
+
+
+@app.post("/")
+def index():
+    return field.parse(request.form)
+""",
+    "a class's constant that its constructor completes": """
+class Select:
+    CHOICES = {"day": [1, 2]}
+
+    def __init__(self, years=(1, 2)):
+        self.CHOICES["year"] = list(years)
+
+
+@app.get("/")
+def index():
+    return Select((3, 4)).CHOICES
+""",
+    "a URL in an example, and somebody's file": """
+import sqlite3
+
+from sqlalchemy import create_engine
+
+
+def field(default, examples=(), help=""):
+    return default
+
+
+URL = field("", examples=["sqlite:///shop.db", "postgresql://user@host/shop"], help="mysql://host/shop")
+
+
+def layers(file):
+    with sqlite3.connect(file.name) as connection:
+        return connection.execute("SELECT 1").fetchone()
+
+
+@app.post("/layers")
+def show():
+    return list(layers(request.files["file"]))
+""",
     "thread-local state": """
 import threading
 

@@ -100,6 +100,12 @@ def test_clients_are_not_raised_when_more_bring_no_more() -> None:
     assert server.asked == [200, 400]
 
 
+def test_clients_are_not_raised_when_some_get_no_answer() -> None:
+    probes = {200: Probe(2000, 0.4), 400: Probe(4000, 0.8, error_count=1)}
+
+    assert clients_that_fill(200, probes.__getitem__) == 200
+
+
 def test_clients_have_a_bound() -> None:
     assert clients_that_fill(200, Server(each=1, most=1e9), most=1000) == 800
 

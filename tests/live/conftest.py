@@ -118,7 +118,7 @@ def clean_environment() -> dict[str, str]:
 
 
 class Servers:
-    """The servers of one test."""
+    """The servers of one test, or of one file."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -129,36 +129,39 @@ class Servers:
         self.started.append(server)
         return server
 
-
-@pytest.fixture
-def servers(tmp_path: Path) -> Iterator[Servers]:
-    """Every server is stopped at the end of the test; pytest shows their logs only when it failed."""
-    servers = Servers(tmp_path)
-    yield servers
-    for server in servers.started:
-        if server.process.poll() is None:
-            server.stop()
-        print(f"--- {server.log.name}\n{server.text()}")
-
-
-@pytest.fixture
-def start(tmp_path: Path, servers: Servers) -> Callable[..., Server]:
-    """`start(environ)` runs gunicorn as the README says; `start(environ, command=[...])` something else.
-
-    The command may contain {port}.
-    """
-
-    def run(environ: Mapping[str, str] | None = None, command: Sequence[str] = (*PYTHON_MODULE, "gunicorn")) -> Server:
+    def start_gunicorn(
+        self, environ: Mapping[str, str] | None = None, command: Sequence[str] = (*PYTHON_MODULE, "gunicorn")
+    ) -> Server:
+        """Run gunicorn as the README says, or another command, which may contain {port}."""
         port = free_port()
         settings = {
             "GREENROOM_BIND": f"127.0.0.1:{port}",
             "GREENROOM_OPS_BIND": "off",  # it has one port for the whole machine, and tests of its own
-            "INSTANCE_PATH": str(tmp_path / "instance"),
+            "INSTANCE_PATH": str(self.folder / "instance"),
             **(environ or {}),
         }
-        return servers.start([part.format(port=port) for part in command], settings, port)
+        return self.start([part.format(port=port) for part in command], settings, port)
 
-    return run
+    def stop(self) -> None:
+        for server in self.started:
+            if server.process.poll() is None:
+                server.stop()
+            # Shown by pytest only when the test failed.
+            print(f"--- {server.log.name}\n{server.text()}")
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[Servers]:
+    """Every server is stopped at the end of the test."""
+    servers = Servers(tmp_path)
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture
+def start(servers: Servers) -> Callable[..., Server]:
+    """`start(environ)`, `start(environ, command=[...])`: see start_gunicorn."""
+    return servers.start_gunicorn
 
 
 @pytest.fixture(scope="session")

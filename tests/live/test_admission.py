@@ -188,7 +188,9 @@ def test_admission_can_be_switched_off(serve: Callable[..., Server]) -> None:
         assert requests.get(server.url + "/work", timeout=10).status_code == 200
 
 
-@pytest.mark.parametrize(("workers", "keeps_connections"), [("1", True), ("2", False)])
+@pytest.mark.parametrize(
+    ("workers", "keeps_connections"), [pytest.param("1", True, marks=pytest.mark.nightly), ("2", False)]
+)
 def test_overload_leaves_good_answers_and_turns_nobody_away(
     workers: str, keeps_connections: bool, serve: Callable[..., Server]
 ) -> None:

@@ -41,6 +41,24 @@ def test_it_measures_and_judges_every_target(command: str, judged: list[str]) ->
     assert done.returncode == (1 if any(line.endswith("not reached") for line in verdicts) else 0)
 
 
+def test_a_busy_client_is_measured_beside_the_others() -> None:
+    command = ["benchmarks.beside", "--servers", "greenroom", "--seconds", "1", "--kinds", "none"]
+    busy = ["the same, from a file", "pipelining over TLS", "upload over HTTP/2", "HTTP/2: pings"]
+    done = subprocess.run(
+        [sys.executable, "-m", *command, *busy],
+        cwd=ROOT,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+    assert done.stderr == ""
+    assert [one for one in busy if one not in done.stdout] == []
+    assert "greenroom: /healthz beside any of them, p99 in ms: " in done.stdout
+    assert done.returncode == (1 if "not reached" in done.stdout else 0)
+
+
 def test_tls_and_http2_are_measured_beside_the_stock_worker() -> None:
     done = subprocess.run(
         [sys.executable, "-m", *"benchmarks.tls --clients 4 --rounds 1 --seconds 0.2 --idle 20".split()],

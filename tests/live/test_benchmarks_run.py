@@ -128,6 +128,7 @@ def test_environment_that_is_not_there_is_told_in_one_sentence(tmp_path: Path) -
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.nightly
 def test_only_green_workers_wait_for_all_clients_at_once(tmp_path: Path) -> None:
     """8 clients and a wait of 100 ms: behind a sync worker the last in line waits 800 ms."""
     done = run("--quick", "--worker-classes", "--routes", "session", "--threads", "2", "--output", str(tmp_path))

@@ -98,7 +98,7 @@ def number_of_fetches(url: str) -> int:
         connection.close()
 
 
-@pytest.mark.parametrize("pool", ["gevent", "prefork"])
+@pytest.mark.parametrize("pool", ["prefork", pytest.param("gevent", marks=pytest.mark.nightly)])
 def test_worker_sends_queued_mail_and_sweeps_the_boards(
     pool: str, instance: Path, database: str, celery: Callable[..., subprocess.Popen[bytes]]
 ) -> None:

@@ -227,6 +227,7 @@ def many_descriptors() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
+@pytest.mark.nightly  # that its page stays small is in tests/greenroom/ops/test_view.py
 @pytest.mark.usefixtures("many_descriptors")
 def test_ten_thousand_requests_in_flight_are_a_page_and_no_stall(start: Start) -> None:
     count = min(10_000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 500)

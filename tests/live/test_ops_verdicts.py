@@ -60,6 +60,7 @@ def test_a_slow_upstream(stage: Stage) -> None:
     assert f"Upstream {stage.upstream} is slow" in str(verdict["sentence"])
 
 
+@pytest.mark.nightly
 def test_a_slow_upstream_beside_many_streams(stage: Stage) -> None:
     """Streams that only sleep are no reason to call the server healthy."""
     with clients(stage.server.url, ("/sleep/60000", 30), ("/upstream/20000", 6)):

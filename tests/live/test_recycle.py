@@ -156,7 +156,9 @@ def test_a_worker_that_is_killed_while_its_replacement_boots_costs_no_worker(sta
     wait_until(lambda: len(pids(server)) == 2 and answering(server), "two workers in the end")
 
 
-@pytest.mark.parametrize("way", rolling.WAYS)
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=pytest.mark.nightly) if way == "SIGTERM" else way for way in rolling.WAYS]
+)
 def test_replacing_workers_under_load_loses_nothing(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A short run of benchmarks.rolling, which is there to be run for longer."""
     environment, make = rolling.WAYS[way]

@@ -1,5 +1,6 @@
 """Connections that applications take: WebSockets of flask-sock, raw sockets; plain and over TLS."""
 
+import functools
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import pytest
 import requests
 import websocket
 
-from .conftest import Server, free_port, wait_until
+from .conftest import Server, Servers, free_port, wait_until
 from .test_tls import certificate
 
 __all__ = ["certificate"]
@@ -39,6 +40,11 @@ class Site:
         self.context = certificate and ssl.create_default_context(cafile=certificate["GREENROOM_TLS_CERTIFICATE"])
         self.verify = certificate["GREENROOM_TLS_CERTIFICATE"] if certificate else True
         self.url = f"{'https' if certificate else 'http'}://127.0.0.1:{server.port}"
+        self.ended_before = ""
+
+    def wait_ended(self, name: str) -> None:
+        """Wait until a view of this name has ended in this test."""
+        wait_until(lambda: self.get("/ended").removeprefix(self.ended_before).split() == [name], f"{name} has ended")
 
     def get(self, path: str) -> str:
         return requests.get(self.url + path, verify=self.verify, timeout=30).text
@@ -65,25 +71,36 @@ class Site:
         return closing(sock)
 
 
-@pytest.fixture(params=["plain", "tls"])
-def start_site(
-    request: pytest.FixtureRequest, start: Callable[..., Server], certificate: dict[str, str]
-) -> Callable[..., Site]:
-    def run(**settings: str) -> Site:
-        is_tls = request.param == "tls"
-        server = start({**APP, **(certificate if is_tls else {}), **settings})
-        site = Site(server, certificate if is_tls else None)
-        wait_until(site.is_up, f"the server is ready:\n{server.text()}")
-        return site
+@pytest.fixture(scope="module", params=["plain", "tls"])
+def tls(request: pytest.FixtureRequest, certificate: dict[str, str]) -> dict[str, str] | None:
+    return certificate if request.param == "tls" else None
 
-    return run
+
+def started(start: Callable[..., Server], tls: dict[str, str] | None, **settings: str) -> Site:
+    server = start({**APP, **(tls or {}), **settings})
+    site = Site(server, tls)
+    wait_until(site.is_up, f"the server is ready:\n{server.text()}")
+    return site
 
 
 @pytest.fixture
-def site(start_site: Callable[..., Site]) -> Iterator[Site]:
-    made = start_site()
-    yield made
-    assert "Traceback" not in made.server.text()
+def start_site(start: Callable[..., Server], tls: dict[str, str] | None) -> Callable[..., Site]:
+    return functools.partial(started, start, tls)
+
+
+@pytest.fixture(scope="module")
+def shared_site(tmp_path_factory: pytest.TempPathFactory, tls: dict[str, str] | None) -> Iterator[Site]:
+    servers = Servers(tmp_path_factory.mktemp("site"))
+    yield started(servers.start_gunicorn, tls)
+    servers.stop()
+
+
+@pytest.fixture
+def site(shared_site: Site) -> Iterator[Site]:
+    """The server of all tests that do it no harm; each waits for the end of the views that it has begun."""
+    shared_site.ended_before = shared_site.get("/ended")
+    yield shared_site
+    assert "Traceback" not in shared_site.server.text()
 
 
 def until_closed(sock: Any) -> bytes:
@@ -106,6 +123,7 @@ def test_websocket_outlives_every_timeout_and_nothing_but_frames_is_on_its_wire(
         ws.close(timeout=10)
 
     assert (first, len(large)) == ("first", 2_000_000)
+    site.wait_ended("echo")
 
 
 def test_websocket_that_only_sends_goes_on(site: Site) -> None:
@@ -123,7 +141,7 @@ def test_owner_of_a_websocket_sees_its_client_leave(site: Site, is_polite: bool)
         else:
             ws.shutdown()
 
-    wait_until(lambda: site.get("/ended") == "echo", "the view has ended")
+    site.wait_ended("echo")
 
 
 def test_error_of_a_websocket_is_logged_and_not_written_among_the_frames(start_site: Callable[..., Site]) -> None:
@@ -188,7 +206,7 @@ def test_raw_protocol_has_the_connection_for_itself(site: Site) -> None:
         answer = sock.recv(100)
 
     assert (hello, answer) == (b"hello\n", b"STILL THERE?")
-    wait_until(lambda: site.get("/ended") == "raw", "it sees the end")
+    site.wait_ended("raw")
 
 
 @pytest.mark.parametrize("path", ["/raw/write", "/write"])
@@ -196,7 +214,7 @@ def test_client_of_a_raw_protocol_that_leaves_is_a_line_and_no_error(site: Site,
     with site.ask(path) as sock:
         sock.recv(100)
 
-    wait_until(lambda: site.get("/ended") == "write", "it sees the end")
+    site.wait_ended("write")
     wait_until(lambda: f"GET {path}: its client has left" in site.server.text(), "it is a line")
 
 

@@ -41,6 +41,7 @@ def start_server(port: int, url: str, folder: Path) -> "subprocess.Popen[bytes]"
         "WSGI_APP": "tests.soak.app:app",
         "WEB_CONCURRENCY": "2",
         "SOAK_UPSTREAM": url,
+        "SOAK_FOLDER": str(folder),
         "GREENROOM_BIND": f"127.0.0.1:{port}",
         "GREENROOM_OPS_BIND": f"127.0.0.1:{free_port()}",
         "GREENROOM_COMPANION": "no",
@@ -112,7 +113,7 @@ def soak(seconds: float, folder: Path) -> tuple[dict[str, object], list[str]]:
             server.kill()
             server.wait()
     log = (folder / "log").read_text(errors="replace")
-    errors, deaths = judging.tracebacks(log), judging.deaths(log)
+    errors, deaths, stalls = judging.tracebacks(log), judging.deaths(log), judging.long_stalls(folder)
     grown = {name: after[name] - before[name] for name in after}
     figures = {
         "seconds": seconds,
@@ -125,12 +126,14 @@ def soak(seconds: float, folder: Path) -> tuple[dict[str, object], list[str]]:
         "idle cpu": round(idle, 3),
         "stopped in seconds": round(stopped_in, 1),
         "log lines": log.count("\n"),
-        "stalls told of": log.count("stall"),
+        "stalls told of": log.count("stall: "),
+        "stalls too long": len(stalls),
     }
     problems = [f"wrong nonce: {line}" for line in clients.wrong[:10]]
     problems += [f"no answer: {line}" for line in clients.unanswered[:10]]
     problems += [f"traceback, {count} times: {error}" for error, count in errors.most_common(10)]
     problems += [f"died: {line}" for line in deaths[:10]]
+    problems += [f"stalled: {line}" for line in stalls[:10]]
     problems += [f"{name} grew by {size} bytes" for name, size in grown.items() if size > judging.MOST_GROWTH_BYTES]
     if idle > judging.MOST_IDLE_CPU:
         problems.append(f"an idle worker takes {idle:.2f} of a core")

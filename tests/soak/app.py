@@ -2,6 +2,8 @@
 
 import asyncio
 import contextvars
+import json
+import logging
 import multiprocessing
 import os
 import queue
@@ -9,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -24,6 +27,22 @@ counted = {"in": 0, "out": 0}
 of_context: contextvars.ContextVar[str] = contextvars.ContextVar("of_context", default="")
 of_thread = threading.local()
 questions: "queue.Queue[Any]" = queue.Queue()
+
+
+class Stalls(logging.Handler):
+    """Keeps what insight says of each stall, as one line of JSON."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        self.file = (Path(folder) / f"stalls-{os.getpid()}.jsonl").open("a", buffering=1)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stall = getattr(record, "stall", None)
+        if stall is not None:
+            self.file.write(json.dumps(stall) + "\n")
+
+
+logging.getLogger("gunicorn.error").addHandler(Stalls(os.environ["SOAK_FOLDER"]))
 
 
 class Planned(Exception):

@@ -1,23 +1,27 @@
 """The errors of a soak, as far as the log and the processes tell."""
 
+import json
 import re
 import time
 from collections import Counter
+from pathlib import Path
 
 import psutil
 
 # Errors that the application is made to raise: its own, and those that an ended wait raises in its code.
-# EMFILE as well: /descriptors takes them all.
+# EMFILE as well: /descriptors takes them all. And the exit of a worker that is told to stop while it imports the
+# application: where the signal comes in a callback of weakref, Python shows it and goes on.
 EXPECTED = re.compile(
     r"(tests\.soak\.app\.)?Planned|.*BudgetSpent|(requests\.|urllib3\.)?exceptions\.\w+|TimeoutError"
-    r"|OSError: \[Errno 24\]"
+    r"|OSError: \[Errno 24\]|SystemExit: 0"
 )
 DIED = re.compile(
     r"was sent SIG(?!TERM)\w+!|WORKER TIMEOUT|exited with code [^0]|Fatal Python error|Segmentation|turns without"
 )
-# CPython's own words: of an asyncio loop for which there was no descriptor, and of a coroutine that a worker leaves
-# unfinished when it exits at the end of its graceful timeout.
-IGNORED = re.compile(r"Exception ignored in: <(function BaseEventLoop\.__del__|coroutine object)")
+# The limit for what a client may do to the loop. Measured by the processor's time of its thread, which a busy machine
+# does not change. The application's own computing is not a client's doing.
+LONGEST_STALL_SECONDS = 0.05
+COMPUTING = ("/compute/<nonce>", "/descriptors/<nonce>")
 SPIN_SECONDS, MOST_IDLE_CPU = 4.0, 0.1
 MOST_GROWTH_BYTES = 25_000_000
 
@@ -29,10 +33,8 @@ def tracebacks(log: str) -> Counter[str]:
     for number, line in enumerate(lines):
         if not line.startswith("Traceback (most recent call last)"):
             continue
-        if IGNORED.match(lines[number - 1]):
-            continue
         place = ""
-        for after in lines[number + 1 :]:
+        for after in lines[number + 1 : number + 1000]:
             if after.startswith("  File"):
                 place = after.strip()
             elif not after.startswith((" ", "|")) and after:
@@ -40,6 +42,16 @@ def tracebacks(log: str) -> Counter[str]:
                     found[f"{after[:150]} at {place[:150]}"] += 1
                 break
     return found
+
+
+def long_stalls(folder: Path) -> list[str]:
+    """Of the loops of all workers, but for those of requests that compute on purpose."""
+    found = []
+    for path in folder.glob("stalls-*.jsonl"):
+        for stall in map(json.loads, path.read_text().splitlines()):
+            if stall["cpu_seconds"] > LONGEST_STALL_SECONDS and stall["route"] not in COMPUTING:
+                found.append(f"{stall['cpu_seconds']:.3f} s of the processor at {stall['line']}: {stall['called']}")
+    return sorted(found, reverse=True)
 
 
 def deaths(log: str) -> list[str]:

@@ -16,8 +16,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from ..queued import queued_seconds
 from . import quarantine
-from .lines import own_line, own_stack, shown
+from .lines import library_between, own_line, own_stack, shown
 from .routes import routes_of
 
 Seen = list[dict[str, Any]]
@@ -55,7 +56,10 @@ def watch_own_line(stack_file: Any, seconds: float) -> None:
     def watch() -> None:
         sleep(seconds)
         frame = main_greenlet.gr_frame or sys._current_frames().get(main_ident)
-        stack_file.write("Timeout\n" + "".join(f'File "{place}\n' for place in _quoted(frame)))
+        stack_file.write(
+            f"Timeout\nQueued {queued_seconds(os.getpid()):.1f}\n"
+            + "".join(f'File "{place}\n' for place in _quoted(frame))
+        )
         stack_file.flush()
         os._exit(1)
 
@@ -90,7 +94,7 @@ def examine(app: str, lazily: list[str], *, is_patched: bool) -> dict[str, Any]:
     events: Seen = answer["events"]
     recorder = Recorder(events)
     recorder.install()
-    memory, began = rss_mb(), time.perf_counter()
+    memory, began, queued = rss_mb(), time.perf_counter(), queued_seconds(os.getpid())
     application: Any = None
     try:
         application = load(app)
@@ -98,8 +102,8 @@ def examine(app: str, lazily: list[str], *, is_patched: bool) -> dict[str, Any]:
         answer["error"] = f"{type(exc).__name__}: {exc}"[:500]
         answer["error_place"], answer["error_stack"] = _where(exc)
         answer["is_exit"] = not isinstance(exc, Exception)
-    recorder.is_on = False
-    answer["seconds"] = time.perf_counter() - began
+    recorder.end()
+    answer["seconds"] = max(0.0, time.perf_counter() - began - (queued_seconds(os.getpid()) - queued))
     answer["mb"] = rss_mb() - memory
     answer["files"] = own_files()
     answer["threads"] = thread_names()
@@ -165,6 +169,7 @@ class Recorder:
         self.is_on = True
         self._is_in_hook = False
         self.importer = 0
+        self.threads: list[Any] = []
 
     def install(self) -> None:
         import threading
@@ -183,10 +188,27 @@ class Recorder:
         plain_start = thread_class.start
 
         def start(thread: threading.Thread) -> None:
+            if self.is_on and self.threading.get_ident() == self.importer:
+                self.threads.append((own_line(sys._getframe(1)), thread))
             self.note("thread", thread.name)
             plain_start(thread)
 
         thread_class.start = start
+
+    def end(self) -> None:
+        """The import is over: what it has started and is gone already is marked."""
+        import psutil
+
+        self.is_on = False
+        alive = {line for line, thread in self.threads if thread.is_alive()}
+        with contextlib.suppress(psutil.Error):
+            children = [one for one in psutil.Process().children() if one.status() != psutil.STATUS_ZOMBIE]
+            for event in self.events:
+                if event["kind"] == "process":
+                    event["has_ended"] = not children
+        for event in self.events:
+            if event["kind"] == "thread":
+                event["has_ended"] = event["line"] not in alive
 
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self.is_on or self._is_in_hook:
@@ -226,7 +248,15 @@ class Recorder:
                 return
         stack = own_stack(sys._getframe(1))
         self.events.append(
-            {"kind": kind, "what": what[:80], "line": line, "seconds": seconds, "count": 1, "stack": stack}
+            {
+                "kind": kind,
+                "what": what[:80],
+                "line": line,
+                "seconds": seconds,
+                "count": 1,
+                "stack": stack,
+                "by": library_between(sys._getframe(1)),
+            }
         )
 
 

@@ -39,3 +39,18 @@ def own_stack(frame: FrameType | None = None, most: int = 8) -> list[str]:
             found.append(f"{shown(at.f_code.co_filename)}:{at.f_lineno} {at.f_code.co_qualname}")
         at = at.f_back
     return found
+
+
+def library_between(frame: FrameType | None) -> str:
+    """The package that the innermost own line has called and that did it; "" when it did so by itself."""
+    at, steps, found = frame, 0, ""
+    while at is not None and steps < OUTERMOST:
+        file = at.f_code.co_filename
+        if is_own(file):
+            return found
+        _, installed, rest = file.partition("site-packages" + os.sep)
+        if installed and not rest.startswith(("greenroom", "gevent")):
+            found = rest.partition(os.sep)[0].removesuffix(".py")
+        at = at.f_back
+        steps += 1
+    return ""

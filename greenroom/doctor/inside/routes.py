@@ -1,6 +1,7 @@
-"""The routes of an application, as its framework lists them: Flask, Django, or none."""
+"""The routes of an application, as its framework lists them: Flask, Django, Bottle, Pyramid, or none."""
 
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from .lines import is_own, shown
 
 MOST_ROUTES = 500
+BOTTLE_FILTERS = {"int": "IntConverter", "float": "FloatConverter", "path": "PathConverter"}
 
 
 def routes_of(application: Any) -> list[dict[str, Any]]:
@@ -17,6 +19,10 @@ def routes_of(application: Any) -> list[dict[str, Any]]:
         return list(_flask(flask))[:MOST_ROUTES]
     if "django.urls" in sys.modules:
         return list(_django())[:MOST_ROUTES]
+    if "bottle" in sys.modules and isinstance(application, sys.modules["bottle"].Bottle):
+        return list(_bottle(application))[:MOST_ROUTES]
+    if hasattr(application, "registry") and hasattr(application.registry, "introspector"):
+        return list(_pyramid(application))[:MOST_ROUTES]
     return []
 
 
@@ -83,6 +89,44 @@ def _django() -> Iterator[dict[str, Any]]:
                 }
 
     yield from walk(get_resolver().url_patterns, "")
+
+
+def _bottle(application: Any) -> Iterator[dict[str, Any]]:
+    by_rule: dict[str, list[Any]] = {}
+    for route in application.routes:
+        by_rule.setdefault(route.rule, []).append(route)
+    for rule, routes in by_rule.items():
+        named = re.findall(r"<(\w+)(?::(\w+)[^>]*)?>", rule)
+        yield {
+            "rule": re.sub(r"<(\w+):[^>]*>", r"<\1>", rule),
+            "methods": sorted({route.method for route in routes}),
+            "arguments": {name: BOTTLE_FILTERS.get(kind, kind) for name, kind in named},
+            "endpoint": rule,
+            "is_websocket": False,
+            "host": "",
+            "place": place_of(routes[0].get_undecorated_callback()),
+        }
+
+
+def _pyramid(application: Any) -> Iterator[dict[str, Any]]:
+    views = {
+        one["introspectable"]["route_name"]: one["introspectable"]["callable"]
+        for one in application.registry.introspector.get_category("views") or ()
+        if one["introspectable"].get("route_name")
+    }
+    for one in application.registry.introspector.get_category("routes") or ():
+        route = one["introspectable"]
+        pattern = "/" + route["pattern"].lstrip("/")
+        names = re.findall(r"\{(\w+)(?::[^}]*)?\}", pattern)
+        yield {
+            "rule": re.sub(r"\{(\w+)(?::[^}]*)?\}", r"<\1>", pattern),
+            "methods": list(route["request_methods"] or ["GET"]),
+            "arguments": dict.fromkeys(names, ""),
+            "endpoint": route["name"],
+            "is_websocket": False,
+            "host": "",
+            "place": place_of(views.get(route["name"])),
+        }
 
 
 def place_of(view: Any) -> str:

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 from ..findings import Finding
 from . import known
+from .functions import Function
 from .names import last
-from .project import Function, Project
+from .project import Project
 from .sources import Source
 
 THREADS = ("threading.Thread", "threading.Timer", "_thread.start_new_thread")

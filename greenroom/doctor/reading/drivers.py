@@ -9,6 +9,7 @@ from typing import Any
 
 from ..findings import Finding
 from . import known
+from .functions import Function
 from .names import last, text
 from .project import Project
 from .sources import Source
@@ -38,7 +39,10 @@ def drivers(project: Project) -> Iterator[Finding]:
             if driver.name == "cassandra-driver" and _mentions(project, "GeventConnection"):
                 continue
             seen.add((source.shown, driver.name))
-            yield _driver(source.shown, line, driver)
+            if driver.name == "cassandra-driver" and not _names_another_loop(project):
+                yield _cassandra(source.shown, line)
+            else:
+                yield _driver(source.shown, line, driver)
     for source, _, call, name in project.all_calls():
         if name == "oracledb.init_oracle_client":
             yield Finding(
@@ -49,6 +53,22 @@ def drivers(project: Project) -> Iterator[Finding]:
                 "Leave init_oracle_client() out: thin mode is plain Python and waits in the loop. Where thick mode is "
                 'needed: GREENROOM_OFFLOAD_DRIVERS="oracledb.connect, oracledb.Connection.*, oracledb.Cursor.*".',
             )
+
+
+def _names_another_loop(project: Project) -> bool:
+    return any(_mentions(project, f"{name}Connection") for name in ("Libev", "Asyncio", "Asyncore", "Twisted"))
+
+
+def _cassandra(file: str, line: int) -> Finding:
+    return Finding(
+        "driver-cannot-wait",
+        file,
+        line,
+        "cassandra-driver takes gevent's loop by itself where it is imported after patching, as under Greenroom; a "
+        "`connection_class` of another loop would stop all requests.",
+        "Leave `connection_class` out, or name cassandra.io.geventreactor.GeventConnection.",
+        level="note",
+    )
 
 
 def _driver(file: str, line: int, driver: known.Driver) -> Finding:
@@ -91,10 +111,31 @@ def urls(project: Project) -> Iterator[Finding]:
             if beginning == "sqlite://" and not memory_only:
                 in_memory = url in ("sqlite://", "sqlite:///:memory:")
                 yield _sqlite(source.shown, node.lineno, in_memory)
-    for source, _, call, name in project.all_calls():
+    for source, function, call, name in project.all_calls():
         if re.fullmatch(r"sqlite3(?:\.dbapi2)?\.connect", name):
-            path = text(call.args[0]) if call.args else ""
-            yield _sqlite(source.shown, call.lineno, path == ":memory:")
+            given = call.args[0] if call.args else None
+            if function is not None and _is_somebodys_file(given, function):
+                yield _sqlite_file(source.shown, call.lineno)
+            else:
+                yield _sqlite(source.shown, call.lineno, text(given) == ":memory:")
+
+
+def _is_somebodys_file(path: ast.expr | None, function: Function) -> bool:
+    """Whether the file is what the function was given, and no database of the application's own."""
+    while isinstance(path, ast.Attribute):
+        path = path.value
+    return isinstance(path, ast.Name) and path.id in function.parameters - {"self", "cls", "app"}
+
+
+def _sqlite_file(file: str, line: int) -> Finding:
+    return Finding(
+        "sqlite",
+        file,
+        line,
+        "A file is read as a SQLite database: its calls wait in C, and Greenroom lets them do so in threads.",
+        "Nothing, if it is somebody's file; a database of the application's own is better one that all workers share.",
+        level="note",
+    )
 
 
 def _is_url_part(url: str) -> bool:
@@ -107,11 +148,14 @@ def _is_memory(source: Source) -> bool:
 
 
 def _docstrings(source: Source) -> set[int]:
-    return {
-        id(node.value)
-        for node in ast.walk(source.tree)
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    }
+    """Texts that only people read: docstrings, and examples, help and descriptions of fields and options."""
+    found = set()
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            found.add(id(node.value))
+        elif isinstance(node, ast.keyword) and node.arg in ("example", "examples", "help", "description", "doc"):
+            found |= {id(inner) for inner in ast.walk(node.value)}
+    return found
 
 
 def _is_given_to_sqlalchemy(project: Project, source: Source, node: ast.Constant) -> bool:

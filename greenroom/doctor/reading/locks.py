@@ -5,8 +5,9 @@ import re
 from collections.abc import Iterator
 
 from ..findings import Finding
+from .functions import Function
 from .names import keyword, number
-from .project import Function, Project
+from .project import Project
 from .waits import waits_in
 
 

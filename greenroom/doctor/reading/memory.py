@@ -5,8 +5,9 @@ import re
 from collections.abc import Iterator
 
 from ..findings import Finding
-from .names import has_unpacking, keyword, last
-from .project import Binding, Function, Project
+from .functions import Binding, Function
+from .names import SETS_UP, has_unpacking, keyword, last
+from .project import Project
 from .values import line_of, settings_of
 
 GROWING = ("append", "add", "extend", "insert", "setdefault", "update", "appendleft", "put")
@@ -37,16 +38,23 @@ def containers(project: Project) -> Iterator[Finding]:
             target, how = _mutation(node)
             if target is None:
                 continue
+            held = _inside_of(function, target)
+            if held is not target and how == "grow":
+                how = "store"  # under a key
+            target = held
             binding = project.binding(target, function.source, function)
             if binding is None or not project.is_shared(binding) or not is_container(project, binding):
                 continue
             bindings[binding.key] = binding
             if how == "shrink":
                 shrunk.add(binding.key)
-            elif function in project.in_request:
+            elif function in project.in_request and not (function.name in SETS_UP and _is_constant_key(node)):
                 changed.setdefault(binding.key, []).append((function, node, how))
+    renewed = _renewed(project)
     for key, places in changed.items():
         binding = bindings[key]
+        if key in renewed:
+            continue  # begun anew by a request: it is one's own, or told as shared state
         function, node, how = places[0]
         there = "" if function.source is binding.source else f" of {function.source.shown}"
         is_bounded = key in shrunk or _has_bound(binding) or _is_measured(project, binding)
@@ -69,6 +77,20 @@ def containers(project: Project) -> Iterator[Finding]:
                 f"`{binding.name}` grows with requests and nothing takes away from it: the worker's memory has no end.",
                 "Bound it: `deque(maxlen=...)`, `functools.lru_cache(maxsize=...)`, or keep it outside of the process.",
             )
+
+
+def _renewed(project: Project) -> set[tuple[str, str, str]]:
+    """Attributes that requests assign an empty container: `self.errors = {}` outside of the constructor."""
+    found = set()
+    for function in project.in_request:
+        if function.name == "__init__":
+            continue
+        for node in function.node.body:  # under no condition: not made with its first use
+            for target in node.targets if isinstance(node, ast.Assign) else ():
+                binding = project.binding(target, function.source, function)
+                if isinstance(target, ast.Attribute) and binding is not None:
+                    found.add(binding.key)
+    return found
 
 
 def _mutation(node: ast.AST) -> tuple[ast.expr | None, str]:
@@ -94,6 +116,16 @@ def _base(node: ast.expr) -> ast.expr:
     while isinstance(node, ast.Subscript):
         node = node.value
     return node
+
+
+def _inside_of(function: Function, target: ast.expr) -> ast.expr:
+    """`calls` for the `seen` of `seen = calls[key]`: what is inside of a container counts as the container."""
+    held = function.local_values.get(target.id) if isinstance(target, ast.Name) else None
+    if isinstance(held, ast.Subscript):
+        return _base(held)
+    if isinstance(held, ast.Call) and isinstance(held.func, ast.Attribute) and held.func.attr in ("get", "setdefault"):
+        return _base(held.func.value)
+    return target
 
 
 def _has_bound(binding: Binding) -> bool:

@@ -10,6 +10,8 @@ VIEW_DECORATORS = (
     *("expose", "app_template_filter", "app_template_global", "before_first_request"),
 )
 VIEW_BASES = ("MethodView", "View", "Resource", "TemplateView", "ListView", "APIView", "ViewSet", "SwaggerView")
+# Functions that mostly run with the import, whoever may call them.
+SETS_UP = ("__init__", "__new__", "__set_name__", "__init_subclass__", "init_app")
 # Classes all of whose public methods requests run.
 ALL_VIEWS = ("FlaskView", "ModelView", "AdminIndexView", "BaseView", "ModelRestApi")
 VERBS = ("get", "post", "put", "delete", "patch", "head", "options", "dispatch_request", "list", "retrieve", "create")
@@ -19,7 +21,7 @@ COMMON = frozenset(
     "get set put post add append update pop items keys values join split close open read write run start stop send "
     "execute commit rollback query filter first all one delete patch format strip encode decode copy clear count "
     "index insert remove extend sort acquire release wait result submit map loads dumps info debug warning "
-    "error".split()
+    "error register".split()
 )
 
 

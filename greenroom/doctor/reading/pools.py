@@ -37,6 +37,11 @@ def pools(project: Project) -> Iterator[Finding]:
                 yield from _small(source.shown, call.lineno, size, overflow)
             elif not names & {"pool_size", "poolclass", None, "creator"} and NETWORKED.match(url):
                 yield _default(source.shown, call.lineno)
+        elif re.fullmatch(r"sqlalchemy\.(?:.*\.)?engine_from_config", name) and call.args:
+            keys = dict(settings_of(call.args[0]))
+            url = next((text(value) for key, value in keys.items() if key.endswith("url")), "")
+            if NETWORKED.match(url) and not any(key.endswith(("pool_size", "poolclass")) for key in keys):
+                yield _default(source.shown, call.lineno)
         elif POOLS.fullmatch(name):
             given = _named_number(call, "maxconn", "max_size", "max_connections", "pool_size", "maxconnections")
             if given is None and name.startswith("psycopg2.pool") and len(call.args) > 1:

@@ -5,8 +5,9 @@ import re
 from collections.abc import Iterator
 
 from ..findings import Finding
+from .functions import Function, owner_of
 from .names import decorator_name, last
-from .project import Project, owner_of
+from .project import Project
 from .sources import Source
 
 STATE_CALLS = {
@@ -226,7 +227,6 @@ def paths(project: Project) -> Iterator[Finding]:
 
 
 def _is_command(project: Project, function: object) -> bool:
-    from .project import Function
 
     assert isinstance(function, Function)
     return any(
@@ -278,8 +278,6 @@ def _literal_path(project: Project, node: ast.expr, source: Source, function: ob
     if isinstance(node, ast.Call) and project.dotted(node.func, source, None) == "os.path.join" and node.args:
         return _literal_path(project, node.args[0], source, function)
     if isinstance(node, ast.Name):
-        from .project import Function
-
         binding = project.lookup(node.id, source, function if isinstance(function, Function) else None)
         if binding is not None and not isinstance(binding.value, ast.Name):
             return _literal_path(project, binding.value, binding.source, binding.function)

@@ -6,55 +6,13 @@ Names are resolved as far as the text says: `session.get` with `session = reques
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import cached_property
 
+from .functions import Binding, Function, owner_of
 from .names import ALL_VIEWS, COMMON, NOT_VIEWS, VERBS, VIEW_BASES, VIEW_DECORATORS, decorator_name, last
-from .sources import FUNCTIONS, FunctionNode, Source, Sources
+from .sources import FUNCTIONS, Source, Sources
 
 MOST_STEPS = 20_000
-
-
-@dataclass(eq=False)
-class Function:
-    """A function or method. `outer` is the function that it is defined in, `owner` its class."""
-
-    source: Source
-    node: FunctionNode
-    name: str
-    owner: ast.ClassDef | None
-    outer: "Function | None"
-    calls: list[ast.Call] = field(default_factory=list)
-    nodes: list[ast.AST] = field(default_factory=list)
-    local_values: dict[str, ast.expr] = field(default_factory=dict)
-    globals: set[str] = field(default_factory=set)
-
-    @cached_property
-    def parameters(self) -> set[str]:
-        arguments = self.node.args
-        every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-        every += [one for one in (arguments.vararg, arguments.kwarg) if one is not None]
-        return {argument.arg for argument in every}
-
-    @property
-    def is_async(self) -> bool:
-        return isinstance(self.node, ast.AsyncFunctionDef)
-
-
-@dataclass(frozen=True)
-class Binding:
-    """One assignment of a name, in `function` (None: at module level). `owner`: it is an attribute of a class."""
-
-    source: Source
-    function: Function | None
-    name: str
-    value: ast.expr
-    line: int
-    owner: str = ""
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        return (self.source.module, self.owner or (self.function.name if self.function else ""), self.name)
 
 
 class Project:
@@ -303,14 +261,18 @@ class Project:
         """Own functions that `function` calls, or hands to somebody else (`Thread(target=...)`), by name."""
         for node in function.nodes:
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-                yield from self._named(node.id, function)
+                if node.id not in function.local_values and node.id not in function.parameters:
+                    yield from self._named(node.id, function)
             elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
                 yield from self._method(node, function)
         for decorator in function.node.decorator_list:
-            if isinstance(decorator, ast.Name):
-                for wrapper in self._named(decorator.id, function):
-                    yield wrapper
-                    yield from (one for one in self.functions if one.outer is wrapper)
+            # The decorator itself runs with the import; requests run what it returns.
+            is_made = isinstance(decorator, ast.Call)
+            name = decorator.func if isinstance(decorator, ast.Call) else decorator
+            for made in self._named(name.id, function) if isinstance(name, ast.Name) else ():
+                yield from (
+                    one for one in self.functions if made is (one.outer and one.outer.outer if is_made else one.outer)
+                )
 
     def _named(self, name: str, function: Function) -> Iterator[Function]:
         dotted = function.source.imports.get(name)
@@ -390,11 +352,3 @@ class Project:
                 )
                 (within if function in self.in_request and not is_lazy else made).add(name)
         return made - within
-
-
-def owner_of(function: Function | None) -> ast.ClassDef | None:
-    while function is not None:
-        if function.owner is not None:
-            return function.owner
-        function = function.outer
-    return None

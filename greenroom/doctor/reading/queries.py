@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from ..findings import Finding
 from . import known
-from .project import Function, Project
+from .functions import Function
+from .project import Project
 from .waits import called_functions
 
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from ..findings import Finding
 from . import known
+from .functions import Function
 from .memory import is_container
-from .names import last
-from .project import Function, Project
+from .names import SETS_UP, last
+from .project import Project
 from .waits import waits_in
 
 REQUEST_DATA = re.compile(r"(?:flask\.)?(?:request|g|session|current_user)\b")
@@ -36,7 +37,8 @@ def shared_variables(project: Project) -> Iterator[Finding]:
                     yield _counter(function, node.lineno, shared)
                     continue
                 waits = waits_in(project, function, after=node.lineno)
-                is_personal = _comes_from_request(function, node.value)
+                # A constructor's arguments mostly say how something is set up, with the import.
+                is_personal = function.name not in SETS_UP and _comes_from_request(function, node.value)
                 if is_personal:
                     is_read = _is_read_in_requests(project, function, shared)
                     yield Finding(

@@ -5,8 +5,9 @@ import re
 from collections.abc import Iterator
 
 from ..findings import Finding
+from .functions import Function
 from .names import keyword, last, number
-from .project import Function, Project
+from .project import Project
 
 FEW_THREADS = 50
 
@@ -73,6 +74,8 @@ def threads(project: Project) -> Iterator[Finding]:
                 "gevent.spawn",
                 "multiprocessing.Process",
                 "multiprocessing.context.Process",
+                "concurrent.futures.ThreadPoolExecutor",
+                "concurrent.futures.thread.ThreadPoolExecutor",
             )
             or is_thread_class(project, name)
             or (name.startswith("multiprocessing") and last(name) in ("Process", "Pool"))
@@ -87,6 +90,8 @@ def threads(project: Project) -> Iterator[Finding]:
                     "open connections, that nobody bounds.",
                     "Hand the work to a job queue (Celery, RQ), or start a program with `subprocess.run(timeout=...)`.",
                 )
+            elif last(name) == "ThreadPoolExecutor" and _is_closed(function, call):
+                continue
             elif not _is_waited_for(function) and not _is_lazy_start(function, call):
                 yield Finding(
                     "thread-per-request",
@@ -123,6 +128,22 @@ def _is_waited_for(function: Function) -> bool:
         and not isinstance(node.value, ast.Constant)
         for node in function.nodes
     )
+
+
+def _is_closed(function: Function, call: ast.Call) -> bool:
+    """Whether an executor ends with the request, which waits for it then, or is kept for all of them."""
+    if any(isinstance(node, ast.Attribute) and node.attr in ("shutdown", "result", "map") for node in function.nodes):
+        return True
+    for node in function.nodes:
+        if isinstance(node, ast.With) and any(item.context_expr is call for item in node.items):
+            return True
+        if isinstance(node, ast.Assign) and node.value is call:
+            names = [one.id for one in node.targets if isinstance(one, ast.Name)]
+            if len(names) < len(node.targets) or any(name in function.globals for name in names):
+                return True
+        if isinstance(node, ast.Return) and node.value is call:
+            return True
+    return False
 
 
 def _is_lazy_start(function: Function, call: ast.Call) -> bool:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from ..findings import Finding
 from . import known
+from .functions import Function
 from .names import has_unpacking, keyword, last, number
-from .project import Function, Project
+from .project import Project
 from .sources import Source
 
 # Greenroom's default, GREENROOM_REQUEST_BUDGET_MILLISECONDS.
@@ -18,7 +19,6 @@ DEFAULT_BUDGET_SECONDS = 60.0
 def find(project: Project) -> Iterator[Finding]:
     yield from without_timeout(project)
     yield from made_anew(project)
-    yield from endless_retries(project)
     yield from transfers(project)
     yield from too_patient(project)
 
@@ -166,7 +166,10 @@ def made_anew(project: Project) -> Iterator[Finding]:
                     call.lineno,
                     f"{what[0].upper()}{what[1:]} is made anew for each request, in {function.name}(): its connections "
                     "are opened, greeted and thrown away each time.",
-                    "Make it once, at module level or in the factory.",
+                    "Take it from a pool that is made once (SQLAlchemy's engine, psycopg2.pool, psycopg_pool); one "
+                    "connection for all requests would be worse."
+                    if what == "a database connection"
+                    else "Make it once, at module level or in the factory.",
                 )
             break
 
@@ -222,55 +225,6 @@ def _bound(node: ast.Assign | ast.With) -> list[tuple[ast.expr | None, ast.expr]
     if isinstance(node, ast.Assign):
         return [(target, node.value) for target in node.targets]
     return [(item.optional_vars, item.context_expr) for item in node.items]
-
-
-def endless_retries(project: Project) -> Iterator[Finding]:
-    """`while True: try: ... except Exception: sleep` in a request, with no way out of the handler."""
-    for function in project.functions:
-        if function not in project.in_request:
-            continue
-        for node in function.nodes:
-            if not (isinstance(node, ast.While) and isinstance(node.test, ast.Constant) and node.test.value):
-                continue
-            for part in node.body:
-                if not isinstance(part, ast.Try):
-                    continue
-                for handler in part.handlers:
-                    is_broad = handler.type is None or any(
-                        last(ast.unparse(one))
-                        in (
-                            "Exception",
-                            "BaseException",
-                            "RequestException",
-                            "OSError",
-                            "ConnectionError",
-                            "Timeout",
-                            "TimeoutError",
-                            "OperationalError",
-                        )
-                        for one in (handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type])
-                    )
-                    leaves = any(
-                        isinstance(inner, ast.Break | ast.Return | ast.Raise)
-                        for statement in [*handler.body]
-                        for inner in ast.walk(statement)
-                    )
-                    counted = any(isinstance(inner, ast.Raise | ast.AugAssign) for inner in ast.walk(node)) and any(
-                        isinstance(inner, ast.Raise | ast.Break) for inner in ast.walk(node)
-                    )
-                    if is_broad and not leaves and not counted:
-                        yield Finding(
-                            "endless-retry",
-                            function.source.shown,
-                            node.lineno,
-                            f"{function.name}() tries again for ever, whatever the error "
-                            f"(line {handler.lineno}): it outlives the request's budget and its client.",
-                            "Bound the attempts (`for attempt in range(3)`), and let timeout errors pass.",
-                        )
-                        break
-                else:
-                    continue
-                break
 
 
 def transfers(project: Project) -> Iterator[Finding]:

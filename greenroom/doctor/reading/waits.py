@@ -3,8 +3,9 @@
 import ast
 
 from . import known
+from .functions import Function
 from .names import decorator_name, last
-from .project import Function, Project
+from .project import Project
 
 DEEPEST = 4
 

@@ -91,8 +91,12 @@ def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     context = copy_context()
 
     def call() -> Any:
-        with asyncio.Runner() as runner:
-            return runner.run(coroutine, context=context)
+        try:
+            with asyncio.Runner() as runner:
+                return runner.run(coroutine, context=context)
+        finally:
+            if asyncio.iscoroutine(coroutine):
+                coroutine.close()  # there may have been no descriptors for a loop
 
     try:
         return _in_thread(call, context, coroutine)
@@ -224,7 +228,14 @@ def _init_instead_of(original: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(original)
     def init(loop: Any, selector: Any = None) -> None:
         loop._closed = True  # for its destructor, if there is no descriptor for a selector
-        original(loop, RealSelector() if selector is None else selector)
+        own = RealSelector() if selector is None else None
+        try:
+            original(loop, selector if own is None else own)
+        except BaseException:  # no descriptor for its pipe: its destructor would fail, and leave the selector open
+            loop._closed = True
+            if own is not None:
+                own.close()
+            raise
 
     return init
 

@@ -283,7 +283,7 @@ class Connection:
         timer = None
         if seconds is not None:
             timer = hub.loop.timer(seconds)
-            # The loop's own time is that of its last turn: whoever has computed since then would lose what that took.
+            # The loop's own time is that of its last turn: a caller that has computed since then would lose that time.
             timer.start(switch, timer, update=True)
         mark = self._mark
         mark.__enter__()

@@ -164,7 +164,7 @@ def copy(self: Any) -> Any:
 
 
 def prepare_request_over(original: Any, prepare: Any) -> Any:
-    """`prepare` is requests' own; whoever has replaced it since wants it called."""
+    """`prepare` is requests' own; code that has replaced it since wants its own called."""
     sessions: Any = requests.sessions
 
     def prepare_request(self: Session, request: Any) -> Any:

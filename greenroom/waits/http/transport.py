@@ -39,7 +39,7 @@ from .pool import NoSlot, Origin
 from .reader import Reader
 
 urllib3_logger = logging.getLogger("urllib3.connectionpool")
-# RFC 9110, section 9.2.1: whoever asks wants nothing done, so it may be asked again.
+# RFC 9110, section 9.2.1: the request wants nothing done, so it may be sent again.
 SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 # The other side stopped reading; it may have said why, so the answer is read all the same. As in urllib3.
 STOPPED_READING = (errno.EPIPE, errno.ECONNRESET, errno.EPROTOTYPE)

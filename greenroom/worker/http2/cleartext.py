@@ -1,7 +1,7 @@
 """HTTP/2 without TLS, as gunicorn's http2_cleartext says: for proxies that speak it to the servers behind them.
 
 Only to peers whose forwarding headers count, as gunicorn has it. A request that asks for HTTP/2 (`Upgrade: h2c`) is
-answered as one of HTTP/1.1 where its body has not come with its head: whoever is asked may leave it at that.
+answered as one of HTTP/1.1 where its body has not come with its head: a server may decline the upgrade.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -30,17 +30,27 @@ STATIC: dict[tuple[bytes, bytes], int] = {field: index for index, field in enume
 STATIC_NAMES: dict[bytes, int] = {name: index for (name, _), index in reversed(STATIC.items())}
 
 
+class Fields(list[Any]):
+    """The fields of a block that means the same whenever it comes; `checked` is what the engine made of them."""
+
+    __slots__ = ("checked",)
+
+    def __init__(self, fields: Iterable[Any]) -> None:
+        super().__init__(fields)
+        self.checked: dict[Any, list[Any]] = {}
+
+
 class Decoder(hpack.Decoder):
-    """One client's."""
+    """One client's. Nobody may change the lists that it returns."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._known: dict[bytes, list[Any]] = {}
+        self._known: dict[bytes, Fields] = {}
 
     def decode(self, data: bytes, raw: bool = False) -> Iterable[Any]:
         known = self._known.get(data)
         if known is not None and raw:
-            return list(known)
+            return known
         entries = self.header_table.dynamic_entries
         before = (len(entries), entries[0] if entries else None)
         fields = list(super().decode(data, raw))
@@ -49,8 +59,8 @@ class Decoder(hpack.Decoder):
         elif raw and len(data) <= LONGEST_BLOCK_BYTES and data and data[0] & 0xE0 != SIZE_UPDATE:
             if len(self._known) >= MOST_BLOCKS:
                 self._known.clear()
-            self._known[bytes(data)] = fields
-            return list(fields)
+            known = self._known[bytes(data)] = Fields(fields)
+            return known
         return fields
 
 

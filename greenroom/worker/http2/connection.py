@@ -19,6 +19,7 @@ from gunicorn.http.errors import ParseException
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 
+from .. import lingering
 from ..running import State
 from ..transport import Transport
 from ..transport.parents import ParentsSocket
@@ -99,7 +100,8 @@ class HTTP2Connection:
 
     def on_readable(self) -> None:
         if self.state == State.LINGERING:
-            self._discard()
+            if lingering.drop(self.sock):
+                self.close()
             return
         if self.state == State.CLOSED:
             return
@@ -326,24 +328,10 @@ class HTTP2Connection:
         except OSError:
             self.close()
             return
-        self.serving.closed(self)
-        self.state = State.LINGERING
+        lingering.begin(self)
         self._let_streams_go()
         self._pieces.clear()
         self._stop_later()
-        self.reader.stop()
-        self.reader.start(self.on_readable)
-        self.serving.timeouts.linger(self)
-
-    def _discard(self) -> None:
-        try:
-            if self.sock.recv(RECEIVE_BYTES):
-                return
-        except BlockingIOError:
-            return
-        except OSError:
-            pass  # it has been told, and has left
-        self.close()
 
     def client_has_left(self) -> None:
         self.close()

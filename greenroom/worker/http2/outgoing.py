@@ -74,7 +74,7 @@ class Outgoing:
     def send_head(self, stream_id: int, fields: Fields, *, ends: bool, flushes: bool = True) -> None:
         """`flushes` False: data comes in this moment. Raises ClientLeft."""
         try:
-            self.engine.send_headers(stream_id, fields, end_stream=ends)
+            self.engine.respond(stream_id, fields, ends=ends)
         except (ProtocolError, KeyError) as exc:  # KeyError: h2 has forgotten the stream
             raise ClientLeft(LEFT) from exc
         if flushes:
@@ -84,7 +84,7 @@ class Outgoing:
         """Raises ClientLeft."""
         self.floods.sent_data()
         try:
-            self.engine.send_data(stream_id, data, end_stream=ends)
+            self.engine.respond_data(stream_id, data, ends=ends)
         except (ProtocolError, KeyError) as exc:
             raise ClientLeft(LEFT) from exc
         self.flush()

@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 
-from greenroom.load.arrivals import CONSTANT, POISSON, Segment, Shape, parse
+from greenroom.load.arrivals import CONSTANT, POISSON, parse
 from greenroom.load.units import LoadError
 
 
@@ -68,15 +68,14 @@ def test_same_seed_same_moments() -> None:
     assert moments("50", seed=3) == moments("50", seed=3) != moments("50", seed=4)
 
 
-def test_rate_at_a_moment() -> None:
-    shape = Shape((Segment(0, 100, 10), Segment(50, 50, 5)))
-
-    assert [shape.rate_at(moment) for moment in (0, 5, 12, 20)] == [0, 50, 50, 0]
-
-
 @pytest.mark.parametrize(
     "text", ["fast", "10..500", "10/x", "-5", "0", "100/s spike 200/s at 9s for 2s", "5 for 0s", ""]
 )
 def test_what_is_no_shape_is_refused(text: str) -> None:
     with pytest.raises(LoadError):
         parse(text, 10.0)
+
+
+def test_rate_that_no_process_can_send_is_refused_with_what_to_do() -> None:
+    with pytest.raises(LoadError, match="spread the load over more processes with --locustfile"):
+        parse("1e9", 10.0)

@@ -3,10 +3,12 @@
 from typing import Any
 
 from greenroom.load.arrivals import constant
-from greenroom.load.causes import limited_by
+from greenroom.load.causes import cause_of, limited_by
 from greenroom.load.expectations import parse
 from greenroom.load.result import Facts, document
 from greenroom.load.tally import GOOD, Tally
+
+from ..ops import fakes
 
 
 def stopped(answered: int, latency_seconds: float) -> dict[str, Any]:
@@ -30,3 +32,14 @@ def test_a_server_that_answers_less_than_it_is_asked_is_named_though_it_was_stop
 
     assert said is not None
     assert "of the 200/s that were asked" in said
+
+
+def test_a_second_of_the_report_has_the_servers_verdict_with_its_advice() -> None:
+    busy = fakes.seen(said=fakes.snapshot(in_flight=[fakes.request() for _ in range(9)]))
+    view = fakes.shown(busy)
+
+    row = cause_of(view)
+
+    assert row["advice"]
+    assert (row["verdict"], row["advice"]) == (view["verdict"]["sentence"], view["verdict"]["do"])
+    assert row["in_flight"] == view["total"]["in_flight"]

@@ -1,4 +1,4 @@
-"""What `--login` sends, what it keeps, and what it calls a refusal."""
+"""`--login`: its requests, the cookies it keeps, and the answers it takes for a refusal."""
 
 import json
 import threading

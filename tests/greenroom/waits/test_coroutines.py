@@ -488,6 +488,72 @@ def test_a_socket_that_a_view_opened_can_be_used_in_threads_as_well() -> None:
     )
 
 
+def test_a_socket_that_a_thread_opened_can_be_used_in_views_as_well() -> None:
+    check(
+        """
+        import asyncio, gc, os, socket
+        server = socket.create_server(("127.0.0.1", 0))
+
+        def echo(sock):
+            while data := sock.recv(100):
+                sock.sendall(data)
+            sock.close()
+
+        def serve():
+            while True:
+                gevent.spawn(echo, server.accept()[0])
+
+        gevent.spawn(serve)
+
+        def connect():
+            sock = socket.create_connection(("127.0.0.1", server.getsockname()[1]), LONG_WAIT_SECONDS)
+            sock.sendall(b"a")
+            assert sock.recv(10) == b"a"
+            return sock
+
+        def ask(sock, data):
+            sock.sendall(data)
+            return sock.recv(10)
+
+        with gevent.Timeout(LONG_WAIT_SECONDS):
+            before = len(os.listdir("/proc/self/fd"))
+            for number in range(40):
+                sock = asyncio.run(asyncio.to_thread(connect))
+                assert ask(sock, b"b") == b"b", "in a greenlet"
+                assert asyncio.run(asyncio.to_thread(ask, sock, b"c")) == b"c"
+                sock.close()
+
+        def is_gone():
+            gc.collect()
+            return len(os.listdir("/proc/self/fd")) <= before + 4
+
+        wait_until(is_gone)
+        """
+    )
+
+
+def test_the_event_loop_of_a_thread_goes_with_it() -> None:
+    check(
+        """
+        import gc, os
+        from greenroom.waits import children
+        children.install()
+        from greenroom.waits.threads import start_thread
+        before = len(os.listdir("/proc/self/fd"))
+        ended = []
+
+        def work():
+            gevent.sleep(0.001)
+            ended.append(gevent.get_hub().loop)
+
+        for _ in range(20):
+            start_thread(work)
+        wait_until(lambda: len(ended) == 20 and not any(loop.ptr for loop in ended))
+        assert len(os.listdir("/proc/self/fd")) <= before + 4
+        """
+    )
+
+
 def test_coroutines_and_their_threads_use_the_same_database_pool_as_views(postgres_url: str) -> None:
     check(
         f"""
@@ -530,6 +596,50 @@ def test_asgiref_s_own_functions_work_for_fifty_at_once() -> None:
             return await sync_to_async(blocking)(number)
 
         assert at_once(lambda number: async_to_sync(view)(number)) == list(range(1, 51))
+        """
+    )
+
+
+def test_a_loop_for_which_there_is_no_descriptor_leaves_nothing_behind() -> None:
+    check(
+        """
+        import collections, errno, gc, os, resource, warnings
+        from flask import Flask
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+        noise = []
+        sys.unraisablehook = lambda unraisable: noise.append((unraisable.object, unraisable.exc_value))
+        warnings.showwarning = lambda message, *_: noise.append(message)
+        warnings.simplefilter("always")
+
+        async def view():
+            return "reached"
+
+        call = Flask("shop").async_to_sync(view)
+        assert call() == "reached"
+
+        def descriptors():
+            return len(os.listdir("/proc/self/fd"))
+
+        before = descriptors()
+        for left in range(4):
+            held = []
+            try:
+                while True:
+                    held.append(os.open(os.devnull, os.O_RDONLY))
+            except OSError:
+                pass
+            for _ in range(left):
+                os.close(held.pop())
+            try:
+                answer = call()
+            except OSError as exc:
+                answer = exc.errno
+            assert answer == (errno.EMFILE if left < 3 else "reached"), "epoll, and two ends of a pipe"
+            for each in held:
+                os.close(each)
+        gc.collect()
+        assert descriptors() == before, descriptors()
+        assert not noise, noise
         """
     )
 

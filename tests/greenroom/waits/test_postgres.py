@@ -600,6 +600,26 @@ def test_callback_of_the_application_is_left_alone(connection: Any) -> None:
         cursor.copy_expert("COPY nowhere TO STDOUT", io.StringIO())
 
 
+def test_connection_is_kept_when_the_loop_and_not_postgresql_was_late(
+    connection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = query_wait.Cancel
+
+    def cancel_and_compute(*args: Any) -> Any:
+        """Somebody computes in the next turn of the loop, before the request to cancel has gone anywhere."""
+        gevent.get_hub().loop.run_callback(time.sleep, 1.3)
+        return plain(*args)
+
+    monkeypatch.setattr(query_wait, "GRACE_SECONDS", 1.0)
+    monkeypatch.setattr(query_wait, "Cancel", cancel_and_compute)
+
+    with deadline.budget(0.1), pytest.raises(QueryCanceled, match="user request"):
+        connection.cursor().execute(SLEEP)
+    connection.rollback()
+
+    assert rows(connection.cursor(), "SELECT 1") == [(1,)]
+
+
 def test_cancels_with_an_older_libpq_too(connection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libpq, "libpq_17", None)
     monkeypatch.setattr(query_wait, "GRACE_SECONDS", LONG_WAIT_SECONDS)

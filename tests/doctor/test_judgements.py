@@ -1,0 +1,145 @@
+"""Judgements on a run: no more than was seen."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from greenroom.doctor import executors, gains
+from greenroom.doctor.answers import differences
+from greenroom.doctor.driving import Seen
+from greenroom.doctor.examination import Report
+from greenroom.doctor.findings import Finding
+from greenroom.doctor.importing import Imported
+from greenroom.doctor.judging import Judge
+from greenroom.doctor.plan import Route
+from greenroom.doctor.server import Answer
+from greenroom.insight.account import STATES
+
+PROJECT: Any = SimpleNamespace(sources=[SimpleNamespace(shown="shop.py")])
+
+
+def event(kind: str, **more: Any) -> dict[str, Any]:
+    return {"kind": kind, "what": "git", "line": "shop.py:3", "seconds": 0.0, "count": 1, "stack": [], **more}
+
+
+def levels(*events: dict[str, Any]) -> list[tuple[str, str]]:
+    found = Imported(patched={"events": list(events)}).findings(PROJECT)
+    return [(one.rule, one.level) for one in found]
+
+
+def test_a_thread_that_is_gone_when_the_import_is_over_is_no_finding() -> None:
+    assert levels(event("thread", has_ended=True)) == []
+    assert levels(event("thread", has_ended=False, by="apscheduler")) == [("thread-at-import", "warning")]
+    assert levels(event("thread", has_ended=False, by="pymongo")) == [("thread-at-import", "note")]
+
+
+@pytest.mark.parametrize(
+    ("more", "level"),
+    [
+        ({"has_ended": True, "by": "sentry_sdk"}, "note"),
+        ({"has_ended": True, "by": ""}, "warning"),
+        ({"has_ended": False, "by": "sentry_sdk"}, "warning"),
+    ],
+)
+def test_a_program_that_a_package_has_run_and_ended_is_a_note(more: dict[str, Any], level: str) -> None:
+    assert levels(event("process", **more)) == [("process-at-import", level)]
+
+
+def test_an_import_that_others_kept_from_running_is_no_finding() -> None:
+    starved = Imported(patched={"hangs": True, "hangs_at": "shop.py:3", "queued": 14.0, "waited": 16.0})
+    hanging = Imported(patched={"hangs": True, "hangs_at": "shop.py:3", "queued": 1.0, "waited": 16.0})
+
+    assert list(starved.findings(PROJECT)) == []
+    assert starved.why_not.startswith("the machine is too busy: for 14 s")
+    assert [(one.rule, one.place) for one in hanging.findings(PROJECT)] == [("import-hangs", "shop.py:3")]
+    assert hanging.why_not == "the import did not end in time"
+
+
+def gain(sync: float, ours: float, **seconds: float) -> str:
+    states = [seconds.get(name, 0.0) for name in STATES]
+    seen = Seen(Route("GET /", "/"), alone=[Answer(200, 0.005)], states=states)
+    measured = {"sync": gains.Measured(sync), "greenroom": gains.Measured(ours)}
+    return gains.Gain(seen, measured).sentence()
+
+
+def test_a_route_that_waits_for_nothing_gains_nothing_whatever_the_machine_did_meanwhile() -> None:
+    assert gain(100.0, 400.0, cpu=0.004) == "as many requests as one sync worker: it hardly waits"
+    assert gain(100.0, 400.0, cpu=0.004, upstream=0.1) == "4.0 times the requests of one sync worker"
+
+
+def test_answers_differ_by_more_than_numbers() -> None:
+    ours = [Answer(200, 0.01, b'{"pid": 12, "name": "a"}')] * 2
+
+    assert differences(ours, [Answer(200, 0.01, b'{"pid": 99, "name": "a"}')] * 2) == ""
+    assert differences(ours, [Answer(200, 0.01, b'{"name": "b"}')] * 2).startswith("another body")
+    assert differences(ours, [Answer(500, 0.01)] * 2) == "status 200, and 500 under sync"
+
+
+@pytest.mark.parametrize(
+    ("imported", "levels"),
+    [
+        ("from cassandra.cluster import Cluster", ["note"]),
+        ("from cassandra.cluster import Cluster\nfrom cassandra.io.libevreactor import LibevConnection", ["error"]),
+        ("from cassandra.cluster import Cluster\nfrom cassandra.io.geventreactor import GeventConnection", []),
+    ],
+)
+def test_cassandra_takes_the_right_loop_unless_told_otherwise(
+    imported: str, levels: list[str], read: Callable[..., Report]
+) -> None:
+    report = read(f"{imported}\nfrom flask import Flask\n\napp = Flask(__name__)\n")
+
+    assert [one.level for one in report.findings if one.rule == "driver-cannot-wait"] == levels
+
+
+def test_the_module_that_a_first_request_imports_is_named() -> None:
+    judge = Judge(PROJECT, [])
+    stack = [
+        "/x/site-packages/kombu/transport/redis.py:30 <module>",
+        "<frozen importlib._bootstrap>:241 _call_with_frames_removed",
+        "/x/site-packages/kombu/transport/__init__.py:60 <module>",
+        "<frozen importlib._bootstrap>:1027 _find_and_load",
+        "shop.py:20 view",
+    ]
+
+    assert judge.imported(stack) == "kombu.transport"
+
+
+def test_a_full_executor_is_found_where_it_is_made() -> None:
+    binding = SimpleNamespace(source=SimpleNamespace(shown="shop.py"), line=9)
+    project: Any = SimpleNamespace(sources=PROJECT.sources, module_values={"shop": {"pool": binding}})
+    seen = Seen(Route("GET /work", "/work", "shop.py:17"), at_once=50)
+    seen.executors = [
+        {"name": "pool of shop.py", "size": 3, "queued": 40},
+        {"name": "pool of shop.py", "size": 3, "queued": 47},
+    ]
+
+    found = list(executors.full(seen, project, []))
+
+    assert [(one.rule, one.place) for one in found] == [("executor-full", "shop.py:9")]
+    assert "47 jobs of 50 requests of GET /work waited for 3 threads" in found[0].says
+
+
+def test_an_executor_with_a_few_jobs_in_line_is_no_finding() -> None:
+    seen = Seen(
+        Route("GET /work", "/work"), at_once=50, executors=[{"name": "pool of shop.py", "size": 40, "queued": 10}]
+    )
+
+    assert list(executors.full(seen, PROJECT, [])) == []
+
+
+def test_a_stall_in_which_nothing_was_computed_is_a_wait_of_the_driver() -> None:
+    driver = Finding("driver-cannot-wait", "shop.py", 1, "confluent-kafka waits.", "Leave flush() to a thread.")
+    waited = {"at": 1.0, "seconds": 0.3, "cpu_seconds": 0.001, "line": "shop.py:11", "stack": ["shop.py:11 event"]}
+    seen = Seen(Route("GET /event", "/event"), alone=[Answer(200, 0.3)] * 2)
+
+    def told(*stalls: dict[str, Any]) -> list[str]:
+        seen.stalls = list(stalls)
+        return [one.do for one in Judge(PROJECT, [driver]).stalls(seen)]
+
+    assert told(waited, {**waited, "at": 2.0}) == ["Leave flush() to a thread."]
+    still = {name: value for name, value in waited.items() if name != "cpu_seconds"}
+    assert told({**still, "is_current": True}) == ["Leave flush() to a thread."]
+    computed = {**waited, "cpu_seconds": 0.29}
+    assert told(computed, {**computed, "at": 2.0})[0].startswith("Compute less")
