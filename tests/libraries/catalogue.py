@@ -19,7 +19,7 @@ class Library:
         return f"{self.distribution}[{self.extras}]" if self.extras else self.distribution
 
 
-ASYNCIO, MOCK = "pytest_asyncio.plugin", "pytest_mock"
+ASYNCIO, MOCK, XPROCESS = "pytest_asyncio.plugin", "pytest_mock", "xprocess.pytest_xprocess"
 RESTX_PLUGINS = (MOCK, "pytest_flask.plugin", "pytest_benchmark.plugin")
 LIBRARIES = (
     Library("itsdangerous", ("freezegun",)),
@@ -27,19 +27,26 @@ LIBRARIES = (
     Library("flask", ("python-dotenv",), extras="async"),
     Library("werkzeug", ("cryptography", "ephemeral-port-reserve", "watchdog")),
     Library("click"),
-    Library("cachelib", ("redis",)),
+    Library("cachelib", ("redis", "pytest-xprocess"), plugins=(XPROCESS,)),
     Library("flask-sqlalchemy", ("aiosqlite", "pytest-mock"), plugins=(MOCK,)),
     Library("flask-login", ("asgiref", "semantic-version")),
     Library("flask-wtf", ("flask-babel",)),
     Library("flask-httpauth"),
     Library("flask-cors"),
-    Library("flask-caching", ("redis", "asgiref", "pytest-asyncio"), plugins=(ASYNCIO,)),
-    Library("flask-limiter", ("hiro", "pytest-mock", "flask-restful", "redis"), plugins=(MOCK,)),
+    Library("flask-caching", ("redis", "asgiref", "pytest-asyncio", "pytest-xprocess"), plugins=(ASYNCIO, XPROCESS)),
+    Library(
+        "flask-limiter", ("hiro", "pytest-mock", "flask-restful", "redis", "pymemcache", "pymongo"), plugins=(MOCK,)
+    ),
     Library("flask-smorest", ("apispec",)),
     Library(
         "flask-restx", ("faker", "pytest-flask", "pytest-mock", "pytest-benchmark", "tzlocal"), plugins=RESTX_PLUGINS
     ),
-    Library("apiflask", ("openapi-spec-validator", "flask-marshmallow", "pydantic"), extras="yaml,async"),
+    Library(
+        "apiflask",
+        ("openapi-spec-validator", "flask-marshmallow", "pydantic", "pytest-cov"),
+        extras="yaml,async",
+        plugins=("pytest_cov.plugin",),
+    ),
     Library(
         "flask-admin",
         ("beautifulsoup4", "flask-babel", "colour", "sqlalchemy-utils", "arrow"),
