@@ -75,8 +75,9 @@ def pass_on(pid: int) -> None:
     """Have the program that process `pid` becomes begin here as well."""
 
     def is_to_be_ours(arguments: Iterable[Any]) -> bool:
-        # gunicorn becomes itself anew in a child (USR2).
-        return os.getpid() == pid or list(map(str, arguments))[1:] == sys.argv
+        # gunicorn becomes itself anew in a child (USR2); as a module where it was started so.
+        words = list(map(str, arguments))
+        return os.getpid() == pid or words[1:] == sys.argv or words[1:] == ["-m", "gunicorn", *sys.argv[1:]]
 
     execv: Callable[..., Any] = os.execv
     execve: Callable[..., Any] = os.execve

@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import clock, forking, patching, replacements, start_line, surroundings
@@ -95,6 +96,7 @@ class Hooks:
         if problem:
             sys.exit(f"Error: {problem}")
         self.settings = in_force(self.settings, server.cfg)
+        begin_anew_as_a_module(server)
         self._look_around(server)
         if self.companion_command is not None:
             try:
@@ -295,6 +297,17 @@ def keep_configuration(server: Arbiter, afterwards: Callable[[], object] = lambd
         afterwards()
 
     replacements.put("gunicorn", (app, "reload", reload))
+
+
+def begin_anew_as_a_module(server: Arbiter) -> None:
+    """Have `python -m gunicorn` begin anew (USR2) in the same way.
+
+    gunicorn would run its own file: Python then looks for modules in gunicorn's folder first, and finds another `http`
+    there. Runs on: arbiter.
+    """
+    arguments = getattr(server, "START_CTX", {}).get("args", [])
+    if len(arguments) > 1 and arguments[1] == sys.argv[0] and Path(arguments[1]).name == "__main__.py":
+        server.START_CTX["args"] = [arguments[0], "-m", Path(arguments[1]).parent.name, *arguments[2:]]
 
 
 def is_ours(server: Arbiter) -> bool:

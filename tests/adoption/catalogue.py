@@ -8,7 +8,11 @@ post = "POST"
 ONE_WORKER = {"WEB_CONCURRENCY": "1"}
 TRACED = (Ask(get, "/hello/world"), Ask(get, "/wrong", fails=True), Ask(get, "/none"), Ask(get, "/hello/again"))
 OPENTELEMETRY = {"OTEL_TRACES_EXPORTER": "console", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
-NEW_RELIC = {"NEW_RELIC_LICENSE_KEY": "x", "NEW_RELIC_DEVELOPER_MODE": "true"}
+NEW_RELIC = {
+    "NEW_RELIC_LICENSE_KEY": "x",
+    "NEW_RELIC_DEVELOPER_MODE": "true",
+    "NEW_RELIC_STARTUP_TIMEOUT": "30",  # a worker's first request waits until it is registered
+}
 DATADOG = {"DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false", "DD_REMOTE_CONFIGURATION_ENABLED": "false"}
 APPLICATIONS = (
     Application("Flask-Admin", "admin", ("flask-admin[sqlalchemy]", "Flask-SQLAlchemy"), (
@@ -36,7 +40,9 @@ APPLICATIONS = (
         Ask(post, "/login", json={"email": "me@example.org", "password": "password"},
             may_differ=(r'"(csrf_token|fs_uniquifier|last_update)":\s*"[^"]*"',)),
         Ask(get, "/me"), Ask(post, "/logout"), Ask(get, "/me"),
-    ), note="Its passwords are hashed in threads (argon2 is offloaded)."),
+    ), note="Its passwords are hashed in threads (argon2 is offloaded).",
+        oldest=("flask-security[common,fsqla]>=5.4", "argon2-cffi", "sqlalchemy==2.0.*"),
+        oldest_without=("sqlalchemy",)),
     Application("Flask-Limiter", "limiter", ("flask-limiter", "redis"), (
         Ask(get, "/open"), *[Ask(get, "/limited")] * 4,
     ), services=("redis",), note="Counters in memory would be each worker's own: name a Redis."),

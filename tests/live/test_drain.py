@@ -283,9 +283,9 @@ def test_reload_on_change_starts_a_worker_with_the_new_code(start: Start, tmp_pa
     wait_until(lambda: answer() == b"new", "the new code answers")
 
 
-def test_usr2_starts_a_second_server_on_the_same_socket(start: Start) -> None:
-    # The script, not `-m gunicorn`: gunicorn starts the second server with its own folder first in sys.path then.
-    server = start(OURS, (str(Path(sys.executable).parent / "gunicorn"),)).wait_ready("/")
+@pytest.mark.parametrize("command", [(str(Path(sys.executable).parent / "gunicorn"),), (*PYTHON_MODULE, "gunicorn")])
+def test_usr2_starts_a_second_server_on_the_same_socket(start: Start, command: tuple[str, ...]) -> None:
+    server = start(OURS, command).wait_ready("/")
     arbiter = psutil.Process(server.process.pid)
 
     def second() -> list[psutil.Process]:
