@@ -1,7 +1,7 @@
 """The border between waits and their observers: each room registers itself, none looks for another.
 
     shown   waits/pool, waits/http, waits/stdlib/threads  ─ register a function ─>  insight asks it
-    told    insight sets a function  ─>  waits/query_wait, waits/sqlite, waits/stdlib/threads call it
+    told    insight sets a function  ─>  waits/query_wait, waits/sqlite, waits/stdlib/threads, waits/http call it
 
 A room that is never imported has nothing to show, and one that is imported late is seen and told all the same.
 """
@@ -69,6 +69,9 @@ ended_children: list[Mapping[int, int]] = []
 on_query: Callable[[Any, Any], None] | None = None
 on_statement: Callable[[Any, str], None] | None = None
 on_job_changed: Callable[[], None] | None = None
+# Where requests are traced: a call of `requests` is sent by calling the second argument; the lines for its head.
+on_call: Callable[[Any, Callable[[], Any]], Any] | None = None
+trace_lines: Callable[[], str] | None = None
 
 
 def show(where: list[Any], what: Any) -> None:

@@ -18,17 +18,11 @@ ROOT = Path(__file__).resolve().parent.parent
 TEST_INSTANCE = ROOT / "instance" / "tests"
 LONG_RUN_SECONDS = 300
 MOST_FILES = 40
-LONG_FOLDERS = {"live", "doctor", "browser"}
 OURS = ("GREENROOM_", "GUNICORN_", "FLASK_", *Config.model_fields, "WEB_CONCURRENCY", "WSGI_APP")
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes longer than CI may, unless it is asked for: `make nightly`. Long files come first.
-
-    Two processes take a file at a time: with short ones at the end, neither waits long for the other's last one.
-    """
-    items.sort(key=lambda item: not LONG_FOLDERS.intersection(item.path.parts))
+    """Leave out what takes longer than CI may, unless it is asked for: `make nightly`."""
     if "nightly" in config.option.markexpr:
         return
     nightly = [item for item in items if item.get_closest_marker("nightly")]

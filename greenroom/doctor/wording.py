@@ -11,7 +11,7 @@ def duration(seconds: float) -> str:
 
 
 def change_for(stalls: Sequence[Mapping[str, Any]], called: str, file: str, static: Sequence[Finding]) -> str:
-    """What to do about a line that stops the loop; `static` has what reading says of drivers that the file imports."""
+    """Return the change for a line that stops the loop; `static` has the findings on drivers that the file imports."""
     holds_gil = sum(bool(one.get("holds_gil")) for one in stalls) * 2 > len(stalls)
     driver = next(
         (one.do for one in static if (one.rule, one.file) == ("driver-cannot-wait", file) and one.level != "note"), ""

@@ -192,6 +192,7 @@ class Slices:
     __slots__ = (
         "began",
         "background_seconds",
+        "beside",
         "current",
         "failures",
         "finished",
@@ -234,6 +235,7 @@ class Slices:
         self.request_seconds = self.background_seconds = self.hub_seconds = 0.0
         self.finished = self.late_turns = self.failures = 0
         self.others = Others()
+        self.beside: dict[int, float] = {}  # slices of no request, by their greenlet's id: see beside.py
         # Requests that are in flight, oldest first.
         self.live: dict[Account, None] = {}
 
@@ -336,6 +338,7 @@ class Slices:
         account = None if context is None else context.get(CURRENT)
         if type(account) is not Account or account.ended:
             self.background_seconds += now - began
+            self.beside[id(greenlet)] = self.beside.get(id(greenlet), 0.0) + now - began
             account = None
         else:
             self.request_seconds += now - began

@@ -17,7 +17,7 @@ from .. import clock, observing, redaction
 from . import stacks
 from .account import CPU, READY, STATE_OF, STATES, Account
 from .locks import Waiter, place_of
-from .names import name_of
+from .names import described
 
 MOST_LOOKED_AT = 150
 MOST_LINES = 3
@@ -80,7 +80,7 @@ class Callers:
             held = _holder(those[0])
             # While it is handed over nobody has it: then the last holder stands for the next.
             row = {**before, **held, "count": len(those), "longest_seconds": now - min(one.since for one in those)}
-            row["name"] = redaction.line(name_of(those[0].lock))
+            row["name"] = redaction.line(described(those[0].lock, those[0].lock))
             row["wanted_at"] = _wanted_at(those) or row.get("wanted_at", "")
             self._remembered[number] = now, row
         for number in [one for one, (at, _) in self._remembered.items() if now - at > REMEMBER_SECONDS]:
@@ -172,9 +172,12 @@ def _executors() -> list[dict[str, Any]]:
 
 
 def _called(executor: Any) -> str:
-    """As its maker has named its threads; else as a module names it, and where none does, as Python does."""
+    """As its maker has named its threads, and where it was made; without such a name, as a module names it."""
     prefix = str(executor._thread_name_prefix)
-    return name_of(executor) or prefix if prefix.startswith("ThreadPoolExecutor-") else prefix
+    where = described(executor, getattr(executor, "_shutdown_lock", None))
+    if prefix.startswith("ThreadPoolExecutor-"):
+        return where or prefix
+    return f"{prefix}, {where}" if where else prefix
 
 
 def _work_of(at_work: list[tuple[Any, tuple[Any, Any]]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 MOST_CLIENTS = 64
 HALVE_EVERY_TICKS = 10
 SHOWN = 5
+MOST_REASONS = 30
 PRIVATE = ("10.", "192.168.", "127.", "172.16.", "fd", "fe80:", "::1")
 CLASSES = ("forwarded", "private", "public", "local")
 
@@ -21,6 +22,7 @@ class Clients:
     def __init__(self) -> None:
         self.counts: dict[str, float] = {}
         self.shed: dict[str, int] = {}  # by class of client, since the start
+        self.refused: dict[str, int] = {}  # by the class of gunicorn's exception, since the start
         self._ticks = 0
 
     def came(self, environ: dict[str, Any], *, is_peer_trusted: bool) -> str:
@@ -43,6 +45,12 @@ class Clients:
             name = class_of(environ, is_peer_trusted=is_peer_trusted)
         self.shed[name] = self.shed.get(name, 0) + 1
 
+    def refuse(self, exc: Exception) -> None:
+        """A request could not be read, or broke a limit of its head. Runs on: hub."""
+        name = type(exc).__name__
+        if name in self.refused or len(self.refused) < MOST_REASONS:
+            self.refused[name] = self.refused.get(name, 0) + 1
+
     def tick(self) -> None:
         """About once a second."""
         self._ticks += 1
@@ -57,6 +65,7 @@ class Clients:
             "known": len(counts),
             "top": [{"client": name, "count": counts[name]} for name in most],
             "shed": dict(self.shed),
+            "refused": dict(self.refused),
         }
 
 

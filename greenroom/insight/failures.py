@@ -11,7 +11,7 @@ import errno
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from types import CodeType, TracebackType
 from typing import Any
@@ -58,6 +58,7 @@ class Failures:
     def __init__(self) -> None:
         self.rows: dict[tuple[str, str, str], Failure] = {}
         self.counts: dict[tuple[str, str], int] = {}
+        self.on_failed: Callable[[BaseException, Account], None] | None = None
 
     def install(self) -> None:
         """Hear of what frameworks answer themselves. Runs on: worker start-up."""
@@ -90,6 +91,8 @@ class Failures:
         record.has_failed = True
         try:
             self._note(exc, record.pattern())
+            if self.on_failed is not None:
+                self.on_failed(exc, record)
         except Exception:
             logger.exception("an exception could not be noted")
 

@@ -37,10 +37,11 @@ class Others:
 
 def by_spawner(greenlets: Iterable[Any], most: int = MOST_SPAWNERS) -> dict[str, int]:
     """How many there are, by the line that started them, most first."""
-    return dict(Counter(_spawner(one) for one in greenlets).most_common(most))
+    return dict(Counter(spawner_of(one) for one in greenlets).most_common(most))
 
 
-def _spawner(greenlet: Any) -> str:
+def spawner_of(greenlet: Any) -> str:
+    """The line that started it, else the name of its function."""
     if not issubclass(type(greenlet), gevent.Greenlet):
         return type(greenlet).__name__
     frame = getattr(greenlet, "spawning_stack", None)

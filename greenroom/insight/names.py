@@ -1,13 +1,16 @@
-"""By which name the application's modules know an object: "LOCK of shop/prices.py".
+"""By which name the application's modules know an object, and where it was made: "LOCK of shop/prices.py:9".
 
 Asked only for what many queue for, some times a minute: a lock or an executor is mostly made once, at module level, and
-its name says which it is. Objects that are kept elsewhere (an attribute, a local variable) have none here.
+its name says which it is. Objects that are kept elsewhere (an attribute, a local variable) have none here; the line
+that made a lock is known of each of ours.
 """
 
 import sys
 import weakref
 from typing import Any
 
+from ..frames import line_of
+from ..waits.stdlib.locks import Mutex
 from . import stacks
 
 # Of all that are imported: an application with its libraries has some thousand.
@@ -30,6 +33,25 @@ def name_of(thing: Any) -> str:
         _known.clear()
     _known[id(thing)] = ref, name
     return name
+
+
+def described(thing: Any, lock: Any) -> str:
+    """Its name and the line that made it: where `lock` was made, which is the thing itself or a part of it."""
+    name = name_of(thing)
+    made = made_at(lock)
+    if not name:
+        return f"made at {made}" if made else ""
+    file = made.rpartition(":")[0]
+    if file and name.endswith(f" of {file}"):
+        return f"{name.removesuffix(file)}{made}"
+    return f"{name}, made at {made}" if made else name
+
+
+def made_at(lock: Any) -> str:
+    """`file:line` that made one of our locks; "" of others."""
+    if not isinstance(lock, Mutex):
+        return ""
+    return f"{stacks.shortened(lock.made_in.co_filename)}:{line_of(lock.made_in, lock.made_at)}"
 
 
 def _look(thing: Any) -> str:

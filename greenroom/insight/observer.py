@@ -13,16 +13,19 @@ from ..settings import Settings
 from ..waits import peers
 from . import greenlets, timing
 from .account import Account, Slices
+from .beside import Beside
 from .callers import Callers, caller
 from .clients import Clients
 from .failures import Failures
 from .growth import Growth
 from .held_connections import Held
 from .locks import MOST_DEADLOCKS, Locks
+from .otlp import open_traces
 from .queries import Queries
 from .recent import Ring
 from .routes import Routes
 from .stalls import Stalls
+from .traces import Traces
 from .watch import Watch, thread_id
 
 TICK_SECONDS = 1.0
@@ -58,6 +61,8 @@ class Insight:
         self.callers = Callers()
         self.clients = Clients()
         self.growth = Growth()
+        self.beside = Beside()
+        self.traces: Traces | None = None
         self.slices = Slices(serving.hub, serving.turns, self.stalls.threshold_seconds, self.stalls.ended, self.held)
         self.watch = Watch(self.stalls)
         self.locks = Locks()
@@ -75,6 +80,10 @@ class Insight:
         observing.on_statement = self.queries.sqlite
         observing.on_job_changed = self.slices.job_changed
         self.failures.install()
+        self.traces = open_traces()
+        if self.traces is not None:
+            self.traces.install()
+            self.failures.on_failed = self.traces.failed
         peers.find_caller = caller
         if self.serving.has_access_log:
             self._explain_access(self.serving.log)
@@ -108,6 +117,7 @@ class Insight:
         self.growth.tick()
         try:
             self.callers.look(self.slices.live, self.locks.waiting.values())
+            self.beside.tick(self.slices.beside, self.slices.others.references)
         except Exception:
             logger.exception("what requests wait for could not be looked at")
 
@@ -116,6 +126,8 @@ class Insight:
         self.count()
         self.locks.remove()
         self.failures.remove()
+        if self.traces is not None:
+            self.traces.remove()
         peers.find_caller = None
         self.growth.stop()
         self.watch.stop()
@@ -155,6 +167,11 @@ class Insight:
         account.client = self.clients.came(environ, is_peer_trusted=is_peer_trusted)
         response.account = account
         response.has_timing = timing.may_see_timing(self.server_timing, environ, is_peer_trusted=is_peer_trusted)
+        if self.traces is not None:
+            try:
+                self.traces.begin(account, environ)
+            except Exception:
+                logger.exception("a request could not be traced")
 
     def finish(self, account: Account) -> None:
         """The request is over. Never raises: what comes after it has to be done.
@@ -177,6 +194,11 @@ class Insight:
             logger.exception("a request could not be counted")
         if not account.route:
             account.route = account.pattern()
+        if self.traces is not None:
+            try:
+                self.traces.finish(account)
+            except Exception:
+                logger.exception("a request could not be traced")
         account.answer = None
         over = self.over
         over.append(account)

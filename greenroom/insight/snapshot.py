@@ -120,7 +120,7 @@ def snapshot(worker: Any, now: Callable[[], float] = clock.now) -> dict[str, Any
         "in_flight_routes": {},
         "waiting": [],
         **{name: {} for name in ("bad_callers", "databases", "failed", "queries", "garbage", "clients")},
-        **{name: [] for name in ("failures", "repeated", "holders", "executors", "growth")},
+        **{name: [] for name in ("failures", "repeated", "holders", "executors", "growth", "beside")},
     }
     if insight is not None:
         said.update(_insight(worker, insight, moment))
@@ -259,6 +259,7 @@ def _insight(worker: Any, insight: Insight, now: float) -> dict[str, Any]:
         "repeated": again(insight.queries.as_list),
         "holders": insight.callers.holders,
         "executors": insight.callers.executors,
+        "beside": insight.beside.rows,
         "garbage": insight.stalls.garbage.as_dict(),
         "growth": again(insight.growth.as_list),
         "clients": again(insight.clients.as_dict),

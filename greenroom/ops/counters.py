@@ -22,7 +22,7 @@ OTHER = "other"
 MOST_REMEMBERED = 2000
 ROUTE_NUMBERS = ("count", "total_seconds", "cut")
 DATABASE_NUMBERS = ("refused", "timed_out", "full", "failed")
-FLAT = ("garbage", "sheds")
+FLAT = ("garbage", "sheds", "refused")
 LOOP_NUMBERS = ("turns", "busy_seconds", "idle_seconds", "late_turns", "request_seconds", "stolen_seconds")
 
 
@@ -165,6 +165,7 @@ def countable(snapshot: Mapping[str, Any]) -> dict[str, Any]:
         "queries": snapshot.get("queries") or {},
         "garbage": {name: (snapshot.get("garbage") or {}).get(name, 0) for name in ("count", "seconds")},
         "sheds": (snapshot.get("clients") or {}).get("shed") or {},
+        "refused": (snapshot.get("clients") or {}).get("refused") or {},
     }
 
 
@@ -184,6 +185,7 @@ def add(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
         "queries": add_named(one["queries"], other["queries"], add_numbers),
         "garbage": add_numbers(one["garbage"], other["garbage"]),
         "sheds": add_numbers(one["sheds"], other["sheds"]),
+        "refused": add_numbers(one["refused"], other["refused"]),
     }
 
 

@@ -12,9 +12,10 @@ from .. import __version__
 from ..worker.balance import State
 from . import metrics_of_causes as causes
 from .collect import Moment, lag_seconds
+from .counters import difference
 from .openmetrics import CONTENT_TYPE, counter, gauge, histogram, info
 from .sights import answered
-from .view import pools
+from .view import pools, rate
 
 __all__ = ["CONTENT_TYPE", "exposition"]
 
@@ -71,6 +72,12 @@ def _worker_gauges(moment: Moment) -> Iterator[list[str]]:
     ):
         samples = {str(seen.number): float(value(seen)) for seen in workers}
         yield gauge(f"greenroom_{name}", about, [({"worker": key}, samples[key]) for key in samples], unit)
+    yield gauge(
+        "greenroom_busy_ratio",
+        "Share of what this server can do that it does: of its cores, its loops, its limit. 1 is full: scale on it.",
+        [({}, busy_ratio(moment))],
+        "ratio",
+    )
     queued = {str(seen.number): (said.get("worker") or {}).get("queued", 0) for seen, said in answered(moment)}
     yield gauge("greenroom_queued_requests", "Requests in line.", [({"worker": key}, queued[key]) for key in queued])
     for name, about in (
@@ -85,6 +92,26 @@ def _worker_gauges(moment: Moment) -> Iterator[list[str]]:
             f"Since the worker's start: {about}",
             [({"worker": key}, counts[key]) for key in counts],
         )
+
+
+def busy_ratio(moment: Moment) -> float:
+    """The fullest of: the cores of the workers that serve, on average; their loops; their limit of requests.
+
+    The loops count time that other programs took, too: who is late for want of a CPU is full whoever uses it. Whoever
+    turns requests away is full.
+    """
+    serving = [one for one in moment.workers if one.state in (State.SERVING, State.RETIRING) and not one.is_gone]
+    if not serving:
+        return 0.0
+    if rate(moment, "shed") > 0.0:
+        return 1.0
+    cpu = sum(1.0 if one.is_blocked else min(1.0, one.cpu_ratio) for one in serving) / len(serving)
+    grown = difference(moment.sums["loop"], moment.before["loop"])
+    busy, idle = grown.get("busy_seconds", 0.0), grown.get("idle_seconds", 0.0)
+    loops = busy / (busy + idle) if busy + idle else 0.0
+    said = [one.get("worker") or {} for _, one in answered(moment)]
+    limit, running = (sum(one.get(name, 0) for one in said) for name in ("limit_requests", "in_flight"))
+    return max(cpu, loops, min(1.0, running / limit) if limit else 0.0)
 
 
 def _routes(moment: Moment) -> Iterator[list[str]]:

@@ -138,3 +138,8 @@ def _clients(moment: Moment) -> Iterator[list[str]]:
         "Requests turned away, by class of client: forwarded by a trusted proxy, private, public, local (a socket).",
         [({"client": name}, count) for name, count in moment.sums["sheds"].items()],
     )
+    yield counter(
+        "greenroom_requests_refused",
+        "Requests whose head could not be read, or was too large, by gunicorn's name for it.",
+        [({"reason": name}, count) for name, count in moment.sums["refused"].items()],
+    )

@@ -137,6 +137,7 @@ class View(TypedDict, total=False):
     databases: list[Row]
     failures: list[Row]
     queries: list[Row]
+    beside: list[Row]
     holders: list[Row]
     executors: list[Row]
     clients: Row

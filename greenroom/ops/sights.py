@@ -158,6 +158,11 @@ def groups(moment: Moment) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (-row["count"], -row["oldest_seconds"]))
 
 
+def beside(moment: Moment) -> list[dict[str, Any]]:
+    """Lines that compute in greenlets of no request, with their share of the worker's time; the largest first."""
+    return sorted(rows_of(moment, "beside"), key=lambda row: -row["share"])
+
+
 def holders(moment: Moment) -> list[dict[str, Any]]:
     """Locks that requests queue for, the most first; not those that one waits for and nobody holds, as futures do."""
     rows = [row for row in rows_of(moment, "holders") if row.get("taken_at") or row["count"] > 1]

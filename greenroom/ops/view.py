@@ -47,6 +47,7 @@ def view(moment: Moment, about: Mapping[str, Any], recordings: Sequence[Mapping[
         "failures": sights.failures(moment),
         "queries": sights.queries(moment),
         "holders": sights.holders(moment)[:MOST_ROWS],
+        "beside": sights.beside(moment)[:MOST_ROWS],
         "executors": sorted(sights.rows_of(moment, "executors"), key=lambda row: -row["queued"])[:MOST_ROWS],
         "clients": sights.clients(moment),
         "growing": sights.growing_routes(moment),

@@ -214,6 +214,7 @@ class Handler(BaseHTTPRequestHandler):
             "/metrics": lambda: self._send(200, METRICS_TYPE, self.server.part.board.metrics),
             "/page.js": lambda: self._send(200, "text/javascript; charset=utf-8", static("page.js")),
             "/history.js": lambda: self._send(200, "text/javascript; charset=utf-8", static("history.js")),
+            "/reading.js": lambda: self._send(200, "text/javascript; charset=utf-8", static("reading.js")),
             "/history": self._history,
             "/everything": lambda: self._text(200, self.server.part.everything()),
         }

@@ -350,7 +350,7 @@ def _timed(call: Callable[[], Any], statement: str) -> Any:
 
 @functools.lru_cache(MOST_STATEMENTS)
 def kind_of(sql: str) -> int:
-    """What has to be known of a statement before it is made."""
+    """Return the kind of a statement, which has to be known before it is made."""
     is_about_timeout = sql[:100].lstrip()[:6].lower() == "pragma" and "busy_timeout" in sql.lower()
     is_read, may_return = READING.match(sql), RETURNING.search(sql)
     return (READS if is_read else 0) | (RETURNS if may_return else 0) | (ABOUT_TIMEOUT if is_about_timeout else 0)

@@ -339,7 +339,7 @@ def hub_of_sockets(plain: Callable[[], Any]) -> Callable[[], Any]:
 
     They do nothing until a greenlet waits. Else each such thread would make an event loop, which nobody runs: a
     greenlet that is given the socket would wait for ever, and what gevent writes into the loop's memory when that has
-    been freed ends the process now and then.
+    been freed can end the process.
     """
 
     def get_hub() -> Any:

@@ -259,7 +259,8 @@ class Connection(RunningRequest):
     def _look_while_busy(self) -> None:
         """Something came while a request waits or runs: the next request, or the end of the connection."""
         self.reader.stop()  # the event is level-triggered: it would come again in every turn
-        if self.buffer:  # what comes behind the next requests waits in the kernel: a look would take a record of TLS
+        if self.wire.is_tls and (self.buffer or (self.incoming is not None and self.incoming.has_more())):
+            # What comes behind it waits in the kernel: a look would take a record, for each request of a pipeline one.
             self.serving.timeouts.deaf.add(self)
             return
         try:

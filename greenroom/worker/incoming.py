@@ -89,6 +89,10 @@ class Incoming:
         self.body = wire.body = ClientBody(reader, wire)
         wire.patience.begin()
 
+    def has_more(self) -> bool:
+        """Whether some of the body, or of what comes behind it, has been received and not read."""
+        return self.unreader.buf.getbuffer().nbytes > 0
+
     def is_read(self) -> bool:
         """Whether nothing of the body can still be on its way."""
         reader = self.body.reader

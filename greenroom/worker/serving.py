@@ -288,6 +288,8 @@ class Serving:
 
     def refuse(self, connection: Connection, exc: Exception) -> None:
         """Answer a request that could not be read, as gunicorn does, and close. Runs on: hub."""
+        if self.insight is not None:
+            self.insight.clients.refuse(exc)
         pages: list[bytes] = []
         self.cycle.errors.handle_error(None, ErrorPage(pages.append), connection.peer, exc)
         connection.refuse(b"".join(pages))

@@ -19,7 +19,7 @@ from .model import Application
 APPS = Path(__file__).resolve().parent / "apps"
 START_SECONDS = 120.0
 STOP_SECONDS = 40.0
-GTHREAD = ("-m", "gunicorn", "-k", "gthread", "--threads", "8", "--no-control-socket")
+GTHREAD = ("-m", "gunicorn", "-k", "gthread", "--threads", "8")
 GREENROOM = ("-m", "greenroom", "serve")
 PATCHED = ("-m", "greenroom", "run", "--")
 
@@ -43,6 +43,7 @@ class Server:
         own = {
             "WEB_CONCURRENCY": "2",
             "GREENROOM_OPS_BIND": "off",
+            "GUNICORN_CMD_ARGS": "--timeout 120",  # an import on a busy machine
             "PYTHONHASHSEED": "0",  # the order of a set shows in an answer of Flask-RESTX
             "ADOPTION_DATABASE": str(self.folder / "adoption.sqlite"),
             **application.environ,

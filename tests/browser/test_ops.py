@@ -35,7 +35,7 @@ class Staged:
             self.board,
             Access(""),
             stacks=lambda pid, request_id: {"greenlets": [{"name": HOSTILE, "state": "x", "stack": [HOSTILE]}]},
-            everything=lambda: "",
+            everything=lambda: "everything there is",
             record=lambda: "recording-1.html",
             recording=lambda name: None,
             history=History(Path("/nowhere/history.sqlite3")),
@@ -340,3 +340,47 @@ def test_hundreds_of_requests_are_grouped_and_the_rest_is_said(staged: Staged, l
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     page.locator("#flight-groups").get_by_role("button").first.click()
     expect(page.locator("#in-flight tbody tr")).to_have_count(100)
+
+
+def test_sections_are_linked_and_what_is_hidden_is_not(staged: Staged, look: Callable[..., Page]) -> None:
+    staged.show(shown(seen(said=snapshot(routes={"/": route()}))))
+
+    page = look(staged.url, viewport=PHONE)
+    links = page.get_by_role("navigation", name="Sections")
+
+    expect(links.get_by_role("link", name="In flight")).to_be_visible()
+    expect(links.get_by_role("link", name="Deadlocks")).to_be_hidden()
+    links.get_by_role("link", name="Workers", exact=True).click()
+    expect(page.locator("#h-workers")).to_be_in_viewport()
+    staged.show(full())
+    expect(links.get_by_role("link", name="Deadlocks")).to_be_visible()
+
+
+def test_all_of_it_is_copied_as_text(staged: Staged, look: Callable[..., Page]) -> None:
+    staged.show(full())
+
+    page = look(staged.url, permissions=["clipboard-read", "clipboard-write"])
+    page.locator("#copy").click()
+
+    expect(page.locator("#copy-said")).to_have_text("Copied.")
+    assert page.evaluate("navigator.clipboard.readText()") == "everything there is"
+    page.locator("#in-flight").get_by_role("button", name=HOSTILE).first.click()
+    expect(page.locator("dialog pre")).to_have_text(HOSTILE)
+    page.locator("#copy-request").click()
+    expect(page.locator("#copy-request-said")).to_have_text("Copied.")
+    assert HOSTILE in page.evaluate("navigator.clipboard.readText()")
+
+
+def test_tables_that_scroll_sideways_are_reached_by_keyboard(staged: Staged, look: Callable[..., Page]) -> None:
+    staged.show(full())
+
+    page = look(staged.url, viewport=PHONE)
+    expect(page.locator("#workers tbody tr")).to_have_count(2)
+    box = page.locator(".wide:has(#workers)")
+    expect(box).to_have_attribute("tabindex", "0")
+    box.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.querySelector('.wide:has(#workers)').scrollLeft > 0")
+
+    wide = "[...document.querySelectorAll('.wide')].filter((box) => box.scrollWidth > box.clientWidth)"
+    assert page.evaluate(f"{wide}.every((box) => box.tabIndex === 0 && box.getAttribute('aria-label'))")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 from dotenv import dotenv_values
@@ -434,10 +435,20 @@ def test_image_has_a_health_check_on_a_port_that_it_listens_on() -> None:
 # ---- Kubernetes
 
 
+def kubernetes() -> dict[str, Any]:
+    """Each object by its kind and name."""
+    objects = list(yaml.safe_load_all(text("kubernetes.yaml")))
+    return {f"{one['kind']} {one['metadata']['name']}": one for one in objects}
+
+
+@pytest.mark.parametrize("name", list(kubernetes()))
+@pytest.mark.parametrize("version", ["1.27", "1.33"])
+def test_kubernetes_objects_are_valid_by_its_schema(name: str, version: str) -> None:
+    kubernetes_validate.validate(kubernetes()[name], version, strict=True)
+
+
 def test_probes_of_kubernetes_ask_the_health_checks_and_it_waits_long_enough() -> None:
-    _, _, snippet = text("README.md").partition("## Kubernetes\n\n")
-    indented = "\n".join(line for line in snippet.splitlines() if line.startswith("    "))
-    pod = yaml.safe_load(indented)
+    pod = kubernetes()["Deployment greenroom"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
 
     assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": 8000}
@@ -446,6 +457,32 @@ def test_probes_of_kubernetes_ask_the_health_checks_and_it_waits_long_enough() -
     needed = pause + Settings().graceful_timeout_seconds + STOP_SECONDS
     assert pod["terminationGracePeriodSeconds"] > needed
     assert {item["name"] for item in container["env"]} <= SETTINGS
+
+
+def test_kubernetes_objects_find_each_other() -> None:
+    objects = kubernetes()
+    web = objects["Deployment greenroom"]
+    labels = web["spec"]["template"]["metadata"]["labels"]
+    scaler = objects["HorizontalPodAutoscaler greenroom"]["spec"]
+
+    assert "replicas" not in web["spec"], "each apply would undo what the autoscaler did"
+    assert scaler["scaleTargetRef"]["name"] == web["metadata"]["name"]
+    for one in (web["spec"]["selector"]["matchLabels"], objects["Service greenroom"]["spec"]["selector"]):
+        assert one.items() <= labels.items()
+    assert objects["PodDisruptionBudget greenroom"]["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    (container,) = web["spec"]["template"]["spec"]["containers"]
+    ports = {port["name"] for port in container["ports"]}
+    services = [one for name, one in objects.items() if name.startswith("Service ")]
+    assert {port["targetPort"] for one in services for port in one["spec"]["ports"]} <= ports
+    assert f"dns:{services[1]['metadata']['name']}:8001" in str(container["env"])
+
+
+def test_autoscaler_asks_for_a_metric_that_there_is() -> None:
+    (metric,) = kubernetes()["HorizontalPodAutoscaler greenroom"]["spec"]["metrics"]
+    name = metric["pods"]["metric"]["name"]
+
+    assert re.search(rf"^{name} [\d.]+$", exposition(moment(seen())), re.M)
+    assert name in text("README.md")
 
 
 def test_alerts_ask_for_metrics_that_there_are() -> None:

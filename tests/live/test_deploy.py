@@ -97,6 +97,7 @@ class Nginx:
             "/etc/nginx/tls/fullchain.pem": str(certificate),
             "/etc/nginx/tls/privkey.pem": str(key),
             "/srv/greenroom/": f"{ROOT}/",
+            "/var/www/acme": f"{folder}/acme",
             **upstream,
         }.items():
             assert old in text, f"deploy/nginx.conf no longer has {old!r}"
@@ -430,6 +431,18 @@ def test_health_checks_answer_over_http_by_address_and_nothing_else_does(site: S
     assert requests.get(by_address + "/readyz", timeout=30).json() == {"status": "ready"}
     with pytest.raises(requests.ConnectionError):
         requests.get(by_address + "/", timeout=30)
+
+
+def test_questions_of_a_certificate_authority_are_answered_over_plain_http(site: Site) -> None:
+    """As certbot's --webroot has it; everything else of that name is redirected."""
+    challenge = site.nginx.folder / "acme/.well-known/acme-challenge/token-1"
+    challenge.parent.mkdir(parents=True)
+    challenge.write_text("token-1.thumbprint")
+
+    answer = requests.get(site.http + "/.well-known/acme-challenge/token-1", allow_redirects=False, timeout=30)
+
+    assert (answer.status_code, answer.text) == (200, "token-1.thumbprint")
+    assert requests.get(site.http + "/elsewhere", allow_redirects=False, timeout=30).status_code == 308
 
 
 def test_unknown_host_name_is_refused_before_a_certificate_is_shown(site: Site) -> None:

@@ -61,7 +61,10 @@ def test_an_executor_with_too_few_threads(stage: Stage) -> None:
     with clients(stage.server.url, ("/executor/600", 24)):
         verdict = stage.verdict("executor")
 
-    assert "An executor of 2 threads (prices) is the bottleneck" in str(verdict["sentence"])
+    assert re.search(
+        r"An executor of 2 threads \(prices, two_threads of tests/live/apps/trouble\.py:\d+\) is the bottleneck",
+        str(verdict["sentence"]),
+    )
     assert stage.upstream in str(verdict["sentence"])
 
 

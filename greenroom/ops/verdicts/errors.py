@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..collect import Moment
+from .advice import KNOWN
 from .finding import BAD, FEWEST, WATCH, Finding, finding
 from .words import count_of, requests, window
 
@@ -55,57 +56,6 @@ WORDS = {
     "can't start new thread": "EAGAIN",
 }
 
-# Advice on exceptions whose own text does not tell everybody what to do. The first that fits counts.
-KNOWN = (
-    (
-        ("CertVerification", "CERTIFICATE_VERIFY_FAILED"),
-        "The certificate of {host} is expired, made for another name, or signed by an authority that this machine does "
-        "not know: openssl s_client -connect HOST:PORT shows it. Renew it there, or give verify= its authority.",
-    ),
-    (
-        ("SSLError", "SSLEOFError"),
-        "TLS with {host} fails: see its address, port and versions of TLS (openssl s_client -connect HOST:PORT).",
-    ),
-    (
-        ("IncompleteRead", "ChunkedEncodingError"),
-        "{subject} breaks its answers off in the middle: its process is killed, or a proxy before it has a timeout.",
-    ),
-    (
-        ("RemoteDisconnected", "RemoteProtocolError", "Connection reset", "ConnectionResetError"),
-        "{subject} closes connections without an answer: its process is killed or restarted, or its keep-alive is "
-        "shorter than ours.",
-    ),
-    (
-        ("ReadTimeout", "ConnectTimeout", "ReadTimeoutError"),
-        "{subject} does not answer within the timeout of the call: see why it is slow before that is raised.",
-    ),
-    (
-        ("Temporary failure in name resolution",),
-        "The name server does not answer: see resolv.conf, and whether that server runs (getent hosts NAME).",
-    ),
-    (
-        ("gaierror", "NameResolutionError"),
-        "The name is wrong, or the name server does not know it: getent hosts NAME, and resolv.conf.",
-    ),
-    (
-        ("database is locked",),
-        "SQLite has one writer at a time, and another transaction was open for longer than the timeout: commit before "
-        "anything else is waited for, keep transactions short, or move to PostgreSQL.",
-    ),
-    (
-        ("RecursionError",),
-        "The function at that line calls itself without an end: data with a circle, or no last case.",
-    ),
-    (
-        ("deadlock detected", "DeadlockDetected"),
-        "Transactions lock the same rows in different order: order them alike, and repeat the one that fails.",
-    ),
-    (
-        ("statement timeout", "QueryCanceled"),
-        "The query took longer than statement_timeout, or waited for a lock: EXPLAIN it, and see pg_stat_activity.",
-    ),
-)
-
 
 def limits_met(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     """A limit of the machine that exceptions name, whatever else is wrong."""
@@ -130,7 +80,7 @@ def limit_of(row: Mapping[str, Any]) -> str:
     """The errno's name where it is a limit of the machine's; "" where it is not."""
     if row["number"] in LIMITS and not (row["number"] == "EAGAIN" and "Blocking" in row["root"]):
         return str(row["number"])
-    if row["name"].endswith("MemoryError") or row["root"] == "MemoryError":
+    if "MemoryError" in (row["name"], row["root"]):
         return "MemoryError"
     return next((number for words, number in WORDS.items() if words in row["message"]), "")
 

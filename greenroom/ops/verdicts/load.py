@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..collect import Moment
+from ..counters import difference
 from . import stalls
-from .finding import BAD, FULL_CPU, LAGGING_SECONDS, OK, WATCH, Finding, finding
+from .finding import BAD, FEWEST, FULL_CPU, LAGGING_SECONDS, OK, WATCH, Finding, finding
 from .peers import routes
-from .words import count_of, duration
+from .words import count_of, duration, window
 
 # A line this long is no burst any more, whether its clients bear with it or not.
 LONG_LINE_SECONDS = 0.5
@@ -20,6 +21,10 @@ FEWEST_CONNECTIONS = 8
 # Of a second, by all workers together: ready to run, and somebody else ran.
 STOLEN_SHARE = 0.2
 BUSY_CPU, IDLE_CPU = 0.6, 0.35
+# Workers that use as much of a core are busy alike; less than this share of the busiest one's is not.
+ALIKE = 0.6
+# Of a worker's time: what computes for so long beside the requests is felt by them.
+BESIDE_SHARE = 0.4
 # A worker that has just imported its application has used the CPU for that.
 STARTED_SECONDS = 20.0
 # The cost of a request besides its application, at most.
@@ -28,6 +33,8 @@ MANY_UPLOADS = 20
 LONG_UPLOAD_SECONDS = 3.0
 LONG_ANSWER_SECONDS = 10.0
 ERROR_SHARE = 0.05
+# Of gunicorn.
+TOO_LARGE = ("LimitRequestHeaders", "LimitRequestLine")
 
 
 def overload(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
@@ -52,13 +59,23 @@ def overload(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     return [
         finding(
             BAD,
-            f"Overload: {what}, {total['goodput_rate']:.3g}/s are served well{why}{who}.",
+            f"Overload: {what}, {total['goodput_rate']:.3g}/s are served well{why}{_balance(seen)}{who}.",
             "More comes than can be served. "
             + ("If that client should not send so much: limit it in nginx (limit_req). " if who else "")
             + _overload_advice(moment),
             cause="overload",
         )
     ]
+
+
+def _balance(seen: Mapping[str, Any]) -> str:
+    """That it is not for want of balance: each worker has requests, and as much of a core as the others."""
+    serving = [one for one in seen["workers"] if one["state"] == "serving"]
+    if len(serving) < 2:
+        return ""
+    least, most = (choose(one["cpu_ratio"] for one in serving) for choose in (min, max))
+    has_work = all(one["in_flight"] for one in serving)
+    return f"; all {len(serving)} workers are busy alike, none is idle" if has_work and least > ALIKE * most else ""
 
 
 def _heaviest(seen: Mapping[str, Any]) -> str:
@@ -92,6 +109,25 @@ def uneven(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             "Clients that keep their connections stay where they are; they spread as they come anew. A proxy before "
             "the server (nginx with keepalive) spreads requests, not clients.",
             cause="uneven",
+        )
+    ]
+
+
+def refused(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    """Heads larger than the server takes: a cookie that has grown. What else can't be read is mostly a scan."""
+    grown = difference(moment.sums["refused"], moment.before["refused"])
+    count = sum(grown.get(name, 0) for name in TOO_LARGE)
+    if count < FEWEST or count < ERROR_SHARE * (count + seen["total"]["finished_count"]):
+        return []
+    return [
+        finding(
+            WATCH,
+            f"{count_of(int(count), 'request')} in the last {window(moment)} are refused before the application sees "
+            "them: their heads are larger than the limit.",
+            "Mostly a cookie that has grown, and its client is refused until it is deleted: see what sets it. The "
+            "limits are gunicorn's: limit_request_field_size (8,190 bytes), limit_request_fields (100), "
+            "limit_request_line.",
+            cause="refused",
         )
     ]
 
@@ -178,6 +214,24 @@ def robbed(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             cause="robbed",
         )
     ]
+
+
+def beside(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    """A thread or greenlet of the application's own that computes most of the time."""
+    for row in seen["beside"]:
+        if row["share"] < BESIDE_SHARE or not row["line"]:
+            continue
+        started = f" (started at {row['started_at']})" if row["started_at"] not in ("", row["line"]) else ""
+        return [
+            finding(
+                WATCH,
+                f"{row['line']} computes beside the requests for {row['share']:.0%} of the time of worker "
+                f"{row['worker']}{started}: a thread or a greenlet of the application's own.",
+                "Requests wait for its turns: give it a process of its own (a job), or have it sleep in between.",
+                cause="beside",
+            )
+        ]
+    return []
 
 
 def cpu_advice(moment: Moment) -> str:

@@ -81,6 +81,7 @@ def held(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
         by = f" of {row['route']}" if row.get("route") not in (None, "", "other") else ""
         doing = _doing(row)
         name = row.get("name") or "it"
+        name = f"it ({name})" if name.startswith("made at ") else name
         found.append(
             finding(
                 BAD,

@@ -41,7 +41,7 @@ from urllib3.exceptions import SSLError as Urllib3SSLError
 from urllib3.poolmanager import PoolManager, pool_classes_by_scheme
 from urllib3.util import Retry, Timeout
 
-from ... import deadline
+from ... import deadline, observing
 from ...in_flight import CURRENT, FOREVER
 from ..threads import is_loop_thread
 from . import logins, retrying
@@ -90,7 +90,22 @@ class Transport:
 
         Runs on: any greenlet or thread; switches.
         """
+        if observing.on_call is not None:
+            return observing.on_call(  # type: ignore[no-any-return]
+                request, lambda: self._send(adapter, request, stream, timeout, verify, cert, proxies)
+            )
+        return self._send(adapter, request, stream, timeout, verify, cert, proxies)
 
+    def _send(
+        self,
+        adapter: HTTPAdapter,
+        request: PreparedRequest,
+        stream: bool,
+        timeout: Any,
+        verify: Any,
+        cert: Any,
+        proxies: Any,
+    ) -> Response:
         def make() -> Call | None:
             return self._call(adapter, request, timeout, verify, cert, proxies)
 

@@ -28,6 +28,7 @@ from requests.models import PreparedRequest, Request, Response
 from requests.sessions import Session
 from requests.structures import CaseInsensitiveDict
 
+from ... import observing
 from ...replacements import Replace
 from . import logins
 from .adapter import Transport, answer_to, is_plain, response_of, seconds_of
@@ -111,10 +112,11 @@ class Whole:
 
         Runs on: any greenlet or thread; switches.
         """
-        # 1. The session is a usual one, and nobody has put a hand to how it works.
+        # 1. The session is a usual one, and nobody has put a hand to how it works, or wants to hear of each call.
         attributes = session.__dict__
         if (
             type(session) is not Session
+            or observing.on_call is not None
             or on_the_way() != self.on_the_way
             or self.transport.hooks.are_there()
             or session.hooks != NO_HOOKS

@@ -3,9 +3,11 @@
 gevent's locks lose wake-ups between real threads, and make hubs in them.
 """
 
+import os
 import sys
+import threading
 from collections.abc import Callable
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, NoReturn, Protocol
 
 from greenlet import getcurrent
@@ -16,6 +18,11 @@ from ..parking import Line, Waiter, give_way, new_lock, waiter
 
 TIMEOUT_MAX: float = sys.modules["_thread"].TIMEOUT_MAX
 _frame = sys._getframe
+_STANDARD = os.path.dirname(threading.__file__)
+# Of the standard library, what makes locks for others: a lock of theirs was made where they were called.
+MAKERS = frozenset(
+    os.path.join(_STANDARD, *path.split("/")) for path in ("threading.py", "queue.py", "concurrent/futures/thread.py")
+)
 
 
 class Observer(Protocol):
@@ -33,12 +40,17 @@ observer: Observer | None = None
 
 
 class Mutex(Line):
-    """The common part of both locks: `owner` is the greenlet that has it, as far as it is known."""
+    """The common part of both locks: `owner` is the greenlet that has it, as far as it is known.
 
-    __slots__ = ("note",)
+    `made_in` and `made_at` are the code and the instruction that made it.
+    """
+
+    __slots__ = ("made_at", "made_in", "note")
 
     owner: Any
     note: Any
+    made_in: CodeType
+    made_at: int
 
     def __exit__(self, *exc_info: object) -> None:
         self.release()
@@ -70,6 +82,13 @@ class Mutex(Line):
             raise TypeError(f"type {cls.__mro__[1].__name__!r} is not an acceptable base type")
 
 
+def beyond(frame: FrameType) -> FrameType:
+    """The innermost caller that does not make locks for others."""
+    while frame.f_code.co_filename in MAKERS and frame.f_back is not None:
+        frame = frame.f_back
+    return frame
+
+
 def check(blocking: bool, timeout: float) -> None:
     """Refuse what CPython refuses."""
     if not blocking:
@@ -89,6 +108,13 @@ class Lock(Mutex):
         super().__init__()
         self._block = new_lock()
         self.owner = self.note = None
+        try:
+            frame = _frame(1)
+        except ValueError:  # made by C code at the bottom of a greenlet
+            frame = _frame()
+        if frame.f_code.co_filename in MAKERS:
+            frame = beyond(frame)
+        self.made_in, self.made_at = frame.f_code, frame.f_lasti
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         if timeout != -1:
@@ -174,6 +200,13 @@ class RLock(Mutex):
         # How often its owner has taken it once more.
         self._again = 0
         self.note = None
+        try:
+            frame = _frame(1)
+        except ValueError:  # made by C code at the bottom of a greenlet
+            frame = _frame()
+        if frame.f_code.co_filename in MAKERS:
+            frame = beyond(frame)
+        self.made_in, self.made_at = frame.f_code, frame.f_lasti
 
     @property
     def owner(self) -> Any:

@@ -7,10 +7,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import greenlet
 import pytest
 
 from greenroom.insight import names
-from greenroom.insight.names import name_of
+from greenroom.insight.names import described, made_at, name_of
+from greenroom.waits.stdlib import locks
 
 
 @pytest.fixture
@@ -60,3 +62,38 @@ def test_what_is_remembered_is_bounded_and_of_the_same_object(shop: Any, monkeyp
 
     assert [name_of(lock) for lock in locks] == ["", "", "", "", f"last of {shop.__file__}"]
     assert len(names._known) <= 2
+
+
+class Shelf:
+    """Keeps its lock where no module's name leads to it."""
+
+    def __init__(self) -> None:
+        self.lock = locks.Lock()
+
+
+def test_lock_is_told_with_the_line_that_made_it(shop: Any) -> None:
+    shelf = Shelf()
+    line = Shelf.__init__.__code__.co_firstlineno + 1
+    here = made_at(shelf.lock).rpartition(":")[0]
+
+    assert described(shelf.lock, shelf.lock) == f"made at {here}:{line}"
+    shop.__file__ = __file__
+    shop.SHELF = shelf.lock
+    names._known.clear()
+    assert described(shelf.lock, shelf.lock) == f"SHELF of {here}:{line}"
+    assert described(7.5, None) == ""
+
+
+def test_lock_within_a_thing_of_the_standard_library_was_made_where_that_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "RLock", locks.RLock)
+
+    condition: Any = threading.Condition()
+
+    assert made_at(condition._lock).endswith(f"{Path(__file__).name}:{sys._getframe().f_lineno - 2}")
+
+
+def test_lock_may_be_made_where_no_python_code_runs() -> None:
+    made = greenlet.greenlet(locks.Lock).switch()
+
+    assert made.acquire()
+    assert ":" in made_at(made)

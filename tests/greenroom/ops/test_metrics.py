@@ -6,8 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from greenroom.ops.counters import MOST_NAMES
-from greenroom.ops.metrics import exposition
+from greenroom.ops.metrics import busy_ratio, exposition
 from greenroom.ops.openmetrics import escaped
 
 from .fakes import moment, route, seen, snapshot
@@ -128,3 +130,13 @@ def test_the_dashboard_asks_for_what_there_is() -> None:
         ),
     }
     assert len({panel["id"] for panel in panels}) == len(panels)
+
+
+def test_busy_ratio_is_of_the_fullest_thing() -> None:
+    """Of the cores on average, the limit, and all of it when requests are turned away."""
+    idle, busy = seen(1, said=snapshot(), cpu=0.2), seen(2, said=snapshot("w2"), cpu=0.6)
+    assert busy_ratio(moment(idle, busy)) == pytest.approx(0.4)
+    assert busy_ratio(moment(idle, busy, grown={"shed": 10})) == 1.0
+    full = snapshot(worker={"in_flight": 9, "queued": 0, "limit_requests": 10})
+    assert busy_ratio(moment(seen(said=full, cpu=0.2))) == pytest.approx(0.9)
+    assert busy_ratio(moment()) == 0.0

@@ -233,6 +233,14 @@ def test_overload_says_how_much_and_what_is_full() -> None:
     assert "raise WEB_CONCURRENCY" in found["do"]
 
 
+def test_overload_of_workers_that_are_busy_alike_is_no_matter_of_balance() -> None:
+    both = [seen(1, said=snapshot(), cpu=0.98, in_flight=30.0), seen(2, said=snapshot("w2"), cpu=0.9, in_flight=25.0)]
+
+    assert "; all 2 workers are busy alike, none is idle" in verdict(*both, grown={"shed": 1200})["sentence"]
+    both[1] = seen(2, said=snapshot("w2"), cpu=0.3, in_flight=25.0)
+    assert "alike" not in verdict(*both, grown={"shed": 1200})["sentence"]
+
+
 def test_overload_by_other_programs_is_not_the_routes_fault() -> None:
     ready = snapshot(loop={"stolen_seconds": 6.0})
 

@@ -551,6 +551,15 @@ def test_the_only_upstream_that_is_waited_for_is_named_without_a_line_as_well() 
         ),
         ("sqlite3.OperationalError", "database is locked", "SQLite has one writer at a time"),
         ("RecursionError", "maximum recursion depth exceeded", "calls itself without an end"),
+        (
+            "requests.exceptions.SSLError",
+            "[SSL: WRONG_VERSION_NUMBER] wrong version",
+            "Upstream api:80 answers something",
+        ),
+        ("sqlalchemy.exc.ProgrammingError", "(psycopg2.errors.UndefinedTable) relation", "run the migrations"),
+        ("psycopg2.errors.ReadOnlySqlTransaction", "cannot execute UPDATE", "a standby after a failover"),
+        ("psycopg2.OperationalError", 'FATAL: role "shop" does not exist', "The login is refused"),
+        ("redis.exceptions.OutOfMemoryError", "OOM command not allowed when used memory", "Redis is at its maxmemory"),
         ("ValueError", "bad", "The log has the traceback; it ends at shop/prices.py:9."),
     ],
 )
@@ -562,6 +571,28 @@ def test_exceptions_that_are_known_say_what_to_do_and_of_whom(name: str, message
 
     assert found["cause"] == "errors"
     assert words in found["do"]
+
+
+def test_a_thread_that_computes_beside_the_requests_is_named_however_little_cpu_it_gets() -> None:
+    rows = [{"line": "shop/prices.py:7", "started_at": "shop/__init__.py:30", "share": 0.72}]
+
+    found = verdict(seen(said=snapshot(beside=rows), cpu=0.3))
+
+    assert found["sentence"].startswith(
+        "shop/prices.py:7 computes beside the requests for 72% of the time of worker 1 (started at shop/__init__.py:30)"
+    )
+    few = [{**rows[0], "share": 0.2}]
+    assert verdict(seen(said=snapshot(beside=few)))["level"] == "ok"
+
+
+def test_heads_that_are_too_large_are_told_with_the_limits() -> None:
+    said = snapshot(routes={"/": route(20)}, clients={"refused": {"LimitRequestHeaders": 12, "InvalidRequestLine": 90}})
+
+    found = verdict(seen(said=said))
+
+    assert found["cause"] == "refused"
+    assert found["sentence"].startswith("12 requests in the last 10 s are refused before the application sees them")
+    assert "limit_request_field_size" in found["do"]
 
 
 def test_stalls_that_fill_what_is_kept_are_bad_and_told_for_the_time_that_they_cover() -> None:

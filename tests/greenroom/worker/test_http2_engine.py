@@ -111,7 +111,7 @@ def test_engine_writes_what_h2_writes(work: list[Any]) -> None:
     assert windows[0] == windows[1]
 
 
-LATER_REFUSED = [*ASK, ("x", "a\nb")]  # by h2 since 4.3; and by the parser of heads
+LATER_REFUSED = [*ASK, ("x", "a\nb")]  # not by h2 4.1; the parser of heads does
 HOSTILE = [
     [*ASK, ("Upper", "a")],
     [*ASK, ("connection", "close")],
