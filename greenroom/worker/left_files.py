@@ -15,6 +15,7 @@ somebody's, a pool's say. If there was little garbage, `step` doubles, so that c
 psycopg2's connections are seen one by one, and earlier (waits/unclosed_connections).
 """
 
+import errno
 import gc
 import logging
 import os
@@ -65,7 +66,8 @@ class LeftFiles:
         self.cpu = cpu  # which a busy machine does not make longer
         self.kept: int | None = None  # nothing has been counted
         self.step = FIRST_STEP
-        self.most_step = max(FIRST_STEP, int(LONGEST_STEP_RATIO * most_files()))
+        self.most = most_files()
+        self.most_step = max(FIRST_STEP, int(LONGEST_STEP_RATIO * self.most))
         self.garbage = 0  # since the worker's start
         self.is_told = self.is_collecting = False
         self._count_at = self._collect_at = 0.0
@@ -78,10 +80,7 @@ class LeftFiles:
             return
         began = self.cpu()
         expected = clients + PER_REQUEST * requests
-        try:
-            files = self.count() - expected
-        except OSError:  # no descriptor is left to count with, or there is no /proc
-            files = self.kept or 0
+        files = self._files() - expected
         self._count_at = now + (self.cpu() - began) / COUNT_SHARE
         if self.kept is None:
             self.kept = files
@@ -92,23 +91,28 @@ class LeftFiles:
             self.is_collecting = True
             gevent.spawn(self._collect, expected, self.kept)
 
+    def _files(self) -> int:
+        try:
+            return self.count()
+        except OSError as exc:  # there is no descriptor left to count with, or there is no /proc
+            return self.most if exc.errno in (errno.EMFILE, errno.ENFILE) else 0
+
     def _collect(self, expected: int, kept: int) -> None:
         try:
             self._collect_now(expected, kept)
-        except OSError:
-            pass  # the files could not be counted: look again later
         finally:
             self.is_collecting = False
 
     def _collect_now(self, expected: int, kept: int) -> None:
         names = Counter[str]() if self.is_told else open_names()
-        began, before = self.cpu(), self.count()
+        began, before = self.cpu(), self._files()
         self.collect(YOUNG)
-        after = self.count()
+        after = self._files()
         if after - expected - kept >= self.step // 2:
             self.collect(ALL)
-            after = self.count()
-            self.kept = after - expected
+            after = self._files()
+            if after < self.most:
+                self.kept = after - expected
         self._calm_since = self.now()
         self._collect_at = self._calm_since + (self.cpu() - began) / COLLECT_SHARE
         if before - after < self.step // 2:
@@ -119,7 +123,7 @@ class LeftFiles:
         if self.garbage >= TOLD_AT and not self.is_told:
             self.is_told = True
             closed = (names - open_names()).most_common(3)
-            logger.warning(ADVICE, self.garbage, ", ".join(f"{count} x {name}" for name, count in closed) or "none")
+            logger.warning(ADVICE, self.garbage, ", ".join(f"{count} x {name}" for name, count in closed) or "-")
 
 
 def open_files() -> int:
@@ -131,7 +135,11 @@ def open_files() -> int:
 def open_names() -> Counter[str]:
     """What is open: paths, and `socket`, `pipe` and the like without their numbers."""
     names = Counter[str]()
-    for number in os.listdir(FOLDER):
+    try:
+        numbers = os.listdir(FOLDER)
+    except OSError:
+        return names  # see _files
+    for number in numbers:
         try:
             name = os.readlink(f"{FOLDER}/{number}")
         except OSError:

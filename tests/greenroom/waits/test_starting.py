@@ -64,8 +64,8 @@ def test_greenlet_may_wait_for_what_to_thread_runs() -> None:
     )
 
 
-def test_socket_in_a_real_thread_fails_when_no_descriptor_is_left() -> None:
-    """libev ended the process: it had none for the event loop that comes with the thread's first socket."""
+def test_event_loop_of_a_real_thread_fails_when_too_few_descriptors_are_left() -> None:
+    """libev would end the process. A socket there needs no loop: one descriptor is enough."""
     check(
         """
         import errno, os, resource, socket
@@ -84,15 +84,24 @@ def test_socket_in_a_real_thread_fails_when_no_descriptor_is_left() -> None:
             except OSError as exc:
                 return exc.errno
 
-        for _ in range(LOOP_DESCRIPTORS):
-            got = in_thread(open_socket)
+        def make_loop():
+            try:
+                gevent.get_hub()
+            except OSError as exc:
+                return exc.errno
+
+        def result_of(call):
+            got = in_thread(call)
             wait_until(lambda: got)
-            assert got == [errno.EMFILE], got
+            return got
+
+        assert result_of(open_socket) == [errno.EMFILE]
+        for _ in range(LOOP_DESCRIPTORS):
+            assert result_of(make_loop) == [errno.EMFILE]
             os.close(held.pop())
+            assert result_of(open_socket) == [None]
         os.close(held.pop())
         os.close(held.pop())
-        got = in_thread(open_socket)
-        wait_until(lambda: got)
-        assert got == [None], got
+        assert result_of(make_loop) == [None]
         """
     )

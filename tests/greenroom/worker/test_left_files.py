@@ -1,5 +1,6 @@
 """Files that ended requests left open are collected before there are many; those that somebody keeps are left alone."""
 
+import errno
 import gc
 import logging
 import os
@@ -133,15 +134,23 @@ def test_an_application_without_a_collector_is_left_alone(left: LeftFiles, files
     assert not files.collected
 
 
-def test_a_process_without_a_file_left_is_no_error(left: LeftFiles, files: Files) -> None:
+@pytest.mark.parametrize(
+    ("number", "is_collected"), [(errno.EMFILE, True), (errno.ENFILE, True), (errno.ENOENT, False)]
+)
+def test_when_there_is_no_descriptor_left_to_count_with_there_are_too_many(
+    left: LeftFiles, files: Files, number: int, is_collected: bool
+) -> None:
     def count() -> int:
-        raise OSError(24, "Too many open files")
+        if files.garbage:
+            raise OSError(number, os.strerror(number))
+        return files.count
 
     left.count = count
+    files.leave(1000)
 
     look(left)
 
-    assert not files.collected
+    assert bool(files.collected) == is_collected
 
 
 class InACircle:
