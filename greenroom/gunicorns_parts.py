@@ -55,6 +55,7 @@ class Arbiter(Protocol):
     worker_age: int
     LISTENERS: Sequence[Any]
     SIG_QUEUE: SimpleQueue[int]
+    START_CTX: dict[Any, Any]
     WORKERS: MutableMapping[int, Worker]
     WORKER_BOOT_ERROR: int
     reap_workers: Callable[[], None]

@@ -62,8 +62,10 @@ def take_part(server: Arbiter) -> None:
 def _wait_in_loop(server: Arbiter) -> None:
     """Have the arbiter wait for signals in gevent's loop, where it learns that a worker has ended.
 
-    Its queue was made before this process was patched.
+    Its queue was made before this process was patched. gunicorn 23 has a list, and waits with `select`.
     """
+    if isinstance(server.SIG_QUEUE, list):
+        return
     before, server.SIG_QUEUE = server.SIG_QUEUE, queue.SimpleQueue()
     while not before.empty():
         server.SIG_QUEUE.put_nowait(before.get_nowait())

@@ -10,5 +10,5 @@ def call_off_reload(server: Arbiter) -> None:
     (none), and waits for those that are older than the newest it knew (so: for nobody).
     """
     server.cfg.set("workers", 0)
-    for worker in server.WORKERS.values():
+    for worker in list(server.WORKERS.values()):
         worker.age = server.worker_age + 1

@@ -66,13 +66,17 @@ class Feature:
 
 @dataclass(frozen=True)
 class State:
-    """Whether a feature is on in this process. `reason` is "" or one sentence; `version` is "" where it is absent."""
+    """Whether a feature is on in this process. `reason` is "" or one sentence; `version` is "" where it is absent.
+
+    `cause` is the version behind it, if it is one: several features may be off because of it.
+    """
 
     package: str
     version: str
     feature: str
     state: StateName
     reason: str
+    cause: str = ""
 
     def __str__(self) -> str:
         what = f"{self.package} {self.version}".strip()

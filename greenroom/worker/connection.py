@@ -21,7 +21,7 @@ from gunicorn.http.body import LengthReader
 
 from .. import clock
 from ..in_flight import Record
-from . import lingering
+from . import gunicorns, lingering
 from .ending import error_answer
 from .head import HEAD_END, demand
 from .incoming import Incoming, NeedMore, WireUnreader
@@ -219,8 +219,7 @@ class Connection(RunningRequest):
         request.body = self.wire.body
         # gunicorn would send "100 Continue" now; it is due when the application asks for the body, and to nobody
         # who sends none, or has sent some of it without waiting (RFC 9110 10.1.1).
-        if request._expected_100_continue:
-            request._expected_100_continue = False
+        if gunicorns.take_continue(request):
             if not (self._is_body_read() or unreader.buf.getbuffer().nbytes):
                 self.wire.interim = CONTINUE
         cleartext, incoming = self.serving.cleartext, self.incoming

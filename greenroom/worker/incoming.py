@@ -4,7 +4,6 @@ import io
 from typing import Any
 
 from gunicorn.http.body import Body, ChunkedReader, LengthReader
-from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.http.unreader import Unreader
 
 from . import gunicorns
@@ -70,7 +69,7 @@ class ClientBody(Body):  # type: ignore[misc]  # gunicorn has no types
             if self._older_read is not None:
                 return self._older_read(size)
             return super()._read_reader(size)  # type: ignore[no-any-return]
-        except (ParseException, NoMoreData) as exc:
+        except gunicorns.MALFORMED_BODY as exc:
             malformed = BodyMalformed(f"the body is not valid: {exc}")
             if self.wire.owner is not None and not self.wire.is_over:
                 self.wire.owner.body_failed(malformed)

@@ -24,7 +24,7 @@ from ..insight import lastwords, stacks
 from ..insight.observer import Insight
 from ..settings import Settings
 from ..waits import children, descriptors, giving_way, processes, programs, stdlib, subprocesses
-from . import boot_failure, hangups
+from . import boot_failure, gunicorns, hangups
 from .balance import HEARTBEAT_SECONDS, Line, Scoreboard, State, Turn
 from .drain import Drain
 from .leaving import Leaving
@@ -101,7 +101,10 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     def patch(self) -> None:
         """Runs on: worker start-up, before gunicorn makes the hub its own. This process was patched in the arbiter."""
         children.install()
+        listeners = list(self.sockets)
         super().patch()
+        for listener in listeners:
+            gunicorns.let_go(listener)
         subprocesses.install()
         processes.install()
         descriptors.install()

@@ -8,8 +8,10 @@ what is no such header          400, as any other wrong head; no traceback
 
 from typing import Any
 
-from gunicorn.http.errors import InvalidProxyHeader, InvalidProxyLine
+from gunicorn.http.errors import InvalidProxyLine
 from gunicorn.http.message import Request
+
+from .gunicorns import InvalidProxyHeader
 
 UNKNOWN = b"PROXY UNKNOWN"
 LINE_END = b"\r\n"
@@ -21,7 +23,11 @@ V2_LOCAL = 0x20  # version 2, on its own behalf
 
 
 class ProxiedRequest(Request):  # type: ignore[misc]  # gunicorn has no types
-    """Private to gunicorn: the three methods."""
+    """Private to gunicorn: the methods. Until 24.0 there is but the first one, and version 1 of the protocol."""
+
+    def parse_proxy_protocol(self, line: str) -> None:
+        if line != UNKNOWN.decode() and not line.startswith(f"{UNKNOWN.decode()} "):
+            super().parse_proxy_protocol(line)
 
     def _handle_proxy_protocol(self, unreader: Any, buf: bytearray, mode: str) -> bytearray:
         try:

@@ -32,6 +32,7 @@ from gunicorn.errors import HaltServer
 from .. import clock, forking, replacements
 from ..gunicorns_parts import Arbiter, Worker
 from ..reloading import call_off_reload
+from . import gunicorns
 from .balance import ACCEPTING, Line, Scoreboard, State
 
 logger = logging.getLogger("gunicorn.error")
@@ -67,6 +68,7 @@ class Fleet:
         self.failures = 0
         self.spawn_not_before = 0.0
         self.has_served = False
+        self.is_in_turn = self.is_reaping_due = False
         self.failed_starts: list[float] = []  # the causes of those that failed in the same way, one after the other
         self._term_at: float | None = None
 
@@ -101,7 +103,7 @@ class Fleet:
                 number = signal.SIGQUIT
             else:
                 self._term_at = self.now()
-        self.server.SIG_QUEUE.put_nowait(number)
+        gunicorns.queue_signal(self.server, number)
 
     def reap(self, reap: Callable[[], None]) -> None:
         """Reap with gunicorn's own method. A server that stops already is not stopped a second time.
@@ -109,12 +111,18 @@ class Fleet:
         gunicorn raises HaltServer for each worker that could not start, also while it waits for the last ones to end:
         its exit status was 1, with a traceback, instead of what the first worker said.
         """
-        try:
-            reap()
-        except HaltServer as exc:
-            if self.server.LISTENERS:
-                raise
-            logger.debug("a worker ended like this while the server stopped: %s", exc)
+        if self.is_in_turn:  # gunicorn 23 reaps in its handler of SIGCHLD: not while we go through its workers
+            self.is_reaping_due = True
+            return
+        while True:
+            try:
+                reap()
+                return
+            except HaltServer as exc:
+                if self.server.LISTENERS:
+                    raise
+                logger.debug("a worker ended like this while the server stopped: %s", exc)
+                gunicorns.forget_the_dead(self.server)
 
     def begin_reload(self) -> None:
         """Replace everybody. In gunicorn's hook on_reload."""
@@ -127,6 +135,16 @@ class Fleet:
 
     def manage(self) -> None:
         """One turn; gunicorn calls it about once a second, and whenever a worker has ended."""
+        self.is_in_turn = True
+        try:
+            self._turn()
+        finally:
+            self.is_in_turn = False
+        if self.is_reaping_due:
+            self.is_reaping_due = False
+            self.server.reap_workers()
+
+    def _turn(self) -> None:
         self._restore_worker_count()
         self._notice_the_dead()
         wanted = self.server.num_workers
@@ -187,7 +205,7 @@ class Fleet:
         if self.is_reload_wanted and (not self.is_reloading or is_long):
             self.is_reload_wanted = False
             self.is_reload_queued = True
-            self.server.SIG_QUEUE.put_nowait(signal.SIGHUP)
+            gunicorns.queue_signal(self.server, signal.SIGHUP)
 
     def _notice_the_dead(self) -> None:
         for pid, worker in self.known.items():

@@ -14,13 +14,13 @@ from email.utils import formatdate
 from typing import Any
 
 from gunicorn import SERVER
-from gunicorn.http.wsgi import Response as GunicornResponse
 from gunicorn.util import is_hoppish
 
 from ..in_flight import CLIENT_LEFT, CURRENT, FOREVER, Record
 from ..insight.account import Account
 from ..insight.timing import head_text
 from .gunicorns import InvalidResponseHeader, early_hints
+from .gunicorns import Response as GunicornResponse
 from .wire import Wire
 
 REMEMBERED_NAMES = 1000

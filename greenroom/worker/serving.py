@@ -71,7 +71,7 @@ class Serving:
         self.parser = HeadParser(self.cfg, os.environ.get("SCRIPT_NAME", ""))
         self.has_keepalive = bool(self.cfg.keepalive)
         self.most_connections: int = self.cfg.worker_connections
-        self.has_proxy_protocol = self.cfg.proxy_protocol != "off"
+        self.has_proxy_protocol = gunicorns.has_proxy_protocol(self.cfg)
         self.cycle = RequestCycle(self)
         self.has_access_log = self.cycle.has_access_log
         if self.cycle.has_own_hooks:

@@ -23,6 +23,31 @@ def test_what_is_on_is_named_once_and_what_is_off_with_its_reason() -> None:
     )
 
 
+def test_version_that_turns_several_features_off_is_named_once() -> None:
+    cause = "gevent 99.1: unknown to us (tested: 24.10.3 to 26.9)"
+
+    said = start_line.line(
+        [
+            State("gevent", "99.1", "locks", "off", f"{cause}, gevent's own are used", cause),
+            State("requests", "2.34.2", "one pool", "on", ""),
+            State("Python", "3.13.0", "processes", "off", f"{cause}, they block the worker", cause),
+        ]
+    )
+
+    assert said == (
+        f"greenroom {__version__} is on for requests 2.34.2; off: locks of gevent 99.1, processes of Python 3.13.0 "
+        f"({cause})"
+    )
+
+
+def test_version_that_may_not_work_is_named() -> None:
+    doubt = "gunicorn 99.0: unknown to us (tested: 23.0 to 27.0), it may not work"
+
+    said = start_line.line([State("gunicorn", "99.0", "workers replaced", "on", doubt)])
+
+    assert said == f"greenroom {__version__} is on for gunicorn 99.0; {doubt}"
+
+
 def test_what_the_settings_turn_off_is_said_without_alarm(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 

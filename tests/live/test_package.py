@@ -30,7 +30,7 @@ NEWEST = ("flask",)
 OLDEST = (
     "flask==2.3.*",
     "werkzeug==2.3.*",
-    "gunicorn==25.0.0",
+    "gunicorn==23.0.0",
     "gevent==24.10.3",
     "greenlet==3.2.*",
     "psutil==5.9.*",

@@ -2,11 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from gunicorn.http.message import TOKEN_RE
-from gunicorn.http.wsgi import HEADER_VALUE_RE
-
 from ...insight.timing import head_fields
-from ..gunicorns import InvalidResponseHeader, InvalidResponseHeaderName
+from ..gunicorns import demand_valid
 from ..response import REMEMBERED_NAMES, Response, http_date
 
 if TYPE_CHECKING:
@@ -85,14 +82,14 @@ class StreamResponse(Response):
 
     def send_trailers(self, trailers: list[tuple[str, str]]) -> None:
         """environ["gunicorn.http2.send_trailers"]: they end the answer."""
-        check(trailers)
+        demand_valid(trailers)
         self.trailers = list(trailers)
 
     def early_hints(self, headers: list[tuple[str, str]]) -> None:
         """environ["wsgi.early_hints"]."""
         if self.req is None or self.is_dropped or self.headers_sent:
             return
-        check(headers)
+        demand_valid(headers)
         self.stream.send([(b":status", b"103"), *wire_fields(headers)], b"", ends=False)
 
 
@@ -107,12 +104,3 @@ def wire_fields(headers: list[tuple[str, str]]) -> Fields:
         if key not in NOT_HERE:
             fields.append((key, value.encode("latin-1")))
     return fields
-
-
-def check(headers: list[tuple[str, str]]) -> None:
-    """Check header fields as gunicorn's response does. Raises what gunicorn raises."""
-    for name, value in headers:
-        if not TOKEN_RE.fullmatch(name):
-            raise InvalidResponseHeaderName(repr(name))
-        if not HEADER_VALUE_RE.fullmatch(value):
-            raise InvalidResponseHeader(repr(name))

@@ -39,6 +39,9 @@ class FakeArbiter:
         self.worker_age = 0
         self.next_pid = 1
         self.killed: list[int] = []
+        self.told: list[int] = []
+        self.gone: set[int] = set()
+        self.keeps_those_that_could_not_start = False  # until gunicorn 26
 
     def signal(self, number: int, frame: Any) -> None:
         raise AssertionError("the fleet has its own")
@@ -56,10 +59,17 @@ class FakeArbiter:
         self.killed.append(pid)
         self.WORKERS[pid].line.state = State.DRAINING
 
+    def kill_workers(self, number: int) -> None:
+        self.told.append(number)
+        for pid in self.gone & set(self.WORKERS):
+            del self.WORKERS[pid]
+
     def reap_workers(self) -> None:
         for pid in list(self.could_not_start):
             self.could_not_start.discard(pid)
-            del self.WORKERS[pid]
+            if not self.keeps_those_that_could_not_start:
+                del self.WORKERS[pid]
+            self.gone.add(pid)
             raise HaltServer("App failed to load.", 4)
 
     # Events that a test makes happen.
@@ -455,3 +465,34 @@ def test_server_that_stops_already_is_not_stopped_a_second_time(world: World) ->
     world.server.reap_workers()
 
     assert list(world.server.WORKERS) == [3]
+
+
+def test_stopping_server_forgets_all_workers_that_could_not_start(world: World) -> None:
+    """gunicorn until 26 has them on its list of those that it waits for."""
+    world.server.could_not_start = {1, 2}
+    world.server.keeps_those_that_could_not_start = True
+    world.server.LISTENERS = []
+
+    world.server.reap_workers()
+
+    assert list(world.server.WORKERS) == [3]
+
+
+def test_workers_are_not_reaped_in_the_middle_of_a_turn(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """gunicorn 23 reaps in its handler of SIGCHLD, which may interrupt anything."""
+    spawn = world.server.spawn_worker
+    in_turn: list[list[int]] = []
+
+    def spawn_interrupted() -> None:
+        world.server.could_not_start = {2}
+        world.server.reap_workers()
+        in_turn.append(list(world.server.WORKERS))
+        spawn()
+
+    monkeypatch.setattr(world.server, "spawn_worker", spawn_interrupted)
+    world.server.end(1)
+    with pytest.raises(HaltServer):
+        world.fleet.manage()
+
+    assert in_turn == [[2, 3]]
+    assert list(world.server.WORKERS) == [3, 4]
