@@ -7,6 +7,7 @@ Importing this package changes nothing. Patching happens where the name says so:
     settings/           every setting: name, range, default, reading
     configuration       what gunicorn is told, with reasons; gunicorn_conf is the file that `serve` gives it
     joining             the same for `gunicorn -k greenroom.Worker` under a team's own file; chaining: both sides' hooks
+    own_configuration   where a team's file is, as gunicorn finds it
     hooks, reloading    gunicorn's hooks: start, reload, stop; companion: a process beside the server
     finding, importing  the application's name and module
     patching            patches once, first; too_late: refuses when it is not; early_hook, agents: before an agent

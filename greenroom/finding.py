@@ -20,6 +20,14 @@ def uri(name: str) -> str:
     return name if colon and is_python_path else f"greenroom.finding:application({name!r})"
 
 
+def shown(uri: str) -> str:
+    """What was named, for people; the usual place where nothing was."""
+    start = f"{__name__}:application("
+    if not uri.startswith(start):
+        return uri
+    return uri.removeprefix(start).removesuffix(")").strip("'\"") or "found as flask run finds it"
+
+
 def application(name: str = "") -> Any:
     """The WSGI application that `name` (a module, a file, or nothing) means to Flask.
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import clock, forking, patching, replacements, start_line, surroundings
+from . import clock, finding, forking, patching, replacements, start_line, surroundings
 from .chaining import in_each_turn
 from .companion import Companion, is_running
 from .draining import Draining
@@ -212,7 +212,7 @@ class Hooks:
         from .worker.lifecycle import shared_board
 
         about = {
-            "app": self.settings.wsgi_app,
+            "app": finding.shown(self.settings.wsgi_app),
             "bind": [_shown(address) for address in server.address],
             "arbiter": os.getpid(),
             "timeout_seconds": self.settings.timeout_seconds,

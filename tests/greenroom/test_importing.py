@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from greenroom import importing
+from greenroom import finding, importing
 from greenroom.errors import AppNotFound
 
 
@@ -99,3 +99,8 @@ def test_a_module_missing_inside_the_application_is_its_own_error(shop: str) -> 
 def test_the_folder_of_a_package_is_found_without_importing_it(shop: str, tmp_path: Path) -> None:
     assert importing.package_folder(f"{shop}:app") == tmp_path.resolve()
     assert shop not in sys.modules
+
+
+@pytest.mark.parametrize(("named", "said"), [("shop:app", "shop:app"), ("shop", "shop"), ("", "found as flask run")])
+def test_an_application_that_is_looked_for_is_shown_as_it_was_named(named: str, said: str) -> None:
+    assert finding.shown(finding.uri(named)).startswith(said)

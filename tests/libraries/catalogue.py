@@ -27,16 +27,19 @@ LIBRARIES = (
     Library("flask", ("python-dotenv",), extras="async"),
     Library("werkzeug", ("cryptography", "ephemeral-port-reserve", "watchdog")),
     Library("click"),
-    Library("cachelib", ("redis", "pytest-xprocess"), plugins=(XPROCESS,)),
+    # The others want servers of their own: memcached, DynamoDB, MongoDB, uWSGI.
+    Library(
+        "cachelib",
+        ("redis", "pytest-xprocess"),
+        plugins=(XPROCESS,),
+        tests=("tests/test_file_system_cache.py", "tests/test_simple_cache.py", "tests/test_serializers.py"),
+    ),
     Library("flask-sqlalchemy", ("aiosqlite", "pytest-mock"), plugins=(MOCK,)),
     Library("flask-login", ("asgiref", "semantic-version")),
     Library("flask-wtf", ("flask-babel",)),
     Library("flask-httpauth"),
     Library("flask-cors"),
     Library("flask-caching", ("redis", "asgiref", "pytest-asyncio", "pytest-xprocess"), plugins=(ASYNCIO, XPROCESS)),
-    Library(
-        "flask-limiter", ("hiro", "pytest-mock", "flask-restful", "redis", "pymemcache", "pymongo"), plugins=(MOCK,)
-    ),
     Library("flask-smorest", ("apispec",)),
     Library(
         "flask-restx", ("faker", "pytest-flask", "pytest-mock", "pytest-benchmark", "tzlocal"), plugins=RESTX_PLUGINS
