@@ -15,16 +15,17 @@ SHOWN_OF_SECRET = 4
 TARGET_MARKS = re.compile("[/?&;]")
 LONGEST_WORD = 45  # an IPv6 address, with a name before it
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
-# A nested comment is a case of doubt.
+# A nested comment is a case of doubt. Possessive quantifiers of groups are atomic groups instead: Python 3.11.2, which
+# is Debian's, gets them wrong.
 TOKENS = re.compile(
     r"""
-      (?P<comment> --[^\r\n]*+ | /\*(?:[^*/]|\*(?!/)|/(?!\*))*+\*/ )
-    | (?P<value> [eE]'(?:[^'\\]|''|\\.)*+'
-               | '(?:[^'\\]|''|\\[^'])*+'
+      (?P<comment> --[^\r\n]*+ | /\*(?>(?:[^*/]|\*(?!/)|/(?!\*))*)\*/ )
+    | (?P<value> [eE]'(?>(?:[^'\\]|''|\\.)*)'
+               | '(?>(?:[^'\\]|''|\\[^'])*)'
                | \$(?P<tag>(?:[a-zA-Z_\x80-\U0010FFFF][\w\x80-\U0010FFFF]*+)?)\$.*?\$(?P=tag)\$
                | \.?\d[\w.]*+(?:(?<=[eE])[+-]\d[\w.]*+)? )
-    | (?P<doubt> (?:'|[eE]'|"(?:[^"]|"")*+\Z|/\*|\$(?:[a-zA-Z_\x80-\U0010FFFF][\w\x80-\U0010FFFF]*+)?\$).*\Z )
-    | (?P<name> [a-zA-Z_\x80-\U0010FFFF][\w$\x80-\U0010FFFF]*+ | "(?:[^"]|"")*+" | \$\d++ )
+    | (?P<doubt> (?:'|[eE]'|"(?>(?:[^"]|"")*)\Z|/\*|\$(?:[a-zA-Z_\x80-\U0010FFFF][\w\x80-\U0010FFFF]*+)?\$).*\Z )
+    | (?P<name> [a-zA-Z_\x80-\U0010FFFF][\w$\x80-\U0010FFFF]*+ | "(?>(?:[^"]|"")*)" | \$\d++ )
     """,
     re.VERBOSE | re.DOTALL,
 )

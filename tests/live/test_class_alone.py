@@ -176,7 +176,8 @@ def test_a_reload_reads_settings_and_code_and_a_wrong_one_changes_nothing(
         (folder / name).write_text("" if name == ".env" else "workers = 1\n")
 
     source = (folder / "alone.py").read_text()
-    (folder / "alone.py").write_text(source.replace("VERSION = 1", "VERSION = 2"))
+    # Another length: to Python, a source of the same length and second is the one that it has compiled.
+    (folder / "alone.py").write_text(source.replace("VERSION = 1", "VERSION = 1 + 1"))
     server.signal(signal.SIGHUP)
     wait_until(lambda: requests.get(server.url, timeout=10).json()["version"] == 2, f"a reload:\n{server.text()}")
     assert server.stop() == 0
