@@ -101,6 +101,8 @@ class SafePoint:
             return
         self.is_here = True
         try:
+            while frame is not None and frame.f_code is _HANDLER:
+                frame = frame.f_back  # a second signal came as the handling of the first began or ended
             if self.on_passing is not None:
                 self.on_passing(frame)
             self._answer(frame)
@@ -120,6 +122,7 @@ class SafePoint:
             question.answered.release()
 
 
+_HANDLER = SafePoint._pass.__code__
 MAIN = SafePoint()
 
 

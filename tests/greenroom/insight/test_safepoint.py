@@ -51,6 +51,24 @@ def test_question_is_answered_in_the_main_thread_where_that_is(here: SafePoint) 
     assert "test_question_is_answered_in_the_main_thread_where_that_is" in [call.function for call in stack]
 
 
+def test_second_signal_as_the_handling_of_the_first_begins_is_told_where_the_first_came(here: SafePoint) -> None:
+    seen: list[str] = []
+    here.on_passing = lambda frame: seen.append(frame.f_code.co_name)
+
+    def come_again(frame: Any, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code is SafePoint._pass.__code__:
+            sys.setprofile(None)
+            here._pass(safepoint.NUMBER, frame)
+
+    sys.setprofile(come_again)
+    try:
+        here._pass(safepoint.NUMBER, sys._getframe())
+    finally:
+        sys.setprofile(None)
+
+    assert seen == ["test_second_signal_as_the_handling_of_the_first_begins_is_told_where_the_first_came"] * 2
+
+
 def test_question_is_answered_by_a_loop_that_idles(here: SafePoint) -> None:
     signal.signal(signal.SIGURG, signal.SIG_DFL)  # it would run Python until it idles
     thread, answers = in_thread(lambda: here.ask(lambda frame: ("answered", frame), 10))
