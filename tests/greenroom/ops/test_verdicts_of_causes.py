@@ -235,6 +235,24 @@ def test_an_executor_with_too_few_threads_is_named() -> None:
     )
 
 
+def test_a_lock_and_an_executor_are_named_as_soon_as_the_wait_for_them_is_slow() -> None:
+    """Else the page says at first that a lock is the bottleneck, without a name, and then another thing."""
+    holder = {"name": "", "taken_at": "a.py:9", "wanted_at": "a.py:9", "route": "/rates", "line": "", "state": ""}
+    holder |= {"detail": "", "library": "", "count": 9, "longest_seconds": 0.7}
+    row = {"name": "prices", "size": 4, "queued": 26, "at_work": 4, "state": "", "detail": "", "line": ""}
+    short = snapshot(in_flight=stuck(9, "lock", "lock", 0.2), holders=[{**holder, "longest_seconds": 0.2}])
+    short["executors"] = [row]
+
+    locked = verdict(seen(said=snapshot(in_flight=stuck(9, "lock", "lock", 0.7), holders=[holder])))
+    queued = snapshot(in_flight=stuck(30, "lock", "lock", 0.7))
+    queued["executors"] = [row]
+
+    assert causes(locked) == ["lock_held"]
+    assert causes(verdict(seen(said=queued))) == ["executor"]
+    assert "lock_held" not in causes(verdict(seen(said=short)))
+    assert "executor" not in causes(verdict(seen(said=short)))
+
+
 def test_sqlites_writer_lock_is_named_with_who_writes() -> None:
     waits = [
         *stuck(2, "lock", "sqlite shop.db", 3.0),
