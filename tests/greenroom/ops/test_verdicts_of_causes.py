@@ -380,6 +380,16 @@ def test_how_a_worker_died_is_said() -> None:
         limits={"oom_seconds": 3.0}, signal="SIGKILL"
     )
     assert ": it exited with code 7;" in said(code=7)
+    assert ": it was told to abort (SIGABRT) at a.py:3;" in said(code=0, line="a.py:3")
+
+
+def test_a_stall_of_a_worker_that_was_told_to_abort_has_the_line_once() -> None:
+    stall = {"holds_gil": False, "line": "a.py:3", "seconds": 60.0, "route": "/slow"}
+    event = {**died(code=1, line="a.py:3"), "stall": stall}
+
+    sentence = str(verdict(seen(said=snapshot()), events=[event], limits={})["sentence"])
+
+    assert ": it was told to abort (SIGABRT), blocked for 60 s at a.py:3 in /slow;" in sentence
 
 
 def test_a_reload_that_failed_is_no_dead_worker() -> None:
