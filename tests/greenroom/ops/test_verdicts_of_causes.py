@@ -134,6 +134,20 @@ def test_a_database_that_refuses_or_is_full_is_named() -> None:
     assert "Raise" not in full["do"]
 
 
+@pytest.mark.parametrize(
+    "words", ['FATAL:  role "shop" does not exist', 'FATAL:  password authentication failed for user "shop"']
+)
+def test_a_database_that_refuses_the_login_is_not_told_to_be_down(words: str) -> None:
+    failed = {"failed": 9, "failed_seconds": 0.5, "heard_seconds": None, "last_failure": words}
+
+    found = verdict(seen(said=snapshot(databases=database(**failed))))
+
+    assert found["sentence"] == "PostgreSQL at db:5432 refuses the login (9 failed in the last 15 s)."
+    assert found["do"].startswith("It runs: a password that was changed, or another user or database")
+    assert words in found["do"]
+    assert "Start it" not in found["do"]
+
+
 def test_an_upstream_that_fails_is_named_with_its_share_retries_and_line() -> None:
     upstream = {"waits": 40, "seconds": 2.0, "status_200": 20, "status_500": 20, "requests": 10, "calls": 40}
     lines = {"api:443": [{"line": "shop/api.py:7", "route": "/buy", "library": "requests", "count": 20}]}
