@@ -27,7 +27,7 @@ def explain(exc: BaseException) -> str:
         return f"the application can't be served: {exc}{advice}"
     told = traceback.TracebackException.from_exception(exc)
     _leave_servers_out(told, _folders())
-    where = _innermost(told)
+    where = _innermost(exc, told)
     lines = ["the application can't be imported: " + "".join(told.format_exception_only()).strip().splitlines()[-1]]
     if where:
         lines[0] += f" at {where}"
@@ -43,10 +43,10 @@ def cause(text: str) -> float:
     return float(zlib.crc32(text.encode()) + 1)
 
 
-def _innermost(told: traceback.TracebackException) -> str:
+def _innermost(exc: BaseException, told: traceback.TracebackException) -> str:
     """The last line of the application's own; "" when none of its lines ran."""
-    if isinstance(told.exc_type, type) and issubclass(told.exc_type, SyntaxError) and told.filename:
-        return f"{told.filename}, line {told.lineno}"
+    if isinstance(exc, SyntaxError) and exc.filename:
+        return f"{exc.filename}, line {exc.lineno}"
     libraries = {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}
     for frame in reversed(told.stack):
         folders = [str(folder) for folder in Path(frame.filename).parents]

@@ -77,9 +77,9 @@ def test_a_knock_comes_at_the_line_that_held_the_gil_when_it_is_done(at_safe_poi
     HOLDS_THE_GIL(400_000); line = sys._getframe().f_lineno  # fmt: skip # noqa: E702
     knocking.stop()
 
-    first = at_safe_points[0][0]
-    assert first.function == "test_a_knock_comes_at_the_line_that_held_the_gil_when_it_is_done"
-    assert first.line == line
+    # On a busy machine the first may come before the call.
+    passed = [(stack[0].function, stack[0].line) for stack in at_safe_points]
+    assert ("test_a_knock_comes_at_the_line_that_held_the_gil_when_it_is_done", line) in passed
 
 
 class Knocking:
