@@ -61,6 +61,10 @@ def tls(
         yield served
 
 
+def test_the_wanted_gunicorn_serves(shop: Shop, versions: Set) -> None:
+    assert f"Starting gunicorn {versions.gunicorn}\n" in shop.text()
+
+
 def test_answers_are_right(shop: Shop) -> None:
     assert shop.get().json()["version"] == 1
     assert requests.post(f"{shop.url}/echo", data=b"x" * 300_000, timeout=LONG_WAIT_SECONDS).content == b"x" * 300_000

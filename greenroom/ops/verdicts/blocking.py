@@ -26,6 +26,10 @@ WAITS = (
     ),
     ("logg", "Logging waits for whoever reads the log: its pipe is full. Start the reader again, or log to a file."),
     ("sys.stdout", "It waits for whoever reads the output: its pipe is full."),
+    (
+        " open(",
+        "A file is waited for in C: a network file system that hangs, or a FIFO that nobody writes to. offload() it.",
+    ),
 )
 COMPUTES = (
     ("json", "Big JSON is made or read in one piece: answer in pages, stream it, or send it to offload()."),

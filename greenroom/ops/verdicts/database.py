@@ -16,6 +16,8 @@ SILENT_SECONDS = 2.5
 # Statements that wait for nobody but the server itself.
 AT_ONCE = ("BEGIN", "ROLLBACK", "SELECT ?", "SELECT pg_catalog.version()")
 LATELY_SECONDS = 15.0
+# What it says to whom it does not let in, and is well itself.
+LOGIN_REFUSED = ("password authentication failed", "no pg_hba.conf entry", 'FATAL:  role "', 'FATAL:  database "')
 
 
 def unreachable(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
@@ -71,14 +73,21 @@ def _refusing(database: Mapping[str, Any], seen: Mapping[str, Any]) -> Finding |
     if database["timed_out"] and not database["refused"]:
         what = "answers no connection in time"
     names = routes(database["bad_lines"])
+    is_login = any(words in database["words"] for words in LOGIN_REFUSED)
     since = f", last heard {duration(heard)} ago" if heard is not None else ", and was never heard"
+    do = "Start it, or see in its log why it went down; is the address right?"
+    if is_login:
+        what, since = "refuses the login", ""
+        do = (
+            "It runs: a password that was changed, or another user or database than it has, in the URL of this server "
+            "(its environment is read at a start)."
+        )
     called = callers(database["bad_lines"])
     return finding(
         BAD,
         f"PostgreSQL at {database['name']} {what} ({failures} failed in the last "
         f"{duration(LATELY_SECONDS)}{since}){f': {names} need it' if names else ''}.",
-        f"Start it, or see in its log why it went down; is the address right? It said: {database['words']}."
-        + (f" Called at {called}." if called else ""),
+        f"{do} It said: {database['words']}." + (f" Called at {called}." if called else ""),
         cause="database_refuses",
         database=database["name"],
     )

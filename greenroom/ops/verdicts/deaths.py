@@ -84,6 +84,8 @@ def _how(event: Mapping[str, Any], seen: Mapping[str, Any]) -> str:
         return f": it crashed in C code ({signal}){at}"
     if signal:
         return f" of {signal}{at}"
+    if line:  # written when a fatal signal came, and the process could still end by itself
+        return f": it was told to abort (SIGABRT){'' if event.get('stall') else at}"  # a stall has the line itself
     return f": it exited with code {ending['code']}" if ending.get("code") else ""
 
 
@@ -107,6 +109,11 @@ def _advice(event: Mapping[str, Any], seen: Mapping[str, Any]) -> str:
     if signal == "SIGKILL":
         return (
             "A person, a supervisor, or the kernel out of memory (dmesg): nothing in the server sends SIGKILL unasked."
+        )
+    if not signal and ending.get("line"):
+        return (
+            "The arbiter does so to a worker whose loop does not turn for the timeout; else it was a person, a "
+            "supervisor, or code that sends signals: see that line, and the log."
         )
     if ending.get("code"):
         return "Code of the application or a library ended the process (os._exit, a fatal error): the log says more."

@@ -6,7 +6,7 @@ from typing import Any
 from ..collect import Moment
 from .finding import BAD, FEWEST, WATCH, Finding, finding
 from .peers import callers, name_of
-from .waiting import SHARE_OF_WAITING, concerned
+from .waiting import SHARE_OF_WAITING, concerned, is_slow
 from .words import count_of, duration, own_line, requests
 
 LONG_SECONDS = 1.0
@@ -73,7 +73,9 @@ def held(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     total = concerned(seen["in_flight_states"], seen["waits"])
     found = []
     for row in seen["holders"][:1]:
-        if row["count"] < FEWEST or row["count"] < SHARE_OF_WAITING * total or row["longest_seconds"] < LONG_SECONDS:
+        if row["count"] < FEWEST or row["count"] < SHARE_OF_WAITING * total:
+            continue
+        if row["longest_seconds"] < LONG_SECONDS and not _lock_is_slow(seen):
             continue
         if not row.get("taken_at"):
             continue
@@ -94,6 +96,11 @@ def held(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             )
         )
     return found
+
+
+def _lock_is_slow(seen: Mapping[str, Any]) -> bool:
+    """Whether waits for locks are told as slow already: the cause is then told at once, and not the wait first."""
+    return any(row["state"] == "lock" and is_slow(row) for row in seen["waits"])
 
 
 def _doing(row: Mapping[str, Any]) -> str:
@@ -118,7 +125,7 @@ def executor_full(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             continue
         waits = [one for one in seen["waits"] if one["state"] in ("lock", "upstream", "query", "sleep", "other")]
         longest = max((one["longest_seconds"] for one in waits), default=0.0)
-        if longest < LONG_SECONDS:
+        if longest < LONG_SECONDS and not _lock_is_slow(seen):
             continue
         lines = [line for one in waits if one["state"] == "lock" for line in one.get("lines") or []]
         asked = callers(lines, most=1)

@@ -50,7 +50,7 @@ def slow_wait(
         total = concerned(seen["in_flight_states"], seen["waits"])
         rows = [row for row in seen["waits"] if row["state"] == state and not is_patient(row)]
         usual = {row["host"]: row["usual_seconds"] for row in seen["upstreams"]} if state == "upstream" else {}
-        slow = [row for row in rows if _is_slow(row, usual.get(row["detail"]))]
+        slow = [row for row in rows if is_slow(row, usual.get(row["detail"]))]
         hanging = [row for row in rows if _is_hanging(row["longest_seconds"], usual.get(row["detail"]))]
         count = sum(row["count"] for row in slow)
         level = worst
@@ -106,7 +106,7 @@ def writes(statement: str) -> bool:
     return words.startswith(("update", "delete", "insert", "lock", "alter", "truncate")) or " for update" in words
 
 
-def _is_slow(row: Mapping[str, Any], usual_seconds: float | None) -> bool:
+def is_slow(row: Mapping[str, Any], usual_seconds: float | None = None) -> bool:
     # A request that is seen waiting is on average in the middle of it.
     return 2 * row["middle_seconds"] >= SLOW_SECONDS or _is_slower(row["middle_seconds"], usual_seconds)
 

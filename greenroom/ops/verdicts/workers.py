@@ -19,6 +19,12 @@ MOST_CALLS = 30
 WAITING_CPU = 0.08
 CPU_KNOWN_SECONDS = 2.5
 MUCH_GARBAGE = 0.1
+COMPUTES = "That line computes without letting others run."
+COMPUTES_OR_WAITS = "That line computes, or waits in C, without letting others run."
+HOLDS_GIL = (
+    "A regular expression that backtracks, a big computation in a C library: offload or bound it. Or garbage "
+    "collection of a big heap."
+)
 
 
 def nobody_serves(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
@@ -87,6 +93,7 @@ def _blocked_finding(worker: Seen, stall: Mapping[str, Any], seconds: float, see
     route = f" in {stall['route']}" if stall.get("route") else ""
     stack = list(stall.get("stack") or [])
     before = [one for one in seen["stalls"]["last"] if one.get("line") == where]
+    is_known = seconds > CPU_KNOWN_SECONDS or bool(before)  # whether it uses the CPU
     waits = seconds > CPU_KNOWN_SECONDS and worker.cpu_ratio < WAITING_CPU
     waits = waits or sum(map(is_wait, before)) * 2 > len(before)
     holds_gil = worker.unanswered_seconds > UNANSWERED_SECONDS and worker.unanswered_seconds >= seconds - 1.0
@@ -94,7 +101,7 @@ def _blocked_finding(worker: Seen, stall: Mapping[str, Any], seconds: float, see
         place = f" at {where}{route}" if where else ""
         how = "C code holds the GIL and waits, without using the CPU" if waits else "C code holds the GIL"
         known = advice(where, waits=waits, stack=stack)
-        known = known or "A regular expression that backtracks, a big computation in a C library: offload or bound it."
+        known = known or HOLDS_GIL
         return finding(
             BAD,
             f"Worker {worker.number} is blocked{place} for {duration(seconds)}: {how}{waiting}.",
@@ -111,7 +118,7 @@ def _blocked_finding(worker: Seen, stall: Mapping[str, Any], seconds: float, see
             **{**common, "line": where, "cause": "log_blocks"},
         )
     how = ": it waits in C, without using the CPU" if waits else ""
-    known = advice(where, waits=waits, stack=stack) or "That line computes without letting others run."
+    known = advice(where, waits=waits, stack=stack) or (COMPUTES if is_known else COMPUTES_OR_WAITS)
     return finding(
         BAD,
         f"Worker {worker.number} is blocked{place} for {duration(seconds)}{how}{waiting}.",

@@ -1,5 +1,6 @@
 """The sentence at the top names what is wrong; of several things, the one that explains the others."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,6 +44,27 @@ def test_a_blocked_worker_is_named_with_line_route_and_who_waits() -> None:
         "Worker 2 is blocked by shop/views.py:41 in /search for 3.2 s; 4 other requests and every new one wait."
     )
     assert "kills it after 30 s" in found["do"]
+
+
+def test_whether_a_line_computes_is_not_said_before_it_is_known() -> None:
+    def advice(silent: float, cpu: float) -> str:
+        stalling = {**STALLING, "current": {**BLOCK, "seconds": silent}}
+        return str(verdict(seen(2, snapshot(stalls=stalling), silent=silent, cpu=cpu))["do"])
+
+    assert advice(1.8, 0.0).startswith("That line computes, or waits in C, without letting others run.")
+    assert advice(3.2, 0.9).startswith("That line computes without letting others run.")
+    assert advice(3.2, 0.0).startswith("It waits in C without letting others run")
+
+
+def test_a_file_that_does_not_come_is_told_as_that(tmp_path: Path) -> None:
+    (tmp_path / "report.py").write_text("with open(path) as file:\n    pass\n")
+    line = f"{tmp_path}/report.py:1"
+    peeked = {"line": line, "stack": [f"{line} report"], "holds_gil": False}
+
+    found = verdict(seen(2, snapshot(), silent=3.2, cpu=0.0, peeked=peeked))
+
+    assert found["sentence"].startswith(f"Worker 2 is blocked by {line} for 3.2 s: it waits in C, without using")
+    assert found["do"].startswith("A file is waited for in C: a network file system that hangs")
 
 
 def test_a_worker_that_can_not_even_answer_has_its_gil_held() -> None:

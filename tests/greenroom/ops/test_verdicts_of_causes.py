@@ -134,6 +134,20 @@ def test_a_database_that_refuses_or_is_full_is_named() -> None:
     assert "Raise" not in full["do"]
 
 
+@pytest.mark.parametrize(
+    "words", ['FATAL:  role "shop" does not exist', 'FATAL:  password authentication failed for user "shop"']
+)
+def test_a_database_that_refuses_the_login_is_not_told_to_be_down(words: str) -> None:
+    failed = {"failed": 9, "failed_seconds": 0.5, "heard_seconds": None, "last_failure": words}
+
+    found = verdict(seen(said=snapshot(databases=database(**failed))))
+
+    assert found["sentence"] == "PostgreSQL at db:5432 refuses the login (9 failed in the last 15 s)."
+    assert found["do"].startswith("It runs: a password that was changed, or another user or database")
+    assert words in found["do"]
+    assert "Start it" not in found["do"]
+
+
 def test_an_upstream_that_fails_is_named_with_its_share_retries_and_line() -> None:
     upstream = {"waits": 40, "seconds": 2.0, "status_200": 20, "status_500": 20, "requests": 10, "calls": 40}
     lines = {"api:443": [{"line": "shop/api.py:7", "route": "/buy", "library": "requests", "count": 20}]}
@@ -233,6 +247,24 @@ def test_an_executor_with_too_few_threads_is_named() -> None:
         "An executor of 4 threads (prices) is the bottleneck: 26 calls queue for it, asked for at a.py:5 (/all); its "
         "threads wait for api:443 at a.py:7."
     )
+
+
+def test_a_lock_and_an_executor_are_named_as_soon_as_the_wait_for_them_is_slow() -> None:
+    """Else the page says at first that a lock is the bottleneck, without a name, and then another thing."""
+    holder = {"name": "", "taken_at": "a.py:9", "wanted_at": "a.py:9", "route": "/rates", "line": "", "state": ""}
+    holder |= {"detail": "", "library": "", "count": 9, "longest_seconds": 0.7}
+    row = {"name": "prices", "size": 4, "queued": 26, "at_work": 4, "state": "", "detail": "", "line": ""}
+    short = snapshot(in_flight=stuck(9, "lock", "lock", 0.2), holders=[{**holder, "longest_seconds": 0.2}])
+    short["executors"] = [row]
+
+    locked = verdict(seen(said=snapshot(in_flight=stuck(9, "lock", "lock", 0.7), holders=[holder])))
+    queued = snapshot(in_flight=stuck(30, "lock", "lock", 0.7))
+    queued["executors"] = [row]
+
+    assert causes(locked) == ["lock_held"]
+    assert causes(verdict(seen(said=queued))) == ["executor"]
+    assert "lock_held" not in causes(verdict(seen(said=short)))
+    assert "executor" not in causes(verdict(seen(said=short)))
 
 
 def test_sqlites_writer_lock_is_named_with_who_writes() -> None:
@@ -362,6 +394,16 @@ def test_how_a_worker_died_is_said() -> None:
         limits={"oom_seconds": 3.0}, signal="SIGKILL"
     )
     assert ": it exited with code 7;" in said(code=7)
+    assert ": it was told to abort (SIGABRT) at a.py:3;" in said(code=0, line="a.py:3")
+
+
+def test_a_stall_of_a_worker_that_was_told_to_abort_has_the_line_once() -> None:
+    stall = {"holds_gil": False, "line": "a.py:3", "seconds": 60.0, "route": "/slow"}
+    event = {**died(code=1, line="a.py:3"), "stall": stall}
+
+    sentence = str(verdict(seen(said=snapshot()), events=[event], limits={})["sentence"])
+
+    assert ": it was told to abort (SIGABRT), blocked for 60 s at a.py:3 in /slow;" in sentence
 
 
 def test_a_reload_that_failed_is_no_dead_worker() -> None:
