@@ -1,0 +1,1 @@
+"""Production in small, on one machine, and what goes wrong in it: see __main__."""
