@@ -162,7 +162,9 @@ GUNICORN = Feature(
     key="gunicorn",
     title="workers replaced before they go, and access lines with timings",
     package="gunicorn",
-    tested=(Range("gunicorn", "23.0", "27.0"),),
+    # 24.0.0 does not see that a worker has ended ("Unhandled signal: cld"); 24.1.0 has addresses to trust as objects:
+    # nobody is trusted.
+    tested=(Range("gunicorn", "23.0", "27.0", but=("24.0.0", "24.1.0")),),
     without="workers are replaced as gunicorn does",
     is_for_worker=True,
     is_required=True,

@@ -14,19 +14,24 @@ OTHER_NAMES = {"psycopg2": ("psycopg2-binary",)}
 class Range:
     """The first and the last version of a distribution with which the tests pass, as far as they are written out.
 
-    `Range("requests", "2.31", "2.34")` has every 2.34.x in it, and no 2.35.
+    `Range("requests", "2.31", "2.34")` has every 2.34.x in it, and no 2.35. `but` has releases between with which
+    they fail.
     """
 
     distribution: str
     first: str
     last: str
+    but: tuple[str, ...] = ()
 
     def knows(self, installed: str) -> bool:
         number, first, last = map(parts, (installed, self.first, self.last))
-        return bool(number) and number[: len(first)] >= first and number[: len(last)] <= last
+        if not number or number in map(parts, self.but):
+            return False
+        return number[: len(first)] >= first and number[: len(last)] <= last
 
     def __str__(self) -> str:
-        return self.first if self.first == self.last else f"{self.first} to {self.last}"
+        exception = f" but {' and '.join(self.but)}" if self.but else ""
+        return self.first if self.first == self.last else f"{self.first} to {self.last}{exception}"
 
 
 def parts(number: str) -> tuple[int, ...]:

@@ -69,6 +69,7 @@ class Fleet:
         self.spawn_not_before = 0.0
         self.has_served = False
         self.is_in_turn = self.is_reaping_due = False
+        self.halt: HaltServer | None = None  # raised in the next turn
         self.failed_starts: list[float] = []  # the causes of those that failed in the same way, one after the other
         self._term_at: float | None = None
 
@@ -110,8 +111,11 @@ class Fleet:
 
         gunicorn raises HaltServer for each worker that could not start, also while it waits for the last ones to end:
         its exit status was 1, with a traceback, instead of what the first worker said.
+
+        gunicorn 23 reaps in its handler of SIGCHLD, which is a greenlet of its own in a patched server: nobody would
+        get the HaltServer that is raised there. It is kept for the next turn, which the signal makes begin at once.
         """
-        if self.is_in_turn:  # gunicorn 23 reaps in its handler of SIGCHLD: not while we go through its workers
+        if self.is_in_turn:  # not while we go through its workers
             self.is_reaping_due = True
             return
         while True:
@@ -119,9 +123,12 @@ class Fleet:
                 reap()
                 return
             except HaltServer as exc:
-                if self.server.LISTENERS:
+                if not self.server.LISTENERS:
+                    logger.debug("a worker ended like this while the server stopped: %s", exc)
+                elif gunicorns.REAPS_IN_HANDLER:
+                    self.halt = self.halt or exc
+                else:
                     raise
-                logger.debug("a worker ended like this while the server stopped: %s", exc)
                 gunicorns.forget_the_dead(self.server)
 
     def begin_reload(self) -> None:
@@ -135,6 +142,7 @@ class Fleet:
 
     def manage(self) -> None:
         """One turn; gunicorn calls it about once a second, and whenever a worker has ended."""
+        self._halt_if_due()
         self.is_in_turn = True
         try:
             self._turn()
@@ -143,6 +151,11 @@ class Fleet:
         if self.is_reaping_due:
             self.is_reaping_due = False
             self.server.reap_workers()
+            self._halt_if_due()
+
+    def _halt_if_due(self) -> None:
+        if self.halt is not None:
+            raise self.halt
 
     def _turn(self) -> None:
         self._restore_worker_count()

@@ -193,6 +193,15 @@ def test_a_feature_of_one_package_can_depend_on_the_version_of_another() -> None
     assert state(owner) == [("off", "lamps 7.1: unknown to us (tested: 7.2 to 7.3), its own light is used")]
 
 
+def test_a_range_may_have_a_release_in_it_that_fails() -> None:
+    tested = Range("lamps", "7.0", "8.1", but=("7.2.0", "7.3.0"))
+
+    assert [each for each in ("6.9", "7.0.3", "7.2.0", "7.2.1", "7.3.0", "8.1.5", "8.2") if tested.knows(each)] == [
+        "7.0.3", "7.2.1", "8.1.5"
+    ]  # fmt: skip
+    assert str(tested) == "7.0 to 8.1 but 7.2.0 and 7.3.0"
+
+
 def test_a_part_may_decline(caplog: pytest.LogCaptureFixture) -> None:
     owner = registry()
 

@@ -38,8 +38,8 @@ OLD_APPLICATION = (
 )  # fmt: skip
 NEW_APPLICATION = ("flask", "requests", "sqlalchemy", "psycopg2-binary", "gevent==24.11.1", "asgiref", "h2")
 # Over what is newest of all else; another gunicorn in the same environment takes seconds. With the sets of other
-# versions, each minor version from 23.0 to 27.0 is run.
-GUNICORNS = ("23.0.0", "24.0.0", "24.1.1", "25.0.0", "25.1.0", "25.2.0", "26.0.0", "26.2.0")
+# versions, each minor version from 23.0 to 27.0 is run but 24.0.
+GUNICORNS = ("23.0.0", "24.1.1", "25.0.0", "25.1.0", "25.2.0", "26.0.0", "26.2.0")
 
 newest = Set("newest", "3.13", NEWEST, "27.0.1")
 SETS = {

@@ -16,7 +16,7 @@ import psycopg2
 import pytest
 import requests
 
-from tests.live.conftest import wait_until
+from tests.live.conftest import Server, free_port, wait_until
 from tests.live.test_tls import HTTP2Client
 
 from .environments import make_environment, make_wheel, run
@@ -210,6 +210,21 @@ def test_what_is_replaced_is_printed(python: Path, versions: Set, tmp_path: Path
             assert not states & {"left alone", "package not there"}
         else:
             assert states <= {"left alone", "package not there"}
+
+
+def test_an_application_that_is_not_there_ends_the_server(python: Path, tmp_path: Path) -> None:
+    """It ends for the first worker's reason: no second one is started."""
+    (tmp_path / "shop.py").write_text("app = None\n")
+    port = free_port()
+    command = (str(python.parent / "greenroom"), "serve", "shop:missing", "--bind", f"127.0.0.1:{port}")
+    environ = {"GREENROOM_OPS_BIND": "off", "PWD": str(tmp_path), "WEB_CONCURRENCY": "1"}
+    server = Server(command, environ, tmp_path / "server.log", port, cwd=tmp_path)
+
+    status = server.wait_gone()
+
+    assert status != 0
+    assert server.text().count("the application can't be served") == 1
+    assert "Traceback" not in server.text()
 
 
 def test_tls_is_served_while_workers_are_replaced(tls: ShopOverTls) -> None:

@@ -456,7 +456,8 @@ def test_fork_that_fails_is_tried_again_and_ends_nothing(
     assert list(world.server.WORKERS) == [2, 3, 4]
 
 
-def test_server_that_stops_already_is_not_stopped_a_second_time(world: World) -> None:
+def test_server_that_stops_already_is_not_stopped_a_second_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recycle.gunicorns, "REAPS_IN_HANDLER", False)
     world.server.could_not_start = {1, 2}
     with pytest.raises(HaltServer):
         world.server.reap_workers()
@@ -476,6 +477,20 @@ def test_stopping_server_forgets_all_workers_that_could_not_start(world: World) 
     world.server.reap_workers()
 
     assert list(world.server.WORKERS) == [3]
+
+
+def test_server_that_is_to_end_ends_in_its_own_loop(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """gunicorn 23 finds it out in its handler of SIGCHLD, which is a greenlet: what is raised there gets lost."""
+    monkeypatch.setattr(recycle.gunicorns, "REAPS_IN_HANDLER", True)
+    world.server.could_not_start = {1, 2}
+    world.server.keeps_those_that_could_not_start = True
+
+    world.server.reap_workers()
+
+    assert list(world.server.WORKERS) == [3]
+    with pytest.raises(HaltServer, match="App failed to load"):
+        world.fleet.manage()
+    assert list(world.server.WORKERS) == [3]  # none is started any more
 
 
 def test_workers_are_not_reaped_in_the_middle_of_a_turn(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
