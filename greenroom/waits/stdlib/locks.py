@@ -82,13 +82,6 @@ class Mutex(Line):
             raise TypeError(f"type {cls.__mro__[1].__name__!r} is not an acceptable base type")
 
 
-def beyond(frame: FrameType) -> FrameType:
-    """The innermost caller that does not make locks for others."""
-    while frame.f_code.co_filename in MAKERS and frame.f_back is not None:
-        frame = frame.f_back
-    return frame
-
-
 def check(blocking: bool, timeout: float) -> None:
     """Refuse what CPython refuses."""
     if not blocking:
@@ -97,6 +90,17 @@ def check(blocking: bool, timeout: float) -> None:
         raise ValueError("timeout value must be a non-negative number")
     if timeout > TIMEOUT_MAX:
         raise OverflowError("timeout value is too large")
+
+
+def maker() -> tuple[CodeType, int]:
+    """Return where a lock is made: code and instruction of the caller of its `__init__`, from which this is called."""
+    try:
+        frame = _frame(2)
+    except ValueError:  # made by C code at the bottom of a greenlet
+        frame = _frame(1)
+    while frame.f_code.co_filename in MAKERS and frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_code, frame.f_lasti
 
 
 class Lock(Mutex):
@@ -108,13 +112,7 @@ class Lock(Mutex):
         super().__init__()
         self._block = new_lock()
         self.owner = self.note = None
-        try:
-            frame = _frame(1)
-        except ValueError:  # made by C code at the bottom of a greenlet
-            frame = _frame()
-        if frame.f_code.co_filename in MAKERS:
-            frame = beyond(frame)
-        self.made_in, self.made_at = frame.f_code, frame.f_lasti
+        self.made_in, self.made_at = maker()
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         if timeout != -1:
@@ -200,13 +198,7 @@ class RLock(Mutex):
         # How often its owner has taken it once more.
         self._again = 0
         self.note = None
-        try:
-            frame = _frame(1)
-        except ValueError:  # made by C code at the bottom of a greenlet
-            frame = _frame()
-        if frame.f_code.co_filename in MAKERS:
-            frame = beyond(frame)
-        self.made_in, self.made_at = frame.f_code, frame.f_lasti
+        self.made_in, self.made_at = maker()
 
     @property
     def owner(self) -> Any:
