@@ -26,7 +26,7 @@ SBIN = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 PROGRAMS = {"nginx": "nginx-light", "pgbouncer": "pgbouncer", "redis-server": "redis-server", "openssl": "openssl"}
 SECONDS = 90.0
 POOLED = 20  # connections of PgBouncer to PostgreSQL
-TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")  # folders of nginx
 
 
 class DrillError(Exception):
@@ -246,6 +246,29 @@ class Host:
         self.wait_ready()
 
 
+def nginx_configuration(folder: Path, http_port: int, https_port: int, changes: Mapping[str, str]) -> str:
+    """deploy/nginx.conf for nginx in a folder, on ports of the loopback interface, for localhost.
+
+    `changes`: further texts, and what stands in their place. Raises DrillError for a text that is not there any more.
+    """
+    text = (ROOT / "deploy/nginx.conf").read_text()
+    for old, new in {
+        "user www-data;\n": "user root;\n" if os.geteuid() == 0 else "",
+        "pid /run/nginx.pid;": f"pid {folder}/nginx.pid;",
+        "http {\n": "http {\n" + "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in TEMPORARY),
+        "/var/log/nginx/": f"{folder}/",
+        "boards.example.org": "localhost",
+        "/srv/greenroom/": f"{ROOT}/",
+        **changes,
+    }.items():
+        if old not in text:
+            raise DrillError(f"deploy/nginx.conf no longer has {old!r}")
+        text = text.replace(old, new)
+    text = re.sub(r"\n *listen \[::\].*;", "", text)
+    text = re.sub(r"listen 80\b", f"listen 127.0.0.1:{http_port}", text)
+    return re.sub(r"listen 443\b", f"listen 127.0.0.1:{https_port}", text)
+
+
 class Nginx:
     """deploy/nginx.conf with other ports, paths and names."""
 
@@ -260,24 +283,12 @@ class Nginx:
             self.http_port, self.https_port = free_port("127.0.0.1"), free_port("127.0.0.1")
         lines = "\n".join(f"server {one.address}:{one.port} max_fails=1 fail_timeout=2s;" for one in hosts)
         self.config = folder / "nginx.conf"
-        text = (ROOT / "deploy/nginx.conf").read_text()
-        for old, new in {
-            "user www-data;\n": "user root;\n" if os.geteuid() == 0 else "",
-            "pid /run/nginx.pid;": f"pid {folder}/nginx.pid;",
-            "http {\n": "http {\n" + "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in TEMPORARY),
-            "/var/log/nginx/": f"{folder}/",
-            "boards.example.org": "localhost",
+        changes = {
             "/etc/nginx/tls/": f"{folder}/",
-            "/srv/greenroom/": f"{ROOT}/",
             "server unix:/run/greenroom/greenroom.sock;": lines,
             "#least_conn;": "least_conn;",
-        }.items():
-            if old not in text:
-                raise DrillError(f"deploy/nginx.conf no longer has {old!r}")
-            text = text.replace(old, new)
-        text = re.sub(r"\n *listen \[::\].*;", "", text)
-        text = re.sub(r"listen 80\b", f"listen 127.0.0.1:{self.http_port}", text)
-        self.config.write_text(re.sub(r"listen 443\b", f"listen 127.0.0.1:{self.https_port}", text))
+        }
+        self.config.write_text(nginx_configuration(folder, self.http_port, self.https_port, changes))
         command = [program("nginx"), "-p", str(folder), "-c", str(self.config), "-e", str(folder / "error.log")]
         self.process = Process(network, EDGE, [*command, "-g", "daemon off;"], folder / "log")
         wait_until(self._is_up, "nginx listens")

@@ -25,6 +25,7 @@ from requests.adapters import HTTPAdapter
 from app import create_app
 from app.extensions import db
 from app.models import Board, Source
+from deploy.drill.parts import nginx_configuration
 
 from .conftest import LONG_WAIT_SECONDS, PYTHON_MODULE, ROOT, Server, clean_environment, free_port, wait_until
 
@@ -87,25 +88,13 @@ class Nginx:
         self.folder = folder
         self.http_port, self.https_port = free_port(), free_port()
         self.config = folder / "nginx.conf"
-        text = (DEPLOY / "nginx.conf").read_text()
-        for old, new in {
-            "user www-data;\n": "user root;\n" if os.geteuid() == 0 else "",
-            "pid /run/nginx.pid;": f"pid {folder}/nginx.pid;",
-            "http {\n": "http {\n" + "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in TEMPORARY),
-            "/var/log/nginx/": f"{folder}/",
-            "boards.example.org": "localhost",
+        changes = {
             "/etc/nginx/tls/fullchain.pem": str(certificate),
             "/etc/nginx/tls/privkey.pem": str(key),
-            "/srv/greenroom/": f"{ROOT}/",
             "/var/www/acme": f"{folder}/acme",
             **upstream,
-        }.items():
-            assert old in text, f"deploy/nginx.conf no longer has {old!r}"
-            text = text.replace(old, new)
-        text = re.sub(r"\n *listen \[::\].*;", "", text)
-        text = re.sub(r"listen 80\b", f"listen 127.0.0.1:{self.http_port}", text)
-        text = re.sub(r"listen 443\b", f"listen 127.0.0.1:{self.https_port}", text)
-        self.config.write_text(text)
+        }
+        self.config.write_text(nginx_configuration(folder, self.http_port, self.https_port, changes))
         check = subprocess.run([*self.command(), "-t"], capture_output=True, text=True, timeout=LONG_WAIT_SECONDS)
         assert check.returncode == 0, check.stderr
         assert "[warn]" not in check.stderr, check.stderr
@@ -126,9 +115,6 @@ class Nginx:
         self.process.terminate()
         self.process.wait(LONG_WAIT_SECONDS)
         print(f"--- nginx\n{(self.folder / 'error.log').read_text(errors='replace')}")
-
-
-TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
 def is_listening(port: int) -> bool:
