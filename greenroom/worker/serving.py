@@ -317,7 +317,7 @@ class Serving:
 
     def taken_over(self, record: Record, taken: ClientsSocket) -> None:
         """The application has the connection for itself: it is no longer a request as others are."""
-        is_websocket = str(record.environ.get("HTTP_UPGRADE", "")).lower() == "websocket"
+        is_websocket = str((record.environ or {}).get("HTTP_UPGRADE", "")).lower() == "websocket"
         record.release("websocket" if is_websocket else "taken over")
         if is_websocket:
             taken.became_websocket()
