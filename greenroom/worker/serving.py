@@ -18,13 +18,13 @@ from ..waits import stdlib
 from . import gunicorns, load, log_redaction
 from .admission import QUEUE_TICK_SECONDS, Admission
 from .balance import Line
-from .budget import HEADER, HEADER_NAME, Budgets
+from .budget import Budgets, environ_for_budget
 from .connection import Connection
 from .cycle import RequestCycle
 from .ending import Ending, ErrorPage, error_answer, fitting
 from .exchange import Exchange
 from .fair import PerTurn
-from .gates import AdaptiveGate, Gate, OpenGate, StaticGate
+from .gates import gate_of
 from .greenlets import RequestGreenlets
 from .head import HeadParser
 from .listener import Listener
@@ -383,18 +383,6 @@ def cleartext_of(cfg: Any) -> "Cleartext | None":
     from .http2.cleartext import Cleartext
 
     return Cleartext(cfg)
-
-
-def gate_of(settings: Settings) -> Gate:
-    if settings.admission == "off":
-        return OpenGate()
-    return StaticGate(settings.limit_requests) if settings.limit_requests else AdaptiveGate()
-
-
-def environ_for_budget(request: Any) -> dict[str, Any]:
-    """Of a request that has no environ yet, what its budget depends on."""
-    asked = (value for name, value in request.headers if name == HEADER_NAME)
-    return {"PATH_INFO": request.path, HEADER: next(asked, None)}
 
 
 def _nothing() -> None:
