@@ -1,7 +1,7 @@
 """gunicorn's arbiter, its log and its workers, as far as we use them: gunicorn has no types of its own."""
 
 import logging
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from queue import SimpleQueue
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Protocol
@@ -18,12 +18,24 @@ Address = tuple[str, int] | str  # of an internet socket, or the path of a UNIX 
 class Config(Protocol):
     """Its settings. gunicorn makes the attributes when it runs."""
 
+    # Of the server, and of its processes.
     worker_class_str: str
     workers: int
     uid: int
     gid: int
     worker_tmp_dir: str | None
     when_ready: Callable[["Arbiter"], None]
+    # Of connections and requests.
+    is_ssl: bool
+    suppress_ragged_eofs: bool
+    secure_scheme_headers: Mapping[str, str]
+    limit_request_line: int
+    limit_request_fields: int
+    limit_request_field_size: int
+    casefold_http_method: bool
+    strip_header_spaces: bool
+    permit_unconventional_http_method: bool
+    http2_cleartext: str
 
     def set(self, name: str, value: object) -> None: ...
 
