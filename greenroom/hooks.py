@@ -236,7 +236,7 @@ class Hooks:
         return fleet if fleet.install() else None
 
     def _tidy_up_after_companion(self, server: Arbiter) -> None:
-        """It was killed right before the end, and has left something running: what comes after it ends that."""
+        """Start the companion once more: it was killed right before the end, and the new one ends what it left."""
         try:
             running.companion = self._start_companion(server)
         except CompanionError as exc:

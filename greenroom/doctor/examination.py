@@ -162,7 +162,7 @@ class Examination:
         self.report.skipped = [Skipped("reading", problem) for problem in project.sources.problems]
 
     def read_more(self, project: Project, imported: Imported) -> Project:
-        """With the files that were imported and that no import statement leads to."""
+        """Return the project with the files that the import loaded and no import statement leads to."""
         known = set(project.sources.by_module)
         for module, path in imported.files:
             if module != "__main__" and "greenroom/doctor" not in path:

@@ -85,7 +85,7 @@ def become(uid: int, gid: int) -> None:
 
 
 def peers_of(addresses: Sequence[str], token: str) -> "Peers | None":
-    """Other hosts; None, and a megabyte less of modules, where there are none."""
+    """Return the other hosts to ask; None where there are none, which saves a megabyte of modules."""
     if not addresses:
         return None
     from .peers import Peers
