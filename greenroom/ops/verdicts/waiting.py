@@ -15,7 +15,7 @@ SLOWER_THAN_USUAL = 3.0
 HANGING_SECONDS = 30.0
 # Streams sleep, are read slowly, and listen to events and queues: such waits are no trouble, however many and long.
 PATIENT_STATES = ("sleep", "client")
-PATIENT_DETAILS = ("event", "queue")
+PATIENT_DETAILS = ("event", "queue", "condition")
 # Of these the line says more than the name.
 SAY_LINE = ("lock", "other", "offload")
 ROW_LOCK = (
