@@ -132,7 +132,8 @@ RULES: tuple[Rule, ...] = (
         "query",
         "different queries",
         lambda query, numbers: f"The database is slow: {numbers}{f' ({query[:80]})' if query else ''}.",
-        "EXPLAIN what is slow; see whether it waits for a lock of another transaction, or the database for its disk.",
+        "EXPLAIN what is slow; see whether it waits for a lock of another transaction (pg_blocking_pids(pid) of "
+        "pg_stat_activity), or the database for its disk.",
     ),
     waiting.slow_wait(
         "lock",

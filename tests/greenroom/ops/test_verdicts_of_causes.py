@@ -722,3 +722,33 @@ def test_errors_of_any_driver_come_with_the_next_step(message: str, do: str) -> 
     found = verdict(seen(said=failing(failure("sqlalchemy.exc.OperationalError", message=message))))
 
     assert do in found["do"]
+
+
+def test_a_quick_query_that_hangs_waits_for_a_lock() -> None:
+    usual = Usual()
+    for step in range(6):
+        usual.look(step * 10.0, {"/items": {**route(50 * step, seconds=0.004, state="query")}})
+    waiting = with_lines(
+        snapshot(in_flight=stuck(8, "query", "SELECT count(*) FROM items", 9.0), routes={"/items": route(0)}),
+        "shop.py:32",
+        "/items",
+    )
+    found = verdict(seen(said=waiting), usual=usual)
+
+    assert found["cause"] == "query"
+    assert found["sentence"].startswith("Requests wait in the database, most likely for a lock: 8 of 8 requests wait")
+    assert "on average it takes 4 ms (SELECT count(*) FROM items)" in found["sentence"]
+    assert "pg_blocking_pids(pid)" in found["do"]
+    assert found["do"].endswith("Waited for at shop.py:32 (/items).")
+    assert verdict(seen(said=waiting))["sentence"].startswith("The database is slow"), "nothing is known of before"
+
+
+def test_a_first_start_that_takes_long_is_no_reload() -> None:
+    booting = seen(2, state=State.BOOTING)
+    booting.first_seen_at = NOW - 9.0
+    assert "import_hangs" not in causes(verdict(seen(), booting))
+
+    booting.first_seen_at = NOW - 20.0
+    found = verdict(seen(), booting)
+    assert found["cause"] == "import_hangs"
+    assert found["sentence"] == "worker 2 imports the application for 20 s; 1 worker serves."
