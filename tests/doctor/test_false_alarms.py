@@ -342,6 +342,60 @@ def layers(file):
 def show():
     return list(layers(request.files["file"]))
 """,
+    "a register that is filled with the class, and asked with its name": """
+class Kinds:
+    def __init__(self, known):
+        self.registered = {}
+        for key, kind in known.items():
+            self.register(key, kind)
+
+    def register(self, key, kind):
+        self.registered[key] = kind
+
+    def validate(self, values):
+        super(Kinds, self).validate(values)
+        return isinstance(values, Kinds) or all(key in self.registered for key in values)
+
+
+kinds = Kinds({"a": int})
+
+
+@app.post("/")
+def index():
+    return {"right": kinds.validate(request.json)}
+""",
+    "a method of the same name in another family of classes": """
+import requests
+from flask.views import MethodView
+
+
+class Found:
+    def first(self, key):
+        return self.get(key)
+
+
+found = Found()
+
+
+class Captcha(MethodView):
+    def get(self):
+        return requests.get("http://captcha/", timeout=3).text
+
+
+@app.get("/")
+def index():
+    row = Row.query.get(1)
+    return found.first(row.name)
+""",
+    "an upstream after a document of MongoEngine": """
+import requests
+
+
+@app.get("/")
+def index():
+    one = Page.objects.get_or_404(id=1)
+    return requests.get(one.url, timeout=3).text
+""",
     "thread-local state": """
 import threading
 
