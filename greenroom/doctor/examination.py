@@ -23,6 +23,7 @@ from .reading import (
     commands,
     deployment,
     drivers,
+    folders,
     locks,
     memory,
     pools,
@@ -154,7 +155,21 @@ class Examination:
 
     def static(self, project: Project) -> None:
         self.found = []
-        for rules in (upstreams, retries, sharing, memory, locks, threads, drivers, pools, queries, process, at_import):
+        every = (
+            upstreams,
+            retries,
+            sharing,
+            memory,
+            locks,
+            threads,
+            drivers,
+            pools,
+            queries,
+            process,
+            folders,
+            at_import,
+        )
+        for rules in every:
             self.found += rules.find(project)
         workers, _, _ = deployment.workers_of(Path.cwd(), os.environ, self.options.configuration)
         self.found += pools.above_default(project, workers)

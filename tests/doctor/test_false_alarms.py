@@ -387,6 +387,32 @@ def index():
     row = Row.query.get(1)
     return found.first(row.name)
 """,
+    "a thread that ends itself": """
+import sys
+import threading
+
+
+def reap():
+    sys.exit()
+
+
+@app.post("/")
+def index():
+    timer = threading.Timer(1, reap)
+    timer.start()
+    timer.join()
+    return "ok"
+""",
+    "a folder that is joined to another": """
+import os
+
+
+class Store:
+    TEMPORARY_DIR = "temporary"
+
+    def __init__(self, base):
+        self.folder = os.path.join(base, self.TEMPORARY_DIR)
+""",
     "an upstream after a document of MongoEngine": """
 import requests
 
