@@ -1,10 +1,11 @@
 """Code that looks like a finding and is none: a person who knows gevent would laugh at these."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from greenroom.doctor.examination import Report
+from greenroom.doctor.examination import Examination, Options, Report
 
 FLASK = "from flask import Flask, request\n\napp = Flask(__name__)\n\n\n"
 CASES = {
@@ -413,6 +414,18 @@ class Store:
     def __init__(self, base):
         self.folder = os.path.join(base, self.TEMPORARY_DIR)
 """,
+    "a path that is made of itself": """
+import os
+
+path = os.environ["BASE"]
+path = os.path.join(path, "pages")
+
+
+@app.get("/")
+def index():
+    with open(path) as file:
+        return file.read()
+""",
     "an upstream after a document of MongoEngine": """
 import requests
 
@@ -453,3 +466,27 @@ def test_a_configuration_that_is_ours_is_not_told_to_become_so(read: Callable[..
     )
 
     assert report.findings == []
+
+
+def test_a_file_that_nests_too_deep_is_named_and_not_read(read: Callable[..., Report]) -> None:
+    report = read(FLASK + "x = " + " + ".join(["''"] * 400))
+
+    assert [(one.what, one.why) for one in report.skipped] == [
+        ("reading", "shop.py nests deeper than 300 levels and was not read")
+    ]
+
+
+def test_a_rule_that_fails_is_named_and_the_others_are_asked(
+    read: Callable[..., Report], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(project: object) -> None:
+        raise KeyError("odd")
+
+    monkeypatch.setattr("greenroom.doctor.reading.locks.find", fail)
+    (tmp_path / "shop.py").write_text(FLASK + "@app.get('/')\ndef index():\n    import os\n    os._exit(1)\n")
+    monkeypatch.chdir(tmp_path)
+
+    report = Examination(Options("shop:app", is_reading_only=True), lambda words: None).run()
+
+    assert "exits-in-request" in {one.rule for one in report.findings}
+    assert ["locks" in one.why and "KeyError('odd')" in one.why for one in report.skipped] == [True]

@@ -17,6 +17,7 @@ FOR_FILES = re.compile(
     r"|logging\.handlers\.(?:RotatingFileHandler|TimedRotatingFileHandler|WatchedFileHandler)|pathlib\.Path"
     r"|flask\.send_file)"
 )
+DEEPEST = 12
 FOLDER_SETTINGS = re.compile(r".*(?:FOLDER|_DIR|_DIRECTORY|DIRECTORY|_PATH|ROOT)$")
 NO_PATH = re.compile(r"[a-z][a-z0-9+.-]*:|<|/|~|$|\\|:memory:|%|\{", re.IGNORECASE)
 
@@ -101,17 +102,19 @@ def _is_used_as_folder(source: Source, call: ast.Call) -> bool:
     return False
 
 
-def _literal_path(project: Project, node: ast.expr, source: Source, function: Function | None) -> str:
+def _literal_path(project: Project, node: ast.expr, source: Source, function: Function | None, depth: int = 0) -> str:
+    if depth > DEEPEST:
+        return ""  # `path = join(path, name)` leads to itself
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr) and node.values and isinstance(node.values[0], ast.Constant):
         return str(node.values[0].value)
     if isinstance(node, ast.Call) and project.dotted(node.func, source, None) == "os.path.join" and node.args:
-        return _literal_path(project, node.args[0], source, function)
+        return _literal_path(project, node.args[0], source, function, depth + 1)
     if isinstance(node, ast.Name):
         binding = project.lookup(node.id, source, function)
         if binding is not None and not isinstance(binding.value, ast.Name):
-            return _literal_path(project, binding.value, binding.source, binding.function)
+            return _literal_path(project, binding.value, binding.source, binding.function, depth + 1)
     return ""
 
 
