@@ -414,6 +414,45 @@ class Store:
     def __init__(self, base):
         self.folder = os.path.join(base, self.TEMPORARY_DIR)
 """,
+    "containers that the constructor fills": """
+class Router:
+    def __init__(self, handlers):
+        self.paths = []
+        self.found = {}
+        for key, handler in handlers.items():
+            self.paths.append(key)
+            self.found[key] = handler(self)
+
+
+router = Router({})
+
+
+@app.get("/")
+def index():
+    router.__init__({})
+    return "ok"
+""",
+    "a decorator that keeps what it is put on": """
+class Loaders:
+    def __init__(self):
+        self.loaders = []
+
+    def loader(self, function):
+        self.loaders.append(function)
+        return function
+
+
+loaders = Loaders()
+
+
+@app.get("/")
+def index():
+    return str(loaders.loader(len))
+""",
+    "a code that is called after a folder": """
+class Refused(Exception):
+    INVALID_DIRECTORY = "invalid_directory"
+""",
     "a path that is made of itself": """
 import os
 

@@ -43,7 +43,7 @@ def find(project: Project) -> Iterator[Finding]:
                 if isinstance(value.value, str) and value.value and not NO_PATH.match(value.value):
                     if key in ("STATIC_ROOT", "APPLICATION_ROOT") or "/" not in value.value and "." in value.value:
                         continue
-                    if not _is_joined(source, key):
+                    if value.value.lower() != key.lower() and not _is_joined(source, key):
                         yield _relative(source.shown, value.lineno, value.value)
 
 
