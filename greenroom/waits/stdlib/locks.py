@@ -25,12 +25,14 @@ MAKERS = frozenset(
 )
 CONDITION_WAIT = threading.Condition.wait.__code__
 FUTURES = os.path.join(_STANDARD, "concurrent", "futures", "_base.py")  # a future is waited for as a lock is
+# The owner of a lock: the greenlet, its request, the code and the instruction that took it.
+Note = tuple[object, object, CodeType, int]
 
 
 class Observer(Protocol):
     """A listener that is told who has which lock, and who waits."""
 
-    def taken(self, frame: FrameType) -> object:
+    def taken(self, frame: FrameType) -> Note:
         """Return the lock's `note` for as long as it is held. `frame` is of this module."""
 
     def waits(self, lock: Any, wait: Callable[[], bool]) -> bool:
@@ -49,7 +51,7 @@ class Mutex(Line):
 
     __slots__ = ("made_at", "made_in", "note")
 
-    note: object
+    note: Note | None
     made_in: CodeType
     made_at: int
 
