@@ -133,8 +133,8 @@ class Account(Record):
         inner: dict[int, Wait] = {}
         for wait in waits:
             known = inner.get(id(wait.greenlet))
-            if known is None or wait.since >= known.since:
-                inner[id(wait.greenlet)] = wait
+            if known is None or (wait.since >= known.since and not (known.kind == wait.kind == "lock")):
+                inner[id(wait.greenlet)] = wait  # of a queue or an event, not of the lock that it is made of
         own = inner.pop(id(self.greenlet), None)
         if own is not None and own.kind not in FOR_OTHERS:
             return own

@@ -28,6 +28,7 @@ from .hours import Hours
 from .incidents import Incidents
 from .metrics import exposition
 from .recorder import Recorder
+from .settling import Settling
 from .socket_folder import BOARD_DESCRIPTOR, SocketFolder
 from .view import clean, view
 from .web import Board, Part, Web
@@ -107,6 +108,7 @@ class Program:
         self.history = History(file_in(Path(told["history_path"]), self.about["bind"]))
         self.keeps_history = told["history_path"] != OFF
         self.hours = Hours(self.history)
+        self.settling = Settling()
         self.incidents = Incidents()
         self.webhooks = [Webhook(url) for url in webhooks]
         self.caller = Caller(self.webhooks, self.about)
@@ -150,6 +152,7 @@ class Program:
     def _tick(self) -> None:
         moment = self.moment = self.collector.tick()
         seen = view(moment, self.about, self.recorder.listing())
+        seen["verdict"] = self.settling.settle(seen, moment.now)
         changed = self.incidents.look(seen["verdict"], moment.now, moment.at)
         seen["incidents"] = [asdict(incident) for incident in self.incidents.open]
         seen["hosts"] = [] if self.peers is None else self.peers.rows

@@ -35,12 +35,16 @@ from . import (
 from .finding import BAD, LEVELS, OK, WATCH, Finding, Rule, finding
 from .words import duration
 
-__all__ = ["BAD", "LEVELS", "OK", "WATCH", "Finding", "findings"]
+__all__ = ["BAD", "EFFECTS", "LEVELS", "OK", "WATCH", "Finding", "findings", "in_order"]
 
 
 def findings(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     """Return the findings, worst first; "Healthy" alone if nothing is wrong. `seen` is the rest of the view."""
-    found = [finding for rule in RULES for finding in rule(moment, seen)]
+    return in_order([finding for rule in RULES for finding in rule(moment, seen)], seen)
+
+
+def in_order(found: list[Finding], seen: Mapping[str, Any]) -> list[Finding]:
+    """Without effects of causes that are among them, worst first; "Healthy" where nothing is wrong."""
     causes = {finding["cause"] for finding in found if finding["level"] != OK}
     explained = set().union(*(EXPLAINS.get(cause, set()) for cause in causes))
     found = [finding for finding in found if finding["cause"] not in explained or finding["level"] == OK]
@@ -68,6 +72,7 @@ EXPLAINS: dict[str, set[str]] = {
     "database_full": {"pool", "query", "takes_long", "slower_than_usual", "deadlines"},
     "sqlite_locked": {"lock", "takes_long", "slower_than_usual", "deadlines"},
     "lock_held": {"lock", "upstream", "takes_long", "slower_than_usual", "deadlines"},
+    "semaphore": {"lock", "upstream", "takes_long", "slower_than_usual", "deadlines"},
     "executor": {"lock", "upstream", "takes_long", "slower_than_usual", "deadlines"},
     "upstream_silent": {"upstream", "lock", "takes_long", "slower_than_usual", "deadlines"},
     "upstream_refuses": {"upstream", "slower_than_usual"},
@@ -90,6 +95,8 @@ EXPLAINS: dict[str, set[str]] = {
     "many_queries": {"slower_than_usual"},
     "memory_grows": {"garbage"},
 }
+# What may be an effect of something that takes a moment to be sure of: see settling.
+EFFECTS = frozenset(set().union(*EXPLAINS.values()) - {"blocked", "stalls", "uneven"})
 
 
 def _healthy(seen: Mapping[str, Any]) -> Finding:
@@ -125,7 +132,8 @@ RULES: tuple[Rule, ...] = (
         "query",
         "different queries",
         lambda query, numbers: f"The database is slow: {numbers}{f' ({query[:80]})' if query else ''}.",
-        "EXPLAIN what is slow; see whether it waits for a lock of another transaction, or the database for its disk.",
+        "EXPLAIN what is slow; see whether it waits for a lock of another transaction (pg_blocking_pids(pid) of "
+        "pg_stat_activity), or the database for its disk.",
     ),
     waiting.slow_wait(
         "lock",
@@ -163,6 +171,7 @@ RULES: tuple[Rule, ...] = (
     stalls.recent,
     work.slower_than_usual,
     work.takes_long,
+    work.given_up,
     load.refused,
     load.slow_uploads,
     load.slow_readers,

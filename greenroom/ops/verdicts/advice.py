@@ -80,6 +80,31 @@ KNOWN = (
         "environment is read at a start).",
     ),
     (
+        ("too many clients already", "remaining connection slots", "too many connections", "Too many connections"),
+        "The database has no free connection slot: see who holds them (pg_stat_activity, SHOW PROCESSLIST); lower "
+        "pool_size + max_overflow of all processes that use it, put a pooler before it (PgBouncer), or raise "
+        "max_connections there.",
+    ),
+    (
+        ("query_wait_timeout", "client_login_timeout"),
+        "PgBouncer had no connection to the database for it in time: see SHOW POOLS there; raise its "
+        "default_pool_size, or see which transactions last long (pg_stat_activity).",
+    ),
+    (
+        ("canceling statement due to lock timeout", "LockNotAvailable", "Lock wait timeout exceeded"),
+        "Another transaction has the lock, and is left open or takes long: pg_blocking_pids(pid) of pg_stat_activity "
+        "names it. End that one, not more of these.",
+    ),
+    (
+        ("ConnectionRefusedError", "Connection refused"),
+        "Nobody listens there: see whether it runs, and whether the address is right.",
+    ),
+    (
+        ("PermissionError", "Permission denied"),
+        "The server's user may not do that: see the owner and the mode of that path (ls -ld), and after a deploy "
+        "whether the server runs as the same user.",
+    ),
+    (
         ("OOM command not allowed", "redis.exceptions.OutOfMemoryError"),
         "Redis is at its maxmemory and may forget nothing: raise it, give keys a time to live, or set maxmemory-policy "
         "(redis-cli INFO memory).",

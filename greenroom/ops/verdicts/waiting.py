@@ -15,13 +15,21 @@ SLOWER_THAN_USUAL = 3.0
 HANGING_SECONDS = 30.0
 # Streams sleep, are read slowly, and listen to events and queues: such waits are no trouble, however many and long.
 PATIENT_STATES = ("sleep", "client")
-PATIENT_DETAILS = ("event", "queue")
+PATIENT_DETAILS = ("event", "queue", "condition")
 # Of these the line says more than the name.
 SAY_LINE = ("lock", "other", "offload")
 ROW_LOCK = (
     "It writes: most likely these wait for each other's rows, or for a transaction that is left open "
     "(SELECT pid, pg_blocking_pids(pid), query FROM pg_stat_activity WHERE wait_event_type = 'Lock')."
 )
+TABLE_LOCK = (
+    "What is quick otherwise waits for a lock of its table (a migration, VACUUM FULL, LOCK TABLE), or the database for "
+    "its disk: SELECT pid, wait_event_type, pg_blocking_pids(pid), query FROM pg_stat_activity says which. End the one "
+    "that blocks."
+)
+FEWEST_USUAL = 20
+# So many times what the route asks of its database is no busy hour any more.
+MUCH_SLOWER, MUCH_SLOWER_SECONDS = 100.0, 3.0
 
 
 def is_patient(row: Mapping[str, Any]) -> bool:
@@ -75,12 +83,29 @@ def slow_wait(
         if called and state in SAY_LINE:
             return [finding(level, describe(detail, f"{numbers}, at {called}"), advice, cause=state, detail=detail)]
         more = f" Waited for at {called}." if called else ""
+        if state == "query" and not writes(detail) and (before := _quick_before(slow, lines, seen)) is not None:
+            words = f"Requests wait in the database, most likely for a lock: {numbers}; on average it takes {before}"
+            return [finding(level, f"{words} ({detail[:80]}).", f"{TABLE_LOCK}{more}", cause=state, detail=detail)]
         if state == "query" and writes(detail):
             words = f"Requests wait in the database, most likely for locks of rows: {numbers} ({detail[:80]})."
             return [finding(level, words, f"{ROW_LOCK}{more}", cause=state, detail=detail)]
         return [finding(level, describe(detail, numbers), f"{advice}{more}", cause=state, detail=detail)]
 
     return rule
+
+
+def _quick_before(
+    rows: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]], seen: Mapping[str, Any]
+) -> str | None:
+    """How long the routes that wait have waited for their database before, in words, if that was next to nothing."""
+    longest = max(row["longest_seconds"] for row in rows)
+    named = {line["route"] for line in lines}
+    before = [route["usual"] for route in seen["routes"] if route["route"] in named and route.get("usual")]
+    if longest < MUCH_SLOWER_SECONDS or not before or sum(one["count"] for one in before) < FEWEST_USUAL:
+        return None
+    place = seen["states"].index("query")
+    most = max((one["by_state"][place] if place < len(one["by_state"]) else 0.0) for one in before)
+    return duration(most) if longest >= MUCH_SLOWER * most else None
 
 
 CHILDREN = ("subprocess", "child process")

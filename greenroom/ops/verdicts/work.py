@@ -6,13 +6,15 @@ from typing import Any
 from ..collect import Moment
 from .finding import FEWEST, WATCH, Finding, finding
 from .peers import name_of
-from .words import duration
+from .words import duration, requests, window
 
 MANY_QUERIES = 40
 SLOWER_RATIO = 3.0
 SLOWER_SECONDS = 0.1
 FEWEST_USUAL = 20
 LONG_SECONDS = 10.0
+FEWEST_LEFT = 5
+LEFT_SHARE = 0.3
 PATIENT = ("sleep", "client")
 
 
@@ -124,6 +126,28 @@ def takes_long(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             )
         ]
     return []
+
+
+def given_up(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    """Clients that hang up before their answer; most ask again, and add to what made them wait."""
+    if seen["total"]["expired_rate"] * moment.window_seconds >= FEWEST:
+        return []  # they have run out of our budget, which is told as that
+    rows = [row for row in seen["routes"] if row["cut"] >= max(FEWEST_LEFT, LEFT_SHARE * (row.get("recent") or 0))]
+    if not rows or not (row := max(rows, key=lambda row: row["cut"]))["seconds"]:
+        return []
+    parts = row["seconds"]
+    state = seen["states"][max(range(len(parts)), key=lambda number: parts[number])]
+    return [
+        finding(
+            WATCH,
+            f"{row['cut']:g} of {requests(row['recent'])} of {row['route']} in the last {window(moment)} are given up "
+            f"by their clients, after {duration(sum(parts))} on average; the time goes to {WORDS.get(state, state)}.",
+            "Their timeout is shorter than the route takes, and whoever asks again adds to the load: make the route "
+            "quicker, or give it a budget below that timeout.",
+            cause="given_up",
+            route=row["route"],
+        )
+    ]
 
 
 def _slow_upstream(route: str, seen: Mapping[str, Any]) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from ..collect import BLOCKED_SECONDS, Moment, Seen
 from .blocking import advice, garbage_share, is_garbage, is_log, is_wait
 from .deaths import died_lately
 from .finding import BAD, OK, WATCH, Finding, finding
-from .reloads import SLOW_START_SECONDS
+from .reloads import starts_slowly
 from .words import count_of, duration, innermost, requests
 
 # A worker that did not answer for so long while its loop did not turn either has the GIL taken from it.
@@ -137,6 +137,6 @@ def under_way(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             found.append(finding(OK, f"{name} is being replaced: {left} to finish.", cause="replacing"))
         age = moment.now - worker.first_seen_at
         if worker.state == State.BOOTING and not worker.is_gone and seen["total"]["workers_serving"]:
-            if age < SLOW_START_SECONDS:
+            if not starts_slowly(moment, worker):
                 found.append(finding(OK, f"{name} has been starting for {duration(age)}.", cause="starting"))
     return found

@@ -23,12 +23,16 @@ _STANDARD = os.path.dirname(threading.__file__)
 MAKERS = frozenset(
     os.path.join(_STANDARD, *path.split("/")) for path in ("threading.py", "queue.py", "concurrent/futures/thread.py")
 )
+CONDITION_WAIT = threading.Condition.wait.__code__
+FUTURES = os.path.join(_STANDARD, "concurrent", "futures", "_base.py")  # a future is waited for as a lock is
+# The owner of a lock: the greenlet, its request, the code and the instruction that took it.
+Note = tuple[object, object, CodeType, int]
 
 
 class Observer(Protocol):
     """A listener that is told who has which lock, and who waits."""
 
-    def taken(self, frame: FrameType) -> object:
+    def taken(self, frame: FrameType) -> Note:
         """Return the lock's `note` for as long as it is held. `frame` is of this module."""
 
     def waits(self, lock: Any, wait: Callable[[], bool]) -> bool:
@@ -47,7 +51,7 @@ class Mutex(Line):
 
     __slots__ = ("made_at", "made_in", "note")
 
-    note: object
+    note: Note | None
     made_in: CodeType
     made_at: int
 
@@ -66,9 +70,23 @@ class Mutex(Line):
         if not blocking or timeout == 0:
             give_way()  # so that it gets free, for who tries in a loop
             return False
-        with TimedWait("lock", "lock", None if timeout < 0 else timeout):
+        detail = "condition" if self.is_signal() else "lock"
+        with TimedWait("lock", detail, None if timeout < 0 else timeout):
             return self.wait_for(timeout)
         return False
+
+    def is_signal(self) -> bool:
+        """Whether this is a Condition.wait of the application's own: it took the lock for somebody else to release."""
+        note = self.note
+        if note is None or note[0] is not getcurrent():
+            return False
+        frame: FrameType | None = _frame(1)
+        while frame is not None and frame.f_code is not CONDITION_WAIT:
+            if frame.f_code.co_filename != __file__:
+                return False
+            frame = frame.f_back
+        caller = None if frame is None else frame.f_back
+        return caller is not None and caller.f_code.co_filename != FUTURES
 
     def wait_for(self, timeout: float, *, is_endable: bool = True) -> bool:
         until = FOREVER if timeout < 0 else clock.now() + timeout

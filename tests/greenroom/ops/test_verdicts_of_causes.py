@@ -659,3 +659,96 @@ def test_every_rule_bears_a_moment_with_rows_that_say_little() -> None:
 
     assert shown(seen(said=said))["verdict"]["sentence"]
     assert moment(seen(said=said)).sums["failed"] == {}
+
+
+def semaphore(seconds: float, places: int = 3) -> dict[str, Any]:
+    row = {"kind": "semaphore", "name": "SLOTS of shop.py:20", "places": places, "wanted_at": "shop.py:122"}
+    waiting = stuck(6, "lock", "semaphore", seconds)
+    return snapshot(in_flight=waiting, holders=[{**row, "count": 6, "longest_seconds": seconds}])
+
+
+def test_a_semaphore_is_named_and_whether_its_places_come_back() -> None:
+    busy, leaking = (verdict(seen(said=semaphore(seconds))) for seconds in (2.0, 18.0))
+
+    assert causes(busy) == causes(leaking) == ["semaphore"]
+    assert busy["sentence"] == (
+        "The semaphore at shop.py:122 is the bottleneck: 6 of 6 requests wait for one of its 3 places, the longest for "
+        "2 s; it is SLOTS of shop.py:20."
+    )
+    assert "in 18 s none was given back" in leaking["sentence"]
+    assert "release()" in leaking["do"]
+    assert "release()" not in busy["do"]
+    assert "for a place," in verdict(seen(said=semaphore(2.0, places=0)))["sentence"]
+
+
+def test_clients_that_hang_up_are_told() -> None:
+    left = {**route(20, seconds=1.0, state="upstream"), "cut": 18}
+    found = verdict(seen(said=snapshot(routes={"/stock": left, "/ok": route(100)})))
+
+    assert found["cause"] == "given_up"
+    assert found["sentence"].startswith("18 of 20 requests of /stock in the last 10 s are given up by their clients")
+    assert "after 1 s on average; the time goes to an upstream" in found["sentence"]
+
+    few = verdict(seen(said=snapshot(routes={"/stock": {**left, "cut": 4}, "/ok": route(100)})))
+    assert few["cause"] == "healthy"
+
+
+def test_what_redaction_hides_in_a_message_is_told_by_the_exception_that_began_it() -> None:
+    row = failure(
+        "requests.exceptions.SSLError",
+        message="HTTPSConnectionPool(host='api', port=443): (Caused by SSLError('\N{HORIZONTAL ELLIPSIS}'))",
+        root="ssl.SSLCertVerificationError",
+        began="certificate verify failed: certificate has expired",
+    )
+    found = verdict(seen(said=failing(row)))
+
+    assert (
+        "which began as ssl.SSLCertVerificationError: certificate verify failed: certificate has expired at"
+        in (found["sentence"])
+    )
+    assert "The certificate of api:443 is expired" in found["do"]
+
+
+@pytest.mark.parametrize(
+    ("message", "do"),
+    [
+        ("FATAL: sorry, too many clients already", "no free connection slot"),
+        ("FATAL: query_wait_timeout", "SHOW POOLS"),
+        ("[Errno 13] Permission denied: '/srv/uploads'", "ls -ld"),
+        ("canceling statement due to lock timeout", "pg_blocking_pids"),
+    ],
+)
+def test_errors_of_any_driver_come_with_the_next_step(message: str, do: str) -> None:
+    found = verdict(seen(said=failing(failure("sqlalchemy.exc.OperationalError", message=message))))
+
+    assert do in found["do"]
+
+
+def test_a_quick_query_that_hangs_waits_for_a_lock() -> None:
+    usual = Usual()
+    for step in range(6):
+        usual.look(step * 10.0, {"/items": {**route(50 * step, seconds=0.004, state="query")}})
+    waiting = with_lines(
+        snapshot(in_flight=stuck(8, "query", "SELECT count(*) FROM items", 9.0), routes={"/items": route(0)}),
+        "shop.py:32",
+        "/items",
+    )
+    found = verdict(seen(said=waiting), usual=usual)
+
+    assert found["cause"] == "query"
+    assert found["sentence"].startswith("Requests wait in the database, most likely for a lock: 8 of 8 requests wait")
+    assert "on average it takes 4 ms (SELECT count(*) FROM items)" in found["sentence"]
+    assert "pg_blocking_pids(pid)" in found["do"]
+    assert found["do"].endswith("Waited for at shop.py:32 (/items).")
+    assert verdict(seen(said=waiting))["sentence"].startswith("The database is slow"), "nothing is known of before"
+
+
+def test_a_first_start_that_takes_long_is_no_reload() -> None:
+    booting = seen(2, state=State.BOOTING)
+    booting.first_seen_at = NOW - 9.0
+    assert "import_hangs" not in causes(verdict(seen(), booting))
+
+    booting.first_seen_at = NOW - 20.0
+    found = verdict(seen(), booting)
+    assert found["cause"] == "import_hangs"
+    assert found["sentence"] == "worker 2 imports the application for 20 s; 1 worker serves."
