@@ -1,6 +1,5 @@
 """One examination: reading, importing, driving, measuring, in this order and within the time there is."""
 
-import ast
 import os
 import re
 import time
@@ -24,6 +23,7 @@ from .reading import (
     deployment,
     drivers,
     folders,
+    lazy_imports,
     locks,
     memory,
     pools,
@@ -43,7 +43,6 @@ AT_IMPORT = ("sleep-at-import", "io-at-import", "thread-at-import", "process-at-
 COULD_NOT_RUN = "could not run"
 # Shares of the time there is, for what comes before.
 IMPORT_SHARE, DRIVE_SHARE = 0.4, 0.75
-LAZY_IMPORT_SECONDS = 0.1
 MEASURE_SECONDS = 0.5
 
 
@@ -102,7 +101,7 @@ class Examination:
         with Scratch(allow_writes=self.options.allow_writes) as scratch:
             self.tell("importing")
             imported = import_twice(
-                scratch, self.options.app, lazy_imports(project), IMPORT_SHARE * self.options.seconds
+                scratch, self.options.app, lazy_imports.names(project), IMPORT_SHARE * self.options.seconds
             )
             project = self.read_more(project, imported)
             if not imported.why_not:
@@ -110,7 +109,7 @@ class Examination:
                 self.found = [one for one in self.found if one.rule not in AT_IMPORT]
             self.found += imported.findings(project)
             self.found += drivers.engines_seen(project, imported.engines, self.found)
-            self.found += lazily(project, imported)
+            self.found += lazy_imports.heavy(project, imported.lazy)
             self.facts_of(imported)
             if imported.why_not:
                 self.report.why = imported.why_not
@@ -346,45 +345,6 @@ def find_spec_quietly(module: str) -> Any:
         return find_spec(module.partition(".")[0]) if module.partition(".")[0].isidentifier() else None
     except (ImportError, ValueError):
         return None
-
-
-def lazy_imports(project: Project) -> list[str]:
-    """Modules that functions of requests import, and nothing else does."""
-    found: dict[str, None] = {}
-    for function in project.in_request:
-        for node in function.nodes:
-            if isinstance(node, ast.Import):
-                found.update(dict.fromkeys(alias.name for alias in node.names))
-            elif isinstance(node, ast.ImportFrom):
-                found[function.source.absolute(node)] = None
-    return [name for name in found if name and not name.startswith(("greenroom", "gevent"))][:40]
-
-
-def lazily(project: Project, imported: Imported) -> list[Finding]:
-    """Heavy modules that are imported by whichever request needs them first."""
-    found = []
-    for function in project.in_request:
-        for node in function.nodes:
-            names: list[str] = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                names = [function.source.absolute(node)]
-            for name in names:
-                seconds = imported.lazy.get(name, 0.0)
-                if seconds >= LAZY_IMPORT_SECONDS:
-                    found.append(
-                        Finding(
-                            "import-in-request",
-                            function.source.shown,
-                            node.lineno,  # type: ignore[attr-defined]
-                            f"{name} is imported by the first request that needs it: {seconds:.2f} s in which the loop "
-                            "stands, in every worker.",
-                            "Import it at the top of the module.",
-                            cost=seconds,
-                        )
-                    )
-    return found
 
 
 def cleaned(found: Sequence[Finding]) -> list[Finding]:
