@@ -218,7 +218,13 @@ class Hooks:
             "timeout_seconds": self.settings.timeout_seconds,
         }
         try:
-            supervisor = Supervisor(self.settings, shared_board().descriptor, about, (server.cfg.uid, server.cfg.gid))
+            supervisor = Supervisor(
+                self.settings,
+                shared_board().descriptor,
+                about,
+                (server.cfg.uid, server.cfg.gid),
+                error_log="" if server.cfg.errorlog in (None, "-") else os.path.abspath(server.cfg.errorlog),
+            )
         except OSError as exc:
             logger.warning("the ops process can't be started, the server goes on without it: %s", exc)
             return None
