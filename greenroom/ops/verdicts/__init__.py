@@ -69,6 +69,7 @@ WAITS = {
 EXPLAINS: dict[str, set[str]] = {
     "database_silent": {"pool", "held", "query", "lock", "overload", "takes_long", "slower_than_usual", "deadlines"},
     "database_refuses": {"pool", "held", "query", "lock", "takes_long", "slower_than_usual", "deadlines"},
+    "database_connections": {"pool", "held", "query", "takes_long", "slower_than_usual", "deadlines"},
     "database_full": {"pool", "query", "takes_long", "slower_than_usual", "deadlines"},
     "sqlite_locked": {"lock", "takes_long", "slower_than_usual", "deadlines"},
     "lock_held": {"lock", "upstream", "takes_long", "slower_than_usual", "deadlines"},
@@ -87,6 +88,7 @@ EXPLAINS: dict[str, set[str]] = {
     "log_blocks": WAITS | {"overload", "stalls", "uneven", "blocked"},
     "deadlock": WAITS,
     "overload": {"cpu", "slower_than_usual", "takes_long", "deadlines"},
+    "throttled": {"overload", "uneven", "cpu", "robbed", "beside", "stalls", "slower_than_usual", "takes_long"},
     "uneven": {"overload", "cpu", "slower_than_usual", "takes_long", "deadlines"},
     "cpu": {"slower_than_usual"},
     "beside": {"cpu", "slower_than_usual"},
@@ -96,7 +98,7 @@ EXPLAINS: dict[str, set[str]] = {
     "memory_grows": {"garbage"},
 }
 # What may be an effect of something that takes a moment to be sure of: see settling.
-EFFECTS = frozenset(set().union(*EXPLAINS.values()) - {"blocked", "stalls", "uneven"})
+EFFECTS = frozenset(set().union(*EXPLAINS.values()) - {"blocked", "stalls", "uneven", "beside"})
 
 
 def _healthy(seen: Mapping[str, Any]) -> Finding:
@@ -154,6 +156,7 @@ RULES: tuple[Rule, ...] = (
         lambda name, numbers: f"Offloaded work is slow{f' ({name})' if name else ''}: {numbers}.",
         "Its threads are all busy, or it computes for long.",
     ),
+    limits.throttled,
     load.uneven,
     load.overload,
     errors.failing,

@@ -733,8 +733,11 @@ def test_a_quick_query_that_hangs_waits_for_a_lock() -> None:
         "shop.py:32",
         "/items",
     )
-    found = verdict(seen(said=waiting), usual=usual)
+    unheard = verdict(seen(said=waiting), usual=usual)
+    assert unheard["sentence"].startswith("The database does not answer what is quick otherwise: 8 of 8 requests wait")
+    assert "stands still" in unheard["do"]
 
+    found = verdict(seen(said={**waiting, "databases": database(heard_seconds=0.3)}), usual=usual)
     assert found["cause"] == "query"
     assert found["sentence"].startswith("Requests wait in the database, most likely for a lock: 8 of 8 requests wait")
     assert "on average it takes 4 ms (SELECT count(*) FROM items)" in found["sentence"]
@@ -752,3 +755,32 @@ def test_a_first_start_that_takes_long_is_no_reload() -> None:
     found = verdict(seen(), booting)
     assert found["cause"] == "import_hangs"
     assert found["sentence"] == "worker 2 imports the application for 20 s; 1 worker serves."
+
+
+def test_connections_that_a_firewall_has_forgotten_are_no_silent_database() -> None:
+    waiting = stuck(3, "query", "BEGIN", 4.6) + stuck(2, "query", "SELECT count(*) FROM items", 0.01)
+    said = with_lines(snapshot(in_flight=waiting, databases=database(heard_seconds=0.1)), "shop.py:32", "/items")
+
+    found = verdict(seen(said=said))
+    assert causes(found) == ["database_connections"]
+    assert found["sentence"] == (
+        "Connections to PostgreSQL at db:5432 get no answer while it answers on others: 3 requests wait (/items), the "
+        "longest for 4.6 s for a plain BEGIN."
+    )
+    assert "firewall" in found["do"]
+    assert "SHOW POOLS" in found["do"]
+
+    silent = verdict(seen(said={**said, "databases": database(heard_seconds=4.6)}))
+    assert causes(silent) == ["database_silent"]
+
+
+def test_a_cpu_quota_that_stops_the_workers_is_the_limit() -> None:
+    limits = {"quota": {"cores": 0.2, "stopped_ratio": 0.9}}
+    late = {"lag_seconds": 0.3, "now": NOW}
+    busy = seen(1, snapshot(), cpu=0.1)
+    busy.line["lag_seconds"] = 0.3
+    found = verdict(busy, limits=limits, history=[late])
+
+    assert (found["level"], found["cause"]) == ("watch", "throttled")
+    assert found["sentence"].startswith("The CPU quota of 0.2 cores stops the workers in 90% of its periods")
+    assert verdict(seen(1, snapshot()), limits=limits)["cause"] == "healthy", "nobody feels it"
