@@ -144,6 +144,7 @@ class View(TypedDict, total=False):
     growing: list[Row]
     garbage: dict[str, float]
     limits: Row
+    leaks: list[Row]
     reload: Row
     stalls: Stalls
     held: list[Row]

@@ -53,6 +53,7 @@ def view(moment: Moment, about: Mapping[str, Any], recordings: Sequence[Mapping[
         "growing": sights.growing_routes(moment),
         "garbage": sights.garbage(moment),
         "limits": dict(moment.limits),
+        "leaks": moment.leaks,
         "reload": {"at": moment.reload.get("at"), "failures": [dict(row) for row in moment.boot_failures]},
         "stalls": _stalls(moment),
         "held": _held(moment),

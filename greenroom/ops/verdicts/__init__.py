@@ -13,6 +13,7 @@ A blocked worker makes everybody wait, so whatever else is seen in it may be its
 that is empty, and that in turn the refusals behind it. Effects of a known cause are left out: see EXPLAINS.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,7 +41,19 @@ __all__ = ["BAD", "EFFECTS", "LEVELS", "OK", "WATCH", "Finding", "findings", "in
 
 def findings(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     """Return the findings, worst first; "Healthy" alone if nothing is wrong. `seen` is the rest of the view."""
-    return in_order([finding for rule in RULES for finding in rule(moment, seen)], seen)
+    found: list[Finding] = []
+    for rule in RULES:
+        try:
+            found += rule(moment, seen)
+        except Exception:  # what the other rules find is worth more than this one's error, which is said once
+            if rule not in failed:
+                failed.add(rule)
+                logger.exception("a rule for verdicts failed")
+    return in_order(found, seen)
+
+
+logger = logging.getLogger(__name__)
+failed: set[Rule] = set()
 
 
 def in_order(found: list[Finding], seen: Mapping[str, Any]) -> list[Finding]:
@@ -96,9 +109,11 @@ EXPLAINS: dict[str, set[str]] = {
     "stalls": {"slower_than_usual", "takes_long"},
     "many_queries": {"slower_than_usual"},
     "memory_grows": {"garbage"},
+    "threads_left": {"memory_grows", "garbage"},
 }
 # What may be an effect of something that takes a moment to be sure of: see settling.
-EFFECTS = frozenset(set().union(*EXPLAINS.values()) - {"blocked", "stalls", "uneven", "beside"})
+FACTS = {"blocked", "stalls", "uneven", "beside", "memory_grows"}
+EFFECTS = frozenset(set().union(*EXPLAINS.values()) - FACTS)
 
 
 def _healthy(seen: Mapping[str, Any]) -> Finding:
@@ -162,6 +177,7 @@ RULES: tuple[Rule, ...] = (
     errors.failing,
     reloads.failed,
     reloads.hanging,
+    work.left_behind,
     limits.memory,
     limits.disks,
     load.deadlines,

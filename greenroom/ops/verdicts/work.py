@@ -6,7 +6,7 @@ from typing import Any
 from ..collect import Moment
 from .finding import FEWEST, WATCH, Finding, finding
 from .peers import name_of
-from .words import duration, requests, window
+from .words import count_of, duration, requests, window
 
 MANY_QUERIES = 40
 SLOWER_RATIO = 3.0
@@ -126,6 +126,35 @@ def takes_long(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             )
         ]
     return []
+
+
+def left_behind(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    """Threads and child processes that requests start, and that do not end."""
+    found = []
+    for kind in ("threads", "children"):
+        rows = [row for row in seen["leaks"] if row["kind"] == kind]
+        if not rows:
+            continue
+        row = rows[0]
+        every = [one for one in rows if one["name"] == row["name"]]
+        count, more = sum(one["count"] for one in every), sum(one["grown"] for one in every)
+        whose = f"worker {row['worker']}" if len(every) == 1 else count_of(len(every), "worker")
+        told = f"{more} more in the last {duration(row['seconds'])}"
+        if kind == "threads":
+            words = f"Threads that are started at {row['name']} do not end: {count} of them live in {whose}, {told}."
+            do = (
+                "One for each request that waits for ever, or an executor for each that is not shut down: `with "
+                "ThreadPoolExecutor()`, or one for all; a bounded queue for work that comes faster than it is done."
+            )
+        else:
+            program = f" ({row['name']})" if row["name"] else ""
+            words = f"Child processes{program} are started and not ended: {whose} has {count}, {told}."
+            do = (
+                "See which route starts them (ps --ppid PID): subprocess.run() with a timeout= waits for their end, "
+                "Popen() alone does not. At the limit of processes (ulimit -u, pids.max) nothing can be started."
+            )
+        found.append(finding(WATCH, words, do, cause=f"{kind}_left", leak=row))
+    return found
 
 
 def given_up(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:

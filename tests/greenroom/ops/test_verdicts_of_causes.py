@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from greenroom.insight.facts import waiting_for
+from greenroom.ops import verdicts
 from greenroom.ops.usual import Usual
+from greenroom.ops.verdicts import pools
 from greenroom.worker.balance import State
 
 from .fakes import NOW, STATES, moment, request, route, seen, shown, snapshot
@@ -784,3 +786,48 @@ def test_a_cpu_quota_that_stops_the_workers_is_the_limit() -> None:
     assert (found["level"], found["cause"]) == ("watch", "throttled")
     assert found["sentence"].startswith("The CPU quota of 0.2 cores stops the workers in 90% of its periods")
     assert verdict(seen(1, snapshot()), limits=limits)["cause"] == "healthy", "nobody feels it"
+
+
+def test_threads_and_children_that_do_not_end_are_named() -> None:
+    rows = [
+        {"worker": 1, "kind": "threads", "name": "shop.py:9", "count": 900, "grown": 600, "seconds": 40.0},
+        {"worker": 2, "kind": "threads", "name": "shop.py:9", "count": 800, "grown": 500, "seconds": 40.0},
+        {"worker": 1, "kind": "children", "name": "sleep", "count": 40, "grown": 30, "seconds": 40.0},
+    ]
+    found = verdict(seen(said=snapshot()), leaks=rows)
+
+    assert causes(found) == ["threads_left", "children_left"]
+    assert found["sentence"] == (
+        "Threads that are started at shop.py:9 do not end: 1700 of them live in 2 workers, 1100 more in the last 40 s."
+    )
+    assert found["others"][0]["sentence"] == (
+        "Child processes (sleep) are started and not ended: worker 1 has 40, 30 more in the last 40 s."
+    )
+
+
+def test_a_log_that_is_written_much_is_not_one_that_nobody_reads() -> None:
+    stack = ["logging/__init__.py:1086 flush", "logging/__init__.py:1114 emit", "a.py:3 view"]
+    block = {"seconds": 5.0, "line": "a.py:3", "route": "/a", "stack": stack, "holds_gil": False}
+    found = verdict(seen(said=snapshot(stalls={**stalls(), "current": block}), silent=5.0, cpu=0.9))
+
+    assert found["cause"] == "blocked"
+    assert "nobody reads" not in found["sentence"] + found["do"]
+    assert "better said once" in found["do"]
+
+
+def test_large_gains_are_said_in_whole_numbers() -> None:
+    assert [pools.times(ratio) for ratio in (1.54, 9.9, 12.4, 131.0, 1778.0)] == ["1.5", "9.9", "12", "130", "1800"]
+
+
+def test_a_rule_that_fails_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(moment: Any, seen: Any) -> Any:
+        raise KeyError("told")
+
+    monkeypatch.setattr(verdicts, "RULES", (broken, *verdicts.RULES))
+    logged: list[str] = []
+    monkeypatch.setattr(verdicts.logger, "exception", logged.append)
+
+    found = [verdict(seen(said=failing(failure()))) for _ in range(2)]
+
+    assert [one["cause"] for one in found] == ["errors", "errors"]
+    assert logged == ["a rule for verdicts failed"]
