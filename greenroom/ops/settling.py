@@ -5,7 +5,8 @@ answers nobody. What may be the effect of something else (see verdicts.EFFECTS) 
 for `SURE_SECONDS`; facts, such as a worker that is blocked or has died, at once.
 
 Clients that began together also wait together: in one second all have waited for long, in the next one all begin anew.
-So what is known from what requests wait for in this moment stays for `STAYS_SECONDS` after it was last seen.
+So what is known from what requests, or the loop's ready greenlets, wait for in this moment stays for `STAYS_SECONDS`
+after it was last seen.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from .verdicts import EFFECTS, LEVELS, OK, Finding, in_order
 
 SURE_SECONDS = 3.0
 STAYS_SECONDS = 4.0
-OF_THIS_MOMENT = frozenset({"upstream", "query", "lock", "pool", "held", "dns", "offload", "other"})
+WAITS = {"upstream", "query", "lock", "pool", "held", "dns", "offload", "other", "lock_held", "semaphore", "executor"}
+LAGS = {"cpu", "robbed", "throttled"}
+OF_THIS_MOMENT = frozenset(WAITS | LAGS)
 
 
 @dataclass

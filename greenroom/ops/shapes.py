@@ -48,6 +48,7 @@ class RouteRow(Latency, total=False):
     count: float
     rate: float
     errors: float
+    refused: float
     cut: float
     recent: float
     queries: float | None

@@ -230,6 +230,7 @@ def _routes(moment: Moment) -> list[RouteRow]:
                 "count": now.get("count", 0),
                 "rate": count / moment.window_seconds if moment.window_seconds > 0 else 0.0,
                 "errors": now.get("statuses", {}).get("5xx", 0) - before.get("statuses", {}).get("5xx", 0),
+                "refused": now.get("statuses", {}).get("4xx", 0) - before.get("statuses", {}).get("4xx", 0),
                 "cut": now.get("cut", 0) - before.get("cut", 0),
                 "recent": count,
                 "queries": sights.queries_of(moment, name),

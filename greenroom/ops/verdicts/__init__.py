@@ -191,6 +191,7 @@ RULES: tuple[Rule, ...] = (
     work.slower_than_usual,
     work.takes_long,
     work.given_up,
+    work.refused_more,
     load.refused,
     load.slow_uploads,
     load.slow_readers,

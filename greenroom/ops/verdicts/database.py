@@ -127,12 +127,12 @@ def _full(database: Mapping[str, Any], seen: Mapping[str, Any]) -> Finding | Non
     if not database["full"] or (database["failed_seconds"] or 0.0) > LATELY_SECONDS:
         return None
     count, names, _ = _concerned(seen)
-    names = names or (f" ({found})" if (found := routes(database["bad_lines"])) else "")
+    needed = routes(database["bad_lines"])
+    waiting = f"; {requests(count)} wait for one{names}" if count else f"; {needed} need one" if needed else ""
     return finding(
         BAD if count or database["full"] > 2 else WATCH,
         f"PostgreSQL at {database['name']} is full: it has no free connection slot, and turned away "
-        f"{database['full']:g} new connections in the last {duration(LATELY_SECONDS)}; "
-        f"{requests(count)} wait for one{names}.",
+        f"{database['full']:g} new connections in the last {duration(LATELY_SECONDS)}{waiting}.",
         "A pool can't grow beyond what PostgreSQL allows. See who holds the slots (pg_stat_activity); lower pool_size "
         "+ max_overflow of all processes that use it, put PgBouncer before it, or raise max_connections there.",
         cause="database_full",

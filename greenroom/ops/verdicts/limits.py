@@ -15,7 +15,7 @@ FREE_DISK_RATIO = 0.01
 SOON_SECONDS = 6 * 3600.0
 VERY_SOON_SECONDS = 600.0
 # Of the periods of a CPU quota, 100 ms each.
-STOPPED_RATIO = 0.25
+STOPPED_RATIO, MOSTLY_STOPPED_RATIO = 0.25, 0.5
 
 
 def descriptors(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
@@ -87,7 +87,8 @@ def throttled(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     total = seen["total"]
     if not quota or quota["stopped_ratio"] < STOPPED_RATIO:
         return []
-    if total["lag_seconds"] < LAGGING_SECONDS and total["shed_rate"] < 0.5:
+    is_felt = total["lag_seconds"] >= LAGGING_SECONDS or total["shed_rate"] >= 0.5
+    if not is_felt and quota["stopped_ratio"] < MOSTLY_STOPPED_RATIO:
         return []
     away = f"; {total['shed_rate']:.3g} requests/s are turned away" if total["shed_rate"] >= 0.5 else ""
     return [

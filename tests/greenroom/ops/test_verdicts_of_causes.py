@@ -785,7 +785,9 @@ def test_a_cpu_quota_that_stops_the_workers_is_the_limit() -> None:
 
     assert (found["level"], found["cause"]) == ("watch", "throttled")
     assert found["sentence"].startswith("The CPU quota of 0.2 cores stops the workers in 90% of its periods")
-    assert verdict(seen(1, snapshot()), limits=limits)["cause"] == "healthy", "nobody feels it"
+    few = {"quota": {"cores": 0.2, "stopped_ratio": 0.3}}
+    assert verdict(seen(1, snapshot()), limits=few)["cause"] == "healthy", "nobody feels it"
+    assert verdict(seen(1, snapshot()), limits=limits)["cause"] == "throttled"
 
 
 def test_threads_and_children_that_do_not_end_are_named() -> None:
@@ -831,3 +833,19 @@ def test_a_rule_that_fails_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> No
 
     assert [one["cause"] for one in found] == ["errors", "errors"]
     assert logged == ["a rule for verdicts failed"]
+
+
+def test_clients_that_are_refused_and_were_not_before_are_told() -> None:
+    def sums(count: int, refused: int) -> dict[str, Any]:
+        return {**route(count), "statuses": {"2xx": count - refused, "4xx": refused}}
+
+    usual = Usual()
+    for step in range(6):
+        usual.look(step * 10.0, {"/me": sums(100 * step, step), "/other-me": sums(100 * step, 60 * step)})
+    now = snapshot(routes={"/me": sums(100, 60), "/other-me": sums(100, 60), "/ok": route(100)})
+    found = verdict(seen(said=now), usual=usual)
+
+    assert found["cause"] == "refused_more"
+    assert found["sentence"] == "60% of the answers of /me in the last 10 s are 4xx, 1% before."
+    assert "SECRET_KEY" in found["do"]
+    assert verdict(seen(said=now))["cause"] == "healthy", "nothing is known of before"
