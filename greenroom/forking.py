@@ -58,7 +58,7 @@ HELD_SIGNALS = signal.valid_signals() - {signal.SIGSEGV, signal.SIGBUS, signal.S
 
 _callbacks: list[Callable[[], None]] = []
 # Hubs that are the parent's. Empty unless this process is a child.
-parents_hubs: list[Any] = []
+parents_hubs: list[Hub] = []
 _kept: list[Any] = []
 _masks: dict[int, list[Any]] = {}  # by thread
 _reserved: list[int] = []
@@ -347,7 +347,7 @@ def _take_over(hub: Any) -> None:
         parents_hubs.append(_main_hub[0])
     _hub_local.set_hub(hub)
     for each in parents_hubs:
-        pending = [] if isinstance(each, ParentsHub) else list(each.loop._callbacks)
+        pending = [] if isinstance(each, ParentsHub) else list(each.loop._callbacks)  # type: ignore[attr-defined]
         each.__class__ = ParentsHub
         _kept.append(each.loop)
         each.loop = hub.loop

@@ -23,6 +23,7 @@ from .reading import (
     commands,
     deployment,
     drivers,
+    folders,
     locks,
     memory,
     pools,
@@ -154,12 +155,31 @@ class Examination:
 
     def static(self, project: Project) -> None:
         self.found = []
-        for rules in (upstreams, retries, sharing, memory, locks, threads, drivers, pools, queries, process, at_import):
-            self.found += rules.find(project)
+        every = (
+            upstreams,
+            retries,
+            sharing,
+            memory,
+            locks,
+            threads,
+            drivers,
+            pools,
+            queries,
+            process,
+            folders,
+            at_import,
+        )
+        failed = []
+        for rules in every:
+            try:
+                self.found += rules.find(project)
+            except Exception as exc:  # whatever text trips one rule, the others have something to say
+                topic = rules.__name__.rpartition(".")[2]
+                failed.append(f"the rules about {topic} failed, which is a defect of doctor: {exc!r}")
         workers, _, _ = deployment.workers_of(Path.cwd(), os.environ, self.options.configuration)
         self.found += pools.above_default(project, workers)
         self.found += memory.socket_servers(project, workers)
-        self.report.skipped = [Skipped("reading", problem) for problem in project.sources.problems]
+        self.report.skipped = [Skipped("reading", problem) for problem in [*project.sources.problems, *failed]]
 
     def read_more(self, project: Project, imported: Imported) -> Project:
         """With the files that were imported and that no import statement leads to."""

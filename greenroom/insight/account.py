@@ -24,7 +24,7 @@ the process in a long slice is taken out again (see stalls).
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from greenlet import getcurrent, gettrace, settrace
+from greenlet import getcurrent, gettrace, greenlet, settrace
 
 from .. import clock
 from ..in_flight import CURRENT, Record, Wait
@@ -157,7 +157,7 @@ class Account(Record):
                     self.kept = {}
                 self.kept[self.keeps] = self.kept.get(self.keeps, 0.0) + waited
 
-    def adopt(self, helper: Any) -> None:
+    def adopt(self, helper: greenlet) -> None:
         """A greenlet that this request started has begun to run."""
         helpers = self.helpers
         if helpers is None:

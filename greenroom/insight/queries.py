@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import redaction
 from ..frames import Innermost, line_of
+from ..in_flight import Record
 from . import stacks
 from .account import Account
 
@@ -58,7 +59,7 @@ class Queries:
             seen[0] += 1
             seen[1] = statement
 
-    def sqlite(self, record: Any, statement: str) -> None:
+    def sqlite(self, record: Record, statement: str) -> None:
         if type(record) is Account and not record.ended:
             frame = self.application.find(FROM_SQLITE)
             code = None if frame is None else frame.f_code

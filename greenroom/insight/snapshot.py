@@ -83,6 +83,7 @@ from .callers import attach, waits_since
 from .facts import again, bad_callers, databases, upstreams, waiting_for
 from .locks import Waiter
 from .observer import Insight
+from .recent import Remembered
 from .routes import LE
 
 VERSION = 1
@@ -146,11 +147,11 @@ def stacks(worker: Any, request_id: str) -> dict[str, Any] | None:
     return {"id": request_id, "greenlets": found}
 
 
-def remembered(insight: Insight) -> dict[str, Any]:
+def remembered(insight: Insight) -> Remembered:
     """Return the input of `ring.records_in`: the last minute, and its requests that have no answer yet."""
     now = insight.slices.now()
     live = again(lambda: list(insight.slices.live))[:MOST_REMEMBERED]
-    rows = [[account.pattern(), now - account.began, account.seconds_at(now)] for account in live]
+    rows = [(account.pattern(), now - account.began, account.seconds_at(now)) for account in live]
     return {**insight.ring.read(), "in_flight": rows}
 
 

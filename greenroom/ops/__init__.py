@@ -10,6 +10,7 @@ in the process   program          joins the parts below
                  native_line      the line in C code that keeps the GIL
                  limits, sights   the machine's limits; errors, upstreams, locks, clients of all workers
   the view       view             what is shown, as one dict; latency: percentiles; usual: each route's last hour
+                 together         sums over all workers; saturation: a bar for each thing that can be full
                  verdicts/        what is wrong, in sentences: small rules over the view
                  incidents        from verdicts to a beginning and an end; webhooks tells about them
                  history, hours   seven days on disk

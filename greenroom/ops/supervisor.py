@@ -19,7 +19,6 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .. import clock
 from ..companion import is_running, wait_until
@@ -72,7 +71,7 @@ class Supervisor:
         self,
         settings: Settings,
         board_descriptor: int,
-        about: Mapping[str, Any],
+        about: Mapping[str, object],
         ids: tuple[int, int],
         *,
         spawn: Callable[["Supervisor", Wanted], int] | None = None,

@@ -23,6 +23,7 @@ The others: a number of requests in flight (GREENROOM_LIMIT_REQUESTS), and no ga
 
 from typing import Protocol
 
+from ..settings import Settings
 from .load import Running
 
 # Work that may be promised before it has run. Less: each turn of the loop starts fewer requests, and with requests
@@ -149,3 +150,9 @@ class OpenGate(StaticGate):
     def __init__(self) -> None:
         super().__init__(0)
         self.limit = NEVER
+
+
+def gate_of(settings: Settings) -> Gate:
+    if settings.admission == "off":
+        return OpenGate()
+    return StaticGate(settings.limit_requests) if settings.limit_requests else AdaptiveGate()

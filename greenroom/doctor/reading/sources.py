@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 LONGEST_FILE = 2_000_000
+DEEPEST_TREE = 300
 MOST_FILES = 2000
 NOT_OWN = ("site-packages", "node_modules", "__pycache__", ".git", ".tox", ".nox")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -135,6 +136,9 @@ class Sources:
         except (OSError, SyntaxError, ValueError, RecursionError) as exc:
             self.problems.append(f"{self.shown(path)} can't be read: {type(exc).__name__}")
             return None
+        if is_deeper(tree, DEEPEST_TREE):
+            self.problems.append(f"{self.shown(path)} nests deeper than {DEEPEST_TREE} levels and was not read")
+            return None
         name = module or self._module_of(path)
         source = Source(path, self.shown(path), name, path.name == "__init__.py", tree)
         self.by_module[name] = source
@@ -152,6 +156,16 @@ class Sources:
                 parts = list(path.relative_to(folder).with_suffix("").parts)
                 return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
         return path.stem
+
+
+def is_deeper(tree: ast.AST, most: int) -> bool:
+    """Whether the tree has more levels: a sum of 500 texts has as many, and the rules walk down with recursion."""
+    level = [tree]
+    for _ in range(most):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        if not level:
+            return False
+    return True
 
 
 def installed_names(folder: Path) -> Iterator[str]:

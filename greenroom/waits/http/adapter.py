@@ -91,7 +91,7 @@ class Transport:
         Runs on: any greenlet or thread; switches.
         """
         if observing.on_call is not None:
-            return observing.on_call(  # type: ignore[no-any-return]
+            return observing.on_call(
                 request, lambda: self._send(adapter, request, stream, timeout, verify, cert, proxies)
             )
         return self._send(adapter, request, stream, timeout, verify, cert, proxies)

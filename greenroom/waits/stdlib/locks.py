@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any, NoReturn, Protocol
 
-from greenlet import getcurrent
+from greenlet import getcurrent, greenlet
 
 from ... import clock
 from ...in_flight import FOREVER, TimedWait
@@ -25,12 +25,14 @@ MAKERS = frozenset(
 )
 CONDITION_WAIT = threading.Condition.wait.__code__
 FUTURES = os.path.join(_STANDARD, "concurrent", "futures", "_base.py")  # a future is waited for as a lock is
+# The owner of a lock: the greenlet, its request, the code and the instruction that took it.
+Note = tuple[object, object, CodeType, int]
 
 
 class Observer(Protocol):
     """A listener that is told who has which lock, and who waits."""
 
-    def taken(self, frame: FrameType) -> Any:
+    def taken(self, frame: FrameType) -> Note:
         """Return the lock's `note` for as long as it is held. `frame` is of this module."""
 
     def waits(self, lock: Any, wait: Callable[[], bool]) -> bool:
@@ -49,10 +51,13 @@ class Mutex(Line):
 
     __slots__ = ("made_at", "made_in", "note")
 
-    owner: Any
-    note: Any
+    note: Note | None
     made_in: CodeType
     made_at: int
+
+    @property
+    def owner(self) -> greenlet | None:
+        raise NotImplementedError
 
     def __exit__(self, *exc_info: object) -> None:
         self.release()
@@ -123,6 +128,8 @@ class Lock(Mutex):
     """threading.Lock."""
 
     __slots__ = ("_block", "owner")
+
+    owner: greenlet | None
 
     def __init__(self) -> None:
         super().__init__()
@@ -217,7 +224,7 @@ class RLock(Mutex):
         self.made_in, self.made_at = maker()
 
     @property
-    def owner(self) -> Any:
+    def owner(self) -> greenlet | None:
         return self._owners.get("owner")
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:

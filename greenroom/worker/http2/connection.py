@@ -21,7 +21,7 @@ from h2.exceptions import ProtocolError
 
 from .. import lingering
 from ..running import State
-from ..transport import Transport
+from ..transport import Peer, Transport
 from ..transport.parents import ParentsSocket
 from ..wire import RECEIVE_BYTES
 from .engine import GOING_AWAY, Engine
@@ -43,7 +43,7 @@ CREDIT_BYTES = 32_768
 class HTTP2Connection:
     """Runs on: hub; what streams call, on their greenlets, never waits either."""
 
-    def __init__(self, serving: "Serving", listener: "Listener", sock: Transport, peer: Any) -> None:
+    def __init__(self, serving: "Serving", listener: "Listener", sock: Transport, peer: Peer) -> None:
         self.serving = serving
         self.listener = listener
         self.sock = sock
@@ -377,7 +377,7 @@ HANDLERS: dict[type, Callable[[HTTP2Connection, Any], None]] = {
 }
 
 
-def peer_environ(peer: Any) -> dict[str, str]:
+def peer_environ(peer: Peer) -> dict[str, str]:
     """Return the environ's entries about the client's address."""
     if isinstance(peer, tuple):
         return {"REMOTE_ADDR": peer[0], "REMOTE_PORT": str(peer[1])}

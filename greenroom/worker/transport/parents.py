@@ -1,6 +1,6 @@
 """A client's socket in a forked child."""
 
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from ... import forking
 
@@ -8,18 +8,18 @@ from ... import forking
 class ParentsSocket:
     """The child has come to the end of its own work when it answers the parent's client."""
 
-    def send(self, *_: Any) -> NoReturn:
+    def send(self, *_: object) -> NoReturn:
         forking.leave()
 
     sendmsg = send
 
-    def recv(self, *_: Any) -> bytes:
+    def recv(self, *_: object) -> bytes:
         raise ConnectionAbortedError("the client's connection is the parent's")
 
     def fileno(self) -> int:
         return -1
 
-    def setsockopt(self, *_: Any) -> None:
+    def setsockopt(self, *_: object) -> None:
         """It is the parent's."""
 
     shutdown = setsockopt
