@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from ..worker.load import Turns
 
 TICK_SECONDS = 1.0
-# Greenlets are counted this often: it takes some milliseconds.
-TICKS_PER_COUNT = 60
-FIRST_COUNT = 5
+# Greenlets are counted every so many seconds, and more rarely the more there are: some microseconds each.
+TICKS_PER_COUNT = 5
+GREENLETS_PER_COUNT = 2000
 # Requests that are over wait to be counted until there are so many, or the worker's heart beats.
 COUNT_AT_ONCE = 64
 
@@ -95,6 +95,7 @@ class Insight:
         self.watch = Watch(self.stalls)
         self.locks = Locks()
         self._greenlets: dict[str, int] = {}
+        self._count_at = TICKS_PER_COUNT
         self._ticks = 0
         self._ticker = serving.loop.timer(TICK_SECONDS, repeat=TICK_SECONDS, ref=False)
 
@@ -137,7 +138,9 @@ class Insight:
     def _tick(self) -> None:
         """Runs on: hub."""
         self._ticks += 1
-        if self._ticks % TICKS_PER_COUNT == FIRST_COUNT:
+        if self._ticks >= self._count_at:
+            many = len(self.slices.others.references) // GREENLETS_PER_COUNT
+            self._count_at = self._ticks + TICKS_PER_COUNT * (1 + many)
             self._greenlets = self.greenlets_by_spawner()
         if self.locks.waiting or self.locks.reported:
             gevent.spawn(self.locks.report)

@@ -106,9 +106,12 @@ def guilty(stack: Stack) -> Call | None:
     for call in stack:
         if not _is_installed(call.file):
             return call
-    for call in stack:
-        if SITE_PACKAGES in call.file:
+    packages = [call for call in stack if SITE_PACKAGES in call.file]
+    for call in packages:
+        if not call.file.startswith(GREEN):
             return call
+    if packages:
+        return packages[0]
     return stack[0] if stack else None
 
 

@@ -48,6 +48,7 @@ class RouteRow(Latency, total=False):
     count: float
     rate: float
     errors: float
+    refused: float
     cut: float
     recent: float
     queries: float | None
@@ -162,6 +163,7 @@ class View(TypedDict, total=False):
     growing: list[Row]
     garbage: dict[str, float]
     limits: Row
+    leaks: list[Row]
     reload: Row
     stalls: Stalls
     held: list[Row]

@@ -16,6 +16,7 @@ A blocked worker makes everybody wait, so whatever else is seen in it may be its
 that is empty, and that in turn the refusals behind it. Effects of a known cause are left out: see EXPLAINS.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,7 +44,19 @@ __all__ = ["BAD", "EFFECTS", "LEVELS", "OK", "WATCH", "Finding", "findings", "in
 
 def findings(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     """Return the findings, worst first; "Healthy" alone if nothing is wrong. `seen` is the rest of the view."""
-    return in_order([finding for rule in RULES for finding in rule(moment, seen)], seen)
+    found: list[Finding] = []
+    for rule in RULES:
+        try:
+            found += rule(moment, seen)
+        except Exception:  # what the other rules find is worth more than this one's error, which is said once
+            if rule not in failed:
+                failed.add(rule)
+                logger.exception("a rule for verdicts failed")
+    return in_order(found, seen)
+
+
+logger = logging.getLogger(__name__)
+failed: set[Rule] = set()
 
 
 def in_order(found: list[Finding], seen: Mapping[str, Any]) -> list[Finding]:
@@ -72,6 +85,7 @@ WAITS = {
 EXPLAINS: dict[str, set[str]] = {
     "database_silent": {"pool", "held", "query", "lock", "overload", "takes_long", "slower_than_usual", "deadlines"},
     "database_refuses": {"pool", "held", "query", "lock", "takes_long", "slower_than_usual", "deadlines"},
+    "database_connections": {"pool", "held", "query", "takes_long", "slower_than_usual", "deadlines"},
     "database_full": {"pool", "query", "takes_long", "slower_than_usual", "deadlines"},
     "sqlite_locked": {"lock", "takes_long", "slower_than_usual", "deadlines"},
     "lock_held": {"lock", "upstream", "takes_long", "slower_than_usual", "deadlines"},
@@ -90,6 +104,7 @@ EXPLAINS: dict[str, set[str]] = {
     "log_blocks": WAITS | {"overload", "stalls", "uneven", "blocked"},
     "deadlock": WAITS,
     "overload": {"cpu", "slower_than_usual", "takes_long", "deadlines"},
+    "throttled": {"overload", "uneven", "cpu", "robbed", "beside", "stalls", "slower_than_usual", "takes_long"},
     "uneven": {"overload", "cpu", "slower_than_usual", "takes_long", "deadlines"},
     "cpu": {"slower_than_usual"},
     "beside": {"cpu", "slower_than_usual"},
@@ -97,9 +112,11 @@ EXPLAINS: dict[str, set[str]] = {
     "stalls": {"slower_than_usual", "takes_long"},
     "many_queries": {"slower_than_usual"},
     "memory_grows": {"garbage"},
+    "threads_left": {"memory_grows", "garbage"},
 }
 # What may be an effect of something that takes a moment to be sure of: see settling.
-EFFECTS = frozenset(set().union(*EXPLAINS.values()) - {"blocked", "stalls", "uneven"})
+FACTS = {"blocked", "stalls", "uneven", "beside", "memory_grows"}
+EFFECTS = frozenset(set().union(*EXPLAINS.values()) - FACTS)
 
 
 def _healthy(seen: Mapping[str, Any]) -> Finding:
@@ -157,11 +174,13 @@ RULES: tuple[Rule, ...] = (
         lambda name, numbers: f"Offloaded work is slow{f' ({name})' if name else ''}: {numbers}.",
         "Its threads are all busy, or it computes for long.",
     ),
+    limits.throttled,
     load.uneven,
     load.overload,
     errors.failing,
     reloads.failed,
     reloads.hanging,
+    work.left_behind,
     limits.memory,
     limits.disks,
     load.deadlines,
@@ -175,6 +194,7 @@ RULES: tuple[Rule, ...] = (
     work.slower_than_usual,
     work.takes_long,
     work.given_up,
+    work.refused_more,
     load.refused,
     load.slow_uploads,
     load.slow_readers,

@@ -31,6 +31,19 @@ KNOWN = (
         "{subject} does not answer within the timeout of the call: see why it is slow before that is raised.",
     ),
     (
+        ("QueuePool limit",),
+        "No connection of the pool got free in time: see under pools who has them; one that is kept while something "
+        "else is waited for, or that is not given back, is the cause more often than a pool too small.",
+    ),
+    (
+        ("exceptions.TimeoutError", "TimeoutError: timed out", "socket.timeout"),
+        "{subject} does not answer within the timeout of the call: see why it is slow before that is raised.",
+    ),
+    (
+        ("FileNotFoundError",),
+        "It is not there on this host: was it deployed, made, mounted? The path is in the log.",
+    ),
+    (
         ("Temporary failure in name resolution",),
         "The name server does not answer: see resolv.conf, and whether that server runs (getent hosts NAME).",
     ),

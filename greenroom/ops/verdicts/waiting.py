@@ -22,11 +22,16 @@ ROW_LOCK = (
     "It writes: most likely these wait for each other's rows, or for a transaction that is left open "
     "(SELECT pid, pg_blocking_pids(pid), query FROM pg_stat_activity WHERE wait_event_type = 'Lock')."
 )
-TABLE_LOCK = (
-    "What is quick otherwise waits for a lock of its table (a migration, VACUUM FULL, LOCK TABLE), or the database for "
-    "its disk: SELECT pid, wait_event_type, pg_blocking_pids(pid), query FROM pg_stat_activity says which. End the one "
-    "that blocks."
+SEE_WHICH = (
+    "SELECT pid, wait_event_type, pg_blocking_pids(pid), query FROM pg_stat_activity says which. End the one that "
+    "blocks."
 )
+TABLE_LOCK = f"A lock of its table, mostly (a migration, VACUUM FULL, LOCK TABLE, a transaction left open): {SEE_WHICH}"
+STANDS_STILL = (
+    "A lock of its table (a migration, VACUUM FULL, LOCK TABLE), a server or a disk that stands still, or connections "
+    f"that a firewall has forgotten: {SEE_WHICH}"
+)
+HEARD_SECONDS = 2.5
 FEWEST_USUAL = 20
 # So many times what the route asks of its database is no busy hour any more.
 MUCH_SLOWER, MUCH_SLOWER_SECONDS = 100.0, 3.0
@@ -83,15 +88,33 @@ def slow_wait(
         if called and state in SAY_LINE:
             return [finding(level, describe(detail, f"{numbers}, at {called}"), advice, cause=state, detail=detail)]
         more = f" Waited for at {called}." if called else ""
-        if state == "query" and not writes(detail) and (before := _quick_before(slow, lines, seen)) is not None:
-            words = f"Requests wait in the database, most likely for a lock: {numbers}; on average it takes {before}"
-            return [finding(level, f"{words} ({detail[:80]}).", f"{TABLE_LOCK}{more}", cause=state, detail=detail)]
-        if state == "query" and writes(detail):
-            words = f"Requests wait in the database, most likely for locks of rows: {numbers} ({detail[:80]})."
-            return [finding(level, words, f"{ROW_LOCK}{more}", cause=state, detail=detail)]
+        if state == "query" and (told := _of_the_database(detail, numbers, slow, lines, seen)):
+            return [finding(level, told[0], f"{told[1]}{more}", cause=state, detail=detail)]
         return [finding(level, describe(detail, numbers), f"{advice}{more}", cause=state, detail=detail)]
 
     return rule
+
+
+def _of_the_database(
+    detail: str,
+    numbers: str,
+    rows: Sequence[Mapping[str, Any]],
+    lines: Sequence[Mapping[str, Any]],
+    seen: Mapping[str, Any],
+) -> tuple[str, str] | None:
+    """Sentence and advice where a query waits for a lock, as far as is seen from here; None: it may just be slow."""
+    if writes(detail):
+        words = f"Requests wait in the database, most likely for locks of rows: {numbers} ({detail[:80]})."
+        return words, ROW_LOCK
+    before = _quick_before(rows, lines, seen)
+    if before is None:
+        return None
+    heard = [row["heard_seconds"] for row in seen["databases"]]
+    is_well = len(heard) == 1 and heard[0] is not None and heard[0] < HEARD_SECONDS  # it answers others
+    what = "Requests wait in the database, most likely for a lock"
+    what = what if is_well else "The database does not answer what is quick otherwise"
+    words = f"{what}: {numbers}; on average it takes {before} ({detail[:80]})."
+    return words, TABLE_LOCK if is_well else STANDS_STILL
 
 
 def _quick_before(

@@ -109,11 +109,12 @@ def _blocked_finding(worker: Seen, stall: Mapping[str, Any], seconds: float, see
             **{**common, "line": where, "holds_gil": True},
         )
     place = f" by {where}{route}" if where else ", by a line that it has not told yet"
-    if is_log(stack):
+    if is_log(stack) and (waits or not is_known):
+        unread = ", and nobody reads it (the pipe is full)" if waits else ""
         return finding(
             BAD,
             f"Worker {worker.number} is blocked for {duration(seconds)}: it writes its log at {where or 'a line'}"
-            f"{route}, and nobody reads it (the pipe is full){waiting}.",
+            f"{route}{unread}{waiting}.",
             f"{advice(where, waits=True, stack=stack)} {do}",
             **{**common, "line": where, "cause": "log_blocks"},
         )

@@ -53,3 +53,21 @@ def test_what_is_explained_by_now_does_not_stay() -> None:
         said(settling, float(second), ("bad", "upstream"))
 
     assert said(settling, 4.0, ("bad", "upstream_silent")) == ["upstream_silent"]
+
+
+def test_the_worst_of_a_moment_ago_stays() -> None:
+    settling = Settling()
+    for second in range(4):
+        said(settling, float(second), ("bad", "held"))
+
+    assert level_of(settling, 4.0, "watch") == "bad"
+    assert level_of(settling, 5.0, "bad") == "bad"
+    assert level_of(settling, 5.0 + STAYS_SECONDS, "watch") == "bad"
+    assert level_of(settling, 5.1 + STAYS_SECONDS, "watch") == "watch"
+
+
+def level_of(settling: Settling, now: float, level: str) -> str:
+    row = {"level": level, "cause": "held", "sentence": "held", "do": "", "at": now, "others": []}
+    view: Any = {"verdict": row, "total": {"requests_rate": 0.0, "p95": None}}
+    verdict: Any = settling.settle(view, now)
+    return str(verdict["level"])
