@@ -108,7 +108,7 @@ def _blocked_finding(worker: Seen, stall: Mapping[str, Any], seconds: float, see
             f"{known} {do}",
             **{**common, "line": where, "holds_gil": True},
         )
-    place = f" by {where}{route}" if where else ", by a line that it has not told yet"
+    place = f" by {where}{route}" if where else " (its line is not known yet)"
     if is_log(stack) and (waits or not is_known):
         unread = ", and nobody reads it (the pipe is full)" if waits else ""
         return finding(

@@ -849,3 +849,28 @@ def test_clients_that_are_refused_and_were_not_before_are_told() -> None:
     assert found["sentence"] == "60% of the answers of /me in the last 10 s are 4xx, 1% before."
     assert "SECRET_KEY" in found["do"]
     assert verdict(seen(said=now))["cause"] == "healthy", "nothing is known of before"
+
+
+def test_a_reload_whose_configuration_can_not_be_read_is_told_until_the_next_one() -> None:
+    why = {"error": "SyntaxError", "message": "'(' was never closed", "line": "gunicorn.conf.py:1"}
+    found = verdict(seen(said=snapshot()), reload={"at": AT - 6.0, "since": NOW - 6.0, "refused": why})
+
+    assert (found["level"], found["cause"]) == ("watch", "reload_refused")
+    assert found["sentence"].endswith(
+        "changed nothing, its configuration can't be read: SyntaxError: '(' was never closed at gunicorn.conf.py:1; "
+        "the workers go on as they are."
+    )
+    assert verdict(seen(said=snapshot()), reload={"at": AT, "since": NOW, "refused": None})["cause"] == "healthy"
+
+
+def test_a_failure_whose_worker_has_ended_is_still_named() -> None:
+    said = failing(failure(), failed=9, well=1)
+    found = verdict(seen(said={**said, "failures": []}))
+
+    assert "9 of 10 requests in the last 10 s fail: ZeroDivisionError (/price)" in found["sentence"]
+
+
+def test_a_worker_that_its_own_alarm_ended_did_not_turn_its_loop() -> None:
+    found = verdict(seen(said=snapshot()), events=[died(signal="SIGALRM", line="a.py:3")])
+
+    assert ": its loop did not turn for the timeout, and the server ended it at a.py:3" in found["sentence"]
