@@ -874,3 +874,21 @@ def test_a_worker_that_its_own_alarm_ended_did_not_turn_its_loop() -> None:
     found = verdict(seen(said=snapshot()), events=[died(signal="SIGALRM", line="a.py:3")])
 
     assert ": its loop did not turn for the timeout, and the server ended it at a.py:3" in found["sentence"]
+
+
+def test_a_connection_that_is_kept_across_a_call_is_told_of_any_driver() -> None:
+    holder = {"request": "keeper", "route": "/sell", "seconds": 2.0, "line": "a.py:4", "is_over": False}
+    pool = {"name": "db", "kind": "database", "size": 3, "in_use": 3, "waiting": 9, "holders": [holder]}
+    keeper = request("upstream", "api:443", 1.9, id="keeper", route="/sell")
+    said = snapshot(in_flight=[*stuck(9, "pool", "db", 2.0), keeper], pools=[pool])
+    said["waiting"] = [
+        {**row, "lines": [{"line": "a.py:5", "route": "/sell", "library": "requests", "count": 1}]}
+        for row in said["waiting"]
+    ]
+    found = verdict(seen(said=said))
+
+    assert causes(found) == ["held"]
+    assert found["sentence"].endswith(
+        "of its 3 connections, because a.py:4 (/sell) keeps one while it waits for api:443."
+    )
+    assert "before that call at a.py:5 (/sell)" in found["do"]
