@@ -21,7 +21,7 @@ def uri(name: str) -> str:
 
 
 def shown(uri: str) -> str:
-    """What was named, for people; the usual place where nothing was."""
+    """Return the application's name as it was given, for people; how it was found, where none was given."""
     start = f"{__name__}:application("
     if not uri.startswith(start):
         return uri

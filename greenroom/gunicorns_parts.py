@@ -24,6 +24,7 @@ class Config(Protocol):
     uid: int
     gid: int
     worker_tmp_dir: str | None
+    errorlog: str | None
     when_ready: Callable[["Arbiter"], None]
     # Of connections and requests.
     is_ssl: bool

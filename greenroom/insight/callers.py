@@ -250,7 +250,7 @@ def _executors() -> list[dict[str, Any]]:
 
 
 def _called(executor: Any) -> str:
-    """As its maker has named its threads, and where it was made; without such a name, as a module names it."""
+    """Name an executor: its threads' name and the place that made it; without such a name, as a module names it."""
     prefix = str(executor._thread_name_prefix)
     where = described(executor, getattr(executor, "_shutdown_lock", None))
     if prefix.startswith("ThreadPoolExecutor-"):

@@ -177,7 +177,7 @@ class Insight:
         return [deadlock.as_dict(now) for deadlock in self.locks.found[:MOST_DEADLOCKS]]
 
     def greenlets_by_spawner(self) -> dict[str, int]:
-        """Without those that serve requests. Runs on: the loop's thread."""
+        """Count greenlets by the line that started them, without those of requests. Runs on: the loop's thread."""
         helpers = [one for account in self.slices.live for one in account.helpers or () if not one.dead]
         return greenlets.by_spawner([*self.slices.others.alive(), *helpers])
 

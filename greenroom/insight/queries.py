@@ -23,7 +23,10 @@ FROM_SQLITE = 2
 
 @dataclass(slots=True)
 class Repeated:
-    """A line that asks the database again and again: in so many requests, so often in all, at most."""
+    """A line that asks the database again and again.
+
+    `requests`: in how many; `count`: how often in all; `most`: how often in one of them.
+    """
 
     line: str
     route: str

@@ -182,7 +182,7 @@ def greenlets_of(
 
 
 def _without_us(stack: stack_lists.Stack) -> stack_lists.Stack:
-    """Without who asks."""
+    """Return the stack without our own innermost calls, which asked for it."""
     number = 0
     while number < len(stack) and stack_lists.is_ours(stack[number].file):
         number += 1

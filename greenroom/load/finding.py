@@ -34,7 +34,7 @@ class Trials:
         self._unloaded: float | None = None
 
     def measure(self, rate: float, seconds: float) -> Trial:
-        """Raises Interrupted on Ctrl-C."""
+        """Ask at this rate for so long, and return how it went. Raises Interrupted on Ctrl-C."""
         seconds = max(seconds, min(30.0, 20.0 / rate))  # a few requests say nothing
         plan = replace(self.plan, shape=arrivals.constant(rate, seconds))
         if not self.results:

@@ -138,7 +138,7 @@ def second_as_json(number: int, row: Second) -> dict[str, Any]:
 
 
 class Percentiles(TypedDict):
-    """Of the time that answers took; None where there was none."""
+    """Milliseconds that answers took; None where there was no answer."""
 
     p50_ms: float | None
     p95_ms: float | None

@@ -286,7 +286,7 @@ class Collector:
         return {name: stall[name] for name in STALL_NAMES}
 
     def _fold_what_was_left(self) -> None:
-        """Of workers that went while no ops process ran: their last words, or what they were seen to have counted."""
+        """Count workers that ended while no ops process ran, by their last words or the last counts seen."""
         pids = {int(line["pid"]) for line in self.board.read()[1]}
         for path in self.socket_folder.folder.glob("*.json"):
             said = read_json(path)

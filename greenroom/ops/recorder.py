@@ -154,7 +154,7 @@ class Recorder:
             return self._save_with({}, moment, reason, seen or {}, KEPT_SECONDS)
 
     def _save(self, moment: Moment, reason: str, seen: Mapping[str, Any], kept_seconds: float) -> None:
-        """The same, of a spike: with what was copied when it began."""
+        """Save a spike: what the workers remember now, and what was copied of it when it began."""
         with self._saving:
             self._save_with(self._copies, moment, reason, seen, kept_seconds)
             self._copies = {}
@@ -261,7 +261,7 @@ class Recorder:
             path.unlink(missing_ok=True)
 
     def _paths(self) -> list[Path]:
-        """The newest first."""
+        """List the recordings, the newest first."""
         if not self.folder.is_dir():
             return []
         found = [(path.stat().st_mtime, path.name, path) for path in self.folder.iterdir() if NAME.fullmatch(path.name)]
@@ -294,7 +294,7 @@ def _copy_of(worker: Seen, answer: Any) -> Copy | None:
 
 
 def _in_flight(worker: Seen) -> list[tuple[str, float, list[float]]]:
-    """Of a worker that does not answer, as it was when it did."""
+    """Return the requests in flight of a worker that does not answer, as they were in its last answer."""
     return [
         (str(row.get("route", "")), row.get("age_seconds", 0.0) + worker.unanswered_seconds, row["seconds"])
         for row in (worker.snapshot or {}).get("in_flight") or []

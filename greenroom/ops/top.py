@@ -86,7 +86,7 @@ class Top:
             self.view, self.trouble = view, trouble
 
     def take(self) -> None:
-        """Take over what has been answered meanwhile."""
+        """Show what other threads have learnt since the last look."""
         while self._answers:
             self._answers.popleft()()
             self.is_changed = True

@@ -102,7 +102,7 @@ class GreenPool(QueuePool):
 
     @property
     def most(self) -> float:
-        """As many connections as it may open."""
+        """The number of connections that it may open."""
         return FOREVER if self._max_overflow == -1 else self.size() + self._max_overflow
 
     def _do_get(self) -> "ConnectionPoolEntry":

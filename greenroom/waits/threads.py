@@ -93,7 +93,7 @@ class ThreadRecord(Record):
 
     @deadline.setter
     def deadline(self, deadline: float) -> None:
-        """It is the request's."""
+        """Do nothing: the deadline is the request's."""
 
     def _change(self, deadline: float) -> None:
         self.request._change(deadline)

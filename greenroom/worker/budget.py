@@ -44,6 +44,6 @@ class Budgets:
 
 
 def environ_for_budget(request: Any) -> dict[str, Any]:
-    """Of a request that has no environ yet, what its budget depends on."""
+    """Return what the budget depends on, of a request that has no environ yet."""
     asked = (value for name, value in request.headers if name == HEADER_NAME)
     return {"PATH_INFO": request.path, HEADER: next(asked, None)}

@@ -139,11 +139,11 @@ class StaticGate:
     began = ran
 
     def turn(self, idle_seconds: float, last_turn_seconds: float) -> None:
-        """Time changes nothing here."""
+        """Do nothing: this gate counts requests, and time does not open it."""
 
 
 class OpenGate(StaticGate):
-    """No gate: whatever comes runs at once."""
+    """No gate: every request runs at once."""
 
     __slots__ = ()
 

@@ -135,7 +135,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             forking.leave()
 
     def _register_stacks(self) -> None:
-        """Already while the application is imported: who hangs there is named as well."""
+        """Prepare for telling its stacks, before the application is imported: an import may hang, too."""
         if self.settings is None or self.settings.insight:
             lastwords.register(self)
 

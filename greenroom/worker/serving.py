@@ -53,7 +53,7 @@ class Client(TimedClient, Protocol):
     """A connection, in its handshake or of any protocol."""
 
     def begin_to_drain(self) -> None:
-        """The worker stops."""
+        """Say with the next answer that the connection ends: the worker stops."""
 
     def leave_to_parent(self) -> int:
         """In a forked child: it is used no more. Returns its descriptor."""

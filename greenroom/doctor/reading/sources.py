@@ -106,7 +106,7 @@ class Sources:
         return None
 
     def read_imported(self, path: Path, module: str) -> Source | None:
-        """As `read`, for a file that the import has shown: not one that pip has put where it lies."""
+        """Read a file that the import has loaded, unless pip has installed it there."""
         parts = module.split(".")
         up = len(parts) - (0 if path.name == "__init__.py" else 1)
         folders = path.resolve().parents
@@ -169,7 +169,7 @@ def is_deeper(tree: ast.AST, most: int) -> bool:
 
 
 def installed_names(folder: Path) -> Iterator[str]:
-    """Modules and packages that the records of `*.dist-info` in a folder have."""
+    """Return the modules and packages that the records of `*.dist-info` in a folder list."""
     for record in folder.glob("*.dist-info/RECORD"):
         try:
             lines = record.read_text(errors="replace").splitlines()

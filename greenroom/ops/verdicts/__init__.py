@@ -9,6 +9,9 @@ same time: the one that explains the others.
     > memory, disk > deadlines > garbage, many queries > other slow waits > stalls that are over
     > slower than usual > what is under way
 
+The rules are in modules by cause: workers, deaths, stalls, blocking, reloads; locks, pools, waiting; database,
+upstreams; limits, load, work; errors; peers. Beside them: finding (what a rule finds), words and advice (their texts).
+
 A blocked worker makes everybody wait, so whatever else is seen in it may be its doing; connections held explain a pool
 that is empty, and that in turn the refusals behind it. Effects of a known cause are left out: see EXPLAINS.
 """

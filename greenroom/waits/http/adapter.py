@@ -149,7 +149,7 @@ class Transport:
     def _call(
         self, adapter: HTTPAdapter, request: PreparedRequest, timeout: Any, verify: Any, cert: Any, proxies: Any
     ) -> Call | None:
-        """The call that serves this request, None if it is not for us."""
+        """Return the call that sends this request over our pool; None where `requests` sends it itself."""
         if not is_plain(adapter, may_retry=True) or type(request.headers) is not CaseInsensitiveDict:
             return None
         target = target_of(request.url)

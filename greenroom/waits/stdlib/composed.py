@@ -52,7 +52,7 @@ class Composed(TimedWait):
 
     __slots__ = ("thing",)
 
-    def __init__(self, name: str, timeout: float | None, thing: Any) -> None:
+    def __init__(self, name: str, timeout: float | None, thing: object) -> None:
         TimedWait.__init__(self, "lock", name, timeout)
         self.thing = thing
 

@@ -84,7 +84,7 @@ class HTTP2Connection:
             self.on_readable()
 
     def begin_upgraded(self, settings: bytes, fields: Fields, body: bytes, received: bytes) -> None:
-        """The same for a request of HTTP/1.1 that asked for HTTP/2: it is the first stream (RFC 7540 3.2)."""
+        """Begin with a request of HTTP/1.1 that asked for HTTP/2: it is the first stream (RFC 7540 3.2)."""
         self.engine.initiate_upgrade_connection(settings_header=settings)
         self.serving.timeouts.became_idle(self)
         self.out.flush()
@@ -354,7 +354,7 @@ class HTTP2Connection:
         self._let_streams_go()
 
     def _let_streams_go(self) -> None:
-        """Nobody waits for their answers any more."""
+        """Tell all streams that their client has left."""
         for stream in list(self.streams.values()):
             if not stream.is_over:
                 stream.client_has_left()

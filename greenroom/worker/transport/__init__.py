@@ -4,7 +4,8 @@
                              idle connection costs
     tls.TLSSocket            the same methods over TLS, after its handshake (see handshake)
 
-Everything above knows only what `Transport` says; `is_tls` tells the few places where the difference counts.
+Everything above knows only what `Transport` says; `is_tls` tells the few places where the difference counts. In a
+forked child parents.ParentsSocket stands for either.
 """
 
 from collections.abc import Iterable

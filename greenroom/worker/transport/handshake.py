@@ -88,7 +88,7 @@ class Handshake:
         self.serving.closed(self)
 
     def close(self) -> None:
-        """Without a goodbye: nothing has been said."""
+        """Close without TLS's goodbye: there is no session yet."""
         self._forget()
         self.sock.close()
 

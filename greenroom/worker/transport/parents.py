@@ -6,7 +6,7 @@ from ... import forking
 
 
 class ParentsSocket:
-    """The child has come to the end of its own work when it answers the parent's client."""
+    """Stands in for the socket of a parent's client. A child that comes to answer one has done its work: it ends."""
 
     def send(self, *_: object) -> NoReturn:
         forking.leave()
@@ -20,9 +20,9 @@ class ParentsSocket:
         return -1
 
     def setsockopt(self, *_: object) -> None:
-        """It is the parent's."""
+        """Do nothing: the connection is the parent's."""
 
     shutdown = setsockopt
 
     def close(self) -> None:
-        """It is the parent's."""
+        """Do nothing: the connection is the parent's."""
