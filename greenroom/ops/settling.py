@@ -2,7 +2,7 @@
 
 Requests wait for an upstream half a second before that is called slow, and for three seconds before it is said that it
 answers nobody. What may be the effect of something else (see verdicts.EFFECTS) is therefore told when it has been seen
-for `SURE_SECONDS`, and so is that somebody answers nobody; facts (a worker that is blocked, or has died) are told at once.
+for `SURE_SECONDS`, and so is that somebody answers nobody. Facts are told at once: a worker is blocked, or has died.
 
 Clients that began together also wait together: in one second all have waited for long, in the next one all begin anew.
 So what is known from what requests, or the loop's ready greenlets, wait for in this moment stays for `STAYS_SECONDS`
