@@ -87,6 +87,7 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
     has_own_id: bool = False  # whether the application gives its answer an X-Request-ID
     # Somebody else has answered, or the connection is no longer HTTP: what the application answers goes nowhere.
     is_dropped: bool = False
+    is_whole: bool = False  # nothing of it is still to be sent
 
     def __init__(self, req: Any, sock: Any, cfg: Any, wire: Wire) -> None:
         self.req = req
@@ -298,6 +299,7 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
             self.wire.send(head + b"0\r\n\r\n")
         else:
             self.flush()
+        self.is_whole = not self.is_short
 
     def sendfile(self, respiter: Any) -> bool:
         """The file in `respiter` straight from the kernel; False if it has to be read like any other body."""

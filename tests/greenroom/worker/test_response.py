@@ -384,7 +384,10 @@ def test_close_is_called_once_and_generators_end_when_the_client_leaves() -> Non
         assert site.records.at(logging.WARNING) == []  # that clients leave is no error
 
 
-def test_error_in_close_is_logged_and_harms_nobody() -> None:
+@pytest.mark.parametrize("data", [GET, OLD], ids=["HTTP/1.1", "HTTP/1.0"])
+def test_error_in_close_is_logged_and_its_answer_arrives_whole(data: bytes) -> None:
+    """A connection that is broken off takes with it what the client has not read yet."""
+
     class Bad(Items):
         def close(self) -> None:
             raise ValueError("in close")
@@ -394,7 +397,10 @@ def test_error_in_close_is_logged_and_harms_nobody() -> None:
         return Bad(None)
 
     with serve(Ours, application) as site:
-        site.ask(GET)
+        answer = site.ask(data)
+        assert answer.startswith(b"HTTP/1.")
+        assert b"first" in answer
+        assert not answer.endswith(b"<reset>")
         assert site.records.at(logging.ERROR) == ["Error handling request GET /"]
 
 
