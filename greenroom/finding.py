@@ -4,7 +4,7 @@ gunicorn is given `greenroom.finding:application('shop')`, so the search happens
 worker, anew after each reload.
 """
 
-from typing import Any
+from wsgiref.types import WSGIApplication
 
 from . import importing
 from .errors import AppNotFound
@@ -21,14 +21,14 @@ def uri(name: str) -> str:
 
 
 def shown(uri: str) -> str:
-    """What was named, for people; the usual place where nothing was."""
+    """Return the application's name as it was given, for people; how it was found, where none was given."""
     start = f"{__name__}:application("
     if not uri.startswith(start):
         return uri
     return uri.removeprefix(start).removesuffix(")").strip("'\"") or "found as flask run finds it"
 
 
-def application(name: str = "") -> Any:
+def application(name: str = "") -> WSGIApplication:
     """The WSGI application that `name` (a module, a file, or nothing) means to Flask.
 
     Without a name: FLASK_APP, wsgi.py, app.py. Raises AppNotFound, which says what was looked for.
@@ -48,7 +48,7 @@ def application(name: str = "") -> Any:
         raise AppNotFound(f"no application to serve: {' '.join(str(exc).split())}") from exc
 
 
-def _usual(name: str) -> Any:
+def _usual(name: str) -> WSGIApplication:
     if not name:
         raise AppNotFound("no application to serve: name it, as in `greenroom serve shop:app`")
     problems = []

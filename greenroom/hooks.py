@@ -218,7 +218,13 @@ class Hooks:
             "timeout_seconds": self.settings.timeout_seconds,
         }
         try:
-            supervisor = Supervisor(self.settings, shared_board().descriptor, about, (server.cfg.uid, server.cfg.gid))
+            supervisor = Supervisor(
+                self.settings,
+                shared_board().descriptor,
+                about,
+                (server.cfg.uid, server.cfg.gid),
+                error_log="" if server.cfg.errorlog in (None, "-") else os.path.abspath(server.cfg.errorlog),
+            )
         except OSError as exc:
             logger.warning("the ops process can't be started, the server goes on without it: %s", exc)
             return None
@@ -236,7 +242,7 @@ class Hooks:
         return fleet if fleet.install() else None
 
     def _tidy_up_after_companion(self, server: Arbiter) -> None:
-        """It was killed right before the end, and has left something running: what comes after it ends that."""
+        """Start the companion once more: it was killed right before the end, and the new one ends what it left."""
         try:
             running.companion = self._start_companion(server)
         except CompanionError as exc:

@@ -33,6 +33,7 @@ class Request:
     own_configuration: str
     arguments: tuple[str, ...]
     bind: tuple[str, ...]
+    paste: str = ""  # a file of PasteDeploy names the application
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -43,6 +44,10 @@ def run(arguments: Sequence[str]) -> int:
     environ = {**read_env_files(Path.cwd()), **os.environ}
     is_pywsgi = PYWSGI in arguments or sys.platform == "win32"
     request = understood([argument for argument in arguments if argument != PYWSGI])
+    if request.paste:
+        if is_pywsgi:
+            raise GreenroomError("gevent's own server reads no file of PasteDeploy: leave --paste out")
+        _become_gunicorn("", request)
     app = request.app or environ.get("WSGI_APP") or environ.get("FLASK_APP") or app_of_folder(Path.cwd())
     if is_pywsgi:
         return _serve_with_pywsgi(app, request, environ)
@@ -59,14 +64,16 @@ def understood(arguments: Sequence[str]) -> Request:
             [f"WEB_CONCURRENCY must be a whole number (got {given!r}); unset it for one worker per core"]
         ) from exc
 
-    options = Config().parser().parse_args(list(arguments))
+    parser = Config(usage="%(prog)s [gunicorn's options] [module:name]", prog="greenroom serve").parser()
+    options = parser.parse_args(list(arguments))
     rest = list(arguments)
     if options.args:
         rest.remove(options.args[0])
     if options.config:
         rest = _without_option(rest, ("-c", "--config"), options.config)
-    own = own_configuration.location(options.config or "", Config().parser(), os.environ)
-    return Request(options.args[0] if options.args else "", own, tuple(rest), tuple(options.bind or ()))
+    own = own_configuration.location(options.config or "", parser, os.environ)
+    app = options.args[0] if options.args else ""
+    return Request(app, own, tuple(rest), tuple(options.bind or ()), options.paste or "")
 
 
 def app_of_folder(folder: Path) -> str:
@@ -84,7 +91,7 @@ def _become_gunicorn(app: str, request: Request) -> NoReturn:
     from .finding import uri
 
     child = dict(os.environ)
-    configuration, named = str(CONFIGURATION), [uri(app)]
+    configuration, named = str(CONFIGURATION), [uri(app)] if app else []
     if request.own_configuration:
         own = own_configuration.absolute(request.own_configuration)
         if own_configuration.calls_configure(own):

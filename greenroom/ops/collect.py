@@ -20,6 +20,7 @@ from .. import clock
 from ..insight.stacks import UNKNOWN
 from ..worker.balance import COUNTERS, HEARTBEAT_SECONDS, Scoreboard, State
 from .counters import Counters, add_lists, difference
+from .leaks import Leaks
 from .limits import Limits
 from .native_line import peek
 from .socket_folder import SocketFolder
@@ -124,6 +125,7 @@ class Moment:
     cores: int
     is_stopping: bool = False
     limits: Mapping[str, Any] = field(default_factory=dict)  # of the machine, see limits
+    leaks: list[dict[str, Any]] = field(default_factory=list)  # see leaks
     usual: Usual = field(default_factory=Usual)
     # Of the last reload: when it was (on the clock, and in Unix time), and those that could not boot since.
     reload: Mapping[str, Any] = field(default_factory=dict)
@@ -156,6 +158,7 @@ class Collector:
         self.history: deque[dict[str, float]] = deque(maxlen=HISTORY_TICKS)
         self.events: deque[dict[str, Any]] = deque(maxlen=MOST_EVENTS)
         self.limits = limits or Limits(now=now)
+        self.leaks = Leaks(now)
         self.usual = Usual()
         self.began = now()
         self.reload: dict[str, Any] = {}
@@ -283,7 +286,7 @@ class Collector:
         return {name: stall[name] for name in STALL_NAMES}
 
     def _fold_what_was_left(self) -> None:
-        """Of workers that went while no ops process ran: their last words, or what they were seen to have counted."""
+        """Count workers that ended while no ops process ran, by their last words or the last counts seen."""
         pids = {int(line["pid"]) for line in self.board.read()[1]}
         for path in self.socket_folder.folder.glob("*.json"):
             said = read_json(path)
@@ -325,6 +328,11 @@ class Collector:
             cores=self.cores,
             is_stopping=self.board.is_stopping,
             limits=limits,
+            leaks=self.leaks.look(
+                (seen.pid, seen.number, ((seen.snapshot or {}).get("greenlets") or {}).get("by_spawner") or {})
+                for seen in workers
+                if not seen.is_gone
+            ),
             usual=self.usual,
             reload=self.reload,
             boot_failures=list(self.boot_failures),

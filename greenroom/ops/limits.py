@@ -14,9 +14,11 @@ from typing import Any
 import psutil
 
 from .. import clock
+from ..cores import throttled
 
 LOOK_SECONDS = 2.0
 WINDOW_SECONDS = 60.0
+QUOTA_SECONDS = 10.0
 SHORTEST_WINDOW_SECONDS = 12.0
 # By so much memory has to grow within the window, in bytes and as a share, to be called growing.
 GROWN_BYTES = 24e6
@@ -36,6 +38,7 @@ class Limits:
         self._looked_at = float("-inf")
         # (when, requests so far, resident bytes by pid)
         self._sizes: deque[tuple[float, float, dict[int, float]]] = deque()
+        self._throttled: deque[tuple[float, tuple[float, int, int]]] = deque()
 
     def look(self, workers: Mapping[int, tuple[int, float]], requests: float) -> dict[str, Any]:
         """`workers` are (number, resident bytes) by pid. Costs a millisecond for a few workers, every two seconds."""
@@ -57,8 +60,21 @@ class Limits:
             "memory": memory,
             "growth": growth(list(self._sizes), memory),
             "oom_seconds": None if self.oom_at is None else now - self.oom_at,
+            "quota": self._quota(now, throttled()),
         }
         return self.found
+
+    def _quota(self, now: float, counted: tuple[float, int, int] | None) -> dict[str, float] | None:
+        """The CPU quota in cores, and in which share of its periods the processes were stopped lately."""
+        if counted is None:
+            self._throttled.clear()
+            return None
+        self._throttled.append((now, counted))
+        while now - self._throttled[0][0] > QUOTA_SECONDS:
+            self._throttled.popleft()
+        (_, (_, periods, stopped)), (_, (cores, periods_now, stopped_now)) = self._throttled[0], self._throttled[-1]
+        grown = periods_now - periods
+        return {"cores": cores, "stopped_ratio": (stopped_now - stopped) / grown if grown > 0 else 0.0}
 
 
 def descriptors(pid: int, number: int) -> dict[str, Any] | None:

@@ -56,7 +56,7 @@ class Loop(corecext.loop):
         return ChildWatcher(self, pid, ref)
 
     def install_sigchld(self) -> None:
-        """Nobody here waits for the signal, and whoever does has it for himself."""
+        """Leave SIGCHLD alone: children are waited for by pidfd, and the signal is the application's."""
 
     def __del__(self) -> None:
         """The loop of a thread goes with it. gevent frees its memory first and writes into it then."""

@@ -73,7 +73,7 @@ class Nothing:
 
 
 class Copying:
-    """The data of one COPY. `problem` is what went wrong with writing the file; what came was taken all the same."""
+    """Moves the data of one COPY. `problem`: the error of writing the file; the data was read all the same."""
 
     def __init__(self, connection: Any, file: Any, size: int) -> None:
         self.connection = connection
@@ -127,7 +127,7 @@ class Copying:
         self._wait(self._flush)
 
     def _read(self) -> bytes | Exception:
-        """As the connection encodes it; empty at the end. A problem is told to the server, which makes it its error."""
+        """Read a piece of the file in the connection's encoding; empty at the end. An error is for the server."""
         try:
             data = self.file.read(self.size)
             if isinstance(data, str):

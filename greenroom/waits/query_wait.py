@@ -213,7 +213,7 @@ class Line:
     def _wait_in_thread(
         self, connection: Any, poll: Callable[[], int], state: int, silence_seconds: float, is_connecting: bool
     ) -> None:
-        """The same where nobody else waits: an offloaded call, a coroutine or its threads. No event loop, no watcher.
+        """Wait in a real thread, without event loop and watcher: an offloaded call, a coroutine or its threads.
 
         A watcher belongs to the loop that it was made for, and only that loop's thread may touch it.
         Runs on: a real thread; blocks it.
@@ -356,7 +356,7 @@ def _let_go(*watchers: Any) -> None:
 
 
 def _nothing() -> None:
-    """For a cancelling whose end interests nobody."""
+    """Do nothing at the end of a cancellation that nobody waits for."""
 
 
 def place(connection: Any) -> str:

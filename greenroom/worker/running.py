@@ -14,7 +14,7 @@ from .request import PlainRequest
 from .response import Response
 from .shedding import SHED_ANSWERS
 from .takeover import ClientsSocket
-from .transport import Transport
+from .transport import Peer, Transport
 from .wire import Wire
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class RunningRequest:
 
     serving: "Serving"
     listener: "Listener"
-    peer: Any
+    peer: Peer
     is_peer_trusted: bool
     arrived: float
     record: Record | None

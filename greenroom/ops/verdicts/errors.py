@@ -46,6 +46,7 @@ LIMITS = {
     "ENOMEM": ("out_of_memory", "Memory is used up (ENOMEM)", "Give the server more, or fewer workers."),
     "EAGAIN": ("processes", "No further process or thread can be started (EAGAIN)", "Raise ulimit -u, or start fewer."),
 }
+HIDDEN = "\N{HORIZONTAL ELLIPSIS}"  # in place of what redaction left out of a message
 ADDRESS = re.compile(r"host='([\w.:-]+)', port=(\d+)")  # as urllib3 says it
 WORDS = {
     "No space left on device": "ENOSPC",
@@ -135,6 +136,8 @@ def _finding(
 def _failed(row: Mapping[str, Any], moment: Moment, seen: Mapping[str, Any]) -> str:
     """The exception in words: "ZeroDivisionError: division by zero at app.py:4 (/ok), 52 since 03:10:02"."""
     said = f"{row['name']}: {row['message'].rstrip('.')}" if row["message"] else row["name"]
+    if HIDDEN in row["message"] and (began := row.get("began")) and began not in row["message"]:
+        said += f", which began as {row['root']}: {began.rstrip('.')}"
     where = f" at {row['line']}" if row["line"] else ""
     route = f" ({row['route']})" if row["route"] not in ("", "other") else ""
     return f"{said}{where}{route}, {row['count']:g} since {_clock(row['first_at'])}{_after_reload(row, seen)}"
@@ -150,7 +153,7 @@ def _after_reload(row: Mapping[str, Any], seen: Mapping[str, Any]) -> str:
 def _advice(row: Mapping[str, Any], moment: Moment, seen: Mapping[str, Any]) -> str:
     if _after_reload(row, seen):
         return "It began with the new code: go back to the old one (and kill -HUP), or repair that line."
-    said = f"{row['name']} {row['root']} {row['message']}"
+    said = f"{row['name']} {row['root']} {row['message']} {row.get('began') or ''}"
     known = next((do for words, do in KNOWN if any(word in said for word in words)), "")
     if known:
         host = host_of(row, seen)

@@ -91,8 +91,12 @@ def _never_given_back(sentence: str, holder: Mapping[str, Any]) -> Finding:
 
 def held_words(held: Mapping[str, Any]) -> str:
     gain = held.get("gain") or 0
-    promise = f" Releasing it would let {gain:.2g} times as many requests through." if gain > 1.05 else ""
+    promise = f" Releasing it would let {times(gain)} times as many requests through." if gain > 1.05 else ""
     return f"Call session.commit() or session.rollback() before {held.get('upstream') or 'that call'}.{promise}"
+
+
+def times(ratio: float) -> str:
+    return f"{ratio:.1f}" if ratio < 10 else f"{round(ratio, 2 - len(str(int(ratio)))):.0f}"
 
 
 def _other(held: Mapping[str, Any]) -> str:

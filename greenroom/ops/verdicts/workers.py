@@ -8,7 +8,7 @@ from ..collect import BLOCKED_SECONDS, Moment, Seen
 from .blocking import advice, garbage_share, is_garbage, is_log, is_wait
 from .deaths import died_lately
 from .finding import BAD, OK, WATCH, Finding, finding
-from .reloads import SLOW_START_SECONDS
+from .reloads import starts_slowly
 from .words import count_of, duration, innermost, requests
 
 # A worker that did not answer for so long while its loop did not turn either has the GIL taken from it.
@@ -109,11 +109,12 @@ def _blocked_finding(worker: Seen, stall: Mapping[str, Any], seconds: float, see
             **{**common, "line": where, "holds_gil": True},
         )
     place = f" by {where}{route}" if where else ", by a line that it has not told yet"
-    if is_log(stack):
+    if is_log(stack) and (waits or not is_known):
+        unread = ", and nobody reads it (the pipe is full)" if waits else ""
         return finding(
             BAD,
             f"Worker {worker.number} is blocked for {duration(seconds)}: it writes its log at {where or 'a line'}"
-            f"{route}, and nobody reads it (the pipe is full){waiting}.",
+            f"{route}{unread}{waiting}.",
             f"{advice(where, waits=True, stack=stack)} {do}",
             **{**common, "line": where, "cause": "log_blocks"},
         )
@@ -137,6 +138,6 @@ def under_way(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             found.append(finding(OK, f"{name} is being replaced: {left} to finish.", cause="replacing"))
         age = moment.now - worker.first_seen_at
         if worker.state == State.BOOTING and not worker.is_gone and seen["total"]["workers_serving"]:
-            if age < SLOW_START_SECONDS:
+            if not starts_slowly(moment, worker):
                 found.append(finding(OK, f"{name} has been starting for {duration(age)}.", cause="starting"))
     return found

@@ -154,7 +154,7 @@ class Call:
         return connection
 
     def _connect(self) -> Any:
-        """A connected gevent socket."""
+        """Return a connected gevent socket."""
         seconds = self.connect_seconds
         host, port = self.origin.host, self.origin.port
         try:
@@ -390,5 +390,5 @@ def plain(sock: Any) -> Any:
 
 
 def check_name(wrapped: Any, host: str) -> None:
-    """For contexts that don't check it themselves. Raises CertificateError."""
+    """Check the host's name, for contexts that don't check it themselves. Raises CertificateError."""
     _match_hostname(wrapped.getpeercert(), host.rstrip("."), False)
