@@ -404,6 +404,28 @@ def test_error_in_close_is_logged_and_its_answer_arrives_whole(data: bytes) -> N
         assert site.records.at(logging.ERROR) == ["Error handling request GET /"]
 
 
+@pytest.mark.parametrize("looks", [False, True])
+def test_what_a_request_leaves_behind_says_nothing_between_later_answers(looks: bool) -> None:
+    kept: list[tuple[Any, Any]] = []
+
+    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        kept.append((start_response("200 OK", []), environ["gunicorn.socket"]))
+        if looks:
+            environ["gunicorn.socket"].fileno()
+        if len(kept) > 1:
+            write, sock = kept[0]
+            write(b"LATE")
+            with pytest.raises(ConnectionError, match="the request is over"):
+                sock.sendall(b"LATE")
+        return [b"here"]
+
+    with serve(Ours, application) as site:
+        answers = site.ask(GET + GET)
+
+    assert answers.count(b"200 OK") == answers.count(b"here") == 2
+    assert b"LATE" not in answers
+
+
 def test_slow_reader_is_bounded() -> None:
     items = Items(None, first=b"a" * 50_000_000)
 
