@@ -17,23 +17,7 @@ from .findings import Finding, ordered, verdict
 from .importing import Imported, import_twice
 from .judging import Judge
 from .plan import Skipped, planned
-from .reading import (
-    at_import,
-    commands,
-    deployment,
-    drivers,
-    folders,
-    lazy_imports,
-    locks,
-    memory,
-    pools,
-    process,
-    queries,
-    retries,
-    sharing,
-    threads,
-    upstreams,
-)
+from .reading import commands, deployment, drivers, every_rule, lazy_imports, memory, pools
 from .reading.project import Project
 from .reading.sources import Sources
 from .scratch import Scratch
@@ -154,27 +138,8 @@ class Examination:
 
     def static(self, project: Project) -> None:
         self.found = []
-        every = (
-            upstreams,
-            retries,
-            sharing,
-            memory,
-            locks,
-            threads,
-            drivers,
-            pools,
-            queries,
-            process,
-            folders,
-            at_import,
-        )
-        failed = []
-        for rules in every:
-            try:
-                self.found += rules.find(project)
-            except Exception as exc:  # whatever text trips one rule, the others have something to say
-                topic = rules.__name__.rpartition(".")[2]
-                failed.append(f"the rules about {topic} failed, which is a defect of doctor: {exc!r}")
+        failed: list[str] = []
+        self.found += every_rule.find(project, failed)
         workers, _, _ = deployment.workers_of(Path.cwd(), os.environ, self.options.configuration)
         self.found += pools.above_default(project, workers)
         self.found += memory.socket_servers(project, workers)

@@ -5,7 +5,7 @@ project        what they mean: functions, values, names, waits, and which functi
 known          facts about other packages
 deployment     how it is started today; commands: Procfile, Dockerfile, units, scripts
 
-Rules, by what they are about
+Rules, by what they are about; every_rule: all of them
     at_import, lazy_imports    code that runs while the application, or a request, imports
     process, folders           the process and the folder that it runs in
     sharing, memory, locks     what requests share and keep
