@@ -204,8 +204,8 @@ class Registry:
             return State(feature.package, version, feature.title, "off", switch)
         problem = live.problem or self.problem(feature)
         if problem is not None:
-            cause = problem.sentence("") if problem.subject else ""
-            return State(feature.package, version, feature.title, "off", problem.sentence(feature.without), cause)
+            said = problem.sentence(feature.without)
+            return State(feature.package, version, feature.title, "off", said, problem.sentence(""))
         return State(feature.package, version, feature.title, "on", self._doubt(feature))
 
     def announce(self, log: Callable[[str], object], settings: Settings | None = None) -> None:
