@@ -359,8 +359,8 @@ class Collector:
         if said is not None and said.get("at") != self.reload.get("at"):
             # Not one that was before this process.
             ago = max(0.0, time.time() - float(said["at"]))
-            self.reload = {"at": said["at"], "since": self.now() - ago}
-            self._note("reload", 0, 0)
+            self.reload = {"at": said["at"], "since": self.now() - ago, "refused": said.get("refused")}
+            self._note("reload refused" if said.get("refused") else "reload", 0, 0)
 
     def _remember(self, now: float, totals: dict[str, float], workers: list[Seen]) -> None:
         last_at, last_totals, _ = self._windows[-2] if len(self._windows) > 1 else (now, totals, None)
