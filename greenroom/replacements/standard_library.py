@@ -73,7 +73,8 @@ DESCRIPTORS = Feature(
                "waits/descriptors"),
         *names("gevent.socket.socket", "recv recv_into send", "After half a megabyte others have their turn.",
                "waits/giving_way"),
-        *names("gevent.ssl.SSLSocket", "read send", "The same.", "waits/giving_way"),
+        *names("gevent.ssl.SSLSocket", "read send", "After half a megabyte others have their turn.",
+               "waits/giving_way"),
     ),
 )  # fmt: skip
 PROGRAMS = Feature(
