@@ -111,6 +111,8 @@ class Callers:
         for number, those in by_lock.items():
             _, before = self._remembered.get(number, (0.0, {}))
             held = _holder(those[0])
+            if not held and not before and len(those) == 1:
+                continue  # a stream that listens, mostly: nobody has the lock, and to look for its name takes long
             # While it is handed over nobody has it: then the last holder stands for the next.
             row = {**before, **held, "count": len(those), "longest_seconds": now - min(one.since for one in those)}
             row["name"] = redaction.line(described(those[0].lock, those[0].lock))

@@ -892,3 +892,13 @@ def test_a_connection_that_is_kept_across_a_call_is_told_of_any_driver() -> None
         "of its 3 connections, because a.py:4 (/sell) keeps one while it waits for api:443."
     )
     assert "before that call at a.py:5 (/sell)" in found["do"]
+
+
+def test_a_route_that_listens_takes_as_long_as_it_likes() -> None:
+    def said(detail: str) -> dict[str, Any]:
+        routes = {"/events": route(9, bucket=2, state="lock", seconds=11.0), "/ok": route(20)}
+        rows = snapshot(routes=routes, in_flight=stuck(2, "lock", detail, 0.1))
+        return {**with_lines(rows, "a.py:3", "/events"), "le": [0.01, 10.0, 30.0, None]}
+
+    assert "takes_long" not in causes(verdict(seen(said=said("event"))))
+    assert "takes_long" in causes(verdict(seen(said=said("lock"))))
