@@ -127,20 +127,23 @@ class Callers:
 def semaphores(waiting: Iterable[Account], now: float) -> list[dict[str, Any]]:
     """Semaphores that requests queue for. They do not know who has their places, and so neither do we."""
     found: dict[int, tuple[Any, list[Composed]]] = {}
+    routes: dict[int, str] = {}
     for account in waiting:
         wait = account.wait()
         if type(wait) is Composed and wait.detail == "semaphore":
             found.setdefault(id(wait.thing), (wait.thing, []))[1].append(wait)
+            routes.setdefault(id(wait.thing), account.pattern())
     return [
         {
             "kind": "semaphore",
             "name": redaction.line(described(thing, thing._cond._lock)),
+            "route": routes[number],
             "places": int(getattr(thing, "_initial_value", 0)),  # of a BoundedSemaphore
             "wanted_at": line_and_library(getattr(waits[0].greenlet, "gr_frame", None))[0],
             "count": len(waits),
             "longest_seconds": now - min(wait.since for wait in waits),
         }
-        for thing, waits in found.values()
+        for number, (thing, waits) in found.items()
     ]
 
 

@@ -665,7 +665,8 @@ def test_every_rule_bears_a_moment_with_rows_that_say_little() -> None:
 
 def semaphore(seconds: float, places: int = 3) -> dict[str, Any]:
     row = {"kind": "semaphore", "name": "SLOTS of shop.py:20", "places": places, "wanted_at": "shop.py:122"}
-    waiting = stuck(6, "lock", "semaphore", seconds)
+    row["route"] = "/slots"
+    waiting = stuck(6, "lock", "semaphore", seconds, route="/slots")
     return snapshot(in_flight=waiting, holders=[{**row, "count": 6, "longest_seconds": seconds}])
 
 
@@ -674,9 +675,12 @@ def test_a_semaphore_is_named_and_whether_its_places_come_back() -> None:
 
     assert causes(busy) == causes(leaking) == ["semaphore"]
     assert busy["sentence"] == (
-        "The semaphore at shop.py:122 is the bottleneck: 6 of 6 requests wait for one of its 3 places, the longest for "
-        "2 s; it is SLOTS of shop.py:20."
+        "The semaphore at shop.py:122 (/slots) is the bottleneck: 6 of 6 requests wait for one of its 3 places, the "
+        "longest for 2 s; it is SLOTS of shop.py:20."
     )
+    held = semaphore(2.0)
+    held["in_flight"] = [*held["in_flight"], request("upstream", "api:443", 1.0, id="h", route="/slots")]
+    assert "for 2 s; others of /slots wait for upstream api:443; it is" in verdict(seen(said=held))["sentence"]
     assert "in 18 s none was given back" in leaking["sentence"]
     assert "release()" in leaking["do"]
     assert "release()" not in busy["do"]
