@@ -69,7 +69,7 @@ class SocketFolder:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """What somebody has left in the folder; None where it is not there, or can't be read."""
+    """Return the content of a file of the folder; None where it is not there, or can\'t be read."""
     try:
         said = json.loads(path.read_text())
     except FileNotFoundError:

@@ -23,6 +23,7 @@ import sys
 import weakref
 from collections.abc import Callable
 from contextvars import copy_context
+from math import ceil
 from typing import Any
 
 from .. import deadline, observing
@@ -192,6 +193,9 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
         _wait_for(job, self._waits_for())
         try:
             return job.result()
+        except sqlite3.OperationalError:
+            deadline.is_refused()  # if the request's time is over, this was its first end
+            raise
         finally:
             job.error = None  # its traceback refers to this frame
             if self.in_transaction is not (self._began is not None):
@@ -237,7 +241,7 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
 
     def _set_patience(self, seconds: float) -> None:
         with contextlib.suppress(sqlite3.DatabaseError):  # closed, or the application's authorizer does not let us
-            _plain(self, f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+            _plain(self, f"PRAGMA busy_timeout = {ceil(seconds * 1000)}")
             self._is_patient = False
 
     def _be_patient(self) -> None:

@@ -143,7 +143,7 @@ class RunningRequest:
     def take_over(self, taken: ClientsSocket) -> Any:
         """The running request's application uses the socket: see takeover. Runs on: request greenlet, or any thread."""
         record = self.record
-        if record is None or record.answer is None:
+        if record is None or record.answer is None or record is not taken.record:
             raise ClientLeft("the request is over")
         if record.is_spent():
             self.request_ended(record)

@@ -113,6 +113,8 @@ class Call:
     def _open(self) -> Connection:
         """A new connection for the slot that we have."""
         try:
+            if self.origin.scheme == "https":
+                tls.authorities_for(self.origin.verify)  # a file that is missing is missed first, as in requests
             sock = self._connect()
         except BaseException:
             self.origin.lose_slot()

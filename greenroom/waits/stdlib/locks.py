@@ -311,6 +311,9 @@ class RLock(Mutex):
         return f"<{state} {_name(self)} object owner={owner} count={count} at {id(self):#x}>"
 
 
+RLock.__module__ = "_thread"  # as CPython's: trio asks
+
+
 def hand_over(heir: Waiter) -> None:
     heir.is_given = True
     heir.wake()

@@ -367,6 +367,7 @@ def test_locks_look_and_behave_as_those_of_cpython() -> None:
                 raise AssertionError(error)
         assert not hasattr(queue.SimpleQueue(), "__len__") and not hasattr(queue.Queue(), "__len__")
         assert isinstance(threading.RLock(), type(threading.RLock()))
+        assert type(threading.RLock()).__module__ == "_thread", "trio asks"
         """
     )
 
