@@ -251,6 +251,20 @@ def test_who_waits_for_a_turn_ends_with_his_request_and_nobody_elses_statement(c
     assert third.get(timeout=LONG_WAIT_SECONDS) == [(3,)]
 
 
+def test_connection_that_others_wait_for_is_not_closed_when_the_cancelling_takes_a_while(
+    connection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query_wait, "GRACE_SECONDS", 0.0)
+    connection.autocommit = True
+    first = in_request(request_to("/first", seconds=0.1), lambda: connection.cursor().execute(SLEEP))
+    gevent.sleep(0.02)
+
+    second = in_request(request_to("/second"), lambda: rows(connection.cursor(), "SELECT 2"))
+
+    assert isinstance(first.get(timeout=LONG_WAIT_SECONDS), QueryCanceled)
+    assert second.get(timeout=LONG_WAIT_SECONDS) == [(2,)]
+
+
 def test_commit_and_rollback_take_turns_too(connection: Any, watcher: Any) -> None:
     rows(connection.cursor(), "CREATE TEMP TABLE turns (number int); SELECT 1")
     adding = gevent.spawn(connection.cursor().execute, "INSERT INTO turns SELECT 1 FROM pg_sleep(0.1)")
