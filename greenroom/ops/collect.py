@@ -5,13 +5,11 @@ a worker's thread knows everything, and waits while C code keeps the GIL; the pr
 computes.
 """
 
-import json
 import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -23,7 +21,7 @@ from .counters import Counters, add_lists, difference
 from .leaks import Leaks
 from .limits import Limits
 from .native_line import peek
-from .socket_folder import SocketFolder
+from .socket_folder import SocketFolder, read_json
 from .usual import Usual
 from .worker_client import Asker
 
@@ -361,8 +359,8 @@ class Collector:
         if said is not None and said.get("at") != self.reload.get("at"):
             # Not one that was before this process.
             ago = max(0.0, time.time() - float(said["at"]))
-            self.reload = {"at": said["at"], "since": self.now() - ago}
-            self._note("reload", 0, 0)
+            self.reload = {"at": said["at"], "since": self.now() - ago, "refused": said.get("refused")}
+            self._note("reload refused" if said.get("refused") else "reload", 0, 0)
 
     def _remember(self, now: float, totals: dict[str, float], workers: list[Seen]) -> None:
         last_at, last_totals, _ = self._windows[-2] if len(self._windows) > 1 else (now, totals, None)
@@ -393,14 +391,3 @@ def _sum_of_buckets(snapshot: dict[str, Any]) -> list[float]:
     for route in (snapshot.get("routes") or {}).values():
         total = add_lists(total, route.get("buckets", []))
     return total
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        said = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as exc:
-        logger.warning("%s can't be read: %s", path.name, exc)
-        return None
-    return said if isinstance(said, dict) else None

@@ -121,21 +121,27 @@ def memory_of_all() -> dict[str, float]:
     """How much may be had at most, of what is used now: the machine's, or that of the narrowest control group."""
     machine = psutil.virtual_memory()
     limit, used = float(machine.total), float(machine.total - machine.available)
-    for folder in control_groups():
-        most, current = _number(folder / "memory.max"), _number(folder / "memory.current")
+    groups = [(folder, "memory.max", "memory.current") for folder in control_groups()]
+    groups += [
+        (folder, "memory.limit_in_bytes", "memory.usage_in_bytes") for folder in control_groups(controller="memory")
+    ]
+    for folder, limit_name, used_name in groups:
+        most, current = _number(folder / limit_name), _number(folder / used_name)
         if most is not None and current is not None and most - current < limit - used:
             limit, used = float(most), float(current)
     return {"limit_bytes": limit, "used_bytes": used, "available_bytes": max(0.0, limit - used)}
 
 
-def control_groups() -> list[Path]:
-    """Those of this process, which are the workers', the innermost first (cgroup v2)."""
-    root = Path("/sys/fs/cgroup")
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
+def control_groups(controller: str = "") -> list[Path]:
+    """Those of this process, which are the workers', the innermost first: of cgroup v2, or of a controller of v1."""
+    root = Path("/sys/fs/cgroup") / controller
+    name = None
+    for line in _lines(Path("/proc/self/cgroup")):
+        _, controllers, path = line.split(":", 2)
+        if controller in controllers.split(","):
+            name = path.lstrip("/")
+    if name is None:
         return []
-    name = next((line.removeprefix("0::").lstrip("/") for line in lines if line.startswith("0::")), "")
     parts = [part for part in name.split("/") if part not in ("", "..")]
     return [root.joinpath(*parts[:count]) for count in range(len(parts), -1, -1)]
 

@@ -2,7 +2,7 @@
 
 Requests wait for an upstream half a second before that is called slow, and for three seconds before it is said that it
 answers nobody. What may be the effect of something else (see verdicts.EFFECTS) is therefore told when it has been seen
-for `SURE_SECONDS`; facts, such as a worker that is blocked or has died, at once.
+for `SURE_SECONDS`, and so is that somebody answers nobody. Facts are told at once: a worker is blocked, or has died.
 
 Clients that began together also wait together: in one second all have waited for long, in the next one all begin anew.
 So what is known from what requests, or the loop's ready greenlets, wait for in this moment stays for `STAYS_SECONDS`
@@ -20,6 +20,8 @@ STAYS_SECONDS = 4.0
 WAITS = {"upstream", "query", "lock", "pool", "held", "dns", "offload", "other", "lock_held", "semaphore", "executor"}
 LAGS = {"cpu", "robbed", "throttled"}
 OF_THIS_MOMENT = frozenset(WAITS | LAGS)
+# Nobody has been answered yet, and in the next second somebody may be.
+UNSURE = EFFECTS | {"database_silent", "upstream_silent"}
 
 
 @dataclass
@@ -64,4 +66,4 @@ class Settling:
 
     def _is_sure(self, cause: str) -> bool:
         known = self._known[cause]
-        return cause not in EFFECTS or known.last_seen - known.first_seen >= SURE_SECONDS
+        return cause not in UNSURE or known.last_seen - known.first_seen >= SURE_SECONDS

@@ -51,7 +51,10 @@ def view(moment: Moment, about: Mapping[str, Any], recordings: Sequence[Mapping[
         "garbage": sights.garbage(moment),
         "limits": dict(moment.limits),
         "leaks": moment.leaks,
-        "reload": {"at": moment.reload.get("at"), "failures": [dict(row) for row in moment.boot_failures]},
+        "reload": {
+            "at": None if moment.reload.get("refused") else moment.reload.get("at"),
+            "failures": [dict(row) for row in moment.boot_failures],
+        },
         "stalls": _stalls(moment),
         "held": _held(moment),
         "deadlocks": deadlocks(moment),

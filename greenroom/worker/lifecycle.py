@@ -20,7 +20,7 @@ from greenlet import getcurrent
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.ggevent import GeventWorker
 
-from .. import clock, forking, joining
+from .. import clock, finding, forking, joining
 from ..gunicorns_parts import Config, Log
 from ..insight import lastwords, stacks
 from ..insight.observer import Insight
@@ -125,6 +125,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         self.notify()  # the arbiter's clock begins to run: without a first beat it waits for ever
         try:
             super().load_wsgi()
+            finding.refuse_factory(self.wsgi, getattr(self.app, "app_uri", None) or "the application")
         except BaseException as exc:
             if forking.is_child():
                 forking.leave(exc)

@@ -178,6 +178,7 @@ RULES: tuple[Rule, ...] = (
     load.uneven,
     load.overload,
     errors.failing,
+    reloads.refused,
     reloads.failed,
     reloads.hanging,
     work.left_behind,

@@ -74,6 +74,7 @@ def held(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     total = concerned(seen["in_flight_states"], seen["waits"])
     found = []
     for row in seen["holders"][:1]:
+        total = max(total, row["count"])  # they were looked at a moment earlier
         if row["count"] < FEWEST or row["count"] < SHARE_OF_WAITING * total:
             continue
         if row["longest_seconds"] < LONG_SECONDS and not _lock_is_slow(seen):

@@ -16,6 +16,25 @@ SLOW_FIRST_START_SECONDS = 15.0
 TOLD_SECONDS = 120.0
 
 
+def refused(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    """A reload that changed nothing, until the next one."""
+    why = moment.reload.get("refused")
+    if not why:
+        return []
+    said = f"{why['error']}: {why['message'].rstrip('.')}" if why.get("message") else str(why["error"])
+    at = f" at {why['line']}" if why.get("line") else ""
+    return [
+        finding(
+            WATCH,
+            f"The reload at {clock(moment.reload['at'])} changed nothing, its configuration can't be read: {said}{at}; "
+            "the workers go on as they are.",
+            "Repair that, and reload again with kill -HUP. A restart would end the server: it could not start.",
+            cause="reload_refused",
+            failure=why,
+        )
+    ]
+
+
 def failed(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     """The last workers that began could not import the application; until one has."""
     if not moment.boot_failures:
@@ -26,7 +45,7 @@ def failed(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
         for worker in moment.workers
         if worker.first_seen_at > last["since"] and worker.state in (State.SERVING, State.RETIRING)
     ]
-    reload_at = moment.reload.get("since")
+    reload_at = None if moment.reload.get("refused") else moment.reload.get("since")
     is_reload = reload_at is not None and reload_at <= last["since"] + 1.0
     is_newer_reload = reload_at is not None and reload_at > last["since"] + 1.0
     if began_since or is_newer_reload or (not is_reload and moment.now - last["since"] > TOLD_SECONDS):
@@ -89,7 +108,7 @@ def starts_slowly(moment: Moment, worker: Seen) -> bool:
 
 
 def _is_of_reload(moment: Moment, worker: Seen) -> bool:
-    since = moment.reload.get("since")
+    since = None if moment.reload.get("refused") else moment.reload.get("since")
     return since is not None and since <= worker.first_seen_at + 2.0
 
 

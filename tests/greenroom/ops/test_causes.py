@@ -14,7 +14,7 @@ from greenroom.ops import endings
 from greenroom.ops import limits as limits_module
 from greenroom.ops.client import OpsError
 from greenroom.ops.commands import check
-from greenroom.ops.limits import Limits, control_groups, growth, limits_of
+from greenroom.ops.limits import Limits, control_groups, growth, limits_of, memory_of_all
 from greenroom.ops.plain_top import run as run_plain_top
 from greenroom.ops.socket_folder import SocketFolder
 from greenroom.ops.usual import Usual
@@ -149,6 +149,23 @@ def test_limits_of_this_process_are_found(tmp_path: Path) -> None:
     assert found["disks"]
     assert found["memory"]["limit_bytes"] > 0
     assert all(str(folder).startswith("/sys/fs/cgroup") for folder in control_groups())
+
+
+@pytest.mark.parametrize(
+    ("groups", "name", "files"),
+    [
+        ("1:name=systemd:/\n0::/docker/a\n", "docker", ("memory.max", "memory.current")),
+        ("4:memory:/docker/a\n0::/\n", "memory/docker", ("memory.limit_in_bytes", "memory.usage_in_bytes")),
+    ],
+)
+def test_memory_of_a_container_is_that_of_its_control_group(
+    groups: str, name: str, files: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {f"/sys/fs/cgroup/{name}/{files[0]}": ["300"], f"/sys/fs/cgroup/{name}/{files[1]}": ["280"]}
+    said["/proc/self/cgroup"] = groups.splitlines()
+    monkeypatch.setattr(limits_module, "_lines", lambda path: said.get(str(path), []))
+
+    assert memory_of_all() == {"limit_bytes": 300.0, "used_bytes": 280.0, "available_bytes": 20.0}
 
 
 def test_a_cpu_quota_is_told_with_the_share_of_its_last_periods(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,8 +23,17 @@ def test_an_effect_is_told_when_its_cause_could_be_known() -> None:
 
     assert said(settling, 0.0, ("bad", "upstream"), ("ok", "starting")) == ["healthy", "starting"]
     assert said(settling, SURE_SECONDS - 0.5, ("bad", "upstream")) == ["healthy"]
-    assert said(settling, SURE_SECONDS, ("bad", "upstream_silent")) == ["upstream_silent"]
+    assert said(settling, SURE_SECONDS, ("bad", "database_refuses")) == ["database_refuses"]
     assert said(settling, SURE_SECONDS + 1.0, ("bad", "upstream")) == ["upstream"]
+
+
+def test_that_somebody_answers_nobody_is_told_when_it_is_sure() -> None:
+    settling = Settling()
+
+    assert said(settling, 0.0, ("bad", "database_silent")) == ["healthy"]
+    assert said(settling, 2.0, ("bad", "database_connections")) == ["database_connections"]
+    assert said(settling, 2.5, ("bad", "database_silent")) == ["healthy"]
+    assert said(settling, SURE_SECONDS, ("bad", "database_silent")) == ["database_silent"]
 
 
 def test_a_fact_is_told_at_once() -> None:
@@ -52,7 +61,7 @@ def test_what_is_explained_by_now_does_not_stay() -> None:
     for second in range(4):
         said(settling, float(second), ("bad", "upstream"))
 
-    assert said(settling, 4.0, ("bad", "upstream_silent")) == ["upstream_silent"]
+    assert said(settling, 4.0, ("bad", "upstream_refuses")) == ["upstream_refuses"]
 
 
 def test_the_worst_of_a_moment_ago_stays() -> None:

@@ -849,3 +849,46 @@ def test_clients_that_are_refused_and_were_not_before_are_told() -> None:
     assert found["sentence"] == "60% of the answers of /me in the last 10 s are 4xx, 1% before."
     assert "SECRET_KEY" in found["do"]
     assert verdict(seen(said=now))["cause"] == "healthy", "nothing is known of before"
+
+
+def test_a_reload_whose_configuration_can_not_be_read_is_told_until_the_next_one() -> None:
+    why = {"error": "SyntaxError", "message": "'(' was never closed", "line": "gunicorn.conf.py:1"}
+    found = verdict(seen(said=snapshot()), reload={"at": AT - 6.0, "since": NOW - 6.0, "refused": why})
+
+    assert (found["level"], found["cause"]) == ("watch", "reload_refused")
+    assert found["sentence"].endswith(
+        "changed nothing, its configuration can't be read: SyntaxError: '(' was never closed at gunicorn.conf.py:1; "
+        "the workers go on as they are."
+    )
+    assert verdict(seen(said=snapshot()), reload={"at": AT, "since": NOW, "refused": None})["cause"] == "healthy"
+
+
+def test_a_failure_whose_worker_has_ended_is_still_named() -> None:
+    said = failing(failure(), failed=9, well=1)
+    found = verdict(seen(said={**said, "failures": []}))
+
+    assert "9 of 10 requests in the last 10 s fail: ZeroDivisionError (/price)" in found["sentence"]
+
+
+def test_a_worker_that_its_own_alarm_ended_did_not_turn_its_loop() -> None:
+    found = verdict(seen(said=snapshot()), events=[died(signal="SIGALRM", line="a.py:3")])
+
+    assert ": its loop did not turn for the timeout, and the server ended it at a.py:3" in found["sentence"]
+
+
+def test_a_connection_that_is_kept_across_a_call_is_told_of_any_driver() -> None:
+    holder = {"request": "keeper", "route": "/sell", "seconds": 2.0, "line": "a.py:4", "is_over": False}
+    pool = {"name": "db", "kind": "database", "size": 3, "in_use": 3, "waiting": 9, "holders": [holder]}
+    keeper = request("upstream", "api:443", 1.9, id="keeper", route="/sell")
+    said = snapshot(in_flight=[*stuck(9, "pool", "db", 2.0), keeper], pools=[pool])
+    said["waiting"] = [
+        {**row, "lines": [{"line": "a.py:5", "route": "/sell", "library": "requests", "count": 1}]}
+        for row in said["waiting"]
+    ]
+    found = verdict(seen(said=said))
+
+    assert causes(found) == ["held"]
+    assert found["sentence"].endswith(
+        "of its 3 connections, because a.py:4 (/sell) keeps one while it waits for api:443."
+    )
+    assert "before that call at a.py:5 (/sell)" in found["do"]
