@@ -279,6 +279,26 @@ def test_commit_and_rollback_take_turns_too(connection: Any, watcher: Any) -> No
     assert rows(connection.cursor(), "SELECT number FROM turns") == [(1,)]
 
 
+def test_blocks_on_one_connection_come_one_after_the_other(connection: Any) -> None:
+    """As under gevent alone, where psycopg2 waits in C: a transaction that waits for nothing else is nobody else's."""
+    rows(connection.cursor(), "CREATE TEMP TABLE blocks (number int); SELECT 1")
+    connection.commit()
+
+    def add(number: int) -> None:
+        with connection, connection.cursor() as cursor:
+            for _ in range(3):
+                cursor.execute("INSERT INTO blocks SELECT %s FROM pg_sleep(0.003)", [number])
+            if number % 2:
+                raise LookupError("a block that is rolled back")
+
+    adding = [in_request(request_to(f"/{number}"), partial(add, number)) for number in range(6)]
+    gevent.joinall(adding, timeout=LONG_WAIT_SECONDS, raise_error=True)
+
+    assert [str(each.value) for each in adding[1::2]] == ["a block that is rolled back"] * 3
+    added = rows(connection.cursor(), "SELECT number, count(*) FROM blocks GROUP BY 1 ORDER BY 1")
+    assert added == [(0, 3), (2, 3), (4, 3)]
+
+
 def test_copies_and_statements_take_turns(connection: Any) -> None:
     class Slow(io.StringIO):
         def read(self, *size: int) -> str:
