@@ -64,9 +64,9 @@ executors: list[Executors] = []
 # Of children that were reaped here: pid -> status as os.waitpid() gives it, by rooms that reap.
 ended_children: list[Mapping[int, int]] = []
 
-# Told: a query of psycopg2's that a request waits for (its record, the connection); a statement of sqlite3's (its
-# record, the text); in a thread of an executor, that it begins or ends to work for a request.
-on_query: Callable[[Any, Any], None] | None = None
+# Told: a query of psycopg2's that a request waits for (its record, the connection, its Line with the text); a statement
+# of sqlite3's (its record, the text); in a thread of an executor, that it begins or ends to work for a request.
+on_query: Callable[[Any, Any, Any], None] | None = None
 on_statement: Callable[[Any, str], None] | None = None
 on_job_changed: Callable[[], None] | None = None
 # Where requests are traced: a call of `requests` is sent by calling the second argument; the lines for its head.

@@ -95,7 +95,7 @@ class Account(Record):
         self.helpers: dict[Any, None] | None = None
         self.hosts: dict[str, float] | None = None
         self.route = ""
-        self.holds: dict[int, Any] | None = None
+        self.holds: list[Any] | None = None
         self.keeps: tuple[str, str] | None = None
         self.kept: dict[tuple[str, str], float] | None = None
 
