@@ -9,15 +9,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 import psycopg2
 
 from devdb.server import EmbeddedPostgres
 
-if TYPE_CHECKING:
-    from .deadlines import Bench
+from .services import Bench
 
 ACTIVE_MILLISECONDS = 200
 RECOVERY_SECONDS = 2.0

@@ -14,11 +14,15 @@ Importing this package changes nothing. Patching happens where the name says so:
     replacements/       every replaced name, in one list
     worker/             from the listener to the application
     in_flight           one running request: its budget, its waits, its end; deadline: how long a wait may take
+    slowing             requests that go on waiting after their end; draining: what the application learns of a stop
     gunicorns_names     settings that gunicorn names as well; gunicorns_parts: the types of its arbiter and workers
     waits/              blocking calls that wait in the event loop; offload: those that can't, in threads
     insight/, ops/      what each worker does; the process that shows it
     doctor/, load/, tune/   what an application will do here, how much it takes, what to set
     pytest, testing/    the pytest plug-in
+    start_line          what the log says of a start; surroundings: what the machine lacks; redaction: what may be shown
+    forking, on_import  forked children; modules as they are imported
+    clock, timers, cores, frames, loopback, observing    small things that several of these use
     errors              every error that is raised
 """
 

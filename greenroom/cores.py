@@ -35,6 +35,20 @@ def cgroup_quota(root: Path = CGROUP_ROOT, self_cgroup: Path = SELF_CGROUP) -> f
     return min(quotas, default=None)
 
 
+def throttled(root: Path = CGROUP_ROOT, self_cgroup: Path = SELF_CGROUP) -> tuple[float, int, int] | None:
+    """The tightest quota in cores, how many periods of it there have been, and in how many its processes were stopped.
+
+    None when nothing limits them, or the kernel does not count.
+    """
+    tightest: tuple[float, int, int] | None = None
+    for folder in _folders(root, self_cgroup):
+        quota = _quota(folder)
+        counts = dict(line.split()[:2] for line in _read(folder / "cpu.stat").splitlines() if len(line.split()) > 1)
+        if quota is not None and "nr_throttled" in counts and (tightest is None or quota < tightest[0]):
+            tightest = quota, int(counts.get("nr_periods", 0)), int(counts["nr_throttled"])
+    return tightest
+
+
 def _folders(root: Path, self_cgroup: Path) -> list[Path]:
     """The folders to ask, from this process's own cgroup up to the root; v2 first, then v1's cpu controller."""
     found = []

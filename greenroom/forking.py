@@ -58,7 +58,7 @@ HELD_SIGNALS = signal.valid_signals() - {signal.SIGSEGV, signal.SIGBUS, signal.S
 
 _callbacks: list[Callable[[], None]] = []
 # Hubs that are the parent's. Empty unless this process is a child.
-parents_hubs: list[Any] = []
+parents_hubs: list[Hub] = []
 _kept: list[Any] = []
 _masks: dict[int, list[Any]] = {}  # by thread
 _reserved: list[int] = []
@@ -173,7 +173,7 @@ def leave(exc: BaseException | None = None) -> NoReturn:
 
 
 def _wait_for_threads() -> None:
-    """As Python does at exit: those of this child that are no daemons. Executors' end when they have nothing to do."""
+    """Join the threads of this child that are no daemons, as Python does at exit. Executors end their own when idle."""
     executors: Any = sys.modules.get("concurrent.futures.thread")
     if executors is not None:
         executors._python_exit()
@@ -239,7 +239,7 @@ def release(descriptors: list[int]) -> None:
 
 
 def stay_behind() -> NoReturn:
-    """A greenlet of the parent's has been woken in the child. It sleeps, for ever: what it does is done there."""
+    """Sleep for ever: a greenlet of the parent's that is woken in the child does its work in the parent."""
     _kept.append(getcurrent())  # else it would be collected, and its `finally` clauses run
     while True:
         try:
@@ -347,7 +347,7 @@ def _take_over(hub: Any) -> None:
         parents_hubs.append(_main_hub[0])
     _hub_local.set_hub(hub)
     for each in parents_hubs:
-        pending = [] if isinstance(each, ParentsHub) else list(each.loop._callbacks)
+        pending = [] if isinstance(each, ParentsHub) else list(each.loop._callbacks)  # type: ignore[attr-defined]
         each.__class__ = ParentsHub
         _kept.append(each.loop)
         each.loop = hub.loop

@@ -22,7 +22,7 @@ class Innermost:
         self.foreign: dict[int, CodeType] = {}
 
     def find(self, depth: int = 1) -> FrameType | None:
-        """Of the caller and whoever called it; `depth`: less so many, which are known to be none of them.
+        """Find the innermost own frame among those of the caller and its callers, without the first `depth` of them.
 
         Each frame that is looked at costs its function a copy of it. Runs on: any greenlet; never switches.
         """

@@ -1,18 +1,48 @@
-"""gunicorn's arbiter, its log and its workers, as far as we use them: gunicorn has no types of its own.
+"""gunicorn's arbiter, its log and its workers, as far as we use them: gunicorn has no types of its own."""
 
-`cfg` stays without a type: gunicorn makes its attributes from its settings when it runs.
-"""
-
-from collections.abc import Callable, MutableMapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from queue import SimpleQueue
 from types import FrameType
-from typing import IO, Any, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
+from wsgiref.types import WSGIApplication
+
+if TYPE_CHECKING:
+    from .ops.worker_server import WorkerServer
+    from .settings import Settings
 
 Signal = Callable[[int, FrameType | None], None]
+Address = tuple[str, int] | str  # of an internet socket, or the path of a UNIX socket
+
+
+class Config(Protocol):
+    """Its settings. gunicorn makes the attributes when it runs."""
+
+    # Of the server, and of its processes.
+    worker_class_str: str
+    workers: int
+    uid: int
+    gid: int
+    worker_tmp_dir: str | None
+    errorlog: str | None
+    when_ready: Callable[["Arbiter"], None]
+    # Of connections and requests.
+    is_ssl: bool
+    suppress_ragged_eofs: bool
+    secure_scheme_headers: Mapping[str, str]
+    limit_request_line: int
+    limit_request_fields: int
+    limit_request_field_size: int
+    casefold_http_method: bool
+    strip_header_spaces: bool
+    permit_unconventional_http_method: bool
+    http2_cleartext: str
+
+    def set(self, name: str, value: object) -> None: ...
 
 
 class Log(Protocol):
-    error_log: Any
+    error_log: logging.Logger
 
     def debug(self, msg: str, *args: object) -> None: ...
 
@@ -32,30 +62,29 @@ class Worker(Protocol):
     age: int
     nr: int
     alive: bool
-    cfg: Any
+    cfg: Config
     log: Log
-    wsgi: Callable[..., Any]
-    settings: Any
-    worker_server: Any
+    wsgi: WSGIApplication
+    settings: "Settings"
+    worker_server: "WorkerServer"
     stacks_file: IO[bytes]
 
 
 class GunicornApplication(Protocol):
-    cfg: Any
+    cfg: Config
     reload: Callable[[], None]
 
 
 class Arbiter(Protocol):
     pid: int
-    cfg: Any
+    cfg: Config
     log: Log
     app: GunicornApplication
-    address: Sequence[Any]
+    address: Sequence[Address]
     num_workers: int
     worker_age: int
-    LISTENERS: Sequence[Any]
+    LISTENERS: Sequence[object]
     SIG_QUEUE: SimpleQueue[int]
-    START_CTX: dict[Any, Any]
     WORKERS: MutableMapping[int, Worker]
     WORKER_BOOT_ERROR: int
     reap_workers: Callable[[], None]

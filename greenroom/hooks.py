@@ -50,6 +50,7 @@ class Running:
     fleet: "Fleet | None" = None
     ops: "Supervisor | None" = None
     is_reload_refused: bool = False
+    refused_because: BaseException | None = None
 
 
 running = Running()
@@ -70,7 +71,7 @@ def read_settings(environ: Mapping[str, str], check_command: Sequence[str] | Non
             if check_command is not None:
                 os.spawnve(os.P_WAIT, check_command[0], list(check_command), dict(os.environ))
             sys.exit(EXIT_BAD_SETTINGS)
-        running.is_reload_refused = True
+        running.is_reload_refused, running.refused_because = True, exc
         logger.error("reload given up, the workers go on as they are. %s", exc)
     return running.settings
 
@@ -126,7 +127,7 @@ class Hooks:
         """Runs on: arbiter. With wrong settings, or code that can't be prepared, the workers stay as they are."""
         self.settings = in_force(self.settings, server.cfg)
         if running.is_reload_refused:
-            call_off_reload(server)
+            self._refuse(server, running.refused_because)
             return
         if self.companion_command is not None:
             old = running.companion
@@ -134,7 +135,7 @@ class Hooks:
                 running.companion = self._start_companion(server)
             except CompanionError as exc:
                 logger.error("reload given up, the workers go on with the code they have: %s", exc)
-                call_off_reload(server)
+                self._refuse(server, exc)
                 return
             if old is not None:
                 old.release()
@@ -148,6 +149,14 @@ class Hooks:
             endings.reloading(running.ops.socket_folder)
         if running.fleet is not None:
             running.fleet.begin_reload()
+
+    def _refuse(self, server: Arbiter, because: BaseException | None) -> None:
+        """Change nothing, and have the ops page say why."""
+        call_off_reload(server)
+        if running.ops is not None:
+            from .ops import endings
+
+            endings.reloading(running.ops.socket_folder, refused_because=because)
 
     def pre_fork(self, server: Arbiter, worker: Worker) -> None:
         """Runs on: arbiter."""
@@ -219,7 +228,13 @@ class Hooks:
             "timeout_seconds": self.settings.timeout_seconds,
         }
         try:
-            supervisor = Supervisor(self.settings, shared_board().descriptor, about, (server.cfg.uid, server.cfg.gid))
+            supervisor = Supervisor(
+                self.settings,
+                shared_board().descriptor,
+                about,
+                (server.cfg.uid, server.cfg.gid),
+                error_log="" if server.cfg.errorlog in (None, "-") else os.path.abspath(server.cfg.errorlog),
+            )
         except OSError as exc:
             logger.warning("the ops process can't be started, the server goes on without it: %s", exc)
             return None
@@ -237,7 +252,7 @@ class Hooks:
         return fleet if fleet.install() else None
 
     def _tidy_up_after_companion(self, server: Arbiter) -> None:
-        """It was killed right before the end, and has left something running: what comes after it ends that."""
+        """Start the companion once more: it was killed right before the end, and the new one ends what it left."""
         try:
             running.companion = self._start_companion(server)
         except CompanionError as exc:
@@ -301,9 +316,9 @@ def keep_configuration(server: Arbiter, afterwards: Callable[[], object] = lambd
         before = app.cfg
         try:
             plain()
-        except SystemExit:  # gunicorn has said what is wrong
+        except SystemExit as exc:  # gunicorn has said what is wrong
             app.cfg = before
-            running.is_reload_refused = True
+            running.is_reload_refused, running.refused_because = True, exc.__context__
             logger.error("reload given up, gunicorn's configuration can't be read: the workers go on as they are")
             return
         afterwards()

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from wsgiref.types import WSGIApplication
 
 from .errors import AppNotFound
 
@@ -39,7 +39,7 @@ def package_folder(wsgi_app: str) -> Path | None:
     return Path(spec.origin).resolve().parent if spec is not None and spec.origin else None
 
 
-def load(wsgi_app: str) -> Any:
+def load(wsgi_app: str) -> WSGIApplication:
     """The application that `module:name` or `module:factory()` names. Raises AppNotFound saying what is missing."""
     module_name, _, expression = wsgi_app.partition(":")
     name, is_factory = (expression or "application").removesuffix("()"), expression.endswith("()")
@@ -58,7 +58,7 @@ def load(wsgi_app: str) -> Any:
     if not hasattr(module, name):
         raise AppNotFound(f"WSGI_APP={wsgi_app}: {module_name} has no {name}")
     found = getattr(module, name)
-    application = found() if is_factory else found
+    application: WSGIApplication = found() if is_factory else found
     if not callable(application):
         raise AppNotFound(f"WSGI_APP={wsgi_app}: {expression} is not a WSGI application, it can't be called")
     return application

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from types import FrameType
 from typing import Any, ClassVar, Literal, Self
+from wsgiref.types import WSGIEnvironment
 
 from gevent import get_hub
 from gevent._hub_local import get_hub_if_exists
@@ -90,7 +91,9 @@ class Record:
     # The grace: a setting, the same for all requests of a process.
     clean_up_seconds: ClassVar[float] = 5.0
 
-    def __init__(self, arrived: float, deadline: float = FOREVER, id: str = "", environ: Any = None) -> None:
+    def __init__(
+        self, arrived: float, deadline: float = FOREVER, id: str = "", environ: WSGIEnvironment | None = None
+    ) -> None:
         """Runs on: the request's own greenlet."""
         self.arrived = arrived
         self.asked: tuple[str, ...] = ()  # method and target, for those who name it when it is over

@@ -17,13 +17,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from . import patching
 from .chaining import HOOK_NAMES, chained, one_after_the_other
 from .errors import PatchedTooLate
 from .gunicorns_names import take_ours
-from .gunicorns_parts import Arbiter
+from .gunicorns_parts import Arbiter, Config
 from .hooks import Hooks, keep_configuration, read_settings, running
 from .settings import read_env_files
 
@@ -44,7 +43,7 @@ def prepare_arbiter() -> None:
         sys.exit(f"Error: {exc}")
 
 
-def join(cfg: Any) -> None:
+def join(cfg: Config) -> None:
     """Runs on: arbiter, once, when it listens."""
     if not running.is_configured:
         cfg.set("when_ready", one_after_the_other(take_part, cfg.when_ready))

@@ -7,14 +7,21 @@ A room that is never imported has nothing to show, and one that is imported late
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import CodeType
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
+
+from greenlet import greenlet
+
+from .in_flight import Record
+
+T = TypeVar("T")
 
 
 class Holder(Protocol):
     """The holder of a connection, or of one that is being opened, since a moment and a line."""
 
-    record: Any
+    record: Record | None
     since: float
     code: CodeType | None
 
@@ -32,7 +39,7 @@ class DatabasePool(Protocol):
     @property
     def waiting(self) -> int: ...
     def holders(self) -> Sequence[Holder]: ...
-    def holder_of(self, connection: Any) -> Holder | None: ...
+    def holder_of(self, connection: object) -> Holder | None: ...
 
 
 class UpstreamPool(Protocol):
@@ -52,9 +59,22 @@ class Executors(Protocol):
     """The executors that requests use, and who works in their threads, by greenlet, for which request."""
 
     @property
-    def executors(self) -> Iterable[Any]: ...
+    def executors(self) -> Iterable[ThreadPoolExecutor]: ...
     @property
-    def at_work(self) -> Mapping[Any, tuple[Callable[[], Any], Any]]: ...
+    def at_work(self) -> Mapping[greenlet, tuple[Callable[[], ThreadPoolExecutor | None], Record]]: ...
+
+
+class Query(Protocol):
+    """The side of a connection of psycopg2's that waits: what it is asked, and the observer's note of its user."""
+
+    sql: str
+    note: Any
+
+
+class Traced(Protocol):
+    """Sends a call of `requests` by calling `send`, and returns what that returns."""
+
+    def __call__(self, request: object, send: Callable[[], T], /) -> T: ...
 
 
 # Shown.
@@ -64,17 +84,17 @@ executors: list[Executors] = []
 # Of children that were reaped here: pid -> status as os.waitpid() gives it, by rooms that reap.
 ended_children: list[Mapping[int, int]] = []
 
-# Told: a query of psycopg2's that a request waits for (its record, the connection, its Line with the text); a statement
-# of sqlite3's (its record, the text); in a thread of an executor, that it begins or ends to work for a request.
-on_query: Callable[[Any, Any, Any], None] | None = None
-on_statement: Callable[[Any, str], None] | None = None
+# Told: a query of psycopg2's that a request waits for (its record, the connection, what it is asked); a statement of
+# sqlite3's (its record, the text); in a thread of an executor, that it begins or ends to work for a request.
+on_query: Callable[[Record, object, Query], None] | None = None
+on_statement: Callable[[Record, str], None] | None = None
 on_job_changed: Callable[[], None] | None = None
 # Where requests are traced: a call of `requests` is sent by calling the second argument; the lines for its head.
-on_call: Callable[[Any, Callable[[], Any]], Any] | None = None
+on_call: Traced | None = None
 trace_lines: Callable[[], str] | None = None
 
 
-def show(where: list[Any], what: Any) -> None:
+def show(where: list[T], what: T) -> None:
     """Register once; a room may be installed again."""
     if what not in where:
         where.append(what)

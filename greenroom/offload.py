@@ -16,10 +16,10 @@ import functools
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from . import replacements
 from .cores import usable_cores
@@ -28,6 +28,8 @@ from .errors import OffloadError
 from .on_import import when_imported
 from .settings import OFFLOAD_DEFAULTS, Settings, comma_separated
 from .waits.threads import Threads, can_wait, own_record
+
+T = TypeVar("T")
 
 
 class Offload:
@@ -63,7 +65,7 @@ class Offload:
                 found.append(str(exc))
         return found
 
-    def run(self, name: str, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    def run(self, name: str, function: Callable[..., T], args: tuple[object, ...], kwargs: Mapping[str, object]) -> T:
         """`function(*args, **kwargs)` in a thread. Raises BudgetSpent, a TimeoutError, when the request ends first.
 
         The answer of a call that nobody waits for any more is dropped; one that was still in line is never begun.
@@ -77,7 +79,8 @@ class Offload:
         job = self.threads.submit(functools.partial(context.run, function, *args, **kwargs))
         try:
             job.wait("offload", name, None)
-            return job.result()
+            answer: T = job.result()
+            return answer
         finally:
             job.error = None  # its traceback refers to this frame
             if not job.is_done:

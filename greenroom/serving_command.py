@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from . import agents, early_hook, own_configuration
 from .errors import AppNotFound, GreenroomError, SettingsError
+from .finding import flasks_uri, uri
 from .settings import read_env_files
 
 CONFIGURATION = Path(__file__).with_name("gunicorn_conf.py")
@@ -33,6 +34,7 @@ class Request:
     own_configuration: str
     arguments: tuple[str, ...]
     bind: tuple[str, ...]
+    paste: str = ""  # a file of PasteDeploy names the application
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -43,7 +45,11 @@ def run(arguments: Sequence[str]) -> int:
     environ = {**read_env_files(Path.cwd()), **os.environ}
     is_pywsgi = PYWSGI in arguments or sys.platform == "win32"
     request = understood([argument for argument in arguments if argument != PYWSGI])
-    app = request.app or environ.get("WSGI_APP") or environ.get("FLASK_APP") or app_of_folder(Path.cwd())
+    if request.paste:
+        if is_pywsgi:
+            raise GreenroomError("gevent's own server reads no file of PasteDeploy: leave --paste out")
+        _become_gunicorn("", request)
+    app = uri(name) if (name := request.app or environ.get("WSGI_APP", "")) else _flasks(environ)
     if is_pywsgi:
         return _serve_with_pywsgi(app, request, environ)
     _become_gunicorn(app, request)
@@ -59,14 +65,20 @@ def understood(arguments: Sequence[str]) -> Request:
             [f"WEB_CONCURRENCY must be a whole number (got {given!r}); unset it for one worker per core"]
         ) from exc
 
-    options = Config().parser().parse_args(list(arguments))
+    parser = Config(usage="%(prog)s [gunicorn's options] [module:name]", prog="greenroom serve").parser()
+    options = parser.parse_args(list(arguments))
     rest = list(arguments)
     if options.args:
         rest.remove(options.args[0])
     if options.config:
         rest = _without_option(rest, ("-c", "--config"), options.config)
-    own = own_configuration.location(options.config or "", Config().parser(), os.environ)
-    return Request(options.args[0] if options.args else "", own, tuple(rest), tuple(options.bind or ()))
+    own = own_configuration.location(options.config or "", parser, os.environ)
+    app = options.args[0] if options.args else ""
+    return Request(app, own, tuple(rest), tuple(options.bind or ()), options.paste or "")
+
+
+def _flasks(environ: Mapping[str, str]) -> str:
+    return flasks_uri(environ.get("FLASK_APP") or app_of_folder(Path.cwd()))
 
 
 def app_of_folder(folder: Path) -> str:
@@ -81,10 +93,8 @@ def app_of_folder(folder: Path) -> str:
 
 
 def _become_gunicorn(app: str, request: Request) -> NoReturn:
-    from .finding import uri
-
     child = dict(os.environ)
-    configuration, named = str(CONFIGURATION), [uri(app)]
+    configuration, named = str(CONFIGURATION), [app] if app else []
     if request.own_configuration:
         own = own_configuration.absolute(request.own_configuration)
         if own_configuration.calls_configure(own):
@@ -102,13 +112,12 @@ def _serve_with_pywsgi(app: str, request: Request, environ: Mapping[str, str]) -
     import dataclasses
 
     from . import importing, patching
-    from .finding import uri
     from .settings import Settings, set_from_files
 
     if request.own_configuration and request.own_configuration != own_configuration.GUNICORNS_DEFAULT:
         raise GreenroomError("gevent's own server reads no gunicorn configuration: leave -c out")
     set_from_files(os.environ, read_env_files(Path.cwd()), {})
-    settings = Settings.read({**environ, "WSGI_APP": uri(app)})
+    settings = Settings.read({**environ, "WSGI_APP": app})
     if request.bind:
         settings = dataclasses.replace(settings, bind=",".join(request.bind))
     importing.prefer_pythonpath(environ, Path.cwd())

@@ -15,10 +15,12 @@ from typing import Any
 
 import psutil
 
+from .gunicorns_parts import Config
 from .settings import Settings, environment_name
 
 # Where Linux keeps files that are no more than memory.
 SHARED_MEMORY = Path("/dev/shm")
+LASTING = (PermissionError, FileNotFoundError, NotADirectoryError)
 
 
 def memory_folder() -> str | None:
@@ -37,6 +39,18 @@ def no_temporary_folder() -> str:
             "writable, in a container with `--tmpfs /tmp`"
         )
     return ""
+
+
+def no_worker_ever(exc: OSError | RuntimeError, cfg: Config) -> str:
+    """Why `exc`, raised where gunicorn begins to start a worker, will come each time; "" where it may pass."""
+    if isinstance(exc, OSError) and not (isinstance(exc, LASTING) or exc.errno == errno.EROFS):
+        return ""
+    if isinstance(exc, PermissionError) and (cfg.uid, cfg.gid) != (os.geteuid(), os.getegid()):
+        return (
+            f"user {os.geteuid()} may start no worker as user {cfg.uid}, group {cfg.gid}: leave --user and --group "
+            "out, or start as root"
+        )
+    return f"no worker can be started: {str(exc).rstrip('.')}; --worker-tmp-dir names a folder for its heartbeat"
 
 
 def shortcomings(settings: Settings, *, has_pidfd: bool) -> list[str]:

@@ -8,7 +8,10 @@ these; `loop.timer` is for those that are started once, and for those that repea
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gevent._types import _Loop  # of the stubs: gevent's own names its interface only in prose
 
 # How often the loop has called each of our named callbacks in this process: timers, and the listeners. The search for
 # the cause of a spinning loop reads it (see worker/spinning.py).
@@ -23,16 +26,16 @@ class Timer:
 
     __slots__ = ("_arguments", "_callback", "_timer", "name", "repeats")
 
-    def __init__(self, loop: Any, seconds: float, name: str, *, repeats: bool = False, ref: bool = True) -> None:
+    def __init__(self, loop: "_Loop", seconds: float, name: str, *, repeats: bool = False, ref: bool = True) -> None:
         if seconds <= 0.0:
             raise ValueError(f"a timer that is used again lasts longer than {seconds!r} s")
         self.name = name
         self.repeats = repeats
         self._timer = loop.timer(0.0, repeat=seconds, ref=ref)
-        self._callback: Callable[..., Any] | None = None
-        self._arguments: tuple[Any, ...] = ()
+        self._callback: Callable[..., object] | None = None
+        self._arguments: tuple[object, ...] = ()
 
-    def start(self, callback: Callable[..., Any], *arguments: Any) -> None:
+    def start(self, callback: Callable[..., object], *arguments: object) -> None:
         """Call `callback(*arguments)` in so many seconds from now; if it was running, only that."""
         self._callback, self._arguments = callback, arguments
         self._timer.again(self._fire, update=True)  # from now on, not from when the loop last looked at its clock

@@ -1,5 +1,6 @@
 """The documentation says what the code does."""
 
+import ast
 import functools
 import os
 import re
@@ -92,6 +93,27 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
 
 # The operator's own, and the shop's of the examples.
 FOREIGN = {"deploy/.env", "deploy/tls", "app/main/views.py"}
+
+PLACE = re.compile(r"`(greenroom/[a-z0-9_/]+\.py)`, `([A-Za-z_.]+)`")
+
+
+def test_every_place_that_answers_a_question_exists() -> None:
+    """The table of "how it works" that leads into the source names modules with a class, function or list in each."""
+    places = PLACE.findall(text_of(docs.ROOT / "docs" / "how.md"))
+
+    assert len(places) >= 10
+    for path, name in places:
+        tree: ast.AST | None = ast.parse((docs.ROOT / path).read_text(encoding="utf-8"))
+        for part in name.split("."):
+            tree = next((node for node in getattr(tree, "body", []) if part in names_of(node)), None)
+            assert tree is not None, f"{path} has no {name}"
+
+
+def names_of(node: ast.AST) -> list[str]:
+    """The names that a statement defines."""
+    if isinstance(node, ast.Assign):
+        return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return [getattr(node, "name", "")]
 
 
 def without_code_blocks(text: str) -> str:

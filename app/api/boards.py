@@ -102,13 +102,7 @@ def no_board(slug: str) -> Problem:
 def save(board: Board, document: BoardDocument) -> None:
     """Raises Problem 409 if the slug is another board's."""
     try:
-        boards.save(
-            board,
-            slug=document.slug,
-            title=document.title,
-            is_public=document.public,
-            targets=document.targets(),
-        )
+        boards.save(board, **document.values())
     except boards.SlugTaken as exc:
         raise Problem(409, f"There is a board {document.slug!r} already; choose another slug.") from exc
     except boards.Vanished as exc:

@@ -160,8 +160,10 @@ class BoardDocument(Document):
             raise ValueError(f"each source needs a name of its own; used more than once: {', '.join(sorted(twice))}")
         return sources
 
-    def targets(self) -> list[Target]:
-        return [Target(source.name, source.url, source.timeout_ms) for source in self.sources]
+    def values(self) -> dict[str, Any]:
+        """What `boards.save` takes."""
+        targets = [Target(source.name, source.url, source.timeout_ms) for source in self.sources]
+        return {"slug": self.slug, "title": self.title, "is_public": self.public, "targets": targets}
 
 
 class Answered(Document):

@@ -54,13 +54,7 @@ def save_or_show_again(board: Board) -> Any:
     document = form.document()
     if document is not None:
         try:
-            boards.save(
-                board,
-                slug=document.slug,
-                title=document.title,
-                is_public=document.public,
-                targets=document.targets(),
-            )
+            boards.save(board, **document.values())
             return redirect(url_for("main.board", slug=document.slug))
         except boards.SlugTaken:
             form.errors["slug"] = "Another board has this name; choose a different one."

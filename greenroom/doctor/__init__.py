@@ -3,9 +3,10 @@
     command        the options, and the exit code
     examination    reading, importing, driving and measuring, in order and within the time there is
     reading/       without importing: the application's own files, its deployment files, its packages
-    importing      in two child processes, patched and not
-    plan           which routes and requests to ask
+    importing      in two child processes, patched and not; queued: what other processes cost it
+    plan           which routes and requests to ask; login: those behind a login
     driving        asks them under a real worker (server); inside/ looks on in the application's processes
+      log, executors    errors in the server's log; executors that were full
     gains          the same load under sync, gthread and Greenroom; answers: how they differ
     judging        from what was seen to findings; rules: the list of all; wording: their common words
     findings       one finding: place, sentence, change; accepted: those that a team knows

@@ -1,6 +1,5 @@
 """One examination: reading, importing, driving, measuring, in this order and within the time there is."""
 
-import ast
 import os
 import re
 import time
@@ -18,21 +17,7 @@ from .findings import Finding, ordered, verdict
 from .importing import Imported, import_twice
 from .judging import Judge
 from .plan import Skipped, planned
-from .reading import (
-    at_import,
-    commands,
-    deployment,
-    drivers,
-    locks,
-    memory,
-    pools,
-    process,
-    queries,
-    retries,
-    sharing,
-    threads,
-    upstreams,
-)
+from .reading import commands, deployment, drivers, every_rule, lazy_imports, memory, pools
 from .reading.project import Project
 from .reading.sources import Sources
 from .scratch import Scratch
@@ -42,7 +27,6 @@ AT_IMPORT = ("sleep-at-import", "io-at-import", "thread-at-import", "process-at-
 COULD_NOT_RUN = "could not run"
 # Shares of the time there is, for what comes before.
 IMPORT_SHARE, DRIVE_SHARE = 0.4, 0.75
-LAZY_IMPORT_SECONDS = 0.1
 MEASURE_SECONDS = 0.5
 
 
@@ -101,7 +85,7 @@ class Examination:
         with Scratch(allow_writes=self.options.allow_writes) as scratch:
             self.tell("importing")
             imported = import_twice(
-                scratch, self.options.app, lazy_imports(project), IMPORT_SHARE * self.options.seconds
+                scratch, self.options.app, lazy_imports.names(project), IMPORT_SHARE * self.options.seconds
             )
             project = self.read_more(project, imported)
             if not imported.why_not:
@@ -109,7 +93,7 @@ class Examination:
                 self.found = [one for one in self.found if one.rule not in AT_IMPORT]
             self.found += imported.findings(project)
             self.found += drivers.engines_seen(project, imported.engines, self.found)
-            self.found += lazily(project, imported)
+            self.found += lazy_imports.heavy(project, imported.lazy)
             self.facts_of(imported)
             if imported.why_not:
                 self.report.why = imported.why_not
@@ -154,15 +138,15 @@ class Examination:
 
     def static(self, project: Project) -> None:
         self.found = []
-        for rules in (upstreams, retries, sharing, memory, locks, threads, drivers, pools, queries, process, at_import):
-            self.found += rules.find(project)
+        failed: list[str] = []
+        self.found += every_rule.find(project, failed)
         workers, _, _ = deployment.workers_of(Path.cwd(), os.environ, self.options.configuration)
         self.found += pools.above_default(project, workers)
         self.found += memory.socket_servers(project, workers)
-        self.report.skipped = [Skipped("reading", problem) for problem in project.sources.problems]
+        self.report.skipped = [Skipped("reading", problem) for problem in [*project.sources.problems, *failed]]
 
     def read_more(self, project: Project, imported: Imported) -> Project:
-        """With the files that were imported and that no import statement leads to."""
+        """Return the project with the files that the import loaded and no import statement leads to."""
         known = set(project.sources.by_module)
         for module, path in imported.files:
             if module != "__main__" and "greenroom/doctor" not in path:
@@ -326,45 +310,6 @@ def find_spec_quietly(module: str) -> Any:
         return find_spec(module.partition(".")[0]) if module.partition(".")[0].isidentifier() else None
     except (ImportError, ValueError):
         return None
-
-
-def lazy_imports(project: Project) -> list[str]:
-    """Modules that functions of requests import, and nothing else does."""
-    found: dict[str, None] = {}
-    for function in project.in_request:
-        for node in function.nodes:
-            if isinstance(node, ast.Import):
-                found.update(dict.fromkeys(alias.name for alias in node.names))
-            elif isinstance(node, ast.ImportFrom):
-                found[function.source.absolute(node)] = None
-    return [name for name in found if name and not name.startswith(("greenroom", "gevent"))][:40]
-
-
-def lazily(project: Project, imported: Imported) -> list[Finding]:
-    """Heavy modules that are imported by whichever request needs them first."""
-    found = []
-    for function in project.in_request:
-        for node in function.nodes:
-            names: list[str] = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                names = [function.source.absolute(node)]
-            for name in names:
-                seconds = imported.lazy.get(name, 0.0)
-                if seconds >= LAZY_IMPORT_SECONDS:
-                    found.append(
-                        Finding(
-                            "import-in-request",
-                            function.source.shown,
-                            node.lineno,  # type: ignore[attr-defined]
-                            f"{name} is imported by the first request that needs it: {seconds:.2f} s in which the loop "
-                            "stands, in every worker.",
-                            "Import it at the top of the module.",
-                            cost=seconds,
-                        )
-                    )
-    return found
 
 
 def cleaned(found: Sequence[Finding]) -> list[Finding]:

@@ -60,7 +60,7 @@ class Scratch:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The application's own, with its writes kept away from what is real."""
+        """Return the application's environment: the one here, but with writes kept away from real services."""
         environ = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
         environ.update(QUIET)
         environ["TMPDIR"] = str(self.folder / "tmp")

@@ -16,6 +16,7 @@
       queries        queries per request, and the line that repeats one
       greenlets      lines that start greenlets, and how many are alive
     failures         exceptions that ended requests
+    traces, otlp     requests as OpenTelemetry traces, and their way out of the worker
     clients          the clients that send most
     garbage, growth  pauses by the garbage collector; memory that grows, by route
     recent           a ring of the last minute's records, for the flight recorder

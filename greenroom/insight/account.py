@@ -24,7 +24,7 @@ the process in a long slice is taken out again (see stalls).
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from greenlet import getcurrent, gettrace, settrace
+from greenlet import getcurrent, gettrace, greenlet, settrace
 
 from .. import clock
 from ..in_flight import CURRENT, Record, Wait
@@ -132,8 +132,8 @@ class Account(Record):
         inner: dict[int, Wait] = {}
         for wait in waits:
             known = inner.get(id(wait.greenlet))
-            if known is None or wait.since >= known.since:
-                inner[id(wait.greenlet)] = wait
+            if known is None or (wait.since >= known.since and not (known.kind == wait.kind == "lock")):
+                inner[id(wait.greenlet)] = wait  # of a queue or an event, not of the lock that it is made of
         own = inner.pop(id(self.greenlet), None)
         if own is not None and own.kind not in FOR_OTHERS:
             return own
@@ -154,7 +154,7 @@ class Account(Record):
                 self.kept = self.kept or {}
                 self.kept[self.keeps] = self.kept.get(self.keeps, 0.0) + waited
 
-    def adopt(self, helper: Any) -> None:
+    def adopt(self, helper: greenlet) -> None:
         """A greenlet that this request started has begun to run."""
         helpers = self.helpers
         if helpers is None:

@@ -11,9 +11,11 @@ under the look (see safepoint). So many at most, the longest waits first: about 
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import clock, observing, redaction
+from ..waits.stdlib.calls import Look
+from ..waits.stdlib.composed import Composed
 from . import stacks
 from .account import CPU, READY, STATE_OF, STATES, Account
 from .locks import Waiter, place_of
@@ -25,10 +27,23 @@ MOST_KEPT = 50
 SHORTEST_SECONDS = 0.2
 # A lock that was waited for lately is remembered for this long: its holder changes from moment to moment.
 REMEMBER_SECONDS = 5.0
+# A wait in pieces, as of a library that polls, is followed in requests that are so old; between the pieces it computes
+# for no more than this share of the time.
+FOLLOWED_SECONDS = 1.0
+PIECES_CPU_SHARE = 0.02
 
 LOCK = STATE_OF["lock"]
 
 What = tuple[str, str]  # state, detail
+
+
+class Followed(NamedTuple):
+    """A wait in pieces: what for, with which call; since when; and how much CPU its request had used at some moment."""
+
+    what: tuple[int, str, int]
+    since: float
+    at: float
+    cpu_seconds: float
 
 
 class Callers:
@@ -40,18 +55,36 @@ class Callers:
         self.holders: list[dict[str, Any]] = []
         self.executors: list[dict[str, Any]] = []
         self._remembered: dict[int, tuple[float, dict[str, Any]]] = {}
+        self._followed: dict[Account, Followed] = {}
 
     def look(self, live: Iterable[Account], waiters: Iterable[Waiter]) -> None:
-        now = self.now()
+        now, live = self.now(), list(live)
+        self._followed = self._follow(live, now)
         waiting = [
-            account for account in live if account.state > READY and now - waits_since(account) > SHORTEST_SECONDS
+            account for account in live if account.state > READY and now - self.since(account) > SHORTEST_SECONDS
         ]
         if not waiting and not self.lines and not self._remembered:
             return
-        waiting.sort(key=_since)
+        waiting.sort(key=self.since)
         self.lines = self._lines(waiting[:MOST_LOOKED_AT])
-        self.holders = self._holders(list(waiters), now)
+        self.holders = [*self._holders(list(waiters), now), *semaphores(waiting[:MOST_LOOKED_AT], now)]
         self.executors = _executors()
+
+    def since(self, account: Account) -> float:
+        """When its wait began, that of all pieces where it is one in pieces. Runs on: any thread."""
+        since = waits_since(account)
+        followed = self._followed.get(account)
+        if followed is None or followed.what[:2] != (account.state, account.detail):
+            return since
+        return min(since, followed.since)
+
+    def _follow(self, live: list[Account], now: float) -> dict[Account, Followed]:
+        followed: dict[Account, Followed] = {}
+        for account in live[:MOST_LOOKED_AT]:
+            before = self._followed.get(account)
+            if now - account.began > FOLLOWED_SECONDS and (one := _piece(account, before, now)) is not None:
+                followed[account] = one
+        return followed
 
     def _lines(self, waiting: list[Account]) -> dict[What, list[dict[str, Any]]]:
         found: dict[What, Counter[tuple[str, str, str]]] = {}
@@ -89,6 +122,26 @@ class Callers:
         return sorted(rows, key=lambda row: -row["count"])[:MOST_KEPT]
 
 
+def semaphores(waiting: Iterable[Account], now: float) -> list[dict[str, Any]]:
+    """Semaphores that requests queue for. They do not know who has their places, and so neither do we."""
+    found: dict[int, tuple[Any, list[Composed]]] = {}
+    for account in waiting:
+        wait = account.wait()
+        if type(wait) is Composed and wait.detail == "semaphore":
+            found.setdefault(id(wait.thing), (wait.thing, []))[1].append(wait)
+    return [
+        {
+            "kind": "semaphore",
+            "name": redaction.line(described(thing, thing._cond._lock)),
+            "places": int(getattr(thing, "_initial_value", 0)),  # of a BoundedSemaphore
+            "wanted_at": line_and_library(getattr(waits[0].greenlet, "gr_frame", None))[0],
+            "count": len(waits),
+            "longest_seconds": now - min(wait.since for wait in waits),
+        }
+        for thing, waits in found.values()
+    ]
+
+
 def line_and_library(frame: Any) -> tuple[str, str]:
     """The application's innermost line, and the package that it waits in: ("shop/prices.py:9", "redis")."""
     library = ""
@@ -106,6 +159,31 @@ def line_and_library(frame: Any) -> tuple[str, str]:
 def caller() -> tuple[str, str]:
     """The line that has called, and the library between. Runs on: request greenlet; some microseconds."""
     return line_and_library(sys._getframe(1))
+
+
+def _piece(account: Account, before: Followed | None, now: float) -> Followed | None:
+    """The wait that a request is in, as the next piece of the one before or the first of its own; None: not in pieces.
+
+    That goes on which waits for the same, and hardly computes in between: a poll by a library, or a part of an
+    upstream's answer, as long as no other call to that upstream has been made.
+    """
+    if account.state <= READY:
+        return before  # in a moment it waits again, or has used the CPU
+    calls = 0
+    if STATES[account.state] == "upstream":
+        calls = (account.calls or {}).get(account.detail, 0)
+        if not calls:
+            return None  # nobody counts them
+    elif not isinstance(account.wait(), Look):
+        return None
+    what = account.state, account.detail, calls
+    cpu_seconds = account.seconds[CPU]
+    since = account.since
+    if before is not None and before.what == what:
+        used = cpu_seconds - before.cpu_seconds
+        if used <= PIECES_CPU_SHARE * (now - before.at):
+            since = before.since
+    return Followed(what, since, now, cpu_seconds)
 
 
 def waits_since(account: Account) -> float:
@@ -172,7 +250,7 @@ def _executors() -> list[dict[str, Any]]:
 
 
 def _called(executor: Any) -> str:
-    """As its maker has named its threads, and where it was made; without such a name, as a module names it."""
+    """Name an executor: its threads' name and the place that made it; without such a name, as a module names it."""
     prefix = str(executor._thread_name_prefix)
     where = described(executor, getattr(executor, "_shutdown_lock", None))
     if prefix.startswith("ThreadPoolExecutor-"):

@@ -52,7 +52,7 @@ class Clients:
             self.refused[name] = self.refused.get(name, 0) + 1
 
     def tick(self) -> None:
-        """About once a second."""
+        """Let older requests count less; called about once a second."""
         self._ticks += 1
         if self._ticks % HALVE_EVERY_TICKS == 0:
             self.counts = {name: count / 2 for name, count in self.counts.items() if count > 1}

@@ -35,13 +35,15 @@ LIMITS = ("ENOSPC", "EDQUOT", "EMFILE", "ENFILE", "EPIPE", "ENOMEM", "EAGAIN", "
 
 @dataclass(slots=True)
 class Failure:
-    """All exceptions of one class at one line. `root` is the class that began it, `number` its errno's name."""
+    """All exceptions of one class at one line. `root` is the class that began it, `began` that one's message where it
+    is another one, `number` its errno's name."""
 
     name: str
     line: str
     route: str
     message: str = ""
     root: str = ""
+    began: str = ""
     number: str = ""
     library: str = ""
     count: int = 0
@@ -107,6 +109,7 @@ class Failures:
         if not row.count or now - row.last_at > MESSAGE_SECONDS:
             row.message = message_of(exc)
             row.root, row.number = root_of(exc)
+            row.began = message_of(first) if (first := list(chain(exc))[-1]) is not exc else ""
             row.library = library_of(exc)
         row.count += 1
         row.last_at = now

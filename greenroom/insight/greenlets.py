@@ -47,7 +47,7 @@ def spawner_of(greenlet: Any) -> str:
     frame = getattr(greenlet, "spawning_stack", None)
     while frame is not None:
         file = frame.f_code.co_filename
-        if not stacks.is_installed(file):
+        if not stacks.is_installed_file(file):
             return f"{stacks.shortened(file)}:{frame.f_lineno}"
         frame = frame.f_back
     run = getattr(greenlet, "_run", None)

@@ -35,7 +35,7 @@ class Growth:
             self._statm = -1  # no /proc here
 
     def pages(self) -> int:
-        """As many as the last time where the system does not say."""
+        """Return the pages of memory in use; the last known number where the system does not say."""
         try:
             self._pages = int(os.pread(self._statm, 64, 0).split()[1])
         except (OSError, IndexError):
@@ -43,7 +43,7 @@ class Growth:
         return self._pages
 
     def tick(self) -> None:
-        """About once a second."""
+        """Look at the memory; called about once a second."""
         if self._statm < 0:
             return
         size = self.pages()

@@ -22,6 +22,8 @@ from typing import Any
 
 from .. import clock
 from ..frames import Innermost, line_of
+from ..in_flight import Record
+from ..observing import Query
 from . import pools, stacks
 from .account import Account
 
@@ -109,7 +111,7 @@ class Held:
         self.application = Innermost(_is_installed)
         self.queries: Any = None  # a Queries, which shares what is found here
 
-    def used(self, record: Any, connection: Any, line: Any) -> None:
+    def used(self, record: Record, connection: object, line: Query) -> None:
         """A statement is sent: `line.sql`. Runs on: request greenlet."""
         if type(record) is not Account or record.ended:
             return

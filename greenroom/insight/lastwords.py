@@ -93,7 +93,7 @@ def say(worker: Worker, reason: str) -> None:
 
 
 def cry(worker: Worker, reason: str) -> None:
-    """The same, past logging, whose locks may be held. Runs on: signal handler; never raises."""
+    """Write what `tell` writes, without logging, whose locks may be held. Runs on: signal handler; never raises."""
     at = time.strftime("%Y-%m-%d %H:%M:%S %z")
     try:
         for piece in pieces(_words(worker, reason)):

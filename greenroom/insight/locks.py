@@ -97,7 +97,7 @@ class Deadlock:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """The same as long as it is the same deadlock, whoever joins it."""
+        """Return the identity of the deadlock, which does not change when more requests join it."""
         if self.kind == "orphan":
             return (id(self.members[0].lock),)
         return tuple(sorted(id(member.greenlet) for member in self.members))

@@ -3,11 +3,14 @@
 import logging
 import time
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
+from wsgiref.types import WSGIEnvironment
 
 import gevent
+from gevent.hub import Hub
 
 from .. import observing, replacements
+from ..gunicorns_parts import Log
 from ..in_flight import CURRENT
 from ..settings import Settings
 from ..waits import peers
@@ -28,10 +31,15 @@ from .stalls import Stalls
 from .traces import Traces
 from .watch import Watch, thread_id
 
+if TYPE_CHECKING:
+    from gevent._types import _Loop
+
+    from ..worker.load import Turns
+
 TICK_SECONDS = 1.0
-# Greenlets are counted this often: it takes some milliseconds.
-TICKS_PER_COUNT = 60
-FIRST_COUNT = 5
+# Greenlets are counted every so many seconds, and more rarely the more there are: some microseconds each.
+TICKS_PER_COUNT = 5
+GREENLETS_PER_COUNT = 2000
 # Requests that are over wait to be counted until there are so many, or the worker's heart beats.
 COUNT_AT_ONCE = 64
 
@@ -39,10 +47,30 @@ COUNT_AT_ONCE = 64
 logger = logging.getLogger("gunicorn.error")
 
 
+class Serving(Protocol):
+    """A worker's serving part, as far as insight needs it."""
+
+    hub: Hub
+    log: Log
+    has_access_log: bool
+
+    @property
+    def loop(self) -> "_Loop": ...
+    @property
+    def turns(self) -> "Turns": ...
+
+
+class Answer(Protocol):
+    """A response that has not begun, as far as insight changes it."""
+
+    account: Account | None
+    has_timing: bool
+
+
 class Insight:
     """The insight of one worker. `serving` calls it; everybody may read."""
 
-    def __init__(self, serving: Any, settings: Settings) -> None:
+    def __init__(self, serving: Serving, settings: Settings) -> None:
         self.serving = serving
         self.server_timing = settings.server_timing
         self.has_json_log = settings.access_log_format == "json"
@@ -67,6 +95,7 @@ class Insight:
         self.watch = Watch(self.stalls)
         self.locks = Locks()
         self._greenlets: dict[str, int] = {}
+        self._count_at = TICKS_PER_COUNT
         self._ticks = 0
         self._ticker = serving.loop.timer(TICK_SECONDS, repeat=TICK_SECONDS, ref=False)
 
@@ -109,7 +138,9 @@ class Insight:
     def _tick(self) -> None:
         """Runs on: hub."""
         self._ticks += 1
-        if self._ticks % TICKS_PER_COUNT == FIRST_COUNT:
+        if self._ticks >= self._count_at:
+            many = len(self.slices.others.references) // GREENLETS_PER_COUNT
+            self._count_at = self._ticks + TICKS_PER_COUNT * (1 + many)
             self._greenlets = self.greenlets_by_spawner()
         if self.locks.waiting or self.locks.reported:
             gevent.spawn(self.locks.report)
@@ -141,16 +172,16 @@ class Insight:
         self.locks.remove()
         self.stalls.leave_to_parent()
 
-    def deadlocks(self) -> list[dict[str, Any]]:
+    def deadlocks(self) -> list[dict[str, object]]:
         now = self.locks.now()
         return [deadlock.as_dict(now) for deadlock in self.locks.found[:MOST_DEADLOCKS]]
 
     def greenlets_by_spawner(self) -> dict[str, int]:
-        """Without those that serve requests. Runs on: the loop's thread."""
+        """Count greenlets by the line that started them, without those of requests. Runs on: the loop's thread."""
         helpers = [one for account in self.slices.live for one in account.helpers or () if not one.dead]
         return greenlets.by_spawner([*self.slices.others.alive(), *helpers])
 
-    def greenlets(self) -> dict[str, Any]:
+    def greenlets(self) -> dict[str, object]:
         return {"count": sum(self._greenlets.values()) + len(self.slices.live), "by_spawner": dict(self._greenlets)}
 
     def begin(self, arrived: float) -> Account:
@@ -161,7 +192,7 @@ class Insight:
             self.growth.begin(account)
         return account
 
-    def prepared(self, account: Account, environ: dict[str, Any], response: Any, *, is_peer_trusted: bool) -> None:
+    def prepared(self, account: Account, environ: WSGIEnvironment, response: Answer, *, is_peer_trusted: bool) -> None:
         """The environ is known, and the answer not yet."""
         account.id = self.ids.of(environ, is_peer_trusted=is_peer_trusted)
         account.client = self.clients.came(environ, is_peer_trusted=is_peer_trusted)

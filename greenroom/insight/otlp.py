@@ -48,7 +48,7 @@ def open_traces(environ: Mapping[str, str] = os.environ) -> Traces | None:
 
 
 def _own(sdk: Any, environ: Mapping[str, str]) -> Traces | None:
-    """With a provider of ours, which nobody else is given: the application may still set its own."""
+    """Return traces through a provider of ours that is not the global one: the application may set its own."""
     protocol = next((environ[name] for name in PROTOCOLS if environ.get(name)), "http/protobuf")
     if not protocol.startswith("http"):
         logger.warning(

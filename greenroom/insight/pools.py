@@ -9,6 +9,7 @@ from typing import Any
 from .. import clock, observing
 from ..observing import DatabasePool, Holder, UpstreamPool
 from . import stacks
+from .account import Account
 
 MOST_UPSTREAMS = 50
 MOST_HOLDERS = 20
@@ -22,7 +23,7 @@ def databases() -> list[DatabasePool]:
     return [pool for shown in observing.database_pools for pool in shown()]
 
 
-def holder_of(connection: Any) -> tuple[Holder | None, DatabasePool | None]:
+def holder_of(connection: object) -> tuple[Holder | None, DatabasePool | None]:
     """The request that has taken this connection of the driver's, and the pool; (None, None) if not known."""
     for pool in databases():
         holder = pool.holder_of(connection)
@@ -47,11 +48,11 @@ def _database(pool: DatabasePool) -> dict[str, Any]:
         "waiting": pool.waiting,
         "holders": [
             {
-                "request": getattr(holder.record, "id", ""),
-                "route": holder.record.pattern() if hasattr(holder.record, "pattern") else "",
+                "request": "" if holder.record is None else holder.record.id,
+                "route": holder.record.pattern() if isinstance(holder.record, Account) else "",
                 "seconds": now - holder.since,
                 "line": taken_at(holder),
-                "is_over": bool(getattr(holder.record, "is_over", False)),
+                "is_over": holder.record is not None and holder.record.is_over,
             }
             for holder in holders[:MOST_HOLDERS]
         ],

@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import redaction
 from ..frames import Innermost, line_of
+from ..in_flight import Record
 from . import stacks
 from .account import Account
 
@@ -22,7 +23,10 @@ FROM_SQLITE = 2
 
 @dataclass(slots=True)
 class Repeated:
-    """A line that asks the database again and again: in so many requests, so often in all, at most."""
+    """A line that asks the database again and again.
+
+    `requests`: in how many; `count`: how often in all; `most`: how often in one of them.
+    """
 
     line: str
     route: str
@@ -58,7 +62,7 @@ class Queries:
             seen[0] += 1
             seen[1] = statement
 
-    def sqlite(self, record: Any, statement: str) -> None:
+    def sqlite(self, record: Record, statement: str) -> None:
         if type(record) is Account and not record.ended:
             frame = self.application.find(FROM_SQLITE)
             code = None if frame is None else frame.f_code

@@ -22,8 +22,8 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NotRequired, TypedDict
 
 from .. import clock
 
@@ -49,6 +49,30 @@ MOST_NAMES = 2000
 NAMES_BYTES = 262_144
 OTHER = "other"
 NO_SECONDS = (0.0,) * STATE_COUNT
+
+
+class Remembered(TypedDict):
+    """The whole memory of a worker: `names` and `data` are in base64, `now` and `at` the same moment in both clocks."""
+
+    now: float
+    at: float
+    names: str
+    data: str
+    is_full: bool
+    # Requests that have no answer yet: route, age, seconds by state.
+    in_flight: NotRequired[list[tuple[str, float, list[float]]]]
+
+
+class PastRequest(TypedDict):
+    """One record of it; several requests that were shed are one."""
+
+    kind: str
+    status: int
+    name: str
+    at: float
+    seconds: float
+    by_state: list[float]
+    count: int
 
 
 class Ring:
@@ -121,7 +145,7 @@ class Ring:
             os.close(self.descriptor)
             self.descriptor = -1
 
-    def read(self) -> dict[str, Any]:
+    def read(self) -> Remembered:
         """All of it, for `records_in`; the clock in both times."""
         end = NAMES_BYTES + min(self.count, self.records) * RECORD_BYTES
         with memoryview(self._buffer) as whole:
@@ -147,7 +171,7 @@ def _memory(size: int) -> tuple[int, Any]:
     return -1, bytearray(size)
 
 
-def read_of(pid: int, descriptor: Any, now: Callable[[], float] = clock.now) -> dict[str, Any] | None:
+def read_of(pid: int, descriptor: object, now: Callable[[], float] = clock.now) -> Remembered | None:
     """Return the answer of `Ring.read` in the process `pid`, without asking it; None where that can't be.
 
     The monotonic clock is one for the whole machine. Runs on: the ops process.
@@ -171,7 +195,7 @@ def read_of(pid: int, descriptor: Any, now: Callable[[], float] = clock.now) -> 
     }
 
 
-def records_in(answer: Mapping[str, Any], kept_seconds: float = KEPT_SECONDS) -> Iterator[dict[str, Any]]:
+def records_in(answer: Remembered, kept_seconds: float = KEPT_SECONDS) -> Iterator[PastRequest]:
     """The records of a worker's answer in the order in which they ended; `at` is Unix time, `count` how many they are.
 
     Requests without an answer yet ("in_flight") come at the end. Records that can't be read are left out.
@@ -208,14 +232,14 @@ def records_in(answer: Mapping[str, Any], kept_seconds: float = KEPT_SECONDS) ->
         }
 
 
-def covered_seconds(answer: Mapping[str, Any]) -> float:
+def covered_seconds(answer: Remembered) -> float:
     """How much of the past is there; infinite if nothing was overwritten yet."""
     if not answer.get("is_full"):
         return float("inf")
     return float(answer["now"] - min((_ended(row) for row in _unpacked(answer)), default=answer["now"]))
 
 
-def _unpacked(answer: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+def _unpacked(answer: Remembered) -> Iterator[tuple[Any, ...]]:
     data = base64.b64decode(answer.get("data", ""))
     return RECORD.iter_unpack(data[: len(data) // RECORD_BYTES * RECORD_BYTES])
 

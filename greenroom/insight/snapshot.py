@@ -83,6 +83,7 @@ from .callers import attach, waits_since
 from .facts import again, bad_callers, databases, upstreams, waiting_for
 from .locks import Waiter
 from .observer import Insight
+from .recent import Remembered
 from .routes import LE
 
 VERSION = 1
@@ -146,11 +147,11 @@ def stacks(worker: Any, request_id: str) -> dict[str, Any] | None:
     return {"id": request_id, "greenlets": found}
 
 
-def remembered(insight: Insight) -> dict[str, Any]:
+def remembered(insight: Insight) -> Remembered:
     """Return the input of `ring.records_in`: the last minute, and its requests that have no answer yet."""
     now = insight.slices.now()
     live = again(lambda: list(insight.slices.live))[:MOST_REMEMBERED]
-    rows = [[account.pattern(), now - account.began, account.seconds_at(now)] for account in live]
+    rows = [(account.pattern(), now - account.began, account.seconds_at(now)) for account in live]
     return {**insight.ring.read(), "in_flight": rows}
 
 
@@ -181,7 +182,7 @@ def greenlets_of(
 
 
 def _without_us(stack: stack_lists.Stack) -> stack_lists.Stack:
-    """Without who asks."""
+    """Return the stack without our own innermost calls, which asked for it."""
     number = 0
     while number < len(stack) and stack_lists.is_ours(stack[number].file):
         number += 1
@@ -268,11 +269,16 @@ def _insight(worker: Any, insight: Insight, now: float) -> dict[str, Any]:
         "held": insight.held.as_list(),
         "locks": {"deadlocks": insight.deadlocks()},
         "greenlets": insight.greenlets(),
-        "in_flight": [{**in_flight(account, now), **_lock(waiters, account)} for account in live[:MOST_IN_FLIGHT]],
+        "in_flight": [
+            {**in_flight(account, now, insight.callers.since), **_lock(waiters, account)}
+            for account in live[:MOST_IN_FLIGHT]
+        ],
         "in_flight_states": states,
         "in_flight_routes": patterns,
         "waiting": attach(
-            waiting_for([(STATES[one.state], one.detail, now - waits_since(one)) for one in live if one.state > READY]),
+            waiting_for(
+                [(STATES[one.state], one.detail, now - insight.callers.since(one)) for one in live if one.state > READY]
+            ),
             insight.callers.lines,
         ),
     }
@@ -324,7 +330,7 @@ def _stalls(insight: Insight, now: float) -> dict[str, Any]:
     }
 
 
-def in_flight(account: Account, now: float) -> dict[str, Any]:
+def in_flight(account: Account, now: float, since: Callable[[Account], float] = waits_since) -> dict[str, Any]:
     """One request, without anything that came from its client but its method and what may be seen of its path."""
     environ = account.environ or {}
     waits = again(lambda: sorted(account.waits, key=_since))
@@ -337,7 +343,7 @@ def in_flight(account: Account, now: float) -> dict[str, Any]:
         "age_seconds": now - account.began,
         "state": "running" if account.state == CPU else STATES[account.state],
         "detail": redaction.detail(STATES[account.state], account.detail),
-        "state_seconds": max(0.0, now - waits_since(account)),
+        "state_seconds": max(0.0, now - since(account)),
         "budget_seconds": None if account.deadline == FOREVER else max(0.0, account.deadline - now),
         "is_cut": account.is_cut,
         "became": account.became,

@@ -18,17 +18,22 @@ _PATHS = sysconfig.get_paths()
 _INSTALLED = tuple(sorted({_PATHS[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}))
 
 
-def _folder_of(package: str) -> str:
+def _folder_of(package: str) -> tuple[str, ...]:
     """Where a package is, without importing it: the ops process has no use for gevent."""
     spec = find_spec(package)
     assert spec is not None
     assert spec.origin is not None
-    return str(Path(spec.origin).resolve().parent) + os.sep
+    return _both_ways(Path(spec.origin).parent)
 
 
-_OURS = str(Path(__file__).resolve().parents[1]) + os.sep
+def _both_ways(folder: Path) -> tuple[str, ...]:
+    """As code objects name it, and without symbolic links: a virtual environment may be reached by one."""
+    return tuple({str(path) + os.sep: None for path in (folder.absolute(), folder.resolve())})
+
+
+_OURS = _both_ways(Path(__file__).parents[1])
 # Those that stand between a wait and whoever waits.
-GREEN = (_OURS, _folder_of("gevent"), "src/gevent/")
+GREEN = (*_OURS, *_folder_of("gevent"), "src/gevent/")
 UNKNOWN = "a line that nobody saw"
 
 
@@ -88,7 +93,7 @@ def is_installed(file: str) -> bool:
 
     Nor is code that was generated ("<sqlalchemy generated ...>", "<frozen ...>", "<string>"): nobody can open it.
     """
-    return file.startswith((*_INSTALLED, _OURS, "<")) or f"{os.sep}site-packages{os.sep}" in file
+    return file.startswith((*_INSTALLED, *_OURS, "<")) or f"{os.sep}site-packages{os.sep}" in file
 
 
 is_installed_file = _is_installed = functools.lru_cache(maxsize=4096)(is_installed)
@@ -101,9 +106,12 @@ def guilty(stack: Stack) -> Call | None:
     for call in stack:
         if not _is_installed(call.file):
             return call
-    for call in stack:
-        if SITE_PACKAGES in call.file:
+    packages = [call for call in stack if SITE_PACKAGES in call.file]
+    for call in packages:
+        if not call.file.startswith(GREEN):
             return call
+    if packages:
+        return packages[0]
     return stack[0] if stack else None
 
 

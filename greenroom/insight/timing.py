@@ -54,7 +54,7 @@ class Ids:
 
 
 def head_text(account: Account, *, has_id: bool, has_timing: bool, now: Callable[[], float] = clock.now) -> str:
-    """The same as lines of a head; with `has_id` it has an id already.
+    """Return the fields of `head_fields` as the lines of a head; with `has_id` the head has an id already.
 
     Most requests have not waited when their head is sent: they have run and been ready, and nothing else. For them it
     is quick.

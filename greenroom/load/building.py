@@ -147,7 +147,7 @@ def _file(name: str) -> bytes:
 
 
 def _logged_in(plan: Plan, asked: str | None, script: scenario.Scenario | None, headers: dict[str, str]) -> Plan:
-    """With the cookies and values of what comes first: the login, and the scenario's `setup`."""
+    """Run what comes first, the login and the scenario's `setup`, and return the plan with their cookies and values."""
     if not asked and (script is None or script.setup is None):
         return replace(plan, shared_headers=headers if script is not None else {})
     tls = tls_context(verify=plan.verify, ca_file=plan.ca_file) if plan.target.is_tls else None

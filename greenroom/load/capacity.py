@@ -105,7 +105,7 @@ class Search:
 
 
 def find(measure: Measure, search: Search, *, thorough: bool = True) -> Capacity:
-    """Search; what was found until then when it is interrupted. Not `thorough`: the edge, and nothing more."""
+    """Search the capacity; interrupted, return what was found until then. Not `thorough`: look for the edge only."""
     found = Capacity()
     try:
         _find(measure, search, found, thorough=thorough)

@@ -222,7 +222,7 @@ class Engine:
         self.reuse(connection)
 
     def failed(self, call: Call, kind: str) -> None:
-        """The request will have no answer."""
+        """Count a request that will have no answer; `kind` says why."""
         if kind in OURS:
             self._not_sent(call, kind)
         else:
@@ -335,7 +335,7 @@ def _outcome(head: Head) -> str:
 
 
 def _checked(head: Head, reader: ReadAnswer, prepared: Prepared) -> str:
-    """As `_outcome`, and good only if all checks hold; a check that names the status decides over it."""
+    """Return what `_outcome` does, but "good" only if all checks hold; a check of the status replaces its rule."""
     outcome = _outcome(head)
     if outcome is SHED:
         return outcome

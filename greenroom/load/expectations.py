@@ -94,7 +94,7 @@ class Expectation:
         return latency.mean()
 
     def holds(self, value: float | None) -> bool:
-        """Of nothing, nothing holds."""
+        """Return whether the value meets the limit; never without a value."""
         return value is not None and _COMPARE[self.compare](value, self.limit)
 
     def cannot_hold(self, so_far: Measured, planned: int) -> bool:

@@ -1,13 +1,13 @@
 """`greenroom load --find-capacity`: trials on the real target, for `capacity` to search with."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from . import arrivals, capacity, expectations
 from .capacity import Capacity, Interrupted, Search, Trial
 from .plan import Plan
+from .result import Result
 from .session import Session
 from .target import tls_context
 from .units import LoadError, written
@@ -18,7 +18,7 @@ SETTLE_SECONDS = 10.0
 SETTLED_FACTOR, SETTLED_SECONDS = 3.0, 0.050
 PAUSE_SECONDS = 0.1
 
-Perform = Callable[[Plan], dict[str, Any]]
+Perform = Callable[[Plan], Result]
 
 
 class Trials:
@@ -28,13 +28,13 @@ class Trials:
         named = {one.metric for one in plan.expectations}
         always = [one for one in map(expectations.parse, ALWAYS) if one.metric not in named]
         self.plan = replace(plan, expectations=(*plan.expectations, *always), users=0)
-        self.results: list[tuple[Trial, dict[str, Any]]] = []
+        self.results: list[tuple[Trial, Result]] = []
         self._perform = perform
         self._now = now
         self._unloaded: float | None = None
 
     def measure(self, rate: float, seconds: float) -> Trial:
-        """Raises Interrupted on Ctrl-C."""
+        """Ask at this rate for so long, and return how it went. Raises Interrupted on Ctrl-C."""
         seconds = max(seconds, min(30.0, 20.0 / rate))  # a few requests say nothing
         plan = replace(self.plan, shape=arrivals.constant(rate, seconds))
         if not self.results:
@@ -76,11 +76,11 @@ class Trials:
             time.sleep(PAUSE_SECONDS)
 
 
-def trial_of(said: Mapping[str, Any], rate: float) -> Trial:
+def trial_of(said: Result, rate: float) -> Trial:
     medians = [row["p50_ms"] / 1000 if row["p50_ms"] is not None else None for row in said["seconds"] if row["asked"]]
     held = (
         bool(said["held"])
-        and said["good_per_second"] >= capacity.LEAST_GOOD_SHARE * said["asked_per_second"]
+        and said["good_per_second"] >= capacity.LEAST_GOOD_SHARE * (said["asked_per_second"] or 0.0)
         and not capacity.is_growing(medians)
     )
     return Trial(
@@ -100,7 +100,7 @@ def search_of(seconds: float | None, highest: float, say: Callable[[str, Trial],
     )
 
 
-def find(plan: Plan, search: Search, perform: Perform, *, thorough: bool = True) -> tuple[Capacity, dict[str, Any]]:
+def find(plan: Plan, search: Search, perform: Perform, *, thorough: bool = True) -> tuple[Capacity, Result]:
     """The capacity, and the result to report: that of the highest rate that held, with the limit seen above it.
 
     Not `thorough`: without holding 80 % and the spike. Raises LoadError when nothing was measured at all.
@@ -109,9 +109,9 @@ def find(plan: Plan, search: Search, perform: Perform, *, thorough: bool = True)
     found = capacity.find(trials.measure, search, thorough=thorough)
     if not trials.results:
         raise LoadError("interrupted before anything was measured")
-    said = dict(_reported(found, trials.results))
+    said = _reported(found, trials.results).copy()
     above = [result for trial, result in trials.results if not trial.held and trial.is_valid]
-    near = [result for result in above if result["asked_per_second"] <= 1.5 * (found.low or float("inf"))]
+    near = [result for result in above if (result["asked_per_second"] or 0.0) <= 1.5 * (found.low or float("inf"))]
     said["limited_by"] = next((one["limited_by"] for one in [*near, *above] if one["limited_by"]), said["limited_by"])
     said["capacity_per_second"] = _rounded(found.per_second)
     said["capacity"] = capacity.as_json(found)
@@ -125,7 +125,7 @@ def find(plan: Plan, search: Search, perform: Perform, *, thorough: bool = True)
     return found, said
 
 
-def _reported(found: Capacity, results: Sequence[tuple[Trial, dict[str, Any]]]) -> dict[str, Any]:
+def _reported(found: Capacity, results: Sequence[tuple[Trial, Result]]) -> Result:
     """The longest trial at the rate found, or the best there is."""
     at_capacity = [said for trial, said in results if trial.rate == found.low and trial.held]
     held = [said for trial, said in results if trial.held]

@@ -127,7 +127,7 @@ class Http2Connection(Connection):
             self._send_bodies()
 
     def _send_bodies(self) -> None:
-        """As much as the server's windows let go."""
+        """Send as much of the bodies as the server's windows allow."""
         for stream, body in list(self._bodies.items()):
             room = min(self._h2.local_flow_control_window(stream), self._h2.max_outbound_frame_size)
             while body and room > 0:

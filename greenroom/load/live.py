@@ -19,15 +19,17 @@ class Live(Protocol):
         """The `number`-th second of the run has ended. Runs on: the generator's thread, between requests."""
 
     def close(self) -> None:
-        """The run is over."""
+        """End the live output: the run is over."""
 
 
 class Silent:
+    """Shows nothing."""
+
     def second(self, engine: Engine, number: int) -> None:
-        """Nothing is shown."""
+        pass
 
     def close(self) -> None:
-        """Nothing was."""
+        pass
 
 
 class Lines:
@@ -85,7 +87,7 @@ class Panel:
 
 
 def numbers(engine: Engine, number: int) -> dict[str, Any]:
-    """Of the second that has ended; latencies of the last few, since answers to the newest are still to come."""
+    """Return the counts of the second that has ended, and latencies of the last few: answers are still to come."""
     tally = engine.tally
     row = tally.second(number - 1)
     recent = merged(one.latency for one in tally.seconds[max(0, number - RECENT_SECONDS) : number])

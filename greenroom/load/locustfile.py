@@ -13,7 +13,7 @@ from typing import Any
 from .expectations import Expectation
 from .plan import Plan
 from .request import Request
-from .result import Facts, document
+from .result import Facts, Result, document
 from .tally import Route, Tally
 from .units import LoadError
 
@@ -79,7 +79,7 @@ def written(plan: Plan, name: str) -> str:
     )
 
 
-def results(path: Path, expected: Sequence[Expectation]) -> dict[str, Any]:
+def results(path: Path, expected: Sequence[Expectation]) -> Result:
     """Return Locust's `--csv` output (`..._stats.csv`) as a result of ours. Raises LoadError.
 
     Locust keeps percentiles, so a latency is known to lie between two of them, and counts as the higher one.

@@ -49,7 +49,7 @@ def log_in(session: Session, text: str) -> None:
 
 
 def _parts(text: str) -> tuple[str, str, str]:
-    """Method, path and body."""
+    """Split `--login` into method, path and body."""
     if text.startswith("@"):
         try:
             text = Path(text[1:]).read_text()

@@ -12,7 +12,7 @@ from .expectations import Expectation
 from .http2 import connection_maker
 from .pacing import Closed, Open, Pacer
 from .request import Maker, Prepared, Request
-from .result import Facts, document, now_at, route_of
+from .result import Facts, Result, document, now_at, route_of
 from .target import Target, tls_context
 
 
@@ -39,8 +39,8 @@ class Plan:
     ca_file: str = ""
     shared_headers: Mapping[str, str] = field(default_factory=dict)
     http2: bool = False
-    rows: tuple[Mapping[str, Any], ...] = ()
-    values: Mapping[str, Any] = field(default_factory=dict)
+    rows: tuple[Mapping[str, object], ...] = ()
+    values: Mapping[str, object] = field(default_factory=dict)
     recorded: tuple[tuple[float, Request], ...] = ()
 
     @property
@@ -97,7 +97,7 @@ class Plan:
             return (ready.get(id(one)) or ready.setdefault(id(one), self._prepare(one)) for _, one in self.recorded)
         return requests.choices(self.kinds, self.rows, self.values, self._prepare, chance)
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Return the settings that a reader of the report needs to run it again."""
         return {
             "url": self.target.origin,
@@ -135,9 +135,7 @@ def hopeless(plan: Plan, engine: Engine) -> Expectation | None:
     return None
 
 
-def finished(
-    plan: Plan, engine: Engine, began_at: float, causes: Sequence[Mapping[str, Any] | None] = ()
-) -> dict[str, Any]:
+def finished(plan: Plan, engine: Engine, began_at: float, causes: Sequence[Mapping[str, Any] | None] = ()) -> Result:
     """The result of an engine that has run."""
     return document(
         Facts(
@@ -155,7 +153,7 @@ def finished(
     )
 
 
-def run(plan: Plan) -> dict[str, Any]:
+def run(plan: Plan) -> Result:
     """Run it and return the result, without a word to anybody: for programs and tests."""
     began_at = now_at()
     engine = plan.engine()

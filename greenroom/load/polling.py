@@ -43,7 +43,7 @@ class Epoll:
 
 
 class Poll:
-    """Other systems."""
+    """Waits with poll(), where there is no epoll."""
 
     def __init__(self) -> None:
         self._poll = select.poll()
@@ -55,7 +55,7 @@ class Poll:
         return self._poll.poll(max(0.0, seconds) * 1000)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: poll() holds no descriptor."""
 
 
 def poller() -> Poller:

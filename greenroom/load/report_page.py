@@ -52,7 +52,7 @@ def page(said: Mapping[str, Any]) -> str:
     parts.append(_section("Errors by kind", _table(("kind", "count"), list(said["errors_by_kind"].items()))))
     if said["routes"]:
         parts.append(_section("Requests", _routes(said["routes"])))
-    if "recorded" in said:
+    if said.get("recorded"):
         parts.append(_section(f"As recorded ({_text(said['recorded']['kind'])})", _recorded(said)))
     parts.append(_section("Machine and settings", _machine(said)))
     # The whole result, for `--compare` and programs. In a script element only "<" could end it.

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 from urllib.parse import quote, urlencode
 
 from .target import Target
@@ -52,7 +52,7 @@ class Request:
     checks: tuple[Check, ...] = ()
     events: int = 0
 
-    def filled(self, values: Mapping[str, Any]) -> "Request":
+    def filled(self, values: Mapping[str, object]) -> "Request":
         """With `{name}` replaced by its value: encoded in the path, as it is elsewhere."""
         return replace(
             self,
@@ -73,8 +73,21 @@ class Request:
         return {name for text in texts for name in _PLACE.findall(text)}
 
 
-def _value(values: Mapping[str, Any], name: str) -> str:
+def _value(values: Mapping[str, object], name: str) -> str:
     return str(values[name]) if name in values else "{" + name + "}"
+
+
+class Asked(TypedDict, total=False):
+    """What `request` takes by name, for those that hand it on."""
+
+    headers: Mapping[str, str] | None
+    body: bytes | str
+    json_body: object
+    form: Mapping[str, str] | None
+    name: str
+    weight: float
+    checks: Sequence[Check]
+    events: int
 
 
 def request(
@@ -83,7 +96,7 @@ def request(
     *,
     headers: Mapping[str, str] | None = None,
     body: bytes | str = b"",
-    json_body: Any = None,
+    json_body: object = None,
     form: Mapping[str, str] | None = None,
     name: str = "",
     weight: float = 1.0,
@@ -174,7 +187,7 @@ class Maker(Protocol):
     def name(self) -> str: ...
     @property
     def weight(self) -> float: ...
-    def made(self, values: Mapping[str, Any]) -> Request: ...
+    def made(self, values: Mapping[str, object]) -> Request: ...
 
 
 def choices(

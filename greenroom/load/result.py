@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import __version__
 from .expectations import Expectation
-from .tally import Route, Tally, percentiles, route_as_json, second_as_json
+from .tally import Percentiles, Route, Tally, percentiles, route_as_json, second_as_json
 from .units import LoadError
 from .validity import Validity, judge
 
@@ -35,8 +35,50 @@ class Facts:
     began_at: float = 0.0
 
 
-def document(facts: Facts) -> dict[str, Any]:
-    """The whole result. `limited_by` and `capacity_per_second` are filled in by those that know them."""
+class Result(Percentiles):
+    """The whole result. `limited_by`, `ops` and `capacity_per_second` are filled in by those that know them."""
+
+    format: str
+    valid: bool
+    problems: list[str]
+    held: bool
+    asked_per_second: float | None  # None in the closed model
+    good_per_second: float
+    errors: int
+    shed: int
+    good: int
+    requests: int
+    errors_ratio: float
+    shed_ratio: float
+    errors_by_kind: dict[str, int]
+    expectations: list[dict[str, Any]]
+    limited_by: str | None
+    capacity_per_second: float | None
+    capacity: dict[str, Any] | None
+    ops: str | None  # the address of the ops page that was watched
+    planned: int
+    unsent: int
+    unsent_by_kind: dict[str, int]
+    late: int
+    waited_for_connection: int
+    unfinished: int
+    duration_seconds: float
+    stopped: str | None
+    model: str
+    bytes: int
+    events: int
+    routes: dict[str, dict[str, Any]]
+    seconds: list[dict[str, Any]]
+    generator: dict[str, Any]
+    histogram: dict[str, Any]
+    settings: dict[str, Any]
+    machine: dict[str, Any]
+    began_at: float
+    recorded: dict[str, Any] | None  # of traffic that was played again
+
+
+def document(facts: Facts) -> Result:
+    """The result of what was measured."""
     tally = facts.tally
     whole = tally.whole()
     length = _length(facts)
@@ -50,7 +92,7 @@ def document(facts: Facts) -> dict[str, Any]:
         "problems": list(validity.problems),
         "held": all(row["held"] for row in rows),
         "asked_per_second": _rounded(facts.asked_per_second),
-        "good_per_second": _rounded(good_per_second),
+        "good_per_second": round(good_per_second, 3),
         **percentiles(whole.latency),
         "errors": whole.errors,
         "shed": whole.shed,
@@ -62,6 +104,8 @@ def document(facts: Facts) -> dict[str, Any]:
         "expectations": rows,
         "limited_by": None,
         "capacity_per_second": None,
+        "capacity": None,
+        "ops": None,
         "planned": tally.planned,
         "unsent": sum(tally.unsent.values()),
         "unsent_by_kind": dict(tally.unsent),
@@ -80,6 +124,7 @@ def document(facts: Facts) -> dict[str, Any]:
         "settings": dict(facts.settings),
         "machine": machine(),
         "began_at": facts.began_at,
+        "recorded": None,
     }
 
 

@@ -17,7 +17,7 @@ from .capacity import Trial
 from .engine import Engine
 from .live import Live, live_for
 from .plan import Plan, finished, hopeless
-from .result import COULD_NOT_RUN, HELD, exit_code, load, now_at, save
+from .result import COULD_NOT_RUN, HELD, Result, exit_code, load, now_at, save
 from .sources import recorded_as_json
 from .summary import summary
 from .units import LoadError, seconds
@@ -68,7 +68,7 @@ def writable(path: Path | None) -> None:
         raise LoadError(f"the report cannot be saved in {path}: there is no such folder, or it may not be written to")
 
 
-def perform(plan: Plan, watched: Client | None = None, *, live_mode: str = "off") -> dict[str, Any]:
+def perform(plan: Plan, watched: Client | None = None, *, live_mode: str = "off") -> Result:
     """Run it, with live output; Ctrl-C and SIGTERM end it early with what was measured."""
     watcher = causes.Watcher(watched) if watched is not None else None
     live = live_for(live_mode, f"greenroom load {plan.target.origin}", watcher.sentence if watcher else lambda: "")
@@ -126,7 +126,7 @@ def _quick_switches() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
-def report(said: dict[str, Any], options: argparse.Namespace) -> int:
+def report(said: Result, options: argparse.Namespace) -> int:
     """Print and save it; the exit code. A report that cannot be saved is said after the numbers, not instead."""
     print(summary(said))
     try:

@@ -5,9 +5,9 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
-from typing import Any
+from typing import Unpack
 
-from .request import USER_AGENT, Answer, Request, request
+from .request import USER_AGENT, Answer, Asked, Request, request
 from .target import Target
 from .units import LoadError
 
@@ -24,10 +24,10 @@ class Session:
         self.cookies: dict[str, str] = {}
         self.token = ""  # of the header `Authorization: Bearer`
 
-    def get(self, path: str, **more: Any) -> Answer:
+    def get(self, path: str, **more: Unpack[Asked]) -> Answer:
         return self.send(request("GET", path, **more))
 
-    def post(self, path: str, **more: Any) -> Answer:
+    def post(self, path: str, **more: Unpack[Asked]) -> Answer:
         return self.send(request("POST", path, **more))
 
     def send(self, one: Request) -> Answer:

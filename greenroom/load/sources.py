@@ -145,7 +145,7 @@ def _log(text: str) -> Iterator[Arrival]:
 
 
 def _json_line(line: str) -> Iterator[Arrival]:
-    """Of an access log in JSON: the names that are usual for time, method, path and status."""
+    """Read a line of an access log in JSON, by the usual names for time, method, path and status."""
     try:
         said = json.loads(line)
         at = next(said[name] for name in ("at", "time", "timestamp", "time_iso8601", "@timestamp") if name in said)

@@ -64,7 +64,7 @@ def _lines(said: Mapping[str, Any]) -> Iterator[str]:
     )
     if len(said["routes"]) > 1:
         yield from _routes(said["routes"])
-    if "recorded" in said:
+    if said.get("recorded"):
         yield from _beside(said["recorded"], said)
     if said["limited_by"]:
         yield f"  limited by: {said['limited_by']}"

@@ -8,7 +8,7 @@ answers that it gave, and one that turns requests away does not look quick for t
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from .histogram import Histogram, index_of, merged
 
@@ -137,7 +137,17 @@ def second_as_json(number: int, row: Second) -> dict[str, Any]:
     }
 
 
-def percentiles(latency: Histogram) -> dict[str, Any]:
+class Percentiles(TypedDict):
+    """Milliseconds that answers took; None where there was no answer."""
+
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    max_ms: float | None
+    mean_ms: float | None
+
+
+def percentiles(latency: Histogram) -> Percentiles:
     def milliseconds(value: float | None) -> float | None:
         return None if value is None else round(value * 1000, 3)
 

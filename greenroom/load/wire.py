@@ -47,7 +47,7 @@ class Head:
 
 
 def parse_head(raw: bytes) -> Head:
-    """Of everything before the empty line. Raises Garbled."""
+    """Parse a head: all bytes before the empty line. Raises Garbled."""
     lines = raw.split(b"\r\n")
     version, _, rest = lines[0].partition(b" ")
     if version not in (b"HTTP/1.1", b"HTTP/1.0") or not rest[:3].isdigit() or len(rest[:3]) != 3:

@@ -4,13 +4,16 @@ in the arbiter   supervisor       starts it, starts it again when it dies, stops
                  endings          how workers ended: signal, exit code, what failed at boot
 in the worker    worker_server    a thread that answers while the loop is blocked
                  socket_folder    where its unix socket lies
-in the process   program          joins the parts below
+in the process   program          joins the parts below; log_file: its lines in gunicorn's error log
   once a second  collect          asks all workers (worker_client), and the scoreboard
                  counters         totals that outlive workers and never fall
                  native_line      the line in C code that keeps the GIL
                  limits, sights   the machine's limits; errors, upstreams, locks, clients of all workers
+                 leaks            threads, greenlets and children that requests leave behind
   the view       view             what is shown, as one dict; latency: percentiles; usual: each route's last hour
-                 verdicts/        what is wrong, in sentences: small rules over the view
+                 together         sums over all workers; saturation: a bar for each thing that can be full
+                 verdicts/        what is wrong, in sentences: small rules over the view; settling: when they are told
+                 shapes           the types of these documents
                  incidents        from verdicts to a beginning and an end; webhooks tells about them
                  history, hours   seven days on disk
                  recorder, report the minute before a spike, as one HTML file

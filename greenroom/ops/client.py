@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import GreenroomError
-from .shapes import Verdict, View
+from .shapes import Stacks, Verdict, View
 
 TIMEOUT_SECONDS = 10.0
 # Wildcard addresses are for listening.
@@ -40,8 +40,10 @@ class Client:
         verdict: Verdict = found
         return verdict
 
-    def stacks(self, pid: int, request_id: str) -> dict[str, Any]:
-        return self._json(f"/request/{pid}/{quote(request_id, safe='')}", allowed=(200, 504))
+    def stacks(self, pid: int, request_id: str) -> Stacks:
+        found: Any = self._json(f"/request/{pid}/{quote(request_id, safe='')}", allowed=(200, 504))
+        stacks: Stacks = found
+        return stacks
 
     def everything(self) -> str:
         return self._get("/everything").decode("utf-8", "replace")

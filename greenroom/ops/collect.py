@@ -5,13 +5,11 @@ a worker's thread knows everything, and waits while C code keeps the GIL; the pr
 computes.
 """
 
-import json
 import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -20,9 +18,10 @@ from .. import clock
 from ..insight.stacks import UNKNOWN
 from ..worker.balance import COUNTERS, HEARTBEAT_SECONDS, Scoreboard, State
 from .counters import Counters, add_lists, difference
+from .leaks import Leaks
 from .limits import Limits
 from .native_line import peek
-from .socket_folder import SocketFolder
+from .socket_folder import SocketFolder, read_json
 from .usual import Usual
 from .worker_client import Asker
 
@@ -124,6 +123,7 @@ class Moment:
     cores: int
     is_stopping: bool = False
     limits: Mapping[str, Any] = field(default_factory=dict)  # of the machine, see limits
+    leaks: list[dict[str, Any]] = field(default_factory=list)  # see leaks
     usual: Usual = field(default_factory=Usual)
     # Of the last reload: when it was (on the clock, and in Unix time), and those that could not boot since.
     reload: Mapping[str, Any] = field(default_factory=dict)
@@ -156,6 +156,7 @@ class Collector:
         self.history: deque[dict[str, float]] = deque(maxlen=HISTORY_TICKS)
         self.events: deque[dict[str, Any]] = deque(maxlen=MOST_EVENTS)
         self.limits = limits or Limits(now=now)
+        self.leaks = Leaks(now)
         self.usual = Usual()
         self.began = now()
         self.reload: dict[str, Any] = {}
@@ -283,7 +284,7 @@ class Collector:
         return {name: stall[name] for name in STALL_NAMES}
 
     def _fold_what_was_left(self) -> None:
-        """Of workers that went while no ops process ran: their last words, or what they were seen to have counted."""
+        """Count workers that ended while no ops process ran, by their last words or the last counts seen."""
         pids = {int(line["pid"]) for line in self.board.read()[1]}
         for path in self.socket_folder.folder.glob("*.json"):
             said = read_json(path)
@@ -325,6 +326,11 @@ class Collector:
             cores=self.cores,
             is_stopping=self.board.is_stopping,
             limits=limits,
+            leaks=self.leaks.look(
+                (seen.pid, seen.number, ((seen.snapshot or {}).get("greenlets") or {}).get("by_spawner") or {})
+                for seen in workers
+                if not seen.is_gone
+            ),
             usual=self.usual,
             reload=self.reload,
             boot_failures=list(self.boot_failures),
@@ -353,8 +359,8 @@ class Collector:
         if said is not None and said.get("at") != self.reload.get("at"):
             # Not one that was before this process.
             ago = max(0.0, time.time() - float(said["at"]))
-            self.reload = {"at": said["at"], "since": self.now() - ago}
-            self._note("reload", 0, 0)
+            self.reload = {"at": said["at"], "since": self.now() - ago, "refused": said.get("refused")}
+            self._note("reload refused" if said.get("refused") else "reload", 0, 0)
 
     def _remember(self, now: float, totals: dict[str, float], workers: list[Seen]) -> None:
         last_at, last_totals, _ = self._windows[-2] if len(self._windows) > 1 else (now, totals, None)
@@ -385,14 +391,3 @@ def _sum_of_buckets(snapshot: dict[str, Any]) -> list[float]:
     for route in (snapshot.get("routes") or {}).values():
         total = add_lists(total, route.get("buckets", []))
     return total
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        said = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as exc:
-        logger.warning("%s can't be read: %s", path.name, exc)
-        return None
-    return said if isinstance(said, dict) else None

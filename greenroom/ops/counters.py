@@ -59,7 +59,7 @@ class Counters:
         return [start_id for start_id, known in self.pids.items() if known == pid]
 
     def fold(self, start_id: str, last_words: Mapping[str, Any] | None = None) -> None:
-        """A worker is gone."""
+        """Add the counts of a worker that is gone to the totals."""
         last = self.living.pop(start_id, None)
         self.pids.pop(start_id, None)
         if last_words is not None and last_words.get("start_id") == start_id:

@@ -2,7 +2,7 @@
 
     <pid>.end     the arbiter: {"signal": "SIGKILL"} or {"code": 3}; looked at before gunicorn reaps the child
     <pid>.boot    the worker: {"error", "message", "line", "at"}
-    reload        the arbiter, at each reload: when, in Unix time
+    reload        the arbiter, at each reload: {"at": when, in Unix time}; "refused" says why, where nothing came of it
 
 All in the folder that the ops process shares with them. It lives as long as the server, so a few files are left there.
 """
@@ -80,20 +80,23 @@ def _signal(number: int) -> dict[str, Any]:
 
 def boot_failed(socket_folder: SocketFolder, exc: BaseException) -> None:
     """Runs on: worker start-up, when the application could not be imported."""
+    write(socket_folder.folder / f"{os.getpid()}.boot", {**told(exc), "at": time.time()})
+
+
+def reloading(socket_folder: SocketFolder, refused_because: BaseException | None = None) -> None:
+    """A reload begins, or comes to nothing before it has begun. Runs on: arbiter."""
+    refused = {} if refused_because is None else {"refused": told(refused_because)}
+    write(socket_folder.folder / "reload", {"at": time.time(), **refused})
+
+
+def told(exc: BaseException) -> dict[str, Any]:
     from ..insight import failures
 
-    said = {
+    return {
         "error": failures.class_name(exc),
         "message": failures.message_of(exc),
         "line": failures.place_of(exc),
-        "at": time.time(),
     }
-    write(socket_folder.folder / f"{os.getpid()}.boot", said)
-
-
-def reloading(socket_folder: SocketFolder) -> None:
-    """Runs on: arbiter, when a reload begins."""
-    write(socket_folder.folder / "reload", {"at": time.time()})
 
 
 def write(path: Path, said: dict[str, Any]) -> None:

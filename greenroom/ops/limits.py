@@ -14,9 +14,11 @@ from typing import Any
 import psutil
 
 from .. import clock
+from ..cores import throttled
 
 LOOK_SECONDS = 2.0
 WINDOW_SECONDS = 60.0
+QUOTA_SECONDS = 10.0
 SHORTEST_WINDOW_SECONDS = 12.0
 # By so much memory has to grow within the window, in bytes and as a share, to be called growing.
 GROWN_BYTES = 24e6
@@ -36,6 +38,7 @@ class Limits:
         self._looked_at = float("-inf")
         # (when, requests so far, resident bytes by pid)
         self._sizes: deque[tuple[float, float, dict[int, float]]] = deque()
+        self._throttled: deque[tuple[float, tuple[float, int, int]]] = deque()
 
     def look(self, workers: Mapping[int, tuple[int, float]], requests: float) -> dict[str, Any]:
         """`workers` are (number, resident bytes) by pid. Costs a millisecond for a few workers, every two seconds."""
@@ -57,8 +60,21 @@ class Limits:
             "memory": memory,
             "growth": growth(list(self._sizes), memory),
             "oom_seconds": None if self.oom_at is None else now - self.oom_at,
+            "quota": self._quota(now, throttled()),
         }
         return self.found
+
+    def _quota(self, now: float, counted: tuple[float, int, int] | None) -> dict[str, float] | None:
+        """The CPU quota in cores, and in which share of its periods the processes were stopped lately."""
+        if counted is None:
+            self._throttled.clear()
+            return None
+        self._throttled.append((now, counted))
+        while now - self._throttled[0][0] > QUOTA_SECONDS:
+            self._throttled.popleft()
+        (_, (_, periods, stopped)), (_, (cores, periods_now, stopped_now)) = self._throttled[0], self._throttled[-1]
+        grown = periods_now - periods
+        return {"cores": cores, "stopped_ratio": (stopped_now - stopped) / grown if grown > 0 else 0.0}
 
 
 def descriptors(pid: int, number: int) -> dict[str, Any] | None:
@@ -105,21 +121,27 @@ def memory_of_all() -> dict[str, float]:
     """How much may be had at most, of what is used now: the machine's, or that of the narrowest control group."""
     machine = psutil.virtual_memory()
     limit, used = float(machine.total), float(machine.total - machine.available)
-    for folder in control_groups():
-        most, current = _number(folder / "memory.max"), _number(folder / "memory.current")
+    groups = [(folder, "memory.max", "memory.current") for folder in control_groups()]
+    groups += [
+        (folder, "memory.limit_in_bytes", "memory.usage_in_bytes") for folder in control_groups(controller="memory")
+    ]
+    for folder, limit_name, used_name in groups:
+        most, current = _number(folder / limit_name), _number(folder / used_name)
         if most is not None and current is not None and most - current < limit - used:
             limit, used = float(most), float(current)
     return {"limit_bytes": limit, "used_bytes": used, "available_bytes": max(0.0, limit - used)}
 
 
-def control_groups() -> list[Path]:
-    """Those of this process, which are the workers', the innermost first (cgroup v2)."""
-    root = Path("/sys/fs/cgroup")
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
+def control_groups(controller: str = "") -> list[Path]:
+    """Those of this process, which are the workers', the innermost first: of cgroup v2, or of a controller of v1."""
+    root = Path("/sys/fs/cgroup") / controller
+    name = None
+    for line in _lines(Path("/proc/self/cgroup")):
+        _, controllers, path = line.split(":", 2)
+        if controller in controllers.split(","):
+            name = path.lstrip("/")
+    if name is None:
         return []
-    name = next((line.removeprefix("0::").lstrip("/") for line in lines if line.startswith("0::")), "")
     parts = [part for part in name.split("/") if part not in ("", "..")]
     return [root.joinpath(*parts[:count]) for count in range(len(parts), -1, -1)]
 

@@ -15,7 +15,7 @@ from .collect import Moment, lag_seconds
 from .counters import difference
 from .openmetrics import CONTENT_TYPE, counter, gauge, histogram, info
 from .sights import answered
-from .view import pools, rate
+from .together import pools, rate
 
 __all__ = ["CONTENT_TYPE", "exposition"]
 

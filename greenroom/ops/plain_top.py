@@ -31,7 +31,7 @@ def screen(view: Mapping[str, Any], width: int, height: int) -> str:
 
 
 def run(client: Client, write: Callable[[str], Any] = sys.stdout.write, looks: Sequence[float] | None = None) -> int:
-    """Until Ctrl-C; `looks` are the pauses, for a test."""
+    """Show the view again and again until Ctrl-C; `looks` are the pauses, for a test."""
     client.view()  # what is wrong with the address or the token is said before the screen is taken
     pauses = iter(looks) if looks is not None else None
     try:

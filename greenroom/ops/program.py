@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from .. import clock
 from ..cores import usable_cores
 from ..worker.balance import Scoreboard
+from . import log_file
 from .access import Access
 from .collect import TICK_SECONDS, Collector, Moment
 from .history import History, file_in
@@ -28,6 +28,7 @@ from .hours import Hours
 from .incidents import Incidents
 from .metrics import exposition
 from .recorder import Recorder
+from .settling import Settling
 from .socket_folder import BOARD_DESCRIPTOR, SocketFolder
 from .view import clean, view
 from .web import Board, Part, Web
@@ -52,7 +53,9 @@ def serve(told: Mapping[str, Any], token: str, webhooks: Sequence[str] = ()) -> 
     """Run until standard input ends. `told` is what the supervisor says; see Supervisor.arguments."""
     # The arbiter's listening sockets are inherited by every process it starts; a port must not outlive its server.
     close_inherited()
-    logging.basicConfig(format=LOG_FORMAT, datefmt=LOG_DATE_FORMAT, level=logging.INFO, stream=sys.stderr)
+    # Opened before it becomes the workers' user: the folder may be root's.
+    handlers = [log_file.handler(told.get("error_log", ""))]
+    logging.basicConfig(format=LOG_FORMAT, datefmt=LOG_DATE_FORMAT, level=logging.INFO, handlers=handlers)
     become(*told["ids"])
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # meant for the server, when sent to all of its processes
@@ -85,7 +88,7 @@ def become(uid: int, gid: int) -> None:
 
 
 def peers_of(addresses: Sequence[str], token: str) -> "Peers | None":
-    """Other hosts; None, and a megabyte less of modules, where there are none."""
+    """Return the other hosts to ask; None where there are none, which saves a megabyte of modules."""
     if not addresses:
         return None
     from .peers import Peers
@@ -107,6 +110,7 @@ class Program:
         self.history = History(file_in(Path(told["history_path"]), self.about["bind"]))
         self.keeps_history = told["history_path"] != OFF
         self.hours = Hours(self.history)
+        self.settling = Settling()
         self.incidents = Incidents()
         self.webhooks = [Webhook(url) for url in webhooks]
         self.caller = Caller(self.webhooks, self.about)
@@ -150,6 +154,7 @@ class Program:
     def _tick(self) -> None:
         moment = self.moment = self.collector.tick()
         seen = view(moment, self.about, self.recorder.listing())
+        seen["verdict"] = self.settling.settle(seen, moment.now)
         changed = self.incidents.look(seen["verdict"], moment.now, moment.at)
         seen["incidents"] = [asdict(incident) for incident in self.incidents.open]
         seen["hosts"] = [] if self.peers is None else self.peers.rows

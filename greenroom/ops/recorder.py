@@ -17,14 +17,15 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from ..insight.recent import KEPT_SECONDS, covered_seconds, read_of, records_in
+from ..insight.recent import KEPT_SECONDS, Remembered, covered_seconds, read_of, records_in
 from .collect import Moment, Seen
 from .report import recording
+from .shapes import Row
 from .verdicts import LEVELS, OK
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Copy:
     """A worker's memory at one moment; `covered` seconds of it, infinite if all since its start."""
 
     number: int
-    answer: Mapping[str, Any]
+    answer: Remembered
     covered: float
 
     @property
@@ -60,7 +61,7 @@ class Copy:
 
     def rows(self, kept_seconds: float, before: float = float("inf")) -> list[dict[str, Any]]:
         """Its records, those that ended before that moment."""
-        found = ({**row, "worker": self.number} for row in records_in(self.answer, kept_seconds))
+        found: Iterator[Row] = ({**row, "worker": self.number} for row in records_in(self.answer, kept_seconds))
         return [row for row in found if row["at"] + row["seconds"] < before]
 
 
@@ -153,7 +154,7 @@ class Recorder:
             return self._save_with({}, moment, reason, seen or {}, KEPT_SECONDS)
 
     def _save(self, moment: Moment, reason: str, seen: Mapping[str, Any], kept_seconds: float) -> None:
-        """The same, of a spike: with what was copied when it began."""
+        """Save a spike: what the workers remember now, and what was copied of it when it began."""
         with self._saving:
             self._save_with(self._copies, moment, reason, seen, kept_seconds)
             self._copies = {}
@@ -260,7 +261,7 @@ class Recorder:
             path.unlink(missing_ok=True)
 
     def _paths(self) -> list[Path]:
-        """The newest first."""
+        """List the recordings, the newest first."""
         if not self.folder.is_dir():
             return []
         found = [(path.stat().st_mtime, path.name, path) for path in self.folder.iterdir() if NAME.fullmatch(path.name)]
@@ -288,13 +289,14 @@ class Recorder:
 def _copy_of(worker: Seen, answer: Any) -> Copy | None:
     if not isinstance(answer, dict) or "data" not in answer:
         return None
-    return Copy(worker.number, answer, covered_seconds(answer))
+    remembered = cast(Remembered, answer)
+    return Copy(worker.number, remembered, covered_seconds(remembered))
 
 
-def _in_flight(worker: Seen) -> list[list[Any]]:
-    """Of a worker that does not answer, as it was when it did."""
+def _in_flight(worker: Seen) -> list[tuple[str, float, list[float]]]:
+    """Return the requests in flight of a worker that does not answer, as they were in its last answer."""
     return [
-        [str(row.get("route", "")), row.get("age_seconds", 0.0) + worker.unanswered_seconds, row["seconds"]]
+        (str(row.get("route", "")), row.get("age_seconds", 0.0) + worker.unanswered_seconds, row["seconds"])
         for row in (worker.snapshot or {}).get("in_flight") or []
         if row.get("seconds")
     ]

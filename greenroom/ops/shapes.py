@@ -48,6 +48,7 @@ class RouteRow(Latency, total=False):
     count: float
     rate: float
     errors: float
+    refused: float
     cut: float
     recent: float
     queries: float | None
@@ -122,6 +123,24 @@ class Verdict(TypedDict, total=False):
     others: "list[Verdict]"
 
 
+class GreenletRow(TypedDict):
+    """A greenlet of a request; `own` is the place in its stack of the innermost call of the application's."""
+
+    name: str
+    state: str
+    stack: list[str]
+    own: int | None
+
+
+class Stacks(TypedDict, total=False):
+    """A request from inside: its greenlets, or that it has gone, or why it can't be looked at."""
+
+    id: str
+    greenlets: list[GreenletRow]
+    gone: bool
+    error: str
+
+
 class View(TypedDict, total=False):
     at: float
     now: float
@@ -144,6 +163,7 @@ class View(TypedDict, total=False):
     growing: list[Row]
     garbage: dict[str, float]
     limits: Row
+    leaks: list[Row]
     reload: Row
     stalls: Stalls
     held: list[Row]

@@ -165,7 +165,7 @@ def beside(moment: Moment) -> list[dict[str, Any]]:
 
 def holders(moment: Moment) -> list[dict[str, Any]]:
     """Locks that requests queue for, the most first; not those that one waits for and nobody holds, as futures do."""
-    rows = [row for row in rows_of(moment, "holders") if row.get("taken_at") or row["count"] > 1]
+    rows = [row for row in rows_of(moment, "holders") if row.get("taken_at") or row.get("kind") or row["count"] > 1]
     return sorted(rows, key=lambda row: -row["count"])
 
 

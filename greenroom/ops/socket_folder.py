@@ -4,11 +4,16 @@ Only its owner can enter it, so whoever can connect may ask. Its path is short: 
 bytes long on some systems.
 """
 
+import json
+import logging
 import os
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
 
 LONGEST_FOLDER = 80
 # Where the ops process finds the scoreboard.
@@ -61,3 +66,15 @@ class SocketFolder:
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the content of a file of the folder; None where it is not there, or can\'t be read."""
+    try:
+        said = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as exc:
+        logger.warning("%s can't be read: %s", path.name, exc)
+        return None
+    return said if isinstance(said, dict) else None

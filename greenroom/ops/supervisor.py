@@ -19,7 +19,6 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .. import clock
 from ..companion import is_running, wait_until
@@ -66,15 +65,19 @@ class Wanted:
 
 
 class Supervisor:
-    """Runs on: arbiter. `about` says which server this is; `ids` are the user and group of its workers."""
+    """Runs on: arbiter. `about` says which server this is; `ids` are the user and group of its workers.
+
+    `error_log` is the file that gunicorn logs to, "" when that is standard error.
+    """
 
     def __init__(
         self,
         settings: Settings,
         board_descriptor: int,
-        about: Mapping[str, Any],
+        about: Mapping[str, object],
         ids: tuple[int, int],
         *,
+        error_log: str = "",
         spawn: Callable[["Supervisor", Wanted], int] | None = None,
         now: Callable[[], float] = clock.now,
     ) -> None:
@@ -82,6 +85,7 @@ class Supervisor:
         self.board_descriptor = board_descriptor
         self.about = about
         self.ids = ids
+        self.error_log = error_log
         self.socket_folder = SocketFolder.make(*ids)
         self.pid = 0
         self.failures = 0
@@ -151,6 +155,7 @@ class Supervisor:
             "peers": wanted.peers,
             "folder": str(self.socket_folder.folder),
             "ids": self.ids,
+            "error_log": self.error_log,
             "about": self.about,
         }
         # -P: the folder it is started in is the application's, whose modules may be called as ours or the library's.

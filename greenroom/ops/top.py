@@ -26,7 +26,7 @@ from .. import clock
 from ..errors import GreenroomError
 from .client import Client, OpsError
 from .keys import keys
-from .shapes import View
+from .shapes import Stacks, View
 from .text_report import more_tables, workers_table
 from .verdicts.words import duration
 
@@ -58,7 +58,7 @@ class Top:
         # The request that is chosen, by process and id: rows come and go. And where it stood, for when it is gone.
         self.chosen: Key | None = None
         self.chosen_at = 0
-        self.inside: tuple[dict[str, Any], dict[str, Any]] | None = None
+        self.inside: tuple[dict[str, Any], Mapping[str, Any]] | None = None
         self.scrolled = 0
         self._is_asking = False
         self._answers: deque[Callable[[], None]] = deque()
@@ -86,7 +86,7 @@ class Top:
             self.view, self.trouble = view, trouble
 
     def take(self) -> None:
-        """Take over what has been answered meanwhile."""
+        """Show what other threads have learnt since the last look."""
         while self._answers:
             self._answers.popleft()()
             self.is_changed = True
@@ -153,10 +153,10 @@ class Top:
         try:
             answer = self.client.stacks(row["pid"], row["id"])
         except OpsError as exc:
-            answer = {"error": str(exc)}
+            answer = Stacks(error=str(exc))
         self._answers.append(lambda: self._saw_inside(row, answer))
 
-    def _saw_inside(self, row: dict[str, Any], answer: dict[str, Any]) -> None:
+    def _saw_inside(self, row: dict[str, Any], answer: Stacks) -> None:
         if self.inside is not None and self.inside[0] is row:  # nobody has turned away meanwhile
             self.inside = row, answer
 

@@ -12,14 +12,16 @@ MOST_ROUTES = 300
 # The latest steps, the window of the view, are compared with the usual and so are no part of it.
 LATEST_STEPS = 2
 
+Step = tuple[float, float, list[float], float]
+
 
 class Usual:
     """Runs on: the collecting thread of the ops process."""
 
     def __init__(self) -> None:
-        # By route, for each step: (requests, seconds in all, seconds by state).
-        self.steps: dict[str, deque[tuple[float, float, list[float]]]] = {}
-        self._before: dict[str, tuple[float, float, list[float]]] = {}
+        # By route, for each step: (requests, seconds in all, seconds by state, answers with 4xx).
+        self.steps: dict[str, deque[Step]] = {}
+        self._before: dict[str, Step] = {}
         self._stepped_at: float | None = None
 
     def look(self, now: float, routes: Mapping[str, Mapping[str, Any]]) -> None:
@@ -28,15 +30,18 @@ class Usual:
         is_first = self._stepped_at is None
         self._stepped_at = now
         for route, row in list(routes.items())[:MOST_ROUTES]:
-            sums = row.get("count", 0), row.get("total_seconds", 0.0), list(row.get("seconds", []))
-            count, seconds, by_state = self._before.get(route, (0, 0.0, []))
+            refused = (row.get("statuses") or {}).get("4xx", 0)
+            sums = row.get("count", 0), row.get("total_seconds", 0.0), list(row.get("seconds", [])), refused
+            count, seconds, by_state, refused = self._before.get(route, (0, 0.0, [], 0))
             self._before[route] = sums
-            grown = sums[0] - count, sums[1] - seconds, add_lists(sums[2], [-one for one in by_state])
+            by_state = add_lists(sums[2], [-one for one in by_state])
+            grown = sums[0] - count, sums[1] - seconds, by_state, sums[3] - refused
             if not is_first or not count:
                 self.steps.setdefault(route, deque(maxlen=STEPS)).append(grown)
 
     def of(self, route: str) -> dict[str, Any] | None:
-        """{count, seconds (for one request, on average), by_state, span_seconds}; None where nothing is known."""
+        """{count, seconds (for one request, on average), by_state, refused_ratio (4xx), span_seconds}; None where
+        nothing is known."""
         steps = list(self.steps.get(route, ()))[:-LATEST_STEPS]
         count = sum(step[0] for step in steps)
         if not count:
@@ -48,5 +53,6 @@ class Usual:
             "count": count,
             "seconds": sum(step[1] for step in steps) / count,
             "by_state": [seconds / count for seconds in by_state],
+            "refused_ratio": sum(step[3] for step in steps) / count,
             "span_seconds": len(steps) * STEP_SECONDS,
         }

@@ -8,24 +8,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..worker.balance import State
-from . import sights
-from .collect import BLOCKED_SECONDS, Moment, Seen, lag_seconds
-from .counters import add_lists, difference
+from . import saturation, sights
+from .collect import Moment, Seen, lag_seconds
+from .counters import add_lists
 from .latency import grown, latency, less, percentile
-from .shapes import Bar, RouteRow, Stalls, Total, View, WaitRow, WorkerRow
+from .shapes import RouteRow, Stalls, Total, View, WorkerRow
 from .sights import answered
+from .together import MOST_ROWS, counted, pools, rate, waited_for
 from .verdicts import findings
-from .verdicts.waiting import concerned
-from .verdicts.words import duration, middle
 
 MOST_IN_FLIGHT = 200
-MOST_ROWS = 50
 LONGEST_TEXT = 300
 LONGEST_STACK = 60
 HISTORY_NAMES = ("requests", "shed", "errors", "in_flight", "lag_seconds", "cpu_ratio")
 # A worker that did not answer for this long is shown as what the scoreboard knows.
 STALE_SECONDS = 2.5
-QUEUEING_RATIO = 0.7
 
 
 def view(moment: Moment, about: Mapping[str, Any], recordings: Sequence[Mapping[str, Any]] = ()) -> View:
@@ -37,7 +34,7 @@ def view(moment: Moment, about: Mapping[str, Any], recordings: Sequence[Mapping[
         "about": dict(about),
         "states": moment.sums["states"],
         "total": _total(moment, routes),
-        "saturation": _saturation(moment),
+        "saturation": saturation.bars(moment),
         "history": {name: [round(point.get(name, 0.0), 4) for point in moment.history] for name in HISTORY_NAMES},
         "routes": routes[:MOST_ROWS],
         "workers": [_worker(moment, worker) for worker in moment.workers],
@@ -53,7 +50,11 @@ def view(moment: Moment, about: Mapping[str, Any], recordings: Sequence[Mapping[
         "growing": sights.growing_routes(moment),
         "garbage": sights.garbage(moment),
         "limits": dict(moment.limits),
-        "reload": {"at": moment.reload.get("at"), "failures": [dict(row) for row in moment.boot_failures]},
+        "leaks": moment.leaks,
+        "reload": {
+            "at": None if moment.reload.get("refused") else moment.reload.get("at"),
+            "failures": [dict(row) for row in moment.boot_failures],
+        },
         "stalls": _stalls(moment),
         "held": _held(moment),
         "deadlocks": deadlocks(moment),
@@ -85,12 +86,6 @@ def clean(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [clean(item) for item in value]
     return value
-
-
-def rate(moment: Moment, name: str) -> float:
-    if moment.window_seconds <= 0:
-        return 0.0
-    return max(0.0, moment.totals[name] - moment.totals_before[name]) / moment.window_seconds
 
 
 def _total(moment: Moment, routes: list[RouteRow]) -> Total:
@@ -130,81 +125,6 @@ def _untold(seen: Seen) -> int:
     return max(0, seen.in_flight - sum(told.values()))
 
 
-def _saturation(moment: Moment) -> list[Bar]:
-    """Rate everything that could be full; 1.0 is full. The page draws a bar for each."""
-    rows: list[Bar] = []
-    busiest = max(moment.workers, key=lambda seen: seen.cpu_ratio, default=None)
-    if busiest is not None:
-        rows.append(
-            {
-                "name": "CPU",
-                "ratio": min(1.0, busiest.cpu_ratio),
-                "text": f"worker {busiest.number} uses {busiest.cpu_ratio:.0%} of a core",
-            }
-        )
-    rows += [_loop_row(moment), _limit_row(moment)]
-    rows += [
-        {
-            "name": "Database pool" if pool["kind"] == "database" else f"To {pool['name'].partition('//')[2]}",
-            "ratio": pool["ratio"],
-            "text": f"{pool['in_use']:g} of {pool['size']:g} connections, {pool['waiting']:g} wait"
-            + (f"; {pool['fullest']}" if pool["fullest"] else ""),
-        }
-        for pool in [pool for pool in pools(moment) if _is_of_interest(pool)][:3]
-    ]
-    waiting = waited_for(moment)
-    total = concerned(counted(moment, "in_flight_states"), waiting)
-    hosts = [row for row in waiting if row["state"] == "upstream" and row["detail"]]
-    if total and hosts:
-        most = hosts[0]
-        rows.append(
-            {
-                "name": "Upstream",
-                "ratio": min(1.0, most["count"] / total),
-                "text": f"{most['count']:g} of {total:g} requests wait for {most['detail']}",
-            }
-        )
-    return rows
-
-
-def _is_of_interest(pool: Mapping[str, Any]) -> bool:
-    """Database pools always; connections to upstreams are many, and worth a word when they run short."""
-    return bool(pool["size"]) and (
-        pool["kind"] == "database" or pool["waiting"] > 0 or pool["in_use"] >= 0.5 * pool["size"]
-    )
-
-
-def _loop_row(moment: Moment) -> Bar:
-    """How late the loops are; full is one that stands still."""
-    blocked = [seen for seen in moment.workers if seen.is_blocked and not seen.is_gone]
-    if blocked:
-        longest = duration(max(seen.silent_seconds for seen in blocked))
-        return {
-            "name": "Loop",
-            "ratio": 1.0,
-            "text": f"{len(blocked)} of {len(moment.workers)} workers blocked, for {longest}",
-        }
-    lag = max((lag_seconds(seen) for seen in moment.workers), default=0.0)
-    return {"name": "Loop", "ratio": min(1.0, lag / BLOCKED_SECONDS), "text": f"turns {duration(lag)} late"}
-
-
-def _limit_row(moment: Moment) -> Bar:
-    """A limit that is a number is full at that number. The adaptive one is full when the loops have no time left."""
-    workers = [said.get("worker") or {} for _, said in answered(moment)]
-    limit, running, queued = (
-        sum(worker.get(name, 0) for worker in workers) for name in ("limit_requests", "in_flight", "queued")
-    )
-    if limit:
-        return {"name": "Limit", "ratio": min(1.0, running / limit), "text": f"{running} of {limit}, {queued} queue"}
-    grown = difference(moment.sums["loop"], moment.before["loop"])
-    busy, idle = grown.get("busy_seconds", 0.0), grown.get("idle_seconds", 0.0)
-    ratio = busy / (busy + idle) if busy + idle else 0.0
-    text = f"adaptive: loops busy {ratio:.0%}, {running} run, {queued} queue"
-    # A queue may be a burst; a request that is turned away has met a limit.
-    full = 1.0 if rate(moment, "shed") > 0 else QUEUEING_RATIO if queued else 0.0
-    return {"name": "Limit", "ratio": max(ratio, full), "text": text}
-
-
 def _all_routes(moment: Moment) -> tuple[list[float], dict[str, list[float]]]:
     buckets: list[float] = []
     bands: dict[str, list[float]] = {}
@@ -229,6 +149,7 @@ def _routes(moment: Moment) -> list[RouteRow]:
                 "count": now.get("count", 0),
                 "rate": count / moment.window_seconds if moment.window_seconds > 0 else 0.0,
                 "errors": now.get("statuses", {}).get("5xx", 0) - before.get("statuses", {}).get("5xx", 0),
+                "refused": now.get("statuses", {}).get("4xx", 0) - before.get("statuses", {}).get("4xx", 0),
                 "cut": now.get("cut", 0) - before.get("cut", 0),
                 "recent": count,
                 "queries": sights.queries_of(moment, name),
@@ -271,70 +192,6 @@ def _worker(moment: Moment, seen: Seen) -> WorkerRow:
         "stall": seen.peeked or (said.get("stalls") or {}).get("current"),
         "booting": (said.get("booting") or [])[:LONGEST_STACK],
     }
-
-
-_POOL_NUMBERS = ("size", "in_use", "waiting")
-
-
-def pools(moment: Moment) -> list[dict[str, Any]]:
-    """Each pool by name, its connections in all workers together; those that somebody waits for first.
-
-    No worker can use another one's: `ratio` is how full the fullest is, and `fullest` says which, where that differs.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for seen, said in answered(moment):
-        for pool in said.get("pools") or []:
-            name = str(pool.get("name", "?"))
-            kind = str(pool.get("kind", "database"))
-            row = found.setdefault(
-                f"{kind} {name}",
-                {
-                    "name": name,
-                    "kind": kind,
-                    **dict.fromkeys(_POOL_NUMBERS, 0),
-                    "workers": 0,
-                    "ratio": 0.0,
-                    "fullest": "",
-                    "holder": None,  # the one that has had a connection for longest
-                },
-            )
-            size, in_use, waiting = (pool.get(number) or 0 for number in _POOL_NUMBERS)
-            for number, amount in zip(_POOL_NUMBERS, (size, in_use, waiting), strict=True):
-                row[number] += amount
-            row["workers"] += 1
-            for holder in pool.get("holders") or []:
-                if holder["seconds"] > (row["holder"] or {"seconds": 0.0})["seconds"]:
-                    row["holder"] = holder
-            ratio = 1.0 if waiting else in_use / size if size else 0.0
-            if ratio > row["ratio"]:
-                row["ratio"], row["fullest"] = ratio, f"worker {seen.number}: {in_use:g} of {size:g}"
-    for row in found.values():
-        if row["in_use"] >= row["ratio"] * row["size"]:
-            row["fullest"] = ""
-    return sorted(found.values(), key=lambda row: (-row["waiting"], -row["in_use"]))
-
-
-def waited_for(moment: Moment) -> list[WaitRow]:
-    """Group the waits in flight of all workers: {state, detail, count, middle_seconds, longest_seconds}.
-
-    The middle of the workers' middles is near enough to that of all.
-    """
-    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for _, said in answered(moment):
-        for row in said.get("waiting") or []:
-            found.setdefault((row["state"], row["detail"]), []).append(row)
-    rows: list[WaitRow] = [
-        {
-            "state": state,
-            "detail": detail,
-            "lines": sights.lines_of(same),
-            "count": sum(row["count"] for row in same),
-            "middle_seconds": middle((row["middle_seconds"], row["count"]) for row in same),
-            "longest_seconds": max(row["longest_seconds"] for row in same),
-        }
-        for (state, detail), same in found.items()
-    ]
-    return sorted(rows, key=lambda row: -row["count"])[: 2 * MOST_ROWS]
 
 
 def _stalls(moment: Moment) -> Stalls:
@@ -391,11 +248,3 @@ def in_flight(moment: Moment) -> list[dict[str, Any]]:
         for request in said.get("in_flight") or []
     ]
     return sorted(rows, key=lambda row: -row["age_seconds"])
-
-
-def counted(moment: Moment, name: str) -> dict[str, float]:
-    total: dict[str, float] = {}
-    for _, said in answered(moment):
-        for key, count in (said.get(name) or {}).items():
-            total[key] = total.get(key, 0) + count
-    return dict(sorted(total.items(), key=lambda item: -item[1])[:MOST_ROWS])

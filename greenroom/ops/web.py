@@ -133,7 +133,7 @@ class Web(ThreadingHTTPServer):
         super().__init__(address, Handler)
 
     def server_bind(self) -> None:
-        """Without http.server's, which asks the name server for our name."""
+        """Bind as http.server does, but without asking the name server for this host's name."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
@@ -160,7 +160,7 @@ class Web(ThreadingHTTPServer):
             self._connections.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """One client's trouble is nobody else's; what is ours to repair is logged."""
+        """Log the error and go on: the page serves the other clients."""
         logger.exception("a request to the ops page failed")
 
     def note_wrong_token(self) -> None:

@@ -8,7 +8,7 @@ import json
 import select
 import selectors
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ CHUNK = 1 << 18
 class Question:
     """One question on its way; `answer` is set when it is over, to None when it failed."""
 
-    def __init__(self, path: Path, asked: dict[str, Any], now: float) -> None:
+    def __init__(self, path: Path, asked: Mapping[str, object], now: float) -> None:
         self.asked_at = now
         self.is_over = False
         self.answer: Any = None
@@ -69,7 +69,7 @@ class Asker:
         self.now = now
         self.open: dict[int, Question] = {}
 
-    def ask(self, workers: Iterable[tuple[int, Path]], asked: dict[str, Any]) -> None:
+    def ask(self, workers: Iterable[tuple[int, Path]], asked: Mapping[str, object]) -> None:
         """Put the question to each (pid, socket) that has none open."""
         now = self.now()
         for pid, path in workers:
@@ -101,7 +101,7 @@ class Asker:
                 question.close()
 
 
-def ask(path: Path, asked: dict[str, Any], timeout_seconds: float) -> Any:
+def ask(path: Path, asked: Mapping[str, object], timeout_seconds: float) -> object:
     """The answer to one question; None when there is none in time. Waits only here."""
     question = Question(path, asked, clock.now())
     until = question.asked_at + timeout_seconds

@@ -19,6 +19,7 @@ from typing import Any
 from gevent import monkey
 from greenlet import getcurrent
 
+from ..gunicorns_parts import Worker
 from ..insight import safepoint, stacks
 from . import endings
 from .socket_folder import SocketFolder
@@ -39,7 +40,7 @@ pause: Callable[[float], None] = monkey.get_original("time", "sleep")
 class WorkerServer:
     """Runs on: its own thread, started in the worker after the fork, before the application is imported."""
 
-    def __init__(self, worker: Any, socket_folder: SocketFolder) -> None:
+    def __init__(self, worker: Worker, socket_folder: SocketFolder) -> None:
         self.worker = worker
         self.socket_folder = socket_folder
         self.listener: Any = None
@@ -93,7 +94,7 @@ class WorkerServer:
         connection.settimeout(ANSWER_SECONDS)
         connection.sendall(answer)
 
-    def answer(self, question: bytes) -> Any:
+    def answer(self, question: bytes) -> object:
         """Answer one line. An error is an answer as well: this thread must go on."""
         try:
             asked = json.loads(question)
@@ -125,10 +126,11 @@ class WorkerServer:
         }
 
     def _snapshot(self, asked: dict[str, Any]) -> Any:
-        if not hasattr(self.worker, "serving"):
+        serving = getattr(self.worker, "serving", None)  # of ours, once the application is imported
+        if serving is None:
             return {"version": VERSION, "pid": os.getpid(), "booting": self._main_stack(importing)}
         said = knowledge().snapshot(self.worker)
-        insight = self.worker.serving.insight
+        insight = serving.insight
         if insight is not None:
             # Where its faulthandler writes, see peek; and what it remembers, see insight.ring.
             said["watch"] = {"pipe": insight.stalls._reader, "ring": insight.ring.descriptor}

@@ -12,7 +12,7 @@ off and why.
 """
 
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec
 
 from ..settings import Settings
 from . import packages, standard_library
@@ -55,7 +55,7 @@ def part(key: str) -> Callable[[Callable[Concatenate[Put, P], None]], Callable[P
     return part_of(registry, key)
 
 
-def put(key: str, *values: tuple[Any, str, Any]) -> bool:
+def put(key: str, *values: tuple[object, str, object]) -> bool:
     """Replace `(owner, name, value)`, each time anew: objects, and names that settings have. Whether they are."""
     return registry.put(key, *values)
 

@@ -140,7 +140,7 @@ class Registry:
             self._turn_off(live, Problem(self._subject(live.feature), cause))
         return live.problem is None
 
-    def put(self, key: str, *values: tuple[Any, str, Any]) -> bool:
+    def put(self, key: str, *values: tuple[object, str, object]) -> bool:
         """Replace `(owner, name, value)` of objects or functions that are known only now; whether they are.
 
         Not once, as a part, but each time; all of these or none.

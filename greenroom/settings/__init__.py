@@ -1,4 +1,7 @@
-"""The server's settings: fields (what there is) -> reading (from the environment and files) -> documenting."""
+"""The server's settings: fields (what there is) -> reading (from the environment and files) -> documenting.
+
+Each field is a knob (see knobs); addresses reads those that name hosts.
+"""
 
 from ..errors import SettingsError
 from .documenting import Row, rows

@@ -75,7 +75,7 @@ def allowed(knob_field: Field[Any]) -> str:
     return ", ".join(knob_field.metadata["choices"])
 
 
-def shown(default: Any) -> str:
+def shown(default: object) -> str:
     if isinstance(default, bool):
         return "yes" if default else "no"
     return str(default)

@@ -61,7 +61,7 @@ class Leftovers:
         ]
 
     def _is_new(self, lock: Any) -> bool:
-        """Held by the test, or by one that has ended; what a thread holds that still runs is said of the thread."""
+        """Return whether the test has left this lock taken; a running thread's lock is reported with the thread."""
         owner = lock.owner if id(lock) not in self.locks and lock.locked() else None
         return owner is not None and (owner is gevent.getcurrent() or bool(owner.dead))
 

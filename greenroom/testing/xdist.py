@@ -19,7 +19,7 @@ def prepare() -> None:
 
 
 def install() -> None:
-    """As soon as execnet, over which xdist talks, is imported. Runs on: the main thread, patched."""
+    """Change execnet, over which xdist talks, as soon as it is imported. Runs on: the main thread, patched."""
     when_imported("execnet.gateway_base", _loaded)
 
 

@@ -31,7 +31,7 @@ POOL = "pool"
 
 @dataclass(frozen=True)
 class Costs:
-    """Of one request, in seconds; `memory_bytes` of one worker. `line`: the one that stalled most, if any did."""
+    """The costs of one request in seconds; `memory_bytes` is a worker's, `line` the one that stalled most."""
 
     cpu: float
     latency: float
@@ -52,7 +52,7 @@ class Bounds:
 
     @property
     def database_connections(self) -> int | None:
-        """For this machine."""
+        """The connections that this machine may open: its share of what the database allows."""
         if self.max_connections is None:
             return None
         return max(1, (self.max_connections - RESERVED_DATABASE_CONNECTIONS) // self.hosts)

@@ -21,7 +21,10 @@ Measure = Callable[[str, Mapping[str, str]], Measured]
 
 @dataclass(frozen=True)
 class Verifier:
-    """`measure(what, changes)` finds the capacity with changed settings; `now` has them all as they are."""
+    """Compares proposed settings with those of now.
+
+    `measure(what, changes)` finds the capacity with changed settings; `now` are the present ones.
+    """
 
     measure: Measure
     costs: Costs

@@ -18,7 +18,8 @@ postgres             psycopg2: the callback that libpq waits with
 pool, pool_line      SQLAlchemy's pool, and the requests that wait for its connections
   pool_advice        warnings about an engine's connections
   two_users          one connection that two requests use
-sqlite               waits for the file's lock; slow_statements: long statements run in a thread
+sqlite               waits for the file's lock
+  sqlite_statements, slow_statements    the kind of a statement; long ones run in a thread the next time
 django_connections, unclosed_connections    connections that end with their request, or should have
 threads, in_loop     from greenlets to real threads, and back
 naming, peers        requests and statements in words; what upstreams and databases answer

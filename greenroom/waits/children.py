@@ -56,7 +56,7 @@ class Loop(corecext.loop):
         return ChildWatcher(self, pid, ref)
 
     def install_sigchld(self) -> None:
-        """Nobody here waits for the signal, and whoever does has it for himself."""
+        """Leave SIGCHLD alone: children are waited for by pidfd, and the signal is the application's."""
 
     def __del__(self) -> None:
         """The loop of a thread goes with it. gevent frees its memory first and writes into it then."""
@@ -151,13 +151,19 @@ ended: dict[int, int] = {}
 observing.show(observing.ended_children, ended)
 
 
-def wait_for_exit(pid: int, seconds: float | None = None) -> bool:
+def wait_for_exit(pid: int, seconds: float | None = None) -> bool | None:
     """Wait until the child `pid` has ended, without reaping it; False when the time is up first.
 
-    Runs on: any greenlet; switches. Raises OSError where no descriptor is left.
+    None where no descriptor is left to wait for it. Runs on: any greenlet; switches. Raises ProcessLookupError, and
+    whatever ends the wait, which may be an OSError.
     """
     hub: Any = gevent.get_hub()
-    pidfd = os.pidfd_open(pid)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise
+    except OSError:
+        return None
     try:
         with hub.loop.io(pidfd, 1) as ended:
             if seconds is None:

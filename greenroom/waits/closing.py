@@ -1,12 +1,12 @@
-"""`os.close`, at once.
+"""`os.close` closes at once, and not with the next turn of the loop.
 
 gevent's puts every close off to the next turn of the loop, because libev ends the process when a watcher is on a number
-that is not open. So who closes one end of a pipe and reads the other, as CPython's subprocess does, reads for ever. And
-where the number is closed in another way meanwhile (a file object over it), and opened anew by somebody else, the put
-off close takes theirs away, under their watchers: the process ends after all.
+that is not open. So code that closes one end of a pipe and reads the other, as CPython's subprocess does, reads for
+ever. And where the number is closed in another way meanwhile (a file object over it) and opened anew by other code,
+the late close takes that descriptor away, under its watchers: the process ends after all.
 
-Here a descriptor that no watcher is on is closed at once. Of one that somebody waits for, what it led to is closed at
-once and those who wait are woken; the number stays taken, by nothing, until they are gone.
+Here a descriptor without a watcher is closed at once. Where greenlets wait for it, the file behind it is closed at once
+and they are woken; the number stays in use, as an open /dev/null, until they are gone.
 """
 
 import os

@@ -13,6 +13,7 @@ from typing import Any
 
 import gevent.event
 import psycopg2
+from greenlet import getcurrent
 from psycopg2 import extensions, sql
 
 from ..in_flight import current
@@ -51,8 +52,7 @@ def begin(connection: Any, file: Any, size: int) -> "Copying":
     if connection.closed:
         raise psycopg2.InterfaceError("connection already closed")
     conversation = Copying(connection, file, size)
-    if not connection.greenroom_line.is_copying:  # else the statement is refused
-        connection.greenroom_line.copying = conversation
+    connection.greenroom_line.copying = conversation
     return conversation
 
 
@@ -73,7 +73,7 @@ class Nothing:
 
 
 class Copying:
-    """The data of one COPY. `problem` is what went wrong with writing the file; what came was taken all the same."""
+    """Moves the data of one COPY. `problem`: the error of writing the file; the data was read all the same."""
 
     def __init__(self, connection: Any, file: Any, size: int) -> None:
         self.connection = connection
@@ -99,14 +99,15 @@ class Copying:
         if status not in (COPY_IN, COPY_OUT):
             return False
         line = self.line
-        line.record, line.is_copying = current(), True
+        line.record, line.copied_by = current(), getcurrent()
         try:
             if status == COPY_IN:
                 self._send()
             else:
                 self._receive()
         finally:
-            line.record, line.is_copying = None, False
+            line.record = line.copied_by = None
+            line.next_turn()
         return True
 
     def _send(self) -> None:
@@ -126,7 +127,7 @@ class Copying:
         self._wait(self._flush)
 
     def _read(self) -> bytes | Exception:
-        """As the connection encodes it; empty at the end. A problem is told to the server, which makes it its error."""
+        """Read a piece of the file in the connection's encoding; empty at the end. An error is for the server."""
         try:
             data = self.file.read(self.size)
             if isinstance(data, str):

@@ -8,6 +8,7 @@ and leave it. Where Django has a pool (OPTIONS pool), closing gives it back.
 import importlib
 import inspect
 import logging
+from types import ModuleType
 from typing import Any
 
 from ..replacements import Put, part
@@ -27,7 +28,7 @@ _INITIALIZED: dict[str, bool] = {}
 
 
 @part("django")
-def install(put: Put, module: Any) -> None:
+def install(put: Put, module: ModuleType) -> None:
     """Runs on: whoever imports django.db."""
     signals: Any = importlib.import_module("django.core.signals")
     if "initialized_only" in inspect.signature(module.connections.all).parameters:

@@ -202,7 +202,7 @@ class Resolver:
     names: Names
 
     def __init__(self, hub: Any = None) -> None:
-        """As gevent makes it."""
+        """Take what gevent calls it with."""
 
     def getaddrinfo(self, *question: Any) -> list[Any]:
         return self.names.getaddrinfo(*question)

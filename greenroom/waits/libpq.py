@@ -115,7 +115,7 @@ class Cancel:
 
 
 def cancel_in_thread(connection: Any, seconds: float) -> None:
-    """The same where there is no event loop, for a connection that is closed afterwards: bounded, best effort.
+    """Cancel a query where there is no event loop; its connection is closed afterwards. Bounded, best effort.
 
     Runs on: a real thread; blocks it. psycopg2's own `cancel()` would block the whole process.
     """

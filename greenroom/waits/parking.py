@@ -58,7 +58,7 @@ class Waiter:
 
 
 class InLoop(Waiter):
-    """A greenlet."""
+    """A waiter that is a greenlet of the event loop."""
 
     __slots__ = ("hub", "is_woken")
 
@@ -121,7 +121,7 @@ class InLoop(Waiter):
 
 
 class InThread(Waiter):
-    """A real thread."""
+    """A waiter that is a real thread."""
 
     __slots__ = ("bell",)
 
@@ -254,7 +254,7 @@ class Line:
         return True
 
     def wake(self) -> None:
-        """The thing is free."""
+        """Wake those that wait: what they wait for is free."""
         if parents_hubs:
             self._leave_to_parent()
         for waiter in self.waiters:

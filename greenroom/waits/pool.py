@@ -102,7 +102,7 @@ class GreenPool(QueuePool):
 
     @property
     def most(self) -> float:
-        """As many connections as it may open."""
+        """The number of connections that it may open."""
         return FOREVER if self._max_overflow == -1 else self.size() + self._max_overflow
 
     def _do_get(self) -> "ConnectionPoolEntry":
@@ -301,7 +301,7 @@ class View:
         """Those first that have a connection for longest. Runs on: any thread."""
         return sorted([*list(self._pool._holders.values()), *list(self._pool._opening)], key=lambda one: one.since)
 
-    def holder_of(self, connection: Any) -> Holder | None:
+    def holder_of(self, connection: object) -> Holder | None:
         for entry, holder in list(self._pool._holders.items()):
             if entry.dbapi_connection is connection:
                 return holder

@@ -61,7 +61,7 @@ class Waiter:
         self.parked.wake()
 
     def wait(self, seconds: float | None, name: str) -> None:
-        """Until something is given, or this long; None: for ever. Raises BudgetSpent."""
+        """Wait until something is given, or this long; None: for ever. Raises BudgetSpent."""
         until = FOREVER if seconds is None else clock.now() + seconds
         with Wait("pool", name, EVERYWHERE):
             while self.given is None and clock.now() < until:
@@ -69,7 +69,7 @@ class Waiter:
 
 
 def look_again_at(until: float) -> float:
-    """Nobody can end a wait in a real thread, so it looks from time to time whether its request goes on."""
+    """Return when to look again whether the request goes on: a wait in a real thread can't be ended from outside."""
     left = remaining_seconds()
     if left <= 0.0:
         record = CURRENT.get()

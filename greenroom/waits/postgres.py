@@ -3,7 +3,7 @@
 Without this a query stops its whole worker, because libpq waits in C where patching does not reach.
 
     psycopg2.connect -> names resolved in the event loop -> GreenConnection -> GreenCursor
-    execute -> in use by somebody else? both are named -> budget spent? raise
+    execute -> in use by somebody else? wait for a turn (two_users) -> budget spent? raise
             -> psycopg2's BEGIN, sent here with one setting (begin) -> the statement, by psycopg2
             -> wait (query_wait.py): ended with the request, then cancelled in PostgreSQL
     commit, rollback -> the same, and not bounded by the budget: they are clean-up
@@ -39,8 +39,7 @@ CHECKING = "SET LOCAL client_connection_check_interval='2s'"
 CHECKING_VERSION = 140_000
 # As psycopg2 numbers and sends them.
 LEVELS = {1: "READ COMMITTED", 2: "REPEATABLE READ", 3: "SERIALIZABLE", 4: "READ UNCOMMITTED"}
-# Errors of a server that does not know the setting, or can't do it: undefined object, invalid value.
-UNKNOWN_SETTING = UndefinedObject, InvalidParameterValue
+UNKNOWN_SETTING = UndefinedObject, InvalidParameterValue  # of a server that does not know it, or can't do it
 BEGIN = "BEGIN"
 can_check_client = [True]  # of all servers of this process
 STATUS_READY, STATUS_BEGIN = extensions.STATUS_READY, extensions.STATUS_BEGIN
@@ -108,7 +107,7 @@ class WaitCallback:
 
 
 class GreenConnection(extensions.connection):
-    """A connection as psycopg2.connect() gives it out: waits are bounded, and using it twice at once is an error.
+    """A connection as psycopg2.connect() gives it out: waits are bounded, and those who use it at once take turns.
 
     All that we keep is in one attribute, because the application's class above this one has names of its own.
     """
@@ -132,14 +131,14 @@ class GreenConnection(extensions.connection):
         return super().cursor(name, factory, *args[2:], **kwargs)
 
     def commit(self) -> None:
-        two_users.refuse(self.greenroom_line, "COMMIT")
+        two_users.take_turn_to_clean_up(self.greenroom_line, "COMMIT")
         _clean_up(self.greenroom_line, "COMMIT", super().commit)
 
     def rollback(self) -> None:
         line = self.greenroom_line
         if line.has_ended_in_rollback:
             return
-        two_users.refuse(line, "ROLLBACK")
+        two_users.take_turn_to_clean_up(line, "ROLLBACK")
         is_open = not self.closed
         line.silence_seconds = ROLLBACK_SECONDS
         try:
@@ -195,7 +194,7 @@ def _clean_up(line: Line, sql: str, call: Any) -> None:
 def prepare(connection: GreenConnection, query: Any) -> bool:
     """Before a statement is handed to psycopg2; whether that began a transaction. Raises psycopg2.Error."""
     line = connection.greenroom_line
-    two_users.refuse(line, query)
+    two_users.take_turn(line, query)
     line.sql = sql = query if isinstance(query, str) else str(query)
     if deadline.is_refused():
         raise QueryCanceled("the request's time is over; the statement was not sent")
@@ -323,6 +322,7 @@ def copy_expert(cursor: GreenCursor, query: Any, file: Any, size: int) -> None:
     if not is_installed():
         extensions.cursor.copy_expert(cursor, query, file, size)  # says why not
         return
+    two_users.take_turn(connection.greenroom_line, query)
     conversation = copying.begin(connection, file, size)
     try:
         if cursor.name is None:

@@ -55,10 +55,10 @@ def wait_for_exit(pid: int) -> None:
     """Until the child has ended, or can't be watched: the call that follows says what it thinks of it."""
     try:
         with Wait("other", "child process"):
-            children.wait_for_exit(pid)
+            has_ended = children.wait_for_exit(pid)
     except ProcessLookupError:
         return  # it is no process
-    except OSError:  # no descriptor left
+    if has_ended is None:  # no descriptor left
         asked_again(lambda: plain_waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT), bool)
 
 

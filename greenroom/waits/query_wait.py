@@ -24,7 +24,7 @@ from .. import clock, deadline, observing
 from ..errors import BudgetSpent
 from ..in_flight import EVERYWHERE, Record, Wait, current
 from ..timers import Timer
-from . import peers
+from . import parking, peers
 from .libpq import Cancel, cancel_in_thread
 from .threads import ThreadRecord, is_loop_thread
 
@@ -58,17 +58,18 @@ class Line:
 
     `heard_at` is when the server last answered, `statements` how many it was sent, `silence_seconds` a bound of this
     connection's own on how long it may say nothing. `begun_for` is the request that the transaction was begun for,
-    `copying` the COPY that is under way, `note` what the observer keeps of its user.
+    `copying` the COPY that is under way, `copied_by` the greenlet that moves its data, and `turns` are the others that
+    wait to use the connection (two_users.py). `note` is what the observer keeps of its user.
     """
 
     __slots__ = (
         "begun_for",
+        "copied_by",
         "copying",
         "file_number",
         "greenlet",
         "has_ended_in_rollback",
         "heard_at",
-        "is_copying",
         "is_cut",
         "loop",
         "note",
@@ -80,6 +81,7 @@ class Line:
         "sql",
         "statements",
         "timers",
+        "turns",
         "watcher",
     )
 
@@ -93,7 +95,8 @@ class Line:
         self.greenlet: Any = None
         self.record: Record | None = None
         self.sql = ""
-        self.is_copying = False
+        self.copied_by: Any = None
+        self.turns: parking.Line | None = None
         self.is_cut = False
         self.heard_at = 0.0
         self.statements = 0
@@ -114,11 +117,15 @@ class Line:
             return
         if is_connecting:
             self.sql = f"connect to {place(connection)}"
-        if not is_loop_thread():
-            with Wait("query", self.sql[:SHOWN_CHARACTERS]):
-                self._wait_in_thread(connection, poll, state, silence_seconds, is_connecting)
-            return
         self.greenlet = getcurrent()
+        if not is_loop_thread():
+            try:
+                with Wait("query", self.sql[:SHOWN_CHARACTERS]):
+                    self._wait_in_thread(connection, poll, state, silence_seconds, is_connecting)
+            finally:
+                self.greenlet = None
+                self.next_turn()
+            return
         record = self.record = current()
         self.is_cut = False
         try:
@@ -136,8 +143,18 @@ class Line:
             raise
         finally:
             self.greenlet = None
-            if not self.is_copying:
+            if self.copied_by is None:
                 self.record = None
+            self.next_turn()
+
+    def user(self) -> Any:
+        """The greenlet that waits for an answer on this connection, or moves data over it."""
+        return self.copied_by if self.greenlet is None else self.greenlet
+
+    def next_turn(self) -> None:
+        """Let the next one look whether it may use the connection: it runs when this greenlet waits or ends."""
+        if self.turns is not None and self.turns.waiters:
+            self.turns.wake()
 
     def _wait_once(self, poll: Callable[[], int], silence_seconds: float) -> int:
         """Nearly all waits: until the socket says something, or time is over; the state afterwards.
@@ -198,7 +215,7 @@ class Line:
     def _wait_in_thread(
         self, connection: Any, poll: Callable[[], int], state: int, silence_seconds: float, is_connecting: bool
     ) -> None:
-        """The same where nobody else waits: an offloaded call, a coroutine or its threads. No event loop, no watcher.
+        """Wait in a real thread, without event loop and watcher: an offloaded call, a coroutine or its threads.
 
         A watcher belongs to the loop that it was made for, and only that loop's thread may touch it.
         Runs on: a real thread; blocks it.
@@ -341,7 +358,7 @@ def _let_go(*watchers: Any) -> None:
 
 
 def _nothing() -> None:
-    """For a cancelling whose end interests nobody."""
+    """Do nothing at the end of a cancellation that nobody waits for."""
 
 
 def place(connection: Any) -> str:

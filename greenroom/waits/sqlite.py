@@ -18,13 +18,12 @@ thread at a time: others, greenlets or real threads, wait for it. Python's check
 import contextlib
 import functools
 import os
-import re
 import sqlite3
 import sys
-import time
 import weakref
 from collections.abc import Callable
 from contextvars import copy_context
+from math import ceil
 from typing import Any
 
 from .. import deadline, observing
@@ -33,7 +32,8 @@ from ..in_flight import CURRENT, OWN, Wait
 from ..insight import stacks
 from ..replacements import Declined, Put, part
 from .naming import request_route
-from .slow_statements import LONGEST_TEXT, MOST_STATEMENTS, SLOW_SECONDS, SlowStatements
+from .slow_statements import LONGEST_TEXT
+from .sqlite_statements import ABOUT_TIMEOUT, NOTHING, READS, RETURNS, kind_of, slow, timed, took
 from .stdlib.locks import Lock
 from .threads import Job, Threads, can_wait, get_thread_ident, own_record
 
@@ -47,11 +47,6 @@ TIMEOUT, SAME_THREAD, FACTORY = 1, 4, 5
 LOCKED = 5  # SQLITE_BUSY, without what extends it
 
 threads = Threads(WAITING)
-slow = SlowStatements()
-READING = re.compile(r"\s*(select|with|values)\b", re.IGNORECASE)
-RETURNING = re.compile(r"\breturning\b", re.IGNORECASE)
-NOTHING, READS, RETURNS, ABOUT_TIMEOUT = 0, 1, 2, 4  # see kind_of
-GOOD_SECONDS = 0.002
 ALL_OF = "fetchall: "  # before a statement: the time that its rows take
 # Connections of this process in a transaction, by id, weakly.
 TRANSACTIONS: dict[int, Any] = {}
@@ -166,7 +161,7 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
             self._set_patience(0.0)
         try:
             if statement in slow.known:
-                return self._call_in_thread(functools.partial(_timed, call, statement))
+                return self._call_in_thread(functools.partial(timed, call, statement))
             value = took.call(call, statement) if statement else call()
             if self.in_transaction is not (self._began is not None):
                 self._note()
@@ -198,6 +193,9 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
         _wait_for(job, self._waits_for())
         try:
             return job.result()
+        except sqlite3.OperationalError:
+            deadline.is_refused()  # if the request's time is over, this was its first end
+            raise
         finally:
             job.error = None  # its traceback refers to this frame
             if self.in_transaction is not (self._began is not None):
@@ -243,7 +241,7 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
 
     def _set_patience(self, seconds: float) -> None:
         with contextlib.suppress(sqlite3.DatabaseError):  # closed, or the application's authorizer does not let us
-            _plain(self, f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+            _plain(self, f"PRAGMA busy_timeout = {ceil(seconds * 1000)}")
             self._is_patient = False
 
     def _be_patient(self) -> None:
@@ -309,51 +307,6 @@ class Cursor(PLAIN_CURSOR):  # type: ignore[misc]
     def _call_in_thread(self, call: Callable[[], Any]) -> Any:
         connection = _connection_of(self)
         return connection._call_in_thread(call) if isinstance(connection, Connection) else call()
-
-
-class Took:
-    """How long statements compute, which is asked of the system for those only that take long on the clock: it takes a
-    while to say how much CPU a thread has had, so what it said is good for `GOOD_SECONDS`.
-
-    What a busy machine or the interpreter's lock adds is not the statement's doing.
-    """
-
-    def __init__(self) -> None:
-        self._said = (0, 0.0, 0.0)  # thread, the clock, its CPU
-
-    def call(self, call: Callable[[], Any], statement: str) -> Any:
-        began = time.perf_counter()
-        thread, at, cpu = self._said
-        if began - at > GOOD_SECONDS or thread != get_thread_ident():
-            at, cpu = began, time.thread_time()
-            self._said = (get_thread_ident(), at, cpu)
-        try:
-            return call()
-        finally:
-            seconds = time.perf_counter() - began
-            if seconds >= SLOW_SECONDS:
-                slow.took(statement, max(0.0, time.thread_time() - cpu - (began - at)))
-            elif statement in slow.known:
-                slow.took(statement, seconds)
-
-
-took = Took()
-
-
-def _timed(call: Callable[[], Any], statement: str) -> Any:
-    began = time.thread_time()
-    try:
-        return call()
-    finally:
-        slow.took(statement, time.thread_time() - began)
-
-
-@functools.lru_cache(MOST_STATEMENTS)
-def kind_of(sql: str) -> int:
-    """Return the kind of a statement, which has to be known before it is made."""
-    is_about_timeout = sql[:100].lstrip()[:6].lower() == "pragma" and "busy_timeout" in sql.lower()
-    is_read, may_return = READING.match(sql), RETURNING.search(sql)
-    return (READS if is_read else 0) | (RETURNS if may_return else 0) | (ABOUT_TIMEOUT if is_about_timeout else 0)
 
 
 def _plain(connection: Any, sql: str) -> Any:

@@ -61,7 +61,7 @@ def wait(self: Any, timeout: float | None) -> int:
         has_ended = children.wait_for_exit(self.pid, timeout)
     except ProcessLookupError:
         return plain_wait(self, timeout)  # somebody else has waited for it
-    except OSError:  # no descriptor left
+    if has_ended is None:
         return plain_wait(self, VERY_LONG_SECONDS if timeout is None else timeout)
     if not has_ended:
         raise subprocess.TimeoutExpired(self.args, timeout or 0.0)

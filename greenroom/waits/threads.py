@@ -43,14 +43,14 @@ LOOP_THREAD = threading.main_thread().ident if not monkey.is_module_patched("thr
 loops_hub: list[Any] = [None]
 
 
-def start_thread(function: Callable[..., Any], args: tuple[Any, ...] = ()) -> int:
+def start_thread(function: Callable[..., object], args: tuple[object, ...] = ()) -> int:
     """Run `function` in a thread of the operating system. Threads that it starts are real as well, see starting."""
     if is_loop_thread():
         loops_hub[0] = get_hub_if_exists()
     return _start_new_thread(_run, (function, args))
 
 
-def _run(function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _run(function: Callable[..., object], args: tuple[object, ...]) -> None:
     """Runs on: the new thread. If what it called made an event loop here, that ends with it."""
     try:
         function(*args)
@@ -93,7 +93,7 @@ class ThreadRecord(Record):
 
     @deadline.setter
     def deadline(self, deadline: float) -> None:
-        """It is the request's."""
+        """Do nothing: the deadline is the request's."""
 
     def _change(self, deadline: float) -> None:
         self.request._change(deadline)
@@ -191,7 +191,7 @@ class Returns:
 class Job(Pending):
     """A call for a thread. `group`: whose it is, see Threads; `landed` is called in the hub before anybody goes on."""
 
-    def __init__(self, function: Callable[[], Any], group: str, landed: Callable[["Job"], None] | None) -> None:
+    def __init__(self, function: Callable[[], object], group: str, landed: Callable[["Job"], None] | None) -> None:
         super().__init__()
         self.function = function
         self.group = group
@@ -237,7 +237,9 @@ class Threads:
         self._returns = Returns()
         self._timer: Timer | None = None
 
-    def submit(self, function: Callable[[], Any], group: str = "", landed: Callable[[Job], None] | None = None) -> Job:
+    def submit(
+        self, function: Callable[[], object], group: str = "", landed: Callable[[Job], None] | None = None
+    ) -> Job:
         """Runs on: the loop's thread; never switches."""
         if self.pid != os.getpid():
             self._begin()  # forked: the threads stayed behind

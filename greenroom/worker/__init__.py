@@ -16,7 +16,9 @@ Beside them
     load, fair, budget, shedding                    loop time, turns, time limits, the 503
     takeover                                        `environ["gunicorn.socket"]`, WebSockets
     process, signals, leaving, boot_failure         the process: its start, its signals, its end
-    spinning, log_redaction, gunicorns, unserved    empty turns; logs; gunicorn's versions; what is refused
+    lingering, left_files                           the end of a connection; files that requests leave open
+    spinning, gunicorns, unserved                   empty turns; gunicorn's versions; what is refused
+    log_redaction, log_floods                       logs without secrets, and without a thousand equal tracebacks
 """
 
 from typing import Any

@@ -205,13 +205,13 @@ class Admission:
         return True
 
     def turn_away_all(self) -> None:
-        """Nobody will be served any more."""
+        """Turn away all that wait in line: the worker ends."""
         while self.waiting:
             self.shed_requests += 1
             self._turn_away(next(iter((self.passed_over or self.line).values())))
 
     def release(self) -> None:
-        """Run those in line for whom there is room; turn away who can't be served any more.
+        """Run the requests in line for which there is room; turn away those that can't be served in time any more.
 
         At the end of each turn: what was ready has run by then, so requests that are nearly done come before new ones.
         """

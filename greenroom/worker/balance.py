@@ -140,9 +140,9 @@ class Scoreboard:
         weakref.finalize(self, os.close, self.descriptor)
         self._map = mmap.mmap(self.descriptor, size_bytes)
         self._cells = memoryview(self._map).cast("d")
-        self._owners: dict[int, weakref.ref[Any]] = {}
+        self._owners: dict[int, weakref.ref[object]] = {}
 
-    def take(self, owner: Any) -> Line:
+    def take(self, owner: object) -> Line:
         """A line for `owner`, as long as somebody in this process refers to it: the arbiter forgets dead workers."""
         self.sweep()
         number = next((number for number in range(1, self.lines) if number not in self._owners), 0)

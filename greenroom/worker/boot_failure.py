@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import sys
 import sysconfig
 import traceback
 import zlib
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from gunicorn.errors import AppImportError
 
+from .. import finding
 from ..errors import GreenroomError
 
 # Packages whose frames say nothing about the application.
@@ -32,7 +32,7 @@ def explain(exc: BaseException) -> str:
     if where:
         lines[0] += f" at {where}"
     if isinstance(exc, ModuleNotFoundError):
-        lines[0] += f". Install it in this environment ({sys.prefix}), or start in its folder (this is {os.getcwd()})"
+        lines[0] += f". {finding.elsewhere(exc.name or '')}"
     if told.stack or where:
         lines.append("".join(told.format()).rstrip())
     return "\n".join(lines)

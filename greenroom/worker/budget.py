@@ -41,3 +41,9 @@ class Budgets:
             if path.startswith(prefix) and (len(path) == len(prefix) or path[len(prefix)] == "/"):
                 return seconds
         return self.default_seconds
+
+
+def environ_for_budget(request: Any) -> dict[str, Any]:
+    """Return what the budget depends on, of a request that has no environ yet."""
+    asked = (value for name, value in request.headers if name == HEADER_NAME)
+    return {"PATH_INFO": request.path, HEADER: next(asked, None)}

@@ -29,7 +29,7 @@ from .judging import demand_limits, must_be_judged
 from .proxied import ProxiedRequest as Request
 from .request import PlainRequest
 from .running import RunningRequest, State
-from .transport import Transport
+from .transport import Peer, Transport
 from .transport.parents import ParentsSocket
 from .wire import RECEIVE_BYTES, Wire
 
@@ -68,7 +68,7 @@ class Connection(RunningRequest):
         "wire",
     )
 
-    def __init__(self, serving: "Serving", listener: "Listener", sock: Transport, peer: Any) -> None:
+    def __init__(self, serving: "Serving", listener: "Listener", sock: Transport, peer: Peer) -> None:
         self.serving = serving
         self.listener = listener
         self.peer = peer

@@ -151,8 +151,8 @@ class RequestCycle:
         1. It has been answered in place of its application, or its client has left, or its application has the wire:
            nothing is said there. An error that is only the consequence of the client's leaving is nobody's.
         2. The client left, or takes nothing: nobody is there to be told.
-        3. The head was sent: the status can't be taken back; a broken connection says that this was not all. It is
-           nobody's error when the worker had to stop.
+        3. The head was sent: the status can't be taken back; a broken connection says that this was not all, unless it
+           was: then its iterable's close() failed. It is nobody's error when the worker had to stop.
         4. Its body is not what HTTP allows, or the application failed: gunicorn knows the status and logs it.
         """
         record = exchange.record
@@ -172,6 +172,8 @@ class RequestCycle:
         elif isinstance(exc, ClientLeft | ClientTooSlow):
             self.log.info("%s: %s", log_redaction.asked(request), exc)
             exchange.break_off()
+        elif response is not None and response.is_whole:
+            self._log_error(request, exc)
         elif response is not None and response.is_head_on_wire:
             if cut_reason == WORKER_STOPS:
                 self.log.warning("%s: %s, its answer is broken off", log_redaction.asked(request), cut_reason)

@@ -72,7 +72,7 @@ class Drain:
         self._timer.start(self.turn)
 
     def stop(self) -> None:
-        """No connection may stay open behind it: what came on one would be reset when the process is gone."""
+        """Close the idle connections: a request on one would be answered with a reset once the process is gone."""
         self._close_idle(self.now())
         self._timer.stop()
         self._timer.close()

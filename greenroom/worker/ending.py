@@ -83,7 +83,7 @@ class Ending:
 
     def _tell(self, exchange: Exchange, record: Record, log: Callable[..., None], why: str) -> None:
         """One line, and the access log's. In a greenlet: handlers may wait, which the hub must not."""
-        request, response, environ = exchange.request, record.answer, record.environ
+        request, response, environ = exchange.request, record.answer, record.environ or {}
         took = timedelta(seconds=clock.now() - record.arrived)
         method, target = record.asked
 

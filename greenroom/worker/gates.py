@@ -23,6 +23,7 @@ The others: a number of requests in flight (GREENROOM_LIMIT_REQUESTS), and no ga
 
 from typing import Protocol
 
+from ..settings import Settings
 from .load import Running
 
 # Work that may be promised before it has run. Less: each turn of the loop starts fewer requests, and with requests
@@ -138,14 +139,20 @@ class StaticGate:
     began = ran
 
     def turn(self, idle_seconds: float, last_turn_seconds: float) -> None:
-        """Time changes nothing here."""
+        """Do nothing: this gate counts requests, and time does not open it."""
 
 
 class OpenGate(StaticGate):
-    """No gate: whatever comes runs at once."""
+    """No gate: every request runs at once."""
 
     __slots__ = ()
 
     def __init__(self) -> None:
         super().__init__(0)
         self.limit = NEVER
+
+
+def gate_of(settings: Settings) -> Gate:
+    if settings.admission == "off":
+        return OpenGate()
+    return StaticGate(settings.limit_requests) if settings.limit_requests else AdaptiveGate()

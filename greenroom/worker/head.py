@@ -18,11 +18,13 @@ gunicorn_h1c 8.0 us (has to be compiled by whoever installs it), both without mo
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+from wsgiref.types import WSGIEnvironment
 
 from gunicorn.http.errors import InvalidHeader, InvalidRequestLine
 from gunicorn.http.message import MAX_HEADERS
 from gunicorn.util import unquote_to_wsgi_str
 
+from ..gunicorns_parts import Config
 from .request import PlainRequest
 
 HEAD_END = b"\r\n\r\n"
@@ -58,7 +60,7 @@ class HeadParser:
     `peer_is_trusted` is asked per connection and handed in: whether forwarding headers of this peer count.
     """
 
-    def __init__(self, cfg: Any, script_name: str = "") -> None:
+    def __init__(self, cfg: Config, script_name: str = "") -> None:
         self.script_name = script_name
         # By the environ's name. One that is not all capitals, or has `_`, is not met by any plain head.
         self.secure_scheme_headers: Mapping[str, str] = {
@@ -84,7 +86,7 @@ class HeadParser:
         self._hosts: set[str] = set()
         self._fields: dict[bytes, Fields] = {}
 
-    def parse(self, head: bytes, base: dict[str, Any], *, peer_is_trusted: bool) -> PlainRequest | None:
+    def parse(self, head: bytes, base: WSGIEnvironment, *, peer_is_trusted: bool) -> PlainRequest | None:
         """The head in `head` (up to and with its empty line) over a copy of `base`; None when it is not plain.
 
         Where `base` has no SERVER_NAME, behind a unix socket, the Host header says it.

@@ -11,7 +11,8 @@ import faulthandler
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 import gevent.event
 import psutil
@@ -19,7 +20,8 @@ from greenlet import getcurrent
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.ggevent import GeventWorker
 
-from .. import clock, forking, joining
+from .. import clock, finding, forking, joining
+from ..gunicorns_parts import Config, Log
 from ..insight import lastwords, stacks
 from ..insight.observer import Insight
 from ..settings import Settings
@@ -85,12 +87,12 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         joining.prepare_arbiter()
 
     @classmethod
-    def check_config(cls, cfg: Any, log: Any) -> None:
+    def check_config(cls, cfg: Config, log: Log) -> None:
         """gunicorn calls this when it listens, before the first worker. Runs on: arbiter."""
         demand_served(cfg, log)
         joining.join(cfg)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         """Runs on: arbiter, before it forks."""
         super().__init__(*args, **kwargs)
         forking.tell_company(self.cfg.preload_app)
@@ -123,6 +125,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         self.notify()  # the arbiter's clock begins to run: without a first beat it waits for ever
         try:
             super().load_wsgi()
+            finding.refuse_factory(self.wsgi, getattr(self.app, "app_uri", None) or "the application")
         except BaseException as exc:
             if forking.is_child():
                 forking.leave(exc)
@@ -133,7 +136,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             forking.leave()
 
     def _register_stacks(self) -> None:
-        """Already while the application is imported: who hangs there is named as well."""
+        """Prepare for telling its stacks, before the application is imported: an import may hang, too."""
         if self.settings is None or self.settings.insight:
             lastwords.register(self)
 
@@ -286,7 +289,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         super().init_signals()
         forking.let_all_signals_in()
 
-    def handle_exit(self, sig: int, frame: Any) -> None:
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop. A worker that still imports the application has nothing to finish. Runs on: signal handler."""
         super().handle_exit(sig, frame)
         if not self.booted:
@@ -304,7 +307,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             sys.exit(code)
         gevent.get_hub().loop.run_callback_threadsafe(main.throw, SystemExit(code))
 
-    def handle_abort(self, sig: int, frame: Any) -> None:
+    def handle_abort(self, sig: int, frame: FrameType | None) -> None:
         """The arbiter gives this worker up: its loop has not turned for too long. Runs on: signal handler."""
         if self.booted:
             lastwords.cry(self, f"Worker {self.pid} is killed: its loop did not turn for {self.cfg.timeout} s")
@@ -323,7 +326,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         signal.alarm(ABORTED_SECONDS)
         super().handle_abort(sig, frame)
 
-    def handle_quit(self, sig: int, frame: Any) -> None:
+    def handle_quit(self, sig: int, frame: FrameType | None) -> None:
         """The worker is to go at once. Runs on: signal handler."""
         if hasattr(self, "serving") and self.serving.in_flight:
             gevent.spawn(lastwords.say, self, f"Worker {self.pid} is told to go at once")

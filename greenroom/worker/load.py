@@ -14,11 +14,14 @@ And reading the clock takes 0.1 microseconds where reading the thread's CPU time
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from greenlet import greenlet
 
 from .. import clock
+
+if TYPE_CHECKING:
+    from gevent._types import _Loop
 
 # libev runs the watchers of one phase by priority, from 2 down to -2. gevent's own are in the middle.
 FIRST, LAST = 2, -2
@@ -110,7 +113,7 @@ class Turns:
 
     def __init__(
         self,
-        loop: Any,
+        loop: "_Loop",
         began: Callable[[float], None],
         ending: Callable[[], None],
         progress: Callable[[], float] = lambda: 0.0,

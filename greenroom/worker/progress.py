@@ -30,7 +30,7 @@ LOOKS = 8
 
 
 class TakesNothing:
-    """Whether a client has taken nothing for too long, for whoever looks about each LOOK_SECONDS."""
+    """Knows whether a client has taken nothing for too long; to be asked about every LOOK_SECONDS."""
 
     def __init__(self, sock: Any, seconds: float, waiting: int = 0) -> None:
         """`waiting`: see is_given_up."""

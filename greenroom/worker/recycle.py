@@ -29,7 +29,7 @@ from types import FrameType
 
 from gunicorn.errors import HaltServer
 
-from .. import clock, forking, replacements
+from .. import clock, forking, replacements, surroundings
 from ..gunicorns_parts import Arbiter, Worker
 from ..reloading import call_off_reload
 from . import gunicorns
@@ -189,7 +189,11 @@ class Fleet:
             forking.hold_signals()  # until the worker has its own handlers: till then ours would take them
             try:
                 self.server.spawn_worker()
-            except OSError as exc:  # no process, descriptor, memory or disk left: those that there are serve on
+            # No process, descriptor, memory or disk left: those that there are serve on. gunicorn says with a
+            # RuntimeError that worker_tmp_dir is not there.
+            except (OSError, RuntimeError) as exc:
+                if not self.has_served and (problem := surroundings.no_worker_ever(exc, self.server.cfg)):
+                    raise HaltServer(problem, self.server.WORKER_BOOT_ERROR) from exc
                 self.failures += 1
                 wait_seconds = min(LONGEST_BACKOFF_SECONDS, 2.0 ** (self.failures - 1))
                 self.spawn_not_before = self.now() + wait_seconds

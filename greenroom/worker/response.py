@@ -87,6 +87,7 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
     has_own_id: bool = False  # whether the application gives its answer an X-Request-ID
     # Somebody else has answered, or the connection is no longer HTTP: what the application answers goes nowhere.
     is_dropped: bool = False
+    is_whole: bool = False  # nothing of it is still to be sent
 
     def __init__(self, req: Any, sock: Any, cfg: Any, wire: Wire) -> None:
         self.req = req
@@ -252,7 +253,7 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
         self.flush()
 
     def _write(self, data: bytes) -> None:
-        if self.is_dropped:
+        if self.is_dropped or self.req is None:  # the connection is the next request's already
             time.sleep(0)  # who writes without end to nobody must not hold the loop
             return
         if self._omits_body or type(data) is not bytes:
@@ -298,6 +299,7 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
             self.wire.send(head + b"0\r\n\r\n")
         else:
             self.flush()
+        self.is_whole = not self.is_short
 
     def sendfile(self, respiter: Any) -> bool:
         """The file in `respiter` straight from the kernel; False if it has to be read like any other body."""
@@ -332,8 +334,8 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
             early_hints(self.req, _SendAll(self.wire), self)(headers)
 
     def let_go(self) -> None:
-        """The request is over. Without this its environ would live until the next garbage collection: it refers to
-        early_hints, that to the response, that to the request, and that to the environ."""
+        """The request is over, and what is still written goes nowhere. Without this its environ would live until the
+        next garbage collection: it refers to early_hints, that to the response, to the request, and to the environ."""
         self.req = self.account = None
 
     @property

@@ -14,7 +14,7 @@ from .request import PlainRequest
 from .response import Response
 from .shedding import SHED_ANSWERS
 from .takeover import ClientsSocket
-from .transport import Transport
+from .transport import Peer, Transport
 from .wire import Wire
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class RunningRequest:
 
     serving: "Serving"
     listener: "Listener"
-    peer: Any
+    peer: Peer
     is_peer_trusted: bool
     arrived: float
     record: Record | None
@@ -143,7 +143,7 @@ class RunningRequest:
     def take_over(self, taken: ClientsSocket) -> Any:
         """The running request's application uses the socket: see takeover. Runs on: request greenlet, or any thread."""
         record = self.record
-        if record is None or record.answer is None:
+        if record is None or record.answer is None or record is not taken.record:
             raise ClientLeft("the request is over")
         if record.is_spent():
             self.request_ended(record)

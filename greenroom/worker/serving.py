@@ -10,6 +10,7 @@ import gevent
 from gunicorn.http import wsgi
 
 from .. import clock
+from ..gunicorns_parts import Config
 from ..in_flight import CLIENT_LEFT, FOREVER, WORKER_STOPS, Record
 from ..insight.observer import Insight
 from ..settings import Settings
@@ -18,13 +19,13 @@ from ..waits import stdlib
 from . import gunicorns, load, log_redaction
 from .admission import QUEUE_TICK_SECONDS, Admission
 from .balance import Line
-from .budget import HEADER, HEADER_NAME, Budgets
+from .budget import Budgets, environ_for_budget
 from .connection import Connection
 from .cycle import RequestCycle
 from .ending import Ending, ErrorPage, error_answer, fitting
 from .exchange import Exchange
 from .fair import PerTurn
-from .gates import AdaptiveGate, Gate, OpenGate, StaticGate
+from .gates import gate_of
 from .greenlets import RequestGreenlets
 from .head import HeadParser
 from .listener import Listener
@@ -35,6 +36,7 @@ from .spinning import SpinWatch
 from .takeover import ClientsSocket
 from .timeouts import SWEEP_SECONDS, Timeouts
 from .timeouts import Greeting as TimedClient
+from .transport import Peer
 from .transport.handshake import MOST_HANDSHAKES, Handshake
 from .transport.tls import TLSSocket, context_of
 
@@ -51,7 +53,7 @@ class Client(TimedClient, Protocol):
     """A connection, in its handshake or of any protocol."""
 
     def begin_to_drain(self) -> None:
-        """The worker stops."""
+        """Say with the next answer that the connection ends: the worker stops."""
 
     def leave_to_parent(self) -> int:
         """In a forked child: it is used no more. Returns its descriptor."""
@@ -163,7 +165,7 @@ class Serving:
             if not self.admission.waiting:
                 self._queue_ticker.stop()
 
-    def trusts(self, peer: Any) -> bool:
+    def trusts(self, peer: Peer) -> bool:
         """Whether forwarding headers of this peer count: gunicorn's rule, asked once for each connection."""
         return not isinstance(peer, tuple) or gunicorns.is_trusted(peer[0], self.cfg)
 
@@ -173,7 +175,7 @@ class Serving:
         request.proxy_protocol_info = info
         return dict(wsgi.proxy_environ(request))
 
-    def accepted(self, listener: Listener, descriptor: int, peer: Any) -> None:
+    def accepted(self, listener: Listener, descriptor: int, peer: Peer) -> None:
         """A client has connected. Runs on: hub."""
         sock: Any
         if self.tls is None:
@@ -199,13 +201,13 @@ class Serving:
         else:
             self._serve_http1(handshake.listener, handshake.sock, handshake.peer)
 
-    def _serve_http1(self, listener: Listener, sock: Any, peer: Any) -> None:
+    def _serve_http1(self, listener: Listener, sock: Any, peer: Peer) -> None:
         connection = Connection(self, listener, sock, peer)
         self.connections.add(connection)
         self.timeouts.became_idle(connection)
         connection.on_readable()  # the request has mostly come with the connection
 
-    def serve_http2(self, listener: Listener, sock: Any, peer: Any) -> "HTTP2Connection":
+    def serve_http2(self, listener: Listener, sock: Any, peer: Peer) -> "HTTP2Connection":
         """A connection that is to begin. Needs h2, which gunicorn has looked for."""
         from .http2.connection import HTTP2Connection
 
@@ -317,7 +319,7 @@ class Serving:
 
     def taken_over(self, record: Record, taken: ClientsSocket) -> None:
         """The application has the connection for itself: it is no longer a request as others are."""
-        is_websocket = str(record.environ.get("HTTP_UPGRADE", "")).lower() == "websocket"
+        is_websocket = str((record.environ or {}).get("HTTP_UPGRADE", "")).lower() == "websocket"
         record.release("websocket" if is_websocket else "taken over")
         if is_websocket:
             taken.became_websocket()
@@ -376,25 +378,13 @@ class Serving:
         self.timeouts.forget(connection)
 
 
-def cleartext_of(cfg: Any) -> "Cleartext | None":
+def cleartext_of(cfg: Config) -> "Cleartext | None":
     """How HTTP/2 is spoken without TLS; None where it is not."""
     if cfg.is_ssl or "h2" not in getattr(cfg, "http_protocols", ()) or getattr(cfg, "http2_cleartext", "off") == "off":
         return None
     from .http2.cleartext import Cleartext
 
     return Cleartext(cfg)
-
-
-def gate_of(settings: Settings) -> Gate:
-    if settings.admission == "off":
-        return OpenGate()
-    return StaticGate(settings.limit_requests) if settings.limit_requests else AdaptiveGate()
-
-
-def environ_for_budget(request: Any) -> dict[str, Any]:
-    """Of a request that has no environ yet, what its budget depends on."""
-    asked = (value for name, value in request.headers if name == HEADER_NAME)
-    return {"PATH_INFO": request.path, HEADER: next(asked, None)}
 
 
 def _nothing() -> None:

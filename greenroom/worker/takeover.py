@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from ..in_flight import FOREVER
+from ..in_flight import FOREVER, Record
 
 # A client's frame: FIN and close, masked with zeros, status 1001.
 GOING_AWAY = b"\x88\x82\x00\x00\x00\x00\x03\xe9"
@@ -32,6 +32,8 @@ LOOKS = frozenset("cipher getpeercert getpeername getsockname selected_alpn_prot
 class Owner(Protocol):
     """The connection of a running request."""
 
+    record: Record | None
+
     def take_over(self, taken: "ClientsSocket") -> Any:
         """The socket for the application. Raises ConnectionError when the request has been answered already."""
 
@@ -43,12 +45,16 @@ class Owner(Protocol):
 
 
 class ClientsSocket:
-    """The client's socket as applications see it, made when somebody uses it."""
+    """The client's socket as applications see it, made when somebody uses it.
 
-    __slots__ = ("_frames", "_last_words", "_owner", "_sock", "is_used", "lost", "told_at")
+    `record` is the request that has it: a later one of the same connection is somebody else's.
+    """
+
+    __slots__ = ("_frames", "_last_words", "_owner", "_sock", "is_used", "lost", "record", "told_at")
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
+        self.record = owner.record
         self._sock: Any = None
         self._frames: Frames | None = None
         self._last_words = b""
@@ -57,7 +63,7 @@ class ClientsSocket:
         self.lost: OSError | None = None  # how its owner was told that the client has left
 
     def _take(self, *, is_use: bool = True) -> Any:
-        if self._sock is None:
+        if self._sock is None or (not self.is_used and self.record is not None and self.record.is_over):
             self._sock = self._owner.take_over(self)
         self.is_used = self.is_used or is_use
         return self._sock

@@ -92,7 +92,7 @@ class Wire:
 
     @for_any_thread
     def receive(self, size: int) -> bytes:
-        """Up to `size` bytes. Raises BodyTooSlow, BodyCutShort, ClientLeft; whoever owns the wire has been told before.
+        """Return up to `size` bytes. Raises BodyTooSlow, BodyCutShort, ClientLeft; the owner has been told before.
 
         So the client is answered, whatever the application makes of it. Runs on: request greenlet; switches.
         """

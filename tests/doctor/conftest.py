@@ -66,6 +66,8 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Repor
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
         monkeypatch.chdir(tmp_path)
-        return Examination(Options(app, is_reading_only=True), lambda words: None).run()
+        report = Examination(Options(app, is_reading_only=True), lambda words: None).run()
+        assert not any("a defect of doctor" in one.why for one in report.skipped)
+        return report
 
     return run

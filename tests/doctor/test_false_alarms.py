@@ -1,10 +1,11 @@
 """Code that looks like a finding and is none: a person who knows gevent would laugh at these."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from greenroom.doctor.examination import Report
+from greenroom.doctor.examination import Examination, Options, Report
 
 FLASK = "from flask import Flask, request\n\napp = Flask(__name__)\n\n\n"
 CASES = {
@@ -342,6 +343,137 @@ def layers(file):
 def show():
     return list(layers(request.files["file"]))
 """,
+    "a register that is filled with the class, and asked with its name": """
+class Kinds:
+    def __init__(self, known):
+        self.registered = {}
+        for key, kind in known.items():
+            self.register(key, kind)
+
+    def register(self, key, kind):
+        self.registered[key] = kind
+
+    def validate(self, values):
+        super(Kinds, self).validate(values)
+        return isinstance(values, Kinds) or all(key in self.registered for key in values)
+
+
+kinds = Kinds({"a": int})
+
+
+@app.post("/")
+def index():
+    return {"right": kinds.validate(request.json)}
+""",
+    "a method of the same name in another family of classes": """
+import requests
+from flask.views import MethodView
+
+
+class Found:
+    def first(self, key):
+        return self.get(key)
+
+
+found = Found()
+
+
+class Captcha(MethodView):
+    def get(self):
+        return requests.get("http://captcha/", timeout=3).text
+
+
+@app.get("/")
+def index():
+    row = Row.query.get(1)
+    return found.first(row.name)
+""",
+    "a thread that ends itself": """
+import sys
+import threading
+
+
+def reap():
+    sys.exit()
+
+
+@app.post("/")
+def index():
+    timer = threading.Timer(1, reap)
+    timer.start()
+    timer.join()
+    return "ok"
+""",
+    "a folder that is joined to another": """
+import os
+
+
+class Store:
+    TEMPORARY_DIR = "temporary"
+
+    def __init__(self, base):
+        self.folder = os.path.join(base, self.TEMPORARY_DIR)
+""",
+    "containers that the constructor fills": """
+class Router:
+    def __init__(self, handlers):
+        self.paths = []
+        self.found = {}
+        for key, handler in handlers.items():
+            self.paths.append(key)
+            self.found[key] = handler(self)
+
+
+router = Router({})
+
+
+@app.get("/")
+def index():
+    router.__init__({})
+    return "ok"
+""",
+    "a decorator that keeps what it is put on": """
+class Loaders:
+    def __init__(self):
+        self.loaders = []
+
+    def loader(self, function):
+        self.loaders.append(function)
+        return function
+
+
+loaders = Loaders()
+
+
+@app.get("/")
+def index():
+    return str(loaders.loader(len))
+""",
+    "a code that is called after a folder": """
+class Refused(Exception):
+    INVALID_DIRECTORY = "invalid_directory"
+""",
+    "a path that is made of itself": """
+import os
+
+path = os.environ["BASE"]
+path = os.path.join(path, "pages")
+
+
+@app.get("/")
+def index():
+    with open(path) as file:
+        return file.read()
+""",
+    "an upstream after a document of MongoEngine": """
+import requests
+
+
+@app.get("/")
+def index():
+    one = Page.objects.get_or_404(id=1)
+    return requests.get(one.url, timeout=3).text
+""",
     "thread-local state": """
 import threading
 
@@ -373,3 +505,27 @@ def test_a_configuration_that_is_ours_is_not_told_to_become_so(read: Callable[..
     )
 
     assert report.findings == []
+
+
+def test_a_file_that_nests_too_deep_is_named_and_not_read(read: Callable[..., Report]) -> None:
+    report = read(FLASK + "x = " + " + ".join(["''"] * 400))
+
+    assert [(one.what, one.why) for one in report.skipped] == [
+        ("reading", "shop.py nests deeper than 300 levels and was not read")
+    ]
+
+
+def test_a_rule_that_fails_is_named_and_the_others_are_asked(
+    read: Callable[..., Report], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(project: object) -> None:
+        raise KeyError("odd")
+
+    monkeypatch.setattr("greenroom.doctor.reading.locks.find", fail)
+    (tmp_path / "shop.py").write_text(FLASK + "@app.get('/')\ndef index():\n    import os\n    os._exit(1)\n")
+    monkeypatch.chdir(tmp_path)
+
+    report = Examination(Options("shop:app", is_reading_only=True), lambda words: None).run()
+
+    assert "exits-in-request" in {one.rule for one in report.findings}
+    assert ["locks" in one.why and "KeyError('odd')" in one.why for one in report.skipped] == [True]

@@ -26,7 +26,7 @@ app.secret_key = "x"
 def login():
     if request.method == "GET":
         return "<form><input type=hidden name=token value=t1><input type=password name=password></form>"
-    if request.form != {"token": "t1", "password": "secret"}:
+    if request.form.to_dict() != {"token": "t1", "password": "secret"}:
         return "no", 403
     session["user"] = "ada"
     return redirect("/")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from greenroom.cores import affinity, cgroup_quota, usable_cores
+from greenroom.cores import affinity, cgroup_quota, throttled, usable_cores
 
 
 def write(path: Path, text: str) -> None:
@@ -81,3 +81,14 @@ def test_affinity_is_respected(root: Path, self_cgroup: Path) -> None:
         assert usable_cores(root, self_cgroup) == 1
     finally:
         os.sched_setaffinity(0, before)
+
+
+def test_periods_of_the_tightest_quota_are_counted(root: Path, self_cgroup: Path, tmp_path: Path) -> None:
+    assert throttled(root, self_cgroup) is None
+    write(root / "docker/abc/cpu.max", "400000 100000")
+    write(root / "docker/abc/cpu.stat", "usage_usec 5\nnr_periods 10\nnr_throttled 0\nthrottled_usec 0\n")
+    write(root / "docker/cpu.max", "20000 100000")
+    assert throttled(root, self_cgroup) == (4.0, 10, 0), "the other does not count"
+
+    write(root / "docker/cpu.stat", "nr_periods 50\nnr_throttled 40\nthrottled_usec 900\n")
+    assert throttled(root, self_cgroup) == (0.2, 50, 40)

@@ -185,7 +185,7 @@ def test_a_server_goes_on_without_an_ops_process_that_can_not_be_started(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("greenroom.ops.supervisor.Supervisor", fail)
-    server = SimpleNamespace(address=[("127.0.0.1", 1)], cfg=SimpleNamespace(uid=0, gid=0))
+    server = SimpleNamespace(address=[("127.0.0.1", 1)], cfg=SimpleNamespace(uid=0, gid=0, errorlog="-"))
 
     assert Hooks(Settings(), None, {})._ops(server) is None
     assert "the server goes on without it" in caplog.text
@@ -198,7 +198,7 @@ def test_the_ops_process_is_looked_after_in_each_turn_of_the_arbiter(monkeypatch
     monkeypatch.setattr("greenroom.ops.supervisor.Supervisor", lambda *_, **__: supervisor)
     server = SimpleNamespace(
         address=[("127.0.0.1", 1), ("::1", 2), "/run/x.sock"],
-        cfg=SimpleNamespace(uid=0, gid=0),
+        cfg=SimpleNamespace(uid=0, gid=0, errorlog="-"),
         manage_workers=lambda: turns.append("manage"),
         reap_workers=lambda: None,
     )

@@ -1,3 +1,5 @@
+import functools
+import re
 import sys
 from pathlib import Path
 
@@ -104,3 +106,63 @@ def test_the_folder_of_a_package_is_found_without_importing_it(shop: str, tmp_pa
 @pytest.mark.parametrize(("named", "said"), [("shop:app", "shop:app"), ("shop", "shop"), ("", "found as flask run")])
 def test_an_application_that_is_looked_for_is_shown_as_it_was_named(named: str, said: str) -> None:
     assert finding.shown(finding.uri(named)).startswith(said)
+
+
+def makes_one(config=None, debug=False):  # type: ignore[no-untyped-def]
+    """A factory."""
+
+
+def is_one(environ, start_response=None):  # type: ignore[no-untyped-def]
+    """An application."""
+
+
+@functools.wraps(makes_one)
+def wraps_one(*args):  # type: ignore[no-untyped-def]
+    """A decorator's."""
+
+
+@pytest.mark.parametrize("found", [makes_one, lambda: None, lambda config: None], ids=["defaults", "none", "one"])
+def test_a_factory_that_is_named_without_parentheses_is_refused(found: object) -> None:
+    with pytest.raises(AppNotFound, match=re.escape("say so: shop:create_app()")):
+        finding.refuse_factory(found, "shop:create_app")
+
+
+@pytest.mark.parametrize(
+    "found", [is_one, wraps_one, lambda e, s: None, lambda *a, **k: None, len, makes_one.__get__(1)]
+)
+def test_what_may_be_an_application_is_not_taken_for_a_factory(found: object) -> None:
+    finding.refuse_factory(found, "shop:app")
+
+
+def test_a_module_in_src_is_seen_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert finding.elsewhere("shop.web").startswith("Install it in this environment")
+
+    (tmp_path / "src" / "shop").mkdir(parents=True)
+
+    assert "--pythonpath src" in finding.elsewhere("shop.web")
+
+
+def test_what_an_application_lacks_is_an_error_of_its_own_where_flask_looks_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "lacks_one.py").write_text("import no_such_package_at_all\n")
+
+    with pytest.raises(ModuleNotFoundError, match="no_such_package_at_all") as caught:
+        finding.application("lacks_one")
+
+    assert [Path(frame.path).name for frame in caught.traceback][-1] == "lacks_one.py"
+    with pytest.raises(AppNotFound, match="Could not import 'not_there'. Install it in this environment"):
+        finding.application("not_there")
+
+
+def test_a_factory_that_flask_app_names_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "made.py").write_text("from flask import Flask\ndef create_app():\n    return Flask('made')\n")
+
+    application = finding.application("made:create_app")
+
+    assert getattr(application, "name", None) == "made"

@@ -134,3 +134,19 @@ def test_a_worker_count_that_gunicorn_cannot_read_is_one_sentence(
         understood(["shop:app"])
     with pytest.raises(SettingsError, match="WEB_CONCURRENCY must be a whole number"):
         in_force(folder, "shop:app")
+
+
+def test_a_file_of_paste_deploy_names_the_application(folder: Path) -> None:
+    request = understood(["--paste", "shop.ini", "--workers", "2"])
+
+    assert (request.app, request.paste) == ("", "shop.ini")
+    assert request.arguments == ("--paste", "shop.ini", "--workers", "2")
+
+
+def test_a_wrong_option_of_gunicorns_is_told_without_the_list_of_all(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        understood(["shop:app", "--threads", "many"])
+
+    said = capsys.readouterr().err.splitlines()
+    assert caught.value.code == 2
+    assert said[1:] == ["greenroom serve: error: argument --threads: invalid int value: 'many'"]

@@ -1,13 +1,22 @@
+import errno
 import os
 import socket
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from greenroom import surroundings
 from greenroom.settings import Settings
-from greenroom.surroundings import can_be_made, memory_folder, no_temporary_folder, shortcomings, taken_addresses
+from greenroom.surroundings import (
+    can_be_made,
+    memory_folder,
+    no_temporary_folder,
+    no_worker_ever,
+    shortcomings,
+    taken_addresses,
+)
 
 
 def test_where_all_is_well_nothing_is_said(tmp_path: Path) -> None:
@@ -50,6 +59,17 @@ def test_a_kernel_without_pidfds_is_named_with_the_one_that_has_them() -> None:
     [said] = shortcomings(Settings(), has_pidfd=False)
 
     assert "Linux 5.3 has it" in said
+
+
+def test_a_user_that_may_not_start_workers_as_another_one_is_told_so() -> None:
+    refused = PermissionError(errno.EPERM, "Operation not permitted")
+    same = SimpleNamespace(uid=os.geteuid(), gid=os.getegid())
+
+    said = no_worker_ever(refused, SimpleNamespace(uid=os.geteuid() + 1, gid=os.getegid()))
+
+    assert said.endswith("leave --user and --group out, or start as root")
+    assert "--worker-tmp-dir" in no_worker_ever(refused, same)
+    assert no_worker_ever(OSError(errno.ENOMEM, "Cannot allocate memory"), same) == ""
 
 
 def test_no_place_for_temporary_files_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,11 +127,13 @@ class Night:
         self.ops = ops
         self.url = server.url
         self.said: dict[str, None] = {}
+        self.first: dict[str, str] = {}  # causes that have stood first, with their level
 
     def findings(self) -> list[dict[str, Any]]:
         with suppress(requests.RequestException, KeyError):
             verdict = self.ops.view()["verdict"]
             found = [verdict, *verdict["others"]]
+            self.first[verdict["cause"]] = verdict["level"]
             for one in found:
                 self.said[f"{one['level']} {one['cause']}: {one['sentence']} | {one['do']}"] = None
             return found
@@ -148,6 +150,17 @@ class Night:
                     return text
             time.sleep(0.5)
         raise AssertionError(f"in a minute nothing matched {patterns}; the page said: " + "\n".join(self.said))
+
+    def stood_first(self) -> set[str]:
+        """The causes of trouble that have stood first, but for what the machine's other programs do to it."""
+        return {cause for cause, level in self.first.items() if level != "ok"} - {"robbed"}
+
+    def stays_well(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self.findings()
+            time.sleep(0.5)
+        assert self.stood_first() == set(), "\n".join(self.said)
 
     def print(self) -> None:
         """Shown by pytest when the test failed, or with -rP."""

@@ -10,7 +10,8 @@ import pytest
 import requests
 
 from benchmarks import recovery
-from benchmarks.deadlines import SEVEN, Bench, bench_running, fuzz, precision
+from benchmarks.deadlines import SEVEN, fuzz, precision
+from benchmarks.services import Bench, bench_running
 
 from .conftest import ROOT, Server, wait_until
 

@@ -1,1 +1,1 @@
-"""The doctor's report: in the terminal, as JSON, as one HTML file."""
+"""The doctor's report: in the terminal and as JSON (terminal), as one HTML file (page)."""

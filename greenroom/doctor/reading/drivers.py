@@ -178,7 +178,7 @@ def _is_given_to_sqlalchemy(project: Project, source: Source, node: ast.Constant
 
 
 def engines_seen(project: Project, engines: list[dict[str, Any]], found: list[Finding]) -> Iterator[Finding]:
-    """An engine whose URL names no driver, where the text did not show it."""
+    """Yield a finding for an engine whose URL names no driver, where only the running application shows it."""
     if any(one.rule == "postgresql-url-driver" for one in found):
         return
     if not any(one["dialect"] == "postgresql" and not one["names_driver"] for one in engines):

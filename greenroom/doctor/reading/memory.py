@@ -48,7 +48,7 @@ def containers(project: Project) -> Iterator[Finding]:
             bindings[binding.key] = binding
             if how == "shrink":
                 shrunk.add(binding.key)
-            elif function in project.in_request and not (function.name in SETS_UP and _is_constant_key(node)):
+            elif function in project.in_request and not _sets_up(function, binding, node):
                 changed.setdefault(binding.key, []).append((function, node, how))
     renewed = _renewed(project)
     for key, places in changed.items():
@@ -77,6 +77,15 @@ def containers(project: Project) -> Iterator[Finding]:
                 f"`{binding.name}` grows with requests and nothing takes away from it: the worker's memory has no end.",
                 "Bound it: `deque(maxlen=...)`, `functools.lru_cache(maxsize=...)`, or keep it outside of the process.",
             )
+
+
+def _sets_up(function: Function, binding: Binding, node: ast.AST) -> bool:
+    """Whether a container is filled where its object is made, or by a decorator that keeps what it is put on."""
+    if function.name in SETS_UP:
+        is_own = bool(binding.owner) and binding.function is not None and binding.function.name in SETS_UP
+        return is_own or _is_constant_key(node)
+    kept = {one.id for one in getattr(node, "args", ()) if isinstance(one, ast.Name)} & function.parameters
+    return any(isinstance(one, ast.Return) and getattr(one.value, "id", "") in kept for one in function.nodes)
 
 
 def _renewed(project: Project) -> set[tuple[str, str, str]]:

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator
 
 from ..findings import Finding
-from .functions import Function, owner_of
-from .names import decorator_name, last
+from .functions import owner_of
+from .names import decorator_name, keyword, last
 from .project import Project
 from .sources import Source
 
@@ -36,27 +36,21 @@ EARLY = (
 )
 SOCKET_DECORATORS = re.compile(r"(?:sock|ws|websocket|sockets?)\.route|.*\.websocket")
 BODY_READS = ("get_json", "get_data", "data", "json", "form", "files", "stream", "values")
-FOR_FILES = re.compile(
-    r"(?:open|io\.open|os\.(?:makedirs|mkdir|listdir|scandir|remove|unlink|rename|stat)|os\.path\.(?:exists|isfile"
-    r"|getsize|getmtime)|shutil\.(?:copy|copyfile|move|rmtree)|sqlite3\.connect|logging\.FileHandler"
-    r"|logging\.handlers\.(?:RotatingFileHandler|TimedRotatingFileHandler|WatchedFileHandler)|pathlib\.Path"
-    r"|flask\.send_file)"
-)
-FOLDER_SETTINGS = re.compile(r".*(?:FOLDER|_DIR|_DIRECTORY|DIRECTORY|_PATH|ROOT)$")
-NO_PATH = re.compile(r"[a-z][a-z0-9+.-]*:|<|/|~|$|\\|:memory:|%|\{", re.IGNORECASE)
 
 
 def find(project: Project) -> Iterator[Finding]:
     yield from in_requests(project)
     yield from patching(project)
-    yield from paths(project)
     yield from coroutines(project)
     yield from websockets(project)
 
 
 def in_requests(project: Project) -> Iterator[Finding]:
+    in_threads = _thread_functions(project)
     for function, call, name in project.request_calls():
         file, line = function.source.shown, call.lineno
+        if name in ("sys.exit", "exit", "quit") and function.name in in_threads:
+            continue  # it ends its thread
         if name in ("sys.exit", "os._exit", "os.abort", "exit", "quit") and not _is_local(function.source, name):
             yield Finding(
                 "exits-in-request",
@@ -119,6 +113,17 @@ def in_requests(project: Project) -> Iterator[Finding]:
                         f"{function.name}() raises {raised.id}, which is no Exception: no error handler answers.",
                         "`abort(500)`, or raise an ordinary exception.",
                     )
+
+
+def _thread_functions(project: Project) -> set[str]:
+    """Names of the functions that threads and timers begin with."""
+    found = set()
+    for _, _, call, name in project.all_calls():
+        if name in ("threading.Thread", "threading.Timer"):
+            given = keyword(call, "target") or keyword(call, "function") or next(iter(call.args[1:]), None)
+            if isinstance(given, ast.Name | ast.Attribute):
+                found.add(last(ast.unparse(given)))
+    return found
 
 
 def _is_local(source: Source, name: str) -> bool:
@@ -197,102 +202,6 @@ def _imported_before(source: Source, line: int) -> list[tuple[str, int]]:
                 if top in EARLY and top not in found:
                     found[top] = node.lineno
     return list(found.items())
-
-
-def paths(project: Project) -> Iterator[Finding]:
-    """Paths that depend on where the process was started."""
-    for source, function, call, name in project.all_calls():
-        if not FOR_FILES.fullmatch(name) or not call.args:
-            continue
-        if name == "pathlib.Path" and not _is_used_as_folder(source, call):
-            continue
-        if function is not None and function not in project.in_request and _is_command(project, function):
-            continue
-        path = _literal_path(project, call.args[0], source, function)
-        if path and not NO_PATH.match(path):
-            yield _relative(source.shown, call.lineno, path)
-    for source in project.sources:
-        for node in ast.walk(source.tree):
-            from .values import settings_of
-
-            if isinstance(node, ast.Call):
-                continue
-            for key, value in settings_of(node):
-                if not FOLDER_SETTINGS.match(key) or not isinstance(value, ast.Constant):
-                    continue
-                if isinstance(value.value, str) and value.value and not NO_PATH.match(value.value):
-                    if key in ("STATIC_ROOT", "APPLICATION_ROOT") or "/" not in value.value and "." in value.value:
-                        continue
-                    yield _relative(source.shown, value.lineno, value.value)
-
-
-def _is_command(project: Project, function: object) -> bool:
-
-    assert isinstance(function, Function)
-    return any(
-        decorator_name(one).rpartition(".")[2] in ("command", "task", "shared_task", "fixture")
-        for one in function.node.decorator_list
-    )
-
-
-FILE_METHODS = frozenset(
-    "open read_text write_text read_bytes write_bytes mkdir exists iterdir glob rglob unlink touch rename is_file"
-    " is_dir stat".split()
-)
-
-
-def _is_used_as_folder(source: Source, call: ast.Call) -> bool:
-    """Whether `Path("x")`, or what it is assigned to, is used as it is: opened, made, listed."""
-    names = {
-        target.id
-        for node in ast.walk(source.tree)
-        if isinstance(node, ast.Assign) and any(inner is call for inner in ast.walk(node.value))
-        if not any(
-            isinstance(inner, ast.Attribute) and inner.attr in ("resolve", "absolute", "expanduser")
-            for inner in ast.walk(node.value)
-        )
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
-    for node in ast.walk(source.tree):
-        if isinstance(node, ast.BinOp) and node.right is call:
-            return False
-    for node in ast.walk(source.tree):
-        used: list[ast.expr] = []
-        if isinstance(node, ast.Attribute) and node.attr in FILE_METHODS:
-            used = [node.value]
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open":
-            used = node.args[:1]
-        for one in used:
-            for inner in ast.walk(one):
-                if inner is call or (isinstance(inner, ast.Name) and inner.id in names):
-                    return True
-    return False
-
-
-def _literal_path(project: Project, node: ast.expr, source: Source, function: object) -> str:
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return node.value
-    if isinstance(node, ast.JoinedStr) and node.values and isinstance(node.values[0], ast.Constant):
-        return str(node.values[0].value)
-    if isinstance(node, ast.Call) and project.dotted(node.func, source, None) == "os.path.join" and node.args:
-        return _literal_path(project, node.args[0], source, function)
-    if isinstance(node, ast.Name):
-        binding = project.lookup(node.id, source, function if isinstance(function, Function) else None)
-        if binding is not None and not isinstance(binding.value, ast.Name):
-            return _literal_path(project, binding.value, binding.source, binding.function)
-    return ""
-
-
-def _relative(file: str, line: int, path: str) -> Finding:
-    return Finding(
-        "relative-path",
-        file,
-        line,
-        f"'{path[:60]}' is relative to the working directory, which is another one under systemd, in a container or in "
-        "cron.",
-        "Build it from `Path(__file__).parent`, `app.root_path` or `app.instance_path`.",
-    )
 
 
 def coroutines(project: Project) -> Iterator[Finding]:

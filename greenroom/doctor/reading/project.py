@@ -215,6 +215,16 @@ class Project:
             function.name[0] != "_" and not bases.isdisjoint(ALL_VIEWS)
         )
 
+    @cached_property
+    def _families(self) -> dict[str, set[str]]:
+        """Names of the own classes that one object may be of together with the class: all that some class inherits."""
+        found: dict[str, set[str]] = {}
+        for name, definitions in self.classes.items():
+            together = {name}.union(*(self._bases(cls) for _, cls in definitions)) & self.classes.keys()
+            for one in together:
+                found.setdefault(one, set()).update(together)
+        return found
+
     def _bases(self, cls: ast.ClassDef, depth: int = 0) -> set[str]:
         """Names of the classes that a class is made from, also through own ones."""
         names = {last(ast.unparse(base)) for base in cls.bases}
@@ -259,7 +269,18 @@ class Project:
 
     def targets(self, function: Function) -> Iterator[Function]:
         """Own functions that `function` calls, or hands to somebody else (`Thread(target=...)`), by name."""
+        # Classes that are asked about: they are not called.
+        asked = {
+            id(one)
+            for call in function.calls
+            if isinstance(call.func, ast.Name) and call.func.id in ("super", "isinstance", "issubclass")
+            for argument in call.args
+            for one in (argument.elts if isinstance(argument, ast.Tuple) else [argument])
+            if isinstance(one, ast.Name)
+        }
         for node in function.nodes:
+            if id(node) in asked:
+                continue
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
                 if node.id not in function.local_values and node.id not in function.parameters:
                     yield from self._named(node.id, function)
@@ -283,7 +304,10 @@ class Project:
         for one in self.by_name.get(attribute, []):
             if one.source.module == module and (one.owner is None):
                 yield one
-        for _, cls in self.classes.get(attribute, []):
+        classes = self.classes.get(attribute, [])
+        # A class that a package gives on from a module of its own is known by its name alone.
+        exact = [one for one in classes if one[0].module == module]
+        for _, cls in exact or classes:
             yield from (one for one in self.functions if one.owner is cls and one.name == "__init__")
 
     def _method(self, node: ast.Attribute, function: Function) -> Iterator[Function]:
@@ -296,7 +320,11 @@ class Project:
                 yield from (one for one in candidates if one.source.module == module and one.owner is None)
                 return
             if node.value.id in ("self", "cls"):
-                yield from (one for one in candidates if one.owner is not None)
+                owner = owner_of(function)
+                family = self._families.get(owner.name, set()) if owner is not None else None
+                yield from (
+                    one for one in candidates if one.owner is not None and (family is None or one.owner.name in family)
+                )
                 return
         base = self.dotted(node.value, function.source, function)
         if base.endswith("()"):

@@ -10,6 +10,9 @@ from .functions import Function
 from .project import Project
 from .waits import called_functions
 
+# `Model.objects`: MongoEngine has no transaction to keep, and Django gives its connection to nobody in between.
+MANAGER = re.compile(r"\.objects\b")
+
 
 def find(project: Project) -> Iterator[Finding]:
     yield from held(project)
@@ -26,7 +29,7 @@ def held(project: Project) -> Iterator[Finding]:
             name = project.called(call, function.source, function)
             if known.RELEASES.fullmatch(name):
                 query = None
-            elif _is_query(project, function, call, name):
+            elif _is_query(project, function, call, name) and not MANAGER.search(name):
                 query = call
             elif query is not None:
                 place = _upstream_place(project, function, call, name)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 LONGEST_FILE = 2_000_000
+DEEPEST_TREE = 300
 MOST_FILES = 2000
 NOT_OWN = ("site-packages", "node_modules", "__pycache__", ".git", ".tox", ".nox")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -105,7 +106,7 @@ class Sources:
         return None
 
     def read_imported(self, path: Path, module: str) -> Source | None:
-        """As `read`, for a file that the import has shown: not one that pip has put where it lies."""
+        """Read a file that the import has loaded, unless pip has installed it there."""
         parts = module.split(".")
         up = len(parts) - (0 if path.name == "__init__.py" else 1)
         folders = path.resolve().parents
@@ -135,6 +136,9 @@ class Sources:
         except (OSError, SyntaxError, ValueError, RecursionError) as exc:
             self.problems.append(f"{self.shown(path)} can't be read: {type(exc).__name__}")
             return None
+        if is_deeper(tree, DEEPEST_TREE):
+            self.problems.append(f"{self.shown(path)} nests deeper than {DEEPEST_TREE} levels and was not read")
+            return None
         name = module or self._module_of(path)
         source = Source(path, self.shown(path), name, path.name == "__init__.py", tree)
         self.by_module[name] = source
@@ -154,8 +158,18 @@ class Sources:
         return path.stem
 
 
+def is_deeper(tree: ast.AST, most: int) -> bool:
+    """Whether the tree has more levels: a sum of 500 texts has as many, and the rules walk down with recursion."""
+    level = [tree]
+    for _ in range(most):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        if not level:
+            return False
+    return True
+
+
 def installed_names(folder: Path) -> Iterator[str]:
-    """Modules and packages that the records of `*.dist-info` in a folder have."""
+    """Return the modules and packages that the records of `*.dist-info` in a folder list."""
     for record in folder.glob("*.dist-info/RECORD"):
         try:
             lines = record.read_text(errors="replace").splitlines()

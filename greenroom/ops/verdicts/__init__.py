@@ -9,10 +9,14 @@ same time: the one that explains the others.
     > memory, disk > deadlines > garbage, many queries > other slow waits > stalls that are over
     > slower than usual > what is under way
 
+The rules are in modules by cause: workers, deaths, stalls, blocking, reloads; locks, pools, waiting; database,
+upstreams; limits, load, work; errors; peers. Beside them: finding (what a rule finds), words and advice (their texts).
+
 A blocked worker makes everybody wait, so whatever else is seen in it may be its doing; connections held explain a pool
 that is empty, and that in turn the refusals behind it. Effects of a known cause are left out: see EXPLAINS.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,12 +39,28 @@ from . import (
 from .finding import BAD, LEVELS, OK, WATCH, Finding, Rule, finding
 from .words import duration
 
-__all__ = ["BAD", "LEVELS", "OK", "WATCH", "Finding", "findings"]
+__all__ = ["BAD", "EFFECTS", "LEVELS", "OK", "WATCH", "Finding", "findings", "in_order"]
 
 
 def findings(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     """Return the findings, worst first; "Healthy" alone if nothing is wrong. `seen` is the rest of the view."""
-    found = [finding for rule in RULES for finding in rule(moment, seen)]
+    found: list[Finding] = []
+    for rule in RULES:
+        try:
+            found += rule(moment, seen)
+        except Exception:  # what the other rules find is worth more than this one's error, which is said once
+            if rule not in failed:
+                failed.add(rule)
+                logger.exception("a rule for verdicts failed")
+    return in_order(found, seen)
+
+
+logger = logging.getLogger(__name__)
+failed: set[Rule] = set()
+
+
+def in_order(found: list[Finding], seen: Mapping[str, Any]) -> list[Finding]:
+    """Without effects of causes that are among them, worst first; "Healthy" where nothing is wrong."""
     causes = {finding["cause"] for finding in found if finding["level"] != OK}
     explained = set().union(*(EXPLAINS.get(cause, set()) for cause in causes))
     found = [finding for finding in found if finding["cause"] not in explained or finding["level"] == OK]
@@ -65,9 +85,11 @@ WAITS = {
 EXPLAINS: dict[str, set[str]] = {
     "database_silent": {"pool", "held", "query", "lock", "overload", "takes_long", "slower_than_usual", "deadlines"},
     "database_refuses": {"pool", "held", "query", "lock", "takes_long", "slower_than_usual", "deadlines"},
+    "database_connections": {"pool", "held", "query", "takes_long", "slower_than_usual", "deadlines"},
     "database_full": {"pool", "query", "takes_long", "slower_than_usual", "deadlines"},
     "sqlite_locked": {"lock", "takes_long", "slower_than_usual", "deadlines"},
     "lock_held": {"lock", "upstream", "takes_long", "slower_than_usual", "deadlines"},
+    "semaphore": {"lock", "upstream", "takes_long", "slower_than_usual", "deadlines"},
     "executor": {"lock", "upstream", "takes_long", "slower_than_usual", "deadlines"},
     "upstream_silent": {"upstream", "lock", "takes_long", "slower_than_usual", "deadlines"},
     "upstream_refuses": {"upstream", "slower_than_usual"},
@@ -82,6 +104,7 @@ EXPLAINS: dict[str, set[str]] = {
     "log_blocks": WAITS | {"overload", "stalls", "uneven", "blocked"},
     "deadlock": WAITS,
     "overload": {"cpu", "slower_than_usual", "takes_long", "deadlines"},
+    "throttled": {"overload", "uneven", "cpu", "robbed", "beside", "stalls", "slower_than_usual", "takes_long"},
     "uneven": {"overload", "cpu", "slower_than_usual", "takes_long", "deadlines"},
     "cpu": {"slower_than_usual"},
     "beside": {"cpu", "slower_than_usual"},
@@ -89,7 +112,11 @@ EXPLAINS: dict[str, set[str]] = {
     "stalls": {"slower_than_usual", "takes_long"},
     "many_queries": {"slower_than_usual"},
     "memory_grows": {"garbage"},
+    "threads_left": {"memory_grows", "garbage"},
 }
+# What may be an effect of something that takes a moment to be sure of: see settling.
+FACTS = {"blocked", "stalls", "uneven", "beside", "memory_grows"}
+EFFECTS = frozenset(set().union(*EXPLAINS.values()) - FACTS)
 
 
 def _healthy(seen: Mapping[str, Any]) -> Finding:
@@ -125,7 +152,8 @@ RULES: tuple[Rule, ...] = (
         "query",
         "different queries",
         lambda query, numbers: f"The database is slow: {numbers}{f' ({query[:80]})' if query else ''}.",
-        "EXPLAIN what is slow; see whether it waits for a lock of another transaction, or the database for its disk.",
+        "EXPLAIN what is slow; see whether it waits for a lock of another transaction (pg_blocking_pids(pid) of "
+        "pg_stat_activity), or the database for its disk.",
     ),
     waiting.slow_wait(
         "lock",
@@ -146,11 +174,14 @@ RULES: tuple[Rule, ...] = (
         lambda name, numbers: f"Offloaded work is slow{f' ({name})' if name else ''}: {numbers}.",
         "Its threads are all busy, or it computes for long.",
     ),
+    limits.throttled,
     load.uneven,
     load.overload,
     errors.failing,
+    reloads.refused,
     reloads.failed,
     reloads.hanging,
+    work.left_behind,
     limits.memory,
     limits.disks,
     load.deadlines,
@@ -163,6 +194,8 @@ RULES: tuple[Rule, ...] = (
     stalls.recent,
     work.slower_than_usual,
     work.takes_long,
+    work.given_up,
+    work.refused_more,
     load.refused,
     load.slow_uploads,
     load.slow_readers,

@@ -31,6 +31,19 @@ KNOWN = (
         "{subject} does not answer within the timeout of the call: see why it is slow before that is raised.",
     ),
     (
+        ("QueuePool limit",),
+        "No connection of the pool got free in time: see under pools who has them; one that is kept while something "
+        "else is waited for, or that is not given back, is the cause more often than a pool too small.",
+    ),
+    (
+        ("exceptions.TimeoutError", "TimeoutError: timed out", "socket.timeout"),
+        "{subject} does not answer within the timeout of the call: see why it is slow before that is raised.",
+    ),
+    (
+        ("FileNotFoundError",),
+        "It is not there on this host: was it deployed, made, mounted? The path is in the log.",
+    ),
+    (
         ("Temporary failure in name resolution",),
         "The name server does not answer: see resolv.conf, and whether that server runs (getent hosts NAME).",
     ),
@@ -78,6 +91,31 @@ KNOWN = (
         ),
         "The login is refused: a password that was changed, or another user, in the URL that this server has (its "
         "environment is read at a start).",
+    ),
+    (
+        ("too many clients already", "remaining connection slots", "too many connections", "Too many connections"),
+        "The database has no free connection slot: see who holds them (pg_stat_activity, SHOW PROCESSLIST); lower "
+        "pool_size + max_overflow of all processes that use it, put a pooler before it (PgBouncer), or raise "
+        "max_connections there.",
+    ),
+    (
+        ("query_wait_timeout", "client_login_timeout"),
+        "PgBouncer had no connection to the database for it in time: see SHOW POOLS there; raise its "
+        "default_pool_size, or see which transactions last long (pg_stat_activity).",
+    ),
+    (
+        ("canceling statement due to lock timeout", "LockNotAvailable", "Lock wait timeout exceeded"),
+        "Another transaction has the lock, and is left open or takes long: pg_blocking_pids(pid) of pg_stat_activity "
+        "names it. End that one, not more of these.",
+    ),
+    (
+        ("ConnectionRefusedError", "Connection refused"),
+        "Nobody listens there: see whether it runs, and whether the address is right.",
+    ),
+    (
+        ("PermissionError", "Permission denied"),
+        "The server's user may not do that: see the owner and the mode of that path (ls -ld), and after a deploy "
+        "whether the server runs as the same user.",
     ),
     (
         ("OOM command not allowed", "redis.exceptions.OutOfMemoryError"),

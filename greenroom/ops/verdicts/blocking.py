@@ -75,8 +75,10 @@ def garbage_share(seen: Mapping[str, Any]) -> float:
 
 def advice(place: str, *, waits: bool, stack: Sequence[str] = ()) -> str:
     """Return the advice for a line that blocks; "" where nothing more is known than that it does."""
-    if is_log(stack):
+    if is_log(stack) and waits:
         return "Nobody reads the log's pipe, or its disk is slow: start its reader again, or log to a file."
+    if is_log(stack):
+        return "It logs much: a line that is said ten thousand times is better said once, with a count, or at DEBUG."
     source = source_of(place) + " ".join(list(stack)[:3])
     for words, do in WAITS if waits else COMPUTES:
         if words in source:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..collect import Moment
-from .finding import BAD, WATCH, Finding, finding
+from .finding import BAD, FEWEST, WATCH, Finding, finding
 from .peers import callers, routes
 from .words import duration, requests
 
@@ -23,7 +23,9 @@ LOGIN_REFUSED = ("password authentication failed", "no pg_hba.conf entry", 'FATA
 def unreachable(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     found = []
     for database in seen["databases"]:
-        one = _full(database, seen) or _refusing(database, seen) or _silent(database, seen)
+        one = (
+            _full(database, seen) or _refusing(database, seen) or _silent(database, seen) or _held_back(database, seen)
+        )
         if one is not None:
             found.append(one)
     return found
@@ -55,12 +57,40 @@ def _silent(database: Mapping[str, Any], seen: Mapping[str, Any]) -> Finding | N
         BAD,
         f"PostgreSQL at {database['name']} answers nobody since {duration(since)}: {requests(count)} wait for it{names}"
         f"{'; new connections wait, too' if is_connecting else ''}.",
-        "Look at it there: is its process stopped, its host or network gone, its disk full? Its own log says. Larger "
-        "pools and more workers would not help. Routes that need it answer 504 when their budget is over.",
+        "Look at it there: is its process stopped, its host or network gone, its disk full? Its own log says; where it "
+        "is PgBouncer, SHOW POOLS says whether it has no connection left (cl_waiting). Larger pools and more workers "
+        "would not help. Routes that need it answer 504 when their budget is over.",
         cause="database_silent",
         database=database["name"],
         lines=lines,
         seconds=since,
+    )
+
+
+def _held_back(database: Mapping[str, Any], seen: Mapping[str, Any]) -> Finding | None:
+    """Statements that wait for nobody but the server get no answer on some connections, and do on others."""
+    heard = database["heard_seconds"]
+    if heard is None or heard >= SILENT_SECONDS or len(seen["databases"]) > 1:
+        return None
+    stuck = [row for row in seen["waits"] if row["state"] == "query" and row["detail"] in AT_ONCE]
+    stuck = [row for row in stuck if row["longest_seconds"] >= SILENT_SECONDS]
+    if not stuck:
+        return None
+    first = max(stuck, key=lambda row: row["longest_seconds"])
+    lines = [line for row in stuck for line in row.get("lines") or []]
+    names = routes(lines)
+    count = sum(row["count"] for row in stuck)
+    return finding(
+        BAD if count >= FEWEST else WATCH,
+        f"Connections to PostgreSQL at {database['name']} get no answer while it answers on others: {requests(count)} "
+        f"wait{f' ({names})' if names else ''}, the longest for {duration(first['longest_seconds'])} for a plain "
+        f"{first['detail'].split()[0]}.",
+        "Between here and there somebody holds them back: a firewall or a load balancer that has forgotten idle "
+        "connections (keepalives_idle=30 in the URL, pool_recycle below its limit), a failover, or a PgBouncer "
+        "without a free connection (SHOW POOLS there: cl_waiting)."
+        + (f" Waited for at {called}." if (called := callers(lines)) else ""),
+        cause="database_connections",
+        database=database["name"],
     )
 
 
@@ -97,12 +127,12 @@ def _full(database: Mapping[str, Any], seen: Mapping[str, Any]) -> Finding | Non
     if not database["full"] or (database["failed_seconds"] or 0.0) > LATELY_SECONDS:
         return None
     count, names, _ = _concerned(seen)
-    names = names or (f" ({found})" if (found := routes(database["bad_lines"])) else "")
+    needed = routes(database["bad_lines"])
+    waiting = f"; {requests(count)} wait for one{names}" if count else f"; {needed} need one" if needed else ""
     return finding(
         BAD if count or database["full"] > 2 else WATCH,
         f"PostgreSQL at {database['name']} is full: it has no free connection slot, and turned away "
-        f"{database['full']:g} new connections in the last {duration(LATELY_SECONDS)}; "
-        f"{requests(count)} wait for one{names}.",
+        f"{database['full']:g} new connections in the last {duration(LATELY_SECONDS)}{waiting}.",
         "A pool can't grow beyond what PostgreSQL allows. See who holds the slots (pg_stat_activity); lower pool_size "
         "+ max_overflow of all processes that use it, put PgBouncer before it, or raise max_connections there.",
         cause="database_full",

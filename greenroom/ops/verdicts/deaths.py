@@ -62,6 +62,8 @@ def dead(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
 
 
 CRASHES = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE")
+# A worker that was told to abort, and whose C code did not let it, sets itself an alarm: see worker.lifecycle.
+GIVEN_UP = "SIGALRM"
 
 
 def _is_oom(event: Mapping[str, Any], seen: Mapping[str, Any]) -> bool:
@@ -80,6 +82,8 @@ def _how(event: Mapping[str, Any], seen: Mapping[str, Any]) -> str:
         return ": the kernel killed it (SIGKILL), because memory was used up"
     if signal == "SIGKILL":
         return ": somebody killed it (SIGKILL)" if not event.get("stall") else ": killed (SIGKILL)"
+    if signal == GIVEN_UP:
+        return f": its loop did not turn for the timeout, and the server ended it{'' if event.get('stall') else at}"
     if signal in CRASHES:
         return f": it crashed in C code ({signal}){at}"
     if signal:
@@ -102,6 +106,8 @@ def _advice(event: Mapping[str, Any], seen: Mapping[str, Any]) -> str:
             "Give the server more memory, or fewer workers; GREENROOM_WORKER_MEMORY_MB replaces a worker before the "
             "kernel kills it. dmesg has the kernel's report."
         )
+    if signal == GIVEN_UP:
+        return "See the line that blocked it: it computes, or waits in C, without letting others run."
     if signal in CRASHES:
         return "A C library has an error, or two threads use what one may: the log has the stack of each thread."
     if signal == "SIGKILL" and event.get("stall"):

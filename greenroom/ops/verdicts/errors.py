@@ -46,6 +46,7 @@ LIMITS = {
     "ENOMEM": ("out_of_memory", "Memory is used up (ENOMEM)", "Give the server more, or fewer workers."),
     "EAGAIN": ("processes", "No further process or thread can be started (EAGAIN)", "Raise ulimit -u, or start fewer."),
 }
+HIDDEN = "\N{HORIZONTAL ELLIPSIS}"  # in place of what redaction left out of a message
 ADDRESS = re.compile(r"host='([\w.:-]+)', port=(\d+)")  # as urllib3 says it
 WORDS = {
     "No space left on device": "ENOSPC",
@@ -111,6 +112,13 @@ def _in_one_route(moment: Moment, seen: Mapping[str, Any], rows: list[Mapping[st
 def _finding(
     level: str, numbers: str, moment: Moment, seen: Mapping[str, Any], rows: list[Mapping[str, Any]]
 ) -> Finding:
+    if not rows and (name := _counted(moment, seen)):
+        return finding(
+            level,
+            f"{numbers}: {name}; the workers that met it have ended since.",
+            "The log has the traceback.",
+            cause="errors",
+        )
     if not rows:
         worst = max(seen["routes"], key=lambda row: row["errors"], default=None)
         where = f", most of them in {worst['route']}" if worst and worst["errors"] else ""
@@ -132,16 +140,30 @@ def _finding(
     )
 
 
+def _counted(moment: Moment, seen: Mapping[str, Any]) -> str:
+    """The exception that came most often, of which only the count is left: "KeyError (/price)"; "" if none was seen."""
+    now, before = moment.sums["failed"], moment.before["failed"]
+    grown = {name: row["count"] - before.get(name, {}).get("count", 0) for name, row in now.items()}
+    most = max(grown, key=grown.__getitem__, default=None)
+    if most is None or grown[most] <= 0:
+        return ""
+    return f"{now[most]['class']} ({now[most]['route']})"
+
+
 def _failed(row: Mapping[str, Any], moment: Moment, seen: Mapping[str, Any]) -> str:
     """The exception in words: "ZeroDivisionError: division by zero at app.py:4 (/ok), 52 since 03:10:02"."""
     said = f"{row['name']}: {row['message'].rstrip('.')}" if row["message"] else row["name"]
+    if HIDDEN in row["message"] and (began := row.get("began")) and began not in row["message"]:
+        address = ADDRESS.search(row["message"])
+        to = f" ({address[1]}:{address[2]})" if address else ""
+        said = f"{row['name']}{to}, which began as {row['root']}: {began.rstrip('.')}"
     where = f" at {row['line']}" if row["line"] else ""
     route = f" ({row['route']})" if row["route"] not in ("", "other") else ""
     return f"{said}{where}{route}, {row['count']:g} since {_clock(row['first_at'])}{_after_reload(row, seen)}"
 
 
 def _after_reload(row: Mapping[str, Any], seen: Mapping[str, Any]) -> str:
-    at = (seen.get("reload") or {}).get("at")
+    at = (seen.get("reload") or {}).get("at")  # None where nothing came of it
     if at is not None and 0.0 <= row["first_at"] - at <= AFTER_RELOAD_SECONDS:
         return f", right after the reload at {_clock(at)}"
     return ""
@@ -150,7 +172,7 @@ def _after_reload(row: Mapping[str, Any], seen: Mapping[str, Any]) -> str:
 def _advice(row: Mapping[str, Any], moment: Moment, seen: Mapping[str, Any]) -> str:
     if _after_reload(row, seen):
         return "It began with the new code: go back to the old one (and kill -HUP), or repair that line."
-    said = f"{row['name']} {row['root']} {row['message']}"
+    said = f"{row['name']} {row['root']} {row['message']} {row.get('began') or ''}"
     known = next((do for words, do in KNOWN if any(word in said for word in words)), "")
     if known:
         host = host_of(row, seen)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..collect import Moment
-from .finding import BAD, WATCH, Finding, finding
+from .finding import BAD, LAGGING_SECONDS, WATCH, Finding, finding
 from .words import duration, size
 
 NEARLY_FULL = 0.9
@@ -14,6 +14,8 @@ FREE_DISK_RATIO = 0.01
 # Memory that lasts longer than this at the rate it grows is nobody's trouble tonight.
 SOON_SECONDS = 6 * 3600.0
 VERY_SOON_SECONDS = 600.0
+# Of the periods of a CPU quota, 100 ms each.
+STOPPED_RATIO, MOSTLY_STOPPED_RATIO = 0.25, 0.5
 
 
 def descriptors(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
@@ -75,6 +77,29 @@ def memory(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             "max_requests replaces workers in time.",
             cause="memory_grows",
             route=route["route"] if route else "",
+        )
+    ]
+
+
+def throttled(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    """A CPU quota that stops all workers at once, again and again: a core may be idle, and they may not use it."""
+    quota = seen["limits"].get("quota")
+    total = seen["total"]
+    if not quota or quota["stopped_ratio"] < STOPPED_RATIO:
+        return []
+    is_felt = total["lag_seconds"] >= LAGGING_SECONDS or total["shed_rate"] >= 0.5
+    if not is_felt and quota["stopped_ratio"] < MOSTLY_STOPPED_RATIO:
+        return []
+    away = f"; {total['shed_rate']:.3g} requests/s are turned away" if total["shed_rate"] >= 0.5 else ""
+    return [
+        finding(
+            BAD if away or total["lag_seconds"] >= 5 * LAGGING_SECONDS else WATCH,
+            f"The CPU quota of {quota['cores']:.3g} cores stops the workers in {quota['stopped_ratio']:.0%} of its "
+            f"periods: what is ready waits {duration(total['lag_seconds'])}{away}.",
+            "Raise the quota (docker --cpus, limits.cpu of Kubernetes, CPUQuota= of systemd), or make the busiest "
+            "routes cheaper (see cpu below). More workers would only be stopped more often: one for each whole core.",
+            cause="throttled",
+            quota=quota,
         )
     ]
 

@@ -267,7 +267,8 @@ def cpu(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     return [
         finding(
             WATCH,
-            f"The CPU is full: worker {names} computes all the time, and what is ready waits {duration(lag)}.",
+            f"The CPU is full: worker {names} computes all the time, and what is ready waits {duration(lag)}"
+            f"{_balance(seen)}.",
             cpu_advice(moment),
             cause="cpu",
         )

@@ -11,6 +11,7 @@ from .words import count_of, duration, own_line, requests
 
 LONG_SECONDS = 1.0
 SQLITE_SECONDS = 0.5
+LEAK_SECONDS = 10.0
 
 
 def deadlock(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
@@ -73,9 +74,13 @@ def held(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     total = concerned(seen["in_flight_states"], seen["waits"])
     found = []
     for row in seen["holders"][:1]:
+        total = max(total, row["count"])  # they were looked at a moment earlier
         if row["count"] < FEWEST or row["count"] < SHARE_OF_WAITING * total:
             continue
         if row["longest_seconds"] < LONG_SECONDS and not _lock_is_slow(seen):
+            continue
+        if row.get("kind") == "semaphore":
+            found.append(_semaphore(row, requests(total)))
             continue
         if not row.get("taken_at"):
             continue
@@ -96,6 +101,28 @@ def held(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             )
         )
     return found
+
+
+def _semaphore(row: Mapping[str, Any], total: str) -> Finding:
+    """It is first come, first served: in the time that the longest waits, nobody has given a place back."""
+    longest = row["longest_seconds"]
+    places = f"one of its {count_of(row['places'], 'place')}" if row.get("places") else "a place"
+    is_leak = longest >= LEAK_SECONDS
+    since = f", and in {duration(longest)} none was given back" if is_leak else ""
+    do = "Do less while a place is held, above all no waiting for others; or give it more places."
+    if is_leak:
+        do = (
+            "Does each acquire() have its release(), also after an exception or an early return? Take it using `with`, "
+            "which gives the place back whatever happens; see also what those wait for that have one."
+        )
+    return finding(
+        BAD,
+        f"The semaphore at {row['wanted_at']} is the bottleneck: {row['count']:g} of {total} wait for {places}, the "
+        f"longest for {duration(longest)}{since}{f'; it is {name}' if (name := row.get('name')) else ''}.",
+        do,
+        cause="semaphore",
+        holder=row,
+    )
 
 
 def _lock_is_slow(seen: Mapping[str, Any]) -> bool:

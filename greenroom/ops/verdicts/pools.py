@@ -5,6 +5,7 @@ from typing import Any
 
 from ..collect import Moment
 from .finding import BAD, FEWEST, WATCH, Finding, finding
+from .peers import callers
 from .waiting import SHARE_OF_WAITING, concerned
 from .words import duration, requests
 
@@ -49,6 +50,8 @@ def pool_runs_short(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             has = f"; {holder['line']}{route} has had one for {duration(holder['seconds'])}"
         if holder.get("is_over") and holder.get("line") and holder["seconds"] >= LEFT_SECONDS:
             return [_never_given_back(sentence, holder)]
+        if keeps := _keeps_while_it_waits(sentence, holder, seen):
+            return [keeps]
         in_queries = seen["in_flight_states"].get("query", 0)
         do = "Shorten what is done with a connection, or raise the pool's size, if the database can bear it."
         if in_queries and in_queries >= 0.5 * (total - waiting):
@@ -76,6 +79,23 @@ def pool_runs_short(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     return []
 
 
+def _keeps_while_it_waits(sentence: str, holder: Mapping[str, Any], seen: Mapping[str, Any]) -> Finding | None:
+    """Of drivers whose queries we do not see it is known who has a connection, and what that request waits for now."""
+    request = next((row for row in seen["in_flight"] if row["id"] == holder.get("request")), None)
+    if request is None or request["state"] != "upstream" or holder.get("seconds", 0.0) < LONG_HELD_SECONDS:
+        return None
+    lines = [line for row in seen["waits"] if row["state"] == "upstream" for line in row.get("lines") or []]
+    at = callers([line for line in lines if line["route"] == request["route"]], most=1)
+    where = f"{holder['line']} ({request['route']})" if holder.get("line") else request["route"]
+    return finding(
+        BAD,
+        f"{sentence}, because {where} keeps one while it waits for {request['detail'] or 'an upstream'}.",
+        f"Call session.commit() or session.rollback() before that call{f' at {at}' if at else ''}: nobody else can use "
+        "the connection meanwhile.",
+        cause="held",
+    )
+
+
 def _never_given_back(sentence: str, holder: Mapping[str, Any]) -> Finding:
     route = f" ({holder['route']})" if holder.get("route") not in (None, "", "other") else ""
     return finding(
@@ -91,8 +111,12 @@ def _never_given_back(sentence: str, holder: Mapping[str, Any]) -> Finding:
 
 def held_words(held: Mapping[str, Any]) -> str:
     gain = held.get("gain") or 0
-    promise = f" Releasing it would let {gain:.2g} times as many requests through." if gain > 1.05 else ""
+    promise = f" Releasing it would let {times(gain)} times as many requests through." if gain > 1.05 else ""
     return f"Call session.commit() or session.rollback() before {held.get('upstream') or 'that call'}.{promise}"
+
+
+def times(ratio: float) -> str:
+    return f"{ratio:.1f}" if ratio < 10 else f"{round(ratio, 2 - len(str(int(ratio)))):.0f}"
 
 
 def _other(held: Mapping[str, Any]) -> str:

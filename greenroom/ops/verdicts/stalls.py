@@ -34,8 +34,9 @@ def recent(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     route = f" ({last['route']})" if last.get("route") else ""
     waits = sum(map(is_wait, same)) * 2 > len(same)
     how = ""
-    if is_log(last.get("stack") or []):
-        how = ", writing the log, which nobody reads fast enough"
+    logs = is_log(last.get("stack") or [])
+    if logs:
+        how = ", writing the log" + (", which nobody reads fast enough" if waits else "")
     elif waits:
         how = ", waiting in C without using the CPU"
     elif last.get("holds_gil"):
@@ -54,7 +55,7 @@ def recent(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             f"{' together' if len(workers) > 1 else ''} in the last "
             f"{'minute' if span == RECENT_SECONDS else duration(span)} ({count_of(len(same), 'stall')}{how}).",
             f"While it runs, no other request of that worker moves. {do}".strip(),
-            cause="log_blocks" if is_log(last.get("stack") or []) else "stalls",
+            cause="log_blocks" if logs and waits else "stalls",
             line=line,
         )
     ]

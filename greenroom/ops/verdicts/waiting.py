@@ -15,13 +15,26 @@ SLOWER_THAN_USUAL = 3.0
 HANGING_SECONDS = 30.0
 # Streams sleep, are read slowly, and listen to events and queues: such waits are no trouble, however many and long.
 PATIENT_STATES = ("sleep", "client")
-PATIENT_DETAILS = ("event", "queue")
+PATIENT_DETAILS = ("event", "queue", "condition")
 # Of these the line says more than the name.
 SAY_LINE = ("lock", "other", "offload")
 ROW_LOCK = (
     "It writes: most likely these wait for each other's rows, or for a transaction that is left open "
     "(SELECT pid, pg_blocking_pids(pid), query FROM pg_stat_activity WHERE wait_event_type = 'Lock')."
 )
+SEE_WHICH = (
+    "SELECT pid, wait_event_type, pg_blocking_pids(pid), query FROM pg_stat_activity says which. End the one that "
+    "blocks."
+)
+TABLE_LOCK = f"A lock of its table, mostly (a migration, VACUUM FULL, LOCK TABLE, a transaction left open): {SEE_WHICH}"
+STANDS_STILL = (
+    "A lock of its table (a migration, VACUUM FULL, LOCK TABLE), a server or a disk that stands still, or connections "
+    f"that a firewall has forgotten: {SEE_WHICH}"
+)
+HEARD_SECONDS = 2.5
+FEWEST_USUAL = 20
+# So many times what the route asks of its database is no busy hour any more.
+MUCH_SLOWER, MUCH_SLOWER_SECONDS = 100.0, 3.0
 
 
 def is_patient(row: Mapping[str, Any]) -> bool:
@@ -75,12 +88,47 @@ def slow_wait(
         if called and state in SAY_LINE:
             return [finding(level, describe(detail, f"{numbers}, at {called}"), advice, cause=state, detail=detail)]
         more = f" Waited for at {called}." if called else ""
-        if state == "query" and writes(detail):
-            words = f"Requests wait in the database, most likely for locks of rows: {numbers} ({detail[:80]})."
-            return [finding(level, words, f"{ROW_LOCK}{more}", cause=state, detail=detail)]
+        if state == "query" and (told := _of_the_database(detail, numbers, slow, lines, seen)):
+            return [finding(level, told[0], f"{told[1]}{more}", cause=state, detail=detail)]
         return [finding(level, describe(detail, numbers), f"{advice}{more}", cause=state, detail=detail)]
 
     return rule
+
+
+def _of_the_database(
+    detail: str,
+    numbers: str,
+    rows: Sequence[Mapping[str, Any]],
+    lines: Sequence[Mapping[str, Any]],
+    seen: Mapping[str, Any],
+) -> tuple[str, str] | None:
+    """Sentence and advice where a query waits for a lock, as far as is seen from here; None: it may just be slow."""
+    if writes(detail):
+        words = f"Requests wait in the database, most likely for locks of rows: {numbers} ({detail[:80]})."
+        return words, ROW_LOCK
+    before = _quick_before(rows, lines, seen)
+    if before is None:
+        return None
+    heard = [row["heard_seconds"] for row in seen["databases"]]
+    is_well = len(heard) == 1 and heard[0] is not None and heard[0] < HEARD_SECONDS  # it answers others
+    what = "Requests wait in the database, most likely for a lock"
+    what = what if is_well else "The database does not answer what is quick otherwise"
+    words = f"{what}: {numbers}; on average it takes {before} ({detail[:80]})."
+    return words, TABLE_LOCK if is_well else STANDS_STILL
+
+
+def _quick_before(
+    rows: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]], seen: Mapping[str, Any]
+) -> str | None:
+    """How long the routes that wait have waited for their database before, in words, if that was next to nothing."""
+    longest = max(row["longest_seconds"] for row in rows)
+    named = {line["route"] for line in lines}
+    before = [route["usual"] for route in seen["routes"] if route["route"] in named and route.get("usual")]
+    if longest < MUCH_SLOWER_SECONDS or not before or sum(one["count"] for one in before) < FEWEST_USUAL:
+        return None
+    place = seen["states"].index("query")
+    most = max((one["by_state"][place] if place < len(one["by_state"]) else 0.0) for one in before)
+    return duration(most) if longest >= MUCH_SLOWER * most else None
 
 
 CHILDREN = ("subprocess", "child process")

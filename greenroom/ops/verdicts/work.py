@@ -6,13 +6,17 @@ from typing import Any
 from ..collect import Moment
 from .finding import FEWEST, WATCH, Finding, finding
 from .peers import name_of
-from .words import duration
+from .words import count_of, duration, requests, window
 
 MANY_QUERIES = 40
 SLOWER_RATIO = 3.0
 SLOWER_SECONDS = 0.1
 FEWEST_USUAL = 20
 LONG_SECONDS = 10.0
+FEWEST_LEFT = 5
+LEFT_SHARE = 0.3
+FEWEST_REFUSED = 20
+REFUSED_RATIO = 0.3
 PATIENT = ("sleep", "client")
 
 
@@ -124,6 +128,86 @@ def takes_long(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             )
         ]
     return []
+
+
+def refused_more(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    """A route that answers with 4xx whom it served before."""
+    rows = []
+    for row in seen["routes"]:
+        usual, count = row.get("usual"), row.get("recent") or 0
+        if row["route"] == "other" or not usual or usual["count"] < FEWEST_USUAL or count < FEWEST_REFUSED:
+            continue
+        ratio, before = (row.get("refused") or 0) / count, usual.get("refused_ratio", 0.0)
+        if ratio >= REFUSED_RATIO and ratio >= before + REFUSED_RATIO:
+            rows.append((row["refused"], ratio, before, row["route"]))
+    if not rows:
+        return []
+    _, ratio, before, route = max(rows)
+    more = f"; and of {count_of(len(rows) - 1, 'other route')}" if len(rows) > 1 else ""
+    return [
+        finding(
+            WATCH,
+            f"{ratio:.0%} of the answers of {route} in the last {window(moment)} are 4xx{more}, {before:.0%} before.",
+            "It refuses whom it served before; the access log says with which status. 401 or 403: a SECRET_KEY that "
+            "has changed or is not the same in all workers and hosts, sessions or tokens that are gone; 404: data or a "
+            "route that is gone; 400 or 422: a client that was changed.",
+            cause="refused_more",
+            route=route,
+        )
+    ]
+
+
+def left_behind(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    """Threads and child processes that requests start, and that do not end."""
+    found = []
+    for kind in ("threads", "children"):
+        rows = [row for row in seen["leaks"] if row["kind"] == kind]
+        if not rows:
+            continue
+        row = rows[0]
+        every = [one for one in rows if one["name"] == row["name"]]
+        count, more = sum(one["count"] for one in every), sum(one["grown"] for one in every)
+        whose = f"worker {row['worker']}" if len(every) == 1 else count_of(len(every), "worker")
+        told = f"{more} more in the last {duration(row['seconds'])}"
+        if kind == "threads":
+            words = f"Threads that are started at {row['name']} do not end: {count} of them live in {whose}, {told}."
+            do = (
+                "One for each request that waits for ever, or an executor for each that is not shut down: `with "
+                "ThreadPoolExecutor()`, or one for all; a bounded queue for work that comes faster than it is done."
+            )
+        else:
+            program = f" ({row['name']})" if row["name"] else ""
+            words = f"Child processes{program} are started and not ended: {whose} has {count}, {told}."
+            do = (
+                "See which route starts them (ps --ppid PID): subprocess.run() with a timeout= waits for their end, "
+                "Popen() alone does not. At the limit of processes (ulimit -u, pids.max) nothing can be started."
+            )
+        found.append(finding(WATCH, words, do, cause=f"{kind}_left", leak=row))
+    return found
+
+
+def given_up(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    """Clients that hang up before their answer; most ask again, and add to what made them wait."""
+    if seen["total"]["expired_rate"] * moment.window_seconds >= FEWEST:
+        return []  # they have run out of our budget, which is told as that
+    rows = [row for row in seen["routes"] if row["cut"] >= max(FEWEST_LEFT, LEFT_SHARE * (row.get("recent") or 0))]
+    if not rows or not (row := max(rows, key=lambda row: row["cut"]))["seconds"]:
+        return []
+    parts = row["seconds"]
+    state = seen["states"][max(range(len(parts)), key=lambda number: parts[number])]
+    host, line = _slow_upstream(row["route"], seen) if state == "upstream" else ("", "")
+    to = host or WORDS.get(state, state)
+    return [
+        finding(
+            WATCH,
+            f"{row['cut']:g} of {requests(row['recent'])} of {row['route']} in the last {window(moment)} are given up "
+            f"by their clients, after {duration(sum(parts))} on average; the time goes to {to}.",
+            "Their timeout is shorter than the route takes, and whoever asks again adds to the load: make the route "
+            f"quicker, or give it a budget below that timeout.{f' Called at {line}.' if line else ''}",
+            cause="given_up",
+            route=row["route"],
+        )
+    ]
 
 
 def _slow_upstream(route: str, seen: Mapping[str, Any]) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from ..collect import BLOCKED_SECONDS, Moment, Seen
 from .blocking import advice, garbage_share, is_garbage, is_log, is_wait
 from .deaths import died_lately
 from .finding import BAD, OK, WATCH, Finding, finding
-from .reloads import SLOW_START_SECONDS
+from .reloads import starts_slowly
 from .words import count_of, duration, innermost, requests
 
 # A worker that did not answer for so long while its loop did not turn either has the GIL taken from it.
@@ -61,6 +61,8 @@ def blocked(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
         seconds = max(worker.silent_seconds, float(stall.get("seconds") or 0.0))
         if seconds < BLOCKED_SECONDS or _is_garbage(seconds, seen):
             continue
+        if seconds < CPU_KNOWN_SECONDS and not worker.is_stopped and not stall.get("line") and not _holds_gil(worker):
+            continue  # a busy machine has not let it run, mostly: in a moment it has told its line, or goes on
         found.append(_blocked_finding(worker, stall, seconds, seen))
     return sorted(found, key=lambda one: -one["seconds"])
 
@@ -69,6 +71,11 @@ def _is_garbage(seconds: float, seen: Mapping[str, Any]) -> bool:
     """Whether it looks like one more of the pauses that the garbage collector has made lately, at any line."""
     pauses = [float(one["seconds"]) for one in seen["stalls"]["last"] if is_garbage(one)]
     return bool(pauses) and garbage_share(seen) > MUCH_GARBAGE and seconds < 2 * max(pauses)
+
+
+def _holds_gil(worker: Seen) -> bool:
+    """Whether its watch thread, too, has said nothing for so long."""
+    return worker.unanswered_seconds > UNANSWERED_SECONDS and worker.unanswered_seconds >= worker.silent_seconds - 1.0
 
 
 def _blocked_finding(worker: Seen, stall: Mapping[str, Any], seconds: float, seen: Mapping[str, Any]) -> Finding:
@@ -96,8 +103,7 @@ def _blocked_finding(worker: Seen, stall: Mapping[str, Any], seconds: float, see
     is_known = seconds > CPU_KNOWN_SECONDS or bool(before)  # whether it uses the CPU
     waits = seconds > CPU_KNOWN_SECONDS and worker.cpu_ratio < WAITING_CPU
     waits = waits or sum(map(is_wait, before)) * 2 > len(before)
-    holds_gil = worker.unanswered_seconds > UNANSWERED_SECONDS and worker.unanswered_seconds >= seconds - 1.0
-    if holds_gil or stall.get("holds_gil"):
+    if _holds_gil(worker) or stall.get("holds_gil"):
         place = f" at {where}{route}" if where else ""
         how = "C code holds the GIL and waits, without using the CPU" if waits else "C code holds the GIL"
         known = advice(where, waits=waits, stack=stack)
@@ -108,12 +114,13 @@ def _blocked_finding(worker: Seen, stall: Mapping[str, Any], seconds: float, see
             f"{known} {do}",
             **{**common, "line": where, "holds_gil": True},
         )
-    place = f" by {where}{route}" if where else ", by a line that it has not told yet"
-    if is_log(stack):
+    place = f" by {where}{route}" if where else " (its line is not known yet)"
+    if is_log(stack) and (waits or not is_known):
+        unread = ", and nobody reads it (the pipe is full)" if waits else ""
         return finding(
             BAD,
             f"Worker {worker.number} is blocked for {duration(seconds)}: it writes its log at {where or 'a line'}"
-            f"{route}, and nobody reads it (the pipe is full){waiting}.",
+            f"{route}{unread}{waiting}.",
             f"{advice(where, waits=True, stack=stack)} {do}",
             **{**common, "line": where, "cause": "log_blocks"},
         )
@@ -137,6 +144,6 @@ def under_way(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             found.append(finding(OK, f"{name} is being replaced: {left} to finish.", cause="replacing"))
         age = moment.now - worker.first_seen_at
         if worker.state == State.BOOTING and not worker.is_gone and seen["total"]["workers_serving"]:
-            if age < SLOW_START_SECONDS:
+            if not starts_slowly(moment, worker):
                 found.append(finding(OK, f"{name} has been starting for {duration(age)}.", cause="starting"))
     return found

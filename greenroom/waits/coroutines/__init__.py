@@ -10,6 +10,8 @@ loop for all would let a coroutine that reads a body, or asks a database, hold u
 Context variables go along, and what an async view sets in them comes back. When the request's budget ends, the
 coroutine is cancelled.
 
+own_loops runs these loops; real has executors with real threads.
+
 Importing this does not import asyncio: most applications never do.
 """
 

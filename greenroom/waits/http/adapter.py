@@ -91,7 +91,7 @@ class Transport:
         Runs on: any greenlet or thread; switches.
         """
         if observing.on_call is not None:
-            return observing.on_call(  # type: ignore[no-any-return]
+            return observing.on_call(
                 request, lambda: self._send(adapter, request, stream, timeout, verify, cert, proxies)
             )
         return self._send(adapter, request, stream, timeout, verify, cert, proxies)
@@ -149,7 +149,7 @@ class Transport:
     def _call(
         self, adapter: HTTPAdapter, request: PreparedRequest, timeout: Any, verify: Any, cert: Any, proxies: Any
     ) -> Call | None:
-        """The call that serves this request, None if it is not for us."""
+        """Return the call that sends this request over our pool; None where `requests` sends it itself."""
         if not is_plain(adapter, may_retry=True) or type(request.headers) is not CaseInsensitiveDict:
             return None
         target = target_of(request.url)

@@ -268,8 +268,10 @@ class Connection:
         self._wait(self._write_watcher)
 
     def _wait(self, watcher: Any) -> None:
-        """Until the socket is ready. Raises TimeoutError when the time is over, BudgetSpent among them; OSError when it
-        is closed meanwhile."""
+        """Wait until the socket is ready.
+
+        Raises TimeoutError when the time is over, BudgetSpent among them; OSError when it is closed meanwhile.
+        """
         if self.is_closed:
             raise OSError(errno.EBADF, "the connection was closed")
         hub = self.hub

@@ -26,7 +26,7 @@ def context_for(verify: bool | str | None) -> ssl.SSLContext:
     """The context for this argument of `requests`. Raises FileMissing for a file that is missing, urllib3's SSLError
     for one that has no certificates.
     """
-    authorities = _authorities(verify)
+    authorities = authorities_for(verify)
     # The class that makes contexts is part of the key: truststore, for one, puts its own in its place.
     known_by = (ssl_.SSLContext, _version(authorities))
     context = _contexts.get(known_by)
@@ -42,8 +42,8 @@ def wrap(sock: Any, context: ssl.SSLContext, host: str) -> Any:
     return context.wrap_socket(sock, server_hostname=host.rstrip("."), do_handshake_on_connect=False)
 
 
-def _authorities(verify: bool | str | None) -> str | None:
-    """Where the authorities are, None if nothing is checked; as requests' `cert_verify` has it."""
+def authorities_for(verify: bool | str | None) -> str | None:
+    """Where the authorities are, None if nothing is checked; as requests' `cert_verify` has it. Raises FileMissing."""
     if not verify:
         return None
     path = requests.adapters.DEFAULT_CA_BUNDLE_PATH if verify is True else verify

@@ -113,6 +113,8 @@ class Call:
     def _open(self) -> Connection:
         """A new connection for the slot that we have."""
         try:
+            if self.origin.scheme == "https":
+                tls.authorities_for(self.origin.verify)  # a file that is missing is missed first, as in requests
             sock = self._connect()
         except BaseException:
             self.origin.lose_slot()
@@ -152,7 +154,7 @@ class Call:
         return connection
 
     def _connect(self) -> Any:
-        """A connected gevent socket."""
+        """Return a connected gevent socket."""
         seconds = self.connect_seconds
         host, port = self.origin.host, self.origin.port
         try:
@@ -388,5 +390,5 @@ def plain(sock: Any) -> Any:
 
 
 def check_name(wrapped: Any, host: str) -> None:
-    """For contexts that don't check it themselves. Raises CertificateError."""
+    """Check the host's name, for contexts that don't check it themselves. Raises CertificateError."""
     _match_hostname(wrapped.getpeercert(), host.rstrip("."), False)

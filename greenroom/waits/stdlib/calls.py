@@ -9,6 +9,7 @@ import functools
 import select
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +19,7 @@ import gevent.selectors
 import gevent.socket
 
 from ...errors import BudgetSpent
-from ...in_flight import CURRENT, OWN, TimedWait, Wait
+from ...in_flight import CURRENT, OWN, Kind, TimedWait, Wait
 from ...replacements import Put, part
 from .. import peers
 
@@ -154,6 +155,10 @@ class Look(TimedWait):
         return self.record is not None and self.record.is_end_owed
 
 
+# Libraries that wait by polling, and what that wait is. psycopg (3) polls ten times a second.
+POLLING: dict[str, tuple[Kind, str]] = {"psycopg.waiting": ("query", "a query through psycopg")}
+
+
 def nothing_ready(plain: Callable[..., Any], nothing: Any, *, timeout_at: int) -> Callable[..., Any]:
     """A call that returns `nothing` when its timeout, the argument `timeout_at`, is over."""
 
@@ -162,10 +167,11 @@ def nothing_ready(plain: Callable[..., Any], nothing: Any, *, timeout_at: int) -
         if CURRENT.get() is None:
             return plain(*args, **kwargs)
         timeout = args[timeout_at] if len(args) > timeout_at else kwargs.get("timeout")
+        kind, detail = POLLING.get(sys._getframe(1).f_globals.get("__name__", ""), ("other", plain.__name__))
         if timeout is None or timeout <= 0:
-            with Wait("other", plain.__name__):
+            with Wait(kind, detail):
                 return plain(*args, **kwargs)
-        with Look("other", plain.__name__, timeout):
+        with Look(kind, detail, timeout):
             return plain(*args, **kwargs)
         return nothing
 

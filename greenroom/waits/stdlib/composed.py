@@ -47,6 +47,16 @@ def full() -> NoReturn:
     raise queue.Full
 
 
+class Composed(TimedWait):
+    """A wait for a `thing` that is made of locks."""
+
+    __slots__ = ("thing",)
+
+    def __init__(self, name: str, timeout: float | None, thing: object) -> None:
+        TimedWait.__init__(self, "lock", name, timeout)
+        self.thing = thing
+
+
 def composed(plain: Callable[..., Any], name: str, *, timeout_at: int, at_end: Callable[[], Any]) -> Callable[..., Any]:
     """A method that waits, with a timeout as the argument at `timeout_at`."""
 
@@ -55,7 +65,7 @@ def composed(plain: Callable[..., Any], name: str, *, timeout_at: int, at_end: C
         if CURRENT.get() is None:
             return plain(self, *args, **kwargs)
         timeout = args[timeout_at] if len(args) > timeout_at else kwargs.get("timeout")
-        with TimedWait("lock", name, timeout):
+        with Composed(name, timeout, self):
             return plain(self, *args, **kwargs)
         return at_end()
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any, NoReturn, Protocol
 
-from greenlet import getcurrent
+from greenlet import getcurrent, greenlet
 
 from ... import clock
 from ...in_flight import FOREVER, TimedWait
@@ -23,12 +23,16 @@ _STANDARD = os.path.dirname(threading.__file__)
 MAKERS = frozenset(
     os.path.join(_STANDARD, *path.split("/")) for path in ("threading.py", "queue.py", "concurrent/futures/thread.py")
 )
+CONDITION_WAIT = threading.Condition.wait.__code__
+FUTURES = os.path.join(_STANDARD, "concurrent", "futures", "_base.py")  # a future is waited for as a lock is
+# The owner of a lock: the greenlet, its request, the code and the instruction that took it.
+Note = tuple[object, object, CodeType, int]
 
 
 class Observer(Protocol):
     """A listener that is told who has which lock, and who waits."""
 
-    def taken(self, owner: Any, frame: FrameType) -> Any:
+    def taken(self, owner: object, frame: FrameType) -> Note:
         """Return the lock's `note` for as long as the greenlet `owner` holds it. `frame` is of this module."""
 
     def waits(self, lock: Any, wait: Callable[[], bool]) -> bool:
@@ -47,10 +51,13 @@ class Mutex(Line):
 
     __slots__ = ("made_at", "made_in", "note")
 
-    owner: Any
-    note: Any
+    note: Note | None
     made_in: CodeType
     made_at: int
+
+    @property
+    def owner(self) -> greenlet | None:
+        raise NotImplementedError
 
     def __exit__(self, *exc_info: object) -> None:
         self.release()
@@ -63,9 +70,23 @@ class Mutex(Line):
         if not blocking or timeout == 0:
             give_way()  # so that it gets free, for who tries in a loop
             return False
-        with TimedWait("lock", "lock", None if timeout < 0 else timeout):
+        detail = "condition" if self.is_signal() else "lock"
+        with TimedWait("lock", detail, None if timeout < 0 else timeout):
             return self.wait_for(timeout)
         return False
+
+    def is_signal(self) -> bool:
+        """Whether this is a Condition.wait of the application's own: it took the lock for somebody else to release."""
+        note = self.note
+        if note is None or note[0] is not getcurrent():
+            return False
+        frame: FrameType | None = _frame(1)
+        while frame is not None and frame.f_code is not CONDITION_WAIT:
+            if frame.f_code.co_filename != __file__:
+                return False
+            frame = frame.f_back
+        caller = None if frame is None else frame.f_back
+        return caller is not None and caller.f_code.co_filename != FUTURES
 
     def wait_for(self, timeout: float, *, is_endable: bool = True) -> bool:
         until = FOREVER if timeout < 0 else clock.now() + timeout
@@ -107,6 +128,8 @@ class Lock(Mutex):
     """threading.Lock."""
 
     __slots__ = ("_block", "owner")
+
+    owner: greenlet | None
 
     def __init__(self) -> None:
         super().__init__()
@@ -201,7 +224,7 @@ class RLock(Mutex):
         self.made_in, self.made_at = maker()
 
     @property
-    def owner(self) -> Any:
+    def owner(self) -> greenlet | None:
         return self._owners.get("owner")
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
@@ -291,6 +314,9 @@ class RLock(Mutex):
         state, owner = ("locked", id(self.owner)) if self._owners else ("unlocked", 0)
         count = self._again + 1 if owner else 0
         return f"<{state} {_name(self)} object owner={owner} count={count} at {id(self):#x}>"
+
+
+RLock.__module__ = "_thread"  # as CPython's: trio asks
 
 
 def hand_over(heir: Waiter) -> None:

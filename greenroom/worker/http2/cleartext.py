@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.http.errors import InvalidH2CPreface
 from gunicorn.http2 import negotiation
 
+from ...gunicorns_parts import Config
 from .heads import Fields
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ ITS_OWN = ("CONNECTION", "UPGRADE", "HTTP2-SETTINGS")
 class Cleartext:
     """How a connection of one worker may become one of HTTP/2. Runs on: hub."""
 
-    def __init__(self, cfg: Any) -> None:
+    def __init__(self, cfg: Config) -> None:
         self.has_prior_knowledge = cfg.http2_cleartext in ("prior-knowledge", "both")
         self.has_upgrade = cfg.http2_cleartext in ("upgrade", "both")
         self.is_strict = negotiation.mismatch_is_error(cfg)

@@ -65,11 +65,11 @@ class Decoder(hpack.Decoder):
 
 
 class Encoder(hpack.Encoder):
-    """For one client. Names and values are bytes."""
+    """Encodes the heads of the answers to one client. Names and values are bytes."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._places: dict[tuple[bytes, bytes], int] = {}  # the how manieth entry it was
+        self._places: dict[tuple[bytes, bytes], int] = {}  # the number of the entry
         self._room_bytes = TABLE_BYTES
         self._update = b""
 

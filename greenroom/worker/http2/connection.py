@@ -21,7 +21,7 @@ from h2.exceptions import ProtocolError
 
 from .. import lingering
 from ..running import State
-from ..transport import Transport
+from ..transport import Peer, Transport
 from ..transport.parents import ParentsSocket
 from ..wire import RECEIVE_BYTES
 from .engine import GOING_AWAY, Engine
@@ -43,7 +43,7 @@ CREDIT_BYTES = 32_768
 class HTTP2Connection:
     """Runs on: hub; what streams call, on their greenlets, never waits either."""
 
-    def __init__(self, serving: "Serving", listener: "Listener", sock: Transport, peer: Any) -> None:
+    def __init__(self, serving: "Serving", listener: "Listener", sock: Transport, peer: Peer) -> None:
         self.serving = serving
         self.listener = listener
         self.sock = sock
@@ -84,7 +84,7 @@ class HTTP2Connection:
             self.on_readable()
 
     def begin_upgraded(self, settings: bytes, fields: Fields, body: bytes, received: bytes) -> None:
-        """The same for a request of HTTP/1.1 that asked for HTTP/2: it is the first stream (RFC 7540 3.2)."""
+        """Begin with a request of HTTP/1.1 that asked for HTTP/2: it is the first stream (RFC 7540 3.2)."""
         self.engine.initiate_upgrade_connection(settings_header=settings)
         self.serving.timeouts.became_idle(self)
         self.out.flush()
@@ -354,7 +354,7 @@ class HTTP2Connection:
         self._let_streams_go()
 
     def _let_streams_go(self) -> None:
-        """Nobody waits for their answers any more."""
+        """Tell all streams that their client has left."""
         for stream in list(self.streams.values()):
             if not stream.is_over:
                 stream.client_has_left()
@@ -377,7 +377,7 @@ HANDLERS: dict[type, Callable[[HTTP2Connection, Any], None]] = {
 }
 
 
-def peer_environ(peer: Any) -> dict[str, str]:
+def peer_environ(peer: Peer) -> dict[str, str]:
     """Return the environ's entries about the client's address."""
     if isinstance(peer, tuple):
         return {"REMOTE_ADDR": peer[0], "REMOTE_PORT": str(peer[1])}

@@ -11,6 +11,7 @@ from gunicorn.http2.request import HTTP2Request
 
 from ..head import HeadParser
 from ..request import PlainRequest
+from ..transport import Peer
 
 SCHEMES = {b"http": "http", b"https": "https"}
 Fields = list[tuple[bytes, bytes]]
@@ -80,6 +81,6 @@ class GunicornStream:
         return [(name, value) for name, value in self.fields if not name.startswith(":")]
 
 
-def gunicorns_request(stream: GunicornStream, cfg: Any, peer: Any) -> Any:
+def gunicorns_request(stream: GunicornStream, cfg: Any, peer: Peer) -> Any:
     """Raises ParseException, ValueError."""
     return HTTP2Request(stream, cfg, peer)

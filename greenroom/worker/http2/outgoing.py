@@ -178,7 +178,7 @@ class Outgoing:
             self.broke("the client takes nothing")
 
     def close(self) -> None:
-        """Nothing more is sent."""
+        """Drop what waits to be sent, and send nothing more."""
         self.is_closed = True
         self.waiting.clear()
         self._stop_writer()

@@ -67,7 +67,8 @@ class StreamResponse(Response):
     def close(self) -> None:
         if not self.headers_sent and not self.is_dropped:
             self.send_headers()
-        if self.is_dropped or self._has_ended or self.is_short:
+        self.is_whole = not self.is_dropped and not self.is_short
+        if not self.is_whole or self._has_ended:
             return
         self._has_ended = True
         fields, self._fields = self._fields, None

@@ -142,7 +142,7 @@ class Stream:
         return getattr(self.connection.sock, name)
 
     def shut_down_receiving(self) -> None:
-        """Nobody has taken anything."""
+        """Do nothing: no application takes the connection of a stream."""
 
     # --- the body
 
@@ -237,7 +237,7 @@ class Stream:
             raise ClientLeft("the request has been answered")
 
     def _wait_for_room(self) -> None:
-        """Until the client allows for more, and the connection takes it."""
+        """Wait until the client allows for more, and the connection takes it."""
         self.piece.waited()
         seconds = self.connection.serving.settings.send_timeout_seconds
         waiter = self.writing = Waiter()

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from . import Peer
 from .tls import TLSSocket
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Handshake:
         serving: "Serving",
         listener: "Listener",
         sock: TLSSocket,
-        peer: Any,
+        peer: Peer,
         agreed: Callable[["Handshake", str | None], None],
         plain_came: Callable[["Handshake", Any], None],
     ) -> None:
@@ -87,7 +88,7 @@ class Handshake:
         self.serving.closed(self)
 
     def close(self) -> None:
-        """Without a goodbye: nothing has been said."""
+        """Close without TLS's goodbye: there is no session yet."""
         self._forget()
         self.sock.close()
 

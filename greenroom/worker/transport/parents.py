@@ -1,28 +1,28 @@
 """A client's socket in a forked child."""
 
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from ... import forking
 
 
 class ParentsSocket:
-    """The child has come to the end of its own work when it answers the parent's client."""
+    """Stands in for the socket of a parent's client. A child that comes to answer one has done its work: it ends."""
 
-    def send(self, *_: Any) -> NoReturn:
+    def send(self, *_: object) -> NoReturn:
         forking.leave()
 
     sendmsg = send
 
-    def recv(self, *_: Any) -> bytes:
+    def recv(self, *_: object) -> bytes:
         raise ConnectionAbortedError("the client's connection is the parent's")
 
     def fileno(self) -> int:
         return -1
 
-    def setsockopt(self, *_: Any) -> None:
-        """It is the parent's."""
+    def setsockopt(self, *_: object) -> None:
+        """Do nothing: the connection is the parent's."""
 
     shutdown = setsockopt
 
     def close(self) -> None:
-        """It is the parent's."""
+        """Do nothing: the connection is the parent's."""

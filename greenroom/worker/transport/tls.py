@@ -19,13 +19,16 @@ import gevent.ssl
 from gevent import socket as green
 from gunicorn.sock import ssl_context
 
+from ...gunicorns_parts import Config
 from ..fair import PIECE_BYTES
+from . import Data
 
 RECORD_BYTES = 16_384  # the longest (RFC 8446 5.1)
+Cipher = tuple[str, str, int]
 NOT_YET = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-def context_of(cfg: Any) -> ssl.SSLContext | None:
+def context_of(cfg: Config) -> ssl.SSLContext | None:
     """The context that gunicorn's settings describe, its `ssl_context` hook included; None without TLS.
 
     Raises ValueError where the hook made something else than a context of Python's.
@@ -79,21 +82,25 @@ class TLSSocket(_socket.socket):
 
     # --- what was agreed
 
-    def getpeercert(self, binary_form: bool = False) -> Any:
-        return self._tls.getpeercert(binary_form)
+    def getpeercert(self, binary_form: bool = False) -> "ssl._PeerCertRetType":
+        certificate: ssl._PeerCertRetType = self._tls.getpeercert(binary_form)
+        return certificate
 
     def selected_alpn_protocol(self) -> str | None:
         protocol: str | None = self._tls.selected_alpn_protocol()
         return protocol
 
-    def cipher(self) -> Any:
-        return self._tls.cipher()
+    def cipher(self) -> Cipher | None:
+        cipher: Cipher | None = self._tls.cipher()
+        return cipher
 
-    def shared_ciphers(self) -> Any:
-        return self._tls.shared_ciphers()
+    def shared_ciphers(self) -> list[Cipher] | None:
+        ciphers: list[Cipher] | None = self._tls.shared_ciphers()
+        return ciphers
 
-    def version(self) -> Any:
-        return self._tls.version()
+    def version(self) -> str | None:
+        version: str | None = self._tls.version()
+        return version
 
     # --- the stream
 
@@ -124,7 +131,7 @@ class TLSSocket(_socket.socket):
         self._has_ended = not data
         return data
 
-    def send(self, data: Any, flags: int = 0) -> int:
+    def send(self, data: Data, flags: int = 0) -> int:  # type: ignore[override]
         if self._tls is None:
             raise BrokenPipeError("the connection has been shut down for sending")
         if not data:
@@ -134,7 +141,7 @@ class TLSSocket(_socket.socket):
         except NOT_YET:
             raise BlockingIOError from None
 
-    def sendmsg(self, parts: Iterable[Any]) -> int:  # type: ignore[override]
+    def sendmsg(self, parts: Iterable[Data]) -> int:  # type: ignore[override]
         return self.send(b"".join(parts))
 
     def shutdown(self, how: int) -> None:

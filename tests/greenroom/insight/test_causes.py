@@ -13,15 +13,18 @@ from greenroom.errors import BudgetSpent
 from greenroom.frames import Innermost
 from greenroom.in_flight import CURRENT
 from greenroom.insight import clients as clients_module
-from greenroom.insight.account import Account
-from greenroom.insight.callers import line_and_library
+from greenroom.insight import stacks
+from greenroom.insight.account import STATES, Account
+from greenroom.insight.callers import Callers, line_and_library
 from greenroom.insight.clients import Clients
 from greenroom.insight.facts import databases, lines_of
+from greenroom.insight.failures import Failures
 from greenroom.insight.garbage import Garbage
 from greenroom.insight.growth import PAGE_BYTES, Growth
 from greenroom.insight.queries import REPEATS, Queries
 from greenroom.waits import peers
 from greenroom.waits.stdlib import threads
+from greenroom.waits.stdlib.calls import Look
 
 
 @pytest.fixture(autouse=True)
@@ -230,3 +233,67 @@ def test_who_works_in_an_executor_is_known_while_it_does() -> None:
 
     assert at_work == [one]
     assert threads.used.at_work == {}
+
+
+POLL, UPSTREAM, CPU = (STATES.index(name) for name in ("other", "upstream", "cpu"))
+
+
+def in_pieces(
+    one: Account, state: int, detail: str, looks: int, *, cpu_share: float = 0.0, calls: bool = False
+) -> float:
+    """How long a request waits as it seems, that is seen once a second, each time in a new wait for the same."""
+    seconds = 0.0
+    callers = Callers(now=lambda: 100.0 + seconds)
+    one.began = 90.0
+    for look in range(looks):
+        seconds = float(look)
+        one.state, one.detail, one.since = state, detail, 100.0 + seconds - 0.05
+        one.seconds[CPU] = cpu_share * seconds
+        if calls:
+            one.calls = {detail: look + 1}
+        callers.look([one], [])
+    return 100.0 + seconds - callers.since(one)
+
+
+def test_a_library_that_polls_is_one_wait() -> None:
+    one = account()
+    with_look = Look("other", "poll", 0.1)
+    one.waits = {with_look: None}
+    with_look.greenlet, with_look.since = one.greenlet, 100.0
+
+    assert in_pieces(one, POLL, "poll", looks=4) == pytest.approx(3.05)
+    assert in_pieces(one, POLL, "poll", looks=4, cpu_share=0.5) == pytest.approx(0.05), "it does something in between"
+
+
+def test_an_answer_that_drips_in_is_one_wait_and_many_calls_are_not() -> None:
+    dripping, busy, uncounted = account(), account(), account()
+    dripping.calls = {"api:443": 1}
+
+    assert in_pieces(dripping, UPSTREAM, "api:443", looks=4) == pytest.approx(3.05)
+    assert in_pieces(busy, UPSTREAM, "api:443", looks=4, calls=True) == pytest.approx(0.05)
+    assert in_pieces(uncounted, UPSTREAM, "api:443", looks=4) == pytest.approx(0.05)
+
+
+def test_the_message_of_the_exception_that_began_it_is_kept() -> None:
+    failures = Failures()
+    try:
+        try:
+            raise OSError("certificate has expired")
+        except OSError as exc:
+            raise ValueError("(Caused by OSError('certificate has expired'))") from exc
+    except ValueError as exc:
+        failures.failed(exc, account())
+
+    (row,) = failures.as_list()
+    assert "expired" not in row["message"]
+    assert (row["root"], row["began"]) == ("OSError", "certificate has expired")
+
+
+def test_packages_are_known_behind_a_symbolic_link(tmp_path: Path) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    (real / "gevent").mkdir(parents=True)
+    link.symlink_to(real)
+
+    folders = stacks._both_ways(link / "gevent")
+
+    assert {f"{link}/gevent/", f"{real.resolve()}/gevent/"} <= set(folders)

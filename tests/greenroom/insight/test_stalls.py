@@ -193,7 +193,7 @@ def test_the_line_that_is_seen_most_often_is_blamed() -> None:
 
 
 def test_look_that_came_late_does_not_outvote_the_application() -> None:
-    ours = Call(stacks._OURS + "worker/wire.py", 131, "Wire.send")
+    ours = Call(stacks._OURS[0] + "worker/wire.py", 131, "Wire.send")
 
     looks = [Look(0.0, stack) for stack in ([ours], [ours], [LIBRARY, APPLICATION])]
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from greenroom.ops import endings
+from greenroom.ops import limits as limits_module
 from greenroom.ops.client import OpsError
 from greenroom.ops.commands import check
-from greenroom.ops.limits import Limits, control_groups, growth, limits_of
+from greenroom.ops.limits import Limits, control_groups, growth, limits_of, memory_of_all
 from greenroom.ops.plain_top import run as run_plain_top
 from greenroom.ops.socket_folder import SocketFolder
 from greenroom.ops.usual import Usual
@@ -148,6 +149,35 @@ def test_limits_of_this_process_are_found(tmp_path: Path) -> None:
     assert found["disks"]
     assert found["memory"]["limit_bytes"] > 0
     assert all(str(folder).startswith("/sys/fs/cgroup") for folder in control_groups())
+
+
+@pytest.mark.parametrize(
+    ("groups", "name", "files"),
+    [
+        ("1:name=systemd:/\n0::/docker/a\n", "docker", ("memory.max", "memory.current")),
+        ("4:memory:/docker/a\n0::/\n", "memory/docker", ("memory.limit_in_bytes", "memory.usage_in_bytes")),
+    ],
+)
+def test_memory_of_a_container_is_that_of_its_control_group(
+    groups: str, name: str, files: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {f"/sys/fs/cgroup/{name}/{files[0]}": ["300"], f"/sys/fs/cgroup/{name}/{files[1]}": ["280"]}
+    said["/proc/self/cgroup"] = groups.splitlines()
+    monkeypatch.setattr(limits_module, "_lines", lambda path: said.get(str(path), []))
+
+    assert memory_of_all() == {"limit_bytes": 300.0, "used_bytes": 280.0, "available_bytes": 20.0}
+
+
+def test_a_cpu_quota_is_told_with_the_share_of_its_last_periods(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = iter([(0.5, 1000, 900), (0.5, 1020, 905), (0.5, 1120, 1005), None])
+    times = iter([0.0, 2.0, 11.5, 14.0])
+    monkeypatch.setattr(limits_module, "throttled", lambda: next(counted))
+    limits = Limits(now=lambda: next(times))
+
+    said = [limits.look({}, 0.0)["quota"] for _ in range(4)]
+
+    assert said[:2] == [{"cores": 0.5, "stopped_ratio": 0.0}, {"cores": 0.5, "stopped_ratio": 0.25}]
+    assert said[2:] == [{"cores": 0.5, "stopped_ratio": 1.0}, None]
 
 
 def test_what_is_usual_leaves_out_the_present() -> None:

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from greenroom.insight.facts import waiting_for
+from greenroom.ops import verdicts
 from greenroom.ops.usual import Usual
+from greenroom.ops.verdicts import pools
 from greenroom.worker.balance import State
 
 from .fakes import NOW, STATES, moment, request, route, seen, shown, snapshot
@@ -659,3 +661,234 @@ def test_every_rule_bears_a_moment_with_rows_that_say_little() -> None:
 
     assert shown(seen(said=said))["verdict"]["sentence"]
     assert moment(seen(said=said)).sums["failed"] == {}
+
+
+def semaphore(seconds: float, places: int = 3) -> dict[str, Any]:
+    row = {"kind": "semaphore", "name": "SLOTS of shop.py:20", "places": places, "wanted_at": "shop.py:122"}
+    waiting = stuck(6, "lock", "semaphore", seconds)
+    return snapshot(in_flight=waiting, holders=[{**row, "count": 6, "longest_seconds": seconds}])
+
+
+def test_a_semaphore_is_named_and_whether_its_places_come_back() -> None:
+    busy, leaking = (verdict(seen(said=semaphore(seconds))) for seconds in (2.0, 18.0))
+
+    assert causes(busy) == causes(leaking) == ["semaphore"]
+    assert busy["sentence"] == (
+        "The semaphore at shop.py:122 is the bottleneck: 6 of 6 requests wait for one of its 3 places, the longest for "
+        "2 s; it is SLOTS of shop.py:20."
+    )
+    assert "in 18 s none was given back" in leaking["sentence"]
+    assert "release()" in leaking["do"]
+    assert "release()" not in busy["do"]
+    assert "for a place," in verdict(seen(said=semaphore(2.0, places=0)))["sentence"]
+
+
+def test_clients_that_hang_up_are_told() -> None:
+    left = {**route(20, seconds=1.0, state="upstream"), "cut": 18}
+    found = verdict(seen(said=snapshot(routes={"/stock": left, "/ok": route(100)})))
+
+    assert found["cause"] == "given_up"
+    assert found["sentence"].startswith("18 of 20 requests of /stock in the last 10 s are given up by their clients")
+    assert "after 1 s on average; the time goes to an upstream" in found["sentence"]
+
+    few = verdict(seen(said=snapshot(routes={"/stock": {**left, "cut": 4}, "/ok": route(100)})))
+    assert few["cause"] == "healthy"
+
+
+def test_what_redaction_hides_in_a_message_is_told_by_the_exception_that_began_it() -> None:
+    row = failure(
+        "requests.exceptions.SSLError",
+        message="HTTPSConnectionPool(host='api', port=443): (Caused by SSLError('\N{HORIZONTAL ELLIPSIS}'))",
+        root="ssl.SSLCertVerificationError",
+        began="certificate verify failed: certificate has expired",
+    )
+    found = verdict(seen(said=failing(row)))
+
+    assert (
+        "which began as ssl.SSLCertVerificationError: certificate verify failed: certificate has expired at"
+        in (found["sentence"])
+    )
+    assert "The certificate of api:443 is expired" in found["do"]
+
+
+@pytest.mark.parametrize(
+    ("message", "do"),
+    [
+        ("FATAL: sorry, too many clients already", "no free connection slot"),
+        ("FATAL: query_wait_timeout", "SHOW POOLS"),
+        ("[Errno 13] Permission denied: '/srv/uploads'", "ls -ld"),
+        ("canceling statement due to lock timeout", "pg_blocking_pids"),
+    ],
+)
+def test_errors_of_any_driver_come_with_the_next_step(message: str, do: str) -> None:
+    found = verdict(seen(said=failing(failure("sqlalchemy.exc.OperationalError", message=message))))
+
+    assert do in found["do"]
+
+
+def test_a_quick_query_that_hangs_waits_for_a_lock() -> None:
+    usual = Usual()
+    for step in range(6):
+        usual.look(step * 10.0, {"/items": {**route(50 * step, seconds=0.004, state="query")}})
+    waiting = with_lines(
+        snapshot(in_flight=stuck(8, "query", "SELECT count(*) FROM items", 9.0), routes={"/items": route(0)}),
+        "shop.py:32",
+        "/items",
+    )
+    unheard = verdict(seen(said=waiting), usual=usual)
+    assert unheard["sentence"].startswith("The database does not answer what is quick otherwise: 8 of 8 requests wait")
+    assert "stands still" in unheard["do"]
+
+    found = verdict(seen(said={**waiting, "databases": database(heard_seconds=0.3)}), usual=usual)
+    assert found["cause"] == "query"
+    assert found["sentence"].startswith("Requests wait in the database, most likely for a lock: 8 of 8 requests wait")
+    assert "on average it takes 4 ms (SELECT count(*) FROM items)" in found["sentence"]
+    assert "pg_blocking_pids(pid)" in found["do"]
+    assert found["do"].endswith("Waited for at shop.py:32 (/items).")
+    assert verdict(seen(said=waiting))["sentence"].startswith("The database is slow"), "nothing is known of before"
+
+
+def test_a_first_start_that_takes_long_is_no_reload() -> None:
+    booting = seen(2, state=State.BOOTING)
+    booting.first_seen_at = NOW - 9.0
+    assert "import_hangs" not in causes(verdict(seen(), booting))
+
+    booting.first_seen_at = NOW - 20.0
+    found = verdict(seen(), booting)
+    assert found["cause"] == "import_hangs"
+    assert found["sentence"] == "worker 2 imports the application for 20 s; 1 worker serves."
+
+
+def test_connections_that_a_firewall_has_forgotten_are_no_silent_database() -> None:
+    waiting = stuck(3, "query", "BEGIN", 4.6) + stuck(2, "query", "SELECT count(*) FROM items", 0.01)
+    said = with_lines(snapshot(in_flight=waiting, databases=database(heard_seconds=0.1)), "shop.py:32", "/items")
+
+    found = verdict(seen(said=said))
+    assert causes(found) == ["database_connections"]
+    assert found["sentence"] == (
+        "Connections to PostgreSQL at db:5432 get no answer while it answers on others: 3 requests wait (/items), the "
+        "longest for 4.6 s for a plain BEGIN."
+    )
+    assert "firewall" in found["do"]
+    assert "SHOW POOLS" in found["do"]
+
+    silent = verdict(seen(said={**said, "databases": database(heard_seconds=4.6)}))
+    assert causes(silent) == ["database_silent"]
+
+
+def test_a_cpu_quota_that_stops_the_workers_is_the_limit() -> None:
+    limits = {"quota": {"cores": 0.2, "stopped_ratio": 0.9}}
+    late = {"lag_seconds": 0.3, "now": NOW}
+    busy = seen(1, snapshot(), cpu=0.1)
+    busy.line["lag_seconds"] = 0.3
+    found = verdict(busy, limits=limits, history=[late])
+
+    assert (found["level"], found["cause"]) == ("watch", "throttled")
+    assert found["sentence"].startswith("The CPU quota of 0.2 cores stops the workers in 90% of its periods")
+    few = {"quota": {"cores": 0.2, "stopped_ratio": 0.3}}
+    assert verdict(seen(1, snapshot()), limits=few)["cause"] == "healthy", "nobody feels it"
+    assert verdict(seen(1, snapshot()), limits=limits)["cause"] == "throttled"
+
+
+def test_threads_and_children_that_do_not_end_are_named() -> None:
+    rows = [
+        {"worker": 1, "kind": "threads", "name": "shop.py:9", "count": 900, "grown": 600, "seconds": 40.0},
+        {"worker": 2, "kind": "threads", "name": "shop.py:9", "count": 800, "grown": 500, "seconds": 40.0},
+        {"worker": 1, "kind": "children", "name": "sleep", "count": 40, "grown": 30, "seconds": 40.0},
+    ]
+    found = verdict(seen(said=snapshot()), leaks=rows)
+
+    assert causes(found) == ["threads_left", "children_left"]
+    assert found["sentence"] == (
+        "Threads that are started at shop.py:9 do not end: 1700 of them live in 2 workers, 1100 more in the last 40 s."
+    )
+    assert found["others"][0]["sentence"] == (
+        "Child processes (sleep) are started and not ended: worker 1 has 40, 30 more in the last 40 s."
+    )
+
+
+def test_a_log_that_is_written_much_is_not_one_that_nobody_reads() -> None:
+    stack = ["logging/__init__.py:1086 flush", "logging/__init__.py:1114 emit", "a.py:3 view"]
+    block = {"seconds": 5.0, "line": "a.py:3", "route": "/a", "stack": stack, "holds_gil": False}
+    found = verdict(seen(said=snapshot(stalls={**stalls(), "current": block}), silent=5.0, cpu=0.9))
+
+    assert found["cause"] == "blocked"
+    assert "nobody reads" not in found["sentence"] + found["do"]
+    assert "better said once" in found["do"]
+
+
+def test_large_gains_are_said_in_whole_numbers() -> None:
+    assert [pools.times(ratio) for ratio in (1.54, 9.9, 12.4, 131.0, 1778.0)] == ["1.5", "9.9", "12", "130", "1800"]
+
+
+def test_a_rule_that_fails_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(moment: Any, seen: Any) -> Any:
+        raise KeyError("told")
+
+    monkeypatch.setattr(verdicts, "RULES", (broken, *verdicts.RULES))
+    logged: list[str] = []
+    monkeypatch.setattr(verdicts.logger, "exception", logged.append)
+
+    found = [verdict(seen(said=failing(failure()))) for _ in range(2)]
+
+    assert [one["cause"] for one in found] == ["errors", "errors"]
+    assert logged == ["a rule for verdicts failed"]
+
+
+def test_clients_that_are_refused_and_were_not_before_are_told() -> None:
+    def sums(count: int, refused: int) -> dict[str, Any]:
+        return {**route(count), "statuses": {"2xx": count - refused, "4xx": refused}}
+
+    usual = Usual()
+    for step in range(6):
+        usual.look(step * 10.0, {"/me": sums(100 * step, step), "/other-me": sums(100 * step, 60 * step)})
+    now = snapshot(routes={"/me": sums(100, 60), "/other-me": sums(100, 60), "/ok": route(100)})
+    found = verdict(seen(said=now), usual=usual)
+
+    assert found["cause"] == "refused_more"
+    assert found["sentence"] == "60% of the answers of /me in the last 10 s are 4xx, 1% before."
+    assert "SECRET_KEY" in found["do"]
+    assert verdict(seen(said=now))["cause"] == "healthy", "nothing is known of before"
+
+
+def test_a_reload_whose_configuration_can_not_be_read_is_told_until_the_next_one() -> None:
+    why = {"error": "SyntaxError", "message": "'(' was never closed", "line": "gunicorn.conf.py:1"}
+    found = verdict(seen(said=snapshot()), reload={"at": AT - 6.0, "since": NOW - 6.0, "refused": why})
+
+    assert (found["level"], found["cause"]) == ("watch", "reload_refused")
+    assert found["sentence"].endswith(
+        "changed nothing, its configuration can't be read: SyntaxError: '(' was never closed at gunicorn.conf.py:1; "
+        "the workers go on as they are."
+    )
+    assert verdict(seen(said=snapshot()), reload={"at": AT, "since": NOW, "refused": None})["cause"] == "healthy"
+
+
+def test_a_failure_whose_worker_has_ended_is_still_named() -> None:
+    said = failing(failure(), failed=9, well=1)
+    found = verdict(seen(said={**said, "failures": []}))
+
+    assert "9 of 10 requests in the last 10 s fail: ZeroDivisionError (/price)" in found["sentence"]
+
+
+def test_a_worker_that_its_own_alarm_ended_did_not_turn_its_loop() -> None:
+    found = verdict(seen(said=snapshot()), events=[died(signal="SIGALRM", line="a.py:3")])
+
+    assert ": its loop did not turn for the timeout, and the server ended it at a.py:3" in found["sentence"]
+
+
+def test_a_connection_that_is_kept_across_a_call_is_told_of_any_driver() -> None:
+    holder = {"request": "keeper", "route": "/sell", "seconds": 2.0, "line": "a.py:4", "is_over": False}
+    pool = {"name": "db", "kind": "database", "size": 3, "in_use": 3, "waiting": 9, "holders": [holder]}
+    keeper = request("upstream", "api:443", 1.9, id="keeper", route="/sell")
+    said = snapshot(in_flight=[*stuck(9, "pool", "db", 2.0), keeper], pools=[pool])
+    said["waiting"] = [
+        {**row, "lines": [{"line": "a.py:5", "route": "/sell", "library": "requests", "count": 1}]}
+        for row in said["waiting"]
+    ]
+    found = verdict(seen(said=said))
+
+    assert causes(found) == ["held"]
+    assert found["sentence"].endswith(
+        "of its 3 connections, because a.py:4 (/sell) keeps one while it waits for api:443."
+    )
+    assert "before that call at a.py:5 (/sell)" in found["do"]

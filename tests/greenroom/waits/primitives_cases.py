@@ -15,6 +15,7 @@ stdlib.install()
 stdlib.install()
 
 import json
+import os
 import queue
 import select
 import selectors
@@ -407,6 +408,23 @@ def a_process_started_when_the_budget_is_spent() -> Any:
     return process.returncode
 
 
+def own_timeout(wait: Callable[[], Any]) -> Any:
+    """The application's, of a class that is an OSError, as the budget's is."""
+    with gevent.Timeout(0.1, TimeoutError("mine")):
+        return wait()
+
+
+@case
+def own_timeout_around_subprocess_run() -> Any:
+    return own_timeout(lambda: subprocess.run(["sleep", "20"]))
+
+
+@case
+def own_timeout_around_waitpid() -> Any:
+    process = child()
+    return ended(process, lambda: own_timeout(lambda: os.waitpid(process.pid, 0)))
+
+
 @case
 def a_log_line_written_when_the_budget_is_spent() -> Any:
     import logging
@@ -435,11 +453,12 @@ def spend() -> None:
 def outcome(function: Case) -> dict[str, Any]:
     began = time.monotonic()
     try:
-        with deadline.budget(BUDGET_SECONDS):
+        with deadline.budget(BUDGET_SECONDS) as record:
             result: dict[str, Any] = {"returned": function()}
     except BaseException as exc:
         result = {"raised": type(exc).__name__, "is_timeout": isinstance(exc, TimeoutError), "message": str(exc)}
     result["seconds"] = time.monotonic() - began
+    result["refusals"] = record.refusals
     return result
 
 

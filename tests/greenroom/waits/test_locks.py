@@ -367,6 +367,7 @@ def test_locks_look_and_behave_as_those_of_cpython() -> None:
                 raise AssertionError(error)
         assert not hasattr(queue.SimpleQueue(), "__len__") and not hasattr(queue.Queue(), "__len__")
         assert isinstance(threading.RLock(), type(threading.RLock()))
+        assert type(threading.RLock()).__module__ == "_thread", "trio asks"
         """
     )
 
@@ -413,3 +414,59 @@ def test_locks_that_gevent_has_made_while_it_patched_are_ours() -> None:
         assert threading.main_thread().is_alive()
         """
     )
+
+
+def test_a_wait_is_told_as_what_the_application_waits_for() -> None:
+    """Streams listen to events, queues and conditions; a lock, a semaphore and a future are somebody's to give."""
+    check("""
+        import select, socket, textwrap
+        from concurrent.futures import Future
+        from greenroom.in_flight import CURRENT
+        from greenroom.insight.account import Account
+        from greenroom.insight.locks import Locks
+
+        Locks().install()
+        lock, semaphore, condition = threading.Lock(), threading.BoundedSemaphore(1), threading.Condition()
+        lock.acquire(), semaphore.acquire()
+        near, far = socket.socketpair()
+
+        def until_told():
+            with condition:
+                condition.wait(60)
+
+        polling = '''
+        def polling():
+            poll = select.poll()
+            poll.register(near.fileno(), select.POLLIN)
+            poll.poll(60_000)
+        '''
+        of_psycopg = {"__name__": "psycopg.waiting", "select": select, "near": near}
+        exec(textwrap.dedent(polling), of_psycopg)
+        exec(textwrap.dedent(polling))
+
+        waits = {
+            "lock lock": lock.acquire,
+            "lock semaphore": semaphore.acquire,
+            "lock event": threading.Event().wait,
+            "lock queue": queue.Queue().get,
+            "lock condition": until_told,
+            "other poll": polling,
+            "query a query through psycopg": of_psycopg["polling"],
+        }
+        future = Future()
+        told = {}
+
+        def ask(name, wait):
+            account = Account(time.monotonic())
+            CURRENT.set(account)
+            told[name] = account
+            account.greenlet = gevent.getcurrent()
+            wait()
+
+        started = [gevent.spawn(ask, name, wait) for name, wait in [*waits.items(), ("future", future.result)]]
+        gevent.sleep(0.05)
+        said = {name: f"{one.wait().kind} {one.wait().detail}" for name, one in told.items()}
+        assert said == {**{name: name for name in waits}, "future": "lock lock"}, said
+        gevent.killall(started)
+        near.close(), far.close()
+    """)

@@ -11,6 +11,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext, suppress
+from functools import partial
 from typing import Any
 
 import gevent
@@ -211,17 +212,88 @@ def test_cancelled_at_random_moments_no_answer_reaches_another_query(connect: Ca
     assert {"answered", "cancelled"} <= set(outcomes)
 
 
-def test_two_greenlets_on_one_connection_are_both_named(connection: Any) -> None:
-    first = in_request(request_to("/first"), lambda: connection.cursor().execute("SELECT pg_sleep(0.2)"))
+def test_greenlets_on_one_connection_take_turns_and_two_are_named(
+    connection: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As threads do under any other server: nobody gets an error, or another one's rows."""
+    monkeypatch.setattr(two_users, "told_to_wait", Once())
+    order: list[int] = []
+
+    def ask(number: int) -> list[Any]:
+        cursor = connection.cursor()
+        cursor.execute("SELECT %s, pg_sleep(0.005)", [number])
+        order.append(number)
+        return [number, cursor.fetchone()[0]]
+
+    asking = [in_request(request_to(f"/{number % 2}"), partial(ask, number)) for number in range(20)]
+    gevent.joinall(asking, timeout=LONG_WAIT_SECONDS, raise_error=True)
+    connection.commit()
+
+    assert [each.value for each in asking] == [[number, number] for number in range(20)]
+    assert order == sorted(order), "first come, first served"
+    said = [each.getMessage() for each in caplog.records if "several at once" in each.getMessage()]
+    assert len(said) == 2, "once for each route"
+    assert "GET /1 waits until 'BEGIN' of GET /0 is over, before it sends 'SELECT %s, pg_sleep(0.005)'" in said[0]
+
+
+def test_who_waits_for_a_turn_ends_with_his_request_and_nobody_elses_statement(connection: Any) -> None:
+    first = in_request(request_to("/first"), lambda: rows(connection.cursor(), "SELECT 1 FROM pg_sleep(0.3)"))
     gevent.sleep(0.02)
 
-    second = in_request(request_to("/second"), lambda: connection.cursor().execute("SELECT 2"))
+    second = in_request(request_to("/second", seconds=0.05), lambda: connection.cursor().execute("SELECT 2"))
+    third = in_request(request_to("/third"), lambda: rows(connection.cursor(), "SELECT 3"))
+    ended = gevent.spawn(connection.cursor().execute, "SELECT 4")
+    gevent.sleep(0.02)
+    ended.kill()
 
-    error = second.get(timeout=LONG_WAIT_SECONDS)
-    assert isinstance(error, psycopg2.ProgrammingError)
-    assert "GET /first waits for 'SELECT pg_sleep(0.2)'" in str(error)
-    assert "GET /second asks for 'SELECT 2'" in str(error)
-    assert first.get(timeout=LONG_WAIT_SECONDS) is None, "the first one is not disturbed"
+    assert isinstance(second.get(timeout=LONG_WAIT_SECONDS), psycopg2.errors.QueryCanceled)
+    assert first.get(timeout=LONG_WAIT_SECONDS) == [(1,)]
+    assert third.get(timeout=LONG_WAIT_SECONDS) == [(3,)]
+
+
+def test_commit_and_rollback_take_turns_too(connection: Any, watcher: Any) -> None:
+    rows(connection.cursor(), "CREATE TEMP TABLE turns (number int); SELECT 1")
+    adding = gevent.spawn(connection.cursor().execute, "INSERT INTO turns SELECT 1 FROM pg_sleep(0.1)")
+    gevent.sleep(0.02)
+
+    connection.commit()
+
+    assert adding.ready()
+    adding = gevent.spawn(connection.cursor().execute, "INSERT INTO turns SELECT 2 FROM pg_sleep(0.1)")
+    gevent.sleep(0.02)
+    connection.rollback()
+    assert rows(connection.cursor(), "SELECT number FROM turns") == [(1,)]
+
+
+def test_copies_and_statements_take_turns(connection: Any) -> None:
+    class Slow(io.StringIO):
+        def read(self, *size: int) -> str:
+            gevent.sleep(0.05)
+            return super().read(*size)
+
+    cursor = connection.cursor()
+    cursor.execute("CREATE TEMP TABLE copied (number int)")
+    copying = [gevent.spawn(connection.cursor().copy_from, Slow(f"{number}\n"), "copied") for number in (1, 2)]
+    gevent.sleep(0.02)
+
+    found = rows(cursor, "SELECT number FROM copied ORDER BY number")
+
+    gevent.joinall(copying, timeout=LONG_WAIT_SECONDS, raise_error=True)
+    assert found in ([(1,)], [(1,), (2,)])
+    assert rows(cursor, "SELECT number FROM copied ORDER BY number") == [(1,), (2,)]
+
+
+def test_who_waits_for_himself_is_told(connection: Any) -> None:
+    class Asking(io.StringIO):
+        def read(self, *size: int) -> str:
+            connection.cursor().execute("SELECT 1")
+            return ""
+
+    cursor = connection.cursor()
+    cursor.execute("CREATE TEMP TABLE copied (number int)")
+
+    with pytest.raises(psycopg2.Error, match="'SELECT 1' can't be sent while 'COPY"):
+        cursor.copy_from(Asking(), "copied")
 
 
 def test_two_requests_in_one_transaction_are_both_named(
@@ -669,11 +741,11 @@ def test_classes_of_the_application_can_do_all_that_ours_can(name: str, connect:
     (row,) = copying.fetchall()
     first = in_request(request_to("/first"), lambda: cursor().execute("SELECT pg_sleep(0.2)"))
     gevent.sleep(0.02)
-    second = in_request(request_to("/second"), lambda: cursor().execute("SELECT 2"))
+    second = in_request(request_to("/second"), lambda: rows(cursor(), "SELECT 2 AS n"))
 
     assert written.getvalue() == "1\n2\n"
     assert row == counted
-    assert "GET /first waits for 'SELECT pg_sleep(0.2)'" in str(second.get(timeout=LONG_WAIT_SECONDS))
+    assert [len(row) for row in second.get(timeout=LONG_WAIT_SECONDS)] == [1], "it took its turn"
     assert first.get(timeout=LONG_WAIT_SECONDS) is None
     with pytest.raises(psycopg2.NotSupportedError, match="lo_get"):
         connection.lobject(0)

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from greenroom.waits import sqlite
+from greenroom.waits import sqlite_statements
 from greenroom.waits.slow_statements import SLOW_SECONDS, SlowStatements
 
 
@@ -30,8 +30,8 @@ def test_those_that_were_slow_longest_ago_are_forgotten() -> None:
 
 def test_what_waits_or_is_kept_waiting_is_not_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     slow = SlowStatements(slow_seconds=SLOW_SECONDS)
-    monkeypatch.setattr(sqlite, "slow", slow)
-    took = sqlite.Took()
+    monkeypatch.setattr(sqlite_statements, "slow", slow)
+    took = sqlite_statements.Took()
 
     def compute() -> None:
         until = time.thread_time() + 2 * SLOW_SECONDS

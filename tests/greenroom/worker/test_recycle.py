@@ -1,5 +1,6 @@
 """The arbiter's part of replacing workers, on an arbiter without processes; and what of gunicorn it relies on."""
 
+import contextlib
 import errno
 import inspect
 import os
@@ -31,7 +32,8 @@ class FakeArbiter:
     def __init__(self, board: Scoreboard, workers: int) -> None:
         self.board = board
         self.num_workers = workers
-        self.cfg = SimpleNamespace(workers=workers, set=lambda name, value: setattr(self.cfg, name, value))
+        self.cfg = SimpleNamespace(workers=workers, uid=0, gid=0)
+        self.cfg.set = lambda name, value: setattr(self.cfg, name, value)
         self.WORKERS: dict[int, Any] = {}
         self.LISTENERS: list[object] = [object()]
         self.could_not_start: set[int] = set()
@@ -454,6 +456,31 @@ def test_fork_that_fails_is_tried_again_and_ends_nothing(
     world.now += 1
     world.fleet.manage()
     assert list(world.server.WORKERS) == [2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("exc", "has_served", "ends"),
+    [
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), False, True),
+        (RuntimeError("/srv/none doesn't exist. Can't create workertmp."), False, True),
+        (OSError(errno.EMFILE, "Too many open files"), False, False),
+        (RuntimeError("/srv/none doesn't exist. Can't create workertmp."), True, False),
+    ],
+    ids=["lasting", "no folder for heartbeats", "may pass", "others serve"],
+)
+def test_server_that_can_never_start_a_worker_ends(
+    world: World, monkeypatch: pytest.MonkeyPatch, exc: Exception, has_served: bool, ends: bool
+) -> None:
+    def fail() -> None:
+        raise exc
+
+    world.fleet.has_served = has_served
+    world.server.end(1)
+    monkeypatch.setattr(world.server, "spawn_worker", fail)
+    monkeypatch.setattr(world.fleet, "_state", lambda pid: State.BOOTING)
+
+    with pytest.raises(HaltServer) if ends else contextlib.nullcontext():
+        world.fleet.manage()
 
 
 def test_server_that_stops_already_is_not_stopped_a_second_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -384,7 +384,10 @@ def test_close_is_called_once_and_generators_end_when_the_client_leaves() -> Non
         assert site.records.at(logging.WARNING) == []  # that clients leave is no error
 
 
-def test_error_in_close_is_logged_and_harms_nobody() -> None:
+@pytest.mark.parametrize("data", [GET, OLD], ids=["HTTP/1.1", "HTTP/1.0"])
+def test_error_in_close_is_logged_and_its_answer_arrives_whole(data: bytes) -> None:
+    """A connection that is broken off takes with it what the client has not read yet."""
+
     class Bad(Items):
         def close(self) -> None:
             raise ValueError("in close")
@@ -394,8 +397,33 @@ def test_error_in_close_is_logged_and_harms_nobody() -> None:
         return Bad(None)
 
     with serve(Ours, application) as site:
-        site.ask(GET)
+        answer = site.ask(data)
+        assert answer.startswith(b"HTTP/1.")
+        assert b"first" in answer
+        assert not answer.endswith(b"<reset>")
         assert site.records.at(logging.ERROR) == ["Error handling request GET /"]
+
+
+@pytest.mark.parametrize("looks", [False, True])
+def test_what_a_request_leaves_behind_says_nothing_between_later_answers(looks: bool) -> None:
+    kept: list[tuple[Any, Any]] = []
+
+    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        kept.append((start_response("200 OK", []), environ["gunicorn.socket"]))
+        if looks:
+            environ["gunicorn.socket"].fileno()
+        if len(kept) > 1:
+            write, sock = kept[0]
+            write(b"LATE")
+            with pytest.raises(ConnectionError, match="the request is over"):
+                sock.sendall(b"LATE")
+        return [b"here"]
+
+    with serve(Ours, application) as site:
+        answers = site.ask(GET + GET)
+
+    assert answers.count(b"200 OK") == answers.count(b"here") == 2
+    assert b"LATE" not in answers
 
 
 def test_slow_reader_is_bounded() -> None:

@@ -118,6 +118,14 @@ def test_files_that_are_missing_are_os_errors(adapter: str, tls_upstream: Start,
         requests.get(url, verify=certificate[0], cert=(certificate[0], "/nowhere"), timeout=20)
 
 
+def test_a_file_that_is_missing_is_missed_also_where_nobody_listens(adapter: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+
+    with pytest.raises(OSError, match="Could not find a suitable TLS CA certificate bundle, invalid path: /nowhere"):
+        requests.get(f"https://127.0.0.1:{port}/", verify="/nowhere", timeout=20)
+
+
 @pytest.mark.parametrize("cert", ["/nowhere", ("/nowhere", "/nor here")])
 def test_files_for_tls_are_missed_without_tls_too(cert: Any, adapter: str, upstream: Upstream) -> None:
     with pytest.raises(OSError, match="Could not find the TLS certificate file, invalid path: /nowhere"):
