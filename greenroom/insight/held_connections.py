@@ -116,6 +116,8 @@ class Held:
         if type(record) is not Account or record.ended:
             return
         now, hold, sql = self.now(), line.note, line.sql
+        if type(hold) is not Hold:
+            hold = None
         if hold is None or hold.account is not record:
             hold = line.note = self._begun(record, connection, hold, now)
         hold.last = now
