@@ -64,7 +64,8 @@ class Problem:
     cause: str
 
     def sentence(self, without: str) -> str:
-        return ", ".join(part for part in (f"{self.subject}: {self.cause}" if self.subject else self.cause, without))
+        said = f"{self.subject}: {self.cause}" if self.subject else self.cause
+        return f"{said}, {without}" if without else said
 
 
 @dataclass
