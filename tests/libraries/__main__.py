@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.adoption.environments import install, pip, wheel
 
 from . import table
-from .catalogue import ASYNCIO, CACHE, LIBRARIES, Library
+from .catalogue import ASYNCIO, LIBRARIES, Library
 from .outcomes import not_allowed, read, worse
 
 RUN_SECONDS = 900
@@ -62,8 +62,7 @@ def source(library: Library, python: Path, folder: Path) -> Path:
 
 def run(library: Library, python: Path, root: Path, report: Path, options: tuple[str, ...]) -> None:
     report.unlink(missing_ok=True)
-    command = [str(python), "-m", "pytest", *options, "-q", "-p", "pytest_timeout"]
-    command += [] if CACHE in library.plugins else ["-p", f"no:{CACHE}"]
+    command = [str(python), "-m", "pytest", *options, "-q", "-p", "no:cacheprovider", "-p", "pytest_timeout"]
     command += [word for plugin in library.plugins for word in ("-p", plugin)]
     command += ["-o", "asyncio_default_fixture_loop_scope=function"] if ASYNCIO in library.plugins else []
     # A file that can't be imported, for want of what is only in the library's repository, is a difference or none.

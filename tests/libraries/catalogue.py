@@ -27,7 +27,7 @@ class Library:
 
 
 ASYNCIO, MOCK, XPROCESS = "pytest_asyncio.plugin", "pytest_mock", "xprocess.pytest_xprocess"
-CACHE, COVERAGE = "cacheprovider", "pytest_cov.plugin"
+COVERAGE = "pytest_cov.plugin"
 TELEMETRY = ("opentelemetry-test-utils", "httpretty")
 RESTX_PLUGINS = (MOCK, "pytest_flask.plugin", "pytest_benchmark.plugin")
 LIBRARIES = (
@@ -72,13 +72,6 @@ LIBRARIES = (
          "pytest-mock"),
         extras="cli",
         plugins=(COVERAGE, MOCK, "pytest_check.plugin"),
-    ),
-    Library(
-        "flask-security",
-        ("authlib", "cbor2", "flask-sqlalchemy-lite", "freezegun", "mongoengine", "mongomock", "peewee", "pytest-cov",
-         "sqlalchemy<2.1", "sqlalchemy-utils", "zxcvbn"),
-        extras="babel,common,fsqla,mfa",
-        plugins=(CACHE, COVERAGE),
     ),
     Library("flask-migrate", ("flask-sqlalchemy",)),
     Library("flask-socketio", ("redis",), tests=("test_socketio.py",)),

@@ -11,7 +11,8 @@ HEADING = "## Their own tests, patched\n"
 HEAD = """
 `python -m tests.libraries` runs each library's own tests, from its source distribution, in a plain process and in one
 that `pytest -p greenroom.pytest` patches first of all. No test that is well in the first may be worse in the second.
-Those that fail in both want what was not there: Docker, a network, files of the library's repository. Python {python}.
+Those that fail in both want what was not there (Docker, a network, files of the repository), or older libraries. Python
+{python}.
 
 | library | tests | well in a plain process | well, patched | worse, patched |
 |---|---|---|---|---|
@@ -19,6 +20,7 @@ Those that fail in both want what was not there: Docker, a network, files of the
 TAIL = """
 SQLAlchemy, psycopg2, requests and urllib3 are compared by `python -m tests.peers`. The source distributions of Dash,
 Flask-Mail, Flask-Session, boto3 and MLflow have no tests, or next to none; PyMySQL's are of logins to MySQL 8 alone.
+Those of Flask-Security and Sentry take too long to be run here.
 """
 
 
