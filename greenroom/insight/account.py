@@ -55,8 +55,7 @@ class Account(Record):
     without values, a pool. `route` is the pattern of the route that answers, once somebody has asked: see `pattern`.
     `holds` are the database connections that it used, `keeps` the lines at which it keeps one while it waits now, and
     `kept` how long it did: see held. `client` is who asks (see clients). `calls` are its calls to each upstream,
-    `queries` those at each line: see queries.
-    `has_failed`: an exception of it was noted.
+    `queries` those at each line: see queries. `has_failed`: an exception of it was noted.
     """
 
     __slots__ = (
@@ -95,7 +94,7 @@ class Account(Record):
         self.helpers: dict[Any, None] | None = None
         self.hosts: dict[str, float] | None = None
         self.route = ""
-        self.holds: dict[int, Any] | None = None
+        self.holds: list[Any] | None = None
         self.keeps: tuple[str, str] | None = None
         self.kept: dict[tuple[str, str], float] | None = None
 
@@ -134,14 +133,12 @@ class Account(Record):
         for wait in waits:
             known = inner.get(id(wait.greenlet))
             if known is None or (wait.since >= known.since and not (known.kind == wait.kind == "lock")):
-                inner[id(wait.greenlet)] = wait  # of a queue or an event, not of the lock that it is made of
+                inner[id(wait.greenlet)] = wait  # that of a queue, not of the lock in it
         own = inner.pop(id(self.greenlet), None)
         if own is not None and own.kind not in FOR_OTHERS:
             return own
         others = [wait for wait in inner.values() if wait.kind not in FOR_OTHERS]
-        if not others:
-            return own or next(iter(inner.values()), None)
-        return min(others, key=_since)
+        return min(others, key=_since) if others else own or next(iter(inner.values()), None)
 
     def slept(self, until: float) -> None:
         """Charge what it waited for up to `until`, when it became ready."""
@@ -149,12 +146,10 @@ class Account(Record):
         self.seconds[self.state] += waited
         self.since = until
         if self.state == UPSTREAM:
-            if self.hosts is None:
-                self.hosts = {}
+            self.hosts = self.hosts or {}
             self.hosts[self.detail] = self.hosts.get(self.detail, 0.0) + waited
             if self.keeps is not None:
-                if self.kept is None:
-                    self.kept = {}
+                self.kept = self.kept or {}
                 self.kept[self.keeps] = self.kept.get(self.keeps, 0.0) + waited
 
     def adopt(self, helper: greenlet) -> None:
@@ -270,6 +265,8 @@ class Slices:
         now = self.now()
         account.seconds[CPU] += now - account.since
         account.since = account.ended = now
+        for helper in account.helpers or ():
+            self.others.add(helper)  # it is left behind, if it lives
         account.greenlet = account.helpers = None
         self.live.pop(account, None)
         self.finished += 1
@@ -374,8 +371,7 @@ class Slices:
 
     def _ask_keeper(self, account: Account, wait: Wait) -> tuple[str, str] | None:
         try:
-            pair: tuple[str, str] | None = self.held.suspended(account, wait.detail, wait.greenlet)
-            return pair
+            return self.held.suspended(account, wait.detail, wait.greenlet)  # type: ignore[no-any-return]
         except Exception:  # see _tell
             self.failures += 1
             return None
@@ -389,8 +385,13 @@ class Slices:
 
     def job_changed(self) -> None:
         """The greenlet that runs goes on for another request, or for none: a pool's thread between two jobs."""
-        current = getcurrent()
-        self.switched("switch", (current, current))
+        current, account = getcurrent(), get_current()
+        if self.running is None and self.current is current and type(account) is Account and not account.ended:
+            self.running = account  # a job begins: what the thread did before it in this slice was to take it
+            self._resume(account, self.began)
+            account.adopt(current)
+        else:
+            self.switched("switch", (current, current))
 
 
 def add(total: list[float], seconds: Iterable[float]) -> None:
