@@ -25,6 +25,8 @@ class Config(Protocol):
     gid: int
     worker_tmp_dir: str | None
     errorlog: str | None
+    certfile: str | None
+    keyfile: str | None
     when_ready: Callable[["Arbiter"], None]
     # Of connections and requests.
     is_ssl: bool

@@ -113,10 +113,12 @@ class Hooks:
 
     def _look_around(self, server: Arbiter) -> None:
         """Say what is on and what is not, and what is missing here. Ends a start that can't succeed."""
-        if problem := surroundings.no_temporary_folder():
+        if problem := surroundings.no_temporary_folder() or surroundings.missing_certificate(server.cfg):
             sys.exit(f"Error: {problem}")
         has_listeners = bool(server.LISTENERS or {"GUNICORN_FD", "LISTEN_FDS"} & set(os.environ))
-        for problem in [] if has_listeners else surroundings.taken_addresses(server.address):
+        for problem in [] if has_listeners else surroundings.useless_addresses(server.address):
+            logger.error("%s", problem)
+        if problem := surroundings.unfit_certificate(server.cfg):
             logger.error("%s", problem)
         if is_ours(server):
             start_line.say(logger, self.settings)

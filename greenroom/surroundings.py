@@ -20,6 +20,8 @@ from .settings import Settings, environment_name
 
 # Where Linux keeps files that are no more than memory.
 SHARED_MEMORY = Path("/dev/shm")
+# sun_path of Linux is 108 bytes, of macOS 104, with a zero at its end.
+LONGEST_SOCKET_PATH = 107 if sys.platform == "linux" else 103
 LASTING = (PermissionError, FileNotFoundError, NotADirectoryError)
 
 
@@ -75,25 +77,66 @@ def shortcomings(settings: Settings, *, has_pidfd: bool) -> list[str]:
     return found
 
 
-def taken_addresses(addresses: Iterable[Any]) -> list[str]:
-    """A sentence for each TCP address on which somebody else listens."""
-    found = []
-    for address in addresses:
-        if not isinstance(address, tuple):
-            continue
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(address)
-                probe.listen(1)
-            except OSError as exc:
-                if exc.errno == errno.EADDRINUSE:
-                    found.append(
-                        f"{address[0]}:{address[1]} is taken by {_listener(address[1])}: stop it, or choose another "
-                        "address with --bind"
-                    )
-    return found
+def useless_addresses(addresses: Iterable[Any]) -> list[str]:
+    """A sentence for each address that can't be listened on: another program does, or it can't be had at all."""
+    return [said for address in addresses if (said := _why_useless(address))]
+
+
+def _why_useless(address: Any) -> str:
+    if not isinstance(address, tuple):
+        return _why_no_path(os.fsdecode(address))
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    shown = f"{address[0]}:{address[1]}"
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+            probe.listen(1)
+        except OSError as exc:
+            if exc.errno == errno.EADDRINUSE:
+                return f"{shown} is taken by {_listener(address[1])}: stop it, or choose another address with --bind"
+            if exc.errno == errno.EADDRNOTAVAIL:
+                return f"{address[0]} is no address of this machine: choose one with --bind; 0.0.0.0 means all"
+            if exc.errno in (errno.EACCES, errno.EPERM):
+                return f"this user may not listen on {shown}: choose a port of 1024 or above with --bind"
+    return ""
+
+
+def _why_no_path(path: str) -> str:
+    if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+        return f"unix:{path} is longer than the {LONGEST_SOCKET_PATH} bytes of a socket: choose another with --bind"
+    folder = Path(path).parent
+    if not path.startswith("\0") and not (folder.is_dir() and is_writable(folder)):
+        return f"unix:{path}: {folder} is no folder that this user can write; make it, or choose another with --bind"
+    return ""
+
+
+def missing_certificate(cfg: Config) -> str:
+    """The file for TLS that can't be read, which ends gunicorn with a traceback; "" where all can."""
+    for option, path in (("--certfile", cfg.certfile), ("--keyfile", cfg.keyfile)):
+        if path and not os.access(path, os.R_OK):
+            return f"{option} {path}: there is no such file, or this user can't read it"
+    return ""
+
+
+def unfit_certificate(cfg: Config) -> str:
+    """Why gunicorn's own context for TLS would fail, unless it needs a passphrase; a hook may make another one."""
+    if not cfg.certfile:
+        return ""
+    import ssl  # which is patched first where patching is wanted
+
+    asked = []
+
+    def passphrase() -> str:
+        asked.append(True)
+        return ""
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cfg.certfile, cfg.keyfile, passphrase)
+    except (ssl.SSLError, OSError) as exc:
+        if not asked:
+            return f"--certfile {cfg.certfile}: it has no certificate, or no key there or in --keyfile fits it ({exc})"
+    return ""
 
 
 def can_be_made(folder: Path) -> bool:

@@ -68,7 +68,7 @@ class Feature:
 class State:
     """Whether a feature is on in this process. `reason` is "" or one sentence; `version` is "" where it is absent.
 
-    `cause` is the version behind it, if it is one: several features may be off because of it.
+    `cause` is what lies behind it, mostly a version: several features may be off because of it.
     """
 
     package: str

@@ -64,7 +64,8 @@ class Problem:
     cause: str
 
     def sentence(self, without: str) -> str:
-        return ", ".join(part for part in (f"{self.subject}: {self.cause}" if self.subject else self.cause, without))
+        said = f"{self.subject}: {self.cause}" if self.subject else self.cause
+        return f"{said}, {without}" if without else said
 
 
 @dataclass
@@ -204,8 +205,8 @@ class Registry:
             return State(feature.package, version, feature.title, "off", switch)
         problem = live.problem or self.problem(feature)
         if problem is not None:
-            cause = problem.sentence("") if problem.subject else ""
-            return State(feature.package, version, feature.title, "off", problem.sentence(feature.without), cause)
+            said = problem.sentence(feature.without)
+            return State(feature.package, version, feature.title, "off", said, problem.sentence(""))
         return State(feature.package, version, feature.title, "on", self._doubt(feature))
 
     def announce(self, log: Callable[[str], object], settings: Settings | None = None) -> None:

@@ -128,7 +128,9 @@ def write_table(folder: Path) -> None:
         if newest is None or (oldest is None and not application.not_oldest):
             return
         rows.append(row(application, newest, oldest))
-    TABLE.write_text(HEAD.format(python=platform.python_version()) + "\n".join(rows) + "\n")
+    # Below it is another table, which `python -m tests.libraries` writes.
+    _, heading, rest = TABLE.read_text().partition("\n## ")
+    TABLE.write_text(HEAD.format(python=platform.python_version()) + "\n".join(rows) + "\n" + heading + rest)
 
 
 if __name__ == "__main__":

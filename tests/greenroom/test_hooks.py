@@ -165,7 +165,7 @@ def test_only_our_workers_are_replaced_by_us(
     monkeypatch.setattr(hooks, "unfit_worker_class", lambda *_, **__: "")
     own = object()
     server = SimpleNamespace(
-        cfg=SimpleNamespace(worker_class_str=worker_class),
+        cfg=SimpleNamespace(worker_class_str=worker_class, certfile=None, keyfile=None),
         **dict.fromkeys(("manage_workers", "signal", "reap_workers"), own),
         LISTENERS=[],
         address=[],

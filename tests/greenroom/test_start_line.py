@@ -4,6 +4,7 @@ import pytest
 
 from greenroom import __version__, start_line
 from greenroom.replacements import State
+from greenroom.replacements.registry import Problem
 from greenroom.settings import Settings
 
 
@@ -56,3 +57,10 @@ def test_what_the_settings_turn_off_is_said_without_alarm(caplog: pytest.LogCapt
     [record] = caplog.records
     assert "off: one pool of connections for all sessions of requests" in record.getMessage()
     assert record.levelno == logging.INFO
+
+
+def test_cause_of_several_is_named_without_what_is_used_instead() -> None:
+    problem = Problem("", "this system has no descriptors of processes (pidfd)")
+
+    assert problem.sentence("") == "this system has no descriptors of processes (pidfd)"
+    assert problem.sentence("gevent's own are used").endswith("(pidfd), gevent's own are used")

@@ -12,10 +12,12 @@ from greenroom.settings import Settings
 from greenroom.surroundings import (
     can_be_made,
     memory_folder,
+    missing_certificate,
     no_temporary_folder,
     no_worker_ever,
     shortcomings,
-    taken_addresses,
+    unfit_certificate,
+    useless_addresses,
 )
 
 
@@ -84,8 +86,39 @@ def test_no_place_for_temporary_files_is_one_sentence(monkeypatch: pytest.Monkey
 def test_who_listens_on_an_address_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        [said] = taken_addresses([("127.0.0.1", port), "/run/shop.sock"])
+        [said] = useless_addresses([("127.0.0.1", port), "/tmp/shop.sock"])
 
     assert said.startswith(f"127.0.0.1:{port} is taken by ")
     assert f"(pid {os.getpid()})" in said
-    assert taken_addresses([("127.0.0.1", port)]) == []
+    assert useless_addresses([("127.0.0.1", port)]) == []
+
+
+def test_addresses_that_can_not_be_had_are_named_with_what_to_do(tmp_path: Path) -> None:
+    said = useless_addresses([("192.0.2.1", 8000), str(tmp_path / "none" / "x.sock"), "/" + "a" * 120])
+
+    assert "192.0.2.1 is no address of this machine" in said[0]
+    assert f"{tmp_path / 'none'} is no folder that this user can write" in said[1]
+    assert "is longer than" in said[2]
+    assert all("with --bind" in each for each in said)
+
+
+def test_a_port_that_is_not_for_this_user_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: socket.socket, address: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(surroundings.socket.socket, "bind", refuse)
+
+    [said] = useless_addresses([("127.0.0.1", 80)])
+    assert "a port of 1024 or above" in said
+
+
+def test_a_certificate_that_is_none_is_told_before_workers_start(tmp_path: Path) -> None:
+    (tmp_path / "none.pem").write_text("no certificate")
+    missing, wrong, off = (
+        SimpleNamespace(certfile=path and str(tmp_path / path), keyfile=None) for path in ("x.pem", "none.pem", None)
+    )
+
+    assert "--certfile" in missing_certificate(missing)
+    assert missing_certificate(wrong) == missing_certificate(off) == ""
+    assert "it has no certificate" in unfit_certificate(wrong)
+    assert unfit_certificate(off) == ""

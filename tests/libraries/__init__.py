@@ -2,6 +2,7 @@
 
 catalogue   which libraries, and what their tests need
 outcomes    what came of a run, and how two runs differ
+table       the part of docs/adoption.md that says so
 __main__    the environment, the sources, the runs
 
 Nothing of these suites is kept in this repository: they are source distributions at the version that is installed, from

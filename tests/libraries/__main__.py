@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tests.adoption.environments import install, pip, wheel
 
-from .catalogue import ASYNCIO, LIBRARIES, Library
+from . import table
+from .catalogue import ASYNCIO, CACHE, LIBRARIES, Library
 from .outcomes import not_allowed, read, worse
 
 RUN_SECONDS = 900
@@ -27,13 +28,15 @@ PATCHED = ("-p", "greenroom.pytest")
 def environment(folder: Path) -> Path:
     """The interpreter of an environment with all of the libraries and this checkout."""
     python = folder / "env" / "bin" / "python"
-    needed = {need for library in LIBRARIES for need in (library.requirement, *library.needs)}
+    needed = {need for library in LIBRARIES for need in library.requirements}
+    alone = sorted(each for library in LIBRARIES for each in library.alone)
     ours = wheel(folder)
     wanted = "\n".join(sorted({*needed, PYTEST, "pytest-timeout"}))
     made = folder / "env" / "made"
     if not made.exists() or made.read_text() != wanted:
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder / "env"], check=True, timeout=RUN_SECONDS)
         pip(python, "install", "--quiet", *wanted.split("\n"), f"{ours}[test]")
+        pip(python, "install", "--quiet", "--no-deps", *alone)
         made.write_text(wanted)
     install(ours, python)
     return python
@@ -59,12 +62,14 @@ def source(library: Library, python: Path, folder: Path) -> Path:
 
 def run(library: Library, python: Path, root: Path, report: Path, options: tuple[str, ...]) -> None:
     report.unlink(missing_ok=True)
-    command = [str(python), "-m", "pytest", *options, "-q", "-p", "no:cacheprovider", "-p", "pytest_timeout"]
+    command = [str(python), "-m", "pytest", *options, "-q", "-p", "pytest_timeout"]
+    command += [] if CACHE in library.plugins else ["-p", f"no:{CACHE}"]
     command += [word for plugin in library.plugins for word in ("-p", plugin)]
     command += ["-o", "asyncio_default_fixture_loop_scope=function"] if ASYNCIO in library.plugins else []
     # A file that can't be imported, for want of what is only in the library's repository, is a difference or none.
     command += ["--continue-on-collection-errors", f"--junitxml={report}", f"--timeout={TEST_SECONDS}", *library.tests]
     environ = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": "0"}
+    environ["PATH"] = os.pathsep.join([str(python.parent), environ.get("PATH", "")])  # commands of the environment's
     environ.pop("PYTHONPATH", None)
     with report.with_suffix(".log").open("wb") as log:
         try:
@@ -78,7 +83,7 @@ def run(library: Library, python: Path, root: Path, report: Path, options: tuple
 def compare(library: Library, python: Path, folder: Path) -> bool:
     """Whether the patched run is as good as the plain one."""
     root = source(library, python, folder)
-    reports = [folder / f"{library.distribution}.{way}.xml" for way in ("plain", "patched")]
+    reports = table.reports(folder, library)
     for report, options in zip(reports, (PLAIN, PATCHED), strict=True):
         run(library, python, root, report, options)
     plain, patched = map(read, reports)
@@ -106,7 +111,9 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     python = environment(folder)
     chosen = [each for each in LIBRARIES if not names or each.distribution in names]
-    return 0 if all([compare(library, python, folder) for library in chosen]) else 1
+    is_well = all([compare(library, python, folder) for library in chosen])
+    table.write(folder)
+    return 0 if is_well else 1
 
 
 if __name__ == "__main__":

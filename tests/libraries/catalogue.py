@@ -11,8 +11,15 @@ class Library:
     needs: tuple[str, ...] = ()
     tests: tuple[str, ...] = ("tests",)
     extras: str = ""
+    # Installed last, without what they need: where a pin of theirs does not go with any gevent.
+    alone: tuple[str, ...] = ()
     # Plug-ins of pytest: modules. Only the library's own are loaded, since the environment is everybody's.
     plugins: tuple[str, ...] = ()
+
+    @property
+    def requirements(self) -> tuple[str, ...]:
+        """pip's, for what is installed with all that it needs."""
+        return self.needs if self.alone else (self.requirement, *self.needs)
 
     @property
     def requirement(self) -> str:
@@ -20,6 +27,8 @@ class Library:
 
 
 ASYNCIO, MOCK, XPROCESS = "pytest_asyncio.plugin", "pytest_mock", "xprocess.pytest_xprocess"
+CACHE, COVERAGE = "cacheprovider", "pytest_cov.plugin"
+TELEMETRY = ("opentelemetry-test-utils", "httpretty")
 RESTX_PLUGINS = (MOCK, "pytest_flask.plugin", "pytest_benchmark.plugin")
 LIBRARIES = (
     Library("itsdangerous", ("freezegun",)),
@@ -56,4 +65,29 @@ LIBRARIES = (
         tests=("flask_admin/tests",),
     ),
     Library("bottle", tests=("test",)),
-)
+    # Those with a Redis, a memcached or a MongoDB want Docker: an error in both ways.
+    Library(
+        "flask-limiter",
+        ("redis", "pymemcache", "pymongo", "hiro", "flask-restful", "asgiref", "pytest-check", "pytest-cov",
+         "pytest-mock"),
+        extras="cli",
+        plugins=(COVERAGE, MOCK, "pytest_check.plugin"),
+    ),
+    Library(
+        "flask-security",
+        ("authlib", "cbor2", "flask-sqlalchemy-lite", "freezegun", "mongoengine", "mongomock", "peewee", "pytest-cov",
+         "sqlalchemy<2.1", "sqlalchemy-utils", "zxcvbn"),
+        extras="babel,common,fsqla,mfa",
+        plugins=(CACHE, COVERAGE),
+    ),
+    Library("flask-migrate", ("flask-sqlalchemy",)),
+    Library("flask-socketio", ("redis",), tests=("test_socketio.py",)),
+    Library("flask-sock"),
+    Library("simple-websocket"),
+    Library("pyramid", ("webtest", "zope.component", "setuptools<81")),
+    Library("prometheus-client"),
+    Library("httpbin", ("brotlicffi", "decorator", "flasgger", "six"), alone=("httpbin==0.10.4",)),
+    Library("opentelemetry-instrumentation-flask", TELEMETRY),
+    Library("opentelemetry-instrumentation-wsgi", TELEMETRY),
+    Library("opentelemetry-instrumentation-requests", TELEMETRY),
+)  # fmt: skip

@@ -7,6 +7,7 @@ import pytest
 from .__main__ import compare, environment
 from .catalogue import LIBRARIES, Library
 from .outcomes import Outcome, allowed, not_allowed, read, worse
+from .table import reports, row
 
 REPORT = """<testsuites><testsuite>
 <testcase classname="tests.test_a" name="test_one"/>
@@ -42,6 +43,17 @@ def test_what_is_allowed_has_a_library_and_a_reason() -> None:
 
     assert all(reason for name in names for _, reason in allowed(name))
     assert not_allowed("none", {"tests.test_a::test_two[1]": "why"}) == {"tests.test_a::test_two[1]": "why"}
+
+
+def test_a_row_counts_what_a_folder_of_runs_has(tmp_path: Path) -> None:
+    library = Library("shop-kit")
+    assert row(tmp_path, library) == ""
+
+    (tmp_path / "sources" / "shop-kit-1.2").mkdir(parents=True)
+    for report in reports(tmp_path, library):
+        report.write_text(REPORT)
+
+    assert row(tmp_path, library) == "| shop-kit 1.2 | 3 | 2 | 2 | 0 |"
 
 
 @pytest.mark.nightly

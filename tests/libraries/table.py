@@ -1,0 +1,49 @@
+"""The part of docs/adoption.md that says how the libraries' own tests did."""
+
+import platform
+from pathlib import Path
+
+from .catalogue import LIBRARIES, Library
+from .outcomes import not_allowed, read, worse
+
+PAGE = Path(__file__).parents[2] / "docs" / "adoption.md"
+HEADING = "## Their own tests, patched\n"
+HEAD = """
+`python -m tests.libraries` runs each library's own tests, from its source distribution, in a plain process and in one
+that `pytest -p greenroom.pytest` patches first of all. No test that is well in the first may be worse in the second.
+Those that fail in both want what was not there: Docker, a network, files of the library's repository. Python {python}.
+
+| library | tests | well in a plain process | well, patched | worse, patched |
+|---|---|---|---|---|
+"""
+TAIL = """
+SQLAlchemy, psycopg2, requests and urllib3 are compared by `python -m tests.peers`. The source distributions of Dash,
+Flask-Mail, Flask-Session, boto3 and MLflow have no tests, or next to none; PyMySQL's are of logins to MySQL 8 alone.
+"""
+
+
+def reports(folder: Path, library: Library) -> tuple[Path, Path]:
+    """Of the plain run and of the patched one."""
+    return folder / f"{library.distribution}.plain.xml", folder / f"{library.distribution}.patched.xml"
+
+
+def row(folder: Path, library: Library) -> str:
+    """The library's row; "" where one of its runs is missing."""
+    plain, patched = map(read, reports(folder, library))
+    sources = sorted((folder / "sources").glob(f"{library.distribution}-[0-9]*"))
+    if not plain or not patched or not sources:
+        return ""
+    failing = worse(plain, patched)
+    found = not_allowed(library.distribution, failing)
+    said = f"{len(found)}" + (f" ({len(failing) - len(found)} allowed)" if len(failing) > len(found) else "")
+    counts = [len(plain), *(sum(not outcome.is_bad for outcome in way.values()) for way in (plain, patched))]
+    name, _, version = sources[-1].name.rpartition("-")
+    return "| " + " | ".join([f"{name} {version}", *map(str, counts), said]) + " |"
+
+
+def write(folder: Path) -> None:
+    """Write that part of the page, where all libraries were run in `folder`."""
+    rows = [row(folder, library) for library in LIBRARIES]
+    if all(rows):
+        text = HEADING + HEAD.format(python=platform.python_version()) + "\n".join(rows) + "\n" + TAIL
+        PAGE.write_text(PAGE.read_text().partition(f"\n{HEADING}")[0] + "\n" + text)
