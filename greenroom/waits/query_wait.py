@@ -31,6 +31,8 @@ from .threads import ThreadRecord, is_loop_thread
 select_poll = monkey.get_original("select", "poll")
 # From the end of the budget until the connection is given up.
 GRACE_SECONDS = 0.04
+# The same for one that several use at once: nobody may be there to open it again.
+SHARED_GRACE_SECONDS = 2.0
 # How often that begins anew because the loop was late, and not PostgreSQL.
 MOST_LATE = 5
 # How often a wait in a real thread, which nobody can end, looks whether its request goes on.
@@ -59,7 +61,7 @@ class Line:
     `heard_at` is when the server last answered, `statements` how many it was sent, `silence_seconds` a bound of this
     connection's own on how long it may say nothing. `begun_for` is the request that the transaction was begun for,
     `copying` the COPY that is under way, `copied_by` the greenlet that moves its data, and `turns` are the others that
-    wait to use the connection (two_users.py).
+    wait to use the connection (two_users.py). `note` is what the observer keeps of its user.
     """
 
     __slots__ = (
@@ -72,6 +74,7 @@ class Line:
         "heard_at",
         "is_cut",
         "loop",
+        "note",
         "peer",
         "polled",
         "poller",
@@ -104,6 +107,7 @@ class Line:
         self.peer = peers.Peer()  # of nobody yet
         self.begun_for: weakref.ref[Record] | None = None
         self.copying: Any = None
+        self.note: Any = None
 
     def wait(self, connection: Any, poll: Callable[[], int], silence_seconds: float, *, is_connecting: bool) -> None:
         """Return once `poll()` returns POLL_OK. Raises psycopg2.OperationalError; the connection is then to be closed.
@@ -128,7 +132,7 @@ class Line:
         self.is_cut = False
         try:
             if record is not None and observing.on_query is not None and not is_connecting:
-                observing.on_query(record, connection)
+                observing.on_query(record, connection, self)
             if state == POLL_READ and self.watcher is not None and not is_connecting:
                 state = self._wait_once(poll, silence_seconds)
             if state != POLL_OK:
@@ -242,7 +246,8 @@ class Line:
 
     def _cancel(self, connection: Any, poll: Callable[[], int], state: int, hub: Any) -> None:
         """Have the query ended, and see its answer. Raises Unanswered when there is none in time."""
-        give_up_at = clock.now() + GRACE_SECONDS
+        grace_seconds = GRACE_SECONDS if self.turns is None else SHARED_GRACE_SECONDS
+        give_up_at = clock.now() + grace_seconds
         again = MOST_LATE
         with deadline.shield():
             cancel = Cancel(connection, self._wake)
@@ -250,16 +255,16 @@ class Line:
                 left = give_up_at - clock.now()
                 if left <= 0.0:
                     raise Unanswered(
-                        f"the request's time is over and PostgreSQL did not stop its query within {GRACE_SECONDS:g} s; "
+                        f"the request's time is over and PostgreSQL did not stop its query within {grace_seconds:g} s; "
                         "the connection was closed"
                     )
                 self._switch(connection, state, hub, left)
                 if state != POLL_OK:
                     state = poll()
-                if again and clock.now() - give_up_at > GRACE_SECONDS / 4:
+                if again and clock.now() - give_up_at > grace_seconds / 4:
                     # Somebody has kept the loop from turning: the answer may be here, and nobody could see it.
                     again -= 1
-                    give_up_at = clock.now() + GRACE_SECONDS
+                    give_up_at = clock.now() + grace_seconds
         self.heard_at = clock.now()
 
     def _switch(self, connection: Any, state: int, hub: Any, seconds: float) -> bool:
