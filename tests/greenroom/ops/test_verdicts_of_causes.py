@@ -917,3 +917,10 @@ def test_waits_that_nobody_has_named_are_told_when_they_hang() -> None:
     assert said("", 9.0) == ["healthy"]
     assert said("", 40.0) == ["other"]
     assert said("poll", 9.0) == ["other"]
+
+
+def test_advice_on_an_exception_names_the_peer_by_its_library() -> None:
+    row = failure("redis.exceptions.TimeoutError", message="Timeout reading from socket", library="redis")
+    said = failing(row) | {"upstreams": {"10.0.0.9:7000": {"waits": 9, "seconds": 45.0}}}
+
+    assert "Redis at 10.0.0.9:7000 does not answer within the timeout" in verdict(seen(said=said))["do"]
