@@ -13,6 +13,7 @@ test:
 # What takes longer than CI may: one after the other, without a bound of two minutes each.
 nightly:
 	$(PYTHON) -m pytest -m nightly --numprocesses=0 --timeout=7200
+	$(PYTHON) -m benchmarks nightly
 
 # The parts of the documentation that are made from the code; a test fails when they are out of date.
 .PHONY: docs

@@ -19,6 +19,8 @@ COMMANDS = (
     "deadlines",
     "idle",
     "memory",
+    "steps",
+    "nightly",
     "parsers",
     "generator",
     "tune",

@@ -65,13 +65,10 @@ class Executors(Protocol):
 
 
 class Query(Protocol):
+    """The side of a connection of psycopg2's that waits: what it is asked, and the observer's note of its user."""
+
     sql: str
-
-
-class QueriedConnection(Protocol):
-    """A connection of psycopg2's that waits here, with what it was asked last."""
-
-    greenroom_line: Query
+    note: object
 
 
 class Traced(Protocol):
@@ -87,9 +84,9 @@ executors: list[Executors] = []
 # Of children that were reaped here: pid -> status as os.waitpid() gives it, by rooms that reap.
 ended_children: list[Mapping[int, int]] = []
 
-# Told: a query of psycopg2's that a request waits for (its record, the connection); a statement of sqlite3's (its
-# record, the text); in a thread of an executor, that it begins or ends to work for a request.
-on_query: Callable[[Record, QueriedConnection], None] | None = None
+# Told: a query of psycopg2's that a request waits for (its record, the connection, what it is asked); a statement of
+# sqlite3's (its record, the text); in a thread of an executor, that it begins or ends to work for a request.
+on_query: Callable[[Record, object, Query], None] | None = None
 on_statement: Callable[[Record, str], None] | None = None
 on_job_changed: Callable[[], None] | None = None
 # Where requests are traced: a call of `requests` is sent by calling the second argument; the lines for its head.

@@ -55,8 +55,7 @@ class Account(Record):
     without values, a pool. `route` is the pattern of the route that answers, once somebody has asked: see `pattern`.
     `holds` are the database connections that it used, `keeps` the lines at which it keeps one while it waits now, and
     `kept` how long it did: see held. `client` is who asks (see clients). `calls` are its calls to each upstream,
-    `queries` those at each line: see queries.
-    `has_failed`: an exception of it was noted.
+    `queries` those at each line: see queries. `has_failed`: an exception of it was noted.
     """
 
     __slots__ = (
@@ -95,7 +94,7 @@ class Account(Record):
         self.helpers: dict[Any, None] | None = None
         self.hosts: dict[str, float] | None = None
         self.route = ""
-        self.holds: dict[int, Any] | None = None
+        self.holds: list[Any] | None = None
         self.keeps: tuple[str, str] | None = None
         self.kept: dict[tuple[str, str], float] | None = None
 
@@ -147,12 +146,10 @@ class Account(Record):
         self.seconds[self.state] += waited
         self.since = until
         if self.state == UPSTREAM:
-            if self.hosts is None:
-                self.hosts = {}
+            self.hosts = self.hosts or {}
             self.hosts[self.detail] = self.hosts.get(self.detail, 0.0) + waited
             if self.keeps is not None:
-                if self.kept is None:
-                    self.kept = {}
+                self.kept = self.kept or {}
                 self.kept[self.keeps] = self.kept.get(self.keeps, 0.0) + waited
 
     def adopt(self, helper: greenlet) -> None:
@@ -374,8 +371,7 @@ class Slices:
 
     def _ask_keeper(self, account: Account, wait: Wait) -> tuple[str, str] | None:
         try:
-            pair: tuple[str, str] | None = self.held.suspended(account, wait.detail, wait.greenlet)
-            return pair
+            return self.held.suspended(account, wait.detail, wait.greenlet)  # type: ignore[no-any-return]
         except Exception:  # see _tell
             self.failures += 1
             return None
@@ -389,8 +385,13 @@ class Slices:
 
     def job_changed(self) -> None:
         """The greenlet that runs goes on for another request, or for none: a pool's thread between two jobs."""
-        current = getcurrent()
-        self.switched("switch", (current, current))
+        current, account = getcurrent(), get_current()
+        if self.running is None and self.current is current and type(account) is Account and not account.ended:
+            self.running = account  # a job begins: what the thread did before it in this slice was to take it
+            self._resume(account, self.began)
+            account.adopt(current)
+        else:
+            self.switched("switch", (current, current))
 
 
 def add(total: list[float], seconds: Iterable[float]) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 from .. import clock
 from ..frames import Innermost, line_of
 from ..in_flight import Record
-from ..observing import QueriedConnection
+from ..observing import Query
 from . import pools, stacks
 from .account import Account
 
@@ -33,17 +33,22 @@ MOST_PAIRS = 100
 # A wait that is shorter than this is no reason to write other code.
 SHORTEST_SECONDS = 0.002
 TRANSACTION = ("BEGIN", "COMMIT", "ROLLBACK")  # ask for nothing
+FROM_QUERY = 3  # from `find`: `used`, the wait and psycopg2's callback
 IN_TRANSACTION = (2, 3)  # libpq's PQTRANS_INTRANS, PQTRANS_INERROR
 
 
 class Hold:
-    """A connection that a request has used, and the line that used it last."""
+    """A connection that a request uses, and the line of its last statement. Kept with the connection: its `note`."""
 
-    __slots__ = ("call", "code", "connection", "instruction", "last", "since")
+    __slots__ = ("account", "call", "code", "connection", "instruction", "last", "since")
 
-    def __init__(self, connection: Any, since: float) -> None:
+    def __init__(self, connection: Any) -> None:
         self.connection = weakref.ref(connection)
-        self.since = self.last = since
+        self.begin(None, 0.0)
+
+    def begin(self, account: Account | None, now: float) -> None:
+        self.account = account  # None: it is over, or somebody else uses the connection since
+        self.since = self.last = now
         self.code: Any = None  # the application's, and where in it
         self.instruction = 0
         self.call: stacks.Call | None = None  # where nothing of the application's was to be seen
@@ -103,39 +108,50 @@ class Held:
     def __init__(self, now: Callable[[], float] = clock.now) -> None:
         self.now = now
         self.pairs: dict[tuple[str, str], Pair] = {}
-        # The last user of a connection, by the connection's id.
-        self.users: dict[int, Hold] = {}
         self.application = Innermost(_is_installed)
         self.queries: Any = None  # a Queries, which shares what is found here
 
-    def used(self, record: Record, connection: QueriedConnection) -> None:
-        """A query begins. Runs on: request greenlet."""
+    def used(self, record: Record, connection: object, line: Query) -> None:
+        """A statement is sent: `line.sql`. Runs on: request greenlet."""
         if type(record) is not Account or record.ended:
             return
-        now, key = self.now(), id(connection)
-        holds = record.holds
-        if holds is None:
-            holds = record.holds = {}
-        hold: Hold | None = holds.get(key)
-        if hold is None or hold is not self.users.get(key) or hold.connection() is not connection:
-            hold = Hold(connection, now)
-            holds[key] = self.users[key] = hold
+        now, hold, sql = self.now(), line.note, line.sql
+        if type(hold) is not Hold:
+            hold = None
+        if hold is None or hold.account is not record:
+            hold = line.note = self._begun(record, connection, hold, now)
         hold.last = now
-        frame = self.application.find()
-        if self.queries is not None and connection.greenroom_line.sql not in TRANSACTION:
-            code, instruction = (None, 0) if frame is None else (frame.f_code, frame.f_lasti)
-            self.queries.asked(record, code, instruction, connection.greenroom_line.sql)
+        if sql in TRANSACTION:
+            return  # it goes before a statement, or the connection is free after it: nobody will ask for its line
+        frame = self.application.find(FROM_QUERY)
         if frame is not None:
             hold.code, hold.instruction = frame.f_code, frame.f_lasti
         else:
             hold.code, hold.call = None, stacks.guilty_of_frame(sys._getframe(1)) or hold.call
+        if self.queries is not None:
+            self.queries.asked(record, hold.code, hold.instruction, sql)
+
+    @staticmethod
+    def _begun(account: Account, connection: Any, hold: Hold | None, now: float) -> Hold:
+        """A request begins to use a connection. The note of one that is over serves again."""
+        if hold is None:
+            hold = Hold(connection)
+        elif hold.account is not None:
+            hold.account = None
+            hold = Hold(connection)
+        hold.begin(account, now)
+        if account.holds is None:
+            account.holds = [hold]
+        else:
+            account.holds.append(hold)
+        return hold
 
     def suspended(self, account: Account, host: str, greenlet: Any) -> tuple[str, str] | None:
         """A request begins to wait for an upstream; the pair of lines if it keeps a connection meanwhile."""
-        holds: dict[int, Hold] = account.holds or {}
-        for key, hold in holds.items():
+        holds: list[Hold] = account.holds or []
+        for hold in holds:
             connection = hold.connection()
-            if connection is None or connection.closed or self.users.get(key) is not hold:
+            if connection is None or connection.closed or hold.account is not account:
                 continue
             if connection.get_transaction_status() in IN_TRANSACTION or self._is_of_account(connection, account):
                 call = stacks.guilty_of_frame(greenlet.gr_frame)
@@ -158,12 +174,12 @@ class Held:
         account.holds = account.kept = None
         if not holds:
             return
-        for number, hold in holds.items():
-            if self.users.get(number) is hold:
-                del self.users[number]
+        for hold in holds:
+            if hold.account is account:
+                hold.account = None
         if not kept:
             return
-        held_seconds = max(hold.last - hold.since for hold in holds.values())
+        held_seconds = max(hold.last - hold.since for hold in holds)
         for key, seconds in kept.items():
             pair = self.pairs.get(key)
             if pair is None or seconds < SHORTEST_SECONDS:

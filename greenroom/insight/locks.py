@@ -147,13 +147,15 @@ class Locks:
         if locks.observer is self:
             locks.observer = None
 
-    def taken(self, frame: FrameType) -> Owner:
+    def taken(self, owner: Any, frame: FrameType) -> Owner:
         """The code that has just taken a lock by calling `frame`; for Condition and Queue, their caller."""
-        while (caller := frame.f_back) is not None:
-            frame = caller
-            if frame.f_code.co_filename not in STANDARD:
-                break
-        return getcurrent(), get_record(), frame.f_code, frame.f_lasti
+        caller = frame.f_back
+        while caller is not None:
+            code = caller.f_code
+            if code.co_filename not in STANDARD:
+                return owner, get_record(), code, caller.f_lasti
+            frame, caller = caller, caller.f_back
+        return owner, get_record(), frame.f_code, frame.f_lasti
 
     def waits(self, lock: Any, wait: Callable[[], bool]) -> bool:
         waiting, me = self.waiting, getcurrent()

@@ -214,8 +214,6 @@ class Insight:
             account.code = timing.status_of(account)
             if account.holds is not None:
                 self.held.finish(account)
-            if account.queries is not None:
-                self.queries.finish(account)
             if account.calls is not None:
                 for name, calls in account.calls.items():
                     peers.finished(name, calls)
@@ -243,6 +241,8 @@ class Insight:
             status, began, ended = account.code, account.began, account.ended
             try:
                 self.routes.add(account, status)
+                if account.queries is not None:
+                    self.queries.finish(account)
                 self.ring.finished(account.route, status, began, ended - began, account.seconds, account.has_waited)
             except Exception:
                 logger.exception("a request could not be counted")

@@ -61,7 +61,7 @@ class Line:
     `heard_at` is when the server last answered, `statements` how many it was sent, `silence_seconds` a bound of this
     connection's own on how long it may say nothing. `begun_for` is the request that the transaction was begun for,
     `copying` the COPY that is under way, `copied_by` the greenlet that moves its data, and `turns` are the others that
-    wait to use the connection (two_users.py).
+    wait to use the connection (two_users.py). `note` is what the observer keeps of its user.
     """
 
     __slots__ = (
@@ -74,6 +74,7 @@ class Line:
         "heard_at",
         "is_cut",
         "loop",
+        "note",
         "peer",
         "polled",
         "poller",
@@ -106,6 +107,7 @@ class Line:
         self.peer = peers.Peer()  # of nobody yet
         self.begun_for: weakref.ref[Record] | None = None
         self.copying: Any = None
+        self.note: Any = None
 
     def wait(self, connection: Any, poll: Callable[[], int], silence_seconds: float, *, is_connecting: bool) -> None:
         """Return once `poll()` returns POLL_OK. Raises psycopg2.OperationalError; the connection is then to be closed.
@@ -130,7 +132,7 @@ class Line:
         self.is_cut = False
         try:
             if record is not None and observing.on_query is not None and not is_connecting:
-                observing.on_query(record, connection)
+                observing.on_query(record, connection, self)
             if state == POLL_READ and self.watcher is not None and not is_connecting:
                 state = self._wait_once(poll, silence_seconds)
             if state != POLL_OK:

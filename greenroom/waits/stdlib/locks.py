@@ -32,8 +32,8 @@ Note = tuple[object, object, CodeType, int]
 class Observer(Protocol):
     """A listener that is told who has which lock, and who waits."""
 
-    def taken(self, frame: FrameType) -> Note:
-        """Return the lock's `note` for as long as it is held. `frame` is of this module."""
+    def taken(self, owner: object, frame: FrameType) -> Note:
+        """Return the lock's `note` for as long as the greenlet `owner` holds it. `frame` is of this module."""
 
     def waits(self, lock: Any, wait: Callable[[], bool]) -> bool:
         """Call `wait`, and return what it does."""
@@ -143,11 +143,11 @@ class Lock(Mutex):
         if not self._block.acquire(False) and not self.acquire_slowly(blocking, timeout):
             return False
         try:
-            self.owner = getcurrent()
+            self.owner = me = getcurrent()
         except RuntimeError:
             return True  # the interpreter ends: nobody else runs any more
         if observer is not None:
-            self.note = observer.taken(_frame())
+            self.note = observer.taken(me, _frame())
         return True
 
     __enter__ = acquire
@@ -196,9 +196,9 @@ class Lock(Mutex):
     def _acquire_restore(self, state: None) -> None:
         if not self._block.acquire(False):
             self.wait_for(-1, is_endable=False)
-        self.owner = getcurrent()
+        self.owner = me = getcurrent()
         if observer is not None:
-            self.note = observer.taken(_frame())
+            self.note = observer.taken(me, _frame())
 
     def _at_fork_reinit(self) -> None:
         self._block._at_fork_reinit()
@@ -240,7 +240,7 @@ class RLock(Mutex):
         if self._owners.setdefault("owner", me) is not me and not self.acquire_slowly(blocking, timeout):
             return False
         if observer is not None:
-            self.note = observer.taken(_frame())
+            self.note = observer.taken(me, _frame())
         return True
 
     __enter__ = acquire
@@ -254,9 +254,14 @@ class RLock(Mutex):
             raise RuntimeError("cannot release un-acquired lock")
         if self._again:
             self._again -= 1
-        else:
-            self.note = None
+            return
+        self.note = None
+        if self.waiters:
             self.free()
+            return
+        del self._owners["owner"]
+        if self.waiters:
+            self.wake()
 
     def locked(self) -> bool:
         return bool(self._owners)
@@ -297,7 +302,7 @@ class RLock(Mutex):
             self.wait_for(-1, is_endable=False)
         self._again = again
         if observer is not None:
-            self.note = observer.taken(_frame())
+            self.note = observer.taken(me, _frame())
 
     def _at_fork_reinit(self) -> None:
         self._owners.clear()

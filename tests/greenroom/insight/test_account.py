@@ -154,6 +154,35 @@ def test_greenlets_that_it_started_are_charged_to_it(loop: Loop) -> None:
     assert sum(account.seconds) == pytest.approx(account.ended - account.began, rel=1e-6)
 
 
+def test_jobs_that_one_thread_does_are_each_charged_to_their_request(loop: Loop) -> None:
+    accounts = [Account(arrived=clock.now()) for _ in range(2)]
+
+    def work_for(account: Account) -> None:
+        token = CURRENT.set(account)
+        loop.slices.job_changed()
+        busy(0.02)
+        waits("upstream", 0.03, "api.example:443")
+        assert loop.slices.running is account
+        CURRENT.reset(token)
+        loop.slices.job_changed()
+
+    def thread() -> None:
+        work_for(accounts[0])
+        work_for(accounts[1])  # in the slice in which the first one ended
+        busy(0.02)
+
+    background_seconds = loop.slices.background_seconds
+    one = gevent.spawn(thread)
+    one.join()
+
+    for account in accounts:
+        assert 0.02 <= account.seconds[CPU]
+        assert account.seconds[UPSTREAM] >= 0.02
+        assert one in (account.helpers or {})
+    assert loop.slices.background_seconds - background_seconds >= 0.02
+    assert loop.slices.running is None
+
+
 def test_long_slices_are_told_with_their_request(loop: Loop) -> None:
     def work() -> None:
         busy(0.15)

@@ -1,5 +1,6 @@
 """Which connections count as kept, on connections that are made up."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ class Connection:
         self.status = IDLE
         self.closed = 0
         self.autocommit = False
+        self.line = SimpleNamespace(sql="SELECT 1", note=None)
 
     def get_transaction_status(self) -> int:
         return self.status
@@ -37,7 +39,7 @@ class Requests:
         return account
 
     def query(self, account: Account, connection: Connection, status: int = IN_TRANSACTION) -> None:
-        self.held.used(account, connection)
+        self.held.used(account, connection, connection.line)
         self.clock.advance(0.01)
         connection.status = status
 
@@ -99,6 +101,32 @@ def test_connection_that_another_request_has_now_is_not_this_ones(requests: Requ
     assert requests.wait(second, 0.3)
 
 
+def test_line_is_that_of_the_last_statement_and_not_of_the_begin_or_commit(requests: Requests) -> None:
+    account, connection = requests.begin(), Connection()
+    requests.query(account, connection)
+    (hold,) = account.holds or ()
+    code, instruction = hold.code, hold.instruction
+    connection.line.sql = "COMMIT"
+    requests.query(account, connection)
+
+    assert (hold.code, hold.instruction) == (code, instruction)
+    assert hold.last > hold.since
+    assert requests.wait(account, 0.3)  # PostgreSQL has refused it
+
+
+def test_connection_goes_from_request_to_request_with_one_note(requests: Requests) -> None:
+    connection, notes = Connection(), []
+    for _ in range(2):
+        account = requests.begin()
+        requests.query(account, connection)
+        assert requests.wait(account, 0.3)
+        notes += account.holds or ()
+        requests.end(account)
+
+    assert notes[0] is notes[1] is connection.line.note
+    assert notes[0].account is None
+
+
 def test_closed_and_forgotten_connections_are_not_kept(requests: Requests) -> None:
     account, connection = requests.begin(), Connection()
     requests.query(account, connection)
@@ -126,6 +154,7 @@ def test_short_waits_are_no_reason_to_write_other_code(requests: Requests) -> No
 
 
 def test_queries_outside_of_requests_are_nobodys(requests: Requests) -> None:
-    requests.held.used(None, Connection())
+    connection = Connection()
+    requests.held.used(None, connection, connection.line)
 
-    assert len(requests.held.users) == 0
+    assert connection.line.note is None
