@@ -68,7 +68,7 @@ class Query(Protocol):
     """The side of a connection of psycopg2's that waits: what it is asked, and the observer's note of its user."""
 
     sql: str
-    note: Any
+    note: object
 
 
 class Traced(Protocol):

@@ -115,7 +115,8 @@ class Held:
         """A statement is sent: `line.sql`. Runs on: request greenlet."""
         if type(record) is not Account or record.ended:
             return
-        now, hold, sql = self.now(), line.note, line.sql
+        now, sql = self.now(), line.sql
+        hold: Any = line.note
         if hold is None or hold.account is not record:
             hold = line.note = self._begun(record, connection, hold, now)
         hold.last = now
