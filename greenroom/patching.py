@@ -54,11 +54,12 @@ def patch(settings: Settings) -> None:
         stdlib.install(clean_up_seconds=settings.clean_up_seconds)
     if settings.patch:
         from . import forking
-        from .waits import in_loop, starting, threads
+        from .waits import in_loop, real_threads, starting, threads
 
         forking.watch_arbiter()
 
         threads.install()
+        real_threads.install()
         starting.install()
         in_loop.install()
     if settings.patch and settings.patch_dns:

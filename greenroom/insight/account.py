@@ -133,14 +133,12 @@ class Account(Record):
         for wait in waits:
             known = inner.get(id(wait.greenlet))
             if known is None or (wait.since >= known.since and not (known.kind == wait.kind == "lock")):
-                inner[id(wait.greenlet)] = wait  # of a queue or an event, not of the lock that it is made of
+                inner[id(wait.greenlet)] = wait  # that of a queue, not of the lock in it
         own = inner.pop(id(self.greenlet), None)
         if own is not None and own.kind not in FOR_OTHERS:
             return own
         others = [wait for wait in inner.values() if wait.kind not in FOR_OTHERS]
-        if not others:
-            return own or next(iter(inner.values()), None)
-        return min(others, key=_since)
+        return min(others, key=_since) if others else own or next(iter(inner.values()), None)
 
     def slept(self, until: float) -> None:
         """Charge what it waited for up to `until`, when it became ready."""
@@ -267,6 +265,8 @@ class Slices:
         now = self.now()
         account.seconds[CPU] += now - account.since
         account.since = account.ended = now
+        for helper in account.helpers or ():
+            self.others.add(helper)  # it is left behind, if it lives
         account.greenlet = account.helpers = None
         self.live.pop(account, None)
         self.finished += 1

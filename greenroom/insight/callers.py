@@ -111,6 +111,8 @@ class Callers:
         for number, those in by_lock.items():
             _, before = self._remembered.get(number, (0.0, {}))
             held = _holder(those[0])
+            if not held and not before and len(those) == 1:
+                continue  # a stream that listens, mostly: nobody has the lock, and to look for its name takes long
             # While it is handed over nobody has it: then the last holder stands for the next.
             row = {**before, **held, "count": len(those), "longest_seconds": now - min(one.since for one in those)}
             row["name"] = redaction.line(described(those[0].lock, those[0].lock))
@@ -125,20 +127,23 @@ class Callers:
 def semaphores(waiting: Iterable[Account], now: float) -> list[dict[str, Any]]:
     """Semaphores that requests queue for. They do not know who has their places, and so neither do we."""
     found: dict[int, tuple[Any, list[Composed]]] = {}
+    routes: dict[int, str] = {}
     for account in waiting:
         wait = account.wait()
         if type(wait) is Composed and wait.detail == "semaphore":
             found.setdefault(id(wait.thing), (wait.thing, []))[1].append(wait)
+            routes.setdefault(id(wait.thing), account.pattern())
     return [
         {
             "kind": "semaphore",
             "name": redaction.line(described(thing, thing._cond._lock)),
+            "route": routes[number],
             "places": int(getattr(thing, "_initial_value", 0)),  # of a BoundedSemaphore
             "wanted_at": line_and_library(getattr(waits[0].greenlet, "gr_frame", None))[0],
             "count": len(waits),
             "longest_seconds": now - min(wait.since for wait in waits),
         }
-        for thing, waits in found.values()
+        for number, (thing, waits) in found.items()
     ]
 
 

@@ -115,8 +115,9 @@ class Held:
         """A statement is sent: `line.sql`. Runs on: request greenlet."""
         if type(record) is not Account or record.ended:
             return
-        now, sql = self.now(), line.sql
-        hold: Any = line.note
+        now, hold, sql = self.now(), line.note, line.sql
+        if type(hold) is not Hold:
+            hold = None
         if hold is None or hold.account is not record:
             hold = line.note = self._begun(record, connection, hold, now)
         hold.last = now

@@ -46,13 +46,16 @@ Owner = tuple[Any, Any, CodeType, int]
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """A greenlet that waits for a lock. `seen` is its stack, once it is in a deadlock that was reported."""
+    """A greenlet that waits for a lock. `seen` is its stack, once it is in a deadlock that was reported; `is_signal`
+    whether it waits for a word and not for the lock, once that was looked at.
+    """
 
     greenlet: Any
     lock: Any
     since: float
     record: Any
     seen: stacks.Stack | None = None
+    is_signal: bool | None = None
 
     @property
     def owner(self) -> Owner | None:
@@ -246,6 +249,12 @@ def place_of(owner: Owner) -> str:
 
 def _is_signal(waiter: Waiter) -> bool:
     """Whether who waits took the lock for somebody else to release, as threading does to wake waiters."""
+    if waiter.is_signal is None:  # what it waits for stays the same
+        waiter.is_signal = _looks_like_a_signal(waiter)
+    return waiter.is_signal
+
+
+def _looks_like_a_signal(waiter: Waiter) -> bool:
     for call in waiter.stack(SIGNAL_DEPTH):
         if not call.file.startswith(stacks.GREEN):
             return call.file == THREADING and call.function in SIGNALS

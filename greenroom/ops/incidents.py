@@ -95,7 +95,8 @@ class Incidents:
         for cause, watched in list(self._watched.items()):
             away = now - watched.last_seen
             if watched.is_open and away >= CLOSES_AFTER_SECONDS:
-                ended.append(replace(watched.incident, ended=watched.last_seen_at))
+                # The clock may have been put back meanwhile.
+                ended.append(replace(watched.incident, ended=max(watched.incident.began, watched.last_seen_at)))
                 del self._watched[cause]
             elif not watched.is_open and away >= GAP_SECONDS:
                 del self._watched[cause]

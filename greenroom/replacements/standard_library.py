@@ -12,6 +12,7 @@ FOR_REQUEST = "A greenlet that a request starts works for it."
 OF_A_POOL = "A greenlet of a pool that a request starts works for it."
 REAL_THREAD_313 = "A thread that a real thread starts is a real thread (since Python 3.13)."
 REAL_THREAD_312 = "A thread that a real thread starts is a real thread (until Python 3.12)."
+BLOCKS = "A real thread blocks, and gets no event loop for this."
 OF_HANDLERS = "Our lock instead of gevent's, in handlers that were there before patching."
 MEANWHILE = "Runs in a real thread while its request waits."
 IN_THREADS = "Gives out connections whose calls wait in a thread for a lock."
@@ -72,7 +73,8 @@ DESCRIPTORS = Feature(
                "waits/descriptors"),
         *names("gevent.socket.socket", "recv recv_into send", "After half a megabyte others have their turn.",
                "waits/giving_way"),
-        *names("gevent.ssl.SSLSocket", "read send", "The same.", "waits/giving_way"),
+        *names("gevent.ssl.SSLSocket", "read send", "After half a megabyte others have their turn.",
+               "waits/giving_way"),
     ),
 )  # fmt: skip
 PROGRAMS = Feature(
@@ -198,6 +200,13 @@ THREADS = Feature(
                "be used in greenlets.", "waits/threads"),
         *names("gevent.hub.Hub", "__init__", "In a real thread an event loop is made only where there are descriptors "
                "for it: libev would end the process.", "waits/threads"),
+        *names("gevent._socketcommon gevent.select gevent.selectors", "get_hub", "A real thread gets no event loop by "
+               "looking up a name, or by making a poll object or a selector.", "waits/real_threads"),
+        *names("gevent.socket.socket", "connect connect_ex", BLOCKS, "waits/real_threads"),
+        *names("gevent.select select", "select", BLOCKS, "waits/real_threads"),
+        *names("gevent.select.poll", "poll", BLOCKS, "waits/real_threads", parameters="self timeout"),
+        *names("gevent.selectors.GeventSelector", "select", BLOCKS, "waits/real_threads", parameters="self timeout"),
+        *names("os", "fork forkpty posix_spawn posix_spawnp", BLOCKS, "waits/real_threads"),
         *names("time", "sleep", "In a real thread it sleeps there.", "waits/starting"),
         *names("_thread threading", "start_new_thread start_new _start_new_thread", "A thread that a real thread "
                "starts is a real thread, and no greenlet of a loop that nobody runs.", "waits/starting",

@@ -278,8 +278,8 @@ class Fields:
     )
     offload_drivers: str = knob(
         "",
-        about="The same for functions that wait in C for somebody else, whole C drivers for example: `driver.*, "
-        "driver.Connection.*`.",
+        about="Functions that wait in C for somebody else, whole C drivers for example, and run in threads as well: "
+        "`driver.*, driver.Connection.*`.",
     )
     offload_driver_threads: int = knob(
         20,

@@ -41,8 +41,11 @@ class Leftovers:
         return found
 
     def _found(self) -> list[str]:
-        threads = [thread for thread in threading.enumerate() if thread not in self.threads and thread.is_alive()]
-        idents = {thread.ident for thread in threading.enumerate()}
+        # Without those that somebody else started and `threading` only met: real threads, of our own among them, have
+        # no end that it knows; greenlets are told below.
+        known = [thread for thread in threading.enumerate() if not isinstance(thread, threading._DummyThread)]
+        threads = [thread for thread in known if thread not in self.threads and thread.is_alive()]
+        idents = {thread.ident for thread in known}
         greenlets = [each for each in self.greenlets if not each.dead and id(each) not in idents]
         return [
             *(f"the thread {thread.name!r} still runs{_in_line(thread)}" for thread in threads),
@@ -73,7 +76,8 @@ def _locks() -> list[Any]:
 def _listeners() -> list[Any]:
     found = []
     for each in gc.get_objects():
-        if not isinstance(each, socket.socket):
+        # Not isinstance(): it asks objects that have a `__class__` of their own, and a lazy one is made by that.
+        if not issubclass(type(each), socket.socket):
             continue
         try:
             if each.fileno() >= 0 and each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):

@@ -38,7 +38,12 @@ def for_any_thread(plain: Function) -> Function:
 
 
 def run_in_loop(call: Callable[[], Any]) -> Any:
-    """Return or raise the outcome of `call()` in a greenlet with this thread's context. Runs on: a real thread."""
+    """Return or raise the outcome of `call()` in a greenlet with this thread's context. Runs on: a real thread.
+
+    Raises RuntimeError where no loop is known, in a process that is not patched for serving.
+    """
+    if _hub is None:
+        raise RuntimeError("there is no event loop to do this in: call it in the main thread")
     answer = Answer(functools.partial(copy_context().run, call))
     _hub.loop.run_callback_threadsafe(gevent.spawn, answer.find)
     answer.found.acquire()

@@ -230,7 +230,8 @@ class GreenPool(QueuePool):
         if not self._has_looked_at_slots:
             self._has_looked_at_slots = True
             pool_advice.warn_of_slots(self, connection, list(pools))
-        line = getattr(connection, "greenroom_line", None)  # of a connection of ours, see postgres.py
+        # Of a connection of ours, see postgres.py. Others may have all attributes that there are: mocks, say.
+        line = getattr(connection, "__dict__", {}).get("greenroom_line")
         if line is None:
             return
         if line.has_ended(connection):

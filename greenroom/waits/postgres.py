@@ -37,8 +37,7 @@ ROLLBACK_SECONDS = 2.0
 # How often PostgreSQL looks, while a statement runs, whether this process still lives.
 CHECKING = "SET LOCAL client_connection_check_interval='2s'"
 CHECKING_VERSION = 140_000
-# As psycopg2 numbers and sends them.
-LEVELS = {1: "READ COMMITTED", 2: "REPEATABLE READ", 3: "SERIALIZABLE", 4: "READ UNCOMMITTED"}
+LEVELS = {1: "READ COMMITTED", 2: "REPEATABLE READ", 3: "SERIALIZABLE", 4: "READ UNCOMMITTED"}  # psycopg2's numbers
 UNKNOWN_SETTING = UndefinedObject, InvalidParameterValue  # of a server that does not know it, or can't do it
 BEGIN = "BEGIN"
 can_check_client = [True]  # of all servers of this process
@@ -46,8 +45,7 @@ STATUS_READY, STATUS_BEGIN = extensions.STATUS_READY, extensions.STATUS_BEGIN
 logger = logging.getLogger(__name__)
 psycopg2_connect = psycopg2._connect  # type: ignore[attr-defined]  # private; one test holds it fast
 REPLICATION = _psycopg.ReplicationConnection, _psycopg.ReplicationCursor  # they speak another protocol
-# All that are open, for the day that this process forks.
-connections: "weakref.WeakSet[GreenConnection]" = weakref.WeakSet()
+connections: "weakref.WeakSet[GreenConnection]" = weakref.WeakSet()  # for the day that this process forks
 
 
 class WaitCallback:
@@ -130,6 +128,10 @@ class GreenConnection(extensions.connection):
         name = args[0] if args else kwargs.pop("name", None)
         return super().cursor(name, factory, *args[2:], **kwargs)
 
+    def __enter__(self) -> Self:
+        two_users.take_turn(self.greenroom_line, "BEGIN")  # psycopg2 refuses a block within another one
+        return super().__enter__()
+
     def commit(self) -> None:
         two_users.take_turn_to_clean_up(self.greenroom_line, "COMMIT")
         _clean_up(self.greenroom_line, "COMMIT", super().commit)
@@ -166,8 +168,7 @@ class GreenConnection(extensions.connection):
     def lobject(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise psycopg2.NotSupportedError(
             "large objects can't be used through psycopg2's lobject() in a green worker. Call the server's functions "
-            "instead (SELECT lo_get(oid), lo_put(oid, offset, bytes), lo_from_bytea(0, bytes), lo_unlink(oid)), store "
-            "bytea, or do it in a job outside of the worker"
+            "(lo_get(oid), lo_put(oid, offset, bytes), lo_from_bytea(0, bytes), lo_unlink(oid)), or store bytea"
         )
 
     def close(self) -> None:
@@ -246,14 +247,13 @@ def _begin_text(connection: GreenConnection) -> str:
     level, readonly, deferrable = connection.isolation_level, connection.readonly, connection.deferrable
     if level is readonly is deferrable is None:
         return "BEGIN"
-    words = ["BEGIN"]
-    if level is not None:
-        words.append(f"ISOLATION LEVEL {LEVELS[level]}")
-    if readonly is not None:
-        words.append("READ ONLY" if readonly else "READ WRITE")
-    if deferrable is not None:
-        words.append("DEFERRABLE" if deferrable else "NOT DEFERRABLE")
-    return " ".join(words)
+    words = [
+        "BEGIN",
+        "" if level is None else f"ISOLATION LEVEL {LEVELS[level]}",
+        "" if readonly is None else "READ ONLY" if readonly else "READ WRITE",
+        "" if deferrable is None else "DEFERRABLE" if deferrable else "NOT DEFERRABLE",
+    ]
+    return " ".join(filter(None, words))
 
 
 def take_back(connection: GreenConnection) -> None:

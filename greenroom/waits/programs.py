@@ -19,8 +19,9 @@ import gevent.os
 
 from ..in_flight import Wait
 from ..replacements import Declined, Put, part
-from . import children
+from . import children, in_loop
 from .subprocesses import READ, may_wait, wait_in_loop
+from .threads import is_loop_thread
 
 # How soon it is asked again: first, and at the most.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.001, 0.02
@@ -41,10 +42,16 @@ def install(put: Put) -> None:
 
 
 def waitpid(pid: int, options: int, /) -> tuple[int, int]:
+    if not is_loop_thread() and not options & os.WNOHANG:
+        # The loop reaps those that gevent's fork and posix_spawn have made in greenlets.
+        if pid <= 0 or pid in getattr(gevent.os, "_watched_children", {}):
+            found: tuple[int, int] = in_loop.run_in_loop(lambda: waitpid(pid, options))
+            return found
+        return children.real_waitpid(pid, options)
     if not may_wait() or options & os.WNOHANG:
         return gevents_waitpid(pid, options)
     if pid <= 0 or options:
-        found: tuple[int, int] = asked_again(lambda: gevents_waitpid(pid, options | os.WNOHANG), lambda it: it[0])
+        found = asked_again(lambda: gevents_waitpid(pid, options | os.WNOHANG), lambda it: it[0])
         return found
     if pid not in getattr(gevent.os, "_watched_children", {}):
         wait_for_exit(pid)

@@ -31,6 +31,8 @@ from .threads import ThreadRecord, is_loop_thread
 select_poll = monkey.get_original("select", "poll")
 # From the end of the budget until the connection is given up.
 GRACE_SECONDS = 0.04
+# The same for one that several use at once: nobody may be there to open it again.
+SHARED_GRACE_SECONDS = 2.0
 # How often that begins anew because the loop was late, and not PostgreSQL.
 MOST_LATE = 5
 # How often a wait in a real thread, which nobody can end, looks whether its request goes on.
@@ -244,7 +246,8 @@ class Line:
 
     def _cancel(self, connection: Any, poll: Callable[[], int], state: int, hub: Any) -> None:
         """Have the query ended, and see its answer. Raises Unanswered when there is none in time."""
-        give_up_at = clock.now() + GRACE_SECONDS
+        grace_seconds = GRACE_SECONDS if self.turns is None else SHARED_GRACE_SECONDS
+        give_up_at = clock.now() + grace_seconds
         again = MOST_LATE
         with deadline.shield():
             cancel = Cancel(connection, self._wake)
@@ -252,16 +255,16 @@ class Line:
                 left = give_up_at - clock.now()
                 if left <= 0.0:
                     raise Unanswered(
-                        f"the request's time is over and PostgreSQL did not stop its query within {GRACE_SECONDS:g} s; "
+                        f"the request's time is over and PostgreSQL did not stop its query within {grace_seconds:g} s; "
                         "the connection was closed"
                     )
                 self._switch(connection, state, hub, left)
                 if state != POLL_OK:
                     state = poll()
-                if again and clock.now() - give_up_at > GRACE_SECONDS / 4:
+                if again and clock.now() - give_up_at > grace_seconds / 4:
                     # Somebody has kept the loop from turning: the answer may be here, and nobody could see it.
                     again -= 1
-                    give_up_at = clock.now() + GRACE_SECONDS
+                    give_up_at = clock.now() + grace_seconds
         self.heard_at = clock.now()
 
     def _switch(self, connection: Any, state: int, hub: Any, seconds: float) -> bool:

@@ -26,6 +26,7 @@ from greenlet import getcurrent
 from ..replacements import Declined, Put, part
 from . import children, closing
 from .giving_way import before_more, moved
+from .real_threads import otherwise, select_registered
 from .threads import is_loop_thread, real_poll
 
 READ, WRITE = 1, 2
@@ -117,7 +118,7 @@ class GreenIO(ModuleType):
 class PipeSelector(gevent.selectors.GeventSelector):
     """The selector of communicate(). Unchanged: that wait is named and bounded already, as the process's."""
 
-    select = gevent.selectors.GeventSelector.select
+    select = otherwise(select_registered, gevent.selectors.GeventSelector.select)
 
 
 class Pipe(io.FileIO):

@@ -21,7 +21,7 @@ from .query_wait import Line
 logger = logging.getLogger(__name__)
 
 told = Once()  # requests that went on in another one's transaction
-told_to_wait = Once()  # requests that waited for another one's statement
+told_to_wait = Once(10)  # requests that waited for another one's statement
 
 
 class Turns(parking.Line):

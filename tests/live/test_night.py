@@ -125,7 +125,7 @@ def test_lock_held_across_an_upstream_call(tmp_path: Path) -> None:
 def test_semaphore_held_across_an_upstream_call(tmp_path: Path) -> None:
     with slow_upstream() as upstream, night(tmp_path, {"UPSTREAM_URL": upstream}) as stage:
         with clients(stage.url, ("/semaphore", 24), OK):
-            stage.is_named(r"lock", LINE, r"/semaphore")
+            stage.is_named(rf"semaphore at {LINE} \(/semaphore\)", r"two_at_a_time", upstream[7:])
 
 
 def test_executor_is_too_small(tmp_path: Path) -> None:

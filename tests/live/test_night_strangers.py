@@ -93,6 +93,7 @@ def forgetful(port: int) -> Iterator[tuple[int, Callable[[], None]]]:
     """A way to a port that can forget the connections which go through it."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=100)
     current = [threading.Event()]
+    opened: list[socket.socket] = []
 
     def pump(source: socket.socket, target: socket.socket, is_forgotten: threading.Event) -> None:
         with suppress(OSError):
@@ -105,6 +106,7 @@ def forgetful(port: int) -> Iterator[tuple[int, Callable[[], None]]]:
             while True:
                 near, _ = listener.accept()
                 far = socket.create_connection(("127.0.0.1", port))
+                opened.extend((near, far))
                 for pair in ((near, far), (far, near)):
                     threading.Thread(target=pump, args=(*pair, current[-1]), daemon=True).start()
 
@@ -116,7 +118,8 @@ def forgetful(port: int) -> Iterator[tuple[int, Callable[[], None]]]:
     try:
         yield listener.getsockname()[1], forget
     finally:
-        listener.close()
+        for one in (listener, *opened):
+            one.close()
 
 
 def test_psycopg3_finds_no_connection_slot(tmp_path: Path) -> None:
@@ -188,10 +191,11 @@ def test_log_that_is_written_much_is_not_one_that_nobody_reads(tmp_path: Path) -
 
 
 def test_reload_with_a_configuration_that_can_not_be_read(tmp_path: Path) -> None:
+    conf = tmp_path / "gunicorn.conf.py"
+    conf.write_text("import os, greenroom.configuration as ours\nglobals().update(ours.configure(os.environ))\n")
     command = ("sh", "-c", f'cd {tmp_path}; exec "$0" "$@"')
-    environ = {"PYTHONPATH": os.getcwd()}
-    with stranger(tmp_path, environ, prefix=command) as stage, clients(stage.url, OK):
-        (tmp_path / "gunicorn.conf.py").write_text("threads = (1\n")
+    with stranger(tmp_path, {"PYTHONPATH": os.getcwd()}, prefix=command) as stage, clients(stage.url, OK):
+        conf.write_text("threads = (1\n")
         os.kill(stage.server.process.pid, signal.SIGHUP)
         stage.is_named(r"changed nothing", r"SyntaxError", r"go on as they are")
 

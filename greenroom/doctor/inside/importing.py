@@ -292,7 +292,7 @@ def engines() -> list[dict[str, Any]]:
     found = []
     for one in gc.get_objects():
         with contextlib.suppress(Exception):
-            if isinstance(one, module.Engine):
+            if issubclass(type(one), module.Engine):  # isinstance() would have lazy objects made
                 pool = one.pool
                 found.append(
                     {

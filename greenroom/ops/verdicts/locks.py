@@ -1,5 +1,6 @@
 """Locks: deadlocks, and locks that are held for long."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -80,7 +81,7 @@ def held(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
         if row["longest_seconds"] < LONG_SECONDS and not _lock_is_slow(seen):
             continue
         if row.get("kind") == "semaphore":
-            found.append(_semaphore(row, requests(total)))
+            found.append(_semaphore(row, requests(total), seen))
             continue
         if not row.get("taken_at"):
             continue
@@ -103,9 +104,14 @@ def held(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     return found
 
 
-def _semaphore(row: Mapping[str, Any], total: str) -> Finding:
+def _semaphore(row: Mapping[str, Any], total: str, seen: Mapping[str, Any]) -> Finding:
     """It is first come, first served: in the time that the longest waits, nobody has given a place back."""
     longest = row["longest_seconds"]
+    route = row.get("route") if row.get("route") not in (None, "", "other") else ""
+    # Those that have a place are most likely of the same route, and past that line.
+    rows = [one for one in seen["in_flight"] if route and one["route"] == route and one["state"] != "lock"]
+    doing = Counter((one["state"], one["detail"]) for one in rows).most_common(1)
+    busy = f"; others of {route} {_does(*doing[0][0])}" if doing else ""
     places = f"one of its {count_of(row['places'], 'place')}" if row.get("places") else "a place"
     is_leak = longest >= LEAK_SECONDS
     since = f", and in {duration(longest)} none was given back" if is_leak else ""
@@ -117,12 +123,18 @@ def _semaphore(row: Mapping[str, Any], total: str) -> Finding:
         )
     return finding(
         BAD,
-        f"The semaphore at {row['wanted_at']} is the bottleneck: {row['count']:g} of {total} wait for {places}, the "
-        f"longest for {duration(longest)}{since}{f'; it is {name}' if (name := row.get('name')) else ''}.",
+        f"The semaphore at {row['wanted_at']}{f' ({route})' if route else ''} is the bottleneck: {row['count']:g} of "
+        f"{total} wait for {places}, the longest for {duration(longest)}{since}{busy}"
+        f"{f'; it is {name}' if (name := row.get('name')) else ''}.",
         do,
         cause="semaphore",
         holder=row,
     )
+
+
+def _does(state: str, detail: str) -> str:
+    words = {"upstream": "wait for upstream", "query": "wait for the database", "sleep": "sleep", "running": "compute"}
+    return f"{words.get(state, f'wait ({state})')} {detail if state == 'upstream' else ''}".rstrip()
 
 
 def _lock_is_slow(seen: Mapping[str, Any]) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 from ..collect import Moment
 from .finding import FEWEST, WATCH, Finding, finding
 from .peers import name_of
+from .waiting import is_patient
 from .words import count_of, duration, requests, window
 
 MANY_QUERIES = 40
@@ -53,6 +54,8 @@ def slower_than_usual(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             continue
         now = sum(row["seconds"])
         if now > SLOWER_RATIO * usual["seconds"] and now - usual["seconds"] > SLOWER_SECONDS:
+            if _grown_most(row["seconds"], usual["by_state"], seen["states"]) == "lock" and _listens(row, seen):
+                continue
             lost = (now - usual["seconds"]) * row["recent"]
             if worst is None or lost > worst[0]:
                 worst = lost, row
@@ -108,6 +111,8 @@ def takes_long(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
         if not parts or sum(parts.get(name, 0.0) for name in PATIENT) > 0.5:
             continue
         state = max(parts, key=lambda name: parts[name])
+        if state == "lock" and _listens(row, seen):
+            continue
         # The percentile lies somewhere in its bucket; only that bucket's lower bound is known to be true.
         at_least = max((bound for bound in moment.sums["le"] if bound is not None and bound <= p99), default=p99)
         host, line = _slow_upstream(row["route"], seen) if state == "upstream" else ("", "")
@@ -208,6 +213,12 @@ def given_up(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             route=row["route"],
         )
     ]
+
+
+def _listens(route: Mapping[str, Any], seen: Mapping[str, Any]) -> bool:
+    """Whether no request of the route is seen to wait for a lock: then it listens, to an event say."""
+    rows = [row for row in seen["waits"] if row["state"] == "lock" and not is_patient(row)]
+    return not any(line["route"] == route["route"] for row in rows for line in row.get("lines") or [])
 
 
 def _slow_upstream(route: str, seen: Mapping[str, Any]) -> tuple[str, str]:

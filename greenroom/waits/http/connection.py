@@ -216,13 +216,13 @@ class Connection:
 
     def watch(self) -> None:
         """It is idle from now on: close it as soon as the other side does, or says anything."""
-        self._idle_watcher.start(self._stirred)
+        self._idle_watcher.start(self.stirred)
 
     def unwatch(self) -> None:
         self._idle_watcher.stop()
 
-    def _stirred(self) -> None:
-        """Runs on: the hub."""
+    def stirred(self) -> None:
+        """While it was idle the other side has closed it, or said something: then it is closed. Never switches."""
         said = b"" if self.is_closed else self._unasked()
         if said is None:
             return

@@ -117,6 +117,7 @@ class Origin:
                 self.pools.unkeep(connection)
                 if connection.is_quiet():
                     return connection
+                connection.stirred()
                 connection.close()
         return self._slot(timeout_seconds, user, is_safe)
 
@@ -140,6 +141,7 @@ class Origin:
         """
         for connection in self.idle:
             if not (self.has_owner or connection.has_user()):
+                connection.stirred()
                 connection.close()
                 return
         if self.open >= self.limit and self.idle:
@@ -202,8 +204,9 @@ class Origin:
         connection: Connection = ticket.given
         if connection.is_quiet():
             return connection
-        # The other side has closed it behind its answer.
+        # The other side has closed it behind its answer, or says more.
         self.open += 1  # its place is ours, before closing gives it to the next
+        connection.stirred()
         connection.close()
         return None
 

@@ -88,3 +88,13 @@ def test_a_cause_that_flickers_has_one_beginning() -> None:
     incidents.look(said, 8.0, 5008.0)
 
     assert said["since"] == 5000.0
+
+
+def test_an_incident_never_ends_before_it_began() -> None:
+    incidents = Incidents()
+    run(incidents, 0, 10, verdict(("bad", "blocked")))
+    incidents.look(verdict(("bad", "blocked")), 10.0, 1400.0)  # the clock was put back by an hour
+
+    (ended,) = incidents.look(verdict(), 11.0 + CLOSES_AFTER_SECONDS, 1431.0)
+
+    assert (ended.began, ended.ended) == (5000.0, 5000.0)

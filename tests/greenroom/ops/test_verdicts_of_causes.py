@@ -665,7 +665,8 @@ def test_every_rule_bears_a_moment_with_rows_that_say_little() -> None:
 
 def semaphore(seconds: float, places: int = 3) -> dict[str, Any]:
     row = {"kind": "semaphore", "name": "SLOTS of shop.py:20", "places": places, "wanted_at": "shop.py:122"}
-    waiting = stuck(6, "lock", "semaphore", seconds)
+    row["route"] = "/slots"
+    waiting = stuck(6, "lock", "semaphore", seconds, route="/slots")
     return snapshot(in_flight=waiting, holders=[{**row, "count": 6, "longest_seconds": seconds}])
 
 
@@ -674,9 +675,12 @@ def test_a_semaphore_is_named_and_whether_its_places_come_back() -> None:
 
     assert causes(busy) == causes(leaking) == ["semaphore"]
     assert busy["sentence"] == (
-        "The semaphore at shop.py:122 is the bottleneck: 6 of 6 requests wait for one of its 3 places, the longest for "
-        "2 s; it is SLOTS of shop.py:20."
+        "The semaphore at shop.py:122 (/slots) is the bottleneck: 6 of 6 requests wait for one of its 3 places, the "
+        "longest for 2 s; it is SLOTS of shop.py:20."
     )
+    held = semaphore(2.0)
+    held["in_flight"] = [*held["in_flight"], request("upstream", "api:443", 1.0, id="h", route="/slots")]
+    assert "for 2 s; others of /slots wait for upstream api:443; it is" in verdict(seen(said=held))["sentence"]
     assert "in 18 s none was given back" in leaking["sentence"]
     assert "release()" in leaking["do"]
     assert "release()" not in busy["do"]
@@ -892,3 +896,13 @@ def test_a_connection_that_is_kept_across_a_call_is_told_of_any_driver() -> None
         "of its 3 connections, because a.py:4 (/sell) keeps one while it waits for api:443."
     )
     assert "before that call at a.py:5 (/sell)" in found["do"]
+
+
+def test_a_route_that_listens_takes_as_long_as_it_likes() -> None:
+    def said(detail: str) -> dict[str, Any]:
+        routes = {"/events": route(9, bucket=2, state="lock", seconds=11.0), "/ok": route(20)}
+        rows = snapshot(routes=routes, in_flight=stuck(2, "lock", detail, 0.1))
+        return {**with_lines(rows, "a.py:3", "/events"), "le": [0.01, 10.0, 30.0, None]}
+
+    assert "takes_long" not in causes(verdict(seen(said=said("event"))))
+    assert "takes_long" in causes(verdict(seen(said=said("lock"))))

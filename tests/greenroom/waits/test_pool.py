@@ -7,8 +7,10 @@ import sys
 import time
 import types
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import gevent
 import psycopg2
@@ -223,6 +225,17 @@ class Lined:
 def test_connection_with_names_of_its_own_is_nobody_elses() -> None:
     with pool.GreenPool(Lined, pool_size=1).connect() as connection:  # type: ignore[arg-type]
         assert connection.dbapi_connection.line == "A1"  # type: ignore[union-attr]
+
+
+def test_connection_with_all_names_that_there_are_is_nobody_elses() -> None:
+    made = pool.GreenPool(MagicMock, pool_size=1)
+
+    used = []
+    for _ in range(2):
+        with closing(made.connect()) as connection:
+            used.append(connection.dbapi_connection)
+
+    assert used[0] is used[1]
 
 
 def test_what_a_connect_handler_has_begun_is_not_ended(make_engine: Callable[..., Engine]) -> None:

@@ -251,6 +251,20 @@ def test_who_waits_for_a_turn_ends_with_his_request_and_nobody_elses_statement(c
     assert third.get(timeout=LONG_WAIT_SECONDS) == [(3,)]
 
 
+def test_connection_that_others_wait_for_is_not_closed_when_the_cancelling_takes_a_while(
+    connection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query_wait, "GRACE_SECONDS", 0.0)
+    connection.autocommit = True
+    first = in_request(request_to("/first", seconds=0.1), lambda: connection.cursor().execute(SLEEP))
+    gevent.sleep(0.02)
+
+    second = in_request(request_to("/second"), lambda: rows(connection.cursor(), "SELECT 2"))
+
+    assert isinstance(first.get(timeout=LONG_WAIT_SECONDS), QueryCanceled)
+    assert second.get(timeout=LONG_WAIT_SECONDS) == [(2,)]
+
+
 def test_commit_and_rollback_take_turns_too(connection: Any, watcher: Any) -> None:
     rows(connection.cursor(), "CREATE TEMP TABLE turns (number int); SELECT 1")
     adding = gevent.spawn(connection.cursor().execute, "INSERT INTO turns SELECT 1 FROM pg_sleep(0.1)")
@@ -263,6 +277,26 @@ def test_commit_and_rollback_take_turns_too(connection: Any, watcher: Any) -> No
     gevent.sleep(0.02)
     connection.rollback()
     assert rows(connection.cursor(), "SELECT number FROM turns") == [(1,)]
+
+
+def test_blocks_on_one_connection_come_one_after_the_other(connection: Any) -> None:
+    """As under gevent alone, where psycopg2 waits in C: a transaction that waits for nothing else is nobody else's."""
+    rows(connection.cursor(), "CREATE TEMP TABLE blocks (number int); SELECT 1")
+    connection.commit()
+
+    def add(number: int) -> None:
+        with connection, connection.cursor() as cursor:
+            for _ in range(3):
+                cursor.execute("INSERT INTO blocks SELECT %s FROM pg_sleep(0.003)", [number])
+            if number % 2:
+                raise LookupError("a block that is rolled back")
+
+    adding = [in_request(request_to(f"/{number}"), partial(add, number)) for number in range(6)]
+    gevent.joinall(adding, timeout=LONG_WAIT_SECONDS, raise_error=True)
+
+    assert [str(each.value) for each in adding[1::2]] == ["a block that is rolled back"] * 3
+    added = rows(connection.cursor(), "SELECT number, count(*) FROM blocks GROUP BY 1 ORDER BY 1")
+    assert added == [(0, 3), (2, 3), (4, 3)]
 
 
 def test_copies_and_statements_take_turns(connection: Any) -> None:

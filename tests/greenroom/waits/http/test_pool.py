@@ -15,6 +15,7 @@ import requests
 
 from greenroom import deadline
 from greenroom.waits.http.adapter import Transport
+from greenroom.waits.http.connection import Connection
 
 from ...conftest import ManualClock
 from .conftest import QUICK_SECONDS, SURE_SECONDS, Switch
@@ -115,6 +116,21 @@ def test_an_upstream_that_says_something_unasked_is_not_shared(
         f"127.0.0.1:{upstream.port} sends more than it is asked for: for 600 s, connections to it are not shared by "
         "sessions"
     ]
+
+
+def test_what_is_found_unasked_when_a_connection_is_taken_counts_as_well(
+    ours: Transport, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Connection, "watch", lambda self: None)  # the loop has not looked yet
+    url = upstream.on("/", sends(answer(b"mine"), answer(b"yours"), pause_seconds=0.02))
+    assert requests.get(url).content == b"mine"
+    (kept,) = origin_of(ours).idle
+    wait_until(lambda: not kept.is_quiet())
+
+    assert requests.get(url).content == b"mine"
+
+    assert origin_of(ours).distrusted_until > 0
+    assert upstream.connections == 2
 
 
 def closes_kept(upstream: Upstream, how: str) -> Any:
