@@ -23,6 +23,7 @@ COMMANDS = (
     "nightly",
     "parsers",
     "generator",
+    "scaling",
     "tune",
 )
 

@@ -32,7 +32,7 @@ REMEMBER_SECONDS = 5.0
 FOLLOWED_SECONDS = 1.0
 PIECES_CPU_SHARE = 0.02
 
-LOCK = STATE_OF["lock"]
+LOCK, OTHER = STATE_OF["lock"], STATE_OF["other"]
 
 What = tuple[str, str]  # state, detail
 
@@ -93,7 +93,7 @@ class Callers:
             greenlet = account.greenlet if wait is None else wait.greenlet
             line, library = line_and_library(getattr(greenlet, "gr_frame", None))
             state = STATES[account.state]
-            what = state, redaction.detail(state, account.detail)
+            what = state, redaction.detail(state, detail_of(account))
             found.setdefault(what, Counter())[line, account.pattern(), library] += 1
         return {
             what: [
@@ -164,6 +164,17 @@ def line_and_library(frame: Any) -> tuple[str, str]:
 def caller() -> tuple[str, str]:
     """The line that has called, and the library between. Runs on: request greenlet; some microseconds."""
     return line_and_library(sys._getframe(1))
+
+
+def detail_of(account: Account) -> str:
+    """What a request waits for, as its wait says. Runs on: any thread.
+
+    A wait that nobody has named is one of gevent's own primitives, mostly; in a request whose answer has begun, that of
+    a stream which listens.
+    """
+    if account.state == OTHER and not account.detail and getattr(account.answer, "headers_sent", False):
+        return "stream"
+    return account.detail
 
 
 def _piece(account: Account, before: Followed | None, now: float) -> Followed | None:

@@ -79,7 +79,7 @@ from ..waits import threads
 from . import pools, safepoint
 from . import stacks as stack_lists
 from .account import CPU, READY, STATES, Account
-from .callers import attach, waits_since
+from .callers import attach, detail_of, waits_since
 from .facts import again, bad_callers, databases, upstreams, waiting_for
 from .locks import Waiter
 from .observer import Insight
@@ -342,7 +342,7 @@ def in_flight(account: Account, now: float, since: Callable[[Account], float] = 
         "client": redaction.line(account.client),
         "age_seconds": now - account.began,
         "state": "running" if account.state == CPU else STATES[account.state],
-        "detail": redaction.detail(STATES[account.state], account.detail),
+        "detail": redaction.detail(STATES[account.state], detail_of(account)),
         "state_seconds": max(0.0, now - since(account)),
         "budget_seconds": None if account.deadline == FOREVER else max(0.0, account.deadline - now),
         "is_cut": account.is_cut,

@@ -30,7 +30,7 @@ class Stall:
 
 
 @dataclass(slots=True)
-class Line:
+class StalledLine:
     """All stalls of one line."""
 
     line: str

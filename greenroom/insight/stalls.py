@@ -43,7 +43,7 @@ from .alarm import Alarm, Dump, Knock
 from .garbage import Garbage
 from .machine import Machine, sleeps
 from .recent import Ring
-from .stall_facts import Line, Look, Seen, Stall, most_seen, mostly_holds_gil
+from .stall_facts import Look, Seen, Stall, StalledLine, most_seen, mostly_holds_gil
 
 logger = logging.getLogger("gunicorn.error")
 
@@ -89,7 +89,7 @@ class Stalls:
         self.unblamed = 0
         self.stolen_seconds = 0.0  # of long slices
         self._began_with = self.machine.use()
-        self.lines: dict[str, Line] = {}
+        self.lines: dict[str, StalledLine] = {}
         self.last: deque[Stall] = deque(maxlen=MOST_LAST)
         self.looks: deque[Look] = deque(maxlen=64)
         self.looked_at = self.passed_at = now()
@@ -347,7 +347,7 @@ class Stalls:
         if line is None:
             if len(self.lines) >= MOST_LINES:
                 del self.lines[min(self.lines.values(), key=lambda one: one.seconds).line]
-            line = self.lines[stall.line] = Line(stall.line)
+            line = self.lines[stall.line] = StalledLine(stall.line)
         line.count += 1
         line.seconds += stall.seconds
         line.longest_seconds = max(line.longest_seconds, stall.seconds)
@@ -355,7 +355,7 @@ class Stalls:
         line.last_at = stall.at
         self._log(stall, line)
 
-    def _log(self, stall: Stall, line: Line) -> None:
+    def _log(self, stall: Stall, line: StalledLine) -> None:
         now = self.now()
         self._allowance = min(float(LOG_BURST), self._allowance + now - self._allowed_at)
         self._allowed_at = now

@@ -38,7 +38,7 @@ OURS = ("no free port", "no free descriptor")
 
 
 @dataclass(slots=True)
-class Call:
+class PendingRequest:
     """One request under way. `due` is its planned moment, in seconds from the beginning of the run."""
 
     due: float
@@ -63,7 +63,7 @@ class Connection:
 
     def __init__(self, engine: "Engine") -> None:
         self.engine = engine
-        self.call: Call | None = None
+        self.call: PendingRequest | None = None
         self.is_idle = False
         self.reader = AnswerReader(engine.largest_bytes, engine.heads)
         self._out = b""
@@ -76,7 +76,7 @@ class Connection:
     def is_connecting(self) -> bool:
         return self._state in (CONNECTING, SHAKING)
 
-    def open(self, call: Call) -> None:
+    def open(self, call: PendingRequest) -> None:
         """Connect for a request. Raises OSError."""
         self.call = call
         call.connection = self
@@ -86,7 +86,7 @@ class Connection:
             raise OSError(code, "connect")
         self._watch(WRITE)
 
-    def start(self, call: Call) -> None:
+    def start(self, call: PendingRequest) -> None:
         """Send a request on this connection, which is idle."""
         self.call = call
         call.connection = self
@@ -179,7 +179,7 @@ class Connection:
             if self.engine.tls is None:
                 return
 
-    def _complete(self, call: Call) -> None:
+    def _complete(self, call: PendingRequest) -> None:
         self.call = None
         call.connection = None
         if not self.reader.keeps_connection or self._out or self.engine.new_connections:
@@ -198,7 +198,7 @@ class Connection:
             call.connection = None
             self.engine.failed(call, kind)
 
-    def give_up(self, call: Call, kind: str) -> None:
+    def give_up(self, call: PendingRequest, kind: str) -> None:
         """The request's time is up."""
         self.fail(kind)
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from ssl import SSLContext
 from urllib.parse import urljoin, urlsplit
 
-from .connection import OURS, Call, Connection, kind_of
+from .connection import OURS, Connection, PendingRequest, kind_of
 from .pacing import Pacer
 from .polling import NAP_BELOW_SECONDS, Poller, poller
 from .request import Answer, Prepared, follow
@@ -83,8 +83,8 @@ class Engine:
         self._poller: Poller = poller()
         self._connections: dict[int, Connection] = {}
         self._idle: list[Connection] = []
-        self._waiting: deque[Call] = deque()
-        self._pending: deque[Call] = deque()
+        self._waiting: deque[PendingRequest] = deque()
+        self._pending: deque[PendingRequest] = deque()
         self._under_way = 0
         self._began = 0.0
 
@@ -163,7 +163,7 @@ class Engine:
             tally.planned += 1
             row.asked += 1
             tally.lateness.record(late)
-            call = Call(due, next(requests))
+            call = PendingRequest(due, next(requests))
             self._under_way += 1
             due = pacer.advance()
             if late < self.timeout_seconds:
@@ -175,7 +175,7 @@ class Engine:
             if due > moment:
                 return
 
-    def _launch(self, call: Call, moment: float) -> None:
+    def _launch(self, call: PendingRequest, moment: float) -> None:
         """On an idle connection, a new one, or as soon as there is one."""
         if self._idle:
             connection = self._idle.pop()
@@ -188,7 +188,7 @@ class Engine:
         else:
             self._waiting.append(call)
 
-    def _open(self, call: Call) -> None:
+    def _open(self, call: PendingRequest) -> None:
         try:
             connection = self._make_connection(self)
         except OSError as exc:
@@ -201,13 +201,13 @@ class Engine:
         except OSError as exc:
             connection.fail(kind_of(exc))
 
-    def _count_sent(self, call: Call, moment: float) -> None:
+    def _count_sent(self, call: PendingRequest, moment: float) -> None:
         row = self.tally.seconds[int(call.due)]
         row.sent += 1
         if moment - call.due > LATE_SECONDS:
             row.late += 1
 
-    def answered(self, connection: Connection, call: Call, reader: ReadAnswer) -> None:
+    def answered(self, connection: Connection, call: PendingRequest, reader: ReadAnswer) -> None:
         """A whole answer has come; the connection may be closed already."""
         moment = self.moment()
         head = reader.head
@@ -221,7 +221,7 @@ class Engine:
         self._end(call, moment, outcome, len(head.raw) + 4 + reader.body_bytes)
         self.reuse(connection)
 
-    def failed(self, call: Call, kind: str) -> None:
+    def failed(self, call: PendingRequest, kind: str) -> None:
         """Count a request that will have no answer; `kind` says why."""
         if kind in OURS:
             self._not_sent(call, kind)
@@ -229,13 +229,13 @@ class Engine:
             self._end(call, self.moment(), kind, 0)
         self._serve_waiting()
 
-    def _end(self, call: Call, moment: float, outcome: str, received_bytes: int) -> None:
+    def _end(self, call: PendingRequest, moment: float, outcome: str, received_bytes: int) -> None:
         call.is_done = True
         self._under_way -= 1
         self.tally.ended(call.prepared.name, call.due, moment, outcome, received_bytes)
         self.pacer.finished(moment)
 
-    def _not_sent(self, call: Call, why: str) -> None:
+    def _not_sent(self, call: PendingRequest, why: str) -> None:
         call.is_done = True
         self._under_way -= 1
         self.tally.unsent[why] += 1
@@ -258,7 +258,7 @@ class Engine:
             if call is not None:
                 self._open(call)
 
-    def _next_waiting(self) -> Call | None:
+    def _next_waiting(self) -> PendingRequest | None:
         """The next in line that has time left; the others are ended when the timeouts are looked at."""
         moment = self.moment()
         while self._waiting:
@@ -270,7 +270,7 @@ class Engine:
                 return call
         return None
 
-    def _follow(self, call: Call, head: Head, moment: float) -> None:
+    def _follow(self, call: PendingRequest, head: Head, moment: float) -> None:
         call.hops += 1
         if call.hops > MOST_HOPS:
             self._end(call, moment, "redirects for ever", 0)

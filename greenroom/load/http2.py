@@ -4,7 +4,7 @@ import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .connection import OPEN, READ, RECEIVE_BYTES, Call, Connection, kind_of
+from .connection import OPEN, READ, RECEIVE_BYTES, Connection, PendingRequest, kind_of
 from .units import LoadError
 from .wire import Garbled, Head
 
@@ -73,11 +73,11 @@ class Http2Connection(Connection):
 
         super().__init__(engine)
         self._h2 = H2Connection(H2Configuration(client_side=True, header_encoding=None, validate_inbound_headers=True))
-        self._streams: dict[int, tuple[Call, StreamAnswer]] = {}
+        self._streams: dict[int, tuple[PendingRequest, StreamAnswer]] = {}
         self._bodies: dict[int, bytes] = {}
-        self._waiting_for_open: list[Call] = []
+        self._waiting_for_open: list[PendingRequest] = []
 
-    def open(self, call: Call) -> None:
+    def open(self, call: PendingRequest) -> None:
         self._waiting_for_open.append(call)
         super().open(call)
 
@@ -96,7 +96,7 @@ class Http2Connection(Connection):
         self._flush()
         self.engine.reuse(self)
 
-    def start(self, call: Call) -> None:
+    def start(self, call: PendingRequest) -> None:
         from h2.exceptions import H2Error
 
         call.connection = self
@@ -110,7 +110,7 @@ class Http2Connection(Connection):
         else:
             self.engine.reuse(self)
 
-    def _begin(self, call: Call) -> None:
+    def _begin(self, call: PendingRequest) -> None:
         prepared = call.prepared
         stream = self._h2.get_next_available_stream_id()
         headers = [
@@ -181,7 +181,7 @@ class Http2Connection(Connection):
         elif isinstance(event, events.ConnectionTerminated):
             self.fail("closed without an answer")
 
-    def _answer(self, stream: int, act: Callable[[Call, StreamAnswer], None]) -> None:
+    def _answer(self, stream: int, act: Callable[[PendingRequest, StreamAnswer], None]) -> None:
         """Do something with a stream's answer, if anybody still waits for it."""
         found = self._streams.get(stream)
         if found is None:
@@ -192,7 +192,7 @@ class Http2Connection(Connection):
             self._h2.reset_stream(stream)
             self._fail_stream(stream, str(exc))
 
-    def _take(self, event: Any, call: Call, answer: StreamAnswer) -> None:
+    def _take(self, event: Any, call: PendingRequest, answer: StreamAnswer) -> None:
         answer.take(event.data or b"", self.engine.largest_bytes, keeps_body=call.prepared.reads_body)
         if answer.events >= (call.prepared.events or 1) and answer.head is not None and answer.head.is_event_stream:
             self._h2.reset_stream(event.stream_id)
@@ -222,7 +222,7 @@ class Http2Connection(Connection):
         allowed = min(MOST_STREAMS, self._h2.remote_settings.max_concurrent_streams)
         return self._state == OPEN and len(self._streams) < allowed
 
-    def give_up(self, call: Call, kind: str) -> None:
+    def give_up(self, call: PendingRequest, kind: str) -> None:
         """Only this request's stream ends; the others go on."""
         for stream, (one, _) in self._streams.items():
             if one is call:

@@ -351,7 +351,9 @@ class Collector:
             number = self.workers[pid].number if pid in self.workers else 0
             self._could_not_start.add(pid)
             self._died += 1
-            self.boot_failures.append({**failure, "since": self.now(), "worker": number, "pid": pid})
+            # When it was, and not when it is noticed: the next reload may come in between.
+            since = self.now() - max(0.0, time.time() - float(failure.get("at") or time.time()))
+            self.boot_failures.append({**failure, "since": since, "worker": number, "pid": pid})
             self._note("could not start", number, pid, error=failure.get("error", ""), line=failure.get("line", ""))
 
     def _look_for_reload(self) -> None:

@@ -4,8 +4,8 @@
     a real thread       blocks in a lock of the system's; it never gets a gevent hub by waiting
     the hub             can't wait for its own greenlets: for other threads it does so, briefly; else gevent's error
 
-The lock or queue that greenlets share decides which one is woken (see `Line`). Nothing here holds a lock of its own, so
-that the garbage collector and signal handlers may come in anywhere and do the same things again. Each atomic
+The lock or queue that greenlets share decides which one is woken (see `WaitQueue`). Nothing here holds a lock of its
+own, so that the garbage collector and signal handlers may come in anywhere and do the same things again. Each atomic
 step is one call of C: append, remove, pop, a system lock's acquire and release.
 """
 
@@ -202,7 +202,7 @@ def give_way() -> None:
     me._switch_out(is_endable=False)
 
 
-class Line:
+class WaitQueue:
     """Those who wait for one thing, which one of them can have at a time; first come, first served.
 
     Freeing the thing wakes the first waiter, which tries to take it; another may be quicker. Then the next release

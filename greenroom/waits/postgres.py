@@ -28,7 +28,7 @@ from ..in_flight import CLEAN_UP, CURRENT, SHIELD
 from ..replacements import Put, part
 from . import connect_failures, copying, peers, two_users
 from .libpq import STATUS_OFFSET, status_of
-from .query_wait import Line, place
+from .query_wait import QueryWait, place
 from .resolving import connect_timeout_seconds, with_addresses
 from .unclosed_connections import left_open
 
@@ -76,7 +76,7 @@ class WaitCallback:
             if line.copying is not None and line.copying.converse():
                 line.wait(connection, connection.poll, silence_seconds, is_connecting=False)
         else:
-            line = Line()
+            line = QueryWait()
             try:
                 line.wait(connection, connection.poll, self.silence_seconds, is_connecting=False)
             finally:
@@ -85,7 +85,7 @@ class WaitCallback:
     def _connect(self, connection: Any) -> None:
         # libpq's own connect_timeout has no effect while a callback is installed, so it is kept here.
         seconds = connect_timeout_seconds(connection.dsn)
-        line = Line()
+        line = QueryWait()
         name = place(connection)
         peer = peers.of(name)
         peer.is_database = True
@@ -110,12 +110,12 @@ class GreenConnection(extensions.connection):
     All that we keep is in one attribute, because the application's class above this one has names of its own.
     """
 
-    greenroom_line: Line
+    greenroom_line: QueryWait
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         # Not in __init__: subclasses call psycopg2's own.
         self = super().__new__(cls, *args, **kwargs)
-        self.greenroom_line = Line()
+        self.greenroom_line = QueryWait()
         connections.add(self)
         return self
 
@@ -179,7 +179,7 @@ class GreenConnection(extensions.connection):
         self.greenroom_line.release()
 
 
-def _clean_up(line: Line, sql: str, call: Any) -> None:
+def _clean_up(line: QueryWait, sql: str, call: Any) -> None:
     """Run `call`, which may go on when the request's time is over. As deadline.shield(), which costs more."""
     line.sql = sql
     if CURRENT.get() is None or SHIELD.get() >= CLEAN_UP:

@@ -25,7 +25,6 @@ from .threads import is_loop_thread
 
 # How soon it is asked again: first, and at the most.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.001, 0.02
-NOTHING_USED = resource.struct_rusage((0.0, 0.0, *[0] * 14))
 
 # Those of gevent's own children, which it reaps itself, included.
 gevents_waitpid: Callable[[int, int], tuple[int, int]] = gevent.os.waitpid
@@ -98,7 +97,8 @@ def waitpid_and_usage(pid: int, options: int) -> tuple[int, int, Any]:
     try:
         return plain_wait4(pid, options)
     except ChildProcessError:
-        return (*gevents_waitpid(pid, options), NOTHING_USED)  # gevent has reaped it already
+        # gevent has reaped it already. Kept in the module, such a tuple would be an error when CPython ends.
+        return (*gevents_waitpid(pid, options), resource.struct_rusage((0.0, 0.0, *[0] * 14)))
 
 
 def waitid(idtype: int, id: int, options: int, /) -> Any:

@@ -55,7 +55,7 @@ class Unanswered(QueryCanceled):
     is_only_this_connection = True  # for pool.py: the others are as good as they were
 
 
-class Line:
+class QueryWait:
     """One connection's side of the wait. `sql` is what it waits for, `greenlet` who waits, `record` for which request.
 
     `heard_at` is when the server last answered, `statements` how many it was sent, `silence_seconds` a bound of this
@@ -98,7 +98,7 @@ class Line:
         self.record: Record | None = None
         self.sql = ""
         self.copied_by: Any = None
-        self.turns: parking.Line | None = None
+        self.turns: parking.WaitQueue | None = None
         self.is_cut = False
         self.heard_at = 0.0
         self.statements = 0

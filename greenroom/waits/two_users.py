@@ -16,7 +16,7 @@ from ..errors import BudgetSpent
 from ..in_flight import CURRENT, EVERYWHERE, FOREVER, Record, Wait
 from . import parking
 from .naming import Once, request_name, request_route, shortened
-from .query_wait import Line
+from .query_wait import QueryWait
 
 logger = logging.getLogger(__name__)
 
@@ -24,12 +24,12 @@ told = Once()  # requests that went on in another one's transaction
 told_to_wait = Once(10)  # requests that waited for another one's statement
 
 
-class Turns(parking.Line):
+class Turns(parking.WaitQueue):
     """Those who wait until a connection is free. Who finds it free sends its statement before anybody else runs."""
 
     __slots__ = ("line",)
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: QueryWait) -> None:
         super().__init__()
         self.line = line
 
@@ -43,7 +43,7 @@ class Turns(parking.Line):
         """Nothing is taken before the statement is sent."""
 
 
-def take_turn(line: Line, sql: Any) -> None:
+def take_turn(line: QueryWait, sql: Any) -> None:
     """Wait until nobody else waits for an answer on this connection. Raises psycopg2.Error.
 
     Runs on: any greenlet; switches.
@@ -75,14 +75,14 @@ def take_turn(line: Line, sql: Any) -> None:
         raise QueryCanceled("the request's time is over; the statement was not sent") from exc
 
 
-def take_turn_to_clean_up(line: Line, sql: str) -> None:
+def take_turn_to_clean_up(line: QueryWait, sql: str) -> None:
     """The same for what may go on when the request's time is over."""
     if line.user() is not None:
         with deadline.shield():
             take_turn(line, sql)
 
 
-def tell(line: Line, record: Record, sql: str) -> None:
+def tell(line: QueryWait, record: Record, sql: str) -> None:
     """Warn of a request that goes on in another one's transaction: a Session that both have, say."""
     first = line.begun_for() if line.begun_for is not None else None
     if told.is_new(request_route(record)):

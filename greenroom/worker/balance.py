@@ -19,7 +19,7 @@ import os
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from .. import clock
@@ -80,6 +80,8 @@ class State(enum.IntEnum):
 
 
 ACCEPTING = (State.SERVING, State.RETIRING)
+# Where in a line those fields are that a worker looks at in the others' before it accepts.
+COMPARED = [FIELDS.index(name) for name in ("state", "heartbeat", "lag_seconds", "queued", "expected", "accepted")]
 
 
 def _cell(offset: int) -> Any:
@@ -208,6 +210,12 @@ class Scoreboard:
             if line.state != State.EMPTY:
                 yield line
 
+    def columns(self, offsets: Iterable[int]) -> Iterator[tuple[float, ...]]:
+        """These fields of each line in use, the first line's first: some steps for each field, and none for a line."""
+        end = (int(self._cells[LINES_IN_USE]) + 1) * CELLS_PER_LINE
+        columns = (self._cells[CELLS_PER_LINE + offset : end : CELLS_PER_LINE].tolist() for offset in offsets)
+        return zip(*columns, strict=False)
+
     def siblings(self, own: Line) -> Iterator[Line]:
         return (line for line in self if line.number != own.number)
 
@@ -215,6 +223,7 @@ class Scoreboard:
         """Whether another worker than `but` accepts connections, now or when it is done with what keeps it busy."""
         return any(line.state in ACCEPTING for line in self.siblings(but))
 
+    is_of_one = property(lambda self: self._cells[LINES_IN_USE] <= 1.0, doc="Whether no other worker ever was.")
     has_fleet = property(
         lambda self: bool(self._cells[HAS_FLEET]),
         lambda self, value: self._cells.__setitem__(HAS_FLEET, float(value)),
@@ -262,16 +271,16 @@ class Turn:
     def has_come(self) -> bool:
         """Runs on: hub, when a connection waits to be accepted."""
         now = self.now()
-        willing = [line for line in self.board.siblings(self.own) if line.is_willing(now)]
+        willing = self._willing(now)
         asked_at, self._asked_at = self._asked_at, now
         if not willing:
             return True
         is_busy = self.own.lag_seconds >= LAGGING_SECONDS or (
-            self.own.queued >= 1.0 and any(line.queued < 1.0 for line in willing)
+            self.own.queued >= 1.0 and any(queued < 1.0 for queued, _, _ in willing)
         )
-        if not is_busy and self.own.expected <= AHEAD_RATIO * min(line.expected for line in willing):
+        if not is_busy and self.own.expected <= AHEAD_RATIO * min(expected for _, expected, _ in willing):
             return True
-        accepted = sum(line.accepted for line in willing)
+        accepted = sum(accepted for _, _, accepted in willing)
         if now - asked_at > 5 * STEP_SECONDS or accepted != self._accepted_by_others:
             # Another connection than the one we stood back from: that one was taken.
             self._since, self._accepted_by_others = now, accepted
@@ -279,3 +288,20 @@ class Turn:
             return False
         self._since = now - LONGEST_WAIT_SECONDS + SHORT_WAIT_SECONDS
         return True
+
+    def _willing(self, now: float) -> list[tuple[float, float, float]]:
+        """`queued`, `expected` and `accepted` of each other worker that will accept a connection soon.
+
+        See Line.is_willing. Asked for each connection by each idle worker.
+        """
+        if self.board.is_of_one:
+            return []
+        lines = enumerate(self.board.columns(COMPARED), 1)
+        return [
+            (queued, expected, accepted)
+            for number, (state, heartbeat, lag, queued, expected, accepted) in lines
+            if state in ACCEPTING
+            and now - heartbeat < FRESH_SECONDS
+            and lag < LAGGING_SECONDS
+            and number != self.own.number
+        ]

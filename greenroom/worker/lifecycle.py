@@ -55,6 +55,9 @@ DRAIN_CHECK_SECONDS = 0.02
 START_CHECK_SECONDS = 0.01
 # For how long the loop of a worker that the arbiter has given up may stand still again.
 ABORTED_SECONDS = 2
+# gevent counts what its loop waits for, also in threads that wake greenlets, without a lock: a few of a million counts
+# are lost. At 0 the loop would end, and the worker with it.
+LOOP_RESERVE = 100_000
 # Not gunicorn's codes for "failed to boot": with those the arbiter ends the whole server.
 EXIT_BOOT_FAILED = 1
 
@@ -195,6 +198,8 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             sock.setblocking(False)
             listeners.append(Listener(self.serving, sock, self.line, turn))
         loop = self.serving.loop
+        for _ in range(LOOP_RESERVE):
+            loop.ref()
         # gunicorn writes to this pipe when a signal comes. Without it, signals are noticed when something else happens.
         signals = loop.io(self.PIPE[0], 1)
         signals.start(self._on_signal)

@@ -363,14 +363,14 @@ def test_connection_that_is_kept_while_an_upstream_is_waited_for_is_reported_wit
 
 
 def test_worker_that_is_given_up_says_what_it_was_doing(start: Callable[..., Server]) -> None:
-    environ = {**APP, "GREENROOM_TIMEOUT_SECONDS": "2", "GREENROOM_GRACEFUL_TIMEOUT_SECONDS": "2"}
+    environ = {**APP, "GREENROOM_TIMEOUT_SECONDS": "5", "GREENROOM_GRACEFUL_TIMEOUT_SECONDS": "2"}
     server = start(environ)
     server.wait_ready()
     for path in ("/sleep/30000", "/regex/40"):
         threading.Thread(target=_ask_in_vain, args=(server.url + path,), daemon=True).start()
         time.sleep(0.3)
 
-    wait_until(lambda: "is killed: its loop did not turn for 2 s" in server.text(), "the last words")
+    wait_until(lambda: "is killed: its loop did not turn for 5 s" in server.text(), "the last words")
     wait_until(lambda: "has ended; its threads were:" in server.text(), "the stacks from the signal handler")
     text = server.text()
     stacks = text.partition("has ended; its threads were:\n")[2].partition("\n[")[0]

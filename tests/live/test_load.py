@@ -19,6 +19,8 @@ from tests.live.synthetic import synthetic
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "greenroom", "load")
+# 3: on a busy machine the generator itself may be late, and says so.
+VALID_OR_LATE = (0, 3)
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +179,7 @@ def test_check_that_fails_is_an_error_that_names_it(tmp_path: Path, origin: str)
 def test_closed_model_is_marked(tmp_path: Path, origin: str) -> None:
     ended = load(tmp_path, f"{origin}/fixed?ms=50", "--users", "5", "--for", "2s")
 
-    assert ended.code == 0
+    assert ended.code in VALID_OR_LATE
     assert ended.said["model"] == "closed"
     assert ended.said["asked_per_second"] is None
     # Five users, 20 requests a second each at the most.
@@ -230,7 +232,7 @@ def test_interrupt_reports_what_was_measured(tmp_path: Path, origin: str) -> Non
     out, _ = running.communicate(timeout=LONG_WAIT_SECONDS)
 
     assert "asked" in line
-    assert running.returncode == 0
+    assert running.returncode in VALID_OR_LATE
     said = json.loads(file.read_text())
     assert said["stopped"] == "Ctrl-C"
     assert 0 < said["good"] < 50 * 60
@@ -298,7 +300,7 @@ def test_wall_clock_that_steps_changes_nothing(tmp_path: Path, origin: str) -> N
         env={**clean_environment(), "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
     )
 
-    assert done.returncode == 0, done.stderr
+    assert done.returncode in VALID_OR_LATE, done.stderr
     said = json.loads(file.read_text())
     assert said["good"] == 50
     assert 20 <= said["p50_ms"] < 1000

@@ -8,6 +8,7 @@ from typing import Any
 from ..collect import Moment
 from .advice import KNOWN
 from .finding import BAD, FEWEST, WATCH, Finding, finding
+from .peers import name_of
 from .words import count_of, requests, window
 
 ERROR_SHARE = 0.05
@@ -176,7 +177,8 @@ def _advice(row: Mapping[str, Any], moment: Moment, seen: Mapping[str, Any]) -> 
     known = next((do for words, do in KNOWN if any(word in said for word in words)), "")
     if known:
         host = host_of(row, seen)
-        return known.format(host=host or "the upstream", subject=f"Upstream {host}" if host else "The upstream")
+        subject = name_of(host, [{"library": row.get("library", "")}]) if host else "The upstream"
+        return known.format(host=host or "the upstream", subject=subject)
     return f"The log has the traceback; it ends at {row['line']}." if row["line"] else "The log has the traceback."
 
 

@@ -38,7 +38,13 @@ MUCH_SLOWER, MUCH_SLOWER_SECONDS = 100.0, 3.0
 
 
 def is_patient(row: Mapping[str, Any]) -> bool:
-    return row["state"] in PATIENT_STATES or (row["state"] == "lock" and row["detail"] in PATIENT_DETAILS)
+    state, detail = row["state"], row["detail"]
+    return state in PATIENT_STATES or (state == "lock" and detail in PATIENT_DETAILS) or is_stream(row)
+
+
+def is_stream(row: Mapping[str, Any]) -> bool:
+    """Whether the answer has begun, and goes on when something comes that has no name."""
+    return bool(row["state"] == "other" and row["detail"] == "stream")
 
 
 def concerned(states: Mapping[str, float], waits: Sequence[Mapping[str, Any]]) -> float:
@@ -63,7 +69,9 @@ def slow_wait(
         total = concerned(seen["in_flight_states"], seen["waits"])
         rows = [row for row in seen["waits"] if row["state"] == state and not is_patient(row)]
         usual = {row["host"]: row["usual_seconds"] for row in seen["upstreams"]} if state == "upstream" else {}
-        slow = [row for row in rows if is_slow(row, usual.get(row["detail"]))]
+        # What nobody has named are primitives of gevent's own, and most that wait for them listen.
+        named = [row for row in rows if state != "other" or row["detail"]]
+        slow = [row for row in named if is_slow(row, usual.get(row["detail"]))]
         hanging = [row for row in rows if _is_hanging(row["longest_seconds"], usual.get(row["detail"]))]
         count = sum(row["count"] for row in slow)
         level = worst
@@ -181,7 +189,7 @@ def _waiting_words(rows: Sequence[Mapping[str, Any]], total: float, kinds: str) 
 def patient(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     """Nothing to worry about, and worth knowing."""
     found = []
-    patient = [row for row in seen["waits"] if row["state"] == "lock" and is_patient(row)]
+    patient = [row for row in seen["waits"] if is_patient(row) and row["state"] not in PATIENT_STATES]
     if sum(row["count"] for row in patient) >= FEWEST:
         count = sum(row["count"] for row in patient)
         names = " or ".join(row["detail"] for row in patient)

@@ -54,7 +54,7 @@ def slower_than_usual(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             continue
         now = sum(row["seconds"])
         if now > SLOWER_RATIO * usual["seconds"] and now - usual["seconds"] > SLOWER_SECONDS:
-            if _grown_most(row["seconds"], usual["by_state"], seen["states"]) == "lock" and _listens(row, seen):
+            if _listens(row, _grown_most(row["seconds"], usual["by_state"], seen["states"]), seen):
                 continue
             lost = (now - usual["seconds"]) * row["recent"]
             if worst is None or lost > worst[0]:
@@ -92,6 +92,7 @@ WORDS = {
     "offload": "offloaded work",
     "dns": "the name server",
     "client": "its clients",
+    "other": "a wait that has no name here",
 }
 
 
@@ -111,7 +112,7 @@ def takes_long(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
         if not parts or sum(parts.get(name, 0.0) for name in PATIENT) > 0.5:
             continue
         state = max(parts, key=lambda name: parts[name])
-        if state == "lock" and _listens(row, seen):
+        if _listens(row, state, seen):
             continue
         # The percentile lies somewhere in its bucket; only that bucket's lower bound is known to be true.
         at_least = max((bound for bound in moment.sums["le"] if bound is not None and bound <= p99), default=p99)
@@ -215,9 +216,11 @@ def given_up(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
-def _listens(route: Mapping[str, Any], seen: Mapping[str, Any]) -> bool:
-    """Whether no request of the route is seen to wait for a lock: then it listens, to an event say."""
-    rows = [row for row in seen["waits"] if row["state"] == "lock" and not is_patient(row)]
+def _listens(route: Mapping[str, Any], state: str, seen: Mapping[str, Any]) -> bool:
+    """Whether the time goes to a word from others: no request of the route is seen to wait for a lock."""
+    if state not in ("lock", "other"):
+        return False
+    rows = [row for row in seen["waits"] if row["state"] == state and not is_patient(row)]
     return not any(line["route"] == route["route"] for row in rows for line in row.get("lines") or [])
 
 

@@ -30,7 +30,7 @@ STOPPING_SECONDS = 1.0
 threads = Threads(LOOPS)
 
 
-class Call:
+class ThreadCall:
     """A greenlet's call in a thread. `loop` and `work` are known as soon as it runs there."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class Call:
 
 
 # The call that each thread runs.
-CALLS: dict[int, Call] = {}
+CALLS: dict[int, ThreadCall] = {}
 
 
 def replace(put: Replace) -> None:
@@ -169,7 +169,7 @@ def _in_thread(call: Callable[[], Any], context: Context, work: Any, loop: Any =
             work.close()  # else Python warns that nobody has awaited it
         raise
     record = context.run(own_record)
-    handle = Call()
+    handle = ThreadCall()
     if loop is not None:
         handle.runs(loop, work)
     job = threads.submit(functools.partial(_call_as, threading.current_thread(), handle, call))
@@ -192,7 +192,7 @@ def _in_thread(call: Callable[[], Any], context: Context, work: Any, loop: Any =
                         job.wait("other", "event loop", STOPPING_SECONDS)
 
 
-def _call_as(thread: threading.Thread, handle: Call, call: Callable[[], Any]) -> Any:
+def _call_as(thread: threading.Thread, handle: ThreadCall, call: Callable[[], Any]) -> Any:
     """`call()`, in a thread that passes for `thread`: libraries compare who runs their loop with who asks."""
     ident = get_thread_ident()
     CALLS[ident] = handle

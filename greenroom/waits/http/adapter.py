@@ -51,7 +51,7 @@ from .hooked import Hooks
 from .pool import Pools
 from .tls import FileMissing
 from .tracing import trace_lines
-from .transport import Call
+from .transport import UpstreamCall
 
 # The attributes of an HTTPAdapter without its pool manager and retries, which are made when somebody asks for them.
 PLAIN_ATTRIBUTES = 5
@@ -106,7 +106,7 @@ class Transport:
         cert: Any,
         proxies: Any,
     ) -> Response:
-        def make() -> Call | None:
+        def make() -> UpstreamCall | None:
             return self._call(adapter, request, timeout, verify, cert, proxies)
 
         call = make()
@@ -148,7 +148,7 @@ class Transport:
 
     def _call(
         self, adapter: HTTPAdapter, request: PreparedRequest, timeout: Any, verify: Any, cert: Any, proxies: Any
-    ) -> Call | None:
+    ) -> UpstreamCall | None:
         """Return the call that sends this request over our pool; None where `requests` sends it itself."""
         if not is_plain(adapter, may_retry=True) or type(request.headers) is not CaseInsensitiveDict:
             return None
@@ -180,14 +180,14 @@ class Transport:
         verify: Any,
         *,
         is_own: bool,
-    ) -> Call | None:
+    ) -> UpstreamCall | None:
         """`is_own`: over connections of this adapter's own (logins.py)."""
         if target.scheme == "http":
             verify = None
         elif not (verify is None or isinstance(verify, (bool, str))):
             return None
         origin = pools.origin((target.scheme, target.host, target.port, verify), adapter, is_own=is_own)
-        return Call(origin, method, target.path, prepared, *timeouts, adapter)
+        return UpstreamCall(origin, method, target.path, prepared, *timeouts, adapter)
 
     def pools_here(self) -> Pools | None:
         """The pools are the main thread's; a real thread uses the original adapter."""
@@ -230,7 +230,10 @@ class Transport:
 
 
 def answer_to(
-    call: Call, request: PreparedRequest, retries: Retry | None = None, renew: Callable[[], Call | None] | None = None
+    call: UpstreamCall,
+    request: PreparedRequest,
+    retries: Retry | None = None,
+    renew: Callable[[], UpstreamCall | None] | None = None,
 ) -> Answer | StreamedAnswer:
     """The answer, or the errors that HTTPAdapter.send raises. With `retries` it is tried again as they say."""
     try:

@@ -16,7 +16,7 @@ from ...deadline import is_spent
 from ...errors import BudgetSpent
 from .answer import Answer, StreamedAnswer
 from .connection import spent
-from .transport import Call
+from .transport import UpstreamCall
 
 logger = logging.getLogger("urllib3.connectionpool")  # whose lines people look for
 
@@ -26,7 +26,7 @@ def is_none(retries: Retry) -> bool:
     return retries.total == 0 and retries.total is not False and retries.read is False
 
 
-def run(call: Call, retries: Retry, renew: Callable[[], Call | None]) -> Answer | StreamedAnswer:
+def run(call: UpstreamCall, retries: Retry, renew: Callable[[], UpstreamCall | None]) -> Answer | StreamedAnswer:
     """The answer that is not to be tried again. `renew` makes the call anew, since less of the budget is left by then.
 
     Raises urllib3's errors.
@@ -73,7 +73,7 @@ def was_ended(exc: BaseException | None) -> bool:
     return exc is not None
 
 
-def _sleep(call: Call, retries: Retry, answer: Answer | StreamedAnswer | None) -> None:
+def _sleep(call: UpstreamCall, retries: Retry, answer: Answer | StreamedAnswer | None) -> None:
     try:
         retries.sleep(answer)
     except BudgetSpent as exc:

@@ -56,7 +56,7 @@ class Stale(Exception):
     """A kept connection was closed by the other side before it said anything; the request may be sent again."""
 
 
-class Call:
+class UpstreamCall:
     """One request to `origin`. `connect_seconds` and `read_seconds` are as in requests, None is for ever."""
 
     def __init__(

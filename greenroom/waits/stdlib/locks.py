@@ -14,7 +14,7 @@ from greenlet import getcurrent, greenlet
 
 from ... import clock
 from ...in_flight import FOREVER, TimedWait
-from ..parking import Line, Waiter, give_way, new_lock, waiter
+from ..parking import Waiter, WaitQueue, give_way, new_lock, waiter
 
 TIMEOUT_MAX: float = sys.modules["_thread"].TIMEOUT_MAX
 _frame = sys._getframe
@@ -43,7 +43,7 @@ class Observer(Protocol):
 observer: Observer | None = None
 
 
-class Mutex(Line):
+class Mutex(WaitQueue):
     """The common part of both locks: `owner` is the greenlet that has it, as far as it is known.
 
     `made_in` and `made_at` are the code and the instruction that made it.

@@ -7,10 +7,10 @@ from typing import Any, NoReturn
 
 from ... import clock
 from ...in_flight import FOREVER, TimedWait
-from ..parking import Line, Waiter, waiter
+from ..parking import Waiter, WaitQueue, waiter
 
 
-class SimpleQueue(Line):
+class SimpleQueue(WaitQueue):
     """queue.SimpleQueue: what __del__ and signal handlers may put something into, whatever goes on."""
 
     __slots__ = ("_items",)

@@ -4,6 +4,7 @@ import errno
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gevent
@@ -320,3 +321,16 @@ def test_streams_that_listen_are_looked_at_cheaply(monkeypatch: pytest.MonkeyPat
     assert looked_for == []
     (row,) = looking._holders([*listening, *queueing], 100.0)
     assert (row["name"], row["count"]) == ("LOCK of shop.py:3", 2)
+
+
+def test_an_unnamed_wait_of_an_answer_that_has_begun_is_a_streams() -> None:
+    one, begun = account(), SimpleNamespace(headers_sent=True)
+    one.state, one.detail = POLL, ""
+    assert callers.detail_of(one) == ""
+
+    one.answer = begun
+    assert callers.detail_of(one) == "stream"
+    one.detail = "poll"
+    assert callers.detail_of(one) == "poll"
+    one.state, one.detail = UPSTREAM, ""
+    assert callers.detail_of(one) == ""

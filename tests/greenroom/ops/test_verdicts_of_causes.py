@@ -906,3 +906,21 @@ def test_a_route_that_listens_takes_as_long_as_it_likes() -> None:
 
     assert "takes_long" not in causes(verdict(seen(said=said("event"))))
     assert "takes_long" in causes(verdict(seen(said=said("lock"))))
+
+
+def test_waits_that_nobody_has_named_are_told_when_they_hang() -> None:
+    def said(detail: str, seconds: float) -> list[str]:
+        rows = snapshot(in_flight=stuck(5, "other", detail, seconds), routes={"/": route(9)})
+        return causes(verdict(seen(said=with_lines(rows, "a.py:3", "/events"))))
+
+    assert said("stream", 90.0) == ["healthy", "patient"]
+    assert said("", 9.0) == ["healthy"]
+    assert said("", 40.0) == ["other"]
+    assert said("poll", 9.0) == ["other"]
+
+
+def test_advice_on_an_exception_names_the_peer_by_its_library() -> None:
+    row = failure("redis.exceptions.TimeoutError", message="Timeout reading from socket", library="redis")
+    said = failing(row) | {"upstreams": {"10.0.0.9:7000": {"waits": 9, "seconds": 45.0}}}
+
+    assert "Redis at 10.0.0.9:7000 does not answer within the timeout" in verdict(seen(said=said))["do"]

@@ -114,6 +114,18 @@ def test_the_least_loaded_accepts_and_the_others_stand_back(board: Scoreboard, c
     assert turns == [False, True, False]
 
 
+def test_compared_are_the_other_lines_that_are_willing(board: Scoreboard, clock: ManualClock) -> None:
+    fleet = Fleet(board, 5, clock)
+    own, booting, lagging, old, other = fleet.lines
+    booting.state, other.state = State.BOOTING, State.RETIRING
+    lagging.lag_seconds = LAGGING_SECONDS
+    old.heartbeat = clock.now() - FRESH_SECONDS
+    other.queued, other.expected, other.accepted = 1.0, 2.0, 3.0
+
+    assert [line.number for line in board.siblings(own) if line.is_willing(clock.now())] == [other.number]
+    assert Turn(board, own)._willing(clock.now()) == [(1.0, 2.0, 3.0)]
+
+
 def test_equally_loaded_workers_all_may_accept(board: Scoreboard, clock: ManualClock) -> None:
     fleet = Fleet(board, 3, clock)
 
