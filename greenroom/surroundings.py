@@ -83,6 +83,8 @@ def useless_addresses(addresses: Iterable[Any]) -> list[str]:
 
 
 def _why_useless(address: Any) -> str:
+    if isinstance(address, int):
+        return ""  # a socket that it was started with (fd://)
     if not isinstance(address, tuple):
         return _why_no_path(os.fsdecode(address))
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET

@@ -90,7 +90,7 @@ def test_who_listens_on_an_address_is_named() -> None:
 
     assert said.startswith(f"127.0.0.1:{port} is taken by ")
     assert f"(pid {os.getpid()})" in said
-    assert useless_addresses([("127.0.0.1", port)]) == []
+    assert useless_addresses([("127.0.0.1", port), 3]) == []
 
 
 def test_addresses_that_can_not_be_had_are_named_with_what_to_do(tmp_path: Path) -> None:
