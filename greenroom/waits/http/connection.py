@@ -216,13 +216,19 @@ class Connection:
 
     def watch(self) -> None:
         """It is idle from now on: close it as soon as the other side does, or says anything."""
-        self._idle_watcher.start(self.stirred)
+        self._idle_watcher.start(self._stirred)
 
     def unwatch(self) -> None:
         self._idle_watcher.stop()
 
-    def stirred(self) -> None:
-        """While it was idle the other side has closed it, or said something: then it is closed. Never switches."""
+    def drop(self) -> None:
+        """Close an idle connection. If something unasked was said meanwhile, that counts against the upstream."""
+        if not self.is_quiet():
+            self._stirred()
+        self.close()
+
+    def _stirred(self) -> None:
+        """Runs on: the hub, and whoever drops it."""
         said = b"" if self.is_closed else self._unasked()
         if said is None:
             return

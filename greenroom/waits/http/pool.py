@@ -117,8 +117,7 @@ class Origin:
                 self.pools.unkeep(connection)
                 if connection.is_quiet():
                     return connection
-                connection.stirred()
-                connection.close()
+                connection.drop()
         return self._slot(timeout_seconds, user, is_safe)
 
     def take_slot(self, timeout_seconds: float | None, user: Any) -> None:
@@ -141,8 +140,7 @@ class Origin:
         """
         for connection in self.idle:
             if not (self.has_owner or connection.has_user()):
-                connection.stirred()
-                connection.close()
+                connection.drop()
                 return
         if self.open >= self.limit and self.idle:
             self.idle[0].close()
@@ -206,8 +204,7 @@ class Origin:
             return connection
         # The other side has closed it behind its answer, or says more.
         self.open += 1  # its place is ours, before closing gives it to the next
-        connection.stirred()
-        connection.close()
+        connection.drop()
         return None
 
     def _no_slot(self, seconds: float) -> NoSlot:
