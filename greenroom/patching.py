@@ -42,6 +42,10 @@ def patch(settings: Settings) -> None:
             # gevent only warns where it can see that something is wrong: that is an error, too.
             warnings.simplefilter("error", monkey.MonkeyPatchWarning)
             monkey.patch_all()
+    if settings.patch:
+        from .waits import real_threads
+
+        real_threads.install()
     if settings.patch and settings.worker_class == "greenroom":
         # They take the patched names.
         from .waits import descriptors, giving_way, processes, programs, stdlib, subprocesses
@@ -54,12 +58,11 @@ def patch(settings: Settings) -> None:
         stdlib.install(clean_up_seconds=settings.clean_up_seconds)
     if settings.patch:
         from . import forking
-        from .waits import in_loop, real_threads, starting, threads
+        from .waits import in_loop, starting, threads
 
         forking.watch_arbiter()
 
         threads.install()
-        real_threads.install()
         starting.install()
         in_loop.install()
     if settings.patch and settings.patch_dns:

@@ -4,6 +4,7 @@ stdlib/              sleep, sockets, locks, queues: each wait has a name and an 
   happy_eyeballs     connecting to a name: IPv6 and IPv4 side by side
   dns                looking up names: remembered, in threads, bounded
   parking            waiting until another greenlet or thread wakes this one
+  polling            the system's poll(), for threads that may block
   starting           threads that real threads start; real_threads: their calls that would make an event loop
   giving_way         sources that are always ready give way after a bounded piece
 http/                `requests` over one pool of connections for each upstream

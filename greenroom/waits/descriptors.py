@@ -20,7 +20,8 @@ import gevent
 from ..in_flight import OWN, Wait
 from ..replacements import Put, part
 from .giving_way import before_more, moved
-from .subprocesses import READ, WRITE, Pipe, is_ready, may_wait, wait_in_loop
+from .polling import READ, WRITE
+from .subprocesses import Pipe, is_ready, may_wait, wait_in_loop
 
 # How soon a lock that somebody else has is asked for again: first, and at the most.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.0005, 0.02

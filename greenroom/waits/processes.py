@@ -23,7 +23,8 @@ import gevent.selectors
 from .. import clock
 from ..on_import import when_imported
 from ..replacements import Put, part
-from .subprocesses import READ, WRITE, may_wait, wait_for
+from .polling import READ, WRITE
+from .subprocesses import may_wait, wait_for
 
 # How soon a semaphore that another process holds is asked for again: first, and at the most.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.0005, 0.02

@@ -20,7 +20,8 @@ import gevent.os
 from ..in_flight import Wait
 from ..replacements import Declined, Put, part
 from . import children, in_loop
-from .subprocesses import READ, may_wait, wait_in_loop
+from .polling import READ
+from .subprocesses import may_wait, wait_in_loop
 from .threads import is_loop_thread
 
 # How soon it is asked again: first, and at the most.

@@ -26,6 +26,7 @@ from ..in_flight import EVERYWHERE, Record, Wait, current
 from ..timers import Timer
 from . import parking, peers
 from .libpq import Cancel, cancel_in_thread
+from .polling import READ, WRITE
 from .threads import ThreadRecord, is_loop_thread
 
 select_poll = monkey.get_original("select", "poll")
@@ -39,7 +40,6 @@ MOST_LATE = 5
 LOOK_AGAIN_SECONDS = 0.5
 # How often an idle connection that has something to say is listened to before it is taken for a live one.
 LAST_WORDS = 3
-READ, WRITE = 1, 2  # of the event loop's watchers
 POLL_OK, POLL_READ, POLL_WRITE = extensions.POLL_OK, extensions.POLL_READ, extensions.POLL_WRITE
 # Statements are shown, not parsed: the beginning says which one it is.
 SHOWN_CHARACTERS = 200

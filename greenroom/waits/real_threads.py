@@ -17,7 +17,6 @@ import _socket
 import errno
 import functools
 import importlib
-import math
 import os
 import select
 import selectors
@@ -31,7 +30,8 @@ import gevent.socket
 from gevent import _hub_local, monkey
 
 from ..replacements import Declined, Put, part
-from .threads import hub_of_sockets, is_loop_thread, loops_hub, real_poll, wait_in_thread
+from .polling import events_of, polled, real_poll
+from .threads import hub_of_sockets, is_loop_thread, loops_hub, wait_in_thread
 
 real_select: Callable[..., Any] = monkey.get_original("select", "select")
 # They watch the new process in no loop; its parent waits for it as for any other.
@@ -55,7 +55,7 @@ def blocks() -> bool:
 def install(put: Put) -> None:
     """Private to gevent: where its modules take the hub from. A test in a real worker holds all of it fast.
 
-    Runs on: the main thread, after `threads.install`.
+    Runs on: the main thread, before the waits are named: a real thread's are, too.
     """
     if real_poll is None:
         raise Declined("this system has no poll()")
@@ -153,39 +153,17 @@ def number_of(file: Any) -> int:
     return file if isinstance(file, int) else int(file.fileno())
 
 
-def polled(events: dict[int, int], timeout_seconds: float | None) -> list[tuple[int, int]]:
-    """Descriptors and their events, after at most that time."""
-    assert real_poll is not None
-    poller = real_poll()
-    for descriptor, event in events.items():
-        poller.register(descriptor, event)
-    endless = timeout_seconds is None
-    found: list[tuple[int, int]] = poller.poll(None if endless else max(0, math.ceil((timeout_seconds or 0) * 1000)))
-    return found
-
-
-READ, WRITE = 1, 2  # libev's, which gevent's poll keeps
-
-
 def poll_in_thread(self: Any, timeout: float | None = None) -> list[tuple[int, int]]:
     """select.poll.poll(), with a timeout in milliseconds."""
-    events = {
-        descriptor: select.POLLIN * bool(flags & READ) | select.POLLOUT * bool(flags & WRITE)
-        for descriptor, flags in self.fds.items()
-    }
+    events = {descriptor: events_of(flags) for descriptor, flags in self.fds.items()}
     return polled(events, None if timeout is None or timeout < 0 else timeout / 1000)
 
 
 def select_registered(self: Any, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
     """A selector's select()."""
     keys = {key.fd: key for key in self.get_map().values()}
-    events = {
-        key.fd: select.POLLIN * bool(key.events & selectors.EVENT_READ)
-        | select.POLLOUT * bool(key.events & selectors.EVENT_WRITE)
-        for key in keys.values()
-    }
     ready = []
-    for descriptor, event in polled(events, timeout):
+    for descriptor, event in polled({key.fd: events_of(key.events) for key in keys.values()}, timeout):
         key = keys[descriptor]
         found = selectors.EVENT_READ * bool(event & ~select.POLLOUT)
         found |= selectors.EVENT_WRITE * bool(event & ~select.POLLIN)

@@ -26,10 +26,10 @@ from greenlet import getcurrent
 from ..replacements import Declined, Put, part
 from . import children, closing
 from .giving_way import before_more, moved
+from .polling import READ, WRITE, events_of, polled, real_poll
 from .real_threads import otherwise, select_registered
-from .threads import is_loop_thread, real_poll
+from .threads import is_loop_thread
 
-READ, WRITE = 1, 2
 # CPython's words.
 ONE_IS_NO_SIZE = "line buffering (buffering=1) isn't supported in binary mode, the default buffer size will be used"
 # For waits without a timeout where there is no pidfd: then CPython asks again and again.
@@ -85,10 +85,7 @@ def wait_for(descriptor: int, event: int) -> bool:
 
 def is_ready(descriptor: int, event: int) -> bool:
     """Whether a read or a write would return at once, with an error perhaps. Regular files always are."""
-    assert real_poll is not None
-    poll = real_poll()
-    poll.register(descriptor, select.POLLIN if event == READ else select.POLLOUT)
-    return bool(poll.poll(0))
+    return bool(polled({descriptor: events_of(event)}, 0))
 
 
 def wait_in_loop(descriptor: int, event: int) -> None:

@@ -28,11 +28,11 @@ from .. import clock
 from ..in_flight import CURRENT, FOREVER, OWN, UNBOUNDED, Kind, Record, Wait
 from ..replacements import Declined, Put, part
 from ..timers import Timer
+from .polling import polled, real_poll
 
 # Under patching the names in `threading` are gevent's and would make greenlets.
 get_thread_ident: Callable[[], int] = monkey.get_original("_thread", "get_ident")
 _start_new_thread: Callable[..., int] = monkey.get_original("_thread", "start_new_thread")
-real_poll: Callable[[], Any] | None = monkey.get_original("select", "poll") if hasattr(select, "poll") else None
 real_close: Callable[[int], None] = monkey.get_original("os", "close")
 # epoll, a pipe or an eventfd, a timer's; and some for other threads meanwhile.
 LOOP_DESCRIPTORS = 8
@@ -390,9 +390,5 @@ def socket_wait(plain: Callable[..., None]) -> Callable[..., None]:
 
 def wait_in_thread(sock: Any, events: int, timeout_exc: Any) -> None:
     """Block this thread until the socket is ready. Raises TimeoutError, or what the caller has for it."""
-    assert real_poll is not None
-    seconds = sock.timeout
-    poller = real_poll()
-    poller.register(sock.fileno(), events)
-    if not poller.poll(None if seconds is None else seconds * 1000):
+    if not polled({sock.fileno(): events}, sock.timeout):
         raise TimeoutError("timed out") if timeout_exc is None else timeout_exc

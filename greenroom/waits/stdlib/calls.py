@@ -155,17 +155,8 @@ class Look(TimedWait):
         return self.record is not None and self.record.is_end_owed
 
 
-CHOOSER = "greenroom.waits.real_threads"
 # Libraries that wait by polling, and what that wait is. psycopg (3) polls ten times a second.
 POLLING: dict[str, tuple[Kind, str]] = {"psycopg.waiting": ("query", "a query through psycopg")}
-
-
-def _module_above() -> str:
-    """The name of the module that calls our caller; what chooses between threads stands between them."""
-    frame: Any = sys._getframe(2)
-    if frame.f_globals.get("__name__") == CHOOSER:
-        frame = frame.f_back
-    return str(frame.f_globals.get("__name__", ""))
 
 
 def nothing_ready(plain: Callable[..., Any], nothing: Any, *, timeout_at: int) -> Callable[..., Any]:
@@ -176,7 +167,7 @@ def nothing_ready(plain: Callable[..., Any], nothing: Any, *, timeout_at: int) -
         if CURRENT.get() is None:
             return plain(*args, **kwargs)
         timeout = args[timeout_at] if len(args) > timeout_at else kwargs.get("timeout")
-        kind, detail = POLLING.get(_module_above(), ("other", plain.__name__))
+        kind, detail = POLLING.get(sys._getframe(1).f_globals.get("__name__", ""), ("other", plain.__name__))
         if timeout is None or timeout <= 0:
             with Wait(kind, detail):
                 return plain(*args, **kwargs)
