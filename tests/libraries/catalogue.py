@@ -39,6 +39,10 @@ DJANGO = (
     "mail middleware middleware_exceptions requests_tests responses servers sessions_tests signals test_client "
     "transaction_hooks transactions utils_tests wsgi"
 ).split()
+NEWRELIC = (
+    "agent_features agent_unittests external_requests external_urllib3 external_httplib datastore_sqlite "
+    "framework_flask"
+).split()
 SENTRY = "api basics client envelope lru_cache metrics monitor scope serializer sessions transport utils".split()
 SENTRYS = "flask wsgi threading requests redis sqlalchemy logging stdlib socket bottle pyramid pymongo".split()
 SECURITY = "basic csrf hashing misc recoverable registerable tokens trackable".split()
@@ -121,8 +125,14 @@ LIBRARIES = (
         tests=tuple(f"tests/{module}" for module in DJANGO),
         part=f"{len(DJANGO)} of its 214 modules",
     ),
-    # Its other folders want the packages that they are about, each in a process of its own.
-    Library("newrelic", options=("-o", "pythonpath=tests"), tests=("tests/agent_unittests",), part="of its agent"),
+    # The others want packages and servers. Those of framework_flask import "conftest", which is the last folder's.
+    Library(
+        "newrelic",
+        ("webtest",),
+        options=("-o", "pythonpath=tests"),
+        tests=tuple(f"tests/{each}" for each in NEWRELIC),
+        part="7 of its folders",
+    ),
     # Those that patch by gevent in the middle of the run, in the plain process as well, are left out.
     Library(
         "sentry-sdk",
