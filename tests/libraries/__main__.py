@@ -74,8 +74,10 @@ def run(library: Library, python: Path, root: Path, report: Path, options: tuple
     environ["PATH"] = os.pathsep.join([str(python.parent), environ.get("PATH", "")])  # commands of the environment's
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(report.with_suffix(".log").open("wb"))
+        # What one run leaves in there, a kombu's message, is not found by the other.
+        environ["TMPDIR"] = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         if any("{redis}" in option for option in library.options):
-            url = redis(stack, stack.enter_context(tempfile.TemporaryDirectory()))
+            url = redis(stack, environ["TMPDIR"])
             command += [option.replace("{redis}", url) for option in library.options]
         else:
             command += library.options
