@@ -7,7 +7,7 @@ computes.
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +35,7 @@ MUTE_SECONDS = 1.2
 WINDOW_TICKS = 15
 HISTORY_TICKS = 120
 MOST_EVENTS = 50
+MOST_ROUTES = 3
 CPU_WINDOW_SECONDS = 2.5
 # The heartbeat comes 20 times a second; on a busy machine it is late without anybody's fault.
 BLOCKED_SECONDS = 1.0
@@ -269,7 +270,9 @@ class Collector:
         ending = read_json(self.socket_folder.ending(seen.pid)) or {}
         self.socket_folder.tidy(seen.pid)
         stall = self._last_stall(seen, last_words) if is_dead else None
-        more = {"had": seen.last_in_flight, "stall": stall, "ending": ending}
+        routes = Counter(request["route"] for request in (seen.snapshot or {}).get("in_flight") or [])
+        had = {"had": seen.last_in_flight, "routes": [route for route, _ in routes.most_common(MOST_ROUTES)]}
+        more = {**had, "stall": stall, "ending": ending}
         self._note("died" if is_dead else "ended", seen.number, seen.pid, **more)
 
     def _last_stall(self, seen: Seen, last_words: Mapping[str, Any] | None) -> dict[str, Any] | None:

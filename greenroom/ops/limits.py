@@ -24,6 +24,7 @@ SHORTEST_WINDOW_SECONDS = 12.0
 GROWN_BYTES = 24e6
 GROWN_RATIO = 0.1
 UNLIMITED = 1 << 60
+MOST_KILLS = 64
 
 
 class Limits:
@@ -33,7 +34,7 @@ class Limits:
         self.paths = [Path.cwd(), Path(tempfile.gettempdir()), *paths]
         self.now = now
         self.oom_kills = oom_kills()
-        self.oom_at: float | None = None
+        self.oom_at: deque[float] = deque(maxlen=MOST_KILLS)
         self.found: dict[str, Any] = {}
         self._looked_at = float("-inf")
         # (when, requests so far, resident bytes by pid)
@@ -48,7 +49,7 @@ class Limits:
         self._looked_at = now
         kills = oom_kills()
         if kills > self.oom_kills:
-            self.oom_at = now
+            self.oom_at.append(now)
         self.oom_kills = kills
         self._sizes.append((now, requests, {pid: size for pid, (_, size) in workers.items()}))
         while now - self._sizes[0][0] > WINDOW_SECONDS:
@@ -59,7 +60,7 @@ class Limits:
             "disks": disks(self.paths),
             "memory": memory,
             "growth": growth(list(self._sizes), memory),
-            "oom_seconds": None if self.oom_at is None else now - self.oom_at,
+            "oom_seconds": [now - at for at in self.oom_at],
             "quota": self._quota(now, throttled()),
         }
         return self.found
