@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from .. import clock
 from ..cores import throttled
+from . import processes
 
 LOOK_SECONDS = 2.0
 WINDOW_SECONDS = 60.0
@@ -119,9 +118,14 @@ def disks(paths: Iterable[Path]) -> list[dict[str, Any]]:
 
 
 def memory_of_all() -> dict[str, float]:
-    """How much may be had at most, of what is used now: the machine's, or that of the narrowest control group."""
-    machine = psutil.virtual_memory()
-    limit, used = float(machine.total), float(machine.total - machine.available)
+    """How much may be had at most, of what is used now: the machine's, or that of the narrowest control group.
+
+    Empty where the machine does not say what it has.
+    """
+    machine = processes.machine_memory()
+    if machine is None:
+        return {}
+    limit, used = machine[0], machine[0] - machine[1]
     groups = [(folder, "memory.max", "memory.current") for folder in control_groups()]
     groups += [
         (folder, "memory.limit_in_bytes", "memory.usage_in_bytes") for folder in control_groups(controller="memory")
