@@ -30,9 +30,16 @@ class Suite:
 
 def cpython() -> tuple[tuple[str, ...], ...]:
     names = ("test_queue", "test_threading", "test_subprocess", "test_socket", "test_ssl", "test_concurrent_futures")
-    here = [name for name in names if importlib.util.find_spec(f"test.{name}")]
-    for name in set(names) - set(here):
-        print(f"this Python comes without test.{name}")
+    here: list[str] = []
+    for name in names:
+        found = importlib.util.find_spec(f"test.{name}")
+        if found is None:
+            print(f"this Python comes without test.{name}")
+        elif found.submodule_search_locations:
+            modules = Path(found.submodule_search_locations[0]).glob("test_*.py")
+            here += sorted(f"{name}.{path.stem}" for path in modules)
+        else:
+            here.append(name)
     return tuple((name,) for name in here)
 
 
