@@ -114,7 +114,7 @@ SUITES = {
         Suite(
             "urllib3",
             "pytest",
-            # Each green thread is the main thread to Trio, so where two run it at once it warns, and warnings are errors.
+            # Each green thread is the main thread to Trio: where two run it at once it warns, and warnings are errors.
             (("test", "-W", "ignore:It looks like Trio:RuntimeWarning"),),
             distribution="urllib3",
             needs=(
