@@ -115,18 +115,21 @@ LIBRARIES = (
         ("hypothesis", "pytest-freezer", "boto3", "msgpack", "pyyaml", "pycurl"),
         plugins=("pytest_freezer",),
         tests=("t/unit",),
+        part="its unit tests",
     ),
     Library(
         "celery",
         ("pytest-subtests", "pytest-click", "pytest-order", "freezegun", "moto", "pymongo", "sqlalchemy", "fakeredis"),
         plugins=("pytest_subtests.plugin", "pytest_click", "pytest_order.plugin"),
         tests=("t/unit",),
+        part="its unit tests",
     ),
     Library("python-engineio", ("aiohttp", "tornado", "websocket-client"), plugins=(ASYNCIO,)),
     Library("python-socketio", ("uvicorn", "valkey", "msgpack"), plugins=(ASYNCIO,)),
     Library("pymongo", ("pytest-asyncio",), plugins=(ASYNCIO,), tests=("test",)),
+    # Their integration tests want Amazon's services.
     Library("s3transfer", tests=("tests/unit", "tests/functional")),
-    Library("botocore", ("jsonschema",), tests=("tests/unit",)),
+    Library("botocore", ("jsonschema",), tests=("tests/unit",), part="its unit tests"),
     # Those about connections, caches, files, threads and serving, and not about forms, queries or the administration.
     Library(
         "django",
@@ -141,7 +144,7 @@ LIBRARIES = (
         ("webtest",),
         options=("-o", "pythonpath=tests"),
         tests=tuple(f"tests/{each}" for each in NEWRELIC),
-        part="7 of its folders",
+        part=f"{len(NEWRELIC)} of its folders",
     ),
     # Those that patch by gevent in the middle of the run, in the plain process as well, are left out.
     Library(
