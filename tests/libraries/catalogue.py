@@ -44,7 +44,7 @@ NEWRELIC = (
     "framework_flask"
 ).split()
 SENTRY = "api basics client envelope lru_cache metrics monitor scope serializer sessions transport utils".split()
-SENTRYS = "flask wsgi threading requests redis sqlalchemy logging stdlib socket bottle pyramid pymongo".split()
+SENTRYS = "flask wsgi threading requests redis sqlalchemy logging stdlib socket bottle pyramid".split()
 SECURITY = "basic csrf hashing misc recoverable registerable tokens trackable".split()
 LIBRARIES = (
     Library("itsdangerous", ("freezegun",)),
@@ -149,7 +149,7 @@ LIBRARIES = (
     # Those that patch by gevent in the middle of the run, in the plain process as well, are left out.
     Library(
         "sentry-sdk",
-        ("responses", "httpx", "jsonschema", "brotli", "pytest-localserver", "pytest-forked", "werkzeug", "pymongo"),
+        ("responses", "httpx", "jsonschema", "brotli", "pytest-localserver", "pytest-forked", "werkzeug", "executing"),
         plugins=(ASYNCIO, "pytest_localserver.plugin", "pytest_forked"),
         options=("-o", "addopts=", "-k", "not gevent"),
         tests=(
@@ -162,6 +162,7 @@ LIBRARIES = (
         "flask-security",
         ("sqlalchemy<2.1", "flask-sqlalchemy-lite", "mongomock", "mongoengine", "peewee", "zxcvbn", "authlib"),
         extras="common,mfa",
+        options=("-o", "addopts="),
         tests=tuple(f"tests/test_{each}.py" for each in SECURITY),
         part=f"{len(SECURITY)} of its 29 modules",
     ),
