@@ -39,6 +39,7 @@ DJANGO = (
     "mail middleware middleware_exceptions requests_tests responses servers sessions_tests signals test_client "
     "transaction_hooks transactions utils_tests wsgi"
 ).split()
+CELERY = "app backends contrib events fixups security tasks utils test_canvas.py test_generics.py".split()
 NEWRELIC = (
     "agent_features agent_unittests external_requests external_urllib3 external_httplib datastore_sqlite "
     "framework_flask"
@@ -120,9 +121,10 @@ LIBRARIES = (
     Library(
         "celery",
         ("pytest-subtests", "pytest-click", "pytest-order", "freezegun", "moto", "pymongo", "sqlalchemy", "fakeredis"),
-        plugins=("pytest_subtests.plugin", "pytest_click", "pytest_order.plugin"),
-        tests=("t/unit",),
-        part="its unit tests",
+        plugins=("pytest_subtests.plugin", "pytest_click", "pytest_order.plugin", "celery.contrib.pytest"),
+        # Not those of `celery worker`. Those of its pool for gevent replace gevent's own functions by mocks.
+        tests=tuple(f"t/unit/{each}" for each in CELERY),
+        part="its unit tests but the worker's",
     ),
     Library("python-engineio", ("aiohttp", "tornado", "websocket-client"), plugins=(ASYNCIO,)),
     Library("python-socketio", ("uvicorn", "valkey", "msgpack"), plugins=(ASYNCIO,)),
