@@ -15,6 +15,10 @@ class Library:
     alone: tuple[str, ...] = ()
     # Plug-ins of pytest: modules. Only the library's own are loaded, since the environment is everybody's.
     plugins: tuple[str, ...] = ()
+    # Further options of pytest's; "{redis}" is the URL of a Redis that is started for each of the runs.
+    options: tuple[str, ...] = ()
+    # The part of its tests that is run, where it is not the whole: the table says so.
+    part: str = ""
 
     @property
     def requirements(self) -> tuple[str, ...]:
@@ -30,6 +34,14 @@ ASYNCIO, MOCK, XPROCESS = "pytest_asyncio.plugin", "pytest_mock", "xprocess.pyte
 COVERAGE = "pytest_cov.plugin"
 TELEMETRY = ("opentelemetry-test-utils", "httpretty")
 RESTX_PLUGINS = (MOCK, "pytest_flask.plugin", "pytest_benchmark.plugin")
+DJANGO = (
+    "asgi async backends builtin_server cache db_utils dispatch file_storage files handlers httpwrappers logging_tests "
+    "mail middleware middleware_exceptions requests_tests responses servers sessions_tests signals test_client "
+    "transaction_hooks transactions utils_tests wsgi"
+).split()
+SENTRY = "api basics client envelope lru_cache metrics monitor scope serializer sessions transport utils".split()
+SENTRYS = "flask wsgi threading requests redis sqlalchemy logging stdlib socket bottle pyramid pymongo".split()
+SECURITY = "basic csrf hashing misc recoverable registerable tokens trackable".split()
 LIBRARIES = (
     Library("itsdangerous", ("freezegun",)),
     Library("blinker", ("pytest-asyncio",), plugins=(ASYNCIO,)),
@@ -83,4 +95,51 @@ LIBRARIES = (
     Library("opentelemetry-instrumentation-flask", TELEMETRY),
     Library("opentelemetry-instrumentation-wsgi", TELEMETRY),
     Library("opentelemetry-instrumentation-requests", TELEMETRY),
+    # Its tests with a cluster, TLS or modules want Docker.
+    Library(
+        "redis",
+        ("pytest-asyncio", "numpy", "pybreaker", "xxhash", "redis-entraid"),
+        plugins=(ASYNCIO,),
+        options=(
+            "--redis-url={redis}", "-m", "not redismod and not ssl and not onlycluster",
+            "--ignore=tests/test_asyncio", "--ignore=tests/test_scenario", "--ignore-glob=*cluster_maint*",
+        ),
+        part="without clusters and asyncio",
+    ),
+    Library("kombu", ("hypothesis", "pytest-freezer", "boto3", "msgpack", "pyyaml"), tests=("t/unit",)),
+    Library("celery", ("pytest-subtests", "pytest-click", "pytest-order", "freezegun", "moto"), tests=("t/unit",)),
+    Library("python-engineio", ("aiohttp", "tornado", "websocket-client"), plugins=(ASYNCIO,)),
+    Library("python-socketio", ("uvicorn", "valkey", "msgpack"), plugins=(ASYNCIO,)),
+    Library("pymongo", ("pytest-asyncio",), plugins=(ASYNCIO,), tests=("test",)),
+    Library("s3transfer", tests=("tests/unit", "tests/functional")),
+    Library("botocore", ("jsonschema",), tests=("tests/unit",)),
+    # Those about connections, caches, files, threads and serving, and not about forms, queries or the administration.
+    Library(
+        "django",
+        plugins=("djangos",),
+        options=("-o", "python_files=test*.py"),
+        tests=tuple(f"tests/{module}" for module in DJANGO),
+        part=f"{len(DJANGO)} of its 214 modules",
+    ),
+    # Its other folders want the packages that they are about, each in a process of its own.
+    Library("newrelic", options=("-o", "pythonpath=tests"), tests=("tests/agent_unittests",), part="of its agent"),
+    # Those that patch by gevent in the middle of the run, in the plain process as well, are left out.
+    Library(
+        "sentry-sdk",
+        ("responses", "httpx", "jsonschema", "brotli", "pytest-localserver", "pytest-forked", "werkzeug", "pymongo"),
+        plugins=(ASYNCIO, "pytest_localserver.plugin", "pytest_forked"),
+        options=("-o", "addopts=", "-k", "not gevent"),
+        tests=(
+            *(f"tests/test_{each}.py" for each in SENTRY),
+            *(f"tests/integrations/{each}" for each in SENTRYS),
+        ),
+        part=f"of its client and {len(SENTRYS)} integrations",
+    ),
+    Library(
+        "flask-security",
+        ("sqlalchemy<2.1", "flask-sqlalchemy-lite", "mongomock", "mongoengine", "peewee", "zxcvbn", "authlib"),
+        extras="common,mfa",
+        tests=tuple(f"tests/test_{each}.py" for each in SECURITY),
+        part=f"{len(SECURITY)} of its 29 modules",
+    ),
 )  # fmt: skip
