@@ -10,6 +10,7 @@ import sys
 WAY, OUT, KIND, *ARGUMENTS = sys.argv[1:]
 sys.argv[1:] = []
 del sys.path[0]  # our own folder
+del __file__  # or the processes that multiprocessing spawns would run this again
 if WAY == "greenroom":
     from greenroom import patching
     from greenroom.settings import Settings
