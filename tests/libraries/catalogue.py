@@ -39,12 +39,13 @@ DJANGO = (
     "mail middleware middleware_exceptions requests_tests responses servers sessions_tests signals test_client "
     "transaction_hooks transactions utils_tests wsgi"
 ).split()
+CELERY = "app backends contrib events fixups security tasks utils test_canvas.py test_generics.py".split()
 NEWRELIC = (
     "agent_features agent_unittests external_requests external_urllib3 external_httplib datastore_sqlite "
     "framework_flask"
 ).split()
 SENTRY = "api basics client envelope lru_cache metrics monitor scope serializer sessions transport utils".split()
-SENTRYS = "flask wsgi threading requests redis sqlalchemy logging stdlib socket bottle pyramid pymongo".split()
+SENTRYS = "flask wsgi threading requests redis sqlalchemy logging stdlib socket bottle pyramid".split()
 SECURITY = "basic csrf hashing misc recoverable registerable tokens trackable".split()
 LIBRARIES = (
     Library("itsdangerous", ("freezegun",)),
@@ -120,9 +121,10 @@ LIBRARIES = (
     Library(
         "celery",
         ("pytest-subtests", "pytest-click", "pytest-order", "freezegun", "moto", "pymongo", "sqlalchemy", "fakeredis"),
-        plugins=("pytest_subtests.plugin", "pytest_click", "pytest_order.plugin"),
-        tests=("t/unit",),
-        part="its unit tests",
+        plugins=("pytest_subtests.plugin", "pytest_click", "pytest_order.plugin", "celery.contrib.pytest"),
+        # Not those of `celery worker`. Those of its pool for gevent replace gevent's own functions by mocks.
+        tests=tuple(f"t/unit/{each}" for each in CELERY),
+        part="its unit tests but the worker's",
     ),
     Library("python-engineio", ("aiohttp", "tornado", "websocket-client"), plugins=(ASYNCIO,)),
     Library("python-socketio", ("uvicorn", "valkey", "msgpack"), plugins=(ASYNCIO,)),
@@ -149,7 +151,7 @@ LIBRARIES = (
     # Those that patch by gevent in the middle of the run, in the plain process as well, are left out.
     Library(
         "sentry-sdk",
-        ("responses", "httpx", "jsonschema", "brotli", "pytest-localserver", "pytest-forked", "werkzeug", "pymongo"),
+        ("responses", "httpx", "jsonschema", "brotli", "pytest-localserver", "pytest-forked", "werkzeug", "executing"),
         plugins=(ASYNCIO, "pytest_localserver.plugin", "pytest_forked"),
         options=("-o", "addopts=", "-k", "not gevent"),
         tests=(
@@ -162,6 +164,7 @@ LIBRARIES = (
         "flask-security",
         ("sqlalchemy<2.1", "flask-sqlalchemy-lite", "mongomock", "mongoengine", "peewee", "zxcvbn", "authlib"),
         extras="common,mfa",
+        options=("-o", "addopts="),
         tests=tuple(f"tests/test_{each}.py" for each in SECURITY),
         part=f"{len(SECURITY)} of its 29 modules",
     ),
