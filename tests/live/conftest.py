@@ -65,6 +65,7 @@ class Server:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.log = log
+        self.text_begins_at = 0
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 command, cwd=cwd, env={**clean_environment(), **environ}, stdout=output, stderr=subprocess.STDOUT
@@ -83,7 +84,11 @@ class Server:
         return self
 
     def text(self) -> str:
-        return self.log.read_text(errors="replace")
+        """Its log; a server that is shared by tests begins it anew for each of them."""
+        return self.log.read_bytes()[self.text_begins_at :].decode(errors="replace")
+
+    def begin_text_anew(self) -> None:
+        self.text_begins_at = self.log.stat().st_size
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
@@ -162,6 +167,35 @@ def servers(tmp_path: Path) -> Iterator[Servers]:
 def start(servers: Servers) -> Callable[..., Server]:
     """`start(environ)`, `start(environ, command=[...])`: see start_gunicorn."""
     return servers.start_gunicorn
+
+
+class SharedServers:
+    """Servers that the tests of a file share: one for each set of settings and command."""
+
+    def __init__(self, servers: Servers) -> None:
+        self.servers = servers
+        self.running: dict[object, Server] = {}
+
+    def start(self, environ: Mapping[str, str], *arguments: Sequence[str]) -> Server:
+        """The server that these arguments of start_gunicorn have started already, or start it."""
+        key = (tuple(sorted(environ.items())), *map(tuple, arguments))
+        if key not in self.running:
+            self.running[key] = self.servers.start_gunicorn(environ, *arguments)
+        self.running[key].begin_text_anew()
+        return self.running[key]
+
+
+@pytest.fixture(scope="module")
+def shared_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedServers]:
+    servers = Servers(tmp_path_factory.mktemp("shared"))
+    yield SharedServers(servers)
+    servers.stop()
+
+
+@pytest.fixture
+def share(shared_servers: SharedServers) -> Callable[..., Server]:
+    """As `start`, for tests that do the server no harm: those of the file that ask for the same get the same server."""
+    return shared_servers.start
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """A real worker that is asked for more than it can do."""
 
+import functools
 import http.client
 import socket
 import threading
@@ -22,17 +23,21 @@ CPU_SECONDS = 0.01
 
 @pytest.fixture
 def serve(start: Callable[..., Server]) -> Callable[..., Server]:
-    def run(worker_class: str = "greenroom", **environ: str) -> Server:
-        settings = {
-            "WSGI_APP": APP,
-            "WEB_CONCURRENCY": "1",
-            "GREENROOM_COMPANION": "no",
-            "GREENROOM_WORKER_CLASS": worker_class,
-            **environ,
-        }
-        return start(settings).wait_ready("/healthz")
+    return functools.partial(run, start)
 
-    return run
+
+def run(start: Callable[..., Server], worker_class: str = "greenroom", **environ: str) -> Server:
+    settings = {
+        "WSGI_APP": APP,
+        "WEB_CONCURRENCY": "1",
+        "GREENROOM_COMPANION": "no",
+        "GREENROOM_WORKER_CLASS": worker_class,
+        **environ,
+    }
+    return start(settings).wait_ready("/healthz")
+
+
+FULL = {"GREENROOM_LIMIT_REQUESTS": "1", "GREENROOM_QUEUE_LIMIT_REQUESTS": "0"}
 
 
 @contextmanager
@@ -44,8 +49,12 @@ def in_flight(server: Server, path: str) -> Iterator[None]:
         yield
 
 
-def full(serve: Callable[..., Server], **environ: str) -> Server:
-    return serve(GREENROOM_LIMIT_REQUESTS="1", GREENROOM_QUEUE_LIMIT_REQUESTS="0", **environ)
+@pytest.fixture
+def full(share: Callable[..., Server]) -> Server:
+    """A server with one place and no line, shared; the place is free."""
+    server = run(share, **FULL, GREENROOM_PRIORITY_PATHS="/important")
+    wait_until(lambda: requests.get(server.url + "/work", timeout=30).status_code == 200, "the place is free")
+    return server
 
 
 def connect(server: Server) -> http.client.HTTPConnection:
@@ -53,12 +62,12 @@ def connect(server: Server) -> http.client.HTTPConnection:
 
 
 def test_a_request_too_many_is_told_when_to_come_back_and_keeps_its_connection(serve: Callable[..., Server]) -> None:
-    server = full(serve)
+    server = serve(**FULL)
     client = connect(server)
     client.connect()
     first_socket = client.sock
 
-    with closing(client), in_flight(server, "/work?wait=2000"):
+    with closing(client), in_flight(server, "/work?wait=30000"):
         answers = []
         for method in ("GET", "HEAD", "GET"):
             client.request(method, "/work")
@@ -76,12 +85,10 @@ def test_a_request_too_many_is_told_when_to_come_back_and_keeps_its_connection(s
     wait_until(lambda: server.text().count("requests turned away with 503") == 1, "the log says so, in one line")
 
 
-def test_a_named_path_is_never_turned_away(serve: Callable[..., Server]) -> None:
-    server = full(serve, GREENROOM_PRIORITY_PATHS="/important")
-
-    with in_flight(server, "/work?wait=2000"):
+def test_a_named_path_is_never_turned_away(full: Server) -> None:
+    with in_flight(full, "/work?wait=30000"):
         statuses = {
-            path: requests.get(server.url + path, timeout=30).status_code
+            path: requests.get(full.url + path, timeout=30).status_code
             for path in ("/important", "/important/too", "/importantly")
         }
 
@@ -101,11 +108,9 @@ def test_a_named_path_is_never_turned_away(serve: Callable[..., Server]) -> None
     ids=["body is here", "body is not here", "chunked", "close", "1.0", "absolute"],
 )
 def test_a_refusal_reads_no_body_and_keeps_the_connection_only_where_it_can(
-    head: bytes, is_kept: bool, serve: Callable[..., Server]
+    head: bytes, is_kept: bool, full: Server
 ) -> None:
-    server = full(serve)
-
-    with in_flight(server, "/work?wait=2000"), socket.create_connection(("127.0.0.1", server.port)) as sock:
+    with in_flight(full, "/work?wait=30000"), socket.create_connection(("127.0.0.1", full.port)) as sock:
         sock.settimeout(30)
         sock.sendall(head)
         received = sock.recv(65_536)

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -17,32 +18,40 @@ from .conftest import Server, wait_until
 STOP_SECONDS = 10.0
 
 
+APP = {"WSGI_APP": "tests.live.apps.forks:app", "WEB_CONCURRENCY": "1", "GREENROOM_COMPANION": "no"}
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def own_folder(tmp_path: Path) -> Path:
     folder = tmp_path / "forks"
     folder.mkdir()
     return folder
 
 
 @pytest.fixture
-def start_forks(start: Callable[..., Server], folder: Path) -> Callable[..., Server]:
+def start_forks(start: Callable[..., Server], own_folder: Path) -> Callable[..., Server]:
     def run(**environ: str) -> Server:
-        return start(
-            {
-                "WSGI_APP": "tests.live.apps.forks:app",
-                "WEB_CONCURRENCY": "1",
-                "FORKS_FOLDER": str(folder),
-                "GREENROOM_COMPANION": "no",
-                **environ,
-            }
-        )
+        return start({**APP, "FORKS_FOLDER": str(own_folder), **environ})
 
     return run
 
 
+@pytest.fixture(scope="module")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("forks")
+
+
 @pytest.fixture
-def server(start_forks: Callable[..., Server]) -> Iterator[Server]:
-    server = start_forks().wait_ready()
+def folder(shared_folder: Path) -> Path:
+    """The folder of the shared server, empty."""
+    for file in shared_folder.iterdir():
+        file.unlink()
+    return shared_folder
+
+
+@pytest.fixture
+def server(share: Callable[..., Server], folder: Path) -> Iterator[Server]:
+    server = share({**APP, "FORKS_FOLDER": str(folder)}).wait_ready()
     yield server
     text = server.text()
     assert "Traceback" not in text.replace("RuntimeError: of the child", ""), text
@@ -57,6 +66,15 @@ def get(server: Server, path: str) -> str:
 def lines(folder: Path, name: str) -> list[str]:
     file = folder / name
     return file.read_text().splitlines() if file.exists() else []
+
+
+@contextmanager
+def let_go_at_the_end(folder: Path) -> Iterator[None]:
+    """Requests of /slow are in flight for as long."""
+    try:
+        yield
+    finally:
+        (folder / "let-go").touch()
 
 
 @pytest.mark.parametrize(
@@ -82,8 +100,9 @@ def test_child_does_what_it_was_forked_for_and_nothing_of_its_parents(
     server: Server, folder: Path, path: str, answer: str, noted: str
 ) -> None:
     worker = get(server, "/pid")
-    with ThreadPoolExecutor(8) as clients:
+    with ThreadPoolExecutor(8) as clients, let_go_at_the_end(folder):
         slow = [clients.submit(get, server, f"/slow?n={number}") for number in range(8)]
+        wait_until(lambda: len(lines(folder, "slow-begun")) == 8, "they are in flight")
         said = get(server, path)
         pids = Counter(get(server, "/pid") for _ in range(30))
 
@@ -119,16 +138,18 @@ def test_error_in_a_child_is_logged_and_the_parent_answers(
 
 
 def test_child_holds_no_client_and_no_listener_open(server: Server, folder: Path) -> None:
-    with ThreadPoolExecutor(5) as clients:
-        slow = [clients.submit(get, server, f"/slow?n={number}&s=0.5") for number in range(5)]
+    with ThreadPoolExecutor(5) as clients, let_go_at_the_end(folder):
+        slow = [clients.submit(get, server, f"/slow?n={number}") for number in range(5)]
+        wait_until(lambda: len(lines(folder, "slow-begun")) == 5, "they are in flight")
         get(server, "/descriptors")
-        for future in slow:
-            future.result()
+    assert all(future.result() for future in slow)
 
     assert lines(folder, "descriptors") == ["0"]
 
 
-def test_daemon_neither_delays_the_stop_nor_keeps_the_address(start_forks: Callable[..., Server], folder: Path) -> None:
+def test_daemon_neither_delays_the_stop_nor_keeps_the_address(
+    start_forks: Callable[..., Server], own_folder: Path
+) -> None:
     server = start_forks().wait_ready()
     get(server, "/daemon?s=4")
     began = time.monotonic()
@@ -138,15 +159,17 @@ def test_daemon_neither_delays_the_stop_nor_keeps_the_address(start_forks: Calla
     assert time.monotonic() - began < 4
     with pytest.raises(requests.ConnectionError):
         requests.get(server.url + "/pid", timeout=2)
-    assert lines(folder, "daemon") == []
-    wait_until(lambda: lines(folder, "daemon"), "the daemon has done its work")
+    assert lines(own_folder, "daemon") == []
+    wait_until(lambda: lines(own_folder, "daemon"), "the daemon has done its work")
 
 
 @pytest.mark.parametrize("how", ["exits", "falls through"])
-def test_child_of_the_import_is_no_second_server(start_forks: Callable[..., Server], folder: Path, how: str) -> None:
+def test_child_of_the_import_is_no_second_server(
+    start_forks: Callable[..., Server], own_folder: Path, how: str
+) -> None:
     server = start_forks(FORKS_AT_IMPORT=how).wait_ready()
-    wait_until(lambda: lines(folder, "at-import"), "the child is done")
-    [child] = lines(folder, "at-import")
+    wait_until(lambda: lines(own_folder, "at-import"), "the child is done")
+    [child] = lines(own_folder, "at-import")
     wait_until(lambda: not is_alive(int(child)), "the child is gone")
 
     assert {get(server, "/pid") for _ in range(30)} == {str(server.workers()[0].pid)}

@@ -20,7 +20,7 @@ HELPERS = ["pool-of-threads", "queue-listener", "timer", "loop", *LIBRARIES]
 @pytest.mark.parametrize("how", ["its budget ends", "its client leaves"])
 @pytest.mark.parametrize("name", HELPERS)
 def test_helper_outlives_the_request_that_started_it(
-    start: Callable[..., Server], postgres_url: str, name: str, how: str
+    share: Callable[..., Server], postgres_url: str, name: str, how: str
 ) -> None:
     if name in LIBRARIES and importlib.util.find_spec(LIBRARIES[name]) is None:
         pytest.skip(f"{LIBRARIES[name]} is not installed")
@@ -34,7 +34,7 @@ def test_helper_outlives_the_request_that_started_it(
     }
     if how == "its budget ends":
         environ["GREENROOM_REQUEST_BUDGET_MILLISECONDS"] = "1500"
-    server = start(environ).wait_ready("/")
+    server = share(environ).wait_ready("/")
 
     if how == "its budget ends":
         assert requests.get(f"{server.url}/{name}?slow=30", timeout=20).status_code == 504

@@ -9,9 +9,24 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
+import pytest
 import requests
 
-from .conftest import LONG_WAIT_SECONDS, PYTHON_MODULE, ROOT, Server, clean_environment, wait_until
+from .conftest import LONG_WAIT_SECONDS, PYTHON_MODULE, ROOT, Server, SharedServers, clean_environment, wait_until
+
+
+@pytest.fixture(scope="module")
+def made_instance(shared_servers: SharedServers) -> Path:
+    """An instance folder as the first start of a server makes it, which takes longer than all the rest of a start."""
+    server = shared_servers.start({}).wait_ready()
+    assert server.stop() == 0
+    return shared_servers.servers.folder / "instance"
+
+
+@pytest.fixture(autouse=True)
+def _instance(made_instance: Path, tmp_path: Path) -> None:
+    """A copy for each test, with the owner of the files: PostgreSQL runs as another user than root."""
+    subprocess.run(["cp", "-a", str(made_instance), str(tmp_path / "instance")], check=True, timeout=LONG_WAIT_SECONDS)
 
 
 def postgres_processes(instance: Path) -> list[psutil.Process]:

@@ -1,5 +1,6 @@
 """TLS and HTTP/2 as processes serve them: isolated, bounded, streams side by side."""
 
+import functools
 import http.client
 import socket
 import ssl
@@ -41,20 +42,32 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def start_tls(start: Start, certificate: dict[str, str]) -> Start:
     """`start` with TLS, ready when a TLS client gets an answer."""
 
-    def run(environ: dict[str, str] = OURS, command: tuple[str, ...] = (*PYTHON_MODULE, "gunicorn")) -> Server:
-        server = start({**environ, **certificate}, command)
-        server.url = f"https://127.0.0.1:{server.port}"
+    return functools.partial(started_tls, start, certificate)
 
-        def is_ready() -> bool:
-            try:
-                return get(server, certificate, "/").status_code == 200
-            except requests.RequestException:
-                return False
 
-        wait_until(is_ready, f"the server is ready:\n{server.text()}")
-        return server
+@pytest.fixture
+def share_tls(share: Start, certificate: dict[str, str]) -> Start:
+    """`share` with TLS: as `start_tls`, for tests that do the server no harm."""
+    return functools.partial(started_tls, share, certificate)
 
-    return run
+
+def started_tls(
+    start: Start,
+    certificate: dict[str, str],
+    environ: dict[str, str] = OURS,
+    command: tuple[str, ...] = (*PYTHON_MODULE, "gunicorn"),
+) -> Server:
+    server = start({**environ, **certificate}, command)
+    server.url = f"https://127.0.0.1:{server.port}"
+
+    def is_ready() -> bool:
+        try:
+            return get(server, certificate, "/").status_code == 200
+        except requests.RequestException:
+            return False
+
+    wait_until(is_ready, f"the server is ready:\n{server.text()}")
+    return server
 
 
 def get(server: Server, certificate: dict[str, str], path: str) -> requests.Response:
@@ -137,8 +150,13 @@ class HTTP2Client:
             assert self.turn(), "the server closed before all streams ended"
 
 
-def test_https_is_answered_again_and_again(start_tls: Start, session: requests.Session) -> None:
-    server = start_tls()
+@pytest.fixture(scope="module")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tls-apps")
+
+
+def test_https_is_answered_again_and_again(share_tls: Start, session: requests.Session) -> None:
+    server = share_tls()
 
     answers = [session.get(server.url + "/", timeout=30) for _ in range(3)]
     posted = session.post(server.url + "/echo", data=b"x" * 300_000, timeout=30)
@@ -185,9 +203,9 @@ def test_requests_of_one_connection_share_nothing(start_tls: Start, session: req
     ],
 )
 def test_four_streams_wait_at_the_same_time(
-    start_tls: Start, connect: Callable[[Server], HTTP2Client], environ: dict[str, str]
+    share_tls: Start, connect: Callable[[Server], HTTP2Client], environ: dict[str, str]
 ) -> None:
-    server = start_tls(environ, HTTP2)
+    server = share_tls(environ, HTTP2)
     client = connect(server)
 
     began = time.monotonic()
@@ -201,10 +219,10 @@ def test_four_streams_wait_at_the_same_time(
 
 
 def test_bodies_and_long_answers_of_several_streams_do_not_mix(
-    start_tls: Start, connect: Callable[[Server], HTTP2Client]
+    share_tls: Start, connect: Callable[[Server], HTTP2Client]
 ) -> None:
     """Longer than a flow-control window, and sent in turns."""
-    server = start_tls(OURS, HTTP2)
+    server = share_tls(OURS, HTTP2)
     client = connect(server)
 
     echoes = {client.open("/echo", "POST", ends=False): letter for letter in (b"a", b"b", b"c")}
@@ -293,8 +311,11 @@ def test_a_stream_too_many_is_turned_away(start_tls: Start, connect: Callable[[S
     assert [client.heads[stream][b"retry-after"] for stream in shed] == [b"1", b"1"]
 
 
-def test_a_slow_body_is_a_line_in_the_log_and_a_408(start_tls: Start, certificate: dict[str, str]) -> None:
-    server = start_tls({**OURS, "GREENROOM_BODY_TIMEOUT_SECONDS": "1", "GREENROOM_SEND_TIMEOUT_SECONDS": "1"})
+SHORT_BODIES = {**OURS, "GREENROOM_BODY_TIMEOUT_SECONDS": "1", "GREENROOM_SEND_TIMEOUT_SECONDS": "1"}
+
+
+def test_a_slow_body_is_a_line_in_the_log_and_a_408(share_tls: Start, certificate: dict[str, str]) -> None:
+    server = share_tls(SHORT_BODIES)
 
     with tls_client(server, certificate) as client:
         client.putrequest("POST", "/echo")
@@ -339,8 +360,8 @@ def test_half_a_head_is_a_408_and_an_idle_connection_is_closed(start_tls: Start,
     assert "Traceback" not in slow_head.text() + idle.text()
 
 
-def test_a_body_that_only_drips_is_too_slow_as_well(start_tls: Start, certificate: dict[str, str]) -> None:
-    server = start_tls({**OURS, "GREENROOM_BODY_TIMEOUT_SECONDS": "1"})
+def test_a_body_that_only_drips_is_too_slow_as_well(share_tls: Start, certificate: dict[str, str]) -> None:
+    server = share_tls(SHORT_BODIES)
 
     with raw_tls(server, certificate) as sock:
         sock.sendall(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
@@ -358,9 +379,9 @@ def test_a_body_that_only_drips_is_too_slow_as_well(start_tls: Start, certificat
 
 @pytest.mark.parametrize("fields", [b"", b"Host: a b\r\n"], ids=["no Host", "a wrong Host"])
 def test_a_head_has_to_be_what_a_plain_one_has_to_be(
-    start_tls: Start, certificate: dict[str, str], fields: bytes
+    share_tls: Start, certificate: dict[str, str], fields: bytes
 ) -> None:
-    server = start_tls()
+    server = share_tls()
 
     with raw_tls(server, certificate) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\n" + fields + b"\r\n")
@@ -368,29 +389,34 @@ def test_a_head_has_to_be_what_a_plain_one_has_to_be(
         assert rest_of(sock).startswith(b"HTTP/1.1 400 ")
 
 
-@pytest.mark.parametrize("error", ["SystemExit", "GreenletExit", "Timeout", "OSError", "ValueError"])
+ERRORS = ["SystemExit", "GreenletExit", "Timeout", "OSError", "ValueError"]
+
+
+@pytest.mark.parametrize("error", ERRORS)
 def test_whatever_an_application_raises_is_a_500_with_a_log_line(
-    start_tls: Start,
+    share_tls: Start,
     connect: Callable[[Server], HTTP2Client],
     certificate: dict[str, str],
-    tmp_path: Path,
+    shared_folder: Path,
     error: str,
 ) -> None:
-    (tmp_path / "raises.py").write_text(
-        "import gevent\nfrom gevent import GreenletExit, Timeout\n"
+    (shared_folder / "raises.py").write_text(
+        "from gevent import GreenletExit, Timeout\n"
+        f"ERRORS = [{', '.join(ERRORS)}]\n"
         "def app(environ, start):\n"
-        f"    if environ['PATH_INFO'] == '/raise': raise {error}()\n"
+        "    if number := environ['PATH_INFO'].removeprefix('/'): raise ERRORS[int(number)]()\n"
         "    start('200 OK', [('Content-Length', '0')])\n"
         "    return []\n"
     )
-    server = start_tls({**OURS, "PYTHONPATH": str(tmp_path), "WSGI_APP": "raises:app"}, HTTP2)
+    server = share_tls({**OURS, "PYTHONPATH": str(shared_folder), "WSGI_APP": "raises:app"}, HTTP2)
     client = connect(server)
+    path = f"/{ERRORS.index(error)}"  # the name is not in the path: it has to be in the traceback
 
-    stream = client.open("/raise")
+    stream = client.open(path)
     client.finish()
-    over_http1 = get(server, certificate, "/raise")
+    over_http1 = get(server, certificate, path)
     with raw_tls(server, certificate) as sock:
-        sock.sendall(b"HEAD /raise HTTP/1.1\r\nHost: x\r\n\r\n")
+        sock.sendall(f"HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         head = rest_of(sock)
 
     assert client.heads[stream][b":status"] == b"500"
@@ -460,15 +486,17 @@ def events():
 def test_a_client_that_hangs_up_ends_its_request(
     how: str,
     path: str,
-    start_tls: Start,
+    share_tls: Start,
     certificate: dict[str, str],
     connect: Callable[[Server], HTTP2Client],
-    tmp_path: Path,
+    shared_folder: Path,
 ) -> None:
-    (tmp_path / "leaving.py").write_text(LEAVING)
-    environ = {"WSGI_APP": "leaving:app", "PYTHONPATH": str(tmp_path), "MARKS": str(tmp_path)}
-    server = start_tls({**OURS, **environ, "GREENROOM_REQUEST_BUDGET_MILLISECONDS": "0"}, HTTP2)
-    begun, ended = tmp_path / "begun", tmp_path / "ended"
+    (shared_folder / "leaving.py").write_text(LEAVING)
+    environ = {"WSGI_APP": "leaving:app", "PYTHONPATH": str(shared_folder), "MARKS": str(shared_folder)}
+    server = share_tls({**OURS, **environ, "GREENROOM_REQUEST_BUDGET_MILLISECONDS": "0"}, HTTP2)
+    begun, ended = shared_folder / "begun", shared_folder / "ended"
+    begun.unlink(missing_ok=True)
+    ended.unlink(missing_ok=True)
 
     if how == "HTTP/1.1":
         sock = raw_tls(server, certificate)
@@ -494,9 +522,9 @@ def test_a_client_that_hangs_up_ends_its_request(
 
 
 def test_a_client_that_has_sent_more_and_ends_its_side_is_answered(
-    start_tls: Start, certificate: dict[str, str]
+    share_tls: Start, certificate: dict[str, str]
 ) -> None:
-    server = start_tls()
+    server = share_tls()
     with raw_tls(server, certificate) as client:
         client.sendall(b"GET /sleep/1 HTTP/1.1\r\nHost: x\r\n\r\nGET /large/7 HTTP/1.1\r\nHost: x\r\n\r\n")
         socket.socket.shutdown(client, socket.SHUT_WR)

@@ -64,9 +64,11 @@ def pid() -> str:
 
 @app.get("/slow")
 def slow() -> str:
-    """A request that is in flight while others fork: it must end once, and in the parent."""
+    """A request that is in flight while others fork, until it is let go: it must end once, and in the parent."""
+    note("slow-begun")
     try:
-        time.sleep(float(request.args.get("s", "1.5")))
+        while not (FOLDER / "let-go").exists():
+            time.sleep(0.05)
         note("slow", f"{request.args['n']} {os.getpid()}")
         return str(os.getpid())
     finally:
