@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from greenroom.load.running import run as run_load
-from tests.live.synthetic import synthetic
+from tests.live.synthetic import has_ended_as, synthetic
 from tests.live.test_load_requests import options
 
 
@@ -29,7 +29,7 @@ def test_page_is_one_file_with_its_plots_and_the_whole_result(origin: str, tmp_p
     )  # fmt: skip
 
     text = page.read_text()
-    assert code == 1
+    assert has_ended_as(1, code, json.loads(file.read_text()))
     assert text.count("<svg") == 4
     for title in ("Rate: asked, good", "percentiles", "how many took how long", "logarithmic axis", "Errors by kind"):
         assert title in text
