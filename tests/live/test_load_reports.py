@@ -56,8 +56,10 @@ def test_results_are_compared(origin: str, tmp_path: Path, capsys: pytest.Captur
     assert code == 0
     assert re.search(r"before\s+after", out)
     assert re.search(r"p50\s+[\d.]+ ms\s+[\d.]+ ms \(-\d+%\)", out), out
-    # 50/s and +0% on a machine that has time.
-    assert re.search(r"good\s+[\d.]+/s\s+[\d.]+/s \([-+]\d+%\)", out), out
+    shown = re.search(r"good\s+([\d.]+)/s\s+([\d.]+)/s \([-+]\d+%\)", out)
+    assert shown, out
+    good = [json.loads((tmp_path / f"{name}.json").read_text())["good_per_second"] for name in ("before", "after")]
+    assert [float(number) for number in shown.groups()] == pytest.approx(good, abs=0.6)
 
 
 def test_search_ends_at_the_highest_rate_that_may_be_asked(origin: str, tmp_path: Path) -> None:
