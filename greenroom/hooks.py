@@ -29,7 +29,7 @@ from .reloading import call_off_reload
 from .settings import GREEN_WORKER_CLASSES, PLAIN_WORKER_CLASSES, Settings
 
 if TYPE_CHECKING:
-    from .ops.supervisor import Supervisor
+    from .ops.supervisor import Supervisor, Wanted
     from .worker.recycle import Fleet
 
 logger = logging.getLogger("gunicorn.error")
@@ -142,7 +142,7 @@ class Hooks:
             if old is not None:
                 old.release()
         if running.ops is not None:
-            running.ops.reload(self.settings)
+            running.ops.reload(self._wanted_ops(server))
         elif running.fleet is not None:
             running.ops = self._ops(server)
         if running.ops is not None:
@@ -217,11 +217,24 @@ class Hooks:
             running.ops.stop()
 
     def _ops(self, server: Arbiter) -> "Supervisor | None":
-        if self.settings.ops_address is None:
+        wanted = self._wanted_ops(server)
+        if wanted is None:
             return None
         from .ops import endings
         from .ops.supervisor import Supervisor
         from .worker.lifecycle import shared_board
+
+        try:
+            supervisor = Supervisor(wanted, shared_board().descriptor, (server.cfg.uid, server.cfg.gid))
+        except OSError as exc:
+            logger.warning("the ops process can't be started, the server goes on without it: %s", exc)
+            return None
+        in_each_turn(server, supervisor.look)
+        endings.watch(server, supervisor.socket_folder)
+        return supervisor
+
+    def _wanted_ops(self, server: Arbiter) -> "Wanted | None":
+        from .ops.supervisor import Wanted
 
         about = {
             "app": finding.shown(self.settings.wsgi_app),
@@ -229,20 +242,8 @@ class Hooks:
             "arbiter": os.getpid(),
             "timeout_seconds": self.settings.timeout_seconds,
         }
-        try:
-            supervisor = Supervisor(
-                self.settings,
-                shared_board().descriptor,
-                about,
-                (server.cfg.uid, server.cfg.gid),
-                error_log="" if server.cfg.errorlog in (None, "-") else os.path.abspath(server.cfg.errorlog),
-            )
-        except OSError as exc:
-            logger.warning("the ops process can't be started, the server goes on without it: %s", exc)
-            return None
-        in_each_turn(server, supervisor.look)
-        endings.watch(server, supervisor.socket_folder)
-        return supervisor
+        error_log = "" if server.cfg.errorlog in (None, "-") else os.path.abspath(server.cfg.errorlog)
+        return Wanted.by(self.settings, about, error_log)
 
     @staticmethod
     def _fleet(server: Arbiter) -> "Fleet | None":

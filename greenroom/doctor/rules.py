@@ -47,6 +47,13 @@ RULES: dict[str, Rule] = {
         "The application calls gevent's monkey patching itself; Greenroom has done so before.",
         "Take the call out, so that the application stays plain blocking code that runs on any server.",
     ),
+    "socketio-mode": Rule(
+        "note",
+        6,
+        "Flask-SocketIO without `async_mode` picks gevent as soon as it is installed: Greenroom serves that mode, and "
+        "gthread in the same environment does no longer.",
+        '`async_mode="threading"`, which every server serves.',
+    ),
     # One request in another's place.
     "shared-state": Rule(
         "error",
@@ -369,12 +376,7 @@ RULES: dict[str, Rule] = {
         "A route answers otherwise under Greenroom than under a `sync` worker.",
         "Compare both answers; look for time, randomness and process-wide state.",
     ),
-    "worker-dies": Rule(
-        "error",
-        96,
-        "The worker ended while it served.",
-        "The finding has its last words.",
-    ),
+    "worker-dies": Rule("error", 96, "The worker ended while it served.", "The finding has its last words."),
     "route-hangs": Rule(
         "warning",
         74,

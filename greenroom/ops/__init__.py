@@ -5,7 +5,7 @@ in the arbiter   supervisor       starts it, starts it again when it dies, stops
 in the worker    worker_server    a thread that answers while the loop is blocked
                  socket_folder    where its unix socket lies
 in the process   program          joins the parts below; log_file: its lines in gunicorn's error log
-  once a second  collect          asks all workers (worker_client), and the scoreboard
+  once a second  collect          asks all workers (worker_client), the scoreboard, and the system for their processes
                  counters         totals that outlive workers and never fall
                  native_line      the line in C code that keeps the GIL
                  limits, sights   the machine's limits; errors, upstreams, locks, clients of all workers

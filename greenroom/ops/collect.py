@@ -7,16 +7,15 @@ computes.
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import psutil
-
 from .. import clock
 from ..insight.stacks import UNKNOWN
 from ..worker.balance import COUNTERS, HEARTBEAT_SECONDS, Scoreboard, State
+from . import processes
 from .counters import Counters, add_lists, difference
 from .leaks import Leaks
 from .limits import Limits
@@ -35,6 +34,7 @@ MUTE_SECONDS = 1.2
 WINDOW_TICKS = 15
 HISTORY_TICKS = 120
 MOST_EVENTS = 50
+MOST_ROUTES = 3
 CPU_WINDOW_SECONDS = 2.5
 # The heartbeat comes 20 times a second; on a busy machine it is late without anybody's fault.
 BLOCKED_SECONDS = 1.0
@@ -199,16 +199,11 @@ class Collector:
         self._bury([self.workers.pop(pid) for pid in set(self.workers) - set(found)], totals["workers_died"])
 
     def _look_at_process(self, seen: Seen) -> None:
-        try:
-            process = psutil.Process(seen.pid)
-            with process.oneshot():
-                status, times = process.status(), process.cpu_times()
-        except psutil.Error:
-            seen.is_gone = True
+        look = processes.look_at(seen.pid)
+        seen.is_gone, seen.is_stopped = look.is_gone, look.is_stopped
+        if look.cpu_seconds is None:
             return
-        seen.is_gone = status in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-        seen.is_stopped = status == psutil.STATUS_STOPPED
-        seen.cpu_seen.append((seen.seen_at, times.user + times.system))
+        seen.cpu_seen.append((seen.seen_at, look.cpu_seconds))
         while len(seen.cpu_seen) > 2 and seen.seen_at - seen.cpu_seen[1][0] > CPU_WINDOW_SECONDS:
             seen.cpu_seen.popleft()
         (began, used), (ended, used_now) = seen.cpu_seen[0], seen.cpu_seen[-1]
@@ -269,7 +264,9 @@ class Collector:
         ending = read_json(self.socket_folder.ending(seen.pid)) or {}
         self.socket_folder.tidy(seen.pid)
         stall = self._last_stall(seen, last_words) if is_dead else None
-        more = {"had": seen.last_in_flight, "stall": stall, "ending": ending}
+        routes = Counter(request["route"] for request in (seen.snapshot or {}).get("in_flight") or [])
+        had = {"had": seen.last_in_flight, "routes": [route for route, _ in routes.most_common(MOST_ROUTES)]}
+        more = {**had, "stall": stall, "ending": ending}
         self._note("died" if is_dead else "ended", seen.number, seen.pid, **more)
 
     def _last_stall(self, seen: Seen, last_words: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -322,7 +319,7 @@ class Collector:
             window_seconds=now - before_at,
             history=list(self.history),
             events=list(self.events),
-            machine_cpu_ratio=psutil.cpu_percent() / 100,
+            machine_cpu_ratio=processes.machine_cpu_ratio(),
             cores=self.cores,
             is_stopping=self.board.is_stopping,
             limits=limits,

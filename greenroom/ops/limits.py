@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from .. import clock
 from ..cores import throttled
+from . import processes
 
 LOOK_SECONDS = 2.0
 WINDOW_SECONDS = 60.0
@@ -24,6 +23,7 @@ SHORTEST_WINDOW_SECONDS = 12.0
 GROWN_BYTES = 24e6
 GROWN_RATIO = 0.1
 UNLIMITED = 1 << 60
+MOST_KILLS = 64
 
 
 class Limits:
@@ -33,7 +33,7 @@ class Limits:
         self.paths = [Path.cwd(), Path(tempfile.gettempdir()), *paths]
         self.now = now
         self.oom_kills = oom_kills()
-        self.oom_at: float | None = None
+        self.oom_at: deque[float] = deque(maxlen=MOST_KILLS)
         self.found: dict[str, Any] = {}
         self._looked_at = float("-inf")
         # (when, requests so far, resident bytes by pid)
@@ -48,7 +48,7 @@ class Limits:
         self._looked_at = now
         kills = oom_kills()
         if kills > self.oom_kills:
-            self.oom_at = now
+            self.oom_at.append(now)
         self.oom_kills = kills
         self._sizes.append((now, requests, {pid: size for pid, (_, size) in workers.items()}))
         while now - self._sizes[0][0] > WINDOW_SECONDS:
@@ -59,7 +59,7 @@ class Limits:
             "disks": disks(self.paths),
             "memory": memory,
             "growth": growth(list(self._sizes), memory),
-            "oom_seconds": None if self.oom_at is None else now - self.oom_at,
+            "oom_seconds": [now - at for at in self.oom_at],
             "quota": self._quota(now, throttled()),
         }
         return self.found
@@ -118,9 +118,14 @@ def disks(paths: Iterable[Path]) -> list[dict[str, Any]]:
 
 
 def memory_of_all() -> dict[str, float]:
-    """How much may be had at most, of what is used now: the machine's, or that of the narrowest control group."""
-    machine = psutil.virtual_memory()
-    limit, used = float(machine.total), float(machine.total - machine.available)
+    """How much may be had at most, of what is used now: the machine's, or that of the narrowest control group.
+
+    Empty where the machine does not say what it has.
+    """
+    machine = processes.machine_memory()
+    if machine is None:
+        return {}
+    limit, used = machine[0], machine[0] - machine[1]
     groups = [(folder, "memory.max", "memory.current") for folder in control_groups()]
     groups += [
         (folder, "memory.limit_in_bytes", "memory.usage_in_bytes") for folder in control_groups(controller="memory")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from .. import clock
 from ..cores import usable_cores
 from ..worker.balance import Scoreboard
-from . import log_file
+from . import log_file, processes
 from .access import Access
 from .collect import TICK_SECONDS, Collector, Moment
 from .history import History, file_in
@@ -128,6 +128,7 @@ class Program:
         )
 
     def start(self) -> None:
+        processes.say_if_hidden()
         if self.keeps_history:
             self.history.start()
             self.history.mark(time.time(), "started", "server or ops process started")

@@ -47,9 +47,11 @@ class Wanted:
     history_path: str
     webhooks: tuple[str, ...]
     peers: tuple[str, ...]
+    about: Mapping[str, object]  # which server this is
+    error_log: str  # the file that gunicorn logs to, "" when that is standard error
 
     @classmethod
-    def by(cls, settings: Settings) -> "Wanted | None":
+    def by(cls, settings: Settings, about: Mapping[str, object], error_log: str) -> "Wanted | None":
         if settings.ops_address is None:
             return None
         return cls(
@@ -61,31 +63,26 @@ class Wanted:
             settings.history_path,
             settings.webhooks,
             settings.peers,
+            about,
+            error_log,
         )
 
 
 class Supervisor:
-    """Runs on: arbiter. `about` says which server this is; `ids` are the user and group of its workers.
-
-    `error_log` is the file that gunicorn logs to, "" when that is standard error.
-    """
+    """Runs on: arbiter. `ids` are the user and group of its workers."""
 
     def __init__(
         self,
-        settings: Settings,
+        wanted: Wanted | None,
         board_descriptor: int,
-        about: Mapping[str, object],
         ids: tuple[int, int],
         *,
-        error_log: str = "",
         spawn: Callable[["Supervisor", Wanted], int] | None = None,
         now: Callable[[], float] = clock.now,
     ) -> None:
-        self.wanted = Wanted.by(settings)
+        self.wanted = wanted
         self.board_descriptor = board_descriptor
-        self.about = about
         self.ids = ids
-        self.error_log = error_log
         self.socket_folder = SocketFolder.make(*ids)
         self.pid = 0
         self.failures = 0
@@ -118,9 +115,8 @@ class Supervisor:
             self._not_before = self.now() + wait_seconds
             logger.warning("the ops process can't be started (%s); the next attempt is in %g s", exc, wait_seconds)
 
-    def reload(self, settings: Settings) -> None:
+    def reload(self, wanted: Wanted | None) -> None:
         """After a HUP. A process that is what it should be stays, with all that it has counted."""
-        wanted = Wanted.by(settings)
         if wanted != self.wanted:
             self._end_process()
             self.wanted = wanted
@@ -155,8 +151,8 @@ class Supervisor:
             "peers": wanted.peers,
             "folder": str(self.socket_folder.folder),
             "ids": self.ids,
-            "error_log": self.error_log,
-            "about": self.about,
+            "error_log": wanted.error_log,
+            "about": wanted.about,
         }
         # -P: the folder it is started in is the application's, whose modules may be called as ours or the library's.
         return [sys.executable, "-P", "-m", "greenroom.ops", "--serve", json.dumps(told)]

@@ -1,6 +1,6 @@
 """The ops process's own web server: the page, its events, /metrics. Plain threads of the standard library.
 
-    GET  /                    the page; /page.css, /page.js, /history.js
+    GET  /                    the page; /page.css and its scripts
     GET  /events              the view, once a second (server-sent events)
     GET  /view                the view, once
     GET  /verdict             the verdict alone: cause, level, sentence, do, since, others
@@ -47,6 +47,7 @@ REPORT_SECONDS = 60.0
 KEEP_ALIVE_SECONDS = 15.0
 HISTORY_SECONDS = 3 * 3600.0
 LAST_UNIX_SECOND = 2.0**40
+SCRIPTS = ("/drawing.js", "/flight.js", "/page.js", "/news.js", "/history.js", "/reading.js")
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -212,14 +213,13 @@ class Handler(BaseHTTPRequestHandler):
             "/view": lambda: self._send(200, "application/json", self.server.part.board.view),
             "/verdict": lambda: self._send(200, "application/json", self.server.part.board.verdict),
             "/metrics": lambda: self._send(200, METRICS_TYPE, self.server.part.board.metrics),
-            "/page.js": lambda: self._send(200, "text/javascript; charset=utf-8", static("page.js")),
-            "/history.js": lambda: self._send(200, "text/javascript; charset=utf-8", static("history.js")),
-            "/reading.js": lambda: self._send(200, "text/javascript; charset=utf-8", static("reading.js")),
             "/history": self._history,
             "/everything": lambda: self._text(200, self.server.part.everything()),
         }
         if path in pages:
             pages[path]()
+        elif path in SCRIPTS:
+            self._send(200, "text/javascript; charset=utf-8", static(path.removeprefix("/")))
         elif path.startswith("/request/"):
             self._request(path)
         elif path.startswith("/recordings/"):

@@ -73,8 +73,8 @@ DESCRIPTORS = Feature(
                "waits/descriptors"),
         *names("gevent.socket.socket", "recv recv_into send", "After half a megabyte others have their turn.",
                "waits/giving_way"),
-        *names("gevent.ssl.SSLSocket", "read send", "After half a megabyte others have their turn.",
-               "waits/giving_way"),
+        *names("gevent.ssl.SSLSocket", "read send", "After half a megabyte others have their turn; send() of one that "
+               "does not block raises where it would have to, as CPython's does.", "waits/giving_way"),
     ),
 )  # fmt: skip
 PROGRAMS = Feature(
@@ -162,6 +162,7 @@ WAITS = Feature(
         *names("threading", "Event", "CPython's own again, over our locks.", f"{STDLIB}/replacing"),
         *names("queue", "Queue LifoQueue PriorityQueue", "CPython's own again, with all that they have.",
                f"{STDLIB}/replacing"),
+        *names("ssl", "get_server_certificate", "CPython's own again, with its timeout.", f"{STDLIB}/replacing"),
         *names("select", "epoll", "Brought back, waiting in the loop; gevent removes it.", f"{STDLIB}/epoll",
                is_added=True),
         *names("selectors", "EpollSelector", "The selector over it, which gevent removes.", f"{STDLIB}/epoll",

@@ -21,7 +21,8 @@ from ..in_flight import OWN, Wait
 from ..replacements import Put, part
 from .giving_way import before_more, moved
 from .polling import READ, WRITE
-from .subprocesses import Pipe, is_ready, may_wait, wait_in_loop
+from .subprocesses import Pipe, is_ready, wait_in_loop
+from .threads import can_wait
 
 # How soon a lock that somebody else has is asked for again: first, and at the most.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.0005, 0.02
@@ -39,7 +40,7 @@ def install(put: Put) -> None:
 
 
 def read(fd: Any, length: Any, /) -> bytes:
-    if type(fd) is not int or not may_wait():
+    if type(fd) is not int or not can_wait():
         return plain_read(fd, length)
     before_more()
     if not is_ready(fd, READ) and os.get_blocking(fd):
@@ -51,7 +52,7 @@ def read(fd: Any, length: Any, /) -> bytes:
 
 
 def write(fd: Any, data: Any, /) -> int:
-    if type(fd) is not int or not may_wait():
+    if type(fd) is not int or not can_wait():
         return plain_write(fd, data)
     size = memoryview(data).nbytes
     if size > select.PIPE_BUF and os.get_blocking(fd) and not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -85,7 +86,7 @@ def write_in_parts(fd: int, data: Any) -> int:
 def fdopen(fd: Any, mode: str = "r", buffering: int = -1, encoding: Any = None, *args: Any, **kwargs: Any) -> Any:
     """Over the end of a pipe, a file that waits in the loop: as subprocess's do."""
     kind = mode.replace("b", "").replace("t", "")
-    if type(fd) is not int or kind not in ("r", "w") or not may_wait() or not stat.S_ISFIFO(os.fstat(fd).st_mode):
+    if type(fd) is not int or kind not in ("r", "w") or not can_wait() or not stat.S_ISFIFO(os.fstat(fd).st_mode):
         return plain_fdopen(fd, mode, buffering, encoding, *args, **kwargs)
     is_text = "b" not in mode
     if is_text and buffering == 0:
@@ -110,7 +111,7 @@ def patient(plain: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(plain)
     def lock(fd: Any, operation: int, *args: Any) -> Any:
-        if operation & (fcntl.LOCK_NB | fcntl.LOCK_UN) or not may_wait():
+        if operation & (fcntl.LOCK_NB | fcntl.LOCK_UN) or not can_wait():
             return plain(fd, operation, *args)
         try:
             return plain(fd, operation | fcntl.LOCK_NB, *args)

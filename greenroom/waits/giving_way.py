@@ -63,8 +63,8 @@ def install(put: Put) -> None:
     """Runs on: the main thread, after patching."""
     for name in ("recv", "recv_into", "send"):
         put(gevent.socket.socket, name, in_pieces(getattr(gevent.socket.socket, name)))
-    for name in ("read", "send"):
-        put(gevent.ssl.SSLSocket, name, in_pieces(getattr(gevent.ssl.SSLSocket, name)))
+    put(gevent.ssl.SSLSocket, "read", in_pieces(gevent.ssl.SSLSocket.read))
+    put(gevent.ssl.SSLSocket, "send", in_pieces(or_not_yet(gevent.ssl.SSLSocket.send)))
 
 
 def in_pieces(plain: Callable[..., Any]) -> Callable[..., Any]:
@@ -79,3 +79,16 @@ def in_pieces(plain: Callable[..., Any]) -> Callable[..., Any]:
         return found
 
     return call
+
+
+def or_not_yet(plain: Callable[..., int]) -> Callable[..., int]:
+    """SSLSocket.send. One that does not block raises SSLWantWriteError where it would have to, as CPython's does:
+    gevent's returns 0, and a caller that goes on until all is sent goes on for ever."""
+
+    @functools.wraps(plain)
+    def send(self: Any, data: Any, flags: int = 0, **timeout: Any) -> int:
+        if self.timeout == 0.0 and flags == 0 and self._sslobj is not None:
+            return int(self._sslobj.write(data))
+        return plain(self, data, flags, **timeout)
+
+    return send

@@ -24,7 +24,8 @@ from .. import clock
 from ..on_import import when_imported
 from ..replacements import Put, part
 from .polling import READ, WRITE
-from .subprocesses import may_wait, wait_for
+from .subprocesses import wait_for
+from .threads import can_wait
 
 # How soon a semaphore that another process holds is asked for again: first, and at the most.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.0005, 0.02
@@ -88,7 +89,7 @@ def patient(plain: Callable[..., bool]) -> Callable[..., bool]:
     """SemLock.acquire."""
 
     def acquire(block: bool = True, timeout: float | None = None) -> bool:
-        if not block or not may_wait():
+        if not block or not can_wait():
             return plain(block, timeout)
         until = None if timeout is None else clock.now() + max(timeout, 0.0)
         pause = FIRST_PAUSE_SECONDS

@@ -21,8 +21,8 @@ from ..in_flight import Wait
 from ..replacements import Declined, Put, part
 from . import children, in_loop
 from .polling import READ
-from .subprocesses import may_wait, wait_in_loop
-from .threads import is_loop_thread
+from .subprocesses import wait_in_loop
+from .threads import can_wait, is_loop_thread
 
 # How soon it is asked again: first, and at the most.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.001, 0.02
@@ -48,7 +48,7 @@ def waitpid(pid: int, options: int, /) -> tuple[int, int]:
             found: tuple[int, int] = in_loop.run_in_loop(lambda: waitpid(pid, options))
             return found
         return children.real_waitpid(pid, options)
-    if not may_wait() or options & os.WNOHANG:
+    if not can_wait() or options & os.WNOHANG:
         return gevents_waitpid(pid, options)
     if pid <= 0 or options:
         found = asked_again(lambda: gevents_waitpid(pid, options | os.WNOHANG), lambda it: it[0])
@@ -88,7 +88,7 @@ def wait3(options: int) -> tuple[int, int, Any]:
 
 
 def wait4(pid: int, options: int) -> tuple[int, int, Any]:
-    if not may_wait() or options & os.WNOHANG:
+    if not can_wait() or options & os.WNOHANG:
         return plain_wait4(pid, options)
     found: tuple[int, int, Any] = asked_again(lambda: waitpid_and_usage(pid, options | os.WNOHANG), lambda it: it[0])
     return found
@@ -103,7 +103,7 @@ def waitpid_and_usage(pid: int, options: int) -> tuple[int, int, Any]:
 
 
 def waitid(idtype: int, id: int, options: int, /) -> Any:
-    if not may_wait() or options & os.WNOHANG:
+    if not can_wait() or options & os.WNOHANG:
         return plain_waitid(idtype, id, options)
     if not options & (os.WSTOPPED | os.WCONTINUED):
         if idtype == os.P_PIDFD:
@@ -118,7 +118,7 @@ def waitid(idtype: int, id: int, options: int, /) -> Any:
 
 def system(command: Any) -> int:
     """Run the command in a shell; its wait status. This process's signals stay as they are, as C's would not do."""
-    if not may_wait():
+    if not can_wait():
         return plain_system(command)
     pid = os.posix_spawn("/bin/sh", [b"sh", b"-c", os.fsencode(command)], os.environ)
     return waitpid(pid, 0)[1]

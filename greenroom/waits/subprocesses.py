@@ -21,14 +21,13 @@ from typing import Any
 import gevent
 import gevent.selectors
 from gevent import monkey
-from greenlet import getcurrent
 
 from ..replacements import Declined, Put, part
 from . import children, closing
 from .giving_way import before_more, moved
 from .polling import READ, WRITE, events_of, polled, real_poll
 from .real_threads import otherwise, select_registered
-from .threads import is_loop_thread
+from .threads import can_wait
 
 # CPython's words.
 ONE_IS_NO_SIZE = "line buffering (buffering=1) isn't supported in binary mode, the default buffer size will be used"
@@ -56,7 +55,7 @@ def install(put: Put) -> None:
 
 def wait(self: Any, timeout: float | None) -> int:
     """Popen._wait. Returns the exit code; raises TimeoutExpired."""
-    if self.returncode is not None or not may_wait():
+    if self.returncode is not None or not can_wait():
         return plain_wait(self, timeout)
     try:
         has_ended = children.wait_for_exit(self.pid, timeout)
@@ -69,14 +68,9 @@ def wait(self: Any, timeout: float | None) -> int:
     return plain_wait(self, timeout)
 
 
-def may_wait() -> bool:
-    """Whether the caller is a greenlet, and not the loop itself or another thread, which may block."""
-    return is_loop_thread() and getcurrent() is not gevent.get_hub()
-
-
 def wait_for(descriptor: int, event: int) -> bool:
     """Wait in the loop until a descriptor that blocks would not; False where the caller may block. Switches."""
-    if not may_wait():
+    if not can_wait():
         return False
     if not is_ready(descriptor, event):
         wait_in_loop(descriptor, event)

@@ -187,7 +187,6 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         if too_few and self.age <= self.cfg.workers:  # once for each place, not for each that comes later
             self.log.warning("%s", too_few)
         board = shared_board()
-        self.process = psutil.Process()
         self.memory_limit_bytes = settings.worker_memory_mb * 1_000_000
         self.woken = gevent.event.Event()
         self.serving = Serving(self, settings, lambda: not self.alive)
@@ -370,10 +369,11 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         except (OSError, psutil.Error) as exc:
             if clock.now() >= self._say_memory_after:
                 self._say_memory_after = clock.now() + SAY_AGAIN_SECONDS
-                self.log.warning("how much memory worker %s has can't be told: %s", self.pid, exc)
+                why = "there is no /proc here" if isinstance(exc, psutil.NoSuchProcess) else exc
+                self.log.warning("how much memory worker %s has can't be told: %s", self.pid, why)
 
     def _compare_memory(self) -> None:
-        self.line.rss_bytes = rss_bytes = self.process.memory_info().rss
+        self.line.rss_bytes = rss_bytes = psutil.Process().memory_info().rss
         if 0 < self.memory_limit_bytes < rss_bytes and self.line.state == State.SERVING:
             self.retire(f"{rss_bytes / 1e6:.0f} MB of memory")
             lastwords.say(self, f"Worker {self.pid} is over its memory limit: {lastwords.memory(self, rss_bytes)}")

@@ -135,9 +135,7 @@ def services(python: Path, application: Application) -> Iterator[dict[str, str]]
         environ: dict[str, str] = {}
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="adoption-", ignore_cleanup_errors=True))
         if "redis" in application.services:
-            port = free_port()
-            run(stack, ["redis-server", "--port", str(port), "--save", "", "--bind", "127.0.0.1"], folder, port)
-            environ["ADOPTION_REDIS"] = f"redis://127.0.0.1:{port}/0"
+            environ["ADOPTION_REDIS"] = redis(stack, folder)
         if "moto" in application.services:
             port = free_port()
             run(stack, [str(python.parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port)], folder, port)
@@ -159,6 +157,13 @@ def services(python: Path, application: Application) -> Iterator[dict[str, str]]
             command = [str(python), "-m", "celery", "-A", f"{application.module}.celery", *options]
             run(stack, command, str(APPS), None, environ, says=b" ready.")
         yield environ
+
+
+def redis(stack: contextlib.ExitStack, folder: str) -> str:
+    """The URL of a Redis with nothing in it."""
+    port = free_port()
+    run(stack, ["redis-server", "--port", str(port), "--save", "", "--bind", "127.0.0.1"], folder, port)
+    return f"redis://127.0.0.1:{port}/0"
 
 
 def mysql(stack: contextlib.ExitStack, folder: str) -> str:

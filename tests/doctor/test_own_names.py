@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from greenroom.doctor.examination import Report
+from greenroom.doctor.reading import lazy_imports
+from greenroom.doctor.reading.project import Project
 from greenroom.doctor.reading.sources import Sources
 
 FLASK = "from flask import Flask, request\n\napp = Flask(__name__)\n\n\n"
@@ -89,3 +91,22 @@ def test_what_pip_put_there_is_not_own_when_the_import_shows_it(tmp_path: Path) 
     assert not is_read("wanted/deep/part.py", "wanted.deep.part")
     assert not is_read("alone.py", "alone")
     assert is_read("own/__init__.py", "own")
+
+
+def test_a_module_that_set_up_imports_on_the_same_condition_is_no_import_in_a_request(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(
+        "from flask import Flask\n\nimport jobs\n\n\ndef create_app():\n    app = Flask(__name__)\n"
+        "    jobs.init_app(app)\n    app.add_url_rule('/', view_func=index)\n    return app\n\n\n"
+        "def index():\n    import tables\n\n    jobs.send()\n    return 'ok'\n"
+    )
+    (tmp_path / "jobs.py").write_text(
+        "def init_app(app):\n    if app.config.get('CELERY'):\n        import celery_jobs\n\n"
+        "        celery_jobs.start(app)\n\n\n"
+        "def send():\n    if True:\n        import celery_jobs\n\n        celery_jobs.send()\n"
+    )
+    (tmp_path / "celery_jobs.py").write_text("")
+    (tmp_path / "tables.py").write_text("")
+    sources = Sources(tmp_path, [], tmp_path)
+    sources.follow("shop")
+
+    assert lazy_imports.names(Project(sources, "create_app")) == ["tables"]

@@ -4,6 +4,7 @@ LIBRARIES_FOLDER names the folder for the environment, the sources and the repor
 """
 
 import argparse
+import contextlib
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from tests.adoption.environments import install, pip, wheel
+from tests.adoption.serving import redis
 
 from . import table
 from .catalogue import ASYNCIO, LIBRARIES, Library
@@ -21,6 +23,7 @@ RUN_SECONDS = 900
 # Flask's own tests take a name from it that 9 no longer has.
 PYTEST = "pytest<9"
 TEST_SECONDS = 120
+PLUGINS = Path(__file__).with_name("plugins")
 PLAIN: tuple[str, ...] = ()
 PATCHED = ("-p", "greenroom.pytest")
 
@@ -67,10 +70,17 @@ def run(library: Library, python: Path, root: Path, report: Path, options: tuple
     command += ["-o", "asyncio_default_fixture_loop_scope=function"] if ASYNCIO in library.plugins else []
     # A file that can't be imported, for want of what is only in the library's repository, is a difference or none.
     command += ["--continue-on-collection-errors", f"--junitxml={report}", f"--timeout={TEST_SECONDS}", *library.tests]
-    environ = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": "0"}
+    environ = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": "0", "PYTHONPATH": str(PLUGINS)}
     environ["PATH"] = os.pathsep.join([str(python.parent), environ.get("PATH", "")])  # commands of the environment's
-    environ.pop("PYTHONPATH", None)
-    with report.with_suffix(".log").open("wb") as log:
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context(report.with_suffix(".log").open("wb"))
+        # What one run leaves in there, a kombu's message, is not found by the other.
+        environ["TMPDIR"] = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+        if any("{redis}" in option for option in library.options):
+            url = redis(stack, environ["TMPDIR"])
+            command += [option.replace("{redis}", url) for option in library.options]
+        else:
+            command += library.options
         try:
             subprocess.run(
                 command, cwd=root, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=RUN_SECONDS

@@ -15,6 +15,10 @@ class Library:
     alone: tuple[str, ...] = ()
     # Plug-ins of pytest: modules. Only the library's own are loaded, since the environment is everybody's.
     plugins: tuple[str, ...] = ()
+    # Further options of pytest's; "{redis}" is the URL of a Redis that is started for each of the runs.
+    options: tuple[str, ...] = ()
+    # The part of its tests that is run, where it is not the whole: the table says so.
+    part: str = ""
 
     @property
     def requirements(self) -> tuple[str, ...]:
@@ -30,6 +34,19 @@ ASYNCIO, MOCK, XPROCESS = "pytest_asyncio.plugin", "pytest_mock", "xprocess.pyte
 COVERAGE = "pytest_cov.plugin"
 TELEMETRY = ("opentelemetry-test-utils", "httpretty")
 RESTX_PLUGINS = (MOCK, "pytest_flask.plugin", "pytest_benchmark.plugin")
+DJANGO = (
+    "asgi async backends builtin_server cache db_utils dispatch file_storage files handlers httpwrappers logging_tests "
+    "mail middleware middleware_exceptions requests_tests responses servers sessions_tests signals test_client "
+    "transaction_hooks transactions utils_tests wsgi"
+).split()
+CELERY = "app backends contrib events fixups security tasks utils test_canvas.py test_generics.py".split()
+NEWRELIC = (
+    "agent_features agent_unittests external_requests external_urllib3 external_httplib datastore_sqlite "
+    "framework_flask"
+).split()
+SENTRY = "api basics client envelope lru_cache metrics monitor scope serializer sessions transport utils".split()
+SENTRYS = "flask wsgi threading requests redis sqlalchemy logging stdlib socket bottle pyramid".split()
+SECURITY = "basic csrf hashing misc recoverable registerable tokens trackable".split()
 LIBRARIES = (
     Library("itsdangerous", ("freezegun",)),
     Library("blinker", ("pytest-asyncio",), plugins=(ASYNCIO,)),
@@ -83,4 +100,72 @@ LIBRARIES = (
     Library("opentelemetry-instrumentation-flask", TELEMETRY),
     Library("opentelemetry-instrumentation-wsgi", TELEMETRY),
     Library("opentelemetry-instrumentation-requests", TELEMETRY),
+    # Its tests with a cluster, TLS or modules want Docker.
+    Library(
+        "redis",
+        ("pytest-asyncio", "numpy", "pybreaker", "xxhash", "redis-entraid"),
+        plugins=(ASYNCIO,),
+        options=(
+            "--redis-url={redis}", "-m", "not redismod and not ssl and not onlycluster",
+            "--ignore=tests/test_asyncio", "--ignore=tests/test_scenario", "--ignore-glob=*cluster_maint*",
+        ),
+        part="without clusters and asyncio",
+    ),
+    Library(
+        "kombu",
+        ("hypothesis", "pytest-freezer", "boto3", "msgpack", "pyyaml", "pycurl"),
+        plugins=("pytest_freezer",),
+        tests=("t/unit",),
+        part="its unit tests",
+    ),
+    Library(
+        "celery",
+        ("pytest-subtests", "pytest-click", "pytest-order", "freezegun", "moto", "pymongo", "sqlalchemy", "fakeredis"),
+        plugins=("pytest_subtests.plugin", "pytest_click", "pytest_order.plugin", "celery.contrib.pytest"),
+        # Not those of `celery worker`. Those of its pool for gevent replace gevent's own functions by mocks.
+        tests=tuple(f"t/unit/{each}" for each in CELERY),
+        part="its unit tests but the worker's",
+    ),
+    Library("python-engineio", ("aiohttp", "tornado", "websocket-client"), plugins=(ASYNCIO,)),
+    Library("python-socketio", ("uvicorn", "valkey", "msgpack"), plugins=(ASYNCIO,)),
+    Library("pymongo", ("pytest-asyncio",), plugins=(ASYNCIO,), tests=("test",)),
+    # Their integration tests want Amazon's services.
+    Library("s3transfer", tests=("tests/unit", "tests/functional")),
+    Library("botocore", ("jsonschema",), tests=("tests/unit",), part="its unit tests"),
+    # Those about connections, caches, files, threads and serving, and not about forms, queries or the administration.
+    Library(
+        "django",
+        plugins=("djangos",),
+        options=("-o", "python_files=test*.py"),
+        tests=tuple(f"tests/{module}" for module in DJANGO),
+        part=f"{len(DJANGO)} of its 214 modules",
+    ),
+    # The others want packages and servers. Those of framework_flask import "conftest", which is the last folder's.
+    Library(
+        "newrelic",
+        ("webtest",),
+        options=("-o", "pythonpath=tests"),
+        tests=tuple(f"tests/{each}" for each in NEWRELIC),
+        part=f"{len(NEWRELIC)} of its folders",
+    ),
+    # Those that patch by gevent in the middle of the run, in the plain process as well, are left out.
+    Library(
+        "sentry-sdk",
+        ("responses", "httpx", "jsonschema", "brotli", "pytest-localserver", "pytest-forked", "werkzeug", "executing"),
+        plugins=(ASYNCIO, "pytest_localserver.plugin", "pytest_forked"),
+        options=("-o", "addopts=", "-k", "not gevent"),
+        tests=(
+            *(f"tests/test_{each}.py" for each in SENTRY),
+            *(f"tests/integrations/{each}" for each in SENTRYS),
+        ),
+        part=f"of its client and {len(SENTRYS)} integrations",
+    ),
+    Library(
+        "flask-security",
+        ("sqlalchemy<2.1", "flask-sqlalchemy-lite", "mongomock", "mongoengine", "peewee", "zxcvbn", "authlib"),
+        extras="common,mfa",
+        options=("-o", "addopts="),
+        tests=tuple(f"tests/test_{each}.py" for each in SECURITY),
+        part=f"{len(SECURITY)} of its 29 modules",
+    ),
 )  # fmt: skip

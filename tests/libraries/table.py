@@ -11,16 +11,16 @@ HEADING = "## Their own tests, patched\n"
 HEAD = """
 `python -m tests.libraries` runs each library's own tests, from its source distribution, in a plain process and in one
 that `pytest -p greenroom.pytest` patches first of all. No test that is well in the first may be worse in the second.
-Those that fail in both want what was not there (Docker, a network, files of the repository), or older libraries. Python
-{python}.
+Those that fail in both want what was not there (Docker, a network, files of the repository), older libraries, or that
+gevent is not installed. Python {python}.
 
 | library | tests | well in a plain process | well, patched | worse, patched |
 |---|---|---|---|---|
 """
 TAIL = """
 SQLAlchemy, psycopg2, requests and urllib3 are compared by `python -m tests.peers`. The source distributions of Dash,
-Flask-Mail, Flask-Session, boto3 and MLflow have no tests, or next to none; PyMySQL's are of logins to MySQL 8 alone.
-Those of Flask-Security and Sentry take too long to be run here.
+ddtrace, Flask-Mail, Flask-Session, boto3 and MLflow have no tests, or next to none; PyMySQL's are of logins to MySQL 8
+alone. Where a part is named, the others take too long here, or want servers and packages that are not here.
 """
 
 
@@ -40,7 +40,8 @@ def row(folder: Path, library: Library) -> str:
     said = f"{len(found)}" + (f" ({len(failing) - len(found)} allowed)" if len(failing) > len(found) else "")
     counts = [len(plain), *(sum(not outcome.is_bad for outcome in way.values()) for way in (plain, patched))]
     name, _, version = sources[-1].name.rpartition("-")
-    return "| " + " | ".join([f"{name} {version}", *map(str, counts), said]) + " |"
+    part = f", {library.part}" if library.part else ""
+    return "| " + " | ".join([f"{name} {version}{part}", *map(str, counts), said]) + " |"
 
 
 def write(folder: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 WAY, OUT, KIND, *ARGUMENTS = sys.argv[1:]
 sys.argv[1:] = []
 del sys.path[0]  # our own folder
+del __file__  # or the processes that multiprocessing spawns would run this again
 if WAY == "greenroom":
     from greenroom import patching
     from greenroom.settings import Settings
@@ -36,6 +37,8 @@ real_sleep = monkey.get_original("time", "sleep")
 real_fork = monkey.get_original("os", "fork")
 
 LONGEST_SECONDS = float(os.environ.get("PEERS_LONGEST_SECONDS", "60"))
+# Of these tests only; None: of all.
+TESTS = set(json.loads(os.environ["PEERS_TESTS"])) if "PEERS_TESTS" in os.environ else None
 PID = os.getpid()
 
 
@@ -63,6 +66,9 @@ class Outcomes:
         self.running = None
         self.known[test] = outcome
         self.add(test, outcome, why)
+
+    def is_wanted(self, test: str) -> bool:
+        return test not in self.known and (TESTS is None or test in TESTS)
 
     def watch(self) -> None:
         """Runs on: a real thread."""
@@ -125,7 +131,7 @@ def without_known(suite: Any) -> unittest.TestSuite:
     for test in suite:
         if isinstance(test, unittest.TestSuite):
             kept.addTest(without_known(test))
-        elif test.id() not in outcomes.known:
+        elif outcomes.is_wanted(test.id()):
             kept.addTest(test)
     return kept
 
@@ -146,7 +152,11 @@ class Plugin:
     """The same of pytest's."""
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        items[:] = [item for item in items if item.nodeid not in outcomes.known]
+        items[:] = [item for item in items if outcomes.is_wanted(item.nodeid)]
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed:
+            outcomes.end(report.nodeid, "failed", str(report.longrepr))
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.outcome, self.why = "passed", ""

@@ -1,48 +1,55 @@
 """Modules that requests import: which, and which of them take long."""
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from ..findings import Finding
+from .at_import import calls_at_import
+from .functions import Function
 from .project import Project
 
 LAZY_IMPORT_SECONDS = 0.1
 
 
 def names(project: Project) -> list[str]:
-    """Modules that functions of requests import, and nothing else does."""
-    found: dict[str, None] = {}
-    for function in project.in_request:
-        for node in function.nodes:
-            if isinstance(node, ast.Import):
-                found.update(dict.fromkeys(alias.name for alias in node.names))
-            elif isinstance(node, ast.ImportFrom):
-                found[function.source.absolute(node)] = None
-    return [name for name in found if name and not name.startswith(("greenroom", "gevent"))][:40]
+    """Modules that functions of requests import, and no function that runs at import does."""
+    found = dict.fromkeys(name for name, _, _ in _imports(project))
+    return [name for name in found if not name.startswith(("greenroom", "gevent"))][:40]
 
 
 def heavy(project: Project, seconds_of: Mapping[str, float]) -> list[Finding]:
     """Heavy modules that are imported by whichever request needs them first."""
-    found = []
+    return [
+        Finding(
+            "import-in-request",
+            function.source.shown,
+            line,
+            f"{name} is imported by the first request that needs it: {seconds:.2f} s in which the loop stands, in "
+            "every worker.",
+            "Import it at the top of the module.",
+            cost=seconds,
+        )
+        for name, function, line in _imports(project)
+        if (seconds := seconds_of.get(name, 0.0)) >= LAZY_IMPORT_SECONDS
+    ]
+
+
+def _imports(project: Project) -> list[tuple[str, Function, int]]:
+    """Module, function and line of each import that a request may be the first to make."""
+    # An `init_app` that imports the same module has the same reason to, and comes first.
+    at_import = {function for _, function, _, _ in calls_at_import(project) if function is not None}
+    sooner = {name for function in at_import for name, _ in _modules(function)}
+    found: dict[tuple[str, Function, int], None] = {}
     for function in project.in_request:
-        for node in function.nodes:
-            modules: list[str] = []
-            if isinstance(node, ast.Import):
-                modules = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                modules = [function.source.absolute(node)]
-            for name in modules:
-                seconds = seconds_of.get(name, 0.0)
-                if seconds >= LAZY_IMPORT_SECONDS:
-                    found.append(
-                        Finding(
-                            "import-in-request",
-                            function.source.shown,
-                            node.lineno,  # type: ignore[attr-defined]
-                            f"{name} is imported by the first request that needs it: {seconds:.2f} s in which the loop "
-                            "stands, in every worker.",
-                            "Import it at the top of the module.",
-                            cost=seconds,
-                        )
-                    )
-    return found
+        for name, line in _modules(function):
+            if name and name not in sooner:
+                found[name, function, line] = None
+    return list(found)
+
+
+def _modules(function: Function) -> Iterator[tuple[str, int]]:
+    for node in function.nodes:
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield function.source.absolute(node), node.lineno

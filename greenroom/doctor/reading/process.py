@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..findings import Finding
 from .functions import owner_of
-from .names import decorator_name, keyword, last
+from .names import decorator_name, has_unpacking, keyword, last
 from .project import Project
 from .sources import Source
 
@@ -43,6 +43,7 @@ def find(project: Project) -> Iterator[Finding]:
     yield from patching(project)
     yield from coroutines(project)
     yield from websockets(project)
+    yield from socket_modes(project)
 
 
 def in_requests(project: Project) -> Iterator[Finding]:
@@ -241,6 +242,22 @@ def _body_read(project: Project, source: Source, node: ast.AST) -> str:
         if node.value.id == "request" or source.imports.get(node.value.id) == "flask.request":
             return f"request.{node.attr}"
     return ""
+
+
+def socket_modes(project: Project) -> Iterator[Finding]:
+    calls = list(project.all_calls())
+    if any(keyword(call, "async_mode") is not None for _, _, call, _ in calls):
+        return  # init_app() may say it, too
+    for source, _, call, name in calls:
+        if name == "flask_socketio.SocketIO" and not has_unpacking(call):
+            yield Finding(
+                "socketio-mode",
+                source.shown,
+                call.lineno,
+                "SocketIO() chooses its mode by what is installed, and takes gevent's as soon as there is gevent: that "
+                "works under Greenroom, and no longer under gthread or `flask run` here.",
+                'async_mode="threading" works under each of them.',
+            )
 
 
 def websockets(project: Project) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-// The last hours and days, and the other hosts. Shares the helpers of page.js, which is loaded before.
+// The last hours and days, and the other hosts. Shares the helpers of drawing.js, which is loaded before.
 "use strict";
 
 const RANGES = { "3 hours": 3 * 3600, "24 hours": 86400, "7 days": 7 * 86400 };

@@ -43,7 +43,8 @@ def dead(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
             worker.state in (State.SERVING, State.RETIRING) and worker.first_seen_at >= event["since"] - 2.0
             for worker in moment.workers
         )
-        with_it = f", with {requests(event.get('had', 0))} in it" if event.get("had") else ""
+        routes = ", ".join(event.get("routes", ()))
+        with_it = f", with {requests(event['had'])} in it{routes and f' ({routes})'}" if event.get("had") else ""
         if stall := event.get("stall"):
             by = " by C code that held the GIL" if stall["holds_gil"] and not stall["line"] else ""
             with_it += f", blocked for {duration(stall['seconds'])}{by}{at_line(stall)}"
@@ -68,9 +69,9 @@ GIVEN_UP = "SIGALRM"
 
 def _is_oom(event: Mapping[str, Any], seen: Mapping[str, Any]) -> bool:
     """Whether the kernel has killed for want of memory about then."""
-    ago = seen["limits"].get("oom_seconds")
-    signal = (event.get("ending") or {}).get("signal")
-    return signal == "SIGKILL" and ago is not None and abs(ago - (seen["now"] - event["since"])) < OOM_SECONDS
+    died = seen["now"] - event["since"]
+    is_killed = (event.get("ending") or {}).get("signal") == "SIGKILL"
+    return is_killed and any(abs(ago - died) < OOM_SECONDS for ago in seen["limits"].get("oom_seconds", ()))
 
 
 def _how(event: Mapping[str, Any], seen: Mapping[str, Any]) -> str:
@@ -94,8 +95,8 @@ def _how(event: Mapping[str, Any], seen: Mapping[str, Any]) -> str:
 
 
 def _how_most(died: Sequence[Mapping[str, Any]], seen: Mapping[str, Any]) -> str:
-    ways = Counter(way for event in died if (way := _how(event, seen)))
-    return f"; most{way if way.startswith(' ') else f' of them{way}'}" if (way := next(iter(ways), "")) else ""
+    ways = Counter(way for event in died if (way := _how(event, seen))).most_common(1)
+    return "".join(f"; most{way if way.startswith(' ') else f' of them{way}'}" for way, _ in ways)
 
 
 def _advice(event: Mapping[str, Any], seen: Mapping[str, Any]) -> str:

@@ -144,6 +144,8 @@ class Connection:
                 self.has_sent = True
                 if sent == len(view):
                     return
+                if not sent:  # gevent's own SSLSocket says so where others raise SSLWantWriteError
+                    self._wait_write()
                 view = memoryview(view)[sent:]
 
     def send_all(self, chunks: Iterable[bytes]) -> None:

@@ -98,10 +98,6 @@ class Mutex(WaitQueue):
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"cannot pickle {_name(self)!r} object")
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        if cls.__module__ != __name__:
-            raise TypeError(f"type {cls.__mro__[1].__name__!r} is not an acceptable base type")
-
 
 def check(blocking: bool, timeout: float) -> None:
     """Refuse what CPython refuses."""
@@ -181,6 +177,9 @@ class Lock(Mutex):
     def free(self) -> None:
         self._block.release()
         self.wake()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        raise TypeError("type '_thread.lock' is not an acceptable base type")  # as CPython's; its RLock is one
 
     # Older names, which CPython has as well.
     acquire_lock, release_lock, locked_lock = acquire, release, locked

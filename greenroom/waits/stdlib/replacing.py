@@ -5,6 +5,7 @@ import functools
 import importlib
 import logging
 import queue
+import ssl
 import sys
 import threading
 from pathlib import Path
@@ -28,8 +29,12 @@ NAMES: dict[Any, dict[str, Any]] = {
 # Modules of which functions are replaced.
 PICKLED_FROM = ("time", "os", "select", "socket", "fcntl", "_thread", "sqlite3")
 OUR_FOLDER = str(Path(__file__).parents[2])
-# CPython's own are right, over our locks.
-RESTORED = {threading: ("Event",), queue: ("Queue", "LifoQueue", "PriorityQueue")}
+# CPython's own are right, over our locks and gevent's sockets.
+RESTORED = {
+    threading: ("Event",),
+    queue: ("Queue", "LifoQueue", "PriorityQueue"),
+    ssl: ("get_server_certificate",),  # gevent's has no timeout, and does not tell the server which name is meant
+}
 
 
 @part("waits")

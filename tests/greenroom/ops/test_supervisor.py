@@ -10,13 +10,17 @@ from typing import Any
 import pytest
 
 from greenroom.ops import supervisor as keeper_module
-from greenroom.ops.supervisor import HEALTHY_SECONDS, PACKAGE_PARENT, Supervisor
+from greenroom.ops.supervisor import HEALTHY_SECONDS, PACKAGE_PARENT, Supervisor, Wanted
 from greenroom.settings import Settings
 
 from ..conftest import ManualClock
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 Make = Callable[..., Supervisor]
+
+
+def wanted(error_log: str = "", **settings: Any) -> Wanted | None:
+    return Wanted.by(Settings(**settings), {"app": "x"}, error_log)
 
 
 class Processes:
@@ -49,7 +53,7 @@ def make(processes: Processes, clock: ManualClock) -> Iterator[Make]:
     made: list[Supervisor] = []
 
     def supervisor(**settings: Any) -> Supervisor:
-        made.append(Supervisor(Settings(**settings), 3, {"app": "x"}, (-1, -1), spawn=processes.spawn, now=clock.now))
+        made.append(Supervisor(wanted(**settings), 3, (-1, -1), spawn=processes.spawn, now=clock.now))
         return made[-1]
 
     yield supervisor
@@ -100,17 +104,20 @@ def test_a_reload_keeps_it_unless_it_should_be_another(make: Make, processes: Pr
     supervisor = make()
     supervisor.look()
 
-    supervisor.reload(Settings(backlog=7))
-    supervisor.look()
-    kept = supervisor.pid
-    supervisor.reload(Settings(ops_bind="127.0.0.1:9001"))
-    supervisor.look()
-    changed = supervisor.pid
-    supervisor.reload(Settings(ops_bind="off"))
-    supervisor.look()
+    pids = []
+    for now in (
+        wanted(backlog=7),
+        wanted(ops_bind="127.0.0.1:9001"),
+        wanted(ops_bind="127.0.0.1:9001", error_log="/var/log/shop.log"),
+        wanted(ops_bind="off"),
+    ):
+        supervisor.reload(now)
+        supervisor.look()
+        pids.append(supervisor.pid)
 
-    assert (kept, changed, supervisor.pid) == (1, 2, 0)
-    assert [wanted.address[1] for wanted in processes.started] == [8001, 9001]
+    assert pids == [1, 2, 3, 0]
+    assert [each.address[1] for each in processes.started] == [8001, 9001, 9001]
+    assert [each.error_log for each in processes.started] == ["", "", "/var/log/shop.log"]
 
 
 def test_the_token_is_in_no_command_line_and_no_other_secret_comes_along(

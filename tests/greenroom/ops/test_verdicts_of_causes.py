@@ -393,10 +393,29 @@ def test_how_a_worker_died_is_said() -> None:
     assert ": it crashed in C code (SIGSEGV) at a.py:3;" in said(signal="SIGSEGV", line="a.py:3")
     assert ": somebody killed it (SIGKILL);" in said(signal="SIGKILL")
     assert ": the kernel killed it (SIGKILL), because memory was used up;" in said(
-        limits={"oom_seconds": 3.0}, signal="SIGKILL"
+        limits={"oom_seconds": [40.0, 3.0]}, signal="SIGKILL"
     )
     assert ": it exited with code 7;" in said(code=7)
     assert ": it was told to abort (SIGABRT) at a.py:3;" in said(code=0, line="a.py:3")
+
+
+def test_each_of_several_kills_by_the_kernel_is_one() -> None:
+    seconds = (41.0, 22.0, 3.0)
+    killed = [{**died(signal="SIGKILL"), "since": NOW - ago} for ago in seconds]
+    crashed = {**died(signal="SIGSEGV"), "since": NOW - 50.0}
+
+    found = verdict(seen(said=snapshot()), events=[crashed, *killed], limits={"oom_seconds": list(seconds)})
+
+    assert "most of them: the kernel killed it (SIGKILL), because memory was used up." in found["sentence"]
+    assert "GREENROOM_WORKER_MEMORY_MB" in found["do"]
+
+
+def test_a_worker_that_died_tells_the_routes_that_it_had() -> None:
+    event = {**died(signal="SIGKILL"), "had": 2, "routes": ["/export", "/"]}
+
+    sentence = str(verdict(seen(said=snapshot()), events=[event], limits={})["sentence"])
+
+    assert "with 2 requests in it (/export, /);" in sentence
 
 
 def test_a_stall_of_a_worker_that_was_told_to_abort_has_the_line_once() -> None:

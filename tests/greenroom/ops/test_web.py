@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import socket
 import threading
 import time
@@ -14,7 +15,7 @@ from greenroom.ops import web
 from greenroom.ops.access import Access
 from greenroom.ops.client import Client, OpsError
 from greenroom.ops.history import History
-from greenroom.ops.web import Board, Part, Web
+from greenroom.ops.web import SCRIPTS, Board, Part, Web
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -58,6 +59,15 @@ def served() -> Iterator[Served]:
     yield made
     made.web.shutdown()
     made.web.server_close()
+
+
+def test_each_script_that_the_page_names_is_served(served: Served) -> None:
+    named = re.findall(r'<script src="([^"]+)"', served.ask("/").words.decode())  # type: ignore[attr-defined]
+
+    types = {served.ask(path).headers["Content-Type"] for path in named}
+
+    assert tuple(named) == SCRIPTS
+    assert types == {"text/javascript; charset=utf-8"}
 
 
 def watch(served: Served) -> socket.socket:

@@ -67,11 +67,12 @@ def test_where_nobody_brings_a_replacement_the_worker_stops_as_gunicorns_do(work
 @pytest.mark.parametrize(("limit", "rss", "state"), [(0, 900, State.SERVING), (500, 499, State.SERVING),
                                                      (500, 501, State.RETIRING)])  # fmt: skip
 def test_a_worker_over_its_memory_limit_asks_for_a_replacement(
-    worker: GreenWorker, board: Scoreboard, limit: int, rss: int, state: State
+    worker: GreenWorker, board: Scoreboard, limit: int, rss: int, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     board.has_fleet = True
     worker.memory_limit_bytes = limit
-    worker.process = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=rss))  # type: ignore[assignment]
+    process = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=rss))
+    monkeypatch.setattr(psutil, "Process", lambda: process)
 
     worker._look_at_memory()
 
@@ -324,12 +325,14 @@ def test_too_few_descriptors_for_the_connections_are_said_at_the_start(
 
 
 @pytest.mark.parametrize("exc", [OSError(errno.EMFILE, "Too many open files"), psutil.NoSuchProcess(1)])
-def test_worker_whose_memory_cannot_be_told_goes_on_and_says_so_once(worker: GreenWorker, exc: Exception) -> None:
+def test_worker_whose_memory_cannot_be_told_goes_on_and_says_so_once(
+    worker: GreenWorker, exc: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail() -> None:
         raise exc
 
     said: list[str] = []
-    worker.process = SimpleNamespace(memory_info=fail)  # type: ignore[assignment]
+    monkeypatch.setattr(psutil, "Process", fail)
     worker.log = SimpleNamespace(warning=lambda text, *values: said.append(text % values))
 
     worker._look_at_memory()

@@ -3,7 +3,7 @@
 from flask import Flask
 from flask_socketio import SocketIO, emit
 
-socketio = SocketIO(cors_allowed_origins="*")  # <- per-worker-state
+socketio = SocketIO(cors_allowed_origins="*")  # <- per-worker-state # <- socketio-mode
 
 
 def create_app():

@@ -4,7 +4,6 @@ Nothing is patched here: our waits are gevent's in any case, and the upstream li
 """
 
 import ssl
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -97,19 +96,6 @@ def upstream() -> Iterator[Upstream]:
     made = Upstream()
     yield made
     made.close()
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """A certificate for localhost and 127.0.0.1 that signed itself, and its key: two files."""
-    folder = tmp_path_factory.mktemp("tls")
-    pem, key = str(folder / "cert.pem"), str(folder / "key.pem")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", pem],
-        check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
-    return pem, key
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import io
 import socket
+import ssl
 import threading
 import time
 import weakref
@@ -153,6 +154,28 @@ def test_sending_to_an_upstream_that_does_not_read_is_a_read_timeout(ours: Trans
             requests.post(url, data=b"x" * 20_000_000, timeout=SOON)
 
     elapsed.assert_short()
+
+
+def test_sending_to_a_tls_upstream_that_does_not_read_is_a_read_timeout(
+    ours: Transport, elapsed: Elapsed, certificate: tuple[str, str]
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    is_over = threading.Event()
+
+    def shake_hands() -> None:
+        with context.wrap_socket(listener.accept()[0], server_side=True):
+            is_over.wait(SOON)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=shake_hands)
+        thread.start()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
+        with deadline.budget(SHORT_SECONDS), pytest.raises(requests.ReadTimeout):
+            requests.post(url, data=b"x" * 20_000_000, verify=certificate[0], timeout=SOON)
+        elapsed.assert_short()
+        is_over.set()
+        thread.join(SOON)
 
 
 def test_a_tls_handshake_that_hangs_is_a_read_timeout(ours: Transport, elapsed: Elapsed) -> None:
