@@ -62,7 +62,7 @@ class Loop(corecext.loop):
 
     @property
     def sig_pending(self) -> bool:
-        """Whether poll() of gevent.subprocess has to let the loop turn: else a caller that only polls learns of no end."""
+        """Whether poll() of gevent.subprocess lets the loop turn: else a caller that only polls learns of no end."""
         return bool(watched) or bool(super().sig_pending)
 
     def __del__(self) -> None:
