@@ -15,8 +15,8 @@ Which waits end (see Wait): those that say so, and nothing else. One that nobody
     OWN          of the request's own greenlet: sleep, locks, queues, sockets with a timeout
     EVERYWHERE   those of the threads and greenlets that it started, too, at the end, once: upstreams, databases
 
-When no wait could be ended at the end, the first that may be and begins later is. When the request is over, what it
-has left behind is free.
+When it computes at the end, its next wait is ended. When it waits for what may not be ended, it is left to that, and
+the grace begins with the next wait that may be. When the request is over, what it has left behind is free.
 """
 
 import logging
@@ -58,9 +58,7 @@ class Record:
     `deadline` is the moment after which nobody wants the answer; `is_cut` says that it has been brought forward, and
     `cut_reason` why. `greenlet` is the request's own. `waits` are the waits that go on right now, innermost and outer
     ones of each greenlet that works for this request; `waiting` are the greenlets that are switched out, each with the
-    shield it has.
-
-    It is also what applications find in environ["greenroom.deadline"].
+    shield it has. It is also what applications find in environ["greenroom.deadline"].
     """
 
     __slots__ = (
@@ -79,6 +77,7 @@ class Record:
         "is_cut",
         "is_end_owed",
         "is_ended",
+        "is_grace_owed",
         "is_over",
         "on_end",
         "refusals",
@@ -107,6 +106,7 @@ class Record:
         self.is_cut = False
         self.is_ended = False  # spent or cut, and `on_end` has been told
         self.is_end_owed = True  # no wait has been ended yet
+        self.is_grace_owed = False  # instead of an end
         self.is_over = False
         # Called in the hub, once, when the budget is spent or the request is cut: the client is answered then.
         self.on_end: Callable[[Record], None] | None = None
@@ -175,7 +175,7 @@ class Record:
             return FOREVER
         if shield == BARE and self.is_end_owed:
             return 0.0
-        until = self.clean_up_until if self.is_ended else now + self.clean_up_seconds
+        until = self.clean_up_until if self.is_ended and not self.is_grace_owed else now + self.clean_up_seconds
         return max(0.0, until - now)
 
     # The end
@@ -183,8 +183,7 @@ class Record:
     def cut(self, reason: str, clean_up_seconds: float | None = None) -> None:
         """End the request now. `clean_up_seconds` is all that it may take from now on, where that is known.
 
-        Runs on: any greenlet of the worker's hub. Its client is answered, and its wait ended, in the next turn of the
-        loop.
+        Runs on: any greenlet of the worker's hub. It takes effect in the next turn of the loop.
         """
         if self.is_over or self.became:
             return
@@ -199,10 +198,7 @@ class Record:
         get_hub().loop.run_callback(self.expire)
 
     def finish(self) -> None:
-        """The request is answered, and whatever it leaves behind is free.
-
-        Runs on: the request's own greenlet.
-        """
+        """The request is answered, and whatever it leaves behind is free. Runs on: the request's own greenlet."""
         self.is_ended = self.is_ended or self.is_spent()
         self.is_over = True
         self.deadline = FOREVER
@@ -225,14 +221,12 @@ class Record:
             return FOREVER
         if not self.is_ended:
             return self.deadline
-        wait = self._own_wait()
-        if wait is None or not wait.can_end():
+        if self._endable_wait() is None or self.waiting[self.greenlet] == UNBOUNDED:
             return FOREVER  # the next wait comes here, too
-        shield = self.waiting[self.greenlet]
-        if shield == UNBOUNDED:
-            return FOREVER
+        if self.is_grace_owed:
+            self._first_end()
         now = clock.now()
-        if self.is_end_owed and shield == BARE:
+        if self.is_end_owed and self.waiting[self.greenlet] == BARE:
             return now
         if now < self.clean_up_until:
             return self.clean_up_until
@@ -248,10 +242,13 @@ class Record:
         """Do what is due: tell that the request has ended, and end what it waits for. Runs on: hub."""
         if self.is_over:
             return
-        if not self.is_ended and self.is_spent():
+        is_end = not self.is_ended and self.is_spent()
+        if is_end:
             self._end()
         if self.is_ended:
             self._end_own_wait()
+        if is_end and self.is_end_owed and self.greenlet in self.waiting:
+            self.is_end_owed, self.is_grace_owed = False, True
         self.keep_time()
 
     def _end(self) -> None:
@@ -267,16 +264,16 @@ class Record:
             if wait.ends == EVERYWHERE and wait in self.waits and self.waiting.get(helper) == BARE:
                 wait.end(self)
 
-    def _own_wait(self) -> "Wait | None":
-        """The wait of the request's own greenlet at this moment, if it was named."""
+    def _endable_wait(self) -> "Wait | None":
+        """The wait of the request's own greenlet at this moment, if it may be ended."""
         me = self.greenlet
         if me not in self.waiting:
             return None
-        return next((wait for wait in reversed(self.waits) if wait.greenlet is me), None)
+        wait = next((wait for wait in reversed(self.waits) if wait.greenlet is me), None)
+        return wait if wait is not None and wait.can_end() else None
 
     def _end_own_wait(self) -> None:
-        wait = self._own_wait()
-        if wait is None or not wait.can_end():
+        if (wait := self._endable_wait()) is None:
             return
         shield = self.waiting[self.greenlet]
         if self.is_end_owed and shield == BARE:
@@ -294,7 +291,7 @@ class Record:
             wait.end(self)
 
     def _first_end(self) -> None:
-        self.is_end_owed = False
+        self.is_end_owed = self.is_grace_owed = False
         self.clean_up_until = min(clock.now() + self.clean_up_seconds, self.clean_up_at_most)
 
     def refuses(self, shield: int) -> bool:
@@ -313,6 +310,8 @@ class Record:
         if self.is_end_owed and shield == BARE:
             self._first_end()
             return True
+        if self.is_grace_owed:
+            self._first_end()
         if clock.now() < self.clean_up_until:
             return False
         self._count_refusal(sys._getframe(1))
@@ -356,8 +355,8 @@ class Wait:
         return self.ends != NEVER
 
     def end(self, record: Record) -> None:
-        """Runs on: hub."""
-        self.greenlet.throw(BudgetSpent(record.why()))
+        """Runs on: hub, which keeps no error, and with it what its frames hold, longer than the greenlet does."""
+        self.greenlet.throw(BudgetSpent, record.why())
 
     def __enter__(self) -> Self:
         record = self.record = CURRENT.get()

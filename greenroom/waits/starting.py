@@ -43,6 +43,8 @@ def install(put: Put) -> None:
 def sleep(plain: Callable[[float], None]) -> Callable[[float], None]:
     @functools.wraps(plain)
     def sleep(seconds: float) -> None:
+        if seconds != seconds:  # a timer of libev's that compares with nothing stops all others
+            raise ValueError("Invalid value NaN (not a number)")
         if is_loop_thread() or get_hub_if_exists() is not None:
             plain(seconds)
         else:

@@ -8,6 +8,9 @@ in flight. So, once the application is imported:
     SystemExit,            the worker drains: who wrote `signal.signal(SIGTERM, lambda *_: sys.exit())` wants the
     KeyboardInterrupt      process to end, and gets that, with every request answered
 
+One that comes while the loop itself runs is called in a greenlet of its own, so that it can wait: to say at a register
+that this server goes, say.
+
 While the application is imported, and in a forked child, it is the one program that runs, and gets the exception.
 Handlers are installed in the main greenlet. Anywhere else `signal.signal` raises ValueError, as in a thread.
 """
@@ -21,6 +24,7 @@ from typing import Any
 
 import gevent
 from gevent import monkey
+from gevent._hub_local import get_hub_if_exists
 from greenlet import getcurrent
 
 from .. import forking, replacements
@@ -80,6 +84,12 @@ class Signals:
     def _guard(self, handler: Callable[..., Any]) -> Callable[..., None]:
         @functools.wraps(handler, assigned=("__doc__",), updated=())
         def handle(number: int, frame: Any) -> None:
+            if self.is_serving() and getcurrent() is get_hub_if_exists() and not forking.is_child():
+                gevent.spawn(call, number, frame)  # it may wait, which the loop can't
+            else:
+                call(number, frame)
+
+        def call(number: int, frame: Any) -> None:
             try:
                 handler(number, frame)
             except BaseException as exc:

@@ -12,6 +12,7 @@ from gevent import lock
 from gevent import socket as green
 from gevent.event import Event
 from gevent.hub import Hub
+from greenlet import getcurrent
 
 from greenroom import clock, deadline, slowing
 from greenroom.errors import BudgetSpent
@@ -88,13 +89,18 @@ def test_own_wait_ends_with_the_budget_and_what_comes_then_has_its_time() -> Non
     assert Record.clean_up_seconds - LATE_SECONDS < left < Record.clean_up_seconds
 
 
-def test_wait_that_nobody_named_or_that_may_not_end_goes_on() -> None:
+@pytest.mark.parametrize("wait", [gevent.sleep, lambda seconds: sleep(seconds, NEVER)])
+def test_wait_that_may_not_end_goes_on_and_the_grace_begins_with_the_next_one(
+    monkeypatch: pytest.MonkeyPatch, wait: Callable[[float], None]
+) -> None:
+    grace(monkeypatch, 4 * SHORT_SECONDS)
     with deadline.budget(0.0):
-        gevent.sleep(SHORT_SECONDS)
-        sleep(SHORT_SECONDS, NEVER)
-        third = ended(lambda: sleep(NEVER_SECONDS))
+        wait(8 * SHORT_SECONDS)
+        refused = deadline.is_refused()
+        ends = [ended(lambda: sleep(SHORT_SECONDS)), ended(lambda: sleep(NEVER_SECONDS))]
 
-    assert third is BudgetSpent, "the first wait that may be ended is"
+    assert not refused
+    assert ends == [None, BudgetSpent]
 
 
 def test_edge_is_told_once_in_the_hub_whatever_the_request_waits_for() -> None:
@@ -158,15 +164,6 @@ def test_timeout_of_the_outermost_wait_is_the_one_that_counts() -> None:
 def test_wait_is_not_ended_when_it_is_the_inner_one_that_may_not() -> None:
     with deadline.budget(SHORT_SECONDS), TimedWait("other", "subprocess", None):
         sleep(3 * SHORT_SECONDS, NEVER)
-
-
-def test_grace_begins_with_the_first_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    grace(monkeypatch, 4 * SHORT_SECONDS)
-    with deadline.budget(0.0):
-        gevent.sleep(8 * SHORT_SECONDS)
-        ends = [ended(lambda: sleep(NEVER_SECONDS)), ended(lambda: sleep(SHORT_SECONDS))]
-
-    assert ends == [BudgetSpent, None]
 
 
 def test_grace_of_a_worker_that_stops_does_not_begin_anew() -> None:
@@ -274,6 +271,32 @@ def test_of_others_only_upstream_calls_and_queries_end_and_once() -> None:
     assert outcomes.pop("a query") is BudgetSpent
     assert outcomes == dict.fromkeys(["a query, later", "a lock", "a lock, later", "a pipe", "a pipe, later"])
     assert not one.waiting
+
+
+def test_whoever_waits_for_a_helper_whose_call_is_ended_has_its_grace_for_cleaning_up() -> None:
+    with deadline.budget(SHORT_SECONDS) as one:
+        helper = gevent.spawn(with_record, one, lambda: sleep(NEVER_SECONDS, EVERYWHERE))
+
+        assert ended(helper.get) is BudgetSpent  # gevent's own wait: nobody has named it
+        assert ended(lambda: sleep(SHORT_SECONDS)) is None
+
+
+def test_what_the_frames_of_an_error_hold_ends_in_the_greenlet_and_may_wait_there() -> None:
+    class Lease:
+        def __del__(self) -> None:
+            ends.append(getcurrent())
+
+    def work() -> None:
+        lease = Lease()
+        sleep(NEVER_SECONDS)
+        del lease
+
+    ends: list[Any] = []
+    with deadline.budget(SHORT_SECONDS):
+        assert ended(work) is BudgetSpent
+        gevent.sleep(0)
+
+    assert ends == [getcurrent()]
 
 
 @pytest.mark.parametrize("is_cut", [True, False])

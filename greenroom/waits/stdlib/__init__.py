@@ -17,8 +17,7 @@ What an end means to the caller, in the request's own greenlet:
     Future.result, subprocess.run, Popen.wait, communicate      BudgetSpent; with a timeout of their own as if that had
                                                                 passed: False, queue.Empty, queue.Full, TimeoutExpired
     a socket with a timeout, TLS or not                         TimeoutError; it is shut down
-    select.select, poll, selectors, with a timeout              nothing is ready
-    a socket, select, poll without a timeout, a pipe            goes on: ending it would leave something half-done
+    select, poll, selectors, a socket without a timeout, pipes  goes on: ending it would leave something half-done
 
 Taking a condition's lock back is not ended either, nor is what starts a thread.
 """

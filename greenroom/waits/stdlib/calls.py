@@ -1,7 +1,7 @@
 """Sleep, sockets, select, subprocesses: each wait is named, may be ended or not, and times out as its callers know it.
 
-Not ended are a socket without a timeout, select and poll without one, and pipes: whoever calls those does not expect to
-stop half-way, in the middle of a reply that would be the next caller's.
+Not ended are a socket without a timeout, select and poll, and pipes: whoever calls those does not expect to stop
+half-way, in the middle of a reply that would be the next caller's.
 """
 
 import _socket
@@ -35,13 +35,13 @@ def install(put: Put) -> None:
     green: Any = gevent.socket.socket
     put(green, "_wait", socket_wait(green._wait))
     put(green, "connect", connecting(green.connect))
-    ready = nothing_ready(select.select, ([], [], []), timeout_at=3)
+    ready = look(select.select)
     for module in (gevent.select, select):
         put(module, "select", ready)
     poll: Any = gevent.select.poll
-    put(poll, "poll", nothing_ready(poll.poll, [], timeout_at=1))
+    put(poll, "poll", look(poll.poll))
     selector: Any = gevent.selectors.GeventSelector
-    put(selector, "select", nothing_ready(selector.select, [], timeout_at=1))
+    put(selector, "select", look(selector.select))
     process: Any = subprocess.Popen
     put(process, "wait", process_wait(process.wait, timeout_at=1))
     put(process, "communicate", process_wait(process.communicate, timeout_at=2))
@@ -145,35 +145,28 @@ def peer_name(sock: Any) -> str:
     return f"{peer[0]}:{peer[1]}" if type(peer) is tuple else str(peer)
 
 
-class Look(TimedWait):
-    """A wait for any of some sockets, with a timeout: it can be told that nothing is ready, but raising an error there
-    would leave a conversation half-way, on a socket that nobody shuts down."""
+class Look(Wait):
+    """A wait for any of some sockets, mostly one of many pieces of a longer wait.
+
+    It is not ended, with a timeout or without: that would leave a conversation half-way, on a socket that nobody shuts
+    down, and the answer would be taken for one to the next question.
+    """
 
     __slots__ = ()
-
-    def can_end(self) -> bool:
-        return self.record is not None and self.record.is_end_owed
 
 
 # Libraries that wait by polling, and what that wait is. psycopg (3) polls ten times a second.
 POLLING: dict[str, tuple[Kind, str]] = {"psycopg.waiting": ("query", "a query through psycopg")}
 
 
-def nothing_ready(plain: Callable[..., Any], nothing: Any, *, timeout_at: int) -> Callable[..., Any]:
-    """A call that returns `nothing` when its timeout, the argument `timeout_at`, is over."""
-
+def look(plain: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(plain)
     def call(*args: Any, **kwargs: Any) -> Any:
         if CURRENT.get() is None:
             return plain(*args, **kwargs)
-        timeout = args[timeout_at] if len(args) > timeout_at else kwargs.get("timeout")
         kind, detail = POLLING.get(sys._getframe(1).f_globals.get("__name__", ""), ("other", plain.__name__))
-        if timeout is None or timeout <= 0:
-            with Wait(kind, detail):
-                return plain(*args, **kwargs)
-        with Look(kind, detail, timeout):
+        with Look(kind, detail):
             return plain(*args, **kwargs)
-        return nothing
 
     return call
 

@@ -11,7 +11,6 @@ from typing import Any
 import gevent
 from gevent import monkey
 
-from ...in_flight import Wait
 from ...replacements import Put, part
 from ..threads import can_wait
 from .calls import Look
@@ -62,15 +61,14 @@ class epoll:
         found: list[tuple[int, int]] = real.poll(0, maxevents)
         if found:
             return found
-        if timeout is None or timeout < 0:
-            with Wait("other", "epoll"):
-                while not found:  # another greenlet may have been quicker
-                    wait_until_ready(real, None)
-                    found = real.poll(0, maxevents)
-            return found
-        with Look("other", "epoll", timeout):
-            wait_until_ready(real, timeout)
-        return real.poll(0, maxevents)  # type: ignore[no-any-return]
+        is_endless = timeout is None or timeout < 0
+        with Look("other", "epoll"):
+            while not found:
+                wait_until_ready(real, None if is_endless else timeout)
+                found = real.poll(0, maxevents)
+                if not is_endless:
+                    break  # else another greenlet may have been quicker
+        return found
 
     def __enter__(self) -> "epoll":
         self._real.__enter__()

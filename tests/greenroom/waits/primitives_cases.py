@@ -114,7 +114,7 @@ cases.update(
         "subprocess.run with a timeout": lambda: subprocess.run(["sleep", "20"], timeout=NEVER_SECONDS),
         "subprocess.check_output": lambda: subprocess.check_output(["sleep", "20"]),
         "select.select": lambda: len(select.select([late_socket()], [], [])[0]),
-        "select.select with a timeout": lambda: select.select([quiet], [], [], NEVER_SECONDS),
+        "select.select with a timeout": lambda: len(select.select([late_socket()], [], [], NEVER_SECONDS)[0]),
         "Future.result": lambda: futures.Future[int]().result(),
         "Future.result with a timeout": lambda: futures.Future[int]().result(NEVER_SECONDS),
         "a job of a shared executor": lambda: SHARED.submit(time.sleep, LATER_SECONDS).result(),
@@ -177,9 +177,9 @@ def Popen_stdout_read() -> Any:
 
 @case
 def poll() -> Any:
-    poller = select.poll()
-    poller.register(quiet, select.POLLIN)
-    return poller.poll(NEVER_SECONDS * 1000)
+    poller, near = select.poll(), late_socket()
+    poller.register(near, select.POLLIN)
+    return len(poller.poll(NEVER_SECONDS * 1000))
 
 
 @case
@@ -204,8 +204,8 @@ def selector() -> Any:
 @case
 def selector_with_a_timeout() -> Any:
     with selectors.DefaultSelector() as chosen:
-        chosen.register(quiet, selectors.EVENT_READ)
-        return chosen.select(NEVER_SECONDS)
+        chosen.register(late_socket(), selectors.EVENT_READ)
+        return len(chosen.select(NEVER_SECONDS))
 
 
 @case
@@ -218,8 +218,9 @@ def epoll() -> Any:
 @case
 def epoll_with_a_timeout() -> Any:
     with select.epoll() as chosen:
-        chosen.register(quiet, select.EPOLLIN)
-        return chosen.poll(NEVER_SECONDS)
+        near = late_socket()
+        chosen.register(near, select.EPOLLIN)
+        return len(chosen.poll(NEVER_SECONDS))
 
 
 @case

@@ -105,3 +105,17 @@ def test_event_loop_of_a_real_thread_fails_when_too_few_descriptors_are_left() -
         assert result_of(make_loop) == [None]
         """
     )
+
+
+def test_sleep_refuses_what_is_no_number_and_other_timers_go_on() -> None:
+    check(
+        """
+        try:
+            time.sleep(float("nan"))
+        except ValueError as exc:
+            assert "NaN" in str(exc)
+        else:
+            raise AssertionError("CPython refuses it")
+        time.sleep(0.01)
+        """
+    )

@@ -11,6 +11,7 @@ import gevent
 import pytest
 
 from greenroom.worker.signals import NOT_MAIN, Signals, real_getsignal, real_signal
+from tests.greenroom.worker.harness import wait_until
 
 
 class World:
@@ -57,6 +58,21 @@ def test_exit_out_of_a_handler_drains_the_worker(world: World, exc: BaseExceptio
     os.kill(os.getpid(), signal.SIGUSR1)
 
     assert world.drained == 1
+
+
+def test_handler_that_comes_while_the_loop_runs_may_wait(world: World) -> None:
+    waited: list[int] = []
+
+    def handler(number: int, frame: Any) -> None:
+        gevent.sleep(0.01)
+        waited.append(number)
+        raise SystemExit
+
+    world.signals.signal(signal.SIGUSR1, handler)
+    gevent.get_hub().loop.run_callback(os.kill, os.getpid(), signal.SIGUSR1)
+    wait_until(lambda: world.drained, "it has ended")
+
+    assert waited == [signal.SIGUSR1]
 
 
 def test_error_while_the_application_is_imported_comes_up_there(world: World) -> None:
