@@ -60,6 +60,11 @@ class Loop(corecext.loop):
     def install_sigchld(self) -> None:
         """Leave SIGCHLD alone: children are waited for by pidfd, and the signal is the application's."""
 
+    @property
+    def sig_pending(self) -> bool:
+        """Whether poll() of gevent.subprocess lets the loop turn: else a caller that only polls learns of no end."""
+        return bool(watched) or bool(super().sig_pending)
+
     def __del__(self) -> None:
         """The loop of a thread goes with it. gevent frees its memory first and writes into it then."""
         if not self.default:

@@ -81,3 +81,16 @@ def test_an_exception_that_breaks_in_while_giving_way_loses_nothing() -> None:
         assert a.recv(100) == b"answer"
         """
     )
+
+
+def test_a_process_of_gevents_that_is_asked_again_and_again_ends() -> None:
+    check(
+        """
+        from gevent.subprocess import Popen
+        process = Popen(["true"])
+        until = time.monotonic() + 30
+        while process.poll() is None:
+            assert time.monotonic() < until
+        assert process.returncode == 0
+        """
+    )
