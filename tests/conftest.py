@@ -18,16 +18,24 @@ ROOT = Path(__file__).resolve().parent.parent
 TEST_INSTANCE = ROOT / "instance" / "tests"
 LONG_RUN_SECONDS = 300
 MOST_FILES = 40
+LONG_FILES_ARE_IN = ("tests/live/", "tests/browser/", "tests/doctor/")
 OURS = ("GREENROOM_", "GUNICORN_", "FLASK_", *Config.model_fields, "WEB_CONCURRENCY", "WSGI_APP")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes longer than CI may, unless it is asked for: `make nightly`."""
+    """Leave out what takes longer than CI may, unless it is asked for: `make nightly`. Begin with the longest files."""
+    if hasattr(config, "workerinput"):  # one of xdist's processes; they end together if the short files come last
+        items.sort(key=order)
     if "nightly" in config.option.markexpr:
         return
     nightly = [item for item in items if item.get_closest_marker("nightly")]
     config.hook.pytest_deselected(items=nightly)
     items[:] = [item for item in items if item not in set(nightly)]
+
+
+def order(item: pytest.Item) -> tuple[bool, str]:
+    """Where the item's file comes: long ones first, by name alone, so that few browsers run at a time."""
+    return (False, item.path.name) if item.nodeid.startswith(LONG_FILES_ARE_IN) else (True, "")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

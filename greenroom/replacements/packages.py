@@ -123,7 +123,7 @@ ASGIREF = Feature(
     setting="patch_asyncio",
     needs=("coroutines",),
     names=(
-        *names("asgiref.sync.AsyncToSync", "__call__", "Runs in a loop of its own, in a real thread.",
+        *names("asgiref.sync.AsyncToSync", "__call__", "Its loop ends when the request's budget does.",
                "waits/coroutines"),
         *names("asgiref.sync.SyncToAsync", "single_thread_executor", "A real thread, for blocking code of any number "
                "of loops.", "waits/coroutines"),

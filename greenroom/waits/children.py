@@ -49,6 +49,8 @@ def install(put: Put) -> None:
 
 
 class Loop(corecext.loop):
+    __module__ = corecext.__name__  # gevent.core takes its names from the module of the loop's class
+
     def child(self, pid: int, trace: int = 0, ref: bool = True) -> Any:
         """A watcher for the process `pid`; for any process (0), or for one that stops (`trace`), libev's."""
         if pid <= 0 or trace:

@@ -149,7 +149,7 @@ class FakeFleet:
 def test_a_fleet_replaces_the_workers_in_a_reload() -> None:
     hooks.running.fleet = fleet = FakeFleet()  # type: ignore[assignment]
 
-    Hooks(Settings(ops_bind="off"), None, {}).on_reload(SimpleNamespace(cfg=SimpleNamespace()))
+    Hooks(Settings(ops_bind="off"), None, {}).on_reload(SimpleNamespace(cfg=SimpleNamespace(errorlog="-"), address=[]))
 
     assert fleet.reloads == 1
 
@@ -165,7 +165,7 @@ def test_only_our_workers_are_replaced_by_us(
     monkeypatch.setattr(hooks, "unfit_worker_class", lambda *_, **__: "")
     own = object()
     server = SimpleNamespace(
-        cfg=SimpleNamespace(worker_class_str=worker_class, certfile=None, keyfile=None),
+        cfg=SimpleNamespace(worker_class_str=worker_class, certfile=None, keyfile=None, errorlog="-"),
         **dict.fromkeys(("manage_workers", "signal", "reap_workers"), own),
         LISTENERS=[],
         address=[],

@@ -161,3 +161,17 @@ def test_the_library_imported_after_patching_is_green_all_the_way_down() -> None
     )
 
     assert result.returncode == 0, result.stderr
+
+
+def test_each_module_of_gevent_can_still_be_imported() -> None:
+    result = run(
+        PATCH + "import gevent, importlib, pkgutil, warnings\n"
+        "warnings.simplefilter('ignore')  # some are deprecated\n"
+        "for module in pkgutil.iter_modules(gevent.__path__):\n"
+        "    if module.name not in ('tests', 'testing'):\n"
+        "        importlib.import_module(f'gevent.{module.name}')\n"
+        "import gevent.core\n"
+        "assert gevent.core.loop in gevent.config.loop.__mro__"
+    )
+
+    assert result.returncode == 0, result.stderr

@@ -39,13 +39,6 @@ DJANGO = (
     "mail middleware middleware_exceptions requests_tests responses servers sessions_tests signals test_client "
     "transaction_hooks transactions utils_tests wsgi"
 ).split()
-CELERY = "app backends contrib events fixups security tasks utils test_canvas.py test_generics.py".split()
-NEWRELIC = (
-    "agent_features agent_unittests external_requests external_urllib3 external_httplib datastore_sqlite "
-    "framework_flask"
-).split()
-SENTRY = "api basics client envelope lru_cache metrics monitor scope serializer sessions transport utils".split()
-SENTRYS = "flask wsgi threading requests redis sqlalchemy logging stdlib socket bottle pyramid".split()
 SECURITY = "basic csrf hashing misc recoverable registerable tokens trackable".split()
 LIBRARIES = (
     Library("itsdangerous", ("freezegun",)),
@@ -118,20 +111,10 @@ LIBRARIES = (
         tests=("t/unit",),
         part="its unit tests",
     ),
-    Library(
-        "celery",
-        ("pytest-subtests", "pytest-click", "pytest-order", "freezegun", "moto", "pymongo", "sqlalchemy", "fakeredis"),
-        plugins=("pytest_subtests.plugin", "pytest_click", "pytest_order.plugin", "celery.contrib.pytest"),
-        # Not those of `celery worker`. Those of its pool for gevent replace gevent's own functions by mocks.
-        tests=tuple(f"t/unit/{each}" for each in CELERY),
-        part="its unit tests but the worker's",
-    ),
     Library("python-engineio", ("aiohttp", "tornado", "websocket-client"), plugins=(ASYNCIO,)),
     Library("python-socketio", ("uvicorn", "valkey", "msgpack"), plugins=(ASYNCIO,)),
-    Library("pymongo", ("pytest-asyncio",), plugins=(ASYNCIO,), tests=("test",)),
-    # Their integration tests want Amazon's services.
+    # Its integration tests want Amazon's services.
     Library("s3transfer", tests=("tests/unit", "tests/functional")),
-    Library("botocore", ("jsonschema",), tests=("tests/unit",), part="its unit tests"),
     # Those about connections, caches, files, threads and serving, and not about forms, queries or the administration.
     Library(
         "django",
@@ -139,26 +122,6 @@ LIBRARIES = (
         options=("-o", "python_files=test*.py"),
         tests=tuple(f"tests/{module}" for module in DJANGO),
         part=f"{len(DJANGO)} of its 214 modules",
-    ),
-    # The others want packages and servers. Those of framework_flask import "conftest", which is the last folder's.
-    Library(
-        "newrelic",
-        ("webtest",),
-        options=("-o", "pythonpath=tests"),
-        tests=tuple(f"tests/{each}" for each in NEWRELIC),
-        part=f"{len(NEWRELIC)} of its folders",
-    ),
-    # Those that patch by gevent in the middle of the run, in the plain process as well, are left out.
-    Library(
-        "sentry-sdk",
-        ("responses", "httpx", "jsonschema", "brotli", "pytest-localserver", "pytest-forked", "werkzeug", "executing"),
-        plugins=(ASYNCIO, "pytest_localserver.plugin", "pytest_forked"),
-        options=("-o", "addopts=", "-k", "not gevent"),
-        tests=(
-            *(f"tests/test_{each}.py" for each in SENTRY),
-            *(f"tests/integrations/{each}" for each in SENTRYS),
-        ),
-        part=f"of its client and {len(SENTRYS)} integrations",
     ),
     Library(
         "flask-security",

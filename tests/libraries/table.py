@@ -20,7 +20,8 @@ gevent is not installed. Python {python}.
 TAIL = """
 SQLAlchemy, psycopg2, requests and urllib3 are compared by `python -m tests.peers`. The source distributions of Dash,
 ddtrace, Flask-Mail, Flask-Session, boto3 and MLflow have no tests, or next to none; PyMySQL's are of logins to MySQL 8
-alone. Where a part is named, the others take too long here, or want servers and packages that are not here.
+alone. Those of botocore, Celery, New Relic, pymongo and Sentry are not compared yet. Where a part is named, the others
+take too long here, or want servers that are not here.
 """
 
 

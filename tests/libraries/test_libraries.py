@@ -1,5 +1,6 @@
 """Nightly: other libraries' own tests, patched and not. Here too: how two runs are compared."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,9 @@ def test_a_row_counts_what_a_folder_of_runs_has(tmp_path: Path) -> None:
         report.write_text(REPORT)
 
     assert row(tmp_path, library) == "| shop-kit 1.2 | 3 | 2 | 2 | 0 |"
+    assert row(tmp_path, dataclasses.replace(library, part="its unit tests")).startswith(
+        "| shop-kit 1.2, its unit tests |"
+    )
 
 
 @pytest.mark.nightly

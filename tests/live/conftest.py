@@ -199,6 +199,19 @@ def share(shared_servers: SharedServers) -> Callable[..., Server]:
 
 
 @pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A certificate for localhost, as settings."""
+    folder = tmp_path_factory.mktemp("tls")
+    pem, key = folder / "cert.pem", folder / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(pem)],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    return {"GREENROOM_TLS_CERTIFICATE": str(pem), "GREENROOM_TLS_KEY": str(key)}
+
+
+@pytest.fixture(scope="session")
 def database_url(postgres_url: str) -> str:
     """A PostgreSQL of your own: running, migrated with the command that deploy/README.md gives."""
     subprocess.run(

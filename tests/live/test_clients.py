@@ -98,7 +98,7 @@ def test_slow_head_ends_in_408(serve: Callable[..., Server], worker_class: str) 
 
 
 def test_thousand_slow_clients_change_nothing_for_the_others(serve: Callable[..., Server], many_files: None) -> None:
-    server = serve("greenroom", {"GREENROOM_HEAD_TIMEOUT_SECONDS": "60", "GREENROOM_WORKER_CONNECTIONS": "800"})
+    server = serve("greenroom", {"GREENROOM_HEAD_TIMEOUT_SECONDS": "3600", "GREENROOM_WORKER_CONNECTIONS": "800"})
     [worker] = server.workers()
     with contextlib.ExitStack() as stack:
         slow = [stack.enter_context(connect(server)) for _ in range(1000)]
@@ -115,7 +115,7 @@ def test_thousand_slow_clients_change_nothing_for_the_others(serve: Callable[...
 
         assert answers == [200] * 200
         assert worker.memory_info().rss - before < 10_000_000
-        wait_until(lambda: worker.num_fds() < 900, "the refused ones are let go", 15)
+        wait_until(lambda: worker.num_fds() < 900, "the refused ones are let go")
 
 
 def test_client_that_leaves_is_noticed_while_its_request_runs(serve: Callable[..., Server]) -> None:

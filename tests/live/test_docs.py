@@ -181,6 +181,7 @@ def test_tls_works_as_written(shop: Terminal) -> None:
     assert '"hello":"world"' in shop.run(f"curl -s --cacert cert.pem https://localhost:{PORT}/")
 
 
+@pytest.mark.timeout(600)  # a dozen commands, each of which imports the application
 def test_the_first_look_works_as_written(boards: Terminal) -> None:
     printed = boards.run_section(section("docs/boards.md", "A first look"))
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,8 @@ import requests
 
 from .conftest import Server, wait_until
 
-STOP_SECONDS = 10.0
+# A stop that waited for a child would not end: its own bound is far beyond that of the tests.
+PATIENT = {"GREENROOM_GRACEFUL_TIMEOUT_SECONDS": "3600"}
 
 
 APP = {"WSGI_APP": "tests.live.apps.forks:app", "WEB_CONCURRENCY": "1", "GREENROOM_COMPANION": "no"}
@@ -150,16 +150,15 @@ def test_child_holds_no_client_and_no_listener_open(server: Server, folder: Path
 def test_daemon_neither_delays_the_stop_nor_keeps_the_address(
     start_forks: Callable[..., Server], own_folder: Path
 ) -> None:
-    server = start_forks().wait_ready()
-    get(server, "/daemon?s=4")
-    began = time.monotonic()
+    server = start_forks(**PATIENT).wait_ready()
+    get(server, "/daemon")
 
     server.stop()
 
-    assert time.monotonic() - began < 4
     with pytest.raises(requests.ConnectionError):
         requests.get(server.url + "/pid", timeout=2)
     assert lines(own_folder, "daemon") == []
+    (own_folder / "let-go").touch()
     wait_until(lambda: lines(own_folder, "daemon"), "the daemon has done its work")
 
 
@@ -185,13 +184,11 @@ def is_alive(pid: int) -> bool:
 @pytest.mark.parametrize("daemonic", [True, False])
 def test_child_of_multiprocessing_does_not_delay_the_stop(start_forks: Callable[..., Server], daemonic: bool) -> None:
     """Daemonic ones are ended, as multiprocessing does; the others go on."""
-    server = start_forks().wait_ready()
+    server = start_forks(**PATIENT).wait_ready()
     child = int(get(server, f"/background?daemonic={int(daemonic)}"))
-    began = time.monotonic()
 
     server.stop()
 
-    assert time.monotonic() - began < STOP_SECONDS
     assert is_alive(child) != daemonic
     if not daemonic:
         os.kill(child, signal.SIGTERM)

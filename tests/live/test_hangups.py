@@ -11,9 +11,6 @@ import pytest
 import requests
 
 from .conftest import Server, wait_until
-from .test_tls import certificate
-
-__all__ = ["certificate"]
 
 
 class Reported:

@@ -15,12 +15,10 @@ from typing import Any
 import pytest
 
 from tests.live.conftest import LONG_WAIT_SECONDS, clean_environment
-from tests.live.synthetic import synthetic
+from tests.live.synthetic import has_ended_as, synthetic
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "greenroom", "load")
-# 3: on a busy machine the generator itself may be late, and says so.
-VALID_OR_LATE = (0, 3)
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +33,9 @@ class Ended:
     said: dict[str, Any]
     out: str
     err: str
+
+    def is_code(self, expected: int) -> bool:
+        return has_ended_as(expected, self.code, self.said)
 
 
 def load(tmp_path: Path, *arguments: str, before: tuple[str, ...] = ()) -> Ended:
@@ -58,9 +59,8 @@ def test_fixed_delay_is_measured_as_it_is(tmp_path: Path, origin: str) -> None:
         "errors<0.1%",
     )  # fmt: skip
 
-    assert ended.code == 0, ended.out + ended.err
+    assert ended.is_code(0), ended.out + ended.err
     said = ended.said
-    assert said["valid"]
     assert said["asked_per_second"] == 100
     assert said["good_per_second"] == pytest.approx(100, rel=0.05)
     assert 100 <= said["p50_ms"] < 400
@@ -79,7 +79,7 @@ def test_queue_of_a_server_over_its_capacity_counts_from_the_planned_moment(tmp_
         "p99<300ms",
     )  # fmt: skip
 
-    assert ended.code == 1
+    assert ended.is_code(1)
     assert ended.said["good_per_second"] == pytest.approx(50, rel=0.1)
     assert ended.said["good"] == 200
     # The last of 200 is due at 2 s, and is answered at 4 s.
@@ -93,13 +93,16 @@ def test_errors_and_shed_are_kept_apart(tmp_path: Path, origin: str) -> None:
     shed = load(tmp_path, f"{origin}/shed?rate=50", "--rate", "200", "--for", "2s", "--expect", "errors=0")
     unavailable = load(tmp_path, f"{origin}/unavailable", "--rate", "80", "--for", "250ms", "--expect", "shed=0")
 
-    assert (errors.code, errors.said["errors"], errors.said["shed"]) == (1, 10, 0)
+    assert errors.is_code(1)
+    assert (errors.said["errors"], errors.said["shed"]) == (10, 0)
     assert errors.said["errors_by_kind"] == {"status 500": 10}
-    assert (shed.code, shed.said["errors"]) == (0, 0)
+    assert shed.is_code(0)
+    assert shed.said["errors"] == 0
     assert shed.said["shed"] == pytest.approx(300, rel=0.1)
     assert shed.said["good_per_second"] == pytest.approx(50, rel=0.15)
     assert shed.said["good"] + shed.said["shed"] == 400
-    assert (unavailable.code, unavailable.said["errors"], unavailable.said["shed"]) == (0, 20, 0)
+    assert unavailable.is_code(0)
+    assert (unavailable.said["errors"], unavailable.said["shed"]) == (20, 0)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +124,7 @@ def test_bad_answers_are_errors_of_one_kind(tmp_path: Path, origin: str, path: s
         "--expect", "errors<1%",
     )  # fmt: skip
 
-    assert ended.code == 1, ended.out + ended.err
+    assert ended.is_code(1), ended.out + ended.err
     assert ended.said["errors_by_kind"] == {kind: 10}
     assert ended.said["good"] == 0
     assert f"10 x {kind}" in ended.out
@@ -130,7 +133,8 @@ def test_bad_answers_are_errors_of_one_kind(tmp_path: Path, origin: str, path: s
 def test_each_tenth_that_is_reset_is_an_error(tmp_path: Path, origin: str) -> None:
     ended = load(tmp_path, f"{origin}/reset?every=10&n=1", "--rate", "100", "--for", "1s", "--expect", "errors<1%")
 
-    assert (ended.code, ended.said["errors"], ended.said["good"]) == (1, 10, 90)
+    assert ended.is_code(1)
+    assert (ended.said["errors"], ended.said["good"]) == (10, 90)
 
 
 def test_target_that_gives_no_answer_at_all_could_not_be_loaded(tmp_path: Path, origin: str) -> None:
@@ -154,8 +158,9 @@ def test_redirects_are_followed_unless_they_are_the_answer(tmp_path: Path, origi
     followed = load(tmp_path, f"{origin}/there", "--rate", "80", "--for", "250ms", "--check", "body~hello")
     taken = load(tmp_path, f"{origin}/there", "--rate", "80", "--for", "250ms", "--no-follow", "--check", "status=302")
 
-    assert (followed.code, followed.said["good"]) == (0, 20)
-    assert (taken.code, taken.said["good"]) == (0, 20)
+    assert followed.is_code(0)
+    assert taken.is_code(0)
+    assert followed.said["good"] == taken.said["good"] == 20
 
 
 def test_method_header_and_body_arrive(tmp_path: Path, origin: str) -> None:
@@ -165,7 +170,8 @@ def test_method_header_and_body_arrive(tmp_path: Path, origin: str) -> None:
         'json.body={"a": 1}', "--check", "json.target=/echo?q=a%20b",
     )  # fmt: skip
 
-    assert (ended.code, ended.said["good"]) == (0, 10), ended.out
+    assert ended.is_code(0), ended.out
+    assert ended.said["good"] == 10
 
 
 def test_check_that_fails_is_an_error_that_names_it(tmp_path: Path, origin: str) -> None:
@@ -173,13 +179,14 @@ def test_check_that_fails_is_an_error_that_names_it(tmp_path: Path, origin: str)
         tmp_path, f"{origin}/fixed", "--rate", "40", "--for", "250ms", "--check", "body~bye", "--expect", "good>50%"
     )
 
-    assert (ended.code, ended.said["errors_by_kind"]) == (1, {"check failed: body~bye": 10})
+    assert ended.is_code(1)
+    assert ended.said["errors_by_kind"] == {"check failed: body~bye": 10}
 
 
 def test_closed_model_is_marked(tmp_path: Path, origin: str) -> None:
     ended = load(tmp_path, f"{origin}/fixed?ms=50", "--users", "5", "--for", "2s")
 
-    assert ended.code in VALID_OR_LATE
+    assert ended.is_code(0)
     assert ended.said["model"] == "closed"
     assert ended.said["asked_per_second"] is None
     # Five users, 20 requests a second each at the most.
@@ -214,7 +221,7 @@ def test_run_is_aborted_once_it_cannot_hold(tmp_path: Path, origin: str) -> None
         "--abort-on-fail",
     )  # fmt: skip
 
-    assert ended.code == 1
+    assert ended.is_code(1)
     assert time.monotonic() - began < 60
     assert ended.said["stopped"] == "errors<0.01% cannot hold any more"
 
@@ -232,8 +239,8 @@ def test_interrupt_reports_what_was_measured(tmp_path: Path, origin: str) -> Non
     out, _ = running.communicate(timeout=LONG_WAIT_SECONDS)
 
     assert "asked" in line
-    assert running.returncode in VALID_OR_LATE
     said = json.loads(file.read_text())
+    assert has_ended_as(0, running.returncode, said)
     assert said["stopped"] == "Ctrl-C"
     assert 0 < said["good"] < 50 * 60
     assert said["good_per_second"] == pytest.approx(50, rel=0.5)
@@ -300,7 +307,7 @@ def test_wall_clock_that_steps_changes_nothing(tmp_path: Path, origin: str) -> N
         env={**clean_environment(), "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
     )
 
-    assert done.returncode in VALID_OR_LATE, done.stderr
     said = json.loads(file.read_text())
+    assert has_ended_as(0, done.returncode, said), done.stderr
     assert said["good"] == 50
     assert 20 <= said["p50_ms"] < 1000

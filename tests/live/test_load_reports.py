@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from greenroom.load.running import run as run_load
-from tests.live.synthetic import synthetic
+from tests.live.synthetic import has_ended_as, synthetic
 from tests.live.test_load_requests import options
 
 
@@ -29,7 +29,7 @@ def test_page_is_one_file_with_its_plots_and_the_whole_result(origin: str, tmp_p
     )  # fmt: skip
 
     text = page.read_text()
-    assert code == 1
+    assert has_ended_as(1, code, json.loads(file.read_text()))
     assert text.count("<svg") == 4
     for title in ("Rate: asked, good", "percentiles", "how many took how long", "logarithmic axis", "Errors by kind"):
         assert title in text
@@ -56,7 +56,10 @@ def test_results_are_compared(origin: str, tmp_path: Path, capsys: pytest.Captur
     assert code == 0
     assert re.search(r"before\s+after", out)
     assert re.search(r"p50\s+[\d.]+ ms\s+[\d.]+ ms \(-\d+%\)", out), out
-    assert re.search(r"good\s+50/s\s+50/s \(\+0%\)", out), out
+    shown = re.search(r"good\s+([\d.]+)/s\s+([\d.]+)/s \([-+]\d+%\)", out)
+    assert shown, out
+    good = [json.loads((tmp_path / f"{name}.json").read_text())["good_per_second"] for name in ("before", "after")]
+    assert [float(number) for number in shown.groups()] == pytest.approx(good, abs=0.6)
 
 
 def test_search_ends_at_the_highest_rate_that_may_be_asked(origin: str, tmp_path: Path) -> None:

@@ -14,9 +14,6 @@ import requests
 import websocket
 
 from .conftest import Server, Servers, free_port, wait_until
-from .test_tls import certificate
-
-__all__ = ["certificate"]
 
 APP = {
     "PYTHONPATH": str(Path(__file__).parent / "apps"),

@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from tests.live.conftest import Server, free_port, wait_until
-from tests.live.test_tls import HTTP2Client
+from tests.live.tls import HTTP2Client
 
 from .environments import make_environment, make_wheel, run
 from .sets import SETS, Set, by_environment

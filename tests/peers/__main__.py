@@ -47,8 +47,12 @@ def run(
                     stdout=log,
                     stderr=log,
                 )
-                if ended.returncode == 0 or (out.exists() and out.read_bytes() == before):
+                if ended.returncode == 0 or (out.read_bytes() if out.exists() else b"") == before:
                     break
+        if ended.returncode:
+            with open(out, "a") as file:
+                line = {"test": " ".join(part), "outcome": "crashed", "why": f"exit status {ended.returncode}"}
+                file.write(json.dumps(line) + "\n")
     return outcomes(out)
 
 

@@ -1,6 +1,6 @@
 """Coroutines in blocking code: `async def` views, and libraries that only speak asyncio.
 
-    async def view, asgiref's async_to_sync, asyncio.run()   ─>  a loop of its own, in a real thread meanwhile
+    async def view, asyncio.run(), asgiref's async_to_sync   ─>  a loop of its own, in a real thread meanwhile
     Runner, loop.run_until_complete(), loop.run_forever()    ─>  that loop, in a real thread meanwhile
 
 The greenlet that asked waits in our event loop, so any number of requests can be at it at the same time, and code that
@@ -15,7 +15,9 @@ own_loops runs these loops; real has executors with real threads.
 Importing this does not import asyncio: most applications never do.
 """
 
+import copy
 import functools
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -58,7 +60,8 @@ def _install_in_flask(put: Put, module: Any) -> None:
     def async_to_sync(app: Any, function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            if can_wait():
+            # Where asgiref is used, its sync_to_async() comes back to the view's thread, by its own async_to_sync().
+            if can_wait() and "asgiref.sync" not in sys.modules:
                 return run(function(*args, **kwargs))
             return original(app, function)(*args, **kwargs)
 
@@ -69,16 +72,37 @@ def _install_in_flask(put: Put, module: Any) -> None:
 
 @part("asgiref")
 def _install_in_asgiref(put: Put, module: Any) -> None:
+    """Leave async_to_sync() asgiref's own, and end what it runs when its caller doesn't wait any longer.
+
+    It runs a loop in a thread of its own, by asyncio.run(). Meanwhile its caller runs what sync_to_async() brings:
+    transactions, Django's connections and thread locals are the caller's, and one request waits for no other.
+    """
+    from . import own_loops
     from .real import RealThreadPoolExecutor
 
     original = module.AsyncToSync.__call__
 
     @functools.wraps(original)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if can_wait():
-            return run(self.awaitable(*args, **kwargs))
-        return original(self, *args, **kwargs)
+        if not can_wait():
+            return original(self, *args, **kwargs)
+        visit = own_loops.Visit()
+
+        async def awaited() -> Any:
+            visit.begins(getattr(module.AsyncToSync.executors, "current", None))
+            try:
+                return await self.awaitable(*args, **kwargs)
+            finally:
+                visit.ends()
+
+        bound = copy.copy(self)
+        bound.awaitable = awaited
+        try:
+            return original(bound)
+        except BaseException:
+            visit.give_up()
+            raise
 
     put(module.AsyncToSync, "__call__", call)
-    # The thread of sync_to_async(): it is for blocking code, of any number of loops.
+    # For a sync_to_async() that no async_to_sync() has called.
     put(module.SyncToAsync, "single_thread_executor", RealThreadPoolExecutor(1))

@@ -13,6 +13,7 @@ import socket
 import threading
 from asyncio import base_events, runners, selector_events
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from contextvars import Context, copy_context
 from typing import Any
 
@@ -64,6 +65,49 @@ class ThreadCall:
             for task in asyncio.all_tasks(self.loop):
                 if task.get_coro() is self.work:
                     task.cancel()
+
+
+class Visit(ThreadCall):
+    """A call by asgiref's async_to_sync(). Its caller runs what the coroutine brings to `executor`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.executor: Any = None
+        self.over: Future[None] = Future()
+
+    def begins(self, executor: Any) -> None:
+        """Runs on: the loop, in the coroutine's task."""
+        self.executor = executor
+        self.runs(asyncio.get_running_loop(), asyncio.current_task())
+        if self.is_given_up:
+            self._refuse()
+
+    def ends(self) -> None:
+        """Runs on: the loop, in the coroutine's task."""
+        if self.over.set_running_or_notify_cancel():
+            self.over.set_result(None)
+
+    def give_up(self) -> None:
+        """Cancel it, and run what it still brings, for a moment: its clean-up. Runs on: the greenlet that asked."""
+        if self.over.done():
+            return
+        super().give_up()
+        if self.executor is None:
+            return
+        timer = threading.Timer(STOPPING_SECONDS, self.over.cancel)
+        timer.daemon = True
+        timer.start()
+        try:
+            with unbounded():
+                self.executor.run_until_future(self.over)
+        finally:
+            timer.cancel()
+            self._refuse()
+
+    def _refuse(self) -> None:
+        """Nobody is there any more who would run it: an error, and no wait for ever."""
+        if self.executor is not None:
+            self.executor._broken = True
 
 
 # The call that each thread runs.

@@ -216,6 +216,10 @@ def test_at_the_end_of_the_budget_the_coroutine_is_cancelled_and_a_timeout_raise
                 ends.append(1)
                 raise
 
+        def by_asgiref():
+            from asgiref.sync import async_to_sync
+            async_to_sync(stay)()
+
         def by_own_loop():
             loop = asyncio.new_event_loop()
             try:
@@ -230,7 +234,7 @@ def test_at_the_end_of_the_budget_the_coroutine_is_cancelled_and_a_timeout_raise
             except TimeoutError:
                 return "timeout"
 
-        for number, function in enumerate((lambda: asyncio.run(stay()), by_own_loop), 1):
+        for number, function in enumerate((lambda: asyncio.run(stay()), by_own_loop, by_asgiref), 1):
             with gevent.Timeout(LONG_WAIT_SECONDS):
                 assert contextvars.copy_context().run(within, 0.1, function) == "timeout"
             wait_until(lambda: len(ends) == number)
@@ -583,19 +587,88 @@ def test_coroutines_and_their_threads_use_the_same_database_pool_as_views(postgr
     )
 
 
-def test_asgiref_s_own_functions_work_for_fifty_at_once() -> None:
+def test_asgiref_brings_blocking_code_back_to_the_thread_of_its_caller_for_fifty_at_once() -> None:
     check(
         """
         from asgiref.sync import async_to_sync, sync_to_async
+        from flask import Flask
+        local, running = threading.local(), []
 
-        def blocking(number):
+        def blocking():
+            running.append(1)
+            wait_until(lambda: len(running) >= 50)
+            assert thread_ident() == HERE
+            return threading.current_thread(), local.number
+
+        async def view():
             assert thread_ident() != HERE
-            return number + 1
+            return await sync_to_async(blocking)()
 
-        async def view(number):
-            return await sync_to_async(blocking)(number)
+        def call(function):
+            def caller(number):
+                local.number = number
+                assert function() == (threading.current_thread(), number)
+            return caller
 
-        assert at_once(lambda number: async_to_sync(view)(number)) == list(range(1, 51))
+        at_once(call(async_to_sync(view)))
+        running.clear()
+        at_once(call(Flask("shop").async_to_sync(view)))
+
+        async def fail():
+            raise LookupError("empty")
+
+        async def nested():
+            return await sync_to_async(async_to_sync(fail))()
+
+        try:
+            async_to_sync(nested)()
+        except LookupError as exc:
+            assert str(exc) == "empty"
+        else:
+            raise AssertionError
+        """
+    )
+
+
+def test_the_clean_up_of_what_asgiref_runs_is_done_by_its_caller_after_the_budget() -> None:
+    check(
+        """
+        import asyncio
+        from asgiref.sync import async_to_sync, sync_to_async
+        from greenroom import clock
+        from greenroom.in_flight import CURRENT, Record
+        cleaned = []
+
+        async def stay():
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                await sync_to_async(lambda: cleaned.append(threading.current_thread()))()
+
+        def spend():
+            CURRENT.set(Record(arrived=clock.now(), deadline=clock.now() + 0.1))
+            try:
+                async_to_sync(stay)()
+            except TimeoutError:
+                return "timeout"
+
+        with gevent.Timeout(LONG_WAIT_SECONDS):
+            assert contextvars.copy_context().run(spend) == "timeout"
+        assert cleaned == [threading.current_thread()]
+        """
+    )
+
+
+def test_sync_to_async_without_a_caller_in_blocking_code_has_a_real_thread() -> None:
+    check(
+        """
+        import asyncio
+        from asgiref.sync import sync_to_async
+
+        async def ask():
+            return await sync_to_async(thread_ident)()
+
+        assert asyncio.run(ask()) != HERE
         """
     )
 

@@ -154,7 +154,10 @@ def daemon() -> str:
         os.setsid()
         if os.fork() != 0:
             os._exit(0)
-        time.sleep(float(request.args["s"]))
+        for _ in range(2400):  # two minutes: it must not outlive a test that fails
+            if (FOLDER / "let-go").exists():
+                break
+            time.sleep(0.05)
         note("daemon")
         os._exit(0)
     return waited(child)
