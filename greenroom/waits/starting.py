@@ -10,6 +10,7 @@ import functools
 import importlib
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ from ..replacements import Put, part
 from .threads import ThreadRecord, is_loop_thread, start_thread
 
 real_sleep: Callable[[float], None] = monkey.get_original("time", "sleep")
+_thread_class: Any = threading.Thread
+bootstrap: Any = _thread_class._bootstrap
 
 
 @part("threads")
@@ -53,10 +56,30 @@ def sleep(plain: Callable[[float], None]) -> Callable[[float], None]:
     return sleep
 
 
+def ending_alone(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As a thread of CPython's: its SystemExit or KeyboardInterrupt ends nothing else. A greenlet's ends the process.
+
+    threading.Thread sees to that itself.
+    """
+    if not callable(function) or getattr(function, "__func__", None) is bootstrap:
+        return function
+
+    @functools.wraps(function)
+    def end_alone(*args: Any, **kwargs: Any) -> None:
+        try:
+            function(*args, **kwargs)
+        except SystemExit:
+            pass  # as CPython does: it is the thread's end
+        except KeyboardInterrupt:
+            traceback.print_exc()
+
+    return end_alone
+
+
 def start_new(plain: Callable[..., int]) -> Callable[..., int]:
     def start_new_thread(function: Callable[..., Any], args: Any = (), kwargs: Any = None) -> int:
         if is_loop_thread():
-            return plain(function, args, {} if kwargs is None else kwargs)
+            return plain(ending_alone(function), args, {} if kwargs is None else kwargs)
         return start_thread(run, (CURRENT.get(), function, args, kwargs or {}))
 
     return start_new_thread

@@ -125,6 +125,8 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
                 self.status_code = code
                 self.process_headers(headers)
                 self.chunked = self.response_length is None and self.is_chunked()
+                if self.response_length is None:
+                    self._free_events()
                 return self.write
         if exc_info and not self.headers_sent:
             # Stored headers are replaced (PEP 3333); gunicorn would add to them.
@@ -134,7 +136,14 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
         super().start_response(status, headers, exc_info)
         if not self._omits_body and len(_checked_statuses) < REMEMBERED_NAMES:
             _checked_statuses[status] = self.status_code
+        self._free_events()
         return self.write
+
+    def _free_events(self) -> None:
+        """The first event of a stream may take as long as any other."""
+        record = CURRENT.get()
+        if record is not None and self.is_event_stream:
+            record.lift()
 
     def process_headers(self, headers: list[tuple[str, str]]) -> None:
         kept = self.headers

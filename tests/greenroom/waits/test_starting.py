@@ -119,3 +119,21 @@ def test_sleep_refuses_what_is_no_number_and_other_timers_go_on() -> None:
         time.sleep(0.01)
         """
     )
+
+
+def test_exit_of_a_thread_that_threading_does_not_know_ends_nothing_else() -> None:
+    check(
+        """
+        import _thread
+        ends = []
+
+        def work(error):
+            ends.append(error)
+            raise error
+
+        for error in (SystemExit(3), KeyboardInterrupt(), ValueError()):
+            _thread.start_new_thread(work, (error,))
+        time.sleep(0.01)
+        assert len(ends) == 3
+        """
+    )

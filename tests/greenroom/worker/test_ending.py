@@ -344,6 +344,19 @@ def test_stream_that_has_begun_is_left_alone() -> None:
         assert client.until(b"0\r\n\r\n").endswith(b"6\r\nsecond\r\n0\r\n\r\n")
 
 
+def test_stream_of_events_has_no_budget_from_its_content_type_on() -> None:
+    def events(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        with Wait("sleep", "", OWN):
+            gevent.sleep(0.2)  # its budget passes
+        yield b"first"
+
+    with serve(Ours, events) as site, site.connect() as client:
+        client.send(GET)
+
+        assert client.until(b"0\r\n\r\n").endswith(b"5\r\nfirst\r\n0\r\n\r\n")
+
+
 @pytest.mark.parametrize("is_early", [True, False])
 def test_thread_that_writes_and_the_edge_never_both_answer(is_early: bool) -> None:
     """A real thread answers, before the deadline or after it."""
