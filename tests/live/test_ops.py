@@ -188,7 +188,7 @@ def test_while_the_only_worker_is_blocked_it_answers_says_by_what_and_is_scraped
 def test_the_line_at_which_a_worker_was_killed_is_told_and_counted(start: Start) -> None:
     watched = Watched(start, GREENROOM_TIMEOUT_SECONDS="4").wait_ready()
 
-    with clients(watched.server.url, ("/gil/60", 1, 60.0)):
+    with clients(watched.server.url, ("/gil/60", 1)):
         blocked = watched.ops.wait_for(lambda view: view["verdict"].get("holds_gil"), "it holds the GIL")
         # On a busy machine the ops process may have missed the first one's line; its client asks again.
         view = watched.ops.wait_for(
@@ -196,7 +196,7 @@ def test_the_line_at_which_a_worker_was_killed_is_told_and_counted(start: Start)
             "it is killed",
         )
 
-    assert re.search(r"blocked for [3-9][.\d]* s at tests/live/apps/trouble.py:\d+", view["verdict"]["sentence"])
+    assert re.search(r"blocked for [.\d]+ s at tests/live/apps/trouble.py:\d+", view["verdict"]["sentence"])
     assert (blocked["total"]["in_flight"], blocked["total"]["workers_blocked"]) == (1, 1)
     assert "with 1 request in it" in view["verdict"]["sentence"]
     assert "trouble.py" in view["stalls"]["top"][0]["line"]
