@@ -271,9 +271,9 @@ class Collector:
 
     def _last_stall(self, seen: Seen, last_words: Mapping[str, Any] | None) -> dict[str, Any] | None:
         """By what a worker that died was blocked, if it was. One that could still say so has counted it itself."""
-        if last_words is not None:
-            said = ((last_words.get("stalls") or {}).get("last") or [None])[0]
-            return {name: said[name] for name in STALL_NAMES} if said is not None else None
+        said = (((last_words or {}).get("stalls") or {}).get("last") or [None])[0]
+        if said is not None:
+            return {name: said[name] for name in STALL_NAMES}
         stall = seen.stall
         if stall is None:
             return None

@@ -181,6 +181,27 @@ def test_a_worker_that_was_killed_and_could_still_say_by_what_counts_its_stall_o
     assert moment.sums["stalls"]["total"] == 1
 
 
+def test_a_worker_whose_last_words_say_no_stall_was_blocked_by_what_was_seen(
+    workers: Workers, collector: Collector, clock: ManualClock
+) -> None:
+    seen = {"line": "v.py:7", "route": "/a", "stack": [], "holds_gil": True}
+    pid, owner = os.getpid(), Owner()
+    line = workers.board.take(owner)
+    line.pid, line.state, line.heartbeat = pid, State.SERVING, clock.now()
+    workers.said[pid] = snapshot("one", stalls={"total": 0, "seconds": 0.0, "top": [], "last": [], "current": seen})
+    clock.advance(2.0)
+    collector.tick()
+    workers.socket_folder.last_words(pid).write_text(json.dumps(snapshot("one")))
+    del owner
+    workers.board.sweep()
+
+    moment = collector.tick()
+
+    assert moment.events[-1]["kind"] == "died"
+    assert moment.events[-1]["stall"]["line"] == "v.py:7"
+    assert moment.sums["stalls"]["total"] == 1
+
+
 def test_each_worker_has_its_own_rates_and_percentile(
     workers: Workers, collector: Collector, clock: ManualClock
 ) -> None:
