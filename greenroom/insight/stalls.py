@@ -101,7 +101,7 @@ class Stalls:
         self._allowance = float(LOG_BURST)
         self._allowed_at = now()
         self._silent = 0
-        self._reader = self._writer = -1
+        self.reader = self._writer = -1
         self._alarms: list[Alarm] = []
         self.garbage = Garbage(threshold_seconds / 2, now)
         self._pending: list[Seen] = []
@@ -123,8 +123,8 @@ class Stalls:
         """Runs on: worker start-up, in the loop's thread."""
         self.slices = slices
         self.thread_id = thread_id
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._reader, False)
+        self.reader, self._writer = os.pipe()
+        os.set_blocking(self.reader, False)
         os.set_blocking(self._writer, False)  # what does not fit is lost, and the loop's thread not held up
         _enlarge(self._writer)
         if signal.getsignal(signal.SIGCONT) is signal.SIG_DFL:
@@ -153,7 +153,7 @@ class Stalls:
         writer, self._writer = self._writer, -1
         if writer >= 0:
             os.close(writer)
-            os.close(self._reader)
+            os.close(self.reader)
         self.machine.close()
 
     def leave_to_parent(self) -> None:
@@ -161,7 +161,7 @@ class Stalls:
         self.garbage.stop()
         if signal.getsignal(signal.SIGCONT) == self._continued:
             signal.signal(signal.SIGCONT, signal.SIG_DFL)
-        release([descriptor for descriptor in (self._reader, self._writer) if descriptor >= 0])
+        release([descriptor for descriptor in (self.reader, self._writer) if descriptor >= 0])
 
     def _stop_alarms(self) -> None:
         for alarm in self._alarms:
@@ -236,7 +236,7 @@ class Stalls:
     def _read(self) -> str:
         data = b""
         try:
-            while piece := os.read(self._reader, PIPE_BYTES):
+            while piece := os.read(self.reader, PIPE_BYTES):
                 data += piece
         except BlockingIOError:
             pass

@@ -52,6 +52,7 @@ class Seen:
     seen_at: float = 0.0
     snapshot: dict[str, Any] | None = None
     answered_at: float | None = None
+    where: dict[str, Any] | None = None  # its descriptors with what it can't say while it is blocked
     peeked: dict[str, Any] | None = None  # while C code keeps its GIL: what faulthandler saw
     # While its loop stands still: {"seconds", "line", "route", "stack", "holds_gil"}, as far as they are known.
     stall: dict[str, Any] | None = None
@@ -178,9 +179,11 @@ class Collector:
         self._look(totals, lines)
         for seen in self.workers.values():
             seen.counted.append((seen.seen_at, {name: seen.line[name] for name in COUNTERS}))
+            if seen.where is None:
+                seen.where = read_json(self.socket_folder.descriptors(seen.pid))
             is_mute = seen.unanswered_seconds > MUTE_SECONDS and seen.silent_seconds > MUTE_SECONDS
             may_peek = is_mute and not seen.is_gone and not seen.is_stopped
-            seen.peeked = self.peek(seen.pid, (seen.snapshot or {}).get("watch")) if may_peek else None
+            seen.peeked = self.peek(seen.pid, seen.where) if may_peek else None
             self._note_stall(seen)
             if not seen.is_gone:
                 seen.last_in_flight = seen.in_flight

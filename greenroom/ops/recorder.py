@@ -208,7 +208,7 @@ class Recorder:
         return _copy_of(worker, self.ask(worker.pid))
 
     def _read(self, worker: Seen) -> Copy | None:
-        where = ((worker.snapshot or {}).get("watch") or {}).get("ring")
+        where = (worker.where or {}).get("ring")
         answer = self.read_of(worker.pid, where)
         return _copy_of(worker, answer and {**answer, "in_flight": _in_flight(worker)})
 

@@ -48,6 +48,10 @@ class SocketFolder:
         """Why the application could not be imported."""
         return self.folder / f"{pid}.boot"
 
+    def descriptors(self, pid: int) -> Path:
+        """Where the ops process finds what a worker can't say while it is blocked, see WorkerServer.say_where."""
+        return self.folder / f"{pid}.descriptors"
+
     @property
     def reload(self) -> Path:
         return self.folder / "reload"
@@ -63,6 +67,7 @@ class SocketFolder:
         self.last_words(pid).unlink(missing_ok=True)
         self.ending(pid).unlink(missing_ok=True)
         self.boot_failure(pid).unlink(missing_ok=True)
+        self.descriptors(pid).unlink(missing_ok=True)
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -14,7 +14,7 @@ import json
 import os
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gevent import monkey
 from greenlet import getcurrent
@@ -23,6 +23,9 @@ from ..gunicorns_parts import Worker
 from ..insight import safepoint, stacks
 from . import endings
 from .socket_folder import SocketFolder
+
+if TYPE_CHECKING:
+    from ..insight.observer import Insight
 
 VERSION = 1
 BACKLOG = 16
@@ -103,6 +106,14 @@ class WorkerServer:
             where = traceback.extract_tb(exc.__traceback__)[-1]
             return {"error": f"{type(exc).__name__} at {where.filename}:{where.lineno}: {exc}"[:500]}
 
+    def say_where(self, insight: "Insight") -> None:
+        """Write where faulthandler writes, see peek, and what is remembered, see insight.ring.
+
+        Runs on: worker start-up. The first request already may keep the GIL, and then nobody can be asked any more.
+        """
+        where = {"pipe": insight.stalls.reader, "ring": insight.ring.descriptor}
+        endings.write(self.socket_folder.descriptors(os.getpid()), where)
+
     def say_last_words(self) -> None:
         """Write the final counts, for complete sums. Runs on: the worker's main greenlet, when it has drained."""
         said = json.dumps(self._snapshot({}), separators=(",", ":"), default=str)
@@ -129,12 +140,7 @@ class WorkerServer:
         serving = getattr(self.worker, "serving", None)  # of ours, once the application is imported
         if serving is None:
             return {"version": VERSION, "pid": os.getpid(), "booting": self._main_stack(importing)}
-        said = knowledge().snapshot(self.worker)
-        insight = serving.insight
-        if insight is not None:
-            # Where its faulthandler writes, see peek; and what it remembers, see insight.ring.
-            said["watch"] = {"pipe": insight.stalls._reader, "ring": insight.ring.descriptor}
-        return said
+        return knowledge().snapshot(self.worker)
 
     def _stacks(self, asked: dict[str, Any]) -> Any:
         return knowledge().stacks(self.worker, str(asked["id"])) or {"gone": True}

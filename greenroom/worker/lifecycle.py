@@ -210,6 +210,8 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         if settings.insight:
             self.serving.insight = Insight(self.serving, settings)
             self.serving.insight.start()
+            if self.worker_server is not None:
+                self.worker_server.say_where(self.serving.insight)
             # However this process ends: while the interpreter is taken down there is no current greenlet to ask for.
             atexit.register(self.serving.insight.locks.remove)
         self._beat()

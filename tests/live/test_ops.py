@@ -186,11 +186,15 @@ def test_while_the_only_worker_is_blocked_it_answers_says_by_what_and_is_scraped
 
 
 def test_the_line_at_which_a_worker_was_killed_is_told_and_counted(start: Start) -> None:
-    watched = Watched(start, GREENROOM_TIMEOUT_SECONDS="4").wait_ready()
+    """As the arbiter kills it after the timeout. The line is known when it has computed for a second."""
+    watched = Watched(start, GREENROOM_TIMEOUT_SECONDS="300").wait_ready()
+    (worker,) = watched.server.workers()
 
     with clients(watched.server.url, ("/gil/60", 1)):
-        blocked = watched.ops.wait_for(lambda view: view["verdict"].get("holds_gil"), "it holds the GIL")
-        # On a busy machine the ops process may have missed the first one's line; its client asks again.
+        blocked = watched.ops.wait_for(
+            lambda view: view["verdict"].get("holds_gil") and view["verdict"].get("line"), "it holds the GIL at a line"
+        )
+        worker.kill()
         view = watched.ops.wait_for(
             lambda view: view["verdict"].get("cause") == "died" and "blocked for" in view["verdict"]["sentence"],
             "it is killed",

@@ -202,6 +202,31 @@ def test_a_worker_whose_last_words_say_no_stall_was_blocked_by_what_was_seen(
     assert moment.sums["stalls"]["total"] == 1
 
 
+def test_line_of_a_worker_that_was_blocked_before_it_could_answer_is_looked_for(
+    workers: Workers, clock: ManualClock, socket_folder: SocketFolder
+) -> None:
+    pid, owner = os.getpid(), Owner()
+    line = workers.board.take(owner)
+    line.pid, line.state, line.heartbeat = pid, State.SERVING, clock.now()
+    socket_folder.descriptors(pid).write_text('{"pipe": 7, "ring": 8}')
+    asker: Any = workers
+    found = {"line": "v.py:7", "route": "", "stack": [], "holds_gil": True}
+    collector = Collector(
+        workers.board, socket_folder, cores=2, asker=asker, now=clock.now,
+        peek=lambda pid, where: found if where == {"pipe": 7, "ring": 8} else None,
+    )  # fmt: skip
+    collector.tick()
+    clock.advance(5.0)
+
+    moment = collector.tick()
+    del owner
+    workers.board.sweep()
+    collector.tick()
+
+    assert moment.workers[0].current_stall() == found
+    assert not socket_folder.descriptors(pid).exists()
+
+
 def test_each_worker_has_its_own_rates_and_percentile(
     workers: Workers, collector: Collector, clock: ManualClock
 ) -> None:

@@ -234,7 +234,7 @@ def test_requests_without_an_answer_are_among_the_arrivals(stage: Stage) -> None
 def test_memory_of_a_worker_that_does_not_answer_is_read(stage: Stage) -> None:
     stage.recorder.read_of = lambda pid, descriptor: stage.ring.read() if (pid, descriptor) == (11, 7) else None
     stuck = [{**request(route="/stuck"), "seconds": [0.0] * 11}]
-    worker = seen(said=snapshot(in_flight=stuck, watch={"pipe": 3, "ring": 7}), unanswered=9.0)
+    worker = seen(said=snapshot(in_flight=stuck), unanswered=9.0, where={"pipe": 3, "ring": 7})
 
     stage.recorder.save(moment(worker), "asked for")
 
