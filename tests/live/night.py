@@ -22,6 +22,7 @@ from .conftest import PYTHON_MODULE, Server, free_port
 from .staging import Ops
 
 MINUTE = 60.0
+GROUP_BYTES = 400_000_000
 HEAD = b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n"
 
 
@@ -215,6 +216,23 @@ def end(server: Server) -> None:
 
 def limited_files(count: int) -> tuple[str, ...]:
     return ("sh", "-c", f'ulimit -n {count}; exec "$0" "$@"')
+
+
+def memory_group() -> Path | None:
+    """A control group of this test's own, which bounds the memory of what joins it; None where none can be made.
+
+    Of cgroup v2 or v1. Whoever makes it removes it, when the processes in it have ended.
+    """
+    root = Path("/sys/fs/cgroup")
+    for parent, limit in ((root, "memory.max"), (root / "memory", "memory.limit_in_bytes")):
+        group = parent / f"greenroom-test-{os.getpid()}"
+        with suppress(OSError):
+            group.mkdir()
+            if (group / limit).exists():
+                (group / limit).write_text(str(GROUP_BYTES))
+                return group
+            group.rmdir()
+    return None
 
 
 def can_unshare() -> bool:

@@ -14,14 +14,29 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from .conftest import free_port
-from .night import can_unshare, night, peer, postgres
+from .conftest import free_port, wait_until
+from .night import can_unshare, memory_group, night, peer, postgres
 from .staging import clients
 
 pytestmark = pytest.mark.nightly
 LINE = r"tests/live/apps/night\.py:\d+"
 OK = ("/ok", 2, 0.1)
 REDIS = shutil.which("redis-server")
+
+
+def test_kernel_kills_for_want_of_memory(tmp_path: Path) -> None:
+    group = memory_group()
+    if group is None:
+        pytest.skip("no control group can be made here")
+    try:
+        prefix = ("sh", "-c", f'echo $$ > {group}/cgroup.procs; exec "$0" "$@"')
+        with night(tmp_path, prefix=prefix) as stage, clients(stage.url, ("/keep", 2, 0.02), OK):
+            stage.is_named(
+                r"the kernel killed it \(SIGKILL\), because memory was used up", "GREENROOM_WORKER_MEMORY_MB"
+            )
+    finally:
+        wait_until(lambda: not (group / "cgroup.procs").read_text(), "the server has ended")
+        group.rmdir()
 
 
 def test_name_server_does_not_answer(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -185,6 +186,12 @@ def test_while_the_only_worker_is_blocked_it_answers_says_by_what_and_is_scraped
     assert min(took) < 0.1
 
 
+def died_in_words(view: dict[str, Any]) -> str:
+    found = [view["verdict"], *view["verdict"]["others"]]
+    said = [one["sentence"] for one in found if one.get("cause") == "died"]
+    return next((sentence for sentence in said if "blocked for" in sentence), "")
+
+
 def test_the_line_at_which_a_worker_was_killed_is_told_and_counted(start: Start) -> None:
     """As the arbiter kills it after the timeout. The line is known when it has computed for a second."""
     watched = Watched(start, GREENROOM_TIMEOUT_SECONDS="300").wait_ready()
@@ -195,14 +202,13 @@ def test_the_line_at_which_a_worker_was_killed_is_told_and_counted(start: Start)
             lambda view: view["verdict"].get("holds_gil") and view["verdict"].get("line"), "it holds the GIL at a line"
         )
         worker.kill()
-        view = watched.ops.wait_for(
-            lambda view: view["verdict"].get("cause") == "died" and "blocked for" in view["verdict"]["sentence"],
-            "it is killed",
-        )
+        # Its client asks again, and may block the replacement: then that stands first.
+        view = watched.ops.wait_for(lambda view: died_in_words(view), "it is killed")
 
-    assert re.search(r"blocked for [.\d]+ s at tests/live/apps/trouble.py:\d+", view["verdict"]["sentence"])
+    said = died_in_words(view)
+    assert re.search(r"blocked for [.\d]+ s at tests/live/apps/trouble.py:\d+", said)
     assert (blocked["total"]["in_flight"], blocked["total"]["workers_blocked"]) == (1, 1)
-    assert "with 1 request in it" in view["verdict"]["sentence"]
+    assert "with 1 request in it" in said
     assert "trouble.py" in view["stalls"]["top"][0]["line"]
     assert watched.ops.metrics()["greenroom_stalls_total"] >= 1
 
