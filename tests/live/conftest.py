@@ -16,6 +16,8 @@ import psutil
 import pytest
 import requests
 
+from tests.support import self_signed
+
 ROOT = Path(__file__).resolve().parents[2]
 # Must not expire when all is well; CI machines are slow and shared.
 LONG_WAIT_SECONDS = 90.0
@@ -201,13 +203,7 @@ def share(shared_servers: SharedServers) -> Callable[..., Server]:
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A certificate for localhost, as settings."""
-    folder = tmp_path_factory.mktemp("tls")
-    pem, key = folder / "cert.pem", folder / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(pem)],
-        check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
+    pem, key = self_signed(tmp_path_factory.mktemp("tls"), "rsa:2048")
     return {"GREENROOM_TLS_CERTIFICATE": str(pem), "GREENROOM_TLS_KEY": str(key)}
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from greenroom.load.building import plan_of
 from greenroom.load.sources import recorded_as_json
 from greenroom.load.units import LoadError
 from tests.live.synthetic import synthetic
+from tests.support import self_signed
 
 Run = Callable[..., dict[str, Any]]
 
@@ -26,14 +26,7 @@ def origin() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    folder = tmp_path_factory.mktemp("tls")
-    pem, key = folder / "cert.pem", folder / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key),
-         "-out", str(pem)],
-        check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
+    pem, key = self_signed(tmp_path_factory.mktemp("tls"))
     return str(pem), str(key)
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 import psycopg2
 import pytest
 
+from tests.support import self_signed
+
 from .conftest import free_port, wait_until
 from .night import can_unshare, memory_group, night, peer, postgres
 from .staging import clients
@@ -52,20 +54,7 @@ def test_name_server_does_not_answer(tmp_path: Path) -> None:
 
 
 def test_certificate_of_an_upstream_is_not_trusted(tmp_path: Path) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-keyout",
-        str(key),
-        "-out",
-        str(certificate),
-    ]
-    subprocess.run([*command, "-subj", "/CN=localhost", "-days", "1"], check=True, capture_output=True)
+    certificate, key = self_signed(tmp_path, "rsa:2048")
     port = free_port()
     server = subprocess.Popen(
         ["openssl", "s_server", "-quiet", "-www", "-accept", str(port), "-key", str(key), "-cert", str(certificate)],

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from typing import Any
 import requests
 
 from tests.live.conftest import Server, free_port, wait_until
+from tests.support import self_signed
 
 from .shop import LONG_WAIT_SECONDS, MEETING
 
@@ -144,11 +144,7 @@ def shop_over_tls(
 ) -> Iterator[ShopOverTls]:
     folder.mkdir()
     shutil.copy(SHOP, folder)
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem"],
-        check=True, capture_output=True, timeout=60, cwd=folder,
-    )  # fmt: skip
+    self_signed(folder, "rsa:2048")
     port = free_port()
     command = (
         str(python.parent / "gunicorn"), "-k", "greenroom.Worker", "--bind", f"127.0.0.1:{port}",

@@ -146,7 +146,7 @@ def peer_name(sock: Any) -> str:
 
 
 class Look(Wait):
-    """A wait for any of some sockets, mostly one of many pieces of a longer wait.
+    """A wait for any of some sockets, mostly one of many pieces of a longer wait: insight joins them.
 
     It is not ended, with a timeout or without: that would leave a conversation half-way, on a socket that nobody shuts
     down, and the answer would be taken for one to the next question.

@@ -63,11 +63,9 @@ class epoll:
             return found
         is_endless = timeout is None or timeout < 0
         with Look("other", "epoll"):
-            while not found:
-                wait_until_ready(real, None if is_endless else timeout)
-                found = real.poll(0, maxevents)
-                if not is_endless:
-                    break  # else another greenlet may have been quicker
+            wait_until_ready(real, None if is_endless else timeout)
+            while not (found := real.poll(0, maxevents)) and is_endless:  # another greenlet was quicker
+                wait_until_ready(real, None)
         return found
 
     def __enter__(self) -> "epoll":

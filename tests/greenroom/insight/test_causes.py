@@ -259,7 +259,7 @@ def in_pieces(
 
 def test_a_library_that_polls_is_one_wait() -> None:
     one = account()
-    with_look = Look("other", "poll", 0.1)
+    with_look = Look("other", "poll")
     one.waits = {with_look: None}
     with_look.greenlet, with_look.since = one.greenlet, 100.0
 
