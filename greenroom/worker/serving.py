@@ -185,8 +185,7 @@ class Serving:
             sock = TLSSocket(descriptor, self.tls, is_quiet=self.cfg.suppress_ragged_eofs)
         if isinstance(peer, tuple):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if len(self.connections) >= self.most_connections:
-            self.timeouts.make_room()
+        self.timeouts.make_room(self._has_most_connections)
         if self.tls is None:
             self._serve_http1(listener, sock, peer)
         else:
@@ -223,7 +222,10 @@ class Serving:
 
     def is_full(self) -> bool:
         """Whether all connections that may be open are open, and busy: a new client waits in the kernel meanwhile."""
-        return len(self.connections) >= self.most_connections and not self.timeouts.can_make_room()
+        return self._has_most_connections() and not self.timeouts.can_make_room()
+
+    def _has_most_connections(self) -> bool:
+        return len(self.connections) >= self.most_connections
 
     def offer(self, exchange: Exchange, request: Any) -> None:
         """A request is complete: run it or let it wait, as soon as all sockets are read. Runs on: hub.

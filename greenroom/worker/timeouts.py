@@ -112,27 +112,33 @@ class Timeouts:
             self.deaf.discard(connections[descriptor])
             connections[descriptor].client_has_left()
 
-    def make_room(self) -> bool:
-        """Dismiss the connection that has been idle, or slow with its handshake or its head, for longest.
+    def make_room(self, is_full: Callable[[], bool]) -> None:
+        """Dismiss those that have been idle, or slow with their handshake or head, for longest, while it `is_full()`.
 
-        False if all are busy. Idle ones do not go first: among slow heads, the idle one would be the client that has
-        just come.
+        Idle ones do not go first: among slow heads, the idle one would be the client that has just come. One that is
+        found to have sent something is not dismissed for being idle, so the next ones are looked at, too: thousands
+        that each send half a head would else all stay.
         """
-        oldest = min(
-            (next(iter(some.items())) for some in (self.greeting, self.idle, self.reading) if some),
-            key=lambda item: item[1],
-            default=None,
-        )
-        if oldest is None:
-            return False
-        connection: Any = oldest[0]
+        while is_full():
+            oldest = min(
+                ((next(iter(some.items())), some) for some in (self.greeting, self.idle, self.reading) if some),
+                key=lambda first: first[0][1],
+                default=None,
+            )
+            if oldest is None:
+                return  # all are busy
+            (connection, _), waiting = oldest
+            self._dismiss(connection)
+            if connection in waiting:
+                return
+
+    def _dismiss(self, connection: Any) -> None:
         if connection in self.greeting:
             connection.close()
         elif connection in self.idle:
             connection.close_if_idle()
         else:
             connection.dismiss_if_slow()
-        return True
 
     def can_make_room(self) -> bool:
         return bool(self.idle or self.reading or self.greeting)
