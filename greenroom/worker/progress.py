@@ -47,6 +47,9 @@ class TakesNothing:
             self._on_the_way, self._since = left, now
         return now - self._since >= self.patience_seconds
 
+    def is_all_taken(self) -> bool:
+        return not _unacknowledged(self.sock)
+
 
 def wait_for_room(sock: Any, seconds: float, wait: Callable[[float], bool]) -> bool:
     """Wait until `sock` can be written to; False when its client has taken nothing for too long.
@@ -65,6 +68,8 @@ def wait_for_room(sock: Any, seconds: float, wait: Callable[[float], bool]) -> b
 
 def _unacknowledged(sock: Any) -> int:
     """Bytes that were handed to the kernel, and that the other side has not acknowledged."""
+    if not IS_LINUX:
+        return 0
     try:
         answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
     except OSError:  # not this kind of socket
