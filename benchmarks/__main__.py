@@ -25,6 +25,7 @@ COMMANDS = (
     "generator",
     "scaling",
     "tune",
+    "capacity",
 )
 
 
