@@ -111,3 +111,26 @@ def test_the_exit_code_of_a_process_that_is_only_asked_is_its_own(closes: bool) 
         assert process.returncode == 5, process.returncode
         """
     )
+
+
+def test_the_wrong_end_of_a_pipe_is_an_error_at_once() -> None:
+    check(
+        """
+        import errno, os
+        from greenroom.waits import descriptors
+        read_end, write_end = os.pipe()
+        wrong = [
+            lambda: descriptors.write(read_end, b"x"),
+            lambda: descriptors.write(read_end, b"x" * 100_000),
+            lambda: descriptors.read(write_end, 1),
+        ]
+        for call in wrong:
+            try:
+                with gevent.Timeout(20):
+                    call()
+            except OSError as error:
+                assert error.errno == errno.EBADF
+            else:
+                raise AssertionError
+        """
+    )
