@@ -376,7 +376,8 @@ RULES: dict[str, Rule] = {
         "A route answers otherwise under Greenroom than under a `sync` worker.",
         "Compare both answers; look for time, randomness and process-wide state.",
     ),
-    "worker-dies": Rule("error", 96, "The worker ended while it served.", "The finding has its last words."),
+    "worker-dies": Rule("error", 96, "The worker ended while it served.", "The finding has its last line."),
+    "untested-version": Rule("note", 6, "Nobody has tested Greenroom with this version.", "Take a tested one."),
     "route-hangs": Rule(
         "warning",
         74,

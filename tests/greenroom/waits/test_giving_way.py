@@ -87,10 +87,11 @@ def test_a_process_of_gevents_that_is_asked_again_and_again_ends() -> None:
     check(
         """
         from gevent.subprocess import Popen
-        process = Popen(["true"])
         until = time.monotonic() + 30
-        while process.poll() is None:
-            assert time.monotonic() < until
-        assert process.returncode == 0
+        for _ in range(20):  # which of two things of one turn of the loop comes first is chance
+            process = Popen(["true"])
+            while process.poll() is None:
+                assert time.monotonic() < until
+            assert process.returncode == 0
         """
     )
