@@ -30,6 +30,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, NoReturn
 
 import gevent
@@ -188,15 +189,19 @@ def outlive_me() -> None:
     It would join them, for as long as they take, until the arbiter kills this process; they then go on as well.
     Daemonic ones are ended, as ever. In atexit, after all that multiprocessing has there.
     """
-    processes: Any = sys.modules.get("multiprocessing.process")
-    if processes is None:
-        return
-    for child in list(processes._children):
-        if not child.daemon:
-            logger.info(
-                "%s (pid %s) was started by the application and goes on without its worker", child.name, child.pid
-            )
-            processes._children.discard(child)
+    for processes in multiprocessing_modules():
+        for child in list(processes._children):
+            if not child.daemon:
+                logger.info(
+                    "%s (pid %s) was started by the application and goes on without its worker", child.name, child.pid
+                )
+                processes._children.discard(child)
+
+
+def multiprocessing_modules() -> list[ModuleType]:
+    """Those that know the children: multiprocessing's, and that of its copy under pathos, as far as they are loaded."""
+    found = (sys.modules.get(f"{package}.process") for package in ("multiprocessing", "multiprocess"))
+    return [each for each in found if each is not None]
 
 
 def hold_signals() -> None:

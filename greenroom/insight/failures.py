@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from types import CodeType, TracebackType
 from typing import Any
 
-from .. import redaction
+from .. import clock, redaction
 from ..frames import line_of
 from ..on_import import when_imported
 from . import stacks
@@ -36,7 +36,8 @@ LIMITS = ("ENOSPC", "EDQUOT", "EMFILE", "ENFILE", "EPIPE", "ENOMEM", "EAGAIN", "
 @dataclass(slots=True)
 class Failure:
     """All exceptions of one class at one line. `root` is the class that began it, `began` that one's message where it
-    is another one, `number` its errno's name."""
+    is another one, `number` its errno's name; `last_at` is Unix time, `last_since` the same by the clock that
+    measures."""
 
     name: str
     line: str
@@ -49,6 +50,7 @@ class Failure:
     count: int = 0
     first_at: float = 0.0
     last_at: float = 0.0
+    last_since: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -99,20 +101,20 @@ class Failures:
             logger.exception("an exception could not be noted")
 
     def _note(self, exc: BaseException, route: str) -> None:
-        name, now = class_name(exc), time.time()
+        name, now, at = class_name(exc), clock.now(), time.time()
         key = (name, place_of(exc), route)
         row = self.rows.get(key)
         if row is None:
             if len(self.rows) >= MOST_ROWS:
-                del self.rows[min(self.rows, key=lambda one: self.rows[one].last_at)]
-            row = self.rows[key] = Failure(*key, first_at=now)
-        if not row.count or now - row.last_at > MESSAGE_SECONDS:
+                del self.rows[min(self.rows, key=lambda one: self.rows[one].last_since)]
+            row = self.rows[key] = Failure(*key, first_at=at)
+        if not row.count or now - row.last_since > MESSAGE_SECONDS:
             row.message = message_of(exc)
             row.root, row.number = root_of(exc)
             row.began = message_of(first) if (first := list(chain(exc))[-1]) is not exc else ""
             row.library = library_of(exc)
         row.count += 1
-        row.last_at = now
+        row.last_at, row.last_since = at, now
         pair = (name, route)
         if pair not in self.counts and len(self.counts) >= MOST_COUNTED:
             pair = ("other", OTHER_ROUTE)
@@ -131,7 +133,7 @@ class Failures:
 
 
 def _last(row: Failure) -> float:
-    return row.last_at
+    return row.last_since
 
 
 def class_name(exc: BaseException) -> str:

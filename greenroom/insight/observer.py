@@ -9,7 +9,7 @@ from wsgiref.types import WSGIEnvironment
 import gevent
 from gevent.hub import Hub
 
-from .. import observing, replacements
+from .. import clock, observing, replacements
 from ..gunicorns_parts import Log
 from ..in_flight import CURRENT
 from ..settings import Settings
@@ -77,6 +77,7 @@ class Insight:
         self.ids = timing.Ids()
         self.start_id = self.ids.start_id
         self.started_at = time.time()
+        self.began = clock.now()
         self.routes = Routes()
         self.over: list[Account] = []
         self.ring = Ring()

@@ -32,7 +32,8 @@ in the order of `states`. Everything that counts is monotonic for one `start_id`
     databases        {"host:port": {refused, timed_out, full, failed (connections), heard_seconds and failed_seconds
                      (ago, null: never), last_failure}}
     bad_callers      {"host:port": [{line, route, library, count}]}: lines that got bad answers or no connection
-    failures         [{name (class), line, route, message, root, number (of errno), library, count, first_at, last_at}]
+    failures         [{name (class), line, route, message, root, number (of errno), library, count, first_at, last_at,
+                     last_since}]
     failed           {"class route": {class, route, count}}: the same, counted; bounded
     queries          {route: {requests, queries}}; repeated: [{line, route, statement, requests, count, most, seconds}]
     holders          [{name, taken_at, wanted_at, route, state, detail, line, library, count, longest_seconds}]: locks
@@ -44,7 +45,7 @@ in the order of `states`. Everything that counts is monotonic for one `start_id`
     stalls           total, seconds, unblamed (stopped or stolen: nobody's fault), current: None or {seconds, request,
                      route, line, stack, holds_gil},
                      top: [{line, count, seconds, longest_seconds, route, last_at}] by seconds,
-                     last: [{at, seconds, stolen_seconds, line, stack, request, route, holds_gil}] newest first
+                     last: [{at, since, seconds, stolen_seconds, line, stack, request, route, holds_gil}] newest first
     held             [{taken, used, upstream (all `file:line`), host, route, count, seconds, held_seconds, rate,
                      rate_released, gain}]: `rate` is what the worker's pool can serve, requests/s; the worst first
     locks            deadlocks: [{kind ("circle", "self", "orphan": see locks), since_seconds, waiting: how many,
@@ -67,7 +68,6 @@ innermost call first; None when there is no such request any more.
 
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -246,7 +246,7 @@ def _insight(worker: Any, insight: Insight, now: float) -> dict[str, Any]:
     return {
         "start_id": insight.start_id,
         "started_at": insight.started_at,
-        "age_seconds": time.time() - insight.started_at,
+        "age_seconds": now - insight.began,
         "seconds": [sum(column) for column in zip(*(one["seconds"] for one in by_route.values()), strict=True)]
         or [0.0] * len(STATES),
         "loop": _loop(worker, insight, now),

@@ -11,9 +11,11 @@ from .machine import Use
 
 @dataclass(slots=True)
 class Stall:
-    """One stall. `at` is Unix time; `seconds` how long the loop did not turn, `stolen_seconds` of it nobody's fault."""
+    """One stall. `at` is Unix time, to be shown; `since` the same moment by the clock that measures; `seconds` how long
+    the loop did not turn, `stolen_seconds` of it nobody's fault."""
 
     at: float
+    since: float
     seconds: float
     stolen_seconds: float
     line: str

@@ -313,6 +313,7 @@ class Stalls:
             guilty = stacks.guilty(stack)
         return Stall(
             at=seen.at,
+            since=seen.began,
             seconds=seen.seconds,
             stolen_seconds=seen.stolen,
             line=guilty.place if guilty else stacks.UNKNOWN,
@@ -342,7 +343,7 @@ class Stalls:
         self.seconds += stall.seconds
         self.last.appendleft(stall)
         if self.ring is not None:
-            self.ring.stalled(stall.line, stall.at - time.time() + self.now(), stall.seconds)
+            self.ring.stalled(stall.line, stall.since, stall.seconds)
         line = self.lines.get(stall.line)
         if line is None:
             if len(self.lines) >= MOST_LINES:

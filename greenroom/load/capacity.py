@@ -220,14 +220,18 @@ def _spike(tried: Tried, search: Search, found: Capacity) -> None:
 
 
 def is_growing(latencies: Sequence[float | None]) -> bool:
-    """Whether the line grows; of the median latency (seconds) of each second of a trial."""
+    """Whether the line grows; of the median latency (seconds) of each second of a trial.
+
+    It has to grow to the end: a server that is slower once it is under load does not make a line.
+    """
     known = [value for value in latencies if value is not None]
     if len(known) < 2:
         return False
     third = max(1, len(known) // 3)
-    first, last = sum(known[:third]) / third, sum(known[-third:]) / third
-    drift = last - first
-    return drift > MOST_GROWTH * (len(known) - third) and drift > MOST_DRIFT_SHARE * first
+    seconds = len(known) - third
+    first, middle, last = (sum(known[at : at + third]) / third for at in (0, seconds // 2, seconds))
+    is_still_growing = last - middle > MOST_GROWTH * (seconds - seconds // 2)
+    return is_still_growing and last - first > max(MOST_GROWTH * seconds, MOST_DRIFT_SHARE * first)
 
 
 def as_json(found: Capacity) -> dict[str, Any]:

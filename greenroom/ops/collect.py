@@ -352,16 +352,14 @@ class Collector:
             self._could_not_start.add(pid)
             self._died += 1
             # When it was, and not when it is noticed: the next reload may come in between.
-            since = self.now() - max(0.0, time.time() - float(failure.get("at") or time.time()))
-            self.boot_failures.append({**failure, "since": since, "worker": number, "pid": pid})
+            self.boot_failures.append({"since": self.now(), **failure, "worker": number, "pid": pid})
             self._note("could not start", number, pid, error=failure.get("error", ""), line=failure.get("line", ""))
 
     def _look_for_reload(self) -> None:
         said = read_json(self.socket_folder.reload)
         if said is not None and said.get("at") != self.reload.get("at"):
             # Not one that was before this process.
-            ago = max(0.0, time.time() - float(said["at"]))
-            self.reload = {"at": said["at"], "since": self.now() - ago, "refused": said.get("refused")}
+            self.reload = {"at": said["at"], "since": said["since"], "refused": said.get("refused")}
             self._note("reload refused" if said.get("refused") else "reload", 0, 0)
 
     def _remember(self, now: float, totals: dict[str, float], workers: list[Seen]) -> None:

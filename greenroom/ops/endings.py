@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .. import observing, replacements
+from .. import clock, observing, replacements
 from ..gunicorns_parts import Arbiter, Worker
 from .socket_folder import SocketFolder
 
@@ -80,13 +80,13 @@ def _signal(number: int) -> dict[str, Any]:
 
 def boot_failed(socket_folder: SocketFolder, exc: BaseException) -> None:
     """Runs on: worker start-up, when the application could not be imported."""
-    write(socket_folder.folder / f"{os.getpid()}.boot", {**told(exc), "at": time.time()})
+    write(socket_folder.folder / f"{os.getpid()}.boot", {**told(exc), "since": clock.now()})
 
 
 def reloading(socket_folder: SocketFolder, refused_because: BaseException | None = None) -> None:
     """A reload begins, or comes to nothing before it has begun. Runs on: arbiter."""
     refused = {} if refused_because is None else {"refused": told(refused_because)}
-    write(socket_folder.folder / "reload", {"at": time.time(), **refused})
+    write(socket_folder.folder / "reload", {"at": time.time(), "since": clock.now(), **refused})
 
 
 def told(exc: BaseException) -> dict[str, Any]:

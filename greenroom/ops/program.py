@@ -96,6 +96,11 @@ def peers_of(addresses: Sequence[str], token: str) -> "Peers | None":
     return Peers(addresses, token)
 
 
+def pause_after(took_seconds: float) -> float:
+    """For how long to rest after a look: until the next second, and for as long as the look took."""
+    return max(TICK_SECONDS - took_seconds, took_seconds)
+
+
 class Program:
     def __init__(self, told: Mapping[str, Any], token: str, webhooks: Sequence[str] = ()) -> None:
         self.about = told["about"]
@@ -150,7 +155,7 @@ class Program:
             except Exception:
                 # Whatever error one look meets, the next one comes, and the log tells why the page stands still.
                 logger.exception("looking at the workers failed")
-            time.sleep(max(0.05, TICK_SECONDS - (clock.now() - began)))
+            time.sleep(pause_after(clock.now() - began))
 
     def _tick(self) -> None:
         moment = self.moment = self.collector.tick()

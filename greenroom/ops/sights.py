@@ -44,17 +44,16 @@ def failures(moment: Moment) -> list[dict[str, Any]]:
     rows = merged(rows_of(moment, "failures"), lambda row: (row["name"], row["line"], row["route"]), _add_failures)
     for row in rows:
         row["recent"] = grown(moment, "failed", f"{row['name']} {row['route']}", "count")
-        row["ago_seconds"] = max(0.0, moment.at - row["last_at"])
+        row["ago_seconds"] = max(0.0, moment.now - row["last_since"])
     return sorted(rows, key=lambda row: (-row["recent"], row["ago_seconds"]))[:MOST_ROWS]
 
 
 def _add_failures(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    newer = max(one, other, key=lambda row: row["last_at"])
+    newer = max(one, other, key=lambda row: row["last_since"])
     return {
         **newer,
         "count": one["count"] + other["count"],
         "first_at": min(one["first_at"], other["first_at"]),
-        "last_at": newer["last_at"],
     }
 
 

@@ -196,7 +196,7 @@ def _worker(moment: Moment, seen: Seen) -> WorkerRow:
 
 def _stalls(moment: Moment) -> Stalls:
     last = [
-        {**stall, "worker": seen.number, "ago_seconds": moment.at - stall["at"]}
+        {**stall, "worker": seen.number, "ago_seconds": moment.now - stall["since"]}
         for seen, said in answered(moment)
         for stall in (said.get("stalls") or {}).get("last", [])
     ]

@@ -1,6 +1,7 @@
 """The replacements in packages that an application may use."""
 
 from .model import Feature, names
+from .standard_library import processes
 from .versions import Range
 
 LATE_POOLS = "Makes pools of its own when they are asked for."
@@ -158,6 +159,16 @@ DJANGO = Feature(
     names=names("django.core.signals", "request_finished", "Its own interface: connections are closed with their "
                 "request.", "waits/django_connections", is_interface=True),
 )  # fmt: skip
+MULTIPROCESS = Feature(
+    key="multiprocess",
+    title="multiprocess (of pathos) in the loop",
+    package="multiprocess",
+    tested=(Range("multiprocess", "0.70.15", "0.70.19"),),
+    without="it blocks the whole worker while it waits",
+    is_for_worker=True,
+    needs=("multiprocessing",),
+    names=processes("multiprocess"),
+)
 GUNICORN = Feature(
     key="gunicorn",
     title="workers replaced before they go, and access lines with timings",
@@ -183,5 +194,6 @@ GUNICORN = Feature(
 )  # fmt: skip
 
 FEATURES = (
-    REQUESTS, URLLIB3, PSYCOPG2, SQLALCHEMY, FLASK_COROUTINES, FLASK_ERRORS, ASGIREF, EXECNET, SENTRY, DJANGO, GUNICORN,
+    REQUESTS, URLLIB3, PSYCOPG2, SQLALCHEMY, FLASK_COROUTINES, FLASK_ERRORS, ASGIREF, EXECNET, SENTRY, DJANGO,
+    MULTIPROCESS, GUNICORN,
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """The replacements in Python's standard library, and in gevent, which is under it."""
 
-from .model import Feature, names
+from .model import Feature, Name, names
 from .versions import PYTHON, Range
 
 PYTHONS = Range(PYTHON, "3.11", "3.13")
@@ -97,6 +97,23 @@ EARLY = Feature(
     is_for_worker=True,
     names=names("os", "execv execve", "The program that this one becomes begins patched as well.", "early_hook"),
 )  # fmt: skip
+
+
+def processes(package: str) -> tuple[Name, ...]:
+    """The names of `multiprocessing`, or of a copy of it."""
+    return (
+        *names(f"{package}.connection.Connection", "__init__", "Its descriptor blocks, as the process at the other "
+               "end expects.", "waits/processes"),
+        *names(f"{package}.connection.Connection", "_send", "Waits in the loop for room in the pipe.",
+               "waits/processes"),
+        *names(f"{package}.connection.Connection", "_recv", "Waits in the loop for something to read.",
+               "waits/processes", parameters="self size read"),
+        *names(f"{package}.connection", "_WaitSelector", "connection.wait() waits in the loop.", "waits/processes"),
+        *names(f"{package}.synchronize.SemLock", "_make_methods __enter__", "A semaphore that another process holds "
+               "is asked for again and again, and not waited for in C.", "waits/processes", parameters="self"),
+    )  # fmt: skip
+
+
 MULTIPROCESSING = Feature(
     key="multiprocessing",
     title="multiprocessing in the loop",
@@ -104,19 +121,7 @@ MULTIPROCESSING = Feature(
     tested=BOTH,
     without="multiprocessing blocks the whole worker while it waits",
     is_for_worker=True,
-    names=(
-        *names("multiprocessing.connection.Connection", "__init__", "Its descriptor blocks, as the process at the "
-               "other end expects.", "waits/processes"),
-        *names("multiprocessing.connection.Connection", "_send", "Waits in the loop for room in the pipe.",
-               "waits/processes"),
-        *names("multiprocessing.connection.Connection", "_recv", "Waits in the loop for something to read.",
-               "waits/processes", parameters="self size read"),
-        *names("multiprocessing.connection", "_WaitSelector", "connection.wait() waits in the loop.",
-               "waits/processes"),
-        *names("multiprocessing.synchronize.SemLock", "_make_methods __enter__", "A semaphore that another process "
-               "holds is asked for again and again, and not waited for in C.", "waits/processes",
-               parameters="self"),
-    ),
+    names=processes("multiprocessing"),
 )  # fmt: skip
 WAITS = Feature(
     key="waits",

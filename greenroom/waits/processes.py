@@ -1,5 +1,7 @@
 """`multiprocessing` from a worker: its pipes and semaphores wait in the loop, not in C.
 
+The same for `multiprocess`, the copy of it that pickles with dill, under pathos and Hugging Face's datasets.
+
     Connection      one end of a pipe, under Pipe, Queue, SimpleQueue, Pool, Manager and others (loguru's `enqueue`).
                     Data to read has come, and data to write finds room
     SemLock         under Lock, RLock, Semaphore, Condition, Event, and around the pipe of each queue. It is taken if
@@ -33,11 +35,11 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.0005, 0.02
 
 def install() -> None:
     """Runs on: the main thread, after patching. Safe to call again."""
-    when_imported("multiprocessing.connection", _install_connections)
-    when_imported("multiprocessing.synchronize", _install_semaphores)
+    for package in ("multiprocessing", "multiprocess"):
+        when_imported(f"{package}.connection", part(package)(_install_connections))
+        when_imported(f"{package}.synchronize", part(package)(_install_semaphores))
 
 
-@part("multiprocessing")
 def _install_connections(put: Put, module: ModuleType) -> None:
     connection: Any = module.Connection
     plain_init = connection.__init__
@@ -72,7 +74,6 @@ def read(descriptor: int, size: int) -> bytes:
     return os.read(descriptor, size)
 
 
-@part("multiprocessing")
 def _install_semaphores(put: Put, module: ModuleType) -> None:
     semaphore: Any = module.SemLock
     plain_make = semaphore._make_methods

@@ -7,6 +7,7 @@
     idle for less                         kept that long: a client under way with its next request would get a reset
     half a head                           may be completed, within the usual time
     HTTP/2                                told to open no more streams; closed when the last is answered
+    a last answer that is being read      waited for, where the client still sends: closed, it would be cut short
     handshakes                            as idle ones
     WebSockets                            told to go away: see takeover
     requests whose client has its answer  waited for as well: their code may be in the middle of something
@@ -57,10 +58,14 @@ class Drain:
     @property
     def is_over(self) -> bool:
         """Whether nobody is left, or only clients that have their answer and still send what nobody reads."""
-        if self.listeners or self.serving.connections or self.serving.in_flight:
+        timeouts = self.serving.timeouts
+        if self.listeners or self.serving.connections or self.serving.in_flight or timeouts.taking:
             self.last_seen_at = self.now()
             return False
-        return not self.serving.timeouts.lingering or self.now() - self.last_seen_at > LINGER_SECONDS
+        if timeouts.lingering and self.now() - self.last_seen_at > LINGER_SECONDS:
+            timeouts.end_lingering(self.now())
+            return not timeouts.taking
+        return not timeouts.lingering
 
     def start(self) -> None:
         for listener in self.listeners:

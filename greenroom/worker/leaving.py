@@ -9,7 +9,6 @@ Added here: who holds the exit is named in the log, and at the graceful timeout 
 """
 
 import gc
-import multiprocessing
 import os
 import sys
 import threading
@@ -20,7 +19,7 @@ from typing import Any
 import gevent
 from greenlet import getcurrent
 
-from .. import clock, replacements
+from .. import clock, forking, replacements
 from ..slowing import place_of
 
 CHECK_SECONDS = 0.1
@@ -61,8 +60,9 @@ class Leaving:
                 self.worker.log.info("Worker %s can't exit yet: it waits for %s", self.worker.pid, self.holders())
             gevent.sleep(CHECK_SECONDS)
         self.worker.log.warning("Worker %s exits without waiting for %s", self.worker.pid, self.holders())
-        for child in multiprocessing.active_children():
-            child.kill()
+        for processes in forking.multiprocessing_modules():
+            for child in processes.active_children():
+                child.kill()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)

@@ -108,6 +108,7 @@ class Serving:
             keepalive_seconds=self.cfg.keepalive or settings.keepalive_seconds,
             head_timeout_seconds=settings.head_timeout_seconds,
             handshake_timeout_seconds=settings.tls_handshake_timeout_seconds,
+            send_timeout_seconds=settings.send_timeout_seconds,
         )
         self._sweeper = self.loop.timer(SWEEP_SECONDS, repeat=SWEEP_SECONDS)
         self.gate = gate_of(settings)

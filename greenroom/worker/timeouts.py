@@ -11,10 +11,12 @@ from typing import Any, Protocol, TypeVar
 from gevent import monkey
 
 from .. import clock
+from .progress import TakesNothing, unacknowledged
 from .transport import Transport
 
 SWEEP_SECONDS = 0.25
-# How long a client that has got its last answer may go on sending; and how many such clients are borne with.
+# How long a client that has got its last answer may go on sending; and how many such clients are borne with. One that
+# is still reading that answer has time for it: whatever it sends to a closed connection costs it the rest.
 LINGER_SECONDS = 2.0
 MOST_LINGERING = 1000
 
@@ -41,7 +43,10 @@ class Client(Greeting, Protocol):
 
 
 class Timeouts:
-    """Connections in their handshake, idle, reading a head or lingering, each with the moment that began."""
+    """Connections in their handshake, idle, reading a head or lingering, each with the moment that began.
+
+    `taking`: lingering ones whose clients have not taken all of their last answer.
+    """
 
     def __init__(
         self,
@@ -49,17 +54,20 @@ class Timeouts:
         keepalive_seconds: float,
         head_timeout_seconds: float,
         handshake_timeout_seconds: float = 10.0,
+        send_timeout_seconds: float = 30.0,
         now: Callable[[], float] = clock.now,
     ) -> None:
         self.keepalive_seconds = keepalive_seconds
         self.head_timeout_seconds = head_timeout_seconds
         self.handshake_timeout_seconds = handshake_timeout_seconds
+        self.send_timeout_seconds = send_timeout_seconds
         self.now = now
         # A dict keeps the order of insertion, and nobody's moment is ever before one that is in it already.
         self.greeting: dict[Greeting, float] = {}
         self.idle: dict[Client, float] = {}
         self.reading: dict[Client, float] = {}
         self.lingering: dict[Client, float] = {}
+        self.taking: dict[Client, TakesNothing] = {}
         # Busy, and with bytes in the kernel that nobody reads yet: behind those the end of the connection is not seen.
         self.deaf: set[Client] = set()
 
@@ -77,11 +85,26 @@ class Timeouts:
     def linger(self, connection: Client) -> None:
         self.forget(connection)
         self.lingering[connection] = self.now()
-        if len(self.lingering) > MOST_LINGERING:
-            next(iter(self.lingering)).close()
+        if len(self.lingering) + len(self.taking) > MOST_LINGERING:
+            next(iter(self.taking or self.lingering)).close()
+
+    def end_lingering(self, until: float) -> None:
+        """Close those that have lingered since `until`, but for clients that still take their answer."""
+        for connection, progress in list(self.taking.items()):
+            if not progress.left():
+                self.linger(connection)  # what it has sent meanwhile may be on its way
+            elif progress.is_given_up():
+                connection.close()
+        for connection in _overdue(self.lingering, until):
+            if unacknowledged(connection.sock):
+                del self.lingering[connection]
+                self.taking[connection] = TakesNothing(connection.sock, self.send_timeout_seconds)
+            else:
+                connection.close()
 
     def forget(self, connection: Any) -> None:
-        for some in (self.idle, self.reading, self.lingering, self.greeting):
+        waiting: tuple[dict[Any, Any], ...] = (self.idle, self.reading, self.lingering, self.greeting, self.taking)
+        for some in waiting:
             if some.pop(connection, None) is not None:
                 return
 
@@ -96,8 +119,7 @@ class Timeouts:
         for connection in _overdue(self.reading, now - self.head_timeout_seconds):
             if connection in self.reading:
                 connection.dismiss_if_slow()
-        for connection in _overdue(self.lingering, now - LINGER_SECONDS):
-            connection.close()
+        self.end_lingering(now - LINGER_SECONDS)
         self.look_for_the_gone()
 
     def look_for_the_gone(self) -> None:

@@ -72,7 +72,8 @@ def look(chromium: Browser) -> Iterator[Callable[..., Page]]:
     assert [words for each in visits for words in each.complaints] == []
 
 
-COUNTED = {"count": 30, "requests": 1, "most": 30, "seconds": 1.0, "first_at": 1.7e9, "last_at": 1.7e9}
+TIMES = {"first_at": 1.7e9, "last_at": 1.7e9, "last_since": 1000.0}
+COUNTED = {"count": 30, "requests": 1, "most": 30, "seconds": 1.0, **TIMES}
 
 
 def full() -> dict[str, Any]:

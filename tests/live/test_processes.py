@@ -78,6 +78,7 @@ def lines(file: Path) -> list[str]:
         ("/way/wait4", "3"),
         ("/way/wait4-forked", "3"),
         ("/way/multiprocessing-spawn", "0"),
+        ("/way/multiprocess", "[False, True, 'put', 0, 1, 4]"),
         ("/way/pipe", "300000"),
         ("/way/pipe-file", "50000"),
         ("/way/pipe-not-blocking", "would block"),

@@ -87,7 +87,9 @@ def compare(suite: Suite, folder: Path, only: str, ways: list[str], is_quick: bo
         if line["outcome"] in GOOD:
             continue
         reason = next((reason for pattern, reason in reasons if fnmatch.fnmatch(test, pattern)), "")
-        verdict = "both" if other not in GOOD else f"allowed: {reason}" if reason else "WORSE"
+        # A part that did not run has shown nothing, also where it runs in neither way.
+        is_both = other not in GOOD and line["outcome"] != "not run"
+        verdict = "both" if is_both else f"allowed: {reason}" if reason else "WORSE"
         if verdict == "WORSE":
             worse.append(test)
         last = (line["why"].strip().splitlines() or [""])[-1]

@@ -178,7 +178,9 @@ class Plugin:
 def run_pytest(arguments: list[str]) -> None:
     import pytest
 
-    pytest.main(["-p", "no:cacheprovider", "-q", *arguments], plugins=[Plugin()])
+    ended = pytest.main(["-p", "no:cacheprovider", "-q", *arguments], plugins=[Plugin()])
+    if ended in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERRUPTED):
+        outcomes.end(" ".join(arguments), "not run", f"pytest: {ended.name}")
 
 
 if __name__ == "__main__":

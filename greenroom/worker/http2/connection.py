@@ -260,6 +260,7 @@ class HTTP2Connection:
     def _made_room(self) -> None:
         for stream in list(self.streams.values()):
             stream.has_room()
+        self._became_idle()
         self._read_on()
 
     def _broke(self, why: str) -> None:
@@ -278,6 +279,9 @@ class HTTP2Connection:
 
     def _became_idle(self) -> None:
         if self.state != State.RUNNING or any(not stream.is_over for stream in self.streams.values()):
+            return
+        self.out.write()
+        if self.out.waiting:  # the rest of an answer, say
             return
         self.state = State.IDLE
         self.serving.timeouts.became_idle(self)
@@ -319,7 +323,8 @@ class HTTP2Connection:
             self.engine.close_connection(error_code=code, last_stream_id=self._last_stream_id)
         self.out.flush()
         self.out.write()
-        if self.out.waiting or self.out.is_closed:
+        # An idle client that still reads its last answer need not be told: closed at once, it would lose that.
+        if self.out.is_closed or (self.out.waiting and self.state != State.IDLE):
             self.close()
             return
         self.out.close()

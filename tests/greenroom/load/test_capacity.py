@@ -175,6 +175,8 @@ def test_capacity_of_nothing() -> None:
         ([0.5, 0.55, 0.48, 0.52, 0.56, 0.5], False),
         ([None, 0.1], False),
         ([0.02, 0.06], True),
+        ([0.05, 0.10, 0.10, 0.10, 0.10], False),  # under load it is slower, and stays so
+        ([0.05, 0.10, 0.15, 0.20, 0.25], True),
         ([], False),
     ],
 )

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from greenroom.ops import collect
 from greenroom.ops.collect import Collector, Moment
 from greenroom.ops.metrics import exposition
 from greenroom.ops.socket_folder import SocketFolder
@@ -341,11 +340,10 @@ def test_a_worker_that_was_dismissed_before_it_began_has_not_died(
 
 
 def test_a_worker_could_not_start_when_it_says_so_and_not_when_it_is_noticed(
-    collector: Collector, socket_folder: SocketFolder, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    collector: Collector, socket_folder: SocketFolder, clock: ManualClock
 ) -> None:
     """Else the failure of one reload is taken for that of the next one, which came before it was noticed."""
-    monkeypatch.setattr(collect.time, "time", lambda: 5000.0)
-    socket_folder.boot_failure(7).write_text(json.dumps({"error": "KeyError", "at": 4997.5}))
+    socket_folder.boot_failure(7).write_text(json.dumps({"error": "KeyError", "since": clock.now() - 2.5}))
     socket_folder.boot_failure(8).write_text(json.dumps({"error": "KeyError"}))
 
     found = {row["pid"]: row["since"] for row in collector.tick().boot_failures}

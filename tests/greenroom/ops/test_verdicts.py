@@ -331,7 +331,7 @@ def test_a_blocked_worker_comes_first_and_what_it_causes_is_left_out() -> None:
 
 
 def test_stalls_that_are_over_are_still_told_for_a_minute() -> None:
-    last = {"at": 1.7e9 - 20, "seconds": 2.5, "line": "v.py:7", "route": "/report", "holds_gil": True}
+    last = {"since": NOW - 20, "seconds": 2.5, "line": "v.py:7", "route": "/report", "holds_gil": True}
     stalls = {"total": 1, "seconds": 2.5, "current": None, "top": [], "last": [last, {**last, "seconds": 1.5}]}
 
     found = verdict(seen(said=snapshot(stalls=stalls)))
@@ -342,8 +342,17 @@ def test_stalls_that_are_over_are_still_told_for_a_minute() -> None:
     )
 
 
+def test_a_wall_clock_that_was_put_back_or_forward_makes_no_stall_older_or_newer() -> None:
+    wrong = [{"at": 1.7e9 + off, "since": NOW - 20, "seconds": 2.5, "line": "v.py:7"} for off in (-3600, 3600)]
+    stalls = {"total": 2, "seconds": 5.0, "current": None, "top": [], "last": wrong}
+
+    page = shown(seen(said=snapshot(stalls=stalls)))
+
+    assert [stall["ago_seconds"] for stall in page["stalls"]["last"]] == [20, 20]
+
+
 def test_time_that_the_machine_took_is_not_the_lines() -> None:
-    last = {"at": 1.7e9 - 20, "seconds": 2.5, "stolen_seconds": 2.3, "line": "v.py:7"}
+    last = {"since": NOW - 20, "seconds": 2.5, "stolen_seconds": 2.3, "line": "v.py:7"}
     stalls = {"total": 1, "seconds": 2.5, "current": None, "top": [], "last": [last]}
 
     assert verdict(seen(said=snapshot(stalls=stalls)))["level"] == "ok"

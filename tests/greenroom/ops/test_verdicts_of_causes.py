@@ -37,7 +37,8 @@ def with_lines(said: dict[str, Any], line: str, of: str, library: str = "") -> d
 
 def failure(name: str = "ZeroDivisionError", line: str = "shop/prices.py:9", **more: Any) -> dict[str, Any]:
     row = {"name": name, "line": line, "route": "/price", "message": "division by zero", "root": name, "number": ""}
-    return {**row, "library": "", "count": 7, "first_at": AT - 60.0, "last_at": AT - 1.0, **more}
+    times = {"first_at": AT - 60.0, "last_at": AT - 1.0, "last_since": NOW - 1.0}
+    return {**row, "library": "", "count": 7, **times, **more}
 
 
 def failing(row: dict[str, Any], failed: int = 7, well: int = 100) -> dict[str, Any]:
@@ -347,7 +348,7 @@ def test_a_route_is_compared_with_its_own_last_hour() -> None:
 
 
 def stall(line: str, **more: Any) -> dict[str, Any]:
-    row = {"at": AT - 10.0, "seconds": 2.0, "stolen_seconds": 0.0, "line": line, "route": "/a", "holds_gil": False}
+    row = {"since": NOW - 10.0, "seconds": 2.0, "stolen_seconds": 0.0, "line": line, "route": "/a", "holds_gil": False}
     return {**row, "request": "r", "stack": [], "cpu_seconds": 2.0, "garbage_seconds": 0.0, **more}
 
 
@@ -541,7 +542,7 @@ def test_answers_that_one_client_reads_slowly_are_told_with_its_address() -> Non
 
 def test_a_line_that_waits_in_c_again_and_again_explains_an_overload_without_cpu() -> None:
     last = [
-        {"at": AT - 0.8 * number, "seconds": 0.7, "cpu_seconds": 0.0, "line": "v.py:7", "route": "/c"}
+        {"since": NOW - 0.8 * number, "seconds": 0.7, "cpu_seconds": 0.0, "line": "v.py:7", "route": "/c"}
         for number in range(10)
     ]
     said = snapshot(stalls={"total": 10, "seconds": 7.0, "current": None, "top": [], "last": last})
@@ -660,7 +661,7 @@ def test_heads_that_are_too_large_are_told_with_the_limits() -> None:
 
 def test_stalls_that_fill_what_is_kept_are_bad_and_told_for_the_time_that_they_cover() -> None:
     stalls = [
-        {"at": AT - 0.8 * number, "seconds": 0.7, "cpu_seconds": 0.0, "line": "v.py:7", "route": "/c"}
+        {"since": NOW - 0.8 * number, "seconds": 0.7, "cpu_seconds": 0.0, "line": "v.py:7", "route": "/c"}
         for number in range(30)
     ]
     said = snapshot(stalls={"total": 30, "seconds": 21.0, "current": None, "top": [], "last": stalls})
@@ -675,7 +676,7 @@ def test_every_rule_bears_a_moment_with_rows_that_say_little() -> None:
     said = snapshot()
     said["waiting"] = waiting_for([("lock", "lock", 9.0)] * 9)
     bare = {"name": "X", "line": "", "route": "other", "message": "", "root": "", "number": "", "library": ""}
-    said["failures"] = [{**bare, "count": 1, "first_at": AT, "last_at": AT}]
+    said["failures"] = [{**bare, "count": 1, "first_at": AT, "last_at": AT, "last_since": NOW}]
     said["holders"] = [{"count": 9, "longest_seconds": 9.0}]
 
     assert shown(seen(said=said))["verdict"]["sentence"]

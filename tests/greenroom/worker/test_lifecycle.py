@@ -182,7 +182,7 @@ class World:
         self.clock = clock
         self.someone_else_serves = False
         timer = SimpleNamespace(start=lambda _: None, stop=lambda: None, close=lambda: None)
-        timeouts = SimpleNamespace(idle={}, lingering={}, greeting={})
+        timeouts = SimpleNamespace(idle={}, lingering={}, greeting={}, taking={}, end_lingering=lambda until: None)
         loop = SimpleNamespace(timer=lambda *_, **__: timer)
         self.serving: Any = SimpleNamespace(
             connections=set(), in_flight={}, timeouts=timeouts, loop=loop, tell_takers=lambda: None
@@ -289,6 +289,22 @@ def test_clients_that_have_their_answer_and_still_send_hold_up_a_drain_only_for_
 
     assert not before
     assert drain.is_over
+
+
+def test_client_that_still_reads_its_last_answer_is_waited_for(world: World, clock: ManualClock) -> None:
+    timeouts = world.serving.timeouts
+    timeouts.lingering["connection"] = clock.now()
+    timeouts.end_lingering = lambda until: timeouts.taking.update(connection=timeouts.lingering.pop("connection"))
+    drain = world.drain()
+    clock.advance(LINGER_SECONDS + 0.01)
+    drain.turn()
+
+    before = drain.is_over
+    clock.advance(LINGER_SECONDS + 0.01)
+    still = drain.is_over
+    timeouts.taking.clear()
+
+    assert (before, still, drain.is_over) == (False, False, True)
 
 
 @pytest.mark.parametrize(

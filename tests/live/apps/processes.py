@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import multiprocess
 from flask import Flask, request
 
 FOLDER = Path(os.environ["FORKS_FOLDER"])
@@ -302,6 +303,20 @@ def real_thread() -> str:
     return asyncio.run(asyncio.to_thread(lambda: subprocess.run(f"{SHORT}; exit 3", shell=True).returncode))
 
 
+def multiprocess_pool() -> str:
+    """dill's copy, which takes a lambda: its pipes and its semaphores."""
+    context = multiprocess.get_context("fork")
+    lock, event, queue = context.Lock(), context.Event(), context.Queue()
+    with lock:
+        found = [lock.acquire(timeout=0.5)]
+    setter = context.Process(target=lambda: (time.sleep(0.5), queue.put("put"), event.set()))
+    setter.start()
+    found += [event.wait(10), queue.get()]
+    setter.join()
+    with context.Pool(2) as pool:
+        return str([*found, *pool.map(lambda number: time.sleep(0.5) or number * number, range(3))])
+
+
 WAYS = {
     "system": lambda: str(os.waitstatus_to_exitcode(os.system(f"{SHORT}; exit 3"))),
     "popen": lambda: os.popen(f"{SHORT}; echo said").read(),
@@ -313,6 +328,7 @@ WAYS = {
     "wait3": lambda: str((forked(), os.wait3(0)[1] >> 8)[1]),
     "wait4-forked": lambda: str(os.wait4(forked(), 0)[1] >> 8),
     "multiprocessing-spawn": spawned,
+    "multiprocess": multiprocess_pool,
     "pipe": pipe_between_threads,
     "pipe-file": file_between_threads,
     "pipe-not-blocking": not_blocking,
