@@ -4,6 +4,7 @@ import ast
 from collections.abc import Iterator
 
 from ..findings import Finding
+from ..wording import duration
 from . import known
 from .functions import Function
 from .names import last
@@ -39,7 +40,7 @@ def judge(
 
 
 def sleeps(file: str, line: int, seconds: float | None = None) -> Finding:
-    said = f"for {seconds:.1f} s " if seconds is not None else ""
+    said = f"for {duration(seconds)} " if seconds is not None else ""
     return Finding(
         "sleep-at-import",
         file,
