@@ -25,7 +25,6 @@ COMMANDS = (
     "generator",
     "scaling",
     "tune",
-    "capacity",
 )
 
 

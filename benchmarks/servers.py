@@ -194,10 +194,10 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def upstream_running(module: str = "benchmarks.upstream", *arguments: str) -> Iterator[str]:
+def upstream_running() -> Iterator[str]:
     """The upstream's URL. It runs where this process runs."""
     process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
+        [sys.executable, "-m", "benchmarks.upstream"],
         cwd=ROOT,
         env=clean_environment(),
         stdin=subprocess.PIPE,
@@ -208,7 +208,7 @@ def upstream_running(module: str = "benchmarks.upstream", *arguments: str) -> It
     try:
         url = process.stdout.readline().decode().strip()
         if not url:
-            raise ServerFailed(f"{module} did not start; its error is above")
+            raise ServerFailed("the upstream did not start; its error is above")
         yield url
     finally:
         process.stdin.close()  # it ends with its standard input

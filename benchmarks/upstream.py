@@ -10,7 +10,6 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable
 
 BACKLOG = 4096
 LARGEST_HEAD_BYTES = 16_384
@@ -53,30 +52,23 @@ class Upstream(asyncio.Protocol):
                 self.transport.abort()
             return
         self.received = rest
-        self.asked(head + end, self.transport)
-
-    def asked(self, head: bytes, transport: asyncio.Transport) -> None:
-        """A request has come. It is answered by `answer_in`."""
-        match = REQUEST.match(head)
+        match = REQUEST.match(head + end)
         if match is None:
-            transport.write(answer("404 Not Found", {"error": "only GET /delay/<ms> is served here"}))
-            transport.close()
+            self.transport.write(answer("404 Not Found", {"error": "only GET /delay/<ms> is served here"}))
+            self.transport.close()
             return
         milliseconds = int(match[1])
-        self.answer_in(milliseconds / 1000, answer("200 OK", {"delay_ms": milliseconds}))
+        self.timer = asyncio.get_running_loop().call_later(milliseconds / 1000, self._answer, milliseconds)
 
-    def answer_in(self, seconds: float, page: bytes) -> None:
-        self.timer = asyncio.get_running_loop().call_later(seconds, self._answer, page)
-
-    def _answer(self, page: bytes) -> None:
+    def _answer(self, milliseconds: int) -> None:
         self.timer = None
         if self.transport is not None:
-            self.transport.write(page)
+            self.transport.write(answer("200 OK", {"delay_ms": milliseconds}))
             self._read_request()
 
 
-async def serve(port: int, connection: Callable[[], asyncio.Protocol] = Upstream) -> None:
-    server = await asyncio.get_running_loop().create_server(connection, "127.0.0.1", port, backlog=BACKLOG)
+async def serve(port: int) -> None:
+    server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", port, backlog=BACKLOG)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     await server.serve_forever()
 
@@ -86,10 +78,6 @@ def end_with_parent() -> None:
     os._exit(0)
 
 
-def run(port: int, connection: Callable[[], asyncio.Protocol] = Upstream) -> None:
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    asyncio.run(serve(port, connection))
-
-
 if __name__ == "__main__":
-    run(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    asyncio.run(serve(int(sys.argv[1]) if len(sys.argv) > 1 else 0))

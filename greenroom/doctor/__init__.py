@@ -4,6 +4,7 @@
     examination    reading, importing, driving and measuring, in order and within the time there is
     reading/       without importing: the application's own files, its deployment files, its packages
     importing      in two child processes, patched and not; queued: what other processes cost it
+    versions       packages whose versions Greenroom does not know
     plan           which routes and requests to ask; login: those behind a login
     driving        asks them under a real worker (server); inside/ looks on in the application's processes
       log, executors    errors in the server's log; executors that were full

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from .plan import Route
-from .server import HEARTBEAT, Answer, Server
+from .server import HEARTBEAT, NO_ANSWER, Answer, Server
 
 ALONE_TIMES = 4
 AT_ONCE = 50
@@ -20,6 +20,7 @@ LONGEST_ALONE_SECONDS = 6.0
 AT_ONCE_CPU_SECONDS = 1.5
 LOOK_SECONDS = 0.15
 HEARTBEAT_SECONDS = 0.05
+RESTART_SECONDS = 10.0
 # From this share of those that ask on, what they wait for is a finding.
 WAITING_SHARE = 0.3
 
@@ -42,6 +43,7 @@ class Seen:
     deadlocks: list[dict[str, Any]] = field(default_factory=list)
     states: list[float] = field(default_factory=list)  # seconds by state, of those that were alone
     heartbeat_seconds: float = 0.0  # the longest, while it was alone
+    output: str = ""  # of the server, while it was alone and failed
     died: bool = False
 
     @property
@@ -66,9 +68,11 @@ class Drive:
 
     routes: list[Seen] = field(default_factory=list)
     not_asked: list[Route] = field(default_factory=list)
+    why_not_asked: str = "there was no time left: --for more"
     first: dict[str, Any] = field(default_factory=dict)
     middle: dict[str, Any] = field(default_factory=dict)
     last: dict[str, Any] = field(default_factory=dict)
+    earlier: list[dict[str, Any]] = field(default_factory=list)  # of workers that have ended
     held: list[dict[str, Any]] = field(default_factory=list)
     requests: int = 0
     output: str = ""
@@ -109,9 +113,15 @@ def drive(
     with Heartbeat(server) as heartbeat:
         for number, route in enumerate(routes):
             left = until - now()
-            if left < 0.5 or not server.is_up():
+            if left < 0.5:
                 found.not_asked = routes[number:]
                 break
+            if found.routes and (found.routes[-1].died or not server.is_up()):
+                if not _is_back(server, min(left, RESTART_SECONDS)):
+                    found.not_asked, found.why_not_asked = routes[number:], "the server ended and did not start again"
+                    break
+                found.earlier.append(found.last)
+                found.first = server.ask("doctor")
             share = max(1.0, min(12.0, 2.5 * left / (len(routes) - number)))
             tell(f"{route.name} alone")
             seen = Seen(route)
@@ -122,18 +132,26 @@ def drive(
                 tell(f"{route.name}, {AT_ONCE} at once")
                 _at_once(server, seen, min(share, max(0.5, until - now())))
                 found.requests += len(seen.crowd) + len(seen.paced)
+            found.last = server.ask("doctor") or found.last
         found.heartbeat = [seconds for _, seconds in heartbeat.seconds]
     if server.is_up():
-        found.last = server.ask("doctor")
         found.held = list(server.ask("snapshot").get("held", []))
     found.output = server.output()
     return found
 
 
+def _is_back(server: Server, seconds: float) -> bool:
+    """Whether a worker serves again after one has died; the server is started again where it has ended itself."""
+    if server.is_up() and server.waits_until_it_serves(seconds):
+        return True
+    server.stop()
+    return server.start(seconds)
+
+
 def _alone(server: Server, seen: Seen, heartbeat: Heartbeat, seconds: float) -> None:
     route = seen.route
     began = time.monotonic()
-    before = server.ask("snapshot")
+    before, written = server.ask("snapshot"), server.written()
     for number in range(ALONE_TIMES):
         left = began + seconds - time.monotonic()
         if number and (left < 0.2 or (number > 1 and seen.alone[-1].seconds > left)):
@@ -142,10 +160,12 @@ def _alone(server: Server, seen: Seen, heartbeat: Heartbeat, seconds: float) -> 
         answer = asking.wait(lambda: _look_at_hanging(server, seen))
         seen.alone.append(answer)
         if not answer.status:
-            seen.died = not server.is_up() or (answer.error != "no answer in time" and _is_gone(before))
+            seen.died = not server.is_up() or (answer.error != NO_ANSWER and _is_gone(before))
             break
     seen.heartbeat_seconds = heartbeat.longest(began)
     after = _settled(server, before)
+    if any(one.status >= 500 or not one.status for one in seen.alone):
+        seen.output = server.output(written)
     seen.stalls += _new_stalls(before, after)
     seen.states = _states(before, after)
     seen.deadlocks = list(after.get("locks", {}).get("deadlocks", []))
@@ -168,7 +188,7 @@ class _Asking:
         if self._thread.is_alive():
             look()
             self._thread.join(2.0)
-        return self.answer or Answer(0, self.seconds, error="no answer in time")
+        return self.answer or Answer(0, self.seconds, error=NO_ANSWER)
 
 
 def _look_at_hanging(server: Server, seen: Seen) -> None:

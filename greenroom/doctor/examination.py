@@ -161,6 +161,7 @@ class Examination:
 
     def facts_of(self, imported: Imported) -> None:
         self.report.facts["import"] = imported.facts()
+        self.report.facts["differs"] = [without_secrets(one) for one in imported.differences()]
         self.report.facts["cores"] = usable_cores()
 
     # Running.
@@ -178,8 +179,11 @@ class Examination:
         server = Server(scratch, self.options.app, "greenroom", configuration)
         self.tell("starting a worker")
         try:
-            if not server.start(min(20.0, 0.6 * self.left())):
-                self.report.why = f"the worker did not serve: {last_words(server.output())}"
+            if not server.start(self.start_seconds(imported)):
+                if server.is_up():
+                    self.report.why = "the import took all of the time; give it longer: --for"
+                else:
+                    self.report.why = f"the worker did not serve: {last_words(server.output())}"
                 return
             is_logged_in = self.log_in(server)
             judge = Judge(project, list(self.found))
@@ -187,10 +191,8 @@ class Examination:
             driven = driving.drive(server, routes, until, self.tell, time.monotonic)
             self.found += judge.findings(driven)
             self.pools(imported)
-            self.report.skipped += [
-                Skipped(route.name, "there was no time left: --for more") for route in driven.not_asked
-            ]
-            self.not_good(driven, is_logged_in)
+            self.report.skipped += [Skipped(route.name, driven.why_not_asked) for route in driven.not_asked]
+            self.not_good(driven, is_logged_in, judge)
             measured = {seen.route.name: gains.Gain(seen) for seen in driven.routes}
             if self.options.has_gains:
                 self.measure(scratch, server, measured)
@@ -198,6 +200,10 @@ class Examination:
             server.stop()
         self.report.routes = gains.as_list(measured)
         self.found += self.differing(scratch, configuration, list(measured.values()))
+
+    def start_seconds(self, imported: Imported) -> float:
+        """How long a worker may take to start: longer where the import is slow."""
+        return min(max(20.0, 5.0 + 1.5 * imported.seconds), (0.85 if imported.seconds > 10.0 else 0.6) * self.left())
 
     def differing(
         self, scratch: Scratch, configuration: Path | None, measured: Sequence[gains.Gain]
@@ -220,7 +226,7 @@ class Examination:
                     return
                 if login.log_in_at(server, self.options.login, self.options.headers):
                     return
-                answers[kind] = [gains.asked(server, gain.seen) for gain in suspects]
+                answers[kind] = [gains.asked(server, gain.seen, 0.3 * self.left()) for gain in suspects]
             finally:
                 server.stop()
         for gain, ours, theirs in zip(suspects, answers.get("greenroom", ()), answers.get("sync", ()), strict=True):
@@ -243,9 +249,15 @@ class Examination:
             self.report.skipped.append(Skipped("routes behind the login", without_secrets(why_not) + more))
         return bool(self.options.headers or (self.options.login and not why_not))
 
-    def not_good(self, driven: driving.Drive, is_logged_in: bool) -> None:
-        found = [login.not_seen(seen, is_logged_in=is_logged_in) for seen in driven.routes]
+    def not_good(self, driven: driving.Drive, is_logged_in: bool, judge: Judge) -> None:
+        found = [login.not_seen(seen, is_logged_in=is_logged_in, is_own=judge.is_own) for seen in driven.routes]
         self.report.skipped += [one for one in found if one is not None]
+        unseen = sum(one is not None for one in found) + len(driven.not_asked)
+        routes = len(driven.routes) + len(driven.not_asked)
+        if unseen:
+            self.report.facts["unseen"] = (
+                f"{unseen} of the {routes} routes that were to be asked were not seen, see below."
+            )
 
     def measure(self, scratch: Scratch, ours: Server, measured: dict[str, gains.Gain]) -> None:
         worth = [
@@ -274,8 +286,10 @@ class Examination:
                 for gain in worth:
                     if self.left() < 2.0 or each < 0.1:
                         break
+                    if gain.seen.typical_seconds > 2 * each:
+                        continue  # none would be answered in that time
                     if kind == "sync":
-                        gain.sync_answers = gains.asked(server, gain.seen)
+                        gain.sync_answers = gains.asked(server, gain.seen, 0.2 * self.left())
                     gain.by_kind[kind] = gains.measure(server, gain.seen, each)
             finally:
                 server.stop()
@@ -314,7 +328,10 @@ def find_spec_quietly(module: str) -> Any:
 
 def cleaned(found: Sequence[Finding]) -> list[Finding]:
     """Sentences in which nothing of a secret is: no passwords in URLs, no long tokens."""
-    return [replace(one, says=without_secrets(one.says), do=one.do) for one in found]
+    return [
+        replace(one, says=without_secrets(one.says), diff=tuple(without_secrets(line) for line in one.diff))
+        for one in found
+    ]
 
 
 def without_secrets(text: str) -> str:

@@ -1,5 +1,6 @@
 """One thing that was found: where, what, and what to do about it."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,6 +26,7 @@ class Finding:
     level: str = ""
     cost: float = 0.0
     stack: tuple[str, ...] = ()
+    diff: tuple[str, ...] = ()  # of a deployment file
 
     def __post_init__(self) -> None:
         if not self.level:
@@ -37,6 +39,12 @@ class Finding:
     @property
     def docs(self) -> str:
         return f"{DOCS}#{self.rule}"
+
+    @property
+    def change(self) -> tuple[str, ...]:
+        """The lines of a diff where the change is one of settings."""
+        setting = re.search(r'GREENROOM_[A-Z_]+=(?:"[^"]*"|[^\s,;`]+)', self.do)
+        return self.diff or (("--- .env", f"+{setting[0]}") if setting else ())
 
     @property
     def rank(self) -> tuple[int, float, float, str, int]:

@@ -15,7 +15,8 @@ CLIENTS = 20
 ALONE_TIMES = 2
 # A share of its time that a route computes; from here on no server makes it faster.
 COMPUTES_SHARE = 0.8
-NO_WAITS = ("cpu", "ready", "offload", "client", "other")
+COMPUTES_MUCH_SECONDS = 0.05
+NO_WAITS = ("cpu", "ready", "offload", "client")
 WAITS_SECONDS, WAITS_SHARE = 0.002, 0.2
 
 
@@ -36,15 +37,21 @@ class Gain:
 
     def sentence(self) -> str:
         seen = self.seen
+        if not all(one.is_good for one in seen.alone):
+            return "not measured"
         if computes(seen):
             share = min(1.0, (seen.cpu_seconds + seen.offload_seconds) / seen.typical_seconds)
             return f"computes {share:.0%} of its time: nothing to gain"
         sync, ours = self.by_kind.get("sync"), self.by_kind.get("greenroom")
-        if sync is None or ours is None or not sync.rate or not ours.rate:
+        if sync is None or ours is None or not ours.rate:
             return "not measured"
+        if not sync.rate:
+            return "one sync worker answered none of them in that time" if sync.errors else "not measured"
         factor = ours.rate / sync.rate
         if factor >= 1.2 and waits(seen):
             return f"{factor:.1f} times the requests of one sync worker"
+        if seen.cpu_seconds + seen.offload_seconds >= COMPUTES_MUCH_SECONDS:
+            return "as many requests as one sync worker: it computes, and hardly waits"
         return "as many requests as one sync worker: it hardly waits"
 
     def as_dict(self) -> dict[str, Any]:
@@ -99,9 +106,15 @@ def measure(server: Server, seen: Seen, seconds: float) -> Measured:
     return Measured(len(ordered) / took, p95, len(errors))
 
 
-def asked(server: Server, seen: Seen) -> list[Answer]:
-    """The answers to a route's request, one after the other."""
-    return [server.get(seen.route.target(), 5.0, seen.route.headers) for _ in range(ALONE_TIMES)]
+def asked(server: Server, seen: Seen, seconds: float) -> list[Answer]:
+    """The answers to a route's request, one after the other; none if all would take longer than `seconds`.
+
+    A stream that never ends is none to be compared.
+    """
+    if ALONE_TIMES * seen.typical_seconds > seconds:
+        return []
+    each = min(5.0, max(1.0, seconds / ALONE_TIMES))
+    return [server.get(seen.route.target(), each, seen.route.headers) for _ in range(ALONE_TIMES)]
 
 
 def computes(seen: Seen) -> bool:

@@ -16,6 +16,7 @@ from .reading import at_import
 from .reading.places import shown_of
 from .reading.project import Project
 from .scratch import Scratch
+from .versions import untested
 
 MODULE = "greenroom.doctor.inside.importing"
 SLOW_SECONDS = 5.0
@@ -28,7 +29,8 @@ SHORT_SLEEP_SECONDS = 0.02
 # Clients and agents whose own threads watch a connection or send what they have collected: made to be imported.
 HELPERS = frozenset(
     "pymongo opentelemetry sentry_sdk ddtrace newrelic elasticapm datadog ldclient kazoo pika kafka confluent_kafka "
-    "grpc cassandra elasticsearch hazelcast".split()
+    "grpc cassandra elasticsearch hazelcast limits flask_limiter rollbar bugsnag posthog honeycomb libhoney google "
+    "azure watchtower statsd logtail loguru".split()
 )
 
 
@@ -56,6 +58,10 @@ class Imported:
         return dict(self.patched.get("lazy", {}))
 
     @property
+    def seconds(self) -> float:
+        return float(self.patched.get("seconds", 0.0))
+
+    @property
     def why_not(self) -> str:
         """Why the application can't be served; "" when it can."""
         if self.patched.get("hangs"):
@@ -81,8 +87,24 @@ class Imported:
             "threads": len(self.patched.get("threads", [])),
         }
 
+    def differences(self) -> list[str]:
+        """How the patched import did otherwise than the plain one, in sentences."""
+        if self.why_not:
+            return []
+        if self.plain.get("error"):
+            return [f"Unpatched the import fails: {redaction.words(str(self.plain['error']))}"]
+        found = []
+        seen, plain = _events(self.patched), _events(self.plain)
+        for mine, others, when in ((seen, plain, "patched"), (plain, seen, "unpatched")):
+            found += [f"Only when it is {when} the import does this: {what}." for what in sorted(mine - others)]
+        patched, unpatched = self.seconds, float(self.plain.get("seconds", 0.0))
+        if patched > unpatched + 1.0 and patched > 2 * unpatched and unpatched:
+            found.append(f"The patched import takes {patched:.1f} s, and {unpatched:.1f} s unpatched.")
+        return found
+
     def findings(self, project: Project) -> Iterator[Finding]:
         yield from self._failed()
+        yield from untested([tuple(one) for one in self.patched.get("versions", [])], Path.cwd())
         yield from self._held_before()
         own = {source.shown for source in project.sources}
         for event in self.patched.get("events", []):
@@ -103,7 +125,7 @@ class Imported:
                 # A package that asks `git` for the release is no program beside the server.
                 is_small = bool(event.get("has_ended") and event.get("by"))
                 yield replace(at_import.process(file, number, what), level="note" if is_small else "warning")
-        seconds = float(self.patched.get("seconds", 0.0))
+        seconds = self.seconds
         if seconds > SLOW_SECONDS and not any(
             event["kind"] == "sleep" and event["seconds"] > seconds / 2 for event in self.patched.get("events", [])
         ):
@@ -156,6 +178,11 @@ class Imported:
                 "Start the agent after patching, or import it lazily: something that Python loads at its start "
                 "(sitecustomize, a .pth file, PYTHONSTARTUP) brings it in.",
             )
+
+
+def _events(told: dict[str, Any]) -> set[str]:
+    """What an import did, of its own lines."""
+    return {f"{one['kind']} at {one['line']}" for one in told.get("events", []) if one["line"]}
 
 
 def import_twice(scratch: Scratch, app: str, lazy: list[str], seconds: float) -> Imported:

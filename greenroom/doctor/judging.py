@@ -7,9 +7,10 @@ from typing import Any
 from . import executors
 from .driving import WAITING_SHARE, Drive, Seen
 from .findings import Finding
-from .log import last_error
+from .log import crash, last_error
 from .reading.project import Project
 from .reading.queries import held_pair
+from .server import NO_ANSWER
 from .wording import change_for, duration
 
 # A stall of this length at each request is an error, a warning, or a note.
@@ -46,7 +47,7 @@ class Judge:
             return
         yield from self.stalls(seen)
         yield from self._deadlocks(seen)
-        if seen.alone and not any(one.status for one in seen.alone) and not seen.deadlocks:
+        if seen.alone and all(one.error == NO_ANSWER for one in seen.alone) and not seen.deadlocks:
             yield from self._hangs(seen)
         yield from self.mixed(seen)
         yield from self._fails(seen, drive)
@@ -143,9 +144,9 @@ class Judge:
         for line in stall.get("stack", []):
             place, _, function = str(line).partition(" ")
             if self.is_own(place):
-                break
+                return inner
             inner = f"{function}()"
-        return inner
+        return ""  # no line of their own is in what was kept of the stack
 
     # Answers.
 
@@ -278,7 +279,20 @@ class Judge:
     # The findings of the probe.
 
     def _probe(self, drive: Drive) -> Iterator[Finding]:
-        last = drive.last
+        for told in (*drive.earlier, drive.last):
+            yield from self._told(told)
+        for pair in drive.held:
+            used, line = str(pair.get("used", "")), str(pair.get("upstream", ""))
+            if self.is_own(used) and self.is_own(line):
+                gain = float(pair.get("gain") or 1.0)
+                more = (
+                    f": the pool serves {float(pair.get('rate') or 0):.0f} requests/s like this, and "
+                    f"{float(pair.get('rate_released') or 0):.0f} if it is released before."
+                )
+                yield from self._held(used, line, more, gain)
+        yield from self._growth(drive)
+
+    def _told(self, last: dict[str, Any]) -> Iterator[Finding]:
         for sql, line, count in last.get("repeated", []):
             if count >= REPEATED and self.is_own(line):
                 yield self._at(
@@ -291,17 +305,7 @@ class Judge:
         for used, line, count in last.get("held", []):
             if self.is_own(used) and self.is_own(line):
                 yield from self._held(used, line, f" (seen {count} times).", 0.5)
-        for pair in drive.held:
-            used, line = str(pair.get("used", "")), str(pair.get("upstream", ""))
-            if self.is_own(used) and self.is_own(line):
-                gain = float(pair.get("gain") or 1.0)
-                more = (
-                    f": the pool serves {float(pair.get('rate') or 0):.0f} requests/s like this, and "
-                    f"{float(pair.get('rate_released') or 0):.0f} if it is released before."
-                )
-                yield from self._held(used, line, more, gain)
         yield from self._offloaded(last)
-        yield from self._growth(drive)
         for name, count in last.get("cookies", {}).items():
             yield from self._shared_cookies(name, count)
 
@@ -376,11 +380,14 @@ class Judge:
             )
 
     def _died(self, seen: Seen, drive: Drive) -> Finding:
-        error, place = last_error(drive.output, self.is_own)
+        output = seen.output or drive.output
+        error, place = crash(output, self.is_own)
+        if not error:
+            error, place = last_error(output, self.is_own)
         return self._at(
             "worker-dies",
             place or seen.route.place,
-            f"The worker ended while it answered {seen.route.name}{f': {error}' if error else '.'}",
+            f"The worker ended while it answered {seen.route.name}{f': {error}.' if error else '.'}",
             "Look for os._exit(), for C code that crashes, and for memory.",
             cost=1.0,
         )

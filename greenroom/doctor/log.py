@@ -5,12 +5,27 @@ from collections.abc import Callable
 
 from .reading.places import shown_of
 
+FRAME = re.compile(r'\s+File "([^"]+)", line (\d+)')
+
+
+def crash(output: str, is_own: Callable[[str], bool]) -> tuple[str, str]:
+    """The words of faulthandler's last report in a server's log, and the innermost own line of the thread that crashed.
+
+    Its stacks have the most recent call first.
+    """
+    _, found, report = output.rpartition("Fatal Python error: ")
+    if not found:
+        return "", ""
+    crashed = report.partition("Current thread")[2].partition("\n\n")[0]
+    places = (f"{shown_of(frame[1])}:{frame[2]}" for frame in FRAME.finditer(crashed))
+    return report.partition("\n")[0].strip(), next((place for place in places if is_own(place)), "")
+
 
 def last_error(output: str, is_own: Callable[[str], bool]) -> tuple[str, str]:
     """The last exception in a server's log, without its message, and its innermost own line."""
     place, error = "", ""
     for line in output.splitlines():
-        frame = re.match(r'\s+File "([^"]+)", line (\d+)', line)
+        frame = FRAME.match(line)
         if frame is not None:
             at = f"{shown_of(frame[1])}:{frame[2]}"
             if is_own(at):

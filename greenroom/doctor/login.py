@@ -1,7 +1,7 @@
 """Routes behind a login: `--login` and `--header` are sent along, and what was not seen all the same is said."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 from ..load import target
@@ -9,6 +9,7 @@ from ..load.login import log_in
 from ..load.session import Session
 from ..load.units import LoadError
 from .driving import Seen
+from .log import last_error
 from .plan import Skipped
 from .server import Answer, Server
 
@@ -45,7 +46,7 @@ def is_behind_login(seen: Seen) -> bool:
     return bool(answers) and all(is_refused(one) for one in answers)
 
 
-def not_seen(seen: Seen, *, is_logged_in: bool) -> Skipped | None:
+def not_seen(seen: Seen, *, is_logged_in: bool, is_own: Callable[[str], bool]) -> Skipped | None:
     """Why the view's own code was not seen; None when it was."""
     answers = [one for one in seen.alone if one.status]
     statuses = sorted({one.status for one in answers})
@@ -57,5 +58,7 @@ def not_seen(seen: Seen, *, is_logged_in: bool) -> Skipped | None:
             return Skipped(seen.route.name, f"{how} in spite of the login: this user may not see it")
         return Skipped(seen.route.name, f"{how}, so it is behind a login: --login 'POST /login ...', or --header")
     if answers and not any(200 <= status < 400 for status in statuses):
-        return Skipped(seen.route.name, f"answered {shown}: what is behind that was not seen")
+        error, place = last_error(seen.output, is_own)
+        why = f", {error}" + (f" at {place}" if place else "") if error else ""
+        return Skipped(seen.route.name, f"answered {shown}{why}: what is behind that was not seen")
     return None

@@ -266,7 +266,7 @@ RULES: dict[str, Rule] = {
     "sqlite": Rule(
         "warning",
         42,
-        "SQLite has one writer at a time for all workers, and waits for it in C; in memory each worker has its own.",
+        "SQLite has one writer at a time for all workers, on one machine; in memory each worker has its own.",
         "Use PostgreSQL in production; keep SQLite for tests.",
     ),
     "postgresql-url-driver": Rule(
@@ -376,7 +376,8 @@ RULES: dict[str, Rule] = {
         "A route answers otherwise under Greenroom than under a `sync` worker.",
         "Compare both answers; look for time, randomness and process-wide state.",
     ),
-    "worker-dies": Rule("error", 96, "The worker ended while it served.", "The finding has its last words."),
+    "worker-dies": Rule("error", 96, "The worker ended while it served.", "The finding has its last line."),
+    "untested-version": Rule("note", 6, "Nobody has tested Greenroom with this version.", "Take a tested one."),
     "route-hangs": Rule(
         "warning",
         74,

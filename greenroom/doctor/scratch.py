@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from .inside.quarantine import CHANGED, CREATED
+from .inside.quarantine import CREATED, LINKED, MOVED
 
 PR_SET_CHILD_SUBREAPER = 36
 KEPT_OUTPUT_BYTES = 65_536
@@ -71,11 +71,15 @@ class Scratch:
         else:
             options = environ.get("PGOPTIONS", "")
             environ["PGOPTIONS"] = f"{options} -c default_transaction_read_only=on".strip()
-        # Greenroom itself, where it is run from a checkout.
-        package = str(Path(__file__).resolve().parents[2])
+        # Greenroom itself, where it is run from a checkout: in a folder in which nothing else could be imported.
+        package = Path(__file__).resolve().parents[1]
         paths = [path for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-        if "site-packages" not in package and package not in paths:
-            paths.append(package)
+        if "site-packages" not in str(package) and str(package.parent) not in paths:
+            alone = self.folder / "package"
+            alone.mkdir(exist_ok=True)
+            if not (alone / "greenroom").exists():
+                (alone / "greenroom").symlink_to(package)
+            paths.append(str(alone))
         if paths:
             environ["PYTHONPATH"] = os.pathsep.join(paths)
         environ.update(more or {})
@@ -106,20 +110,28 @@ class Scratch:
     def tidy(self) -> None:
         """Remove the files that the application has made, and put back those that it has written over."""
         notes = self.folder / "files"
-        lines = notes.read_text(errors="surrogateescape").splitlines() if notes.is_file() else []
+        lines = notes.read_text(errors="surrogateescape").split("\n") if notes.is_file() else []
         for line in reversed(lines):
-            kind, _, rest = line.partition(" ")
-            if kind == CHANGED:
-                copy, _, name = rest.partition(" ")
-                with contextlib.suppress(OSError):
-                    if Path(copy).read_bytes() != Path(name).read_bytes():
-                        shutil.copy2(copy, name)
-            elif kind == CREATED:
-                with contextlib.suppress(OSError):
-                    if os.path.isdir(rest) and not os.path.islink(rest):
-                        os.rmdir(rest)
-                    else:
-                        os.unlink(rest)
+            with contextlib.suppress(OSError):
+                if line:
+                    _take_back(*line.split("\0"))
+
+
+def _take_back(kind: str, first: str, name: str = "") -> None:
+    """Undo what one of quarantine's notes says. Raises OSError."""
+    if kind == CREATED:
+        if os.path.isdir(first) and not os.path.islink(first):
+            os.rmdir(first)
+        else:
+            os.unlink(first)
+    elif kind == MOVED:
+        os.replace(name, first)
+    elif kind == LINKED:
+        os.symlink(first, name)
+    elif not first:
+        os.mkdir(name)
+    elif not os.path.isfile(name) or Path(first).read_bytes() != Path(name).read_bytes():
+        shutil.copy2(first, name)
 
 
 def _reap(processes: Sequence[psutil.Process], seconds: float) -> None:
@@ -153,6 +165,7 @@ class Child:
             pass_fds=list(pass_fds),
         )
         self._kept = bytearray()
+        self.written = 0  # bytes of output, with those that are not kept
         self._reader = threading.Thread(target=self._drain, daemon=True)
         self._reader.start()
 
@@ -161,10 +174,13 @@ class Child:
         with contextlib.suppress(OSError, ValueError):
             while piece := os.read(self.process.stdout.fileno(), 65_536):
                 self._kept += piece
+                self.written += len(piece)
                 del self._kept[:-KEPT_OUTPUT_BYTES]
 
-    def output(self) -> str:
-        return bytes(self._kept).decode("utf-8", "replace")
+    def output(self, since: int = 0) -> str:
+        """The output after so many bytes, as far as it is kept."""
+        kept = bytes(self._kept)
+        return kept[max(0, len(kept) - (self.written - since)) :].decode("utf-8", "replace")
 
     def is_running(self) -> bool:
         return self.process.poll() is None

@@ -18,6 +18,7 @@ from .scratch import Child, Scratch
 
 CONFIGURATION = Path(__file__).with_name("inside") / "gunicorn_conf.py"
 HEARTBEAT = "/.greenroom-doctor"
+NO_ANSWER = "no answer in time"
 # A stall of this length is looked at; what is said of it is said in `judging`.
 STALL_MILLISECONDS = 20
 ANSWER_SECONDS = 3.0
@@ -73,9 +74,10 @@ class Server:
             ]
             self.started_at = time.monotonic()
             self.child = self.scratch.start(command, more, pass_fds=[listener.fileno()])
-        return self._wait(seconds)
+        return self.waits_until_it_serves(seconds)
 
-    def _wait(self, seconds: float) -> bool:
+    def waits_until_it_serves(self, seconds: float) -> bool:
+        """Whether it does so within `seconds`."""
         assert self.child is not None
         until = time.monotonic() + seconds
         while time.monotonic() < until and self.child.is_running():
@@ -108,7 +110,7 @@ class Server:
                 {name.lower(): value for name, value in response.getheaders()},
             )
         except TimeoutError:
-            return Answer(0, time.perf_counter() - began, error="no answer in time")
+            return Answer(0, time.perf_counter() - began, error=NO_ANSWER)
         except (OSError, http.client.HTTPException) as exc:
             return Answer(0, time.perf_counter() - began, error=type(exc).__name__)
         finally:
@@ -125,8 +127,12 @@ class Server:
     def is_up(self) -> bool:
         return self.child is not None and self.child.is_running()
 
-    def output(self) -> str:
-        return self.child.output() if self.child is not None else ""
+    def output(self, since: int = 0) -> str:
+        return self.child.output(since) if self.child is not None else ""
+
+    def written(self) -> int:
+        """Bytes of output until now."""
+        return self.child.written if self.child is not None else 0
 
     def stop(self) -> None:
         if self.child is not None:

@@ -34,8 +34,8 @@ def _is_wait(stalls: Sequence[Mapping[str, Any]]) -> bool:
 def change_for_stall(called: str, holds_gil: bool) -> str:
     if holds_gil:
         return (
-            "C code that keeps the GIL helps no thread: bound its input (a regular expression without nested "
-            "repetition), or do it in a job."
+            "C code that keeps the GIL gains nothing from threads: a smaller input (a regular expression: no nested "
+            "repetition), or a job."
         )
     if called:
         return (

@@ -27,9 +27,9 @@ from typing import Any
 from greenlet import getcurrent, gettrace, greenlet, settrace
 
 from .. import clock
-from ..in_flight import CURRENT, Record, Wait
+from ..in_flight import Record, Wait
 from ..in_flight import current as get_current
-from .greenlets import Others
+from .greenlets import Others, record_of
 
 # The order of Account.seconds, and of each list of seconds by state anywhere in insight.
 STATES = ("cpu", "ready", "upstream", "query", "pool", "dns", "offload", "lock", "sleep", "client", "other")
@@ -331,8 +331,7 @@ class Slices:
 
     def _ran_without(self, began: float, now: float, greenlet: Any) -> None:
         """A slice began for no request; a pool's thread may have taken a request's job within it."""
-        context = greenlet.gr_context
-        account = None if context is None else context.get(CURRENT)
+        account = record_of(greenlet)
         if type(account) is not Account or account.ended:
             self.background_seconds += now - began
             self.beside[id(greenlet)] = self.beside.get(id(greenlet), 0.0) + now - began

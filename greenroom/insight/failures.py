@@ -63,6 +63,7 @@ class Failures:
         self.rows: dict[tuple[str, str, str], Failure] = {}
         self.counts: dict[tuple[str, str], int] = {}
         self.on_failed: Callable[[BaseException, Account], None] | None = None
+        self._signals: list[Any] = []  # to which it listens
 
     def install(self) -> None:
         """Hear of what frameworks answer themselves. Runs on: worker start-up."""
@@ -72,14 +73,13 @@ class Failures:
     def _listen(self, module: Any) -> None:
         try:
             module.got_request_exception.connect(self._told, weak=False)
+            self._signals.append(module.got_request_exception)
         except (AttributeError, RuntimeError) as exc:  # Flask before 2.3 without blinker
             logger.info("exceptions that %s answers itself are counted and not named: %s", module.__name__, exc)
 
     def remove(self) -> None:
-        for name in ("flask.signals", "django.core.signals"):
-            module: Any = sys.modules.get(name)
-            if module is not None and hasattr(module, "got_request_exception"):
-                module.got_request_exception.disconnect(self._told)
+        while self._signals:
+            self._signals.pop().disconnect(self._told)
 
     def _told(self, sender: Any = None, exception: BaseException | None = None, **more: Any) -> None:
         from ..in_flight import CURRENT

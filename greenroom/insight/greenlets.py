@@ -12,6 +12,7 @@ from typing import Any
 
 import gevent
 
+from ..in_flight import CURRENT
 from . import stacks
 
 MOST_SPAWNERS = 20
@@ -33,6 +34,18 @@ class Others:
         found = [(number, reference()) for number, reference in self.references.items()]
         self.references = {number: self.references[number] for number, one in found if one is not None and not one.dead}
         return [one for number, one in found if number in self.references]
+
+
+def record_of(greenlet: Any) -> Any:
+    """Whatever its context says that it works for. None for one that has no frame of Python, at its end or in C.
+
+    greenlet takes that one for another thread's, whose context it can't tell.
+    """
+    try:
+        context = greenlet.gr_context
+    except ValueError:
+        return None
+    return None if context is None else context.get(CURRENT)
 
 
 def by_spawner(greenlets: Iterable[Any], most: int = MOST_SPAWNERS) -> dict[str, int]:

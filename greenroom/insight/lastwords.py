@@ -17,6 +17,7 @@ import faulthandler
 import logging
 import os
 import select
+import signal
 import sys
 import tempfile
 import time
@@ -68,6 +69,10 @@ def register(worker: Worker) -> None:
     """
     try:
         file = getattr(worker, "stacks_file", None)
+        if faulthandler.is_enabled():
+            # By PYTHONFAULTHANDLER, before gunicorn's handler came: enabling it again would not put it before that one.
+            faulthandler.disable()
+            signal.signal(signal.SIGABRT, signal.getsignal(signal.SIGABRT))
         # Afterwards it raises the signal anew. A descriptor of its own: a log that is rotated is closed.
         faulthandler.enable(os.dup(error_log(worker) if file is None else file.fileno()), all_threads=True)
     except (OSError, ValueError, RuntimeError) as exc:

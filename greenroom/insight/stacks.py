@@ -35,6 +35,8 @@ _OURS = _both_ways(Path(__file__).parents[1])
 # Those that stand between a wait and whoever waits.
 GREEN = (*_OURS, *_folder_of("gevent"), "src/gevent/")
 UNKNOWN = "a line that nobody saw"
+# The garbage collector calls it in whatever code it stops, which it says nothing of.
+_COLLECTOR = tuple(folder + os.path.join("insight", "garbage.py") for folder in _OURS)
 
 
 class Call(NamedTuple):
@@ -63,7 +65,11 @@ def of_frame(frame: FrameType | None, deepest: int = DEEPEST_FRAMES) -> Stack:
         code = frame.f_code
         stack.append(Call(code.co_filename, frame.f_lineno or code.co_firstlineno, code.co_qualname))
         frame = frame.f_back
-    return stack
+    return without_collector(stack)
+
+
+def without_collector(stack: Stack) -> Stack:
+    return stack[1:] if stack and stack[0].file in _COLLECTOR else stack
 
 
 def of_dump(text: str) -> list[Stack]:
@@ -74,7 +80,7 @@ def of_dump(text: str) -> list[Stack]:
             stacks.append([])
         elif stacks and (call := of_dump_line(line)) is not None:
             stacks[-1].append(call)
-    return [stack for stack in stacks if stack]
+    return [stack for stack in map(without_collector, stacks) if stack]
 
 
 def of_dump_line(line: str) -> Call | None:

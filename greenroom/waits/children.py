@@ -62,8 +62,8 @@ class Loop(corecext.loop):
 
     @property
     def sig_pending(self) -> bool:
-        """Whether poll() of gevent.subprocess lets the loop turn: else a caller that only polls learns of no end."""
-        return bool(watched) or bool(super().sig_pending)
+        """Have poll() of gevent.subprocess let the loop turn: else a caller that only polls learns of no end."""
+        return True
 
     def __del__(self) -> None:
         """The loop of a thread goes with it. gevent frees its memory first and writes into it then."""

@@ -7,12 +7,15 @@ Nor does the other side acknowledge each byte that is read: a full receiver tell
 STEP_SEGMENTS. On ethernet that is 6 KB, over loopback it was measured to be up to 125 KB. So a client is given up when
 nothing was acknowledged for the time that the setting says and for as long as such a step takes at
 SLOWEST_BYTES_PER_SECOND, but for no longer than three times the setting. Linux only; elsewhere "writable" has to do.
+
+A stream of HTTP/2 takes another step, too: its client opens a window again when about half of it has been read.
 """
 
 import socket
 import struct
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from .. import clock
@@ -32,23 +35,20 @@ LOOKS = 8
 class TakesNothing:
     """Knows whether a client has taken nothing for too long; to be asked about every LOOK_SECONDS."""
 
-    def __init__(self, sock: Any, seconds: float, waiting: int = 0) -> None:
-        """`waiting`: see is_given_up."""
-        self.sock = sock
-        self.patience_seconds = seconds + min(
-            2 * seconds, STEP_SEGMENTS * _segment_bytes(sock) / SLOWEST_BYTES_PER_SECOND
-        )
-        self._on_the_way, self._since = _unacknowledged(sock) + waiting, clock.now()
+    def __init__(
+        self, sock: Any, seconds: float, left: Callable[[], int] | None = None, *, step_bytes: int = 0
+    ) -> None:
+        """`left` returns a number that becomes less with each byte that is taken; None: the kernel's."""
+        self.left = left or partial(unacknowledged, sock)
+        step_bytes = max(step_bytes, STEP_SEGMENTS * _segment_bytes(sock))
+        self.patience_seconds = seconds + min(2 * seconds, step_bytes / SLOWEST_BYTES_PER_SECOND)
+        self._on_the_way, self._since = self.left(), clock.now()
 
-    def is_given_up(self, waiting: int = 0) -> bool:
-        """`waiting`: what the kernel has not taken, less all that was ever added to that."""
-        left, now = _unacknowledged(self.sock) + waiting, clock.now()
+    def is_given_up(self) -> bool:
+        left, now = self.left(), clock.now()
         if left < self._on_the_way:
             self._on_the_way, self._since = left, now
         return now - self._since >= self.patience_seconds
-
-    def is_all_taken(self) -> bool:
-        return not _unacknowledged(self.sock)
 
 
 def wait_for_room(sock: Any, seconds: float, wait: Callable[[float], bool]) -> bool:
@@ -59,14 +59,17 @@ def wait_for_room(sock: Any, seconds: float, wait: Callable[[float], bool]) -> b
     progress = TakesNothing(sock, seconds)
     if not IS_LINUX:
         return wait(progress.patience_seconds)
-    look = min(LOOK_SECONDS, seconds / LOOKS)
-    while not wait(look):
+    while not wait(look_seconds(seconds)):
         if progress.is_given_up():
             return False
     return True
 
 
-def _unacknowledged(sock: Any) -> int:
+def look_seconds(seconds: float) -> float:
+    return min(LOOK_SECONDS, seconds / LOOKS)
+
+
+def unacknowledged(sock: Any) -> int:
     """Bytes that were handed to the kernel, and that the other side has not acknowledged."""
     if not IS_LINUX:
         return 0

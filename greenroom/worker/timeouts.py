@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from gevent import monkey
 
 from .. import clock
-from .progress import TakesNothing
+from .progress import TakesNothing, unacknowledged
 from .transport import Transport
 
 SWEEP_SECONDS = 0.25
@@ -91,17 +91,16 @@ class Timeouts:
     def end_lingering(self, until: float) -> None:
         """Close those that have lingered since `until`, but for clients that still take their answer."""
         for connection, progress in list(self.taking.items()):
-            if progress.is_all_taken():
+            if not progress.left():
                 self.linger(connection)  # what it has sent meanwhile may be on its way
             elif progress.is_given_up():
                 connection.close()
         for connection in _overdue(self.lingering, until):
-            progress = TakesNothing(connection.sock, self.send_timeout_seconds)
-            if progress.is_all_taken():
-                connection.close()
-            else:
+            if unacknowledged(connection.sock):
                 del self.lingering[connection]
-                self.taking[connection] = progress
+                self.taking[connection] = TakesNothing(connection.sock, self.send_timeout_seconds)
+            else:
+                connection.close()
 
     def forget(self, connection: Any) -> None:
         waiting: tuple[dict[Any, Any], ...] = (self.idle, self.reading, self.lingering, self.greeting, self.taking)

@@ -49,6 +49,7 @@ def test_the_page_is_one_file_with_everything_escaped(tmp_path: Path) -> None:
 
     text = page.read_text()
     assert "shop.py:13" in text
+    assert "docs/doctor.md#no-timeout" in text
     assert "<script" not in text
     assert "http" not in text.partition("<article")[0]
 

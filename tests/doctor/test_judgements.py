@@ -1,6 +1,7 @@
 """Judgements on a run: no more than was seen."""
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,13 +9,15 @@ import pytest
 
 from greenroom.doctor import executors, gains
 from greenroom.doctor.answers import differences
-from greenroom.doctor.driving import Seen
+from greenroom.doctor.driving import Drive, Seen
 from greenroom.doctor.examination import Report
 from greenroom.doctor.findings import Finding
 from greenroom.doctor.importing import Imported
 from greenroom.doctor.judging import Judge
 from greenroom.doctor.plan import Route
+from greenroom.doctor.reading import changes
 from greenroom.doctor.server import Answer
+from greenroom.doctor.versions import untested
 from greenroom.insight.account import STATES
 
 PROJECT: Any = SimpleNamespace(sources=[SimpleNamespace(shown="shop.py")])
@@ -143,3 +146,112 @@ def test_a_stall_in_which_nothing_was_computed_is_a_wait_of_the_driver() -> None
     assert told({**still, "is_current": True}) == ["Leave flush() to a thread."]
     computed = {**waited, "cpu_seconds": 0.29}
     assert told(computed, {**computed, "at": 2.0})[0].startswith("Compute less")
+
+
+CRASHED = """\
+[ERROR] Worker 7 has ended; its threads were:
+Fatal Python error: Segmentation fault
+
+Thread 0x00007fdc85dbe6c0 (most recent call first):
+  File "shop.py", line 3 in background
+
+Current thread 0x00007fdc8b9e8b80 (most recent call first):
+  File "/x/site-packages/cffi/api.py", line 519 in call
+  File "shop.py", line 27 in thumbnail
+  File "shop.py", line 40 in view
+
+Extension modules: greenlet._greenlet
+"""
+
+
+def test_a_crash_is_at_the_innermost_line_of_the_thread_that_crashed() -> None:
+    seen = Seen(Route("GET /thumb", "/thumb", "shop.py:38"), alone=[Answer(0, 0.1, error="RemoteDisconnected")])
+    seen.died, seen.output = True, CRASHED
+
+    (found,) = Judge(PROJECT, []).findings(Drive(routes=[seen]))
+
+    assert (found.rule, found.place) == ("worker-dies", "shop.py:27")
+    assert found.says == "The worker ended while it answered GET /thumb: Segmentation fault."
+
+
+def test_a_connection_that_was_closed_without_an_answer_is_no_hang() -> None:
+    seen = Seen(Route("GET /", "/", "shop.py:3"), alone=[Answer(0, 0.0, error="RemoteDisconnected")])
+
+    assert list(Judge(PROJECT, []).findings(Drive(routes=[seen]))) == []
+
+
+def test_nothing_is_said_of_the_gains_of_a_route_that_fails() -> None:
+    seen = Seen(Route("GET /", "/"), alone=[Answer(500, 0.02)], states=[0.02] + [0.0] * (len(STATES) - 1))
+
+    assert gains.Gain(seen).sentence() == "not measured"
+
+
+def test_a_route_that_one_sync_worker_never_answers_is_told_so() -> None:
+    seen = Seen(Route("GET /", "/"), alone=[Answer(200, 0.02)], states=[0.0] * len(STATES))
+    measured = {"sync": gains.Measured(errors=3), "greenroom": gains.Measured(80.0)}
+
+    assert gains.Gain(seen, measured).sentence() == "one sync worker answered none of them in that time"
+
+
+def test_an_import_that_does_otherwise_when_it_is_patched_is_told() -> None:
+    connects, sleeps = event("connect", line="shop.py:3"), event("sleep", line="shop.py:4")
+    both = Imported(patched={"events": [connects, sleeps], "seconds": 4.0}, plain={"events": [sleeps], "seconds": 1.0})
+
+    assert both.differences() == [
+        "Only when it is patched the import does this: connect at shop.py:3.",
+        "The patched import takes 4.0 s, and 1.0 s unpatched.",
+    ]
+    assert Imported(patched={}, plain={"error": "KeyError: 'X'"}).differences() == [
+        "Unpatched the import fails: KeyError: 'X'"
+    ]
+    assert Imported(patched={"error": "KeyError: 'X'"}, plain={"error": "KeyError: 'X'"}).differences() == []
+
+
+def test_an_untested_version_is_named_where_it_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("flask-login==1\nflask==9.0\n")
+
+    found = list(
+        untested(
+            [
+                ("Flask", "Flask 9.0: unknown to us (tested: 3)", False),
+                ("gevent", "gevent 99: unknown to us, it may not work", True),
+            ],
+            tmp_path,
+        )
+    )
+
+    assert [(one.rule, one.level, one.place) for one in found] == [
+        ("untested-version", "note", "requirements.txt:2"),
+        ("untested-version", "warning", "gevent"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "rule", "line"),
+    [
+        (
+            "Procfile",
+            "web: gunicorn -k gevent --threads 8 app:app",
+            "threads-with-gevent",
+            "web: gunicorn -k gevent app:app",
+        ),
+        ("Procfile", "web: gunicorn -k sync app:app", "worker-class", "web: gunicorn -k greenroom.Worker app:app"),
+        ("Dockerfile", 'CMD ["gunicorn", "-w", "64", "app:app"]', "workers-above-cores", 'CMD ["gunicorn", "app:app"]'),
+        (
+            "Dockerfile",
+            'CMD ["gunicorn", "--worker-class=gthread", "app:app"]',
+            "worker-class",
+            'CMD ["gunicorn", "--worker-class=greenroom.Worker", "app:app"]',
+        ),
+        ("gunicorn.conf.py", "preload_app = True", "preload", "preload_app = False"),
+        ("gunicorn.conf.py", "threads = 4  # as before", "threads-with-gevent", None),
+        ("gunicorn.conf.py", "workers = max(", "workers-above-cores", ""),
+    ],
+)
+def test_a_change_of_a_setting_is_a_diff(name: str, text: str, rule: str, line: str | None, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(f"{text}\n")
+
+    told = changes.diff(rule, name, 1, tmp_path)
+
+    new = () if line is None else (f"+{line}",)
+    assert told == (() if line == "" else (f"--- {name}:1", f"-{text}", *new))

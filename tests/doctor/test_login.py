@@ -43,6 +43,10 @@ def report():
 '''
 
 
+def is_own(place: str) -> bool:
+    return place.startswith("shop.py")
+
+
 def seen(status: int, location: str = "") -> Seen:
     headers = {"location": location} if location else {}
     return Seen(Route("GET /report", "/report"), alone=[Answer(status, 0.01, headers=headers)] * 2)
@@ -60,7 +64,7 @@ def seen(status: int, location: str = "") -> Seen:
     ],
 )
 def test_what_was_not_seen_is_said(status: int, location: str, is_logged_in: bool, why: str) -> None:
-    skipped = not_seen(seen(status, location), is_logged_in=is_logged_in)
+    skipped = not_seen(seen(status, location), is_logged_in=is_logged_in, is_own=is_own)
 
     assert skipped is not None
     assert skipped.what == "GET /report"
@@ -69,8 +73,21 @@ def test_what_was_not_seen_is_said(status: int, location: str, is_logged_in: boo
 
 @pytest.mark.parametrize(("status", "location"), [(200, ""), (302, "/dashboard"), (302, "/blog/logins-are-hard")])
 def test_what_was_seen_is_not_said(status: int, location: str) -> None:
-    assert not_seen(seen(status, location), is_logged_in=False) is None
+    assert not_seen(seen(status, location), is_logged_in=False, is_own=is_own) is None
     assert not is_behind_login(seen(status, location))
+
+
+def test_the_error_of_a_route_that_failed_is_said() -> None:
+    failed = seen(500, "")
+    failed.output = (
+        'Traceback (most recent call last):\n  File "shop.py", line 7, in report\n    raise KeyError(user)\n'
+        "KeyError: 'a secret'\n"
+    )
+
+    skipped = not_seen(failed, is_logged_in=False, is_own=is_own)
+
+    assert skipped is not None
+    assert skipped.why == "answered 500, KeyError at shop.py:7: what is behind that was not seen"
 
 
 @pytest.mark.nightly

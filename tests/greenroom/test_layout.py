@@ -35,3 +35,10 @@ def test_each_package_says_in_its_first_words_which_modules_it_has() -> None:
 
 def docstring(path: Path) -> str:
     return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "") if path.exists() else ""
+
+
+def test_the_package_knows_no_reference_application() -> None:
+    found = [path for path in (ROOT / "greenroom").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+
+    assert len(found) > 300
+    assert [str(path.relative_to(ROOT)) for path in found if b"app/" in path.read_bytes()] == []

@@ -96,6 +96,9 @@ def compare(library: Library, python: Path, folder: Path) -> bool:
     for report, options in zip(reports, (PLAIN, PATCHED), strict=True):
         run(library, python, root, report, options)
     plain, patched = map(read, reports)
+    if plain and not patched:
+        print(f"{root.name}: the patched run did not come to its end, see {reports[1].with_suffix('.log')}", flush=True)
+        return False
     failing = worse(plain, patched)
     left = not_allowed(library.distribution, failing)
     counts = [sum(not outcome.is_bad for outcome in way.values()) for way in (plain, patched)]

@@ -39,6 +39,11 @@ DJANGO = (
     "mail middleware middleware_exceptions requests_tests responses servers sessions_tests signals test_client "
     "transaction_hooks transactions utils_tests wsgi"
 ).split()
+# Of Sentry's, those of its own threads and sockets, and of what most Flask applications use.
+SENTRY = (
+    "integrations/flask integrations/redis integrations/requests integrations/sqlalchemy integrations/stdlib "
+    "integrations/threading integrations/wsgi profiler test_monitor.py test_sessions.py test_transport.py"
+).split()
 SECURITY = "basic csrf hashing misc recoverable registerable tokens trackable".split()
 LIBRARIES = (
     Library("itsdangerous", ("freezegun",)),
@@ -111,10 +116,46 @@ LIBRARIES = (
         tests=("t/unit",),
         part="its unit tests",
     ),
+    Library(
+        "celery",
+        ("pytest-subtests", "pytest-click", "pytest-rerunfailures", "freezegun", "moto", "redis", "tblib", "sqlalchemy",
+         "pymongo", "msgpack", "pyyaml", "cryptography", "fakeredis[lua]", "pymemcache"),
+        plugins=("pytest_subtests.plugin", "pytest_click", "pytest_rerunfailures"),
+        tests=("t/unit",),
+        part="its unit tests",
+    ),
     Library("python-engineio", ("aiohttp", "tornado", "websocket-client"), plugins=(ASYNCIO,)),
     Library("python-socketio", ("uvicorn", "valkey", "msgpack"), plugins=(ASYNCIO,)),
     # Its integration tests want Amazon's services.
     Library("s3transfer", tests=("tests/unit", "tests/functional")),
+    Library("botocore", ("jsonschema",), tests=("tests/unit",), part="its unit tests"),
+    # With no MongoDB, the tests that want one skip themselves.
+    Library(
+        "pymongo",
+        ("pytest-asyncio",),
+        plugins=(ASYNCIO,),
+        tests=("test",),
+        options=("-o", "addopts=", "-m", "default", "--ignore=test/asynchronous"),
+        part="without a server and asyncio",
+    ),
+    # The one that is left out has two threads that turn and never wait: the second would never begin.
+    Library(
+        "newrelic",
+        ("beautifulsoup4", "protobuf", "webtest", "certifi"),
+        tests=("tests/agent_unittests",),
+        options=("-o", "pythonpath=..", "--deselect=test_trace_cache.py::test_concurrent_iteration"),
+        part="its agent_unittests",
+    ),
+    Library(
+        "sentry-sdk",
+        ("pytest-forked", "pytest-localserver", "jsonschema", "executing", "asttokens", "responses", "pysocks",
+         "httpcore[http2]", "freezegun", "brotli", "docker", "fakeredis", "flask-login", "sqlalchemy"),
+        extras="flask",
+        plugins=(ASYNCIO, "pytest_forked", "pytest_localserver.plugin"),
+        options=("-o", "addopts="),
+        tests=tuple(f"tests/{each}" for each in SENTRY),
+        part="what Flask applications use of it",
+    ),
     # Those about connections, caches, files, threads and serving, and not about forms, queries or the administration.
     Library(
         "django",

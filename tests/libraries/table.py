@@ -20,8 +20,8 @@ gevent is not installed. Python {python}.
 TAIL = """
 SQLAlchemy, psycopg2, requests and urllib3 are compared by `python -m tests.peers`. The source distributions of Dash,
 ddtrace, Flask-Mail, Flask-Session, boto3 and MLflow have no tests, or next to none; PyMySQL's are of logins to MySQL 8
-alone. Those of botocore, Celery, New Relic, pymongo and Sentry are not compared yet. Where a part is named, the others
-take too long here, or want servers that are not here.
+alone. Where a part is named, the others take too long here, or want servers that are not here. The one test that New
+Relic's lack has threads that turn and never wait, which take no turns under gevent (docs/limits.md).
 """
 
 
@@ -46,8 +46,16 @@ def row(folder: Path, library: Library) -> str:
 
 
 def write(folder: Path) -> None:
-    """Write that part of the page, where all libraries were run in `folder`."""
-    rows = [row(folder, library) for library in LIBRARIES]
-    if all(rows):
-        text = HEADING + HEAD.format(python=platform.python_version()) + "\n".join(rows) + "\n" + TAIL
-        PAGE.write_text(PAGE.read_text().partition(f"\n{HEADING}")[0] + "\n" + text)
+    """Write that part of the page. Of libraries that were not run in `folder` it keeps the rows that it has."""
+    before, _, said = PAGE.read_text().partition(f"\n{HEADING}")
+    rows = [row(folder, library) or kept(said, library) for library in LIBRARIES]
+    text = (
+        HEADING + HEAD.format(python=platform.python_version()) + "".join(each + "\n" for each in rows if each) + TAIL
+    )
+    PAGE.write_text(before + "\n" + text)
+
+
+def kept(said: str, library: Library) -> str:
+    """The library's row on the page; "" where it has none."""
+    lines = (line for line in said.splitlines() if line.startswith(f"| {library.distribution} "))
+    return next(lines, "")

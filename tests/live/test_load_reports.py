@@ -104,6 +104,7 @@ def test_capacity_of_a_real_server_is_found(origin: str, tmp_path: Path, capsys:
         ("/capacity?rate=400&ms=20", 400),
         ("/shed?rate=200", 200),
         ("/capacity?rate=30", 30),
+        ("/slowing?easy=150", 150 + 56),  # within 300 ms
     ],
 )
 def test_capacity_of_synthetic_servers_is_found_within_five_percent(

@@ -1,6 +1,7 @@
 """The package as a shop installs it: from a wheel, into its own environment, served from its own folder."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -157,6 +158,14 @@ def test_a_wrong_name_gets_a_sentence(serve: Callable[..., Server], arguments: t
 
     assert server.wait_gone() != 0
     assert said in server.text()
+
+
+def test_nothing_is_required_that_an_application_may_pin(python: Path, tmp_path: Path) -> None:
+    code = "from importlib.metadata import requires; print(*requires('greenroom'), sep='\\n')"
+    lines = run(str(python), "-c", code, cwd=tmp_path).splitlines()
+    required = {re.split(r"[^\w-]", line)[0] for line in lines if "extra ==" not in line}
+
+    assert required == {"gunicorn", "gevent", "greenlet", "psutil", "python-dotenv", "packaging"}
 
 
 def test_the_package_is_whole_without_this_repository(python: Path, tmp_path: Path) -> None:

@@ -141,7 +141,11 @@ def run_unittest(names: list[str]) -> None:
     if whole in outcomes.known:
         return  # it hung
     outcomes.running = (whole, time.monotonic())
-    suite = unittest.defaultTestLoader.loadTestsFromNames(names)
+    try:
+        suite = unittest.defaultTestLoader.loadTestsFromNames(names)
+    except unittest.SkipTest as skip:  # the whole module, as it is imported
+        outcomes.end(whole, "skipped", str(skip))
+        return
     outcomes.running = None
     without_known(suite).run(Result())
 
@@ -178,7 +182,9 @@ class Plugin:
 def run_pytest(arguments: list[str]) -> None:
     import pytest
 
-    pytest.main(["-p", "no:cacheprovider", "-q", *arguments], plugins=[Plugin()])
+    ended = pytest.main(["-p", "no:cacheprovider", "-q", *arguments], plugins=[Plugin()])
+    if ended in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERRUPTED):
+        outcomes.end(" ".join(arguments), "not run", f"pytest: {ended.name}")
 
 
 if __name__ == "__main__":

@@ -107,6 +107,7 @@ def examine(app: str, lazily: list[str], *, is_patched: bool) -> dict[str, Any]:
     answer["mb"] = rss_mb() - memory
     answer["files"] = own_files()
     answer["threads"] = thread_names()
+    answer["versions"] = untested_versions() if is_patched else []
     if application is not None:
         with contextlib.suppress(Exception):
             answer["routes"] = routes_of(application)
@@ -264,6 +265,19 @@ def rss_mb() -> float:
     import psutil
 
     return float(psutil.Process().memory_info().rss / 1e6)
+
+
+def untested_versions() -> list[tuple[str, str, bool]]:
+    """Of packages that are loaded: the name, the registry's sentence, and whether nothing works without it."""
+    from ... import replacements
+
+    found: dict[str, tuple[str, str, bool]] = {}
+    for state in replacements.states():
+        module = state.package.lower().replace("-", "_")
+        sentence = state.reason if state.state == "on" else state.cause
+        if sentence and state.version and (module in sys.modules or state.package == "gunicorn"):
+            found.setdefault(sentence, (state.package, sentence, state.state == "on"))
+    return list(found.values())
 
 
 def own_files() -> list[list[str]]:

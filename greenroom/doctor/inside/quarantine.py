@@ -3,11 +3,13 @@
     SQLite        a database file is opened as a copy in the scratch folder, made when it is first opened
     PostgreSQL    transactions are read only, by PGOPTIONS (see scratch)
     new files     noted in a list; `scratch.tidy` removes them
-    files that are there and are written over    copied first; `scratch.tidy` puts them back
+    files that are there    copied or noted before they are written over, removed or renamed; `scratch.tidy` puts them
+                            back. What is appended stays: a log may have lines of other processes by then.
 
 Nothing of that with `--allow-writes`.
 """
 
+import _thread
 import contextlib
 import os
 import shutil
@@ -18,7 +20,8 @@ from typing import Any
 from urllib.parse import unquote
 
 LARGEST_COPY_BYTES = 300_000_000
-CREATED, CHANGED = "created", "changed"
+CREATED, CHANGED, REMOVED, MOVED, LINKED = "created", "changed", "removed", "moved", "linked"
+EVENTS = frozenset({"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.link", "os.symlink"})
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 # Folders of the kernel: programs write there, and nothing is kept.
 NO_FILES = ("/dev/", "/proc/", "/sys/")
@@ -34,7 +37,9 @@ class Quarantine:
         self.root = os.getcwd()
         self.notes = os.open(scratch / "files", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self.seen: set[str] = set()
-        self._is_in_hook = False
+        self.made: set[str] = set()  # those that were not there before
+        self.copies = 0
+        self.busy: set[int] = set()  # threads whose files are the doctor's own at the moment
 
     def install(self) -> None:
         sys.addaudithook(self.hook)
@@ -44,32 +49,80 @@ class Quarantine:
 
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Never raises: an exception here would be the application's."""
-        if event not in ("open", "os.mkdir", "os.rename") or self._is_in_hook:
+        if event not in EVENTS:
             return
-        self._is_in_hook = True
+        me = _thread.get_ident()
+        if me in self.busy:
+            return
+        self.busy.add(me)
         try:
             with contextlib.suppress(Exception):
                 self._note(event, arguments)
         finally:
-            self._is_in_hook = False
+            self.busy.discard(me)
 
     def _note(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
             path, _, flags = arguments
-            if not isinstance(flags, int) or not flags & WRITING or isinstance(path, int):
-                return
+            if isinstance(flags, int) and flags & WRITING and not isinstance(path, int):
+                self._written(_absolute(path), is_appended=bool(flags & os.O_APPEND))
+        elif event == "os.rename":
+            self._renamed(_absolute(arguments[0], arguments[2]), _absolute(arguments[1], arguments[3]))
+        elif event in ("os.remove", "os.rmdir"):
+            self._removed(_absolute(arguments[0], arguments[1]))
         else:
-            path, flags = (arguments[1] if event == "os.rename" else arguments[0]), os.O_CREAT
-        name = os.path.abspath(os.fsdecode(path))
-        if name in self.seen or name.startswith((str(self.scratch), *NO_FILES)):
+            number = 1 if event in ("os.link", "os.symlink") else 0
+            self._written(_absolute(arguments[number], -1 if event == "os.truncate" else arguments[-1]))
+
+    def _written(self, name: str, *, is_appended: bool = False) -> None:
+        if name in self.seen or self._is_nobodys(name):
             return
         self.seen.add(name)
         if not os.path.lexists(name):
-            os.write(self.notes, f"{CREATED} {name}\n".encode())
-        elif not flags & os.O_APPEND and os.path.isfile(name) and os.path.getsize(name) < LARGEST_COPY_BYTES:
-            copy = self.scratch / f"before-{len(self.seen)}-{os.getpid()}"
-            shutil.copy2(name, copy)
-            os.write(self.notes, f"{CHANGED} {copy} {name}\n".encode())
+            self.made.add(name)
+            self._write(CREATED, name)
+        elif not is_appended and os.path.isfile(name) and os.path.getsize(name) < LARGEST_COPY_BYTES:
+            self._write(CHANGED, self._copied(name), name)
+
+    def _removed(self, name: str) -> None:
+        if self._is_nobodys(name) or not os.path.lexists(name):
+            return
+        if name not in self.made:
+            if os.path.islink(name):
+                self._write(LINKED, os.readlink(name), name)
+            elif os.path.isdir(name):
+                self._write(REMOVED, "", name)
+            elif os.path.getsize(name) < LARGEST_COPY_BYTES:
+                self._write(REMOVED, self._copied(name), name)
+        self._forget(name)
+
+    def _renamed(self, source: str, target: str) -> None:
+        if not os.path.lexists(source):
+            return
+        self._written(target)
+        if source in self.made:
+            self.made.add(target)
+        elif not self._is_nobodys(source):
+            self._write(MOVED, source, target)
+            self.made.discard(target)
+        self._forget(source)
+
+    def _forget(self, name: str) -> None:
+        """It is gone; a file of that name that comes later is a new one."""
+        self.seen.discard(name)
+        self.made.discard(name)
+
+    def _copied(self, name: str) -> str:
+        self.copies += 1
+        copy = f"{self.scratch}/before-{self.copies}-{os.getpid()}"
+        shutil.copy2(name, copy)
+        return copy
+
+    def _is_nobodys(self, name: str) -> bool:
+        return name.startswith((str(self.scratch), *NO_FILES)) or "\n" in name
+
+    def _write(self, *words: str) -> None:
+        os.write(self.notes, ("\0".join(words) + "\n").encode(errors="surrogateescape"))
 
     def database(self, path: str) -> str:
         """The copy that is opened in the place of the database file `path`."""
@@ -78,7 +131,8 @@ class Quarantine:
             return path
         folder = self.scratch / "databases"
         copy = folder / name.strip("/").replace("/", "%")
-        self._is_in_hook = True
+        me = _thread.get_ident()
+        self.busy.add(me)
         try:
             folder.mkdir(exist_ok=True)
             if not copy.exists() and os.path.isfile(name):
@@ -93,8 +147,15 @@ class Quarantine:
         except OSError:
             return path
         finally:
-            self._is_in_hook = False
+            self.busy.discard(me)
         return str(copy)
+
+
+def _absolute(path: Any, folder: Any = -1) -> str:
+    """The file's full name; `folder` is the descriptor of the folder that it is relative to, if it is one."""
+    if isinstance(folder, int) and folder >= 0:
+        path = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), os.fsdecode(path))
+    return os.path.abspath(os.fsdecode(path))
 
 
 def _around(connect: Any, quarantine: Quarantine) -> Any:

@@ -1,5 +1,6 @@
 """The report in the terminal: plain text, in colour where somebody looks; progress on standard error."""
 
+import os
 import sys
 import textwrap
 import time
@@ -9,6 +10,7 @@ from ..examination import COULD_NOT_RUN, Report
 from ..findings import Finding
 
 COLOURS = {"error": "31", "warning": "33", "note": "36", "bold": "1", "dim": "2", "good": "32"}
+DIFF_COLOURS = {"+": "good", "-": "error"}
 WIDTH = 100
 SHOWN_SKIPPED = 12
 
@@ -35,7 +37,7 @@ class Progress:
 class Terminal:
     def __init__(self, stream: TextIO | None = None, *, has_colour: bool | None = None) -> None:
         self.stream = stream or sys.stdout
-        self.has_colour = self.stream.isatty() if has_colour is None else has_colour
+        self.has_colour = self.stream.isatty() and not os.environ.get("NO_COLOR") if has_colour is None else has_colour
 
     def paint(self, text: str, colour: str) -> str:
         return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if self.has_colour else text
@@ -74,8 +76,13 @@ class Terminal:
             if facts
             else ""
         )
+        unlike = "".join(
+            f"\n  {sentence}"
+            for sentence in (*report.facts.get("differs", []), report.facts.get("unseen", ""))
+            if sentence
+        )
         seconds = f"  Took {report.facts.get('seconds', 0):.0f} s." if report.facts else ""
-        return self.paint(sentence, colour) + (f": {said}." if said else ".") + imported + seconds
+        return self.paint(sentence, colour) + (f": {said}." if said else ".") + imported + seconds + unlike
 
     def _finding(self, finding: Finding) -> list[str]:
         head = f"{self.paint(finding.level, finding.level)}  {self.paint(finding.place, 'bold')}  {finding.rule}"
@@ -83,6 +90,7 @@ class Terminal:
             head,
             *textwrap.wrap(finding.says, WIDTH, initial_indent="  ", subsequent_indent="  "),
             *textwrap.wrap(finding.do, WIDTH, initial_indent="  -> ", subsequent_indent="     "),
+            *(self.paint(f"     {line}", DIFF_COLOURS.get(line[:1], "dim")) for line in finding.change),
             self.paint(f"     {finding.docs}", "dim"),
         ]
 

@@ -3,7 +3,7 @@
 sources        the files, found by following imports; places: their names in findings
 project        what they mean: functions, values, names, waits, and which functions requests run
 known          facts about other packages
-deployment     how it is started today; commands: Procfile, Dockerfile, units, scripts
+deployment     how it is started today; commands: Procfile, Dockerfile, units, scripts; changes: of a line, as a diff
 
 Rules, by what they are about; every_rule: all of them
     at_import, lazy_imports    code that runs while the application, or a request, imports

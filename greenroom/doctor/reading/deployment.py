@@ -4,11 +4,13 @@ import ast
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ...cores import usable_cores
 from ..findings import Finding
+from .changes import diff
 from .commands import Started, commands, configuration_of, deployment_files, read_configuration, shown_in
 from .process import EARLY
 
@@ -33,7 +35,10 @@ def find(folder: Path, environ: Mapping[str, str], given: Path | None = None) ->
     if not found and configuration is not None:
         found = [Started(shown_in(configuration, folder), 0, file_options, is_ours)]
     for one in found:
-        yield from judge(one, cores)
+        yield from (
+            replace(finding, diff=diff(finding.rule, finding.file, finding.line, folder))
+            for finding in judge(one, cores)
+        )
     yield from stop_times(folder, found)
 
 
@@ -71,7 +76,12 @@ def judge(started: Started, cores: int) -> Iterator[Finding]:
         yield Finding(
             "worker-class",
             *started.place(),
-            "No worker class is named: gunicorn's default serves one request at a time in each process.",
+            "No worker class is named: "
+            + (
+                f"with threads = {threads} gunicorn takes gthread, which serves so many requests at once in a process."
+                if isinstance(threads, int) and threads > 1
+                else "gunicorn's default serves one request at a time in each process."
+            ),
             "`greenroom serve`, or `-k greenroom.Worker`.",
             level="note",
         )
@@ -135,8 +145,8 @@ def _workers(started: Started, cores: int, is_green: bool) -> Iterator[Finding]:
         yield Finding(
             "workers-above-cores",
             *started.place("workers"),
-            f"{workers} workers on {cores} cores: a gevent worker uses a whole core when there is work, and each has "
-            "pools and memory of its own.",
+            f"{workers} workers on the {cores} cores here: a gevent worker uses a whole core when there is work, and "
+            "each has pools and memory of its own.",
             "As many workers as cores: leave it to Greenroom, or set WEB_CONCURRENCY.",
             level="warning" if workers > 2 * cores + 1 else "note",
         )

@@ -11,7 +11,7 @@ from h2.exceptions import ProtocolError
 from ...timers import Timer
 from ..client_errors import ClientLeft
 from ..fair import PIECE_BYTES
-from ..progress import LOOK_SECONDS, TakesNothing
+from ..progress import LOOK_SECONDS, TakesNothing, unacknowledged
 from .engine import Engine
 from .frames import Floods
 from .response import Fields
@@ -70,6 +70,16 @@ class Outgoing:
             return min(self.engine.local_flow_control_window(stream_id), self.engine.max_outbound_frame_size)
         except ProtocolError as exc:
             raise ClientLeft(LEFT) from exc
+
+    def progress(self) -> TakesNothing:
+        """Whether the client takes what is under way now, and allows for more when it has read that."""
+        all_taken = -self._added_bytes
+        return TakesNothing(
+            self.sock,
+            self.send_timeout_seconds,
+            lambda: max(self._left(), all_taken),
+            step_bytes=self.engine.remote_settings.initial_window_size // 2,
+        )
 
     def send_head(self, stream_id: int, fields: Fields, *, ends: bool, flushes: bool = True) -> None:
         """`flushes` False: data comes in this moment. Raises ClientLeft."""
@@ -149,14 +159,14 @@ class Outgoing:
         else:
             self._stop_writer()
 
-    def _unacknowledged(self) -> int:
-        return len(self.waiting) - self._added_bytes
+    def _left(self) -> int:
+        return unacknowledged(self.sock) + len(self.waiting) - self._added_bytes
 
     def _wait_writable(self) -> None:
         if self._writer is None:
             self._writer = self.loop.io(self.sock.fileno(), WRITE)
             self._writer.start(self._on_writable)
-            self._progress = TakesNothing(self.sock, self.send_timeout_seconds, self._unacknowledged())
+            self._progress = TakesNothing(self.sock, self.send_timeout_seconds, self._left)
             self._look = Timer(self.loop, LOOK_SECONDS, "HTTP/2 answers wait to be taken", repeats=True)
             self._look.start(self._look_at_progress)
 
@@ -174,7 +184,7 @@ class Outgoing:
             self.made_room()
 
     def _look_at_progress(self) -> None:
-        if self._progress is not None and self._progress.is_given_up(self._unacknowledged()):
+        if self._progress is not None and self._progress.is_given_up():
             self.broke("the client takes nothing")
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from ..fair import Piece
 from ..head import HEAD_END
 from ..incoming import ClientBody
 from ..patience import Patience
+from ..progress import look_seconds
 from ..shedding import SHED_BODY, SHED_HEADERS
 from ..takeover import ClientsSocket
 from .heads import StreamRequest
@@ -239,19 +240,28 @@ class Stream:
     def _wait_for_room(self) -> None:
         """Wait until the client allows for more, and the connection takes it."""
         self.piece.waited()
-        seconds = self.connection.serving.settings.send_timeout_seconds
+        out = self.connection.out
+        progress = out.progress()
+        # An answer that has begun is sent, however late it is.
+        with deadline.unbounded(), Wait("client", "answer"):
+            while not self._is_woken_within(look_seconds(out.send_timeout_seconds)):
+                self._demand_client()
+                if out.room_for(self.id) > 0:  # a client may make it less than none
+                    return
+                if progress.is_given_up():
+                    raise ClientTooSlow("the client did not take the answer in time")
+        self._demand_client()
+
+    def _is_woken_within(self, seconds: float) -> bool:
         waiter = self.writing = Waiter()
         timer: Any = self.connection.serving.loop.timer(seconds)
-        timer.start(waiter.throw, ClientTooSlow("the client did not take the answer in time"))
+        timer.start(waiter.switch, False)
         try:
-            # An answer that has begun is sent, however late it is.
-            with deadline.unbounded(), Wait("client", "answer"):
-                waiter.get()
+            return waiter.get() is not False
         finally:
             self.writing = None
             timer.stop()
             timer.close()
-        self._demand_client()
 
     def has_room(self) -> None:
         """It may be worth while to look again. Runs on: hub."""

@@ -8,7 +8,7 @@ from contextvars import Context
 
 import gevent
 import pytest
-from greenlet import greenlet
+from greenlet import getcurrent, gettrace, greenlet
 
 from greenroom import clock
 from greenroom.in_flight import CURRENT, Record, Wait
@@ -226,6 +226,19 @@ def test_no_thread_of_mine_stays_in_a_request_that_is_over(loop: Loop) -> None:
     assert sum(account.seconds) == total
     assert loop.slices.background_seconds >= 0.019
     assert not loop.slices.live
+
+
+def test_a_greenlet_without_a_frame_of_python_is_charged_to_no_request(loop: Loop) -> None:
+    """greenlet can't tell its context, and an error in the trace function would end the tracing."""
+    frameless = greenlet(getcurrent().switch)  # C alone: it comes straight back
+    background_seconds = loop.slices.background_seconds
+
+    frameless.switch()
+
+    with pytest.raises(ValueError, match="different thread"):
+        _ = frameless.gr_context
+    assert gettrace() == loop.slices.switched
+    assert loop.slices.background_seconds > background_seconds
 
 
 def test_account_costs_less_than_two_kilobytes_of_memory() -> None:

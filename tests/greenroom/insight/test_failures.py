@@ -103,6 +103,24 @@ def test_flask_tells_what_it_answers_itself() -> None:
     assert not any(receiver == failures._told for receiver in got_request_exception.receivers_for(app))
 
 
+def test_signals_that_an_old_flask_without_blinker_has_not_hold_up_no_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flask before 2.3: both calls raise RuntimeError."""
+
+    class Unavailable:
+        def connect(self, *args: object, **kwargs: object) -> None:
+            raise RuntimeError("Signalling support is unavailable")
+
+        disconnect = connect
+
+    monkeypatch.setattr(flask.signals, "got_request_exception", Unavailable())
+    failures = Failures()
+
+    failures.install()
+    failures.remove()
+
+    assert failures.as_list() == []
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

@@ -4,6 +4,8 @@ import faulthandler
 import logging
 import select
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -111,3 +113,23 @@ def test_worker_that_wrote_nothing_is_not_told_of(insight: Insight, caplog: pyte
     lastwords.tell(dead)
 
     assert caplog.records == []
+
+
+def test_a_worker_that_is_given_up_tells_its_stacks_also_where_python_was_started_with_a_faulthandler() -> None:
+    code = (
+        "import os, signal, sys, tempfile, types\n"
+        "from greenroom.insight import lastwords\n"
+        "signal.signal(signal.SIGABRT, lambda *_: os.write(1, b'and then the handler'))  # as gunicorn has done\n"
+        "worker = types.SimpleNamespace(stacks_file=tempfile.TemporaryFile(buffering=0))\n"
+        "lastwords.register(worker)\n"
+        "os.kill(os.getpid(), signal.SIGABRT)\n"
+        "worker.stacks_file.seek(0)\n"
+        "os.write(1, worker.stacks_file.read())\n"
+    )
+
+    said = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", code], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+
+    assert said.startswith("and then the handler")
+    assert 'File "<string>", line 6 in <module>' in said

@@ -1,6 +1,7 @@
 """The blame for a long slice, with times that are made up."""
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from greenroom.insight import safepoint, stacks
+from greenroom.insight import garbage, safepoint, stacks
 from greenroom.insight import stalls as stalls_module
 from greenroom.insight.account import Account, Slices
 from greenroom.insight.machine import Use
@@ -198,6 +199,28 @@ def test_look_that_came_late_does_not_outvote_the_application() -> None:
     looks = [Look(0.0, stack) for stack in ([ours], [ours], [LIBRARY, APPLICATION])]
 
     assert most_seen(looks)[0] == APPLICATION
+
+
+def test_our_callback_of_the_garbage_collector_is_no_part_of_what_it_stopped() -> None:
+    seen: list[stacks.Stack] = []
+
+    def now() -> float:
+        seen.append(stacks.of_frame(sys._getframe(1)))
+        return 0.0
+
+    collector = garbage.Garbage(1.0, now=now)
+    collector.start()
+    try:
+        gc.collect()
+    finally:
+        collector.stop()
+
+    assert [stack[0].file for stack in seen] == [__file__, __file__]
+    ours, theirs = (
+        f'  File "{garbage.__file__}", line 31 in collecting',
+        '  File "/srv/app/views.py", line 12 in search',
+    )
+    assert stacks.of_dump(f"{stacks.DUMP_BEGIN}:\n{ours}\n{theirs}") == [[APPLICATION]]
 
 
 @pytest.mark.parametrize("file", ["<sqlalchemy generated instrumented_attribute>", "<string>", "<frozen importlib>"])

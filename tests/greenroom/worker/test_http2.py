@@ -1,8 +1,10 @@
 """Streams of HTTP/2 are requests like any other."""
 
+import itertools
 import logging
 import socket
 from collections.abc import Callable, Iterable
+from types import SimpleNamespace
 from typing import Any
 
 import gevent
@@ -12,7 +14,9 @@ import h2.events
 import pytest
 
 from greenroom.in_flight import CLEAN_UP, OWN, SHIELD, Wait
+from greenroom.worker import progress
 from greenroom.worker.drain import Drain
+from greenroom.worker.http2 import outgoing
 from greenroom.worker.http2.engine import GOING_AWAY
 
 from .harness import HEAD_END, Ours, Stock, serve, turn, wait_until
@@ -457,7 +461,7 @@ def test_client_that_still_reads_its_last_answer_loses_nothing_when_its_connecti
 ) -> None:
     """It sends updates of windows meanwhile, and those a closed connection would answer with a reset."""
     monkeypatch.setattr("greenroom.worker.timeouts.LINGER_SECONDS", 0)
-    size = 200_000
+    size = 150_000
     with site(app) as running, HTTP2Client(running, window=size) as client:
         client.h2.increment_flow_control_window(size)
         client.finish(client.ask())
@@ -476,6 +480,27 @@ def test_client_that_still_reads_its_last_answer_loses_nothing_when_its_connecti
 
         assert len(client.body(stream)) == size
         wait_until(lambda: (timeouts.sweep(), not timeouts.lingering and not timeouts.taking)[1], "it is closed")
+
+
+def test_client_that_reads_slowly_and_steadily_is_not_given_up(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look finds one more byte taken, and ten seconds gone."""
+    looks = itertools.count()
+    monkeypatch.setattr(progress, "LOOKS", 1000)
+    monkeypatch.setattr(progress, "unacknowledged", lambda sock: 10**9 - next(looks))
+    monkeypatch.setattr(outgoing, "unacknowledged", lambda sock: 10**9 - next(looks))
+    monkeypatch.setattr(progress, "clock", SimpleNamespace(now=lambda: 10.0 * next(looks)))
+    size = 1_000_000
+    with site(app) as running, HTTP2Client(running, window=2 * size) as client:
+        client.h2.increment_flow_control_window(2 * size)
+        client.finish(client.ask())
+        (connection,) = running.kind.serving.connections
+        for sock, option in ((connection.sock, socket.SO_SNDBUF), (client.sock, socket.SO_RCVBUF)):
+            sock.setsockopt(socket.SOL_SOCKET, option, 65_536)
+        stream = client.ask(f"/large/{size}")
+        wait_until(lambda: next(looks) > 600, "it was looked at often")
+        client.finish(stream)
+
+        assert len(client.body(stream)) == size
 
 
 def test_request_of_http1_becomes_the_first_stream(app: App) -> None:

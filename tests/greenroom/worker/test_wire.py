@@ -166,7 +166,7 @@ class Reader:
         monkeypatch.setattr(progress.clock, "now", lambda: self.time)
         monkeypatch.setattr(progress, "_segment_bytes", lambda sock: segment)
         monkeypatch.setattr(
-            progress, "_unacknowledged", lambda sock: 4_000_000 - step * int(self.time / every) if every else 4_000_000
+            progress, "unacknowledged", lambda sock: 4_000_000 - step * int(self.time / every) if every else 4_000_000
         )
 
     def takes(self, until: float) -> bool:

@@ -9,6 +9,7 @@
 /early                  closes without an answer                /short                    half of an answer
 /events?ms=20           an event each 20 ms, for ever           /echo                     what was sent, as JSON
 /login                  a cookie, for user=ada                  /member                   401 without it
+/slowing?easy=150       5 ms more for each above it a second
 """
 
 import asyncio
@@ -17,11 +18,12 @@ import socket
 import ssl
 import struct
 import sys
-from collections import Counter
+from collections import Counter, deque
 from urllib.parse import parse_qs, urlsplit
 
 seen: Counter[str] = Counter()
 free_at: dict[str, float] = {}
+came: deque[float] = deque()
 
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -78,6 +80,16 @@ async def shed(writer, asked, number, request) -> bool:
         return write(writer, "503 Service Unavailable", b"", "Retry-After: 1")
     free_at[key] = begins + 1 / float(asked["rate"])
     await asyncio.sleep(free_at[key] - now)
+    return write(writer)
+
+
+async def slowing(writer, asked, number, request) -> bool:
+    """20 ms, and 5 ms more for each request over `easy` in the last second."""
+    now = asyncio.get_running_loop().time()
+    while came and came[0] <= now - 1.0:
+        came.popleft()
+    came.append(now)
+    await asyncio.sleep(0.020 + 0.005 * max(0, len(came) - int(asked["easy"])))
     return write(writer)
 
 
@@ -165,8 +177,8 @@ async def member(writer, asked, number, request) -> bool:
 BEHAVIOURS = {
     f"/{one.__name__}": one
     for one in (
-        fixed, capacity, shed, errors, reset, unavailable, hang, garbage, loop, there, away, endless, early, short,
-        events, echo, login, member,
+        fixed, capacity, shed, slowing, errors, reset, unavailable, hang, garbage, loop, there, away, endless, early,
+        short, events, echo, login, member,
     )
 }  # fmt: skip
 
