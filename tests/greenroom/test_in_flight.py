@@ -16,23 +16,13 @@ from greenlet import getcurrent
 
 from greenroom import clock, deadline, slowing
 from greenroom.errors import BudgetSpent
-from greenroom.in_flight import (
-    CLIENT_LEFT,
-    CURRENT,
-    EVERYWHERE,
-    FOREVER,
-    NEVER,
-    OWN,
-    WORKER_STOPS,
-    Record,
-    TimedWait,
-    Wait,
-)
+from greenroom.in_flight import CLIENT_LEFT, CURRENT, EVERYWHERE, FOREVER, NEVER, OWN, WORKER_STOPS, Record, TimedWait
 from greenroom.waits.stdlib import hub as choke
 from tests.greenroom.worker.harness import wait_until
 
-SHORT_SECONDS = 0.05
-NEVER_SECONDS = 60.0
+from . import waiting
+from .waiting import NEVER_SECONDS, SHORT_SECONDS, ended, sleep
+
 LATE_SECONDS = 5.0
 
 
@@ -40,24 +30,11 @@ def grace(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     monkeypatch.setattr(Record, "clean_up_seconds", seconds)
 
 
-def sleep(seconds: float, ends: int = OWN) -> None:
-    with Wait("sleep", "", ends):
-        gevent.sleep(seconds)
-
-
 def timed_sleep(seconds: float) -> str:
     with TimedWait("lock", "queue", seconds):
         gevent.sleep(seconds)
         return "came"
     return "timed out"
-
-
-def ended(function: Callable[[], Any]) -> Any:
-    """Return the result of a call, or BudgetSpent where it raises that."""
-    try:
-        return function()
-    except BudgetSpent:
-        return BudgetSpent
 
 
 def with_record(one: Record, function: Callable[[], Any]) -> Any:
@@ -237,7 +214,7 @@ def test_who_swallows_each_refusal_is_slowed_down_and_named_once(
     warnings = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
     assert slowing.QUICK_REFUSALS < attempts < slowing.QUICK_REFUSALS + 12
     assert len(warnings) == 1
-    assert f"at {__file__}:" in warnings[0]
+    assert f"at {waiting.__file__}:" in warnings[0]
     assert "in sleep" in warnings[0]
 
 
@@ -315,51 +292,6 @@ def test_what_a_request_leaves_behind_is_free(is_cut: bool) -> None:
     left_behind.join(LATE_SECONDS)
 
     assert outcomes == [None, (FOREVER, False)]
-
-
-@pytest.mark.parametrize("change", [lambda one: one.set(None), lambda one: one.extend(60.0), lambda one: one.lift()])
-@pytest.mark.parametrize("by", ["itself", "another greenlet"])
-def test_budget_that_changes_does_so_for_waits(change: Callable[[Record], None], by: str) -> None:
-    told: list[Record] = []
-    with deadline.budget(2 * SHORT_SECONDS) as one:
-        one.on_end = told.append
-        gevent.sleep(0)
-        if by == "itself":
-            change(one)
-        else:
-            gevent.spawn(change, one)
-        assert ended(lambda: sleep(4 * SHORT_SECONDS)) is None
-
-    assert not told
-
-
-def test_budget_that_is_shortened_while_the_request_waits_ends_it() -> None:
-    with deadline.budget(NEVER_SECONDS) as one:
-        gevent.spawn_later(SHORT_SECONDS, one.set, SHORT_SECONDS)
-
-        assert ended(lambda: sleep(NEVER_SECONDS)) is BudgetSpent
-
-
-@pytest.mark.parametrize("change", [lambda one: one.set(10.0), lambda one: one.extend(10.0), lambda one: one.lift()])
-def test_budget_once_spent_stays_spent(change: Callable[[Record], None]) -> None:
-    with deadline.budget(0.0) as one:
-        change(one)
-
-        assert ended(lambda: sleep(NEVER_SECONDS)) is BudgetSpent
-
-
-def test_request_that_became_something_else_is_not_ended() -> None:
-    told: list[Record] = []
-    with deadline.budget(SHORT_SECONDS) as one:
-        one.on_end = told.append
-        one.release("websocket")
-        one.cut(CLIENT_LEFT)
-        one.cut(WORKER_STOPS, 0.0)
-
-        assert ended(lambda: sleep(3 * SHORT_SECONDS)) is None
-
-    assert not told
-    assert not one.is_ended
 
 
 def test_request_that_never_waits_has_no_timer() -> None:

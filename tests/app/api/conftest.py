@@ -9,6 +9,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from tests.app.api.documents import Headers
 from tests.app.api.upstreams import LONG_WAIT, Upstream, answering, upstream
 
 
@@ -59,3 +60,8 @@ def served(app: Flask) -> Iterator[tuple[str, int]]:
     running.shutdown()
     thread.join(LONG_WAIT)
     running.server_close()
+
+
+@pytest.fixture
+def headers(bearer: Callable[..., Headers]) -> Headers:
+    return bearer()

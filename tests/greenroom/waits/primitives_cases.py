@@ -1,4 +1,4 @@
-"""Run by test_primitives.py in a process of its own, which is patched; prints what became of each wait.
+"""Run by test_stdlib.py in a process of its own, which is patched; prints what became of each wait.
 
 All cases run at once, each in a greenlet of its own, whose budget ends after BUDGET_SECONDS. Work that goes on after
 that has LATER_SECONDS to wait for: longer than the budget, shorter than the grace.

@@ -1,6 +1,6 @@
 """Threads that real threads start, in patched processes of their own."""
 
-from tests.greenroom.waits.test_locks import check
+from .patched import check
 
 
 def test_thread_that_is_started_in_a_real_thread_goes_on_without_it() -> None:

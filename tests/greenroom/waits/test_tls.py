@@ -1,6 +1,6 @@
 """TLS of the standard library in a patched process: where gevent's differs from CPython's, it is CPython's."""
 
-from .test_locks import check
+from .patched import check
 
 SERVER = """
 import socket, ssl

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import gevent
+import pytest
 from gevent import socket as green
 from gevent.server import StreamServer
 from gunicorn.config import Config
@@ -94,6 +95,10 @@ class Stock:
 
     def stop(self) -> None:
         self.server.stop(timeout=0)
+
+
+# Tests of what both workers do, in turn.
+BOTH = pytest.mark.parametrize("kind", [Ours, Stock], ids=lambda kind: kind.name)
 
 
 @dataclass

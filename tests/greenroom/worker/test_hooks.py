@@ -4,11 +4,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import pytest
+from .harness import BOTH, Ours, serve
 
-from .harness import Ours, Stock, serve
-
-BOTH = pytest.mark.parametrize("kind", [Ours, Stock], ids=lambda kind: kind.name)
 GET = b"GET /a?b HTTP/1.1\r\nHost: x\r\nX-Given: 1\r\n\r\n"
 
 

@@ -1,17 +1,12 @@
 # ruff: noqa: E501  the tables read better with a case on a line
-"""Answers of an application, how they go over the wire, and what happens when it fails.
+"""Answers of an application, and how they go over the wire.
 
 DIFFERENCES lists where the stock gevent worker answers otherwise. Everything else here holds for both.
 """
 
-import gzip
-import io
 import logging
-import os
-import tempfile
 import wsgiref.validate
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import gevent
@@ -20,20 +15,13 @@ import pytest
 from gunicorn.config import Config
 from gunicorn.http.wsgi import Response as GunicornResponse
 
-from greenroom import clock
-from greenroom.in_flight import CLIENT_LEFT, WORKER_STOPS, Record
 from greenroom.insight.account import Account
 from greenroom.worker import response
 from greenroom.worker.request import PlainRequest
-from greenroom.worker.response import REMEMBERED_NAMES, Response, answer_begins
+from greenroom.worker.response import REMEMBERED_NAMES, Response
 
-from .harness import DATE, Ours, Stock, serve, turn, wait_until
-
-GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-OLD = b"GET / HTTP/1.0\r\n\r\n"
-HEAD = b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n"
-BOTH = pytest.mark.parametrize("kind", [Ours, Stock], ids=lambda kind: kind.name)
-Start = Callable[..., Callable[[bytes], object]]
+from .answers import GET, HEAD, OLD, Start, answers
+from .harness import BOTH, DATE, Ours, Stock, serve
 
 # Behaviour                                       stock gevent worker     ours             because
 DIFFERENCES = """
@@ -66,14 +54,6 @@ class NoBody:
     """The wire of a request without a body."""
 
     interim, body = b"", None
-
-
-def answers(*items: bytes, status: str = "200 OK", headers: tuple[tuple[str, str], ...] = ()) -> Any:
-    def application(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
-        start_response(status, list(headers))
-        yield from items
-
-    return application
 
 
 FRAMES = {
@@ -278,300 +258,6 @@ def test_early_hints_come_first(kind: Any) -> None:
     assert old.startswith(b"HTTP/1.0 200 OK\r\n")
 
 
-# --- errors
-
-
-class Quit(BaseException):
-    """Nobody's subclass."""
-
-
-ERRORS = [ValueError("x"), OSError(5, "x"), BrokenPipeError("an upstream's"), SystemExit(1), gevent.GreenletExit()]
-ERRORS += [KeyboardInterrupt(), gevent.Timeout(1), StopIteration(), Quit(), TimeoutError("an upstream's")]
-NAMED = pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-
-
-@NAMED
-def test_error_in_a_view_is_a_500_with_a_log_line(error: BaseException) -> None:
-    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
-        if environ["PATH_INFO"] == "/good":
-            start_response("204 No Content", [])
-            return []
-        raise error
-
-    with serve(Ours, application) as site, site.connect() as other:
-        answer = site.ask(GET + GET)
-        other.send(GET.replace(b"/ ", b"/good "))
-
-        assert answer.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
-        assert answer.count(b"Connection: close") == 1
-        assert site.records.at(logging.ERROR) == ["Error handling request GET /"]
-        assert other.answer().status == 204
-        assert not site.kind.serving.in_flight
-
-
-class Items:
-    """A body that fails after its first item, and counts its endings."""
-
-    def __init__(self, error: BaseException | None, *, first: bytes = b"first") -> None:
-        self.error = error
-        self.closed = 0
-        self.items = iter([first])
-
-    def __iter__(self) -> "Items":
-        return self
-
-    def __next__(self) -> bytes:
-        for item in self.items:
-            return item
-        if self.error is not None:
-            raise self.error
-        raise StopIteration
-
-    def close(self) -> None:
-        self.closed += 1
-
-
-@pytest.mark.parametrize(
-    "error", [e for e in ERRORS if not isinstance(e, StopIteration)], ids=lambda e: type(e).__name__
-)
-@pytest.mark.parametrize("data", [GET, OLD], ids=["HTTP/1.1", "HTTP/1.0"])
-def test_error_after_the_head_breaks_the_connection(error: BaseException, data: bytes) -> None:
-    items = Items(error)
-
-    def application(environ: dict[str, Any], start_response: Start) -> Items:
-        start_response("200 OK", [])
-        return items
-
-    with serve(Ours, application) as site:
-        assert site.ask(data).endswith(b"<reset>")
-        assert site.records.at(logging.ERROR) == ["Error handling request GET /"]
-    assert items.closed == 1
-
-
-@BOTH
-def test_close_is_called_once_when_all_is_well(kind: Any) -> None:
-    items = Items(None)
-
-    def application(environ: dict[str, Any], start_response: Start) -> Items:
-        start_response("200 OK", [])
-        return items
-
-    with serve(kind, application) as site:
-        site.ask(GET)
-    assert items.closed == 1
-
-
-def test_close_is_called_once_and_generators_end_when_the_client_leaves() -> None:
-    ended = []
-
-    def application(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
-        start_response("200 OK", [])
-        try:
-            while True:
-                yield b"a" * 100_000
-        finally:
-            ended.append(True)
-
-    with serve(Ours, application) as site:
-        with site.connect() as client:
-            client.send(GET)
-            client.until(b"aaa")
-        wait_until(lambda: ended, "the generator ends")
-
-        turn()
-        assert ended == [True]
-        assert not site.kind.serving.in_flight
-        assert site.records.at(logging.WARNING) == []  # that clients leave is no error
-
-
-@pytest.mark.parametrize("data", [GET, OLD], ids=["HTTP/1.1", "HTTP/1.0"])
-def test_error_in_close_is_logged_and_its_answer_arrives_whole(data: bytes) -> None:
-    """A connection that is broken off takes with it what the client has not read yet."""
-
-    class Bad(Items):
-        def close(self) -> None:
-            raise ValueError("in close")
-
-    def application(environ: dict[str, Any], start_response: Start) -> Items:
-        start_response("200 OK", [])
-        return Bad(None)
-
-    with serve(Ours, application) as site:
-        answer = site.ask(data)
-        assert answer.startswith(b"HTTP/1.")
-        assert b"first" in answer
-        assert not answer.endswith(b"<reset>")
-        assert site.records.at(logging.ERROR) == ["Error handling request GET /"]
-
-
-@pytest.mark.parametrize("looks", [False, True])
-def test_what_a_request_leaves_behind_says_nothing_between_later_answers(looks: bool) -> None:
-    kept: list[tuple[Any, Any]] = []
-
-    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
-        kept.append((start_response("200 OK", []), environ["gunicorn.socket"]))
-        if looks:
-            environ["gunicorn.socket"].fileno()
-        if len(kept) > 1:
-            write, sock = kept[0]
-            write(b"LATE")
-            with pytest.raises(ConnectionError, match="the request is over"):
-                sock.sendall(b"LATE")
-        return [b"here"]
-
-    with serve(Ours, application) as site:
-        answers = site.ask(GET + GET)
-
-    assert answers.count(b"200 OK") == answers.count(b"here") == 2
-    assert b"LATE" not in answers
-
-
-def test_slow_reader_is_bounded() -> None:
-    items = Items(None, first=b"a" * 50_000_000)
-
-    def application(environ: dict[str, Any], start_response: Start) -> Items:
-        start_response("200 OK", [])
-        return items
-
-    with serve(Ours, application, settings={"send_timeout_seconds": 1}) as site, site.connect() as client:
-        client.send(GET)
-        client.until(b"aaa")
-
-        wait_until(lambda: items.closed, "the client is given up")
-        wait_until(lambda: not site.kind.serving.connections, "its connection is closed")
-
-
-# --- files
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "file"
-    path.write_bytes(bytes(range(256)) * 4000)
-    return path
-
-
-def sends(open_file: Callable[[], Any], *, length: int | None = None, prefix: bytes = b"") -> Any:
-    def application(environ: dict[str, Any], start_response: Start) -> Any:
-        headers = [] if length is None else [("Content-Length", str(length))]
-        write = start_response("200 OK", headers)
-        if prefix:
-            write(prefix)
-        return environ["wsgi.file_wrapper"](open_file())
-
-    return application
-
-
-def body_of(kind: Any, application: Any, data: bytes = GET) -> bytes:
-    with serve(kind, application) as site, site.connect() as client:
-        client.send(data)
-        return client.answer().body
-
-
-@BOTH
-@pytest.mark.parametrize("data", [GET, OLD], ids=["HTTP/1.1", "HTTP/1.0"])
-@pytest.mark.parametrize("offset", [0, 1, 5000, 1_023_999, 1_024_000])
-def test_file_is_sent_from_where_it_stands(kind: Any, file: Path, offset: int, data: bytes) -> None:
-    def open_file() -> Any:
-        opened = file.open("rb")
-        opened.seek(offset)
-        return opened
-
-    assert body_of(kind, sends(open_file), data) == file.read_bytes()[offset:]
-
-
-@BOTH
-def test_part_of_a_file_is_sent(kind: Any, file: Path) -> None:
-    def open_file() -> Any:
-        opened = file.open("rb")
-        opened.seek(300)
-        return opened
-
-    assert body_of(kind, sends(open_file, length=5000)) == file.read_bytes()[300:5300]
-
-
-def test_file_that_was_read_from_is_sent_from_there(file: Path) -> None:
-    def open_file() -> Any:
-        opened = file.open("rb")
-        opened.read(10)  # 8 KiB are in its buffer now
-        return opened
-
-    assert body_of(Ours, sends(open_file)) == file.read_bytes()[10:]
-
-
-def test_rest_of_a_body_can_be_a_file(file: Path) -> None:
-    size = file.stat().st_size
-    assert body_of(Ours, sends(lambda: file.open("rb"), length=size + 3, prefix=b"abc")) == b"abc" + file.read_bytes()
-
-
-def test_file_shorter_than_its_length_breaks_the_connection(file: Path) -> None:
-    with serve(Ours, sends(lambda: file.open("rb"), length=2_000_000)) as site:
-        assert site.ask(GET).endswith(b"<reset>")
-
-
-@pytest.mark.parametrize("kind_of_file", ["BytesIO", "gzip", "temporary", "pipe", "object"])
-def test_what_only_looks_like_a_file_is_read(file: Path, kind_of_file: str, tmp_path: Path) -> None:
-    content = file.read_bytes()
-
-    def open_file() -> Any:
-        if kind_of_file == "BytesIO":
-            return io.BytesIO(content)
-        if kind_of_file == "gzip":
-            (tmp_path / "gz").write_bytes(gzip.compress(content))
-            return gzip.open(tmp_path / "gz")
-        if kind_of_file == "temporary":
-            temporary = tempfile.NamedTemporaryFile()
-            temporary.write(content)
-            temporary.seek(0)
-            return temporary
-        if kind_of_file == "pipe":
-            reader, writer = os.pipe()
-            os.write(writer, b"in a pipe")
-            os.close(writer)
-            return open(reader, "rb")
-        return type("Odd", (), {"read": io.BytesIO(content).read, "fileno": lambda self: 1})()
-
-    assert body_of(Ours, sends(open_file)) == (b"in a pipe" if kind_of_file == "pipe" else content)
-
-
-@BOTH
-def test_head_of_a_file_has_no_body(kind: Any, file: Path) -> None:
-    with serve(kind, sends(lambda: file.open("rb"), length=1_024_000)) as site:
-        answer = site.ask(HEAD + HEAD)
-
-    assert answer.count(b"Content-Length: 1024000\r\n") == 2
-    assert answer.endswith(b"\r\n\r\n")
-
-
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [(b"", b"500 Internal Server Error"), (b"X-Request-Timeout-Ms: 0\r\n", b"504 Gateway Timeout")],
-)
-def test_error_has_no_body_for_head(headers: bytes, status: bytes) -> None:
-    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
-        raise ValueError("of the application")
-
-    with serve(Ours, application) as site:
-        answer = site.ask(HEAD[:-2] + headers + b"\r\n")
-
-    assert answer.startswith(b"HTTP/1.1 " + status + b"\r\n")
-    assert b"Content-Length: " in answer
-    assert answer.endswith(b"\r\n\r\n")
-
-
-def test_file_is_closed_once(file: Path) -> None:
-    closed = []
-
-    class File(io.FileIO):
-        def close(self) -> None:
-            if not self.closed:
-                closed.append(self)
-            super().close()
-
-    assert body_of(Ours, sends(lambda: File(str(file)))) == file.read_bytes()
-    assert len(closed) == 1
-
-
 # --- PEP 3333, by somebody else's judgement
 
 
@@ -673,28 +359,3 @@ def test_headers_of_applications_do_not_fill_the_memory(monkeypatch: pytest.Monk
 
     assert 0 < len(known) <= REMEMBERED_NAMES
     assert {name for name, _ in known} <= {"ETag", "Content-Length"}
-
-
-@pytest.mark.parametrize(
-    ("status_code", "reason", "is_failure"),
-    [
-        (500, WORKER_STOPS, True),
-        (500, CLIENT_LEFT, True),
-        (503, CLIENT_LEFT, True),
-        (503, WORKER_STOPS, False),
-        (200, CLIENT_LEFT, False),
-    ],
-)
-def test_answer_of_a_request_that_was_cut_short_is_no_failure_of_the_application(
-    status_code: int, reason: str, is_failure: bool
-) -> None:
-    record = Record(0.0, deadline=clock.now() + 60)
-    record.cut(reason)
-    status = f"{status_code} Whatever"
-
-    assert answer_begins(record, status) is not is_failure
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux only")
-def test_a_file_of_proc_is_read() -> None:
-    assert b"Name:" in body_of(Ours, sends(lambda: open("/proc/self/status", "rb")))

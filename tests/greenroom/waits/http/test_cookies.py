@@ -13,7 +13,7 @@ from greenroom.waits.http import cookies
 from greenroom.waits.http.adapter import Transport
 from greenroom.waits.naming import Once
 
-from .test_same_requests import Counting
+from .test_changed_sessions import Counting
 from .upstream import Upstream, answer
 
 

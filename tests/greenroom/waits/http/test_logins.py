@@ -14,7 +14,7 @@ from requests.auth import AuthBase, HTTPDigestAuth
 from greenroom.waits.http import logins
 from greenroom.waits.http.adapter import Transport
 
-from .test_pool import SOON, origin_of, pools_of, wait_until
+from .pools import SOON, origin_of, pools_of, wait_until
 from .upstream import Received, Upstream, answer
 
 REQUESTS = {

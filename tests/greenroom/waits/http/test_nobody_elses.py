@@ -17,8 +17,8 @@ import requests
 from greenroom import deadline
 from greenroom.waits.http.adapter import Transport
 
+from .pools import SOON, pools_of, wait_until
 from .test_logins import Door, by_hand
-from .test_pool import SOON, pools_of, wait_until
 from .test_tls import Certificate, Start
 from .upstream import Received, Upstream, answer, reset
 

@@ -14,7 +14,7 @@ from greenroom import deadline
 from greenroom.waits.http.adapter import BUDGET_HEADER, Transport
 
 from .conftest import ADAPTERS, Switch
-from .test_pool import SOON, hang
+from .pools import SOON, hang
 from .upstream import Received, Script, Upstream, answer, sends
 
 BUSY = answer(b"busy", "503 Service Unavailable")

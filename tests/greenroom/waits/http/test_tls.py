@@ -14,7 +14,7 @@ from urllib3.exceptions import InsecureRequestWarning
 from greenroom.waits.http import tls
 from greenroom.waits.http.adapter import Transport
 
-from .test_pool import origin_of, wait_until
+from .pools import origin_of, wait_until
 from .upstream import Upstream, answer
 
 Start = Callable[..., Upstream]
