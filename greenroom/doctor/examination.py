@@ -252,6 +252,12 @@ class Examination:
     def not_good(self, driven: driving.Drive, is_logged_in: bool, judge: Judge) -> None:
         found = [login.not_seen(seen, is_logged_in=is_logged_in, is_own=judge.is_own) for seen in driven.routes]
         self.report.skipped += [one for one in found if one is not None]
+        unseen = sum(one is not None for one in found) + len(driven.not_asked)
+        routes = len(driven.routes) + len(driven.not_asked)
+        if unseen:
+            self.report.facts["unseen"] = (
+                f"{unseen} of the {routes} routes that were to be asked were not seen, see below."
+            )
 
     def measure(self, scratch: Scratch, ours: Server, measured: dict[str, gains.Gain]) -> None:
         worth = [

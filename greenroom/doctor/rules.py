@@ -266,7 +266,7 @@ RULES: dict[str, Rule] = {
     "sqlite": Rule(
         "warning",
         42,
-        "SQLite has one writer at a time for all workers, and waits for it in C; in memory each worker has its own.",
+        "SQLite has one writer at a time for all workers, on one machine; in memory each worker has its own.",
         "Use PostgreSQL in production; keep SQLite for tests.",
     ),
     "postgresql-url-driver": Rule(

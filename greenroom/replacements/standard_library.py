@@ -55,6 +55,8 @@ SUBPROCESSES = Feature(
         *names("subprocess", "io", "Makes file objects of pipes that wait in the loop.", "waits/subprocesses"),
         *names("subprocess", "_PopenSelector", "communicate() with several pipes waits in the loop.",
                "waits/subprocesses"),
+        *names("os", "posix_spawn posix_spawnp", "The system's: gevent's watcher reaps the process, and its exit code "
+               "is lost to subprocess.", "waits/subprocesses"),
         *names("os", "close", "Closes at once, and not with the next turn of the loop: the reader of a pipe sees its "
                "end.", "waits/closing"),
     ),

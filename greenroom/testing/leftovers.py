@@ -5,17 +5,34 @@ import socket
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import gevent
 
 from .. import clock
+from ..frames import line_of
+from ..waits.stdlib import locks
 from ..waits.stdlib.locks import Lock, RLock
 
 # A test that has just ended may have something about to end.
 GRACE_SECONDS = 0.05
-OURS = (str(Path(gevent.__file__).parent), str(Path(__file__).resolve().parents[1]))
+OURS = (str(Path(gevent.__file__).parent), str(Path(__file__).resolve().parents[1]), threading.__file__)
+
+
+class Takers:
+    """Notes the line that takes each lock, while nobody else does."""
+
+    def taken(self, owner: object, frame: FrameType) -> locks.Note:
+        caller = frame
+        while caller.f_back is not None and (caller is frame or caller.f_code.co_filename in locks.MAKERS):
+            caller = caller.f_back
+        return owner, None, caller.f_code, caller.f_lasti
+
+    def waits(self, lock: Any, wait: Callable[[], bool]) -> bool:
+        return wait()
 
 
 class Leftovers:
@@ -28,9 +45,14 @@ class Leftovers:
         self.holders = {id(holder) for holder, _ in _database_holders()}
         self.greenlets: weakref.WeakSet[Any] = weakref.WeakSet()
         gevent.Greenlet.add_spawn_callback(self.greenlets.add)
+        self.takers = Takers()
+        if locks.observer is None:
+            locks.observer = self.takers
 
     def stop(self) -> None:
         gevent.Greenlet.remove_spawn_callback(self.greenlets.add)
+        if locks.observer is self.takers:
+            locks.observer = None
 
     def found(self) -> list[str]:
         """Runs on: the main greenlet."""
@@ -46,11 +68,16 @@ class Leftovers:
         known = [thread for thread in threading.enumerate() if not isinstance(thread, threading._DummyThread)]
         threads = [thread for thread in known if thread not in self.threads and thread.is_alive()]
         idents = {thread.ident for thread in known}
+        started = {id(each): each for each in self.greenlets}
         greenlets = [each for each in self.greenlets if not each.dead and id(each) not in idents]
         return [
-            *(f"the thread {thread.name!r} still runs{_in_line(thread)}" for thread in threads),
+            *(
+                f"the thread {thread.name!r} still runs{_in_line(thread)}"
+                + (f", started at {_spawned_at(started[thread.ident])}" if thread.ident in started else "")
+                for thread in threads
+            ),
             *(f"the greenlet {_name(each)} still runs, spawned at {_spawned_at(each)}" for each in greenlets),
-            *(f"a lock is still held by {_owner(lock)}" for lock in _locks() if self._is_new(lock)),
+            *(f"a lock is still held by {_owner(lock)}{_taken_at(lock)}" for lock in _locks() if self._is_new(lock)),
             *(
                 f"a socket still listens on {sock.getsockname()}"
                 for sock in _listeners()
@@ -111,6 +138,16 @@ def _spawned_at(each: Any) -> str:
     while frame is not None and frame.f_code.co_filename.startswith(OURS):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "an unknown line"
+
+
+def _taken_at(lock: Any) -> str:
+    """Where the lock was taken, and where it was made."""
+    taken = f", taken at {_line(*lock.note[2:])}" if lock.note is not None else ""
+    return f"{taken} (made at {_line(lock.made_in, lock.made_at)})"
+
+
+def _line(code: Any, instruction: int) -> str:
+    return f"{code.co_filename}:{line_of(code, instruction)}"
 
 
 def _owner(lock: Any) -> str:

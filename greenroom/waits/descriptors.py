@@ -43,7 +43,7 @@ def read(fd: Any, length: Any, /) -> bytes:
     if type(fd) is not int or not can_wait():
         return plain_read(fd, length)
     before_more()
-    if not is_ready(fd, READ) and os.get_blocking(fd):
+    if not is_ready(fd, READ) and blocks(fd, os.O_WRONLY):
         with Wait("other", "os.read"):
             wait_in_loop(fd, READ)
     data = plain_read(fd, length)
@@ -55,12 +55,18 @@ def write(fd: Any, data: Any, /) -> int:
     if type(fd) is not int or not can_wait():
         return plain_write(fd, data)
     size = memoryview(data).nbytes
-    if size > select.PIPE_BUF and os.get_blocking(fd) and not stat.S_ISREG(os.fstat(fd).st_mode):
+    if size > select.PIPE_BUF and blocks(fd, os.O_RDONLY) and not stat.S_ISREG(os.fstat(fd).st_mode):
         return write_in_parts(fd, data)
-    if not is_ready(fd, WRITE) and os.get_blocking(fd):
+    if not is_ready(fd, WRITE) and blocks(fd, os.O_RDONLY):
         with Wait("other", "os.write"):
             wait_in_loop(fd, WRITE)
     return plain_write(fd, data)
+
+
+def blocks(fd: int, refused: int) -> bool:
+    """Whether the call would block. One that is opened for the other direction only is never ready: it is an error."""
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    return not flags & os.O_NONBLOCK and flags & os.O_ACCMODE != refused
 
 
 def write_in_parts(fd: int, data: Any) -> int:

@@ -3,7 +3,8 @@
 gevent's Popen forks and goes on in Python until it executes the program: hooks of `os.register_at_fork` (OpenTelemetry,
 loggers) run in that child and may fork or wait there, and what CPython added since it was written is missing. So
 CPython's module is left as it is: it starts programs in C (vfork, no Python in between, unless `preexec_fn` asks for
-it). The waits are replaced, in three places:
+it). So is `os.posix_spawn`, which it prefers from 3.13 on: gevent's has a watcher that reaps the process, and for
+poll(), which asks the system, the exit code would be 0 whatever it was. The waits are replaced, in three places:
 
     Popen._wait               the end of the process: by a pidfd, see children
     subprocess.io.open        what makes the pipes' file objects: `Pipe` waits for a pipe before it reads or writes
@@ -11,6 +12,7 @@ it). The waits are replaced, in three places:
 """
 
 import io
+import os
 import select
 import subprocess
 import warnings
@@ -48,6 +50,8 @@ def install(put: Put) -> None:
     state: Any = monkey
     for name, plain in state.saved.get("subprocess", {}).items():
         put(module, name, plain)
+    for name in ("posix_spawn", "posix_spawnp"):
+        put(os, name, monkey.get_original("os", name))
     put(real_popen, "_wait", wait)
     put(module, "io", GreenIO("io"))
     put(module, "_PopenSelector", PipeSelector)

@@ -312,15 +312,17 @@ class Connection(RunningRequest):
                 return
         if not self.reader.active and not self.is_client_gone:
             self.reader.start(self.on_readable)
+        if self.buffer:
+            # The next request came with this one. After sockets were asked: a client that pipelines must not hold the
+            # hub, and what run_callback runs comes in this turn.
+            self.state = State.IDLE
+            later = self.serving.loop.timer(0.0)
+            later.start(self._parse_rest, later)
+            return
         self._become_idle()
         if self.skip_bytes:
             self.state = State.READING
             self.serving.timeouts.head_started(self)
-        if self.buffer:
-            # The next request came with this one. After sockets were asked: a client that pipelines must not hold the
-            # hub, and what run_callback runs comes in this turn.
-            later = self.serving.loop.timer(0.0)
-            later.start(self._parse_rest, later)
 
     def _become_idle(self) -> None:
         self.state = State.IDLE
@@ -329,6 +331,7 @@ class Connection(RunningRequest):
     def _parse_rest(self, later: Any) -> None:
         later.close()
         if self.state == State.IDLE and self.buffer:
+            self.serving.timeouts.became_idle(self)  # not before: until now it could not be closed
             self.parse()
 
     def close_if_idle(self) -> None:

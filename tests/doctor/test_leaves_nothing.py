@@ -62,11 +62,15 @@ def test_a_route_that_computes_for_ever(tmp_path: Path) -> None:
 def test_a_worker_that_crashes(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(
         HEAD + INDEX + "\n@app.get('/crash')\ndef crash():\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "\n@app.get('/exit')\ndef leave():\n    os._exit(3)\n"  # with which gunicorn ends, too
+        "\n@app.get('/later')\ndef later():\n    return 'served'\n"
     )
 
     said = doctor(tmp_path, "shop:app", "--json", "--for", "20")
 
-    assert "worker-dies" in said.rules, said.output
+    assert {line for rule, _, line in said.places() if rule == "worker-dies"} == {9, 13}, said.output
+    assert "route-hangs" not in said.rules
+    assert said.report["routes"][-1]["statuses"] == [200]
     assert said.code == 1
     assert leftovers(tmp_path) == []
 

@@ -110,3 +110,15 @@ def test_a_module_that_set_up_imports_on_the_same_condition_is_no_import_in_a_re
     sources.follow("shop")
 
     assert lazy_imports.names(Project(sources, "create_app")) == ["tables"]
+
+
+def test_a_program_for_which_greenroom_waits_in_the_loop_is_a_note(read: Callable[..., Report]) -> None:
+    report = read(
+        FLASK + "import os\nimport pty\n\n\n@app.get('/')\ndef index():\n    os.system('convert')\n"
+        "    pty.spawn('convert')\n    return 'ok'\n"
+    )
+
+    assert [(one.rule, one.line, one.level) for one in report.findings] == [
+        ("stops-loop", 13, "error"),
+        ("stops-loop", 12, "note"),
+    ]

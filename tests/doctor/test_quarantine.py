@@ -1,5 +1,6 @@
 """Files that an application removes, renames or rotates under the doctor are there again afterwards, as they were."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -73,3 +74,12 @@ def test_a_file_is_as_it_was(work: str, tmp_path: Path, monkeypatch: pytest.Monk
         assert after["notes.txt"].startswith(b"mine")
         after["notes.txt"] = b"mine"
     assert after == before
+
+
+def test_nothing_but_greenroom_is_put_on_the_application_s_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+
+    with Scratch() as scratch:
+        folders = [Path(path) for path in scratch.environment().get("PYTHONPATH", "").split(os.pathsep) if path]
+
+        assert [path.name for folder in folders for path in folder.iterdir()] in ([], ["greenroom"])

@@ -136,9 +136,9 @@ def test_what_stops_the_loop_or_is_left_behind_is_reported_with_its_line(folder:
     ]
     for test, what in {
         "test_spins": " in spin",
-        "test_leaves_a_thread": "the thread 'forgotten' still runs, running",
+        "test_leaves_a_thread": "shop.py:20 in forever, started at",
         "test_leaves_a_greenlet": "test_trouble.py:16",
-        "test_leaves_a_lock": "a lock is still held by",
+        "test_leaves_a_lock": "test_trouble.py:19 (made at",
         "test_leaves_a_listener": "a socket still listens on ('127.0.0.1'",
     }.items():
         assert [line for line in said if f"::{test} " in line and what in line], f"{test}: {what}\n{result.stdout}"

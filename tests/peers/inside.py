@@ -141,7 +141,11 @@ def run_unittest(names: list[str]) -> None:
     if whole in outcomes.known:
         return  # it hung
     outcomes.running = (whole, time.monotonic())
-    suite = unittest.defaultTestLoader.loadTestsFromNames(names)
+    try:
+        suite = unittest.defaultTestLoader.loadTestsFromNames(names)
+    except unittest.SkipTest as skip:  # the whole module, as it is imported
+        outcomes.end(whole, "skipped", str(skip))
+        return
     outcomes.running = None
     without_known(suite).run(Result())
 

@@ -11,7 +11,8 @@ STYLE = """
 :root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}article{border-left:4px solid #888;padding:.1rem 1rem;
 margin:1rem 0}article.error{border-color:#c0392b}article.warning{border-color:#d68910}article.note{border-color:#2e86c1}
-code,pre{font:13px/1.4 ui-monospace,monospace}pre{overflow-x:auto}table{border-collapse:collapse;width:100%}
+code,pre{font:13px/1.4 ui-monospace,monospace}code,td,p{overflow-wrap:anywhere}svg{max-width:100%;height:auto}
+pre{overflow-x:auto}table{border-collapse:collapse;width:100%}
 td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #8884;vertical-align:top}.bar{fill:#2e86c1}
 .sync{fill:#95a5a6}.gthread{fill:#b7950b}.why{opacity:.7;font-size:.85rem}.level{text-transform:uppercase;font-size:.75rem;letter-spacing:.05em}
 """
@@ -33,7 +34,11 @@ def page(report: Report, app: str) -> str:
             f"<p>The import takes {facts['seconds']:.1f} s and {facts['mb']:.0f} MB. "
             f"The doctor took {report.facts['seconds']:.0f} s.</p>"
         )
-    parts += [f"<p>{_text(sentence)}</p>" for sentence in report.facts.get("differs", [])]
+    parts += [
+        f"<p>{_text(sentence)}</p>"
+        for sentence in [*report.facts.get("differs", []), report.facts.get("unseen", "")]
+        if sentence
+    ]
     parts.append(f"<h2>{len(report.findings)} findings</h2>")
     parts += [_finding(finding) for finding in report.findings]
     if report.routes:
@@ -77,7 +82,8 @@ def _plot(rates: dict[str, Any], most: float) -> str:
             f"<text x={width + 5:.0f} y={y + BAR_HEIGHT - 1} font-size=11 fill=currentColor>{said}</text>"
         )
     height = len(bars) * (BAR_HEIGHT + 4)
-    return f"<svg width={BAR_WIDTH + 140:.0f} height={height} role=img>{''.join(bars)}</svg>"
+    width = BAR_WIDTH + 140
+    return f"<svg width={width:.0f} height={height} viewBox='0 0 {width:.0f} {height}' role=img>{''.join(bars)}</svg>"
 
 
 def _text(value: object) -> str:

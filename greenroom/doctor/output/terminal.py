@@ -76,7 +76,11 @@ class Terminal:
             if facts
             else ""
         )
-        unlike = "".join(f"\n  {sentence}" for sentence in report.facts.get("differs", []))
+        unlike = "".join(
+            f"\n  {sentence}"
+            for sentence in (*report.facts.get("differs", []), report.facts.get("unseen", ""))
+            if sentence
+        )
         seconds = f"  Took {report.facts.get('seconds', 0):.0f} s." if report.facts else ""
         return self.paint(sentence, colour) + (f": {said}." if said else ".") + imported + seconds + unlike
 

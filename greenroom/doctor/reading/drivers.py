@@ -225,8 +225,7 @@ def _sqlite(file: str, line: int, in_memory: bool) -> Finding:
         "sqlite",
         file,
         line,
-        "SQLite is used unless something else is set: one writer at a time for all workers, on one machine, and it "
-        "waits for its lock in C.",
+        "SQLite is used unless something else is set: one writer at a time for all workers, on one machine.",
         "Let production fail without a DATABASE_URL of PostgreSQL; keep SQLite for tests.",
     )
 

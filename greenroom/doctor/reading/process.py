@@ -28,6 +28,8 @@ STATE_CALLS = {
     "decimal.setcontext": "",
 }
 BLOCKING = ("os.system", "os.spawnl", "os.spawnv", "os.spawnlp", "os.spawnvp", "os.wait", "os.wait3", "pty.spawn")
+# Greenroom lets these wait in the loop (`greenroom patched`).
+REPLACED = tuple(name for name in BLOCKING if name.startswith("os."))
 # Packages that must not be imported before patching: they take sockets, locks or TLS contexts by name.
 EARLY = (
     *("requests", "urllib3", "redis", "sqlalchemy", "psycopg2", "psycopg", "pymysql", "boto3", "botocore", "httpx"),
@@ -80,8 +82,12 @@ def in_requests(project: Project) -> Iterator[Finding]:
                 "stops-loop",
                 file,
                 line,
-                f"{name}() waits in C until the program has ended: no other request of the worker runs meanwhile.",
-                "`subprocess.run([...], timeout=...)`, which waits in the loop.",
+                f"{name}() waits in C until the program has ended: no other request of the worker runs meanwhile."
+                if name not in REPLACED
+                else f"{name}() waits until the program has ended, with no bound. Greenroom lets other requests run "
+                "meanwhile; under gevent alone none does.",
+                "`subprocess.run([...], timeout=...)`, which waits in the loop everywhere, and has a bound.",
+                level="note" if name in REPLACED else "",
             )
         elif name in ("breakpoint", "pdb.set_trace", "ipdb.set_trace", "input", "getpass.getpass", "code.interact"):
             yield Finding(

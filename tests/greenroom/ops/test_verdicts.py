@@ -9,6 +9,7 @@ from greenroom.insight.facts import waiting_for
 from greenroom.worker.balance import State
 
 from .fakes import NOW, moment, request, route, seen, shown, snapshot
+from .troubles import stuck, verdict
 
 BLOCK = {
     "seconds": 3.2,
@@ -18,15 +19,6 @@ BLOCK = {
     "stack": ["views.py:41 find"],
 }
 STALLING = {"total": 1, "seconds": 3.2, "current": BLOCK, "top": [], "last": []}
-
-
-def stuck(count: int, state: str, detail: str = "api:443", seconds: float = 2.0) -> list[dict[str, Any]]:
-    return [request(state, detail, seconds, id=f"r-{number}") for number in range(count)]
-
-
-def verdict(*workers: Any, **more: Any) -> dict[str, Any]:
-    found: dict[str, Any] = shown(*workers, **more)["verdict"]
-    return found
 
 
 def test_nothing_wrong_is_healthy_with_numbers() -> None:

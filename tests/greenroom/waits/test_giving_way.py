@@ -95,3 +95,42 @@ def test_a_process_of_gevents_that_is_asked_again_and_again_ends() -> None:
             assert process.returncode == 0
         """
     )
+
+
+@pytest.mark.parametrize("closes", [True, False])
+def test_the_exit_code_of_a_process_that_is_only_asked_is_its_own(closes: bool) -> None:
+    # By a path, and with descriptors left open or Python 3.13, it is started by os.posix_spawn.
+    check(
+        f"""
+        import subprocess
+        process = subprocess.Popen(["/bin/sh", "-c", "exit 5"], close_fds={closes})
+        until = time.monotonic() + 30
+        while process.poll() is None:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert process.returncode == 5, process.returncode
+        """
+    )
+
+
+def test_the_wrong_end_of_a_pipe_is_an_error_at_once() -> None:
+    check(
+        """
+        import errno, os
+        from greenroom.waits import descriptors
+        read_end, write_end = os.pipe()
+        wrong = [
+            lambda: descriptors.write(read_end, b"x"),
+            lambda: descriptors.write(read_end, b"x" * 100_000),
+            lambda: descriptors.read(write_end, 1),
+        ]
+        for call in wrong:
+            try:
+                with gevent.Timeout(20):
+                    call()
+            except OSError as error:
+                assert error.errno == errno.EBADF
+            else:
+                raise AssertionError
+        """
+    )

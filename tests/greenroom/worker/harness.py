@@ -77,7 +77,7 @@ class Ours:
     def stop(self) -> None:
         for connection in list(self.serving.connections):
             connection.close()
-        for connection in list(self.serving.timeouts.lingering):
+        for connection in [*self.serving.timeouts.lingering, *self.serving.timeouts.taking]:
             connection.close()
         self.serving.stop()
         self.listener.close()

@@ -634,6 +634,31 @@ def test_thousand_slow_heads_change_nothing_for_the_others(app: App) -> None:
         assert app.running == 0
 
 
+def test_clients_that_pipeline_do_not_let_in_more_than_may_be_open() -> None:
+    """Between two of its requests such a connection can't be closed, and so makes no room for another."""
+    most_open = 0
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        nonlocal most_open
+        most_open = max(most_open, len(site.kind.serving.connections))
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+
+    with serve(Ours, application, settings={"worker_connections": 3}) as site, contextlib.ExitStack() as stack:
+        greedy = [stack.enter_context(site.connect()) for _ in range(3)]
+        for client in greedy:
+            client.send(GET % 1 * 1000)
+        wait_until(lambda: most_open == 3, "they are served")
+        for _ in range(50):
+            stack.enter_context(site.connect()).send(GET % 2)
+            turn()
+        for client in greedy:
+            client.end()
+            assert client.rest().startswith(b"HTTP/1.1 200 OK")
+
+    assert most_open == 3
+
+
 def test_refused_client_that_goes_on_sending_is_let_go(app: App) -> None:
     with serve(Ours, app) as site, site.connect() as client:
         client.send(b"NONSENSE\r\n\r\n")

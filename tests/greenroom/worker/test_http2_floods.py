@@ -7,6 +7,7 @@ from typing import Any
 import gevent
 import h2.errors
 import h2.events
+import h2.settings
 import pytest
 
 from greenroom.worker.http2 import outgoing
@@ -228,7 +229,9 @@ def test_who_makes_us_answer_and_does_not_read_gets_no_more(monkeypatch: pytest.
     assert most < 2 * MOST_WAITING_BYTES
 
 
-def test_windows_that_stay_shut_end_the_answer() -> None:
+def test_windows_that_stay_shut_end_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("greenroom.worker.progress._segment_bytes", lambda sock: 1)
+
     def application(environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
         start("200 OK", [("Content-Length", "100000")])
         return [b"x" * 100_000]
@@ -239,6 +242,23 @@ def test_windows_that_stay_shut_end_the_answer() -> None:
             client.until(lambda: len(client.all_of(h2.events.StreamReset)) == 2, "both are given up")
             assert not site.kind.serving.in_flight
             assert [client.body(stream) for stream in streams] == [b"", b""]
+
+
+def test_window_that_becomes_less_than_none_ends_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("greenroom.worker.progress._segment_bytes", lambda sock: 1)
+
+    def application(environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
+        start("200 OK", [("Content-Length", "100000")])
+        return [b"x" * 100_000]
+
+    with serve(Ours, application, cfg=CLEARTEXT, settings={"send_timeout_seconds": 1}) as site:
+        with HTTP2Client(site, window=100) as client:
+            client.acknowledges = False
+            stream = client.ask()
+            client.until(lambda: len(client.body(stream)) == 100, "the window is used up")
+            client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+            client.flush()
+            client.until(lambda: client.all_of(h2.events.StreamReset), "it is given up")
 
 
 def test_upload_is_bounded_by_what_the_application_has_read() -> None:
