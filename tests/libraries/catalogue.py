@@ -117,16 +117,6 @@ LIBRARIES = (
         tests=("t/unit",),
         part="its unit tests",
     ),
-    # Some of those that are left out leave a greenlet behind, which turns for ever once another one mocks gevent.sleep.
-    Library(
-        "celery",
-        ("pytest-subtests", "pytest-click", "pytest-rerunfailures", "freezegun", "moto", "redis", "tblib", "sqlalchemy",
-         "pymongo", "msgpack", "pyyaml", "cryptography", "fakeredis[lua]", "pymemcache"),
-        plugins=("celery.contrib.pytest", "pytest_subtests.plugin", "pytest_click", "pytest_rerunfailures"),
-        tests=("t/unit",),
-        options=("--deselect=t/unit/backends/test_asynchronous.py::test_GeventDrainer",),
-        part="its unit tests",
-    ),
     Library("python-engineio", ("aiohttp", "tornado", "websocket-client"), plugins=(ASYNCIO,)),
     Library("python-socketio", ("uvicorn", "valkey", "msgpack"), plugins=(ASYNCIO,)),
     # Its integration tests want Amazon's services.
