@@ -77,7 +77,8 @@ APPLICATIONS = (
     ), services=("metrics folder",), note="In multiprocess mode: counters over all workers."),
     Application("Sentry", "sentry", ("sentry-sdk[flask]",), (
         Ask(get, "/fails/tea", fails=True), Ask(get, "/fails/milk", fails=True), Ask(get, "/events"),
-    ), environ=ONE_WORKER),
+    ), environ=ONE_WORKER,
+        note="Leave `profiler_mode` out: `thread` stops its worker under any gevent, and its own choice does not."),
     Application("OpenTelemetry", "telemetry", ("opentelemetry-sdk", "opentelemetry-instrumentation-flask"), (
         Ask(get, "/hello/world"), Ask(get, "/spans"),
     ), environ=ONE_WORKER),
