@@ -87,8 +87,11 @@ PROGRAMS = Feature(
     without="os.system and os.wait block the whole worker",
     is_for_worker=True,
     needs=("children",),
-    names=names("os", "waitpid wait wait3 wait4 waitid system", "Waits in the loop, whoever started the process.",
-                "waits/programs"),
+    names=(
+        *names("os", "waitpid wait wait3 wait4 waitid system", "Waits in the loop, whoever started the process.",
+               "waits/programs"),
+        *names("gevent.os", "waitpid", "The same by its other name.", "waits/programs"),
+    ),
 )  # fmt: skip
 EARLY = Feature(
     key="early",

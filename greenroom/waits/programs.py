@@ -39,6 +39,7 @@ def install(put: Put) -> None:
         raise Declined("this system has no descriptors of processes (pidfd)")
     for ours in (waitpid, wait, wait3, wait4, waitid, system):
         put(os, ours.__name__, functools.wraps(getattr(os, ours.__name__))(ours))
+    put(gevent.os, "waitpid", functools.wraps(gevents_waitpid)(waitpid))
 
 
 def waitpid(pid: int, options: int, /) -> tuple[int, int]:

@@ -134,3 +134,16 @@ def test_the_wrong_end_of_a_pipe_is_an_error_at_once() -> None:
                 raise AssertionError
         """
     )
+
+
+def test_any_child_is_waited_for_by_gevents_own_name_as_well() -> None:
+    check(
+        """
+        import gevent.os, os
+        pid = gevent.os.fork()
+        if not pid:
+            os._exit(3)
+        with gevent.Timeout(30):
+            assert gevent.os.waitpid(-1, 0) == (pid, 3 << 8)
+        """
+    )
