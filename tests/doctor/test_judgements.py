@@ -1,5 +1,7 @@
 """Judgements on a run: no more than was seen."""
 
+import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,17 +9,19 @@ from typing import Any
 
 import pytest
 
-from greenroom.doctor import executors, gains
+from greenroom.doctor import executors, first_imports, gains
 from greenroom.doctor.answers import differences
 from greenroom.doctor.driving import Drive, Seen
 from greenroom.doctor.examination import Report
 from greenroom.doctor.findings import Finding
 from greenroom.doctor.importing import Imported
+from greenroom.doctor.inside.probe import Probe
 from greenroom.doctor.judging import Judge
 from greenroom.doctor.plan import Route
 from greenroom.doctor.reading import changes
 from greenroom.doctor.server import Answer
 from greenroom.doctor.versions import untested
+from greenroom.in_flight import CURRENT
 from greenroom.insight.account import STATES
 
 PROJECT: Any = SimpleNamespace(sources=[SimpleNamespace(shown="shop.py")])
@@ -97,7 +101,6 @@ def test_cassandra_takes_the_right_loop_unless_told_otherwise(
 
 
 def test_the_module_that_a_first_request_imports_is_named() -> None:
-    judge = Judge(PROJECT, [])
     stack = [
         "/x/site-packages/kombu/transport/redis.py:30 <module>",
         "<frozen importlib._bootstrap>:241 _call_with_frames_removed",
@@ -106,7 +109,43 @@ def test_the_module_that_a_first_request_imports_is_named() -> None:
         "shop.py:20 view",
     ]
 
-    assert judge.imported(stack) == "kombu.transport"
+    assert first_imports.module_of(stack, lambda place: place.startswith("shop.py")) == "kombu.transport"
+
+
+def test_a_module_that_a_library_loads_by_its_name_is_named_where_the_stack_does_not() -> None:
+    stack = [
+        "<frozen importlib._bootstrap_external>:1073 get_data",
+        "/x/celery/utils/imports.py:5 f",
+        "shop.py:20 view",
+    ]
+    stall = {"at": 1.0, "seconds": 0.2, "line": "shop.py:20", "stack": stack}
+    imports = [["shop.py:20", "redis", 1], ["shop.py:20", "celery.backends.redis", 7], ["shop.py:9", "json", 9]]
+    drive = Drive(routes=[Seen(Route("GET /", "/"), stalls=[stall])], last={"imports": imports})
+
+    (found,) = Judge(PROJECT, []).findings(drive)
+
+    assert (found.rule, found.place, found.level) == ("import-in-request", "shop.py:20", "warning")
+    assert found.do == "Import celery.backends.redis at the top of the module."
+
+
+def test_the_probe_notes_the_module_that_an_own_line_asks_for_and_not_what_that_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe = Probe()
+    monkeypatch.setattr(sys, "look", lambda: probe.hook("compile", ()), raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "lazy_outer.py").write_text("import lazy_inner\n")
+    (tmp_path / "lazy_inner.py").write_text("import sys\nsys.look()\n")
+    record: Any = object()
+    token = CURRENT.set(record)
+    try:
+        importlib.import_module("lazy_outer")
+    finally:
+        CURRENT.reset(token)
+
+    ((line, module, count),) = probe.as_dict()["imports"]
+
+    assert (line.rpartition(":")[0], module, count) == ("tests/doctor/test_judgements.py", "lazy_outer", 1)
 
 
 def test_a_full_executor_is_found_where_it_is_made() -> None:
