@@ -260,7 +260,7 @@ RULES: dict[str, Rule] = {
         "warning",
         57,
         "Django keeps a connection for its thread's next request, and under gevent each request is its own thread: "
-        "Greenroom closes connections with their request, so CONN_MAX_AGE has no effect; gevent alone leaves them open.",
+        "Greenroom closes connections with their request, so CONN_MAX_AGE has no effect; gevent alone keeps them.",
         "CONN_MAX_AGE = 0, and a pool: Django's own (`OPTIONS['pool']`) or PgBouncer.",
     ),
     "sqlite": Rule(
