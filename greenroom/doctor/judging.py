@@ -72,6 +72,11 @@ class Judge:
                     yield first_imports.finding(place, module, seconds)
                 continue
             by_line.setdefault(self.own_line(stall, seen), []).append(stall)
+        # Lines that nobody saw (a busy machine, C code that keeps the GIL): where another of the route's was seen.
+        if len(unseen := by_line.pop("", [])) > 1:
+            known = {line: stalls for line, stalls in by_line.items() if line != seen.route.place}
+            most = max(known, key=lambda line: len(known[line]), default=seen.route.place)
+            by_line[most] = [*unseen, *by_line.get(most, [])]
         for place, stalls in by_line.items():
             if not place:
                 continue
@@ -102,12 +107,13 @@ class Judge:
             )
 
     def own_line(self, stall: dict[str, Any], seen: Seen) -> str:
+        """The innermost own line, the view where there is none; "" where no line was seen at all."""
         for line in stall.get("stack", []):
             place = str(line).partition(" ")[0]
             if self.is_own(place):
                 return place
         place = str(stall.get("line", ""))
-        return place if self.is_own(place) else seen.route.place
+        return place if self.is_own(place) else seen.route.place if stall.get("stack") else ""
 
     def is_own(self, place: str) -> bool:
         return place.rpartition(":")[0] in self.own

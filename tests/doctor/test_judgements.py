@@ -15,6 +15,7 @@ from greenroom.doctor.driving import Drive, Seen
 from greenroom.doctor.examination import Report
 from greenroom.doctor.findings import Finding
 from greenroom.doctor.importing import Imported
+from greenroom.doctor.inside.importing import _said
 from greenroom.doctor.inside.probe import Probe
 from greenroom.doctor.judging import Judge
 from greenroom.doctor.plan import Route
@@ -23,6 +24,7 @@ from greenroom.doctor.server import Answer
 from greenroom.doctor.versions import untested
 from greenroom.in_flight import CURRENT
 from greenroom.insight.account import STATES
+from greenroom.insight.stacks import UNKNOWN
 
 PROJECT: Any = SimpleNamespace(sources=[SimpleNamespace(shown="shop.py")])
 
@@ -169,6 +171,36 @@ def test_an_executor_with_a_few_jobs_in_line_is_no_finding() -> None:
     )
 
     assert list(executors.full(seen, PROJECT, [])) == []
+
+
+def test_a_stall_whose_line_nobody_saw_is_where_another_of_its_route_was() -> None:
+    seen = Seen(Route("GET /check", "/check", "shop.py:7"), alone=[Answer(200, 0.6)] * 3)
+    known = {"at": 1.0, "seconds": 0.6, "line": "shop.py:10", "stack": ["re.py:5 match", "shop.py:10 check"]}
+    unseen = [{"at": at, "seconds": 0.6, "line": UNKNOWN, "stack": []} for at in (2.0, 3.0)]
+
+    def told(*stalls: dict[str, Any]) -> list[str]:
+        seen.stalls = list(stalls)
+        return [one.place for one in Judge(PROJECT, []).stalls(seen)]
+
+    assert told(*unseen, known) == ["shop.py:10"]
+    assert told(*unseen) == ["shop.py:7"]
+    assert told(unseen[0], known) == [], "once each: the first time something is made"
+
+
+def test_what_an_import_did_before_the_doctor_kept_it_from_writing_is_no_finding() -> None:
+    error = "EmbeddedError: the database can't be used: cannot execute CREATE DATABASE in a read-only transaction"
+    imported = Imported(patched={"error": error, "error_place": "shop.py:3", "events": [event("process")]})
+
+    (found,) = imported.findings(PROJECT)
+
+    assert (found.rule, found.place) == ("import-fails", "shop.py:3")
+    assert "--allow-writes" in found.do
+
+
+def test_an_error_at_import_is_told_in_one_line_without_its_statement() -> None:
+    said = _said(ValueError("can't be used:\nset DATABASE_URL\n[SQL: INSERT INTO users VALUES ('ada')]"))
+
+    assert said == "ValueError: can't be used: set DATABASE_URL"
 
 
 def test_a_stall_in_which_nothing_was_computed_is_a_wait_of_the_driver() -> None:
