@@ -206,7 +206,7 @@ RULES: dict[str, Rule] = {
         "warning",
         62,
         "A client, engine or session is made anew for each request: its connections are opened, greeted and thrown "
-        "away each time.",
+        "away each time. Greenroom keeps those of `requests` in one pool for all sessions: a note only.",
         "Make it once, at module level or in the factory, and use it in all requests.",
     ),
     "thread-per-request": Rule(
