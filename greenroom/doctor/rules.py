@@ -153,7 +153,7 @@ RULES: dict[str, Rule] = {
     "no-timeout": Rule(
         "warning",
         75,
-        "An upstream that does not answer keeps the request, and all that it holds, for ever.",
+        "An upstream that is silent keeps a request until its budget ends (60 s by default), a thread or job for ever.",
         "Pass a timeout: a little more than the slowest answer that is still of use.",
     ),
     "held-connection": Rule(

@@ -113,7 +113,8 @@ def _endless(file: str, call: ast.Call, name: str, what: str) -> Finding:
         "no-timeout",
         file,
         call.lineno,
-        f"{shown}() {what}: an upstream that does not answer keeps this request, and what it holds, for ever.",
+        f"{shown}() {what}: an upstream that does not answer keeps a request, and what it holds, until its budget ends "
+        "(a minute unless set otherwise), and a thread or a job for ever.",
         "Pass `timeout=`, for requests a pair such as `timeout=(3, 10)`: to connect, and between two pieces of the "
         "answer.",
     )
