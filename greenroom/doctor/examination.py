@@ -54,6 +54,11 @@ class Report:
     facts: dict[str, Any] = field(default_factory=dict)
     why: str = ""  # it could not run
 
+    @property
+    def has_gains(self) -> bool:
+        """Whether anything is known of what the routes gain."""
+        return any(route["gains"] != gains.NOT_MEASURED for route in self.routes)
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "verdict": self.verdict,

@@ -1,6 +1,7 @@
 """Judgements on a run: no more than was seen."""
 
 import importlib
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from greenroom.doctor.importing import Imported
 from greenroom.doctor.inside.importing import _said
 from greenroom.doctor.inside.probe import Probe
 from greenroom.doctor.judging import Judge
+from greenroom.doctor.output.terminal import Terminal
 from greenroom.doctor.plan import Route
 from greenroom.doctor.reading import changes
 from greenroom.doctor.server import Answer
@@ -254,7 +256,12 @@ def test_a_connection_that_was_closed_without_an_answer_is_no_hang() -> None:
 def test_nothing_is_said_of_the_gains_of_a_route_that_fails() -> None:
     seen = Seen(Route("GET /", "/"), alone=[Answer(500, 0.02)], states=[0.02] + [0.0] * (len(STATES) - 1))
 
-    assert gains.Gain(seen).sentence() == "not measured"
+    gain = gains.Gain(seen)
+    terminal = io.StringIO()
+    Terminal(terminal, has_colour=False).show(Report("ready", routes=gains.as_list({"/": gain})))
+
+    assert gain.sentence() == "not measured"
+    assert "Gains" not in terminal.getvalue()
 
 
 def test_a_route_that_one_sync_worker_never_answers_is_told_so() -> None:

@@ -46,7 +46,7 @@ class Terminal:
         lines = [self._verdict(report)]
         for finding in report.findings:
             lines += ["", *self._finding(finding)]
-        if report.routes:
+        if report.has_gains:
             lines += [
                 "",
                 self.paint("Gains, route by route (20 clients; requests/s, and within how long 95 %)", "bold"),
