@@ -200,9 +200,9 @@ def test_what_an_import_did_before_the_doctor_kept_it_from_writing_is_no_finding
 
 
 def test_an_error_at_import_is_told_in_one_line_without_its_statement() -> None:
-    said = _said(ValueError("can't be used:\nset DATABASE_URL\n[SQL: INSERT INTO users VALUES ('ada')]"))
+    said = _said(ValueError("can't be used:\nread only\n\n  Set DATABASE_URL\n[SQL: INSERT INTO users VALUES ('ada')]"))
 
-    assert said == "ValueError: can't be used: set DATABASE_URL"
+    assert said == "ValueError: can't be used: read only; Set DATABASE_URL"
 
 
 def test_a_stall_in_which_nothing_was_computed_is_a_wait_of_the_driver() -> None:

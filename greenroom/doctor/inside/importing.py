@@ -10,6 +10,7 @@ import gc
 import importlib
 import json
 import os
+import re
 import sys
 import time
 import traceback
@@ -152,7 +153,8 @@ def _said(exc: BaseException) -> str:
     text = f"{type(exc).__name__}: {exc}"
     for beginning in redaction.DETAILS:
         text = text.partition(beginning)[0]
-    return " ".join(text.split())[:500]
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    return re.sub(r"([.:;,!?])\n|\n", lambda end: f"{end[1] or ';'} ", "\n".join(lines))[:500]
 
 
 def _where(exc: BaseException) -> tuple[str, list[str]]:
