@@ -14,6 +14,7 @@ import requests
 
 from benchmarks.client import Generator, Load
 from benchmarks.openloop import OpenLoop, Phase
+from greenroom.worker.connection import TOGETHER_SECONDS
 
 from .conftest import Server, wait_until
 
@@ -45,7 +46,8 @@ def in_flight(server: Server, path: str) -> Iterator[None]:
     """A request under way that nobody waits for."""
     with socket.create_connection(("127.0.0.1", server.port)) as sock:
         sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        time.sleep(0.3)  # nothing tells from outside that it runs
+        # Connections are accepted in their order, and this one is never turned away: the request has been read before.
+        assert requests.get(server.url + "/healthz", timeout=30).status_code == 200
         yield
 
 
@@ -174,7 +176,7 @@ def test_a_client_that_leaves_the_line_costs_no_work(serve: Callable[..., Server
     with in_flight(server, "/work?wait=4000"):  # longer than the others wait for their turn
         for _ in range(5):
             with in_flight(server, "/work?wait=10000"):
-                pass
+                time.sleep(2 * TOGETHER_SECONDS)  # else its end would belong to its request
         began = time.monotonic()
         status = requests.get(server.url + "/work", timeout=30).status_code
 

@@ -54,6 +54,26 @@ def test_what_was_only_lucky_once_is_taken_back() -> None:
     assert said[0].startswith("Nothing is worth changing: 100/s as it is, 100/s at best otherwise.")
 
 
+def test_an_alternative_that_was_only_lucky_once_gives_way_to_the_proposal() -> None:
+    rates = {"1": (100.0, 100.0), "2": (170.0, 180.0), "3": (200.0, 165.0)}
+    machine = Machine(lambda settings, turn: rates.get(settings[WORKERS], (0.0, 0.0))[turn])
+
+    changes, said = verified(machine, CPU_BOUND, Bounds(cores=2))
+
+    assert changes[WORKERS] == "2"
+    assert said == ["as proposed: 170/s instead of 100/s, 1.70 times as much."]
+
+
+def test_an_alternative_that_is_better_in_both_turns_is_taken() -> None:
+    rates = {"1": (100.0, 100.0), "2": (170.0, 160.0), "3": (200.0, 190.0)}
+    machine = Machine(lambda settings, turn: rates.get(settings[WORKERS], (0.0, 0.0))[turn])
+
+    changes, said = verified(machine, CPU_BOUND, Bounds(cores=2))
+
+    assert changes[WORKERS] == "3"
+    assert said == ["with WEB_CONCURRENCY=3: 190/s instead of 100/s, 1.90 times as much."]
+
+
 def test_what_is_measured_as_worse_is_never_proposed() -> None:
     machine = Machine(lambda settings, turn: 100.0 if settings == NOW else 60.0)
 
@@ -66,7 +86,7 @@ def test_an_alternative_that_is_better_leads_on_in_its_direction() -> None:
 
     changes, _ = verified(machine, CPU_BOUND, Bounds(cores=2))
 
-    assert machine.tried(WORKERS) == ["1", "2", "1", "3", "4", "5", "6", "1", "6"]
+    assert machine.tried(WORKERS) == ["1", "2", "1", "3", "4", "5", "6", "1", "6", "2"]
     assert changes[WORKERS] == "6"
 
 
