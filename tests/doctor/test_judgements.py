@@ -264,6 +264,18 @@ def test_nothing_is_said_of_the_gains_of_a_route_that_fails() -> None:
     assert "Gains" not in terminal.getvalue()
 
 
+def test_routes_whose_gain_is_unknown_are_counted() -> None:
+    routes = [
+        {"route": f"GET /{number}", "rates": {}, "gains": gains.NOT_MEASURED if number else "computes 90% of its time"}
+        for number in range(4)
+    ]
+    terminal = io.StringIO()
+
+    Terminal(terminal, has_colour=False).show(Report("ready", routes=routes))
+
+    assert terminal.getvalue().splitlines()[-2:] == ["  GET /0: computes 90% of its time", "  3 more: not measured"]
+
+
 def test_a_route_that_one_sync_worker_never_answers_is_told_so() -> None:
     seen = Seen(Route("GET /", "/"), alone=[Answer(200, 0.02)], states=[0.0] * len(STATES))
     measured = {"sync": gains.Measured(errors=3), "greenroom": gains.Measured(80.0)}
