@@ -19,6 +19,7 @@ from greenroom.doctor.importing import Imported
 from greenroom.doctor.inside.importing import _said
 from greenroom.doctor.inside.probe import Probe
 from greenroom.doctor.judging import Judge
+from greenroom.doctor.log import last_error
 from greenroom.doctor.output.terminal import Terminal
 from greenroom.doctor.plan import Route
 from greenroom.doctor.reading import changes
@@ -78,6 +79,32 @@ def gain(sync: float, ours: float, **seconds: float) -> str:
 def test_a_route_that_waits_for_nothing_gains_nothing_whatever_the_machine_did_meanwhile() -> None:
     assert gain(100.0, 400.0, cpu=0.004) == "as many requests as one sync worker: it hardly waits"
     assert gain(100.0, 400.0, cpu=0.004, upstream=0.1) == "4.0 times the requests of one sync worker"
+
+
+def test_what_only_the_first_request_computes_is_not_what_the_route_does() -> None:
+    others = [0.0] * (len(STATES) - 1)
+    seen = Seen(Route("GET /", "/"), alone=[Answer(200, 0.02)] * 4, states=[0.142, *others])
+
+    assert gains.computes(seen)
+    seen.first_states = [0.13, *others]
+    assert round(seen.cpu_seconds, 4) == 0.004
+    assert not gains.computes(seen)
+
+
+def test_an_exception_is_named_whatever_its_name() -> None:
+    output = """
+Traceback (most recent call last):
+  File "shop.py", line 30, in list_
+    return s3.list_objects_v2(Bucket="shop")
+           ^^^^^^^^^^^^^^^^^
+botocore.errorfactory.NoSuchBucket: An error occurred: it is not there
+[2026-11-30 12:00:00 +0000] [7] [INFO] Booting worker
+"""
+
+    assert last_error(output, lambda place: place.startswith("shop.py")) == (
+        "botocore.errorfactory.NoSuchBucket",
+        "shop.py:30",
+    )
 
 
 def test_answers_differ_by_more_than_numbers() -> None:
