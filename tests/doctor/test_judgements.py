@@ -22,7 +22,9 @@ from greenroom.doctor.judging import Judge
 from greenroom.doctor.log import last_error
 from greenroom.doctor.output.terminal import Terminal
 from greenroom.doctor.plan import Route
-from greenroom.doctor.reading import changes
+from greenroom.doctor.reading import changes, lazy_imports
+from greenroom.doctor.reading.project import Project
+from greenroom.doctor.reading.sources import Sources
 from greenroom.doctor.server import Answer
 from greenroom.doctor.versions import untested
 from greenroom.in_flight import CURRENT
@@ -129,6 +131,17 @@ def test_cassandra_takes_the_right_loop_unless_told_otherwise(
     report = read(f"{imported}\nfrom flask import Flask\n\napp = Flask(__name__)\n")
 
     assert [one.level for one in report.findings if one.rule == "driver-cannot-wait"] == levels
+
+
+def test_a_module_that_is_there_already_is_no_first_import(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(
+        "import sys\nfrom flask import Flask\n\napp = Flask(__name__)\n\n\n@app.get('/')\ndef index():\n"
+        "    if 'newrelic' in sys.modules:\n        import newrelic.agent\n    import json.tool\n    return 'shop'\n"
+    )
+    sources = Sources(tmp_path, [], tmp_path)
+    sources.follow("shop")
+
+    assert lazy_imports.names(Project(sources, "")) == ["json.tool"]
 
 
 def test_the_module_that_a_first_request_imports_is_named() -> None:
