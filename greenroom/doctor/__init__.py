@@ -10,6 +10,7 @@
       log, executors    errors in the server's log; executors that were full
     gains          the same load under sync, gthread and Greenroom; answers: how they differ
     judging        from what was seen to findings; rules: the list of all; wording: their common words
+      first_imports    modules that the first request imports
     findings       one finding: place, sentence, change; accepted: those that a team knows
     scratch        the doctor's folder and processes, and undoing what the application left
     output/        terminal, JSON, HTML

@@ -54,6 +54,11 @@ class Report:
     facts: dict[str, Any] = field(default_factory=dict)
     why: str = ""  # it could not run
 
+    @property
+    def has_gains(self) -> bool:
+        """Whether anything is known of what the routes gain."""
+        return any(route["gains"] != gains.NOT_MEASURED for route in self.routes)
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "verdict": self.verdict,
@@ -88,8 +93,8 @@ class Examination:
                 scratch, self.options.app, lazy_imports.names(project), IMPORT_SHARE * self.options.seconds
             )
             project = self.read_more(project, imported)
-            if not imported.why_not:
-                # The effects of the import have been seen at the import itself.
+            if not imported.why_not or imported.is_kept_from_writing:
+                # The effects of the import have been seen at the import itself, or can't be.
                 self.found = [one for one in self.found if one.rule not in AT_IMPORT]
             self.found += imported.findings(project)
             self.found += drivers.engines_seen(project, imported.engines, self.found)

@@ -12,6 +12,7 @@ from .server import Answer, Server
 
 KINDS = ("sync", "gthread", "greenroom")
 CLIENTS = 20
+NOT_MEASURED = "not measured"
 ALONE_TIMES = 2
 # A share of its time that a route computes; from here on no server makes it faster.
 COMPUTES_SHARE = 0.8
@@ -38,15 +39,15 @@ class Gain:
     def sentence(self) -> str:
         seen = self.seen
         if not all(one.is_good for one in seen.alone):
-            return "not measured"
+            return NOT_MEASURED
         if computes(seen):
             share = min(1.0, (seen.cpu_seconds + seen.offload_seconds) / seen.typical_seconds)
             return f"computes {share:.0%} of its time: nothing to gain"
         sync, ours = self.by_kind.get("sync"), self.by_kind.get("greenroom")
         if sync is None or ours is None or not ours.rate:
-            return "not measured"
+            return NOT_MEASURED
         if not sync.rate:
-            return "one sync worker answered none of them in that time" if sync.errors else "not measured"
+            return "one sync worker answered none of them in that time" if sync.errors else NOT_MEASURED
         factor = ours.rate / sync.rate
         if factor >= 1.2 and waits(seen):
             return f"{factor:.1f} times the requests of one sync worker"

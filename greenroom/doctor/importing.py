@@ -79,6 +79,11 @@ class Imported:
         """Whether it did not end because others had the cores."""
         return float(self.patched.get("queued") or 0.0) > STARVED_SHARE * float(self.patched.get("waited") or 1.0)
 
+    @property
+    def is_kept_from_writing(self) -> bool:
+        """Whether it failed because the doctor lets nothing be written: what it did on the way tells nothing then."""
+        return "read-only" in self.why_not or "ReadOnly" in self.why_not
+
     def facts(self) -> dict[str, Any]:
         return {
             "seconds": round(float(self.patched.get("seconds", 0.0)), 2),
@@ -106,6 +111,8 @@ class Imported:
         yield from self._failed()
         yield from untested([tuple(one) for one in self.patched.get("versions", [])], Path.cwd())
         yield from self._held_before()
+        if self.is_kept_from_writing:
+            return
         own = {source.shown for source in project.sources}
         for event in self.patched.get("events", []):
             file, _, line = str(event["line"]).rpartition(":")
@@ -164,7 +171,7 @@ class Imported:
             int(line) if line.isdigit() else 0,
             f"The application can't be imported{where}: {redaction.words(error)}",
             "The doctor lets nothing be written: with --allow-writes, and a database that nobody needs, it may."
-            if "read-only" in error or "ReadOnly" in error
+            if self.is_kept_from_writing
             else "Make it importable from here: the right folder, its packages installed, its settings set.",
         )
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from . import executors
+from . import executors, first_imports
 from .driving import WAITING_SHARE, Drive, Seen
 from .findings import Finding
 from .log import crash, last_error
@@ -15,8 +15,6 @@ from .wording import change_for, duration
 
 # A stall of this length at each request is an error, a warning, or a note.
 ERROR_SECONDS, WARNING_SECONDS = 0.1, 0.03
-# Seen once only, in the first request: an import.
-IMPORT_SECONDS = 0.1
 COMPUTES_SECONDS = 0.1
 # As many times the same statement in one request is a loop.
 REPEATED = 5
@@ -25,7 +23,6 @@ GROWTH_SHARE = 0.6
 FEWEST_REQUESTS = 8
 # A request that takes less alone is in nobody's way in a pool.
 KEPT_SECONDS = 0.05
-IMPORT_FRAMES = ("<frozen importlib", "importlib/")
 
 
 class Judge:
@@ -35,8 +32,10 @@ class Judge:
         self.project = project
         self.static = static
         self.own = {source.shown for source in project.sources}
+        self.imports: dict[str, str] = {}  # own line -> the module that requests import there
 
     def findings(self, drive: Drive) -> Iterator[Finding]:
+        self.imports = first_imports.most_at((*drive.earlier, drive.last))
         for seen in drive.routes:
             yield from self._route(seen, drive)
         yield from self._probe(drive)
@@ -64,22 +63,20 @@ class Judge:
         for stall in seen.stalls:
             if "garbage collection" in str(stall.get("called", "")):
                 continue
-            place = self.import_line(stall.get("stack", []))
+            stack = stall.get("stack", [])
+            place = first_imports.own_line(stack, self.is_own)
             if place:
                 seconds = float(stall["seconds"]) - float(stall.get("stolen_seconds", 0.0))
                 if seconds >= WARNING_SECONDS:
-                    module = self.imported(stall.get("stack", []))
-                    yield self._at(
-                        "import-in-request",
-                        place,
-                        f"The first request imports {module or 'a module'} here, and the loop stands for "
-                        f"{duration(seconds)}, in each worker.",
-                        f"Import {module or 'it'} at the top of the module.",
-                        level="warning" if seconds >= IMPORT_SECONDS else "note",
-                        cost=seconds,
-                    )
+                    module = self.imports.get(place) or first_imports.module_of(stack, self.is_own)
+                    yield first_imports.finding(place, module, seconds)
                 continue
             by_line.setdefault(self.own_line(stall, seen), []).append(stall)
+        # Lines that nobody saw (a busy machine, C code that keeps the GIL): where another of the route's was seen.
+        if len(unseen := by_line.pop("", [])) > 1:
+            known = {line: stalls for line, stalls in by_line.items() if line != seen.route.place}
+            most = max(known, key=lambda line: len(known[line]), default=seen.route.place)
+            by_line[most] = [*unseen, *by_line.get(most, [])]
         for place, stalls in by_line.items():
             if not place:
                 continue
@@ -110,33 +107,16 @@ class Judge:
             )
 
     def own_line(self, stall: dict[str, Any], seen: Seen) -> str:
+        """The innermost own line, the view where there is none; "" where no line was seen at all."""
         for line in stall.get("stack", []):
             place = str(line).partition(" ")[0]
             if self.is_own(place):
                 return place
         place = str(stall.get("line", ""))
-        return place if self.is_own(place) else seen.route.place
+        return place if self.is_own(place) else seen.route.place if stall.get("stack") else ""
 
     def is_own(self, place: str) -> bool:
         return place.rpartition(":")[0] in self.own
-
-    def import_line(self, stack: Sequence[Any]) -> str:
-        """The own line that imports, outermost of nested imports; "" when nothing is being imported."""
-        places = [str(line).partition(" ")[0] for line in stack]
-        last = max((number for number, place in enumerate(places) if place.startswith(IMPORT_FRAMES)), default=-1)
-        if last < 0:
-            return ""
-        return next((place for place in places[last + 1 :] if self.is_own(place)), "")
-
-    def imported(self, stack: Sequence[Any]) -> str:
-        """The module whose import the own line has begun, as far as its file says; "" if nothing does."""
-        for line in reversed(stack):
-            place, _, function = str(line).partition(" ")
-            file = place.rpartition(":")[0]
-            if function == "<module>" and not self.is_own(place) and file.endswith(".py"):
-                path = file.rpartition("site-packages/")[2].removesuffix(".py").removesuffix("/__init__")
-                return path.strip("/").replace("/", ".")
-        return ""
 
     def _called(self, stall: dict[str, Any]) -> str:
         """Return the call that the line was in: the function of a library just below it."""

@@ -153,7 +153,7 @@ RULES: dict[str, Rule] = {
     "no-timeout": Rule(
         "warning",
         75,
-        "An upstream that does not answer keeps the request, and all that it holds, for ever.",
+        "An upstream that is silent keeps a request until its budget ends (60 s by default), a thread or job for ever.",
         "Pass a timeout: a little more than the slowest answer that is still of use.",
     ),
     "held-connection": Rule(
@@ -206,7 +206,7 @@ RULES: dict[str, Rule] = {
         "warning",
         62,
         "A client, engine or session is made anew for each request: its connections are opened, greeted and thrown "
-        "away each time.",
+        "away each time. Greenroom keeps those of `requests` in one pool for all sessions: a note only.",
         "Make it once, at module level or in the factory, and use it in all requests.",
     ),
     "thread-per-request": Rule(
@@ -236,11 +236,11 @@ RULES: dict[str, Rule] = {
         "Give its path no budget, `GREENROOM_ROUTE_BUDGETS=/path=0`, and let clients connect again.",
     ),
     "async-body": Rule(
-        "warning",
+        "note",
         43,
-        "An `async def` view that reads the request's body waits for the client within the event loop of all async "
-        "views.",
-        "Read the body in a plain `def` view, or before the dispatch; await only what is a coroutine.",
+        "An `async def` view that reads the request's body blocks its event loop until the client has sent it. "
+        "Greenroom gives each async view a loop in a thread of its own: others go on, and only that thread is kept.",
+        "Nothing is needed under Greenroom; a plain `def` view waits for its body without a thread.",
     ),
     # Each worker for itself.
     "per-worker-state": Rule(
@@ -259,8 +259,8 @@ RULES: dict[str, Rule] = {
     "conn-max-age": Rule(
         "warning",
         57,
-        "Django keeps a connection for each thread, and under gevent each request is one: with CONN_MAX_AGE they are "
-        "kept and never used again.",
+        "Django keeps a connection for its thread's next request, and under gevent each request is its own thread: "
+        "Greenroom closes connections with their request, so CONN_MAX_AGE has no effect; gevent alone keeps them.",
         "CONN_MAX_AGE = 0, and a pool: Django's own (`OPTIONS['pool']`) or PgBouncer.",
     ),
     "sqlite": Rule(

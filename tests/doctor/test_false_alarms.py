@@ -9,6 +9,20 @@ from greenroom.doctor.examination import Examination, Options, Report
 
 FLASK = "from flask import Flask, request\n\napp = Flask(__name__)\n\n\n"
 CASES = {
+    "what Greenroom makes harmless: a session for each request, and a body that an async view reads": """
+import requests
+
+
+@app.get("/weather")
+def weather():
+    with requests.Session() as session:
+        return session.get("http://127.0.0.1:9/", timeout=2).text
+
+
+@app.post("/events")
+async def events():
+    return {"count": len(request.get_json())}
+""",
     "a container of an object that one request makes": """
 class Plan:
     def __init__(self):

@@ -1,5 +1,8 @@
 """Judgements on a run: no more than was seen."""
 
+import importlib
+import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,18 +10,23 @@ from typing import Any
 
 import pytest
 
-from greenroom.doctor import executors, gains
+from greenroom.doctor import executors, first_imports, gains
 from greenroom.doctor.answers import differences
 from greenroom.doctor.driving import Drive, Seen
 from greenroom.doctor.examination import Report
 from greenroom.doctor.findings import Finding
 from greenroom.doctor.importing import Imported
+from greenroom.doctor.inside.importing import _said
+from greenroom.doctor.inside.probe import Probe
 from greenroom.doctor.judging import Judge
+from greenroom.doctor.output.terminal import Terminal
 from greenroom.doctor.plan import Route
 from greenroom.doctor.reading import changes
 from greenroom.doctor.server import Answer
 from greenroom.doctor.versions import untested
+from greenroom.in_flight import CURRENT
 from greenroom.insight.account import STATES
+from greenroom.insight.stacks import UNKNOWN
 
 PROJECT: Any = SimpleNamespace(sources=[SimpleNamespace(shown="shop.py")])
 
@@ -97,7 +105,6 @@ def test_cassandra_takes_the_right_loop_unless_told_otherwise(
 
 
 def test_the_module_that_a_first_request_imports_is_named() -> None:
-    judge = Judge(PROJECT, [])
     stack = [
         "/x/site-packages/kombu/transport/redis.py:30 <module>",
         "<frozen importlib._bootstrap>:241 _call_with_frames_removed",
@@ -106,7 +113,43 @@ def test_the_module_that_a_first_request_imports_is_named() -> None:
         "shop.py:20 view",
     ]
 
-    assert judge.imported(stack) == "kombu.transport"
+    assert first_imports.module_of(stack, lambda place: place.startswith("shop.py")) == "kombu.transport"
+
+
+def test_a_module_that_a_library_loads_by_its_name_is_named_where_the_stack_does_not() -> None:
+    stack = [
+        "<frozen importlib._bootstrap_external>:1073 get_data",
+        "/x/celery/utils/imports.py:5 f",
+        "shop.py:20 view",
+    ]
+    stall = {"at": 1.0, "seconds": 0.2, "line": "shop.py:20", "stack": stack}
+    imports = [["shop.py:20", "redis", 1], ["shop.py:20", "celery.backends.redis", 7], ["shop.py:9", "json", 9]]
+    drive = Drive(routes=[Seen(Route("GET /", "/"), stalls=[stall])], last={"imports": imports})
+
+    (found,) = Judge(PROJECT, []).findings(drive)
+
+    assert (found.rule, found.place, found.level) == ("import-in-request", "shop.py:20", "warning")
+    assert found.do == "Import celery.backends.redis at the top of the module."
+
+
+def test_the_probe_notes_the_module_that_an_own_line_asks_for_and_not_what_that_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe = Probe()
+    monkeypatch.setattr(sys, "look", lambda: probe.hook("compile", ()), raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "lazy_outer.py").write_text("import lazy_inner\n")
+    (tmp_path / "lazy_inner.py").write_text("import sys\nsys.look()\n")
+    record: Any = object()
+    token = CURRENT.set(record)
+    try:
+        importlib.import_module("lazy_outer")
+    finally:
+        CURRENT.reset(token)
+
+    ((line, module, count),) = probe.as_dict()["imports"]
+
+    assert (line.rpartition(":")[0], module, count) == ("tests/doctor/test_judgements.py", "lazy_outer", 1)
 
 
 def test_a_full_executor_is_found_where_it_is_made() -> None:
@@ -130,6 +173,36 @@ def test_an_executor_with_a_few_jobs_in_line_is_no_finding() -> None:
     )
 
     assert list(executors.full(seen, PROJECT, [])) == []
+
+
+def test_a_stall_whose_line_nobody_saw_is_where_another_of_its_route_was() -> None:
+    seen = Seen(Route("GET /check", "/check", "shop.py:7"), alone=[Answer(200, 0.6)] * 3)
+    known = {"at": 1.0, "seconds": 0.6, "line": "shop.py:10", "stack": ["re.py:5 match", "shop.py:10 check"]}
+    unseen = [{"at": at, "seconds": 0.6, "line": UNKNOWN, "stack": []} for at in (2.0, 3.0)]
+
+    def told(*stalls: dict[str, Any]) -> list[str]:
+        seen.stalls = list(stalls)
+        return [one.place for one in Judge(PROJECT, []).stalls(seen)]
+
+    assert told(*unseen, known) == ["shop.py:10"]
+    assert told(*unseen) == ["shop.py:7"]
+    assert told(unseen[0], known) == [], "once each: the first time something is made"
+
+
+def test_what_an_import_did_before_the_doctor_kept_it_from_writing_is_no_finding() -> None:
+    error = "EmbeddedError: the database can't be used: cannot execute CREATE DATABASE in a read-only transaction"
+    imported = Imported(patched={"error": error, "error_place": "shop.py:3", "events": [event("process")]})
+
+    (found,) = imported.findings(PROJECT)
+
+    assert (found.rule, found.place) == ("import-fails", "shop.py:3")
+    assert "--allow-writes" in found.do
+
+
+def test_an_error_at_import_is_told_in_one_line_without_its_statement() -> None:
+    said = _said(ValueError("can't be used:\nread only\n\n  Set DATABASE_URL\n[SQL: INSERT INTO users VALUES ('ada')]"))
+
+    assert said == "ValueError: can't be used: read only; Set DATABASE_URL"
 
 
 def test_a_stall_in_which_nothing_was_computed_is_a_wait_of_the_driver() -> None:
@@ -183,7 +256,24 @@ def test_a_connection_that_was_closed_without_an_answer_is_no_hang() -> None:
 def test_nothing_is_said_of_the_gains_of_a_route_that_fails() -> None:
     seen = Seen(Route("GET /", "/"), alone=[Answer(500, 0.02)], states=[0.02] + [0.0] * (len(STATES) - 1))
 
-    assert gains.Gain(seen).sentence() == "not measured"
+    gain = gains.Gain(seen)
+    terminal = io.StringIO()
+    Terminal(terminal, has_colour=False).show(Report("ready", routes=gains.as_list({"/": gain})))
+
+    assert gain.sentence() == "not measured"
+    assert "Gains" not in terminal.getvalue()
+
+
+def test_routes_whose_gain_is_unknown_are_counted() -> None:
+    routes = [
+        {"route": f"GET /{number}", "rates": {}, "gains": gains.NOT_MEASURED if number else "computes 90% of its time"}
+        for number in range(4)
+    ]
+    terminal = io.StringIO()
+
+    Terminal(terminal, has_colour=False).show(Report("ready", routes=routes))
+
+    assert terminal.getvalue().splitlines()[-2:] == ["  GET /0: computes 90% of its time", "  3 more: not measured"]
 
 
 def test_a_route_that_one_sync_worker_never_answers_is_told_so() -> None:

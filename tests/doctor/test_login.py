@@ -56,8 +56,8 @@ def seen(status: int, location: str = "") -> Seen:
     ("status", "location", "is_logged_in", "why"),
     [
         (302, "http://127.0.0.1:1/login?next=%2F", False, "redirected to /login, so it is behind a login"),
-        (303, "/accounts/sign-in/", False, "redirected to /accounts/sign-in/, so it is behind a login"),
-        (401, "", False, "answered 401, so it is behind a login"),
+        (303, "/accounts/sign-in/", False, "so it is behind a login: --login 'POST /accounts/sign-in/ ...'"),
+        (401, "", False, "answered 401, so it is behind a login: --login 'POST /login ...'"),
         (403, "", True, "in spite of the login: this user may not see it"),
         (404, "", False, "answered 404: what is behind that was not seen"),
         (500, "", True, "answered 500: what is behind that was not seen"),

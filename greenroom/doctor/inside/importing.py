@@ -10,12 +10,14 @@ import gc
 import importlib
 import json
 import os
+import re
 import sys
 import time
 import traceback
 from pathlib import Path
 from typing import Any
 
+from ... import redaction
 from ..queued import queued_seconds
 from . import quarantine
 from .lines import library_between, own_line, own_stack, shown
@@ -99,7 +101,7 @@ def examine(app: str, lazily: list[str], *, is_patched: bool) -> dict[str, Any]:
     try:
         application = load(app)
     except BaseException as exc:
-        answer["error"] = f"{type(exc).__name__}: {exc}"[:500]
+        answer["error"] = _said(exc)
         answer["error_place"], answer["error_stack"] = _where(exc)
         answer["is_exit"] = not isinstance(exc, Exception)
     recorder.end()
@@ -144,6 +146,15 @@ def load(app: str) -> Any:
                 return import_app(app)
             raise
     return finding.application(app)
+
+
+def _said(exc: BaseException) -> str:
+    """An error in one line, without the statement and the values that a driver adds."""
+    text = f"{type(exc).__name__}: {exc}"
+    for beginning in redaction.DETAILS:
+        text = text.partition(beginning)[0]
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    return re.sub(r"([.:;,!?])\n|\n", lambda end: f"{end[1] or ';'} ", "\n".join(lines))[:500]
 
 
 def _where(exc: BaseException) -> tuple[str, list[str]]:

@@ -5,6 +5,7 @@
     offload      calls that Greenroom runs in a thread because they compute: how long, from which line
     growth       how many entries the containers at module level have, when asked
     cookies      in requests.Session objects at module level
+    imports      modules that a request is the first to import, by the own line that does
 
 Asked over the worker's socket: {"ask": "doctor"}.
 """
@@ -20,7 +21,7 @@ from typing import Any
 from ... import redaction
 from ...in_flight import CURRENT
 from ...ops.worker_server import WorkerServer
-from .lines import is_own, own_line
+from .lines import is_own, own_line, shown
 
 MOST_LINES = 500
 MOST_MODULES = 500
@@ -40,6 +41,7 @@ class Probe:
         self.held: dict[tuple[str, str], int] = {}
         self.offloaded: dict[tuple[str, str], list[float]] = {}
         self.threads: Counter[str] = Counter()
+        self.imports: Counter[tuple[str, str]] = Counter()
 
     def install(self) -> None:
         from ...on_import import when_imported
@@ -110,6 +112,9 @@ class Probe:
     # Connections held across calls.
 
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event in ("marshal.loads", "compile"):  # a module's code, from its cache or its text
+            with contextlib.suppress(Exception):
+                self._imports(sys._getframe(1))
         if event not in ("socket.connect", "http.client.send", "http.client.connect") or not self.taken:
             return
         with contextlib.suppress(Exception):
@@ -124,6 +129,20 @@ class Probe:
         used = self.used.get(id(record), mine[0][2])
         if line and used and line != used and len(self.held) < MOST_LINES:
             self.held[used, line] = self.held.get((used, line), 0) + 1
+
+    def _imports(self, frame: types.FrameType | None) -> None:
+        if CURRENT.get() is None or len(self.imports) > MOST_LINES:
+            return
+        module = line = ""
+        while frame is not None:
+            code = frame.f_code
+            if code.co_name == "_find_and_load" and code.co_filename.startswith("<frozen importlib"):
+                module, line = str(frame.f_locals["name"]), ""  # the outermost is the one that the line asks for
+            elif module and not line and is_own(code.co_filename):
+                line = f"{shown(code.co_filename)}:{frame.f_lineno}"
+            frame = frame.f_back
+        if line:
+            self.imports[line, module] += 1
 
     # Work in threads.
 
@@ -167,6 +186,7 @@ class Probe:
             "held": [[used, line, count] for (used, line), count in list(self.held.items())],
             "offloaded": [[name, line, list(seen)] for (name, line), seen in list(self.offloaded.items())],
             "threads": [[line, count] for line, count in list(self.threads.items())],
+            "imports": [[line, module, count] for (line, module), count in list(self.imports.items())],
             "sizes": sizes(),
             "cookies": cookies(),
         }

@@ -39,9 +39,9 @@ def page(report: Report, app: str) -> str:
         for sentence in [*report.facts.get("differs", []), report.facts.get("unseen", "")]
         if sentence
     ]
-    parts.append(f"<h2>{len(report.findings)} findings</h2>")
+    parts.append(f"<h2>{len(report.findings)} finding{'' if len(report.findings) == 1 else 's'}</h2>")
     parts += [_finding(finding) for finding in report.findings]
-    if report.routes:
+    if report.has_gains:
         parts += ["<h2>Gains, route by route</h2>", _routes(report.routes)]
     if report.skipped:
         rows = "".join(f"<tr><td>{_text(one.what)}<td>{_text(one.why)}" for one in report.skipped)

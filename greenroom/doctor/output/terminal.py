@@ -8,6 +8,7 @@ from typing import TextIO
 
 from ..examination import COULD_NOT_RUN, Report
 from ..findings import Finding
+from ..gains import NOT_MEASURED
 
 COLOURS = {"error": "31", "warning": "33", "note": "36", "bold": "1", "dim": "2", "good": "32"}
 DIFF_COLOURS = {"+": "good", "-": "error"}
@@ -46,12 +47,15 @@ class Terminal:
         lines = [self._verdict(report)]
         for finding in report.findings:
             lines += ["", *self._finding(finding)]
-        if report.routes:
+        if report.has_gains:
             lines += [
                 "",
                 self.paint("Gains, route by route (20 clients; requests/s, and within how long 95 %)", "bold"),
             ]
-            lines += [self._route(route) for route in report.routes]
+            known = [route for route in report.routes if route["gains"] != NOT_MEASURED]
+            lines += [self._route(route) for route in known]
+            if len(known) < len(report.routes):
+                lines.append(f"  {len(report.routes) - len(known)} more: {NOT_MEASURED}")
         if report.skipped:
             lines += ["", self.paint("Not looked at", "bold")]
             lines += [f"  {one.what}: {one.why}" for one in report.skipped[:SHOWN_SKIPPED]]

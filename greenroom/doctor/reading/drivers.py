@@ -263,7 +263,8 @@ def _conn_max_age(file: str, line: int) -> Finding:
         "conn-max-age",
         file,
         line,
-        "CONN_MAX_AGE keeps a database connection for each thread, and under gevent each request is one: connections "
-        "are kept and not used again, until the database has no more.",
+        "CONN_MAX_AGE keeps a database connection for its thread's next request, and under gevent each request is a "
+        "thread of its own. Greenroom closes it with its request, so each request opens one; gevent alone leaves all "
+        "of them open, until the database has no more.",
         "CONN_MAX_AGE = 0, and a pool: `OPTIONS = {'pool': {...}}` of Django 5.1 with psycopg 3, or PgBouncer.",
     )

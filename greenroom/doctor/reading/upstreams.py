@@ -113,7 +113,8 @@ def _endless(file: str, call: ast.Call, name: str, what: str) -> Finding:
         "no-timeout",
         file,
         call.lineno,
-        f"{shown}() {what}: an upstream that does not answer keeps this request, and what it holds, for ever.",
+        f"{shown}() {what}: an upstream that does not answer keeps a request, and what it holds, until its budget ends "
+        "(a minute unless set otherwise), and a thread or a job for ever.",
         "Pass `timeout=`, for requests a pair such as `timeout=(3, 10)`: to connect, and between two pieces of the "
         "answer.",
     )
@@ -159,7 +160,19 @@ def made_anew(project: Project) -> Iterator[Finding]:
             if not pattern.fullmatch(name):
                 continue
             has_no_pool = any(one.arg == "poolclass" and "NullPool" in ast.unparse(one.value) for one in call.keywords)
-            if not (has_no_pool or _is_kept(call, function) or _is_personal(call, function)):
+            if has_no_pool or _is_kept(call, function) or _is_personal(call, function):
+                break
+            if what == "a requests.Session":
+                yield Finding(
+                    "client-per-request",
+                    function.source.shown,
+                    call.lineno,
+                    f"A requests.Session is made anew for each request, in {function.name}(). Greenroom keeps the "
+                    "connections of all sessions in one pool; elsewhere they are opened and thrown away each time.",
+                    "Nothing is needed under Greenroom.",
+                    level="note",
+                )
+            else:
                 yield Finding(
                     "client-per-request",
                     function.source.shown,
