@@ -42,19 +42,27 @@ class Seen:
     stacks: list[str] = field(default_factory=list)  # of a request that did not answer
     deadlocks: list[dict[str, Any]] = field(default_factory=list)
     states: list[float] = field(default_factory=list)  # seconds by state, of those that were alone
+    first_states: list[float] = field(default_factory=list)  # of the first of them alone, which may import and compile
     heartbeat_seconds: float = 0.0  # the longest, while it was alone
     output: str = ""  # of the server, while it was alone and failed
     died: bool = False
 
     @property
     def cpu_seconds(self) -> float:
-        count = max(1, len([one for one in self.alone if one.status]))
-        return self.states[0] / count if self.states else 0.0
+        return self._seconds(0)
 
     @property
     def offload_seconds(self) -> float:
-        count = max(1, len([one for one in self.alone if one.status]))
-        return self.states[6] / count if len(self.states) > 6 else 0.0
+        return self._seconds(6)
+
+    def _seconds(self, state: int) -> float:
+        """Of a request; without the first one's where others came after it."""
+        count = len([one for one in self.alone if one.status])
+        if len(self.states) <= state:
+            return 0.0
+        if count > 1 and len(self.first_states) == len(self.states):
+            return max(0.0, self.states[state] - self.first_states[state]) / (count - 1)
+        return self.states[state] / max(1, count)
 
     @property
     def typical_seconds(self) -> float:
@@ -162,6 +170,8 @@ def _alone(server: Server, seen: Seen, heartbeat: Heartbeat, seconds: float) -> 
         if not answer.status:
             seen.died = not server.is_up() or (answer.error != NO_ANSWER and _is_gone(before))
             break
+        if not number:
+            seen.first_states = _states(before, server.ask("snapshot"))
     seen.heartbeat_seconds = heartbeat.longest(began)
     after = _settled(server, before)
     if any(one.status >= 500 or not one.status for one in seen.alone):

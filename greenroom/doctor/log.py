@@ -6,6 +6,8 @@ from collections.abc import Callable
 from .reading.places import shown_of
 
 FRAME = re.compile(r'\s+File "([^"]+)", line (\d+)')
+RAISED = re.compile(r"([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning|Timeout))\b")
+BEHIND_STACK = re.compile(r"([A-Za-z_][\w.]*)(?::|$)")
 
 
 def crash(output: str, is_own: Callable[[str], bool]) -> tuple[str, str]:
@@ -24,13 +26,17 @@ def crash(output: str, is_own: Callable[[str], bool]) -> tuple[str, str]:
 def last_error(output: str, is_own: Callable[[str], bool]) -> tuple[str, str]:
     """The last exception in a server's log, without its message, and its innermost own line."""
     place, error = "", ""
+    is_in_stack = False
     for line in output.splitlines():
         frame = FRAME.match(line)
         if frame is not None:
+            is_in_stack = True
             at = f"{shown_of(frame[1])}:{frame[2]}"
             if is_own(at):
                 place = at
-        raised = re.match(r"([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning|Timeout))\b", line)
+        # Behind a stack whatever is not indented is the exception: not all names say so (`botocore...NoSuchBucket`).
+        raised = (BEHIND_STACK if is_in_stack else RAISED).match(line)
         if raised is not None:
             error = raised[1]
+            is_in_stack = False
     return error, place

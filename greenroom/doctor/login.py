@@ -56,8 +56,13 @@ def not_seen(seen: Seen, *, is_logged_in: bool, is_own: Callable[[str], bool]) -
         how = f"redirected to {place}" if place else f"answered {shown}"
         if is_logged_in:
             return Skipped(seen.route.name, f"{how} in spite of the login: this user may not see it")
-        told = f"--login 'POST {place or '/login'} ...'"
-        return Skipped(seen.route.name, f"{how}, so it is behind a login: {told}, or --header")
+        scheme = answers[0].headers.get("www-authenticate", "").partition(" ")[0]
+        told = (
+            f"--header 'Authorization: {scheme} ...'"
+            if scheme
+            else f"--login 'POST {place or '/login'} ...', or --header"
+        )
+        return Skipped(seen.route.name, f"{how}, so it is behind a login: {told}")
     if answers and not any(200 <= status < 400 for status in statuses):
         error, place = last_error(seen.output, is_own)
         why = f", {error}" + (f" at {place}" if place else "") if error else ""

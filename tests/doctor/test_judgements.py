@@ -19,9 +19,12 @@ from greenroom.doctor.importing import Imported
 from greenroom.doctor.inside.importing import _said
 from greenroom.doctor.inside.probe import Probe
 from greenroom.doctor.judging import Judge
+from greenroom.doctor.log import last_error
 from greenroom.doctor.output.terminal import Terminal
 from greenroom.doctor.plan import Route
-from greenroom.doctor.reading import changes
+from greenroom.doctor.reading import changes, lazy_imports
+from greenroom.doctor.reading.project import Project
+from greenroom.doctor.reading.sources import Sources
 from greenroom.doctor.server import Answer
 from greenroom.doctor.versions import untested
 from greenroom.in_flight import CURRENT
@@ -80,6 +83,32 @@ def test_a_route_that_waits_for_nothing_gains_nothing_whatever_the_machine_did_m
     assert gain(100.0, 400.0, cpu=0.004, upstream=0.1) == "4.0 times the requests of one sync worker"
 
 
+def test_what_only_the_first_request_computes_is_not_what_the_route_does() -> None:
+    others = [0.0] * (len(STATES) - 1)
+    seen = Seen(Route("GET /", "/"), alone=[Answer(200, 0.02)] * 4, states=[0.142, *others])
+
+    assert gains.computes(seen)
+    seen.first_states = [0.13, *others]
+    assert round(seen.cpu_seconds, 4) == 0.004
+    assert not gains.computes(seen)
+
+
+def test_an_exception_is_named_whatever_its_name() -> None:
+    output = """
+Traceback (most recent call last):
+  File "shop.py", line 30, in list_
+    return s3.list_objects_v2(Bucket="shop")
+           ^^^^^^^^^^^^^^^^^
+botocore.errorfactory.NoSuchBucket: An error occurred: it is not there
+[2026-11-30 12:00:00 +0000] [7] [INFO] Booting worker
+"""
+
+    assert last_error(output, lambda place: place.startswith("shop.py")) == (
+        "botocore.errorfactory.NoSuchBucket",
+        "shop.py:30",
+    )
+
+
 def test_answers_differ_by_more_than_numbers() -> None:
     ours = [Answer(200, 0.01, b'{"pid": 12, "name": "a"}')] * 2
 
@@ -102,6 +131,17 @@ def test_cassandra_takes_the_right_loop_unless_told_otherwise(
     report = read(f"{imported}\nfrom flask import Flask\n\napp = Flask(__name__)\n")
 
     assert [one.level for one in report.findings if one.rule == "driver-cannot-wait"] == levels
+
+
+def test_a_module_that_is_there_already_is_no_first_import(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(
+        "import sys\nfrom flask import Flask\n\napp = Flask(__name__)\n\n\n@app.get('/')\ndef index():\n"
+        "    if 'newrelic' in sys.modules:\n        import newrelic.agent\n    import json.tool\n    return 'shop'\n"
+    )
+    sources = Sources(tmp_path, [], tmp_path)
+    sources.follow("shop")
+
+    assert lazy_imports.names(Project(sources, "")) == ["json.tool"]
 
 
 def test_the_module_that_a_first_request_imports_is_named() -> None:

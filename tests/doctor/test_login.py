@@ -71,6 +71,15 @@ def test_what_was_not_seen_is_said(status: int, location: str, is_logged_in: boo
     assert why in skipped.why
 
 
+def test_an_answer_that_asks_for_a_header_is_told_with_it() -> None:
+    refused = Answer(401, 0.01, headers={"www-authenticate": 'Basic realm="shop"'})
+
+    skipped = not_seen(Seen(Route("GET /", "/"), alone=[refused]), is_logged_in=False, is_own=is_own)
+
+    assert skipped is not None
+    assert skipped.why == "answered 401, so it is behind a login: --header 'Authorization: Basic ...'"
+
+
 @pytest.mark.parametrize(("status", "location"), [(200, ""), (302, "/dashboard"), (302, "/blog/logins-are-hard")])
 def test_what_was_seen_is_not_said(status: int, location: str) -> None:
     assert not_seen(seen(status, location), is_logged_in=False, is_own=is_own) is None

@@ -48,7 +48,16 @@ def _imports(project: Project) -> list[tuple[str, Function, int]]:
 
 
 def _modules(function: Function) -> Iterator[tuple[str, int]]:
+    loaded = {
+        id(inner)
+        for node in function.nodes
+        if isinstance(node, ast.If) and "in sys.modules" in ast.unparse(node.test)
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
     for node in function.nodes:
+        if id(node) in loaded:
+            continue  # it is there already, if it is imported at all
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
