@@ -1,7 +1,6 @@
 """The worker's record of one request while it runs: when it came, until when it may take, what it waits for; its end.
 
-The record is in a context variable, so threads and greenlets that a request starts find the one they work for. Outside
-requests there is none.
+The record is in a context variable: threads and greenlets that a request starts have it too, nothing else has one.
 
     arrived ──budget──> the end: the client is answered (`on_end`)
                            └─> the first end: what the request's own greenlet waits for is ended, if it may be
@@ -15,8 +14,8 @@ Which waits end (see Wait): those that say so, and nothing else. One that nobody
     OWN          of the request's own greenlet: sleep, locks, queues, sockets with a timeout
     EVERYWHERE   those of the threads and greenlets that it started, too, at the end, once: upstreams, databases
 
-When it computes at the end, its next wait is ended. When it waits for what may not be ended, it is left to that, and
-the grace begins with the next wait that may be. When the request is over, what it has left behind is free.
+When it computes at the end, its next wait is ended; when it waits for what may not be, the grace begins with the next
+that may. Behind each wait that is ended after a grace comes another, half as long. A request that is over ends nothing.
 """
 
 import logging
@@ -327,6 +326,8 @@ class Record:
 
     def _count_refusal(self, frame: FrameType | None) -> None:
         self.refusals += 1
+        if self.refusals < slowing.QUICK_REFUSALS:  # retries have had the grace: what is behind them cleans up as well
+            self.clean_up_until = min(clock.now() + self.clean_up_seconds / 2**self.refusals, self.clean_up_at_most)
         slowing.tell(self.refusals, self.environ, self.why(), frame)
 
 

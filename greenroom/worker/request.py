@@ -4,9 +4,13 @@ from typing import Any
 
 
 class PlainRequest:
-    """A view of the environ; nothing is computed before somebody asks."""
+    """A view of the environ; nothing is computed before somebody asks.
 
-    __slots__ = ("content_length", "environ", "is_kept_alive", "proxy_protocol_info")
+    Method and target stay the client's: a middleware may put others into the environ, and an answer to HEAD has no body
+    whatever the application took it for.
+    """
+
+    __slots__ = ("content_length", "environ", "is_kept_alive", "method", "proxy_protocol_info", "uri")
 
     version = (1, 1)
     trailers: tuple[Any, ...] = ()
@@ -14,6 +18,8 @@ class PlainRequest:
 
     def __init__(self, environ: dict[str, Any], *, is_kept_alive: bool, content_length: int = 0) -> None:
         self.environ = environ
+        self.method: str = environ.get("REQUEST_METHOD", "")
+        self.uri: str = environ.get("RAW_URI", "")
         self.content_length = content_length
         self.is_kept_alive = is_kept_alive
         self.proxy_protocol_info: dict[str, Any] | None = None
@@ -25,28 +31,20 @@ class PlainRequest:
         self.is_kept_alive = False
 
     @property
-    def method(self) -> str:
-        return str(self.environ["REQUEST_METHOD"])
-
-    @property
-    def uri(self) -> str:
-        return str(self.environ["RAW_URI"])
-
-    @property
     def path(self) -> str:
         return self.uri.partition("?")[0]
 
     @property
     def query(self) -> str:
-        return str(self.environ["QUERY_STRING"])
+        return self.uri.partition("?")[2]
 
     @property
     def scheme(self) -> str:
-        return str(self.environ["wsgi.url_scheme"])
+        return str(self.environ.get("wsgi.url_scheme", "http"))
 
     @property
     def body(self) -> Any:
-        return self.environ["wsgi.input"]
+        return self.environ.get("wsgi.input")
 
     @property
     def headers(self) -> list[tuple[str, str]]:

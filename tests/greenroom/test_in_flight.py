@@ -162,16 +162,24 @@ def test_stop_of_the_worker_shortens_a_grace() -> None:
     assert not one.is_cut, "its client has its answer already"
 
 
-def test_what_is_asked_for_before_it_is_sent_is_refused_once_and_after_the_grace(
+def test_what_is_asked_for_before_it_is_sent_is_refused_once_and_after_each_grace(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    grace(monkeypatch, 2 * SHORT_SECONDS)
+    grace(monkeypatch, LATE_SECONDS)
     with deadline.budget(0.0):
+        one = CURRENT.get()
+        assert one is not None
         refusals = [deadline.is_refused(), deadline.is_refused()]
-        gevent.sleep(3 * SHORT_SECONDS)
+        for _ in range(2):
+            one.clean_up_until = clock.now()  # as if it had passed
+            refusals += [deadline.is_refused(), deadline.is_refused()]
+        left_seconds = one.clean_up_until - clock.now()
+        one.refusals = slowing.QUICK_REFUSALS
+        one.clean_up_until = clock.now()
         refusals += [deadline.is_refused(), deadline.is_refused()]
 
-    assert refusals == [True, False, True, True]
+    assert refusals == [True, False] * 3 + [True, True]
+    assert left_seconds <= LATE_SECONDS / 4
 
 
 def test_edge_is_told_before_anything_is_refused() -> None:

@@ -121,6 +121,18 @@ LIBRARIES = (
     Library("python-socketio", ("uvicorn", "valkey", "msgpack"), plugins=(ASYNCIO,)),
     # Its integration tests want Amazon's services.
     Library("s3transfer", tests=("tests/unit", "tests/functional")),
+    Library("botocore", ("jsonschema",), tests=("tests/unit",)),
+    # Left out are those of its waits under gevent and eventlet: one leaves a greenlet behind that turns for ever, once
+    # another test mocks gevent.sleep.
+    Library(
+        "celery",
+        ("pytest-subtests", "pytest-click", "pytest-rerunfailures", "freezegun", "moto", "redis", "tblib", "sqlalchemy",
+         "pymongo", "msgpack", "pyyaml", "cryptography", "fakeredis[lua]", "pymemcache"),
+        plugins=("celery.contrib.pytest", "pytest_subtests.plugin", "pytest_click", "pytest_rerunfailures"),
+        tests=("t/unit",),
+        options=("--deselect=t/unit/backends/test_asynchronous.py",),
+        part="its unit tests",
+    ),
     # With no MongoDB, the tests that want one skip themselves.
     Library(
         "pymongo",

@@ -20,8 +20,8 @@ gevent is not installed. Python {python}.
 TAIL = """
 SQLAlchemy, psycopg2, requests and urllib3 are compared by `python -m tests.peers`. The source distributions of Dash,
 ddtrace, Flask-Mail, Flask-Session, boto3 and MLflow have no tests, or next to none; PyMySQL's are of logins to MySQL 8
-alone. Those of botocore and Celery are not compared yet. Where a part is named, the others take too long here, or want
-servers that are not here. Left out is one test of New Relic's, whose threads turn and never wait (docs/limits.md).
+alone. Where a part is named, the others take too long here, or want servers that are not here. Left out are one test of
+New Relic's, whose threads turn and never wait (docs/limits.md), and Celery's 60 of its waits under gevent and eventlet.
 """
 
 

@@ -11,7 +11,7 @@ import pytest
 from gevent.event import Event
 
 from greenroom.errors import BudgetSpent
-from greenroom.in_flight import OWN, Wait
+from greenroom.in_flight import OWN, Record, Wait
 
 from .harness import Ours, serve, wait_until
 from .slow import GET, Slow, Wsgi, simple
@@ -59,6 +59,34 @@ def failing(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     except RuntimeError:
         start_response("500 Internal Server Error", [], sys.exc_info())
     return [b"late"]
+
+
+def test_what_is_behind_retries_that_use_up_the_grace_can_still_clean_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Record, "clean_up_seconds", 0.8)
+    seen: list[str] = []
+
+    def wait(seconds: float) -> None:
+        with Wait("upstream", "", OWN):
+            gevent.sleep(seconds)
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        try:
+            for _ in range(3):  # the first is ended with the budget, the others with a grace each
+                try:
+                    wait(60.0)
+                except BudgetSpent:
+                    seen.append("ended")
+        finally:
+            wait(0.001)
+            seen.append("released")
+        return simple(environ, start_response)
+
+    with serve(Ours, app, settings={"request_budget_milliseconds": 50}) as site, site.connect() as client:
+        client.send(GET)
+
+        assert client.answer().status == 504
+        wait_until(lambda: not site.kind.serving.in_flight, "the request is over")
+    assert seen == ["ended", "ended", "ended", "released"]
 
 
 def test_client_is_answered_at_the_deadline_though_its_application_goes_on() -> None:

@@ -147,6 +147,32 @@ def test_second_start_response_is_a_500(kind: Any) -> None:
         assert site.ask(GET).startswith(b"HTTP/1.1 500 ")
 
 
+@BOTH
+@pytest.mark.parametrize(("asked", "taken_for", "body"), [("HEAD", "GET", b""), ("POST", "HEAD", b"abcd")])
+def test_method_that_a_middleware_puts_into_the_environ_does_not_frame_the_answer(
+    kind: Any, asked: str, taken_for: str, body: bytes
+) -> None:
+    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        environ["REQUEST_METHOD"] = taken_for
+        start_response("200 OK", [("Content-Length", "4")])
+        return [b"abcd"]
+
+    with serve(kind, application) as site:
+        answer = site.ask(GET.replace(b"GET", asked.encode()) * 2)
+
+    assert [rest.partition(b"\r\n\r\n")[2] for rest in answer.split(b"HTTP/1.1 200 OK")[1:]] == [body, body]
+
+
+@BOTH
+def test_error_of_an_application_that_emptied_the_environ_is_a_500(kind: Any) -> None:
+    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        environ.clear()
+        raise ValueError
+
+    with serve(kind, application) as site:
+        assert site.ask(GET).startswith(b"HTTP/1.1 500 ")
+
+
 @pytest.mark.parametrize("data", [GET, HEAD, OLD])
 def test_no_start_response_is_a_500(data: bytes) -> None:
     with serve(Ours, lambda environ, start_response: [b"abc"]) as site:
