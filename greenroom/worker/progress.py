@@ -33,13 +33,14 @@ LOOKS = 8
 
 
 class TakesNothing:
-    """Knows whether a client has taken nothing for too long; to be asked about every LOOK_SECONDS."""
+    """Knows whether a client has taken nothing for too long; to be asked about every `look_seconds`."""
 
     def __init__(
         self, sock: Any, seconds: float, left: Callable[[], int] | None = None, *, step_bytes: int = 0
     ) -> None:
         """`left` returns a number that becomes less with each byte that is taken; None: the kernel's."""
         self.left = left or partial(unacknowledged, sock)
+        self.look_seconds = min(LOOK_SECONDS, seconds / LOOKS)
         step_bytes = max(step_bytes, STEP_SEGMENTS * _segment_bytes(sock))
         self.patience_seconds = seconds + min(2 * seconds, step_bytes / SLOWEST_BYTES_PER_SECOND)
         self._on_the_way, self._since = self.left(), clock.now()
@@ -51,22 +52,17 @@ class TakesNothing:
         return now - self._since >= self.patience_seconds
 
 
-def wait_for_room(sock: Any, seconds: float, wait: Callable[[float], bool]) -> bool:
-    """Wait until `sock` can be written to; False when its client has taken nothing for too long.
+def wait_for_room(progress: TakesNothing, wait: Callable[[float], bool]) -> bool:
+    """Wait until there is room for more; False when the client has taken nothing for too long.
 
     `wait(x)` waits for that for x seconds and returns whether it came. Runs on: any greenlet; switches.
     """
-    progress = TakesNothing(sock, seconds)
     if not IS_LINUX:
         return wait(progress.patience_seconds)
-    while not wait(look_seconds(seconds)):
+    while not wait(progress.look_seconds):
         if progress.is_given_up():
             return False
     return True
-
-
-def look_seconds(seconds: float) -> float:
-    return min(LOOK_SECONDS, seconds / LOOKS)
 
 
 def unacknowledged(sock: Any) -> int:

@@ -17,7 +17,7 @@ from ..waits.in_loop import for_any_thread
 from .client_errors import BodyCutShort, BodyTooSlow, ClientLeft, ClientTooSlow
 from .fair import PIECE_BYTES, Piece
 from .patience import Patience
-from .progress import wait_for_room
+from .progress import TakesNothing, wait_for_room
 from .takeover import ClientsSocket
 from .transport import Transport, is_tls
 
@@ -267,7 +267,7 @@ class Wire:
         try:
             # An answer that has begun is sent, however late it is.
             with deadline.unbounded(), Wait("client", "answer"):
-                if not wait_for_room(self.sock, self.send_timeout_seconds, wait):
+                if not wait_for_room(TakesNothing(self.sock, self.send_timeout_seconds), wait):
                     raise ClientTooSlow("the client did not take the answer in time")
         finally:
             writer.close()

@@ -17,7 +17,7 @@ from ..fair import Piece
 from ..head import HEAD_END
 from ..incoming import ClientBody
 from ..patience import Patience
-from ..progress import look_seconds
+from ..progress import wait_for_room
 from ..shedding import SHED_BODY, SHED_HEADERS
 from ..takeover import ClientsSocket
 from .heads import StreamRequest
@@ -240,17 +240,16 @@ class Stream:
     def _wait_for_room(self) -> None:
         """Wait until the client allows for more, and the connection takes it."""
         self.piece.waited()
-        out = self.connection.out
-        progress = out.progress()
         # An answer that has begun is sent, however late it is.
         with deadline.unbounded(), Wait("client", "answer"):
-            while not self._is_woken_within(look_seconds(out.send_timeout_seconds)):
-                self._demand_client()
-                if out.room_for(self.id) > 0:  # a client may make it less than none
-                    return
-                if progress.is_given_up():
-                    raise ClientTooSlow("the client did not take the answer in time")
+            if not wait_for_room(self.connection.out.progress(), self._has_room_within):
+                raise ClientTooSlow("the client did not take the answer in time")
+
+    def _has_room_within(self, seconds: float) -> bool:
+        """Whether it is worth while to look again, or there is room."""
+        is_woken = self._is_woken_within(seconds)
         self._demand_client()
+        return is_woken or self.connection.out.room_for(self.id) > 0  # a client may make it less than none
 
     def _is_woken_within(self, seconds: float) -> bool:
         waiter = self.writing = Waiter()

@@ -174,7 +174,7 @@ class Reader:
             self.time += seconds
             return self.time >= until
 
-        return progress.wait_for_room(None, 30, wait)
+        return progress.wait_for_room(progress.TakesNothing(None, 30), wait)
 
 
 @pytest.mark.skipif(not progress.IS_LINUX, reason="only Linux tells")
