@@ -147,7 +147,7 @@ class Locks:
         if locks.observer is self:
             locks.observer = None
 
-    def taken(self, owner: Any, frame: FrameType) -> Owner:
+    def taken(self, owner: object, frame: FrameType) -> Owner:
         """The code that has just taken a lock by calling `frame`; for Condition and Queue, their caller."""
         caller = frame.f_back
         while caller is not None:
@@ -157,7 +157,7 @@ class Locks:
             frame, caller = caller, caller.f_back
         return owner, get_record(), frame.f_code, frame.f_lasti
 
-    def waits(self, lock: Any, wait: Callable[[], bool]) -> bool:
+    def waits(self, lock: object, wait: Callable[[], bool]) -> bool:
         waiting, me = self.waiting, getcurrent()
         # Of a wait that has not quite begun, if the garbage collector has run somebody's __del__ in it.
         outer = waiting.get(me)

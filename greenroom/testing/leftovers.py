@@ -5,34 +5,20 @@ import socket
 import sys
 import threading
 import weakref
-from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import gevent
 
 from .. import clock
 from ..frames import line_of
+from ..insight.locks import Locks
 from ..waits.stdlib import locks
 from ..waits.stdlib.locks import Lock, RLock
 
 # A test that has just ended may have something about to end.
 GRACE_SECONDS = 0.05
 OURS = (str(Path(gevent.__file__).parent), str(Path(__file__).resolve().parents[1]), threading.__file__)
-
-
-class Takers:
-    """Notes the line that takes each lock, while nobody else does."""
-
-    def taken(self, owner: object, frame: FrameType) -> locks.Note:
-        caller = frame
-        while caller.f_back is not None and (caller is frame or caller.f_code.co_filename in locks.MAKERS):
-            caller = caller.f_back
-        return owner, None, caller.f_code, caller.f_lasti
-
-    def waits(self, lock: Any, wait: Callable[[], bool]) -> bool:
-        return wait()
 
 
 class Leftovers:
@@ -45,14 +31,13 @@ class Leftovers:
         self.holders = {id(holder) for holder, _ in _database_holders()}
         self.greenlets: weakref.WeakSet[Any] = weakref.WeakSet()
         gevent.Greenlet.add_spawn_callback(self.greenlets.add)
-        self.takers = Takers()
+        self.takers = Locks()  # they note the lines, unless somebody else does already
         if locks.observer is None:
-            locks.observer = self.takers
+            self.takers.install()
 
     def stop(self) -> None:
         gevent.Greenlet.remove_spawn_callback(self.greenlets.add)
-        if locks.observer is self.takers:
-            locks.observer = None
+        self.takers.remove()
 
     def found(self) -> list[str]:
         """Runs on: the main greenlet."""
