@@ -17,7 +17,6 @@ from .telling import Measured
 
 STEP_RATIO, MOST_STEPS = 1.05, 4
 MOST_WORKERS_PER_CORE = 4
-AGAIN = ", again"
 Measure = Callable[[str, Mapping[str, str]], Measured]
 
 
@@ -45,22 +44,21 @@ class Verifier:
                 others += self._tried(changes, alternative, others[0] if changes else before)
         sentence, best = self._verdict(before, others)
         if best is not before:
-            before = self._in_two_turns(before, max)
+            _, before = self._turns(before)
             proposed = others[0] if changes else best
-            best = self._in_two_turns(best, min)
+            best, _ = self._turns(best)
             if best.settings != proposed.settings:
-                again = self._again(proposed)
-                if _rate(best) <= max(_rate(proposed), _rate(again)):
-                    best = min(proposed, again, key=_rate)
-            sentence, best = self._verdict(before, [replace(best, what=best.what.removesuffix(AGAIN))])
+                worse, better = self._turns(proposed)
+                if _rate(best) <= _rate(better):
+                    best = worse
+            sentence, best = self._verdict(before, [best])
         self.say(sentence)
         return () if best is before else self._settings(best.settings)
 
-    def _again(self, one: Measured) -> Measured:
-        return self.measure(f"{one.what}{AGAIN}", one.settings)
-
-    def _in_two_turns(self, one: Measured, choose: Callable[[float, float], float]) -> Measured:
-        return replace(one, per_second=choose(_rate(one), _rate(self._again(one))) or None)
+    def _turns(self, one: Measured) -> tuple[Measured, Measured]:
+        """Measure it once more; its worse turn and its better one."""
+        worse, better = sorted((_rate(one), _rate(self.measure(f"{one.what}, again", one.settings))))
+        return replace(one, per_second=worse or None), replace(one, per_second=better or None)
 
     def _tried(self, changes: Mapping[str, str], alternative: Mapping[str, str], proposed: Measured) -> list[Measured]:
         """An alternative, and those beyond it while each is better than the one before."""
