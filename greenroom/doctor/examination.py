@@ -59,6 +59,11 @@ class Report:
         """Whether anything is known of what the routes gain."""
         return any(route["gains"] != gains.NOT_MEASURED for route in self.routes)
 
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences that are no findings: how the patched import did otherwise, and how much was not seen."""
+        return [*self.facts.get("differs", []), *filter(None, [self.facts.get("unseen")])]
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "verdict": self.verdict,

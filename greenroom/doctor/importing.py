@@ -86,7 +86,7 @@ class Imported:
 
     def facts(self) -> dict[str, Any]:
         return {
-            "seconds": round(float(self.patched.get("seconds", 0.0)), 2),
+            "seconds": round(self.seconds, 2),
             "mb": round(float(self.patched.get("mb", 0.0)), 1),
             "seconds_unpatched": round(float(self.plain.get("seconds", 0.0)), 2),
             "threads": len(self.patched.get("threads", [])),

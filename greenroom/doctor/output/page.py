@@ -34,11 +34,7 @@ def page(report: Report, app: str) -> str:
             f"<p>The import takes {facts['seconds']:.1f} s and {facts['mb']:.0f} MB. "
             f"The doctor took {report.facts['seconds']:.0f} s.</p>"
         )
-    parts += [
-        f"<p>{_text(sentence)}</p>"
-        for sentence in [*report.facts.get("differs", []), report.facts.get("unseen", "")]
-        if sentence
-    ]
+    parts += [f"<p>{_text(sentence)}</p>" for sentence in report.remarks]
     parts.append(f"<h2>{len(report.findings)} finding{'' if len(report.findings) == 1 else 's'}</h2>")
     parts += [_finding(finding) for finding in report.findings]
     if report.has_gains:

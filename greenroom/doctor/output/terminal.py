@@ -80,13 +80,9 @@ class Terminal:
             if facts
             else ""
         )
-        unlike = "".join(
-            f"\n  {sentence}"
-            for sentence in (*report.facts.get("differs", []), report.facts.get("unseen", ""))
-            if sentence
-        )
+        remarks = "".join(f"\n  {sentence}" for sentence in report.remarks)
         seconds = f"  Took {report.facts.get('seconds', 0):.0f} s." if report.facts else ""
-        return self.paint(sentence, colour) + (f": {said}." if said else ".") + imported + seconds + unlike
+        return self.paint(sentence, colour) + (f": {said}." if said else ".") + imported + seconds + remarks
 
     def _finding(self, finding: Finding) -> list[str]:
         head = f"{self.paint(finding.level, finding.level)}  {self.paint(finding.place, 'bold')}  {finding.rule}"
