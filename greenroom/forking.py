@@ -42,6 +42,8 @@ from .in_flight import CURRENT, FOREVER
 
 logger = logging.getLogger("gunicorn.error")
 
+# The package, and its copy under pathos.
+MULTIPROCESSING = ("multiprocessing", "multiprocess")
 # How often the child's loop lets Python look for signals. gevent's own does it in the process's first loop only.
 SIGNALS_SECONDS = 0.2
 # Descriptors of a child's loop (epoll, an eventfd), and two for its first steps.
@@ -200,7 +202,7 @@ def outlive_me() -> None:
 
 def multiprocessing_modules() -> list[ModuleType]:
     """Those that know the children: multiprocessing's, and that of its copy under pathos, as far as they are loaded."""
-    found = (sys.modules.get(f"{package}.process") for package in ("multiprocessing", "multiprocess"))
+    found = (sys.modules.get(f"{package}.process") for package in MULTIPROCESSING)
     return [each for each in found if each is not None]
 
 

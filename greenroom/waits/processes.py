@@ -23,6 +23,7 @@ from typing import Any
 import gevent.selectors
 
 from .. import clock
+from ..forking import MULTIPROCESSING
 from ..on_import import when_imported
 from ..replacements import Put, part
 from .polling import READ, WRITE
@@ -35,7 +36,7 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.0005, 0.02
 
 def install() -> None:
     """Runs on: the main thread, after patching. Safe to call again."""
-    for package in ("multiprocessing", "multiprocess"):
+    for package in MULTIPROCESSING:
         when_imported(f"{package}.connection", part(package)(_install_connections))
         when_imported(f"{package}.synchronize", part(package)(_install_semaphores))
 
