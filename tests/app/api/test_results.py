@@ -1,7 +1,6 @@
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ from app.boards import record
 from app.extensions import db
 from app.models import utc_now
 from app.upstream import Outcome
-from tests.app.api.upstreams import LONG_WAIT, Connection, Upstream, answering, hanging, sending, upstream
+from tests.app.api.upstreams import LONG_WAIT, Connection, Upstream, answering, eventually, hanging, sending, upstream
 
 Headers = dict[str, str]
 MakeBoard = Callable[..., dict[str, Any]]
@@ -297,10 +296,10 @@ class TestStream:
 
             assert gone.wait(LONG_WAIT), "the source was still being fetched"
 
-        assert wait_until(lambda: client.get("/api/boards/mine/history").json != [])
+        assert eventually(lambda: client.get("/api/boards/mine/history").json != [])
         (fetch,) = client.get("/api/boards/mine/history").json
         assert fetch["name"] == "quick"
-        assert wait_until(lambda: not [t for t in threading.enumerate() if t.name.startswith("fetch")])
+        assert eventually(lambda: not [t for t in threading.enumerate() if t.name.startswith("fetch")])
 
     def test_board_deleted_meanwhile_still_streams_to_the_end(
         self, app: Flask, bearer: Callable[..., Headers], make_board: MakeBoard, count: Callable[[str], int]
@@ -320,15 +319,6 @@ class TestStream:
         assert statuses == [204]
         assert [name for name, _ in read_events(text)] == ["source", "done"]
         assert count("fetches") == 0
-
-
-def wait_until(condition: Callable[[], bool]) -> bool:
-    end = time.monotonic() + LONG_WAIT
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.005)
-    return True
 
 
 def test_garbage_and_good_answers_stand_side_by_side(

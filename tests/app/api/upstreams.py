@@ -3,6 +3,7 @@
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -163,6 +164,30 @@ def dribbling(head: bytes, byte: bytes) -> Behaviour:
             connection.send(byte)
 
     return behave
+
+
+class Flood:
+    """Sends `head`, which says that 100 MB follow, and then those; `sent` are the megabytes that were taken."""
+
+    def __init__(self, head: bytes) -> None:
+        self.head = head
+        self.sent = 0
+
+    def __call__(self, connection: Connection) -> None:
+        connection.read_head()
+        connection.send(self.head + b"Content-Length: 100000000\r\n\r\n")
+        for _ in range(100):
+            connection.send(b"x" * 1_000_000)
+            self.sent += 1
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + LONG_WAIT
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.005)
+    return True
 
 
 def redirecting(location: str) -> Behaviour:

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from .fetching import Names, eventually, fetch_threads
+from tests.app.api.upstreams import eventually
+
+from .fetching import Names, fetch_threads
 
 
 @pytest.fixture

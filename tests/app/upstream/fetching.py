@@ -1,12 +1,11 @@
 """Calls of upstreams as tests make them, and threads that have to end."""
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 from app.upstream import Fetcher, Outcome, Target
-from tests.app.api.upstreams import LONG_WAIT, Behaviour, upstream
+from tests.app.api.upstreams import Behaviour, upstream
 
 LIMIT = 100_000
 SHORT_MS = 200
@@ -33,12 +32,3 @@ Names = dict[str, Callable[[], list[str]]]
 
 def fetch_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("fetch")]
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    end = time.monotonic() + LONG_WAIT
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.005)
-    return True

@@ -10,7 +10,7 @@ import requests
 
 from app import lanes
 from app.upstream import Outcome, Target
-from tests.app.api.upstreams import LONG_WAIT, Behaviour, Connection, Upstream, answering, redirecting, upstream
+from tests.app.api.upstreams import LONG_WAIT, Behaviour, Connection, Flood, Upstream, answering, redirecting, upstream
 
 from .fetching import SHORT_MS, Names, fetch_from, fetch_one, fetcher
 
@@ -41,21 +41,12 @@ class TestRedirects:
         assert len(server.heads) == 4
 
     def test_body_of_a_redirect_is_not_read(self) -> None:
-        sent = 0
-
-        def flood(connection: Connection) -> None:
-            nonlocal sent
-            connection.read_head()
-            connection.send(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 100000000\r\n\r\n")
-            for _ in range(100):
-                connection.send(b"x" * 1_000_000)
-                sent += 1
-
+        flood = Flood(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n")
         with upstream(flood) as server:
             outcome = fetch_one(server.url())
 
         assert outcome.error == "connection refused"
-        assert sent < 50
+        assert flood.sent < 50
 
     @pytest.mark.parametrize("location", ["ftp://example.org/", "file:///etc/passwd", "gopher://127.0.0.1/"])
     def test_redirect_to_another_scheme_is_refused(self, location: str) -> None:

@@ -8,9 +8,9 @@ import pytest
 from app import lanes
 from app.lanes import Lane
 from app.upstream import HEARTBEAT, Call, Outcome, Target
-from tests.app.api.upstreams import LONG_WAIT, Connection, answering, hanging, upstream
+from tests.app.api.upstreams import LONG_WAIT, Connection, answering, eventually, hanging, upstream
 
-from .fetching import OK, Names, eventually, fetch_one, fetch_threads, fetcher
+from .fetching import OK, Names, fetch_one, fetch_threads, fetcher
 
 
 class TestConnections:

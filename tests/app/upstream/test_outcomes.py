@@ -12,7 +12,7 @@ import requests
 
 from app.bodies import decode_body
 from app.upstream import Target
-from tests.app.api.upstreams import LONG_WAIT, Connection, answering, dribbling, hanging, sending, upstream
+from tests.app.api.upstreams import LONG_WAIT, Connection, Flood, answering, dribbling, hanging, sending, upstream
 
 from .fetching import LIMIT, OK, SHORT_MS, Names, fetch_from, fetch_one, fetcher
 
@@ -164,21 +164,12 @@ class TestMisbehaviour:
         assert fetch_from(dribbling(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), SHORT_MS).error == "no answer within 200 ms"
 
     def test_100_mb_are_not_read(self) -> None:
-        sent = 0
-
-        def flood(connection: Connection) -> None:
-            nonlocal sent
-            connection.read_head()
-            connection.send(OK + b"Content-Length: 100000000\r\n\r\n")
-            for _ in range(100):
-                connection.send(b"x" * 1_000_000)
-                sent += 1
-
+        flood = Flood(OK)
         with upstream(flood) as server:
             outcome = fetch_one(server.url())
 
         assert outcome.error == "the answer is larger than 100,000 bytes"
-        assert sent < 50
+        assert flood.sent < 50
 
     def test_gzip_bomb_is_stopped_at_its_unpacked_size(self) -> None:
         bomb = gzip.compress(gzip.compress(b"\0" * 20_000_000, 9), 9)

@@ -229,14 +229,15 @@ def test_who_makes_us_answer_and_does_not_read_gets_no_more(monkeypatch: pytest.
     assert most < 2 * MOST_WAITING_BYTES
 
 
+def large(environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
+    start("200 OK", [("Content-Length", "100000")])
+    return [b"x" * 100_000]
+
+
 def test_windows_that_stay_shut_end_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("greenroom.worker.progress._segment_bytes", lambda sock: 1)
 
-    def application(environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
-        start("200 OK", [("Content-Length", "100000")])
-        return [b"x" * 100_000]
-
-    with serve(Ours, application, cfg=CLEARTEXT, settings={"send_timeout_seconds": 1}) as site:
+    with serve(Ours, large, cfg=CLEARTEXT, settings={"send_timeout_seconds": 1}) as site:
         with HTTP2Client(site, window=0) as client:
             streams = [client.ask(), client.ask()]
             client.until(lambda: len(client.all_of(h2.events.StreamReset)) == 2, "both are given up")
@@ -247,11 +248,7 @@ def test_windows_that_stay_shut_end_the_answer(monkeypatch: pytest.MonkeyPatch) 
 def test_window_that_becomes_less_than_none_ends_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("greenroom.worker.progress._segment_bytes", lambda sock: 1)
 
-    def application(environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
-        start("200 OK", [("Content-Length", "100000")])
-        return [b"x" * 100_000]
-
-    with serve(Ours, application, cfg=CLEARTEXT, settings={"send_timeout_seconds": 1}) as site:
+    with serve(Ours, large, cfg=CLEARTEXT, settings={"send_timeout_seconds": 1}) as site:
         with HTTP2Client(site, window=100) as client:
             client.acknowledges = False
             stream = client.ask()
