@@ -306,6 +306,8 @@ class Examination:
 
     def pools(self, imported: Imported) -> None:
         """All workers' pools together, and what the database allows: it was asked, which counts over the default."""
+                if kind == "greenroom":
+                    server.ask("doctor, look away")
         if any(engine.get("most") for engine in imported.engines):
             self.found = [one for one in self.found if one.rule != "pools-above-max-connections"]
         workers, file, line = deployment.workers_of(Path.cwd(), os.environ, self.options.configuration)
@@ -313,6 +315,7 @@ class Examination:
             most, size = int(engine.get("most") or 0), int(engine.get("size") or 0)
             together = (size + max(0, int(engine.get("overflow") or 0))) * workers
             if not most or together <= most:
+                    gains.settle(server, 0.1 * self.left())
                 continue
             place = next(
                 ((one.file, one.line) for one in self.found if one.rule in ("default-pool", "pool-too-small")),

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..insight.account import STATES
 from .driving import Seen
-from .server import Answer, Server
+from .server import HEARTBEAT, Answer, Server
 
 KINDS = ("sync", "gthread", "greenroom")
 CLIENTS = 20
@@ -17,6 +17,9 @@ ALONE_TIMES = 2
 # A share of its time that a route computes; from here on no server makes it faster.
 COMPUTES_SHARE = 0.8
 COMPUTES_MUCH_SECONDS = 0.05
+# Below this share of a sync worker's requests it is no noise.
+FEWER_SHARE = 0.67
+SETTLED_SECONDS, SETTLES_SECONDS = 0.02, 1.5
 NO_WAITS = ("cpu", "ready", "offload", "client")
 WAITS_SECONDS, WAITS_SHARE = 0.002, 0.2
 
@@ -51,6 +54,8 @@ class Gain:
         factor = ours.rate / sync.rate
         if factor >= 1.2 and waits(seen):
             return f"{factor:.1f} times the requests of one sync worker"
+        if factor <= FEWER_SHARE:
+            return f"fewer requests than one sync worker: {factor:.0%}"
         if seen.cpu_seconds + seen.offload_seconds >= COMPUTES_MUCH_SECONDS:
             return "as many requests as one sync worker: it computes, and hardly waits"
         return "as many requests as one sync worker: it hardly waits"
@@ -70,6 +75,14 @@ class Gain:
             },
             "gains": self.sentence(),
         }
+
+
+def settle(server: Server, seconds: float) -> None:
+    """Wait until the worker has done what an earlier route's clients have left in its queue, for so long at most."""
+    until = time.monotonic() + min(seconds, SETTLES_SECONDS)
+    quick = 0
+    while quick < 3 and (left := until - time.monotonic()) > 0:
+        quick = quick + 1 if server.get(HEARTBEAT, left).seconds < SETTLED_SECONDS else 0
 
 
 def measure(server: Server, seen: Seen, seconds: float) -> Measured:

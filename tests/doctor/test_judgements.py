@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -81,6 +81,18 @@ def gain(sync: float, ours: float, **seconds: float) -> str:
 def test_a_route_that_waits_for_nothing_gains_nothing_whatever_the_machine_did_meanwhile() -> None:
     assert gain(100.0, 400.0, cpu=0.004) == "as many requests as one sync worker: it hardly waits"
     assert gain(100.0, 400.0, cpu=0.004, upstream=0.1) == "4.0 times the requests of one sync worker"
+
+
+def test_a_route_that_loses_is_not_called_as_good() -> None:
+    assert gain(100.0, 80.0, cpu=0.004) == "as many requests as one sync worker: it hardly waits"
+    assert gain(1000.0, 350.0, cpu=0.004) == "fewer requests than one sync worker: 35%"
+
+
+def test_a_route_is_measured_when_what_others_left_is_done() -> None:
+    answers = [Answer(200, seconds) for seconds in (0.4, 0.001, 0.2, 0.001, 0.001, 0.001, 0.9)]
+    gains.settle(cast(Any, SimpleNamespace(get=lambda path, timeout: answers.pop(0))), 60.0)
+
+    assert [one.seconds for one in answers] == [0.9]
 
 
 def test_what_only_the_first_request_computes_is_not_what_the_route_does() -> None:
