@@ -156,14 +156,14 @@ class Examination:
         self.report.skipped = [Skipped("reading", problem) for problem in [*project.sources.problems, *failed]]
 
     def read_more(self, project: Project, imported: Imported) -> Project:
-        """Return the project with the files that the import loaded and no import statement leads to."""
+        """Return the project with the files and views that only the import shows: no statement leads to them."""
         known = set(project.sources.by_module)
         for module, path in imported.files:
             if module != "__main__" and "greenroom/doctor" not in path:
                 project.sources.read_imported(Path(path), module)
-        if set(project.sources.by_module) == known:
+        more = Project(project.sources, project.entry, {str(route["place"]) for route in imported.routes})
+        if set(project.sources.by_module) == known and len(more.views) == len(project.views):
             return project
-        more = Project(project.sources, project.entry)
         deployed = [one for one in self.found if one.file not in {source.shown for source in project.sources}]
         self.static(more)
         self.found += deployed

@@ -107,7 +107,6 @@ def examine(app: str, lazily: list[str], *, is_patched: bool) -> dict[str, Any]:
     recorder.end()
     answer["seconds"] = max(0.0, time.perf_counter() - began - (queued_seconds(os.getpid()) - queued))
     answer["mb"] = rss_mb() - memory
-    answer["files"] = own_files()
     answer["threads"] = thread_names()
     answer["versions"] = untested_versions() if is_patched else []
     if application is not None:
@@ -119,9 +118,11 @@ def examine(app: str, lazily: list[str], *, is_patched: bool) -> dict[str, Any]:
 
 
 def _settings() -> Any:
+    answer["files"] = own_files()
     from ...settings import Settings, read_environment, unknown_names
 
     environ = read_environment(Path(".env"))
+        answer["files"] = own_files()  # with those that the list of routes has brought in: Django's views
     wrong = unknown_names(environ)
     return Settings.read({} if wrong else environ)
 
