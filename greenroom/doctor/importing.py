@@ -160,7 +160,17 @@ class Imported:
             )
             return
         error = str(self.patched.get("error", ""))
-        if not error:
+        if not error or self.patched.get("advice"):
+            return  # what was imported before anything could patch is told below
+        if self.patched.get("is_asgi"):
+            yield Finding(
+                "import-fails",
+                "",
+                0,
+                f"{error}.",
+                "Name the WSGI application within it, wrap it (`a2wsgi.ASGIMiddleware`), or take an ASGI server, say "
+                "uvicorn.",
+            )
             return
         file, _, line = str(self.patched.get("error_place", "")).rpartition(":")
         same = str(self.plain.get("error", "")).partition(":")[0] == error.partition(":")[0]

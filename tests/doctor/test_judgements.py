@@ -68,7 +68,7 @@ def test_an_import_that_others_kept_from_running_is_no_finding() -> None:
     assert list(starved.findings(PROJECT)) == []
     assert starved.why_not.startswith("the machine is too busy: for 14 s")
     assert [(one.rule, one.place) for one in hanging.findings(PROJECT)] == [("import-hangs", "shop.py:3")]
-    assert hanging.why_not == "the import did not end in time"
+    assert hanging.why_not.startswith("the import did not end within 16 s")
 
 
 def gain(sync: float, ours: float, **seconds: float) -> str:

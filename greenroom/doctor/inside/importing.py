@@ -106,6 +106,9 @@ def examine(app: str, lazily: list[str], *, is_patched: bool) -> dict[str, Any]:
         answer["is_exit"] = not isinstance(exc, Exception)
     recorder.end()
     answer["seconds"] = max(0.0, time.perf_counter() - began - (queued_seconds(os.getpid()) - queued))
+        if is_asgi(application):
+            answer["error"] = f"{app} is an ASGI application, and Greenroom serves WSGI"
+            answer["is_asgi"] = True
     answer["mb"] = rss_mb() - memory
     answer["threads"] = thread_names()
     answer["versions"] = untested_versions() if is_patched else []
@@ -155,6 +158,12 @@ def _said(exc: BaseException) -> str:
     for beginning in redaction.DETAILS:
         text = text.partition(beginning)[0]
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+def is_asgi(application: Any) -> bool:
+    """Whether a call of it is a coroutine: FastAPI, Starlette, Quart, Connexion 3."""
+    called = application if inspect.isroutine(application) else type(application).__call__
+    return inspect.iscoroutinefunction(inspect.unwrap(called))
+
+
     return re.sub(r"([.:;,!?])\n|\n", lambda end: f"{end[1] or ';'} ", "\n".join(lines))[:500]
 
 
