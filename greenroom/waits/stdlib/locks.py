@@ -10,11 +10,12 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any, NoReturn, Protocol
 
+from gevent import monkey
 from greenlet import getcurrent, greenlet
 
 from ... import clock
 from ...in_flight import FOREVER, TimedWait
-from ..parking import Waiter, WaitQueue, give_way, new_lock, waiter
+from ..parking import Waiter, WaitQueue, new_lock, tries, waiter
 
 TIMEOUT_MAX: float = sys.modules["_thread"].TIMEOUT_MAX
 _frame = sys._getframe
@@ -24,6 +25,7 @@ MAKERS = frozenset(
     os.path.join(_STANDARD, *path.split("/")) for path in ("threading.py", "queue.py", "concurrent/futures/thread.py")
 )
 CONDITION_WAIT = threading.Condition.wait.__code__
+PARTS = frozenset(kind.__init__.__code__ for kind in (threading.Semaphore, monkey.get_original("threading", "Event")))
 FUTURES = os.path.join(_STANDARD, "concurrent", "futures", "_base.py")  # a future is waited for as a lock is
 # The owner of a lock: the greenlet, its request, the code and the instruction that took it.
 Note = tuple[object, object, CodeType, int]
@@ -46,29 +48,26 @@ observer: Observer | None = None
 class Mutex(WaitQueue):
     """The common part of both locks: `owner` is the greenlet that has it, as far as it is known.
 
-    `made_in` and `made_at` are the code and the instruction that made it.
+    `made_in` and `made_at` are the code and the instruction that made it; None for what a condition's waiter waits for.
+    `is_noted` says whether its owner's line is noted. Not for parts of the standard library's conditions, events,
+    semaphores, futures and threads: nobody has those while waiting, or while code of the application runs.
     """
 
-    __slots__ = ("made_at", "made_in", "note")
+    __slots__ = ("is_noted", "made_at", "made_in", "note")
 
     note: Note | None
-    made_in: CodeType
+    is_noted: bool
+    made_in: CodeType | None
     made_at: int
 
     @property
     def owner(self) -> greenlet | None:
         raise NotImplementedError
 
-    def __exit__(self, *exc_info: object) -> None:
-        self.release()
-
-    def release(self) -> None:
-        raise NotImplementedError
-
     def acquire_slowly(self, blocking: bool, timeout: float) -> bool:
         """It is not free. Returns False where the caller's own time is over, or ends early with its request."""
         if not blocking or timeout == 0:
-            give_way()  # so that it gets free, for who tries in a loop
+            tries.failed()
             return False
         detail = "condition" if self.is_signal() else "lock"
         with TimedWait("lock", detail, None if timeout < 0 else timeout):
@@ -76,9 +75,8 @@ class Mutex(WaitQueue):
         return False
 
     def is_signal(self) -> bool:
-        """Whether this is a Condition.wait of the application's own: it took the lock for somebody else to release."""
-        note = self.note
-        if note is None or note[0] is not getcurrent():
+        """Whether this is a Condition.wait of the application's own, which waits for a word."""
+        if self.made_in is not None:
             return False
         frame: FrameType | None = _frame(1)
         while frame is not None and frame.f_code is not CONDITION_WAIT:
@@ -91,7 +89,7 @@ class Mutex(WaitQueue):
     def wait_for(self, timeout: float, *, is_endable: bool = True) -> bool:
         until = FOREVER if timeout < 0 else clock.now() + timeout
         me = waiter(self.owner)
-        if observer is None:
+        if observer is None or not self.is_noted:
             return self.wait(me, until, is_endable=is_endable)
         return observer.waits(self, lambda: self.wait(me, until, is_endable=is_endable))
 
@@ -109,15 +107,17 @@ def check(blocking: bool, timeout: float) -> None:
         raise OverflowError("timeout value is too large")
 
 
-def maker() -> tuple[CodeType, int]:
-    """Return where a lock is made: code and instruction of the caller of its `__init__`, from which this is called."""
+def maker() -> tuple[bool, CodeType, int]:
+    """Return `is_noted`, `made_in` and `made_at` of a lock from whose `__init__` this is called."""
     try:
         frame = _frame(2)
     except ValueError:  # made by C code at the bottom of a greenlet
         frame = _frame(1)
+    is_part = frame.f_code in PARTS
     while frame.f_code.co_filename in MAKERS and frame.f_back is not None:
         frame = frame.f_back
-    return frame.f_code, frame.f_lasti
+    code = frame.f_code
+    return not is_part and code.co_filename != FUTURES, code, frame.f_lasti
 
 
 class Lock(Mutex):
@@ -131,7 +131,7 @@ class Lock(Mutex):
         super().__init__()
         self._block = new_lock()
         self.owner = self.note = None
-        self.made_in, self.made_at = maker()
+        self.is_noted, self.made_in, self.made_at = maker()
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         if timeout != -1:
@@ -142,7 +142,7 @@ class Lock(Mutex):
             self.owner = me = getcurrent()
         except RuntimeError:
             return True  # the interpreter ends: nobody else runs any more
-        if observer is not None:
+        if observer is not None and self.is_noted:
             self.note = observer.taken(me, _frame())
         return True
 
@@ -152,7 +152,7 @@ class Lock(Mutex):
         """Take it if it is free, without a note: for a few instructions of ours, see uncontended."""
         return bool(self._block.acquire(False))
 
-    def release(self) -> None:
+    def release(self, *exc_info: object) -> None:
         self.owner = self.note = None
         if not self.waiters:
             self._block.release()
@@ -164,6 +164,8 @@ class Lock(Mutex):
             self.free()
         else:
             hand_over(heir)
+
+    __exit__ = release
 
     def locked(self) -> bool:
         return bool(self._block.locked())
@@ -196,7 +198,7 @@ class Lock(Mutex):
         if not self._block.acquire(False):
             self.wait_for(-1, is_endable=False)
         self.owner = me = getcurrent()
-        if observer is not None:
+        if observer is not None and self.is_noted:
             self.note = observer.taken(me, _frame())
 
     def _at_fork_reinit(self) -> None:
@@ -206,6 +208,17 @@ class Lock(Mutex):
 
     def __repr__(self) -> str:
         return f"<{'locked' if self.locked() else 'unlocked'} {_name(self)} object at {id(self):#x}>"
+
+
+def lock_of_condition() -> Lock:
+    """threading._allocate_lock, which makes what each waiter of a condition waits for."""
+    lock = Lock.__new__(Lock)
+    lock.waiters = []
+    lock._block = new_lock()
+    lock.owner = lock.note = lock.made_in = None
+    lock.made_at = 0
+    lock.is_noted = False
+    return lock
 
 
 class RLock(Mutex):
@@ -220,7 +233,7 @@ class RLock(Mutex):
         # How often its owner has taken it once more.
         self._again = 0
         self.note = None
-        self.made_in, self.made_at = maker()
+        self.is_noted, self.made_in, self.made_at = maker()
 
     @property
     def owner(self) -> greenlet | None:
@@ -238,13 +251,13 @@ class RLock(Mutex):
             return True
         if self._owners.setdefault("owner", me) is not me and not self.acquire_slowly(blocking, timeout):
             return False
-        if observer is not None:
+        if observer is not None and self.is_noted:
             self.note = observer.taken(me, _frame())
         return True
 
     __enter__ = acquire
 
-    def release(self) -> None:
+    def release(self, *exc_info: object) -> None:
         try:
             me = getcurrent()
         except RuntimeError:
@@ -261,6 +274,8 @@ class RLock(Mutex):
         del self._owners["owner"]
         if self.waiters:
             self.wake()
+
+    __exit__ = release
 
     def locked(self) -> bool:
         return bool(self._owners)
@@ -300,7 +315,7 @@ class RLock(Mutex):
         if self._owners.setdefault("owner", me) is not me:
             self.wait_for(-1, is_endable=False)
         self._again = again
-        if observer is not None:
+        if observer is not None and self.is_noted:
             self.note = observer.taken(me, _frame())
 
     def _at_fork_reinit(self) -> None:
