@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Protocol
 from greenlet import getcurrent, greenlet
 
 from ... import clock
-from ...in_flight import FOREVER, TimedWait
+from ...in_flight import CURRENT, FOREVER, OWN, UNLOCKED, TimedWait
 from ..parking import Waiter, WaitQueue, give_way, new_lock, waiter
 
 TIMEOUT_MAX: float = sys.modules["_thread"].TIMEOUT_MAX
@@ -46,11 +46,14 @@ observer: Observer | None = None
 class Mutex(WaitQueue):
     """The common part of both locks: `owner` is the greenlet that has it, as far as it is known.
 
-    `made_in` and `made_at` are the code and the instruction that made it.
+    `made_in` and `made_at` are the code and the instruction that made it. `mark` is that of the request whose greenlet
+    has it: see Record.lock_mark. A word is a lock that Condition.wait has made and taken, for somebody else to release.
     """
 
-    __slots__ = ("made_at", "made_in", "note")
+    __slots__ = ("is_word", "made_at", "made_in", "mark", "note")
 
+    is_word: bool
+    mark: object
     note: Note | None
     made_in: CodeType
     made_at: int
@@ -70,23 +73,10 @@ class Mutex(WaitQueue):
         if not blocking or timeout == 0:
             give_way()  # so that it gets free, for who tries in a loop
             return False
-        detail = "condition" if self.is_signal() else "lock"
-        with TimedWait("lock", detail, None if timeout < 0 else timeout):
+        detail = "condition" if self.is_word and self.made_in.co_filename != FUTURES else "lock"
+        with TimedWait("lock", detail, None if timeout < 0 else timeout, UNLOCKED if self.is_word else OWN):
             return self.wait_for(timeout)
         return False
-
-    def is_signal(self) -> bool:
-        """Whether this is a Condition.wait of the application's own: it took the lock for somebody else to release."""
-        note = self.note
-        if note is None or note[0] is not getcurrent():
-            return False
-        frame: FrameType | None = _frame(1)
-        while frame is not None and frame.f_code is not CONDITION_WAIT:
-            if frame.f_code.co_filename != __file__:
-                return False
-            frame = frame.f_back
-        caller = None if frame is None else frame.f_back
-        return caller is not None and caller.f_code.co_filename != FUTURES
 
     def wait_for(self, timeout: float, *, is_endable: bool = True) -> bool:
         until = FOREVER if timeout < 0 else clock.now() + timeout
@@ -109,15 +99,22 @@ def check(blocking: bool, timeout: float) -> None:
         raise OverflowError("timeout value is too large")
 
 
-def maker() -> tuple[CodeType, int]:
-    """Return where a lock is made: code and instruction of the caller of its `__init__`, from which this is called."""
+def mark_of(me: object) -> object:
+    """The mark of the request whose own greenlet is `me`, the caller, if any. `acquire` has it inline, for speed."""
+    record = CURRENT.get()
+    return record.lock_mark if record is not None and record.greenlet is me else None
+
+
+def maker() -> tuple[bool, CodeType, int]:
+    """For a lock's `__init__`: whether Condition.wait makes it, and the code and the instruction that called that."""
     try:
         frame = _frame(2)
     except ValueError:  # made by C code at the bottom of a greenlet
         frame = _frame(1)
+    is_word = frame.f_code is CONDITION_WAIT
     while frame.f_code.co_filename in MAKERS and frame.f_back is not None:
         frame = frame.f_back
-    return frame.f_code, frame.f_lasti
+    return is_word, frame.f_code, frame.f_lasti
 
 
 class Lock(Mutex):
@@ -130,8 +127,8 @@ class Lock(Mutex):
     def __init__(self) -> None:
         super().__init__()
         self._block = new_lock()
-        self.owner = self.note = None
-        self.made_in, self.made_at = maker()
+        self.owner = self.note = self.mark = None
+        self.is_word, self.made_in, self.made_at = maker()
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         if timeout != -1:
@@ -142,6 +139,9 @@ class Lock(Mutex):
             self.owner = me = getcurrent()
         except RuntimeError:
             return True  # the interpreter ends: nobody else runs any more
+        record = CURRENT.get()
+        if record is not None and record.greenlet is me and not self.is_word:
+            self.mark = record.lock_mark
         if observer is not None:
             self.note = observer.taken(me, _frame())
         return True
@@ -153,7 +153,7 @@ class Lock(Mutex):
         return bool(self._block.acquire(False))
 
     def release(self) -> None:
-        self.owner = self.note = None
+        self.owner = self.note = self.mark = None
         if not self.waiters:
             self._block.release()
             if self.waiters:
@@ -196,13 +196,14 @@ class Lock(Mutex):
         if not self._block.acquire(False):
             self.wait_for(-1, is_endable=False)
         self.owner = me = getcurrent()
+        self.mark = mark_of(me)
         if observer is not None:
             self.note = observer.taken(me, _frame())
 
     def _at_fork_reinit(self) -> None:
         self._block._at_fork_reinit()
         self.waiters.clear()
-        self.owner = self.note = None
+        self.owner = self.note = self.mark = None
 
     def __repr__(self) -> str:
         return f"<{'locked' if self.locked() else 'unlocked'} {_name(self)} object at {id(self):#x}>"
@@ -219,8 +220,8 @@ class RLock(Mutex):
         self._owners: dict[str, Any] = {}
         # How often its owner has taken it once more.
         self._again = 0
-        self.note = None
-        self.made_in, self.made_at = maker()
+        self.note = self.mark = None
+        self.is_word, self.made_in, self.made_at = maker()
 
     @property
     def owner(self) -> greenlet | None:
@@ -238,6 +239,9 @@ class RLock(Mutex):
             return True
         if self._owners.setdefault("owner", me) is not me and not self.acquire_slowly(blocking, timeout):
             return False
+        record = CURRENT.get()
+        if record is not None and record.greenlet is me:
+            self.mark = record.lock_mark
         if observer is not None:
             self.note = observer.taken(me, _frame())
         return True
@@ -254,7 +258,7 @@ class RLock(Mutex):
         if self._again:
             self._again -= 1
             return
-        self.note = None
+        self.note = self.mark = None
         if self.waiters:
             self.free()
             return
@@ -291,7 +295,7 @@ class RLock(Mutex):
         if not self._is_owned():
             raise RuntimeError("cannot release un-acquired lock")
         again, self._again = self._again, 0
-        self.note = None
+        self.note = self.mark = None
         self.free()
         return again
 
@@ -300,6 +304,7 @@ class RLock(Mutex):
         if self._owners.setdefault("owner", me) is not me:
             self.wait_for(-1, is_endable=False)
         self._again = again
+        self.mark = mark_of(me)
         if observer is not None:
             self.note = observer.taken(me, _frame())
 
@@ -307,7 +312,7 @@ class RLock(Mutex):
         self._owners.clear()
         self.waiters.clear()
         self._again = 0
-        self.note = None
+        self.note = self.mark = None
 
     def __repr__(self) -> str:
         state, owner = ("locked", id(self.owner)) if self._owners else ("unlocked", 0)
