@@ -14,7 +14,7 @@ from gevent import monkey
 from greenlet import getcurrent, greenlet
 
 from ... import clock
-from ...in_flight import FOREVER, TimedWait
+from ...in_flight import CURRENT, FOREVER, OWN, UNLOCKED, TimedWait
 from ..parking import Waiter, WaitQueue, new_lock, tries, waiter
 
 TIMEOUT_MAX: float = sys.modules["_thread"].TIMEOUT_MAX
@@ -48,13 +48,15 @@ observer: Observer | None = None
 class Mutex(WaitQueue):
     """The common part of both locks: `owner` is the greenlet that has it, as far as it is known.
 
-    `made_in` and `made_at` are the code and the instruction that made it; None for what a condition's waiter waits for.
-    `is_noted` says whether its owner's line is noted. Not for parts of the standard library's conditions, events,
+    `made_in` and `made_at` are the code and the instruction that made it; None for a word: what a waiter of a condition
+    waits for, which somebody else releases. `is_noted` says whether its owner is noted, by `note`, and by `mark` if it is
+    a request's own greenlet (see Record.lock_mark). Not for parts of the standard library's conditions, events,
     semaphores, futures and threads: nobody has those while waiting, or while code of the application runs.
     """
 
-    __slots__ = ("is_noted", "made_at", "made_in", "note")
+    __slots__ = ("is_noted", "made_at", "made_in", "mark", "note")
 
+    mark: object
     note: Note | None
     is_noted: bool
     made_in: CodeType | None
@@ -70,12 +72,12 @@ class Mutex(WaitQueue):
             tries.failed()
             return False
         detail = "condition" if self.is_signal() else "lock"
-        with TimedWait("lock", detail, None if timeout < 0 else timeout):
+        with TimedWait("lock", detail, None if timeout < 0 else timeout, UNLOCKED if self.made_in is None else OWN):
             return self.wait_for(timeout)
         return False
 
     def is_signal(self) -> bool:
-        """Whether this is a Condition.wait of the application's own, which waits for a word."""
+        """Whether this is a Condition.wait of the application's own, and not that of a future."""
         if self.made_in is not None:
             return False
         frame: FrameType | None = _frame(1)
@@ -85,6 +87,14 @@ class Mutex(WaitQueue):
             frame = frame.f_back
         caller = None if frame is None else frame.f_back
         return caller is not None and caller.f_code.co_filename != FUTURES
+
+    def note_owner(self, me: object) -> None:
+        """The greenlet `me` has just taken it. Called by what has: from there the line is looked for."""
+        record = CURRENT.get()
+        if record is not None and record.greenlet is me:
+            self.mark = record.lock_mark
+        if observer is not None:
+            self.note = observer.taken(me, _frame(1))
 
     def wait_for(self, timeout: float, *, is_endable: bool = True) -> bool:
         until = FOREVER if timeout < 0 else clock.now() + timeout
@@ -130,7 +140,7 @@ class Lock(Mutex):
     def __init__(self) -> None:
         super().__init__()
         self._block = new_lock()
-        self.owner = self.note = None
+        self.owner = self.note = self.mark = None
         self.is_noted, self.made_in, self.made_at = maker()
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
@@ -142,8 +152,8 @@ class Lock(Mutex):
             self.owner = me = getcurrent()
         except RuntimeError:
             return True  # the interpreter ends: nobody else runs any more
-        if observer is not None and self.is_noted:
-            self.note = observer.taken(me, _frame())
+        if self.is_noted:
+            self.note_owner(me)
         return True
 
     __enter__ = acquire
@@ -153,7 +163,7 @@ class Lock(Mutex):
         return bool(self._block.acquire(False))
 
     def release(self, *exc_info: object) -> None:
-        self.owner = self.note = None
+        self.owner = self.note = self.mark = None
         if not self.waiters:
             self._block.release()
             if self.waiters:
@@ -198,13 +208,13 @@ class Lock(Mutex):
         if not self._block.acquire(False):
             self.wait_for(-1, is_endable=False)
         self.owner = me = getcurrent()
-        if observer is not None and self.is_noted:
-            self.note = observer.taken(me, _frame())
+        if self.is_noted:
+            self.note_owner(me)
 
     def _at_fork_reinit(self) -> None:
         self._block._at_fork_reinit()
         self.waiters.clear()
-        self.owner = self.note = None
+        self.owner = self.note = self.mark = None
 
     def __repr__(self) -> str:
         return f"<{'locked' if self.locked() else 'unlocked'} {_name(self)} object at {id(self):#x}>"
@@ -215,7 +225,7 @@ def lock_of_condition() -> Lock:
     lock = Lock.__new__(Lock)
     lock.waiters = []
     lock._block = new_lock()
-    lock.owner = lock.note = lock.made_in = None
+    lock.owner = lock.note = lock.mark = lock.made_in = None
     lock.made_at = 0
     lock.is_noted = False
     return lock
@@ -232,7 +242,7 @@ class RLock(Mutex):
         self._owners: dict[str, Any] = {}
         # How often its owner has taken it once more.
         self._again = 0
-        self.note = None
+        self.note = self.mark = None
         self.is_noted, self.made_in, self.made_at = maker()
 
     @property
@@ -251,8 +261,8 @@ class RLock(Mutex):
             return True
         if self._owners.setdefault("owner", me) is not me and not self.acquire_slowly(blocking, timeout):
             return False
-        if observer is not None and self.is_noted:
-            self.note = observer.taken(me, _frame())
+        if self.is_noted:
+            self.note_owner(me)
         return True
 
     __enter__ = acquire
@@ -267,7 +277,7 @@ class RLock(Mutex):
         if self._again:
             self._again -= 1
             return
-        self.note = None
+        self.note = self.mark = None
         if self.waiters:
             self.free()
             return
@@ -306,7 +316,7 @@ class RLock(Mutex):
         if not self._is_owned():
             raise RuntimeError("cannot release un-acquired lock")
         again, self._again = self._again, 0
-        self.note = None
+        self.note = self.mark = None
         self.free()
         return again
 
@@ -315,14 +325,14 @@ class RLock(Mutex):
         if self._owners.setdefault("owner", me) is not me:
             self.wait_for(-1, is_endable=False)
         self._again = again
-        if observer is not None and self.is_noted:
-            self.note = observer.taken(me, _frame())
+        if self.is_noted:
+            self.note_owner(me)
 
     def _at_fork_reinit(self) -> None:
         self._owners.clear()
         self.waiters.clear()
         self._again = 0
-        self.note = None
+        self.note = self.mark = None
 
     def __repr__(self) -> str:
         state, owner = ("locked", id(self.owner)) if self._owners else ("unlocked", 0)

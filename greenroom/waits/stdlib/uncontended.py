@@ -13,7 +13,7 @@ from typing import Any
 
 from gevent import monkey
 
-from ...in_flight import TimedWait
+from ...in_flight import UNLOCKED, TimedWait
 from ..parking import tries
 from .locks import Lock, lock_of_condition
 
@@ -102,7 +102,7 @@ def wait(plain: Call) -> Call:
             condition._waiters.append(bell)
         finally:
             lock.release()
-        with TimedWait("lock", "event", None):
+        with TimedWait("lock", "event", None, UNLOCKED):
             try:
                 return bell.wait_for(-1)
             except BaseException:
