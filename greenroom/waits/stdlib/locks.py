@@ -49,8 +49,8 @@ class Mutex(WaitQueue):
     """The common part of both locks: `owner` is the greenlet that has it, as far as it is known.
 
     `made_in` and `made_at` are the code and the instruction that made it; None for a word: what a waiter of a condition
-    waits for, which somebody else releases. `is_noted` says whether its owner is noted, by `note`, and by `mark` if that
-    is a request's own greenlet (see Record.lock_mark). Not for parts of the standard library's conditions, events,
+    waits for, and somebody else releases. `is_noted` says whether its owner is noted, by `note`, and by `mark` if
+    it is a request's own greenlet (see Record.lock_mark). Not for parts of the standard library's conditions, events,
     semaphores, futures and threads: nobody has those while waiting, or while code of the application runs.
     """
 
