@@ -30,6 +30,9 @@ real_sleep: Callable[[float], None] = monkey.get_original("time", "sleep")
 STARTING_SECONDS = 0.2
 # How long the hub waits for another thread: as long as one holds a lock in which it does not wait itself.
 HUB_SECONDS = 1.0
+# So often, and for so long, it may be tried in vain to take something before others have to run.
+MOST_TRIES = 16
+TRIES_SECONDS = 0.001
 
 
 class Waiter:
@@ -192,8 +195,28 @@ def waiter(owner: Any = None) -> Waiter:
     return InLoop(hub)
 
 
+class Tries:
+    """Attempts to take what is not free, of who does not wait for it; he may try again and again."""
+
+    def __init__(self) -> None:
+        self.left = 0
+        self.until = 0.0
+
+    def failed(self) -> None:
+        """Let the other greenlets run, so that it gets free; not each time, since most try only once."""
+        self.left -= 1
+        if self.left > 0 and clock.now() < self.until:
+            return
+        give_way()
+        self.left = MOST_TRIES
+        self.until = clock.now() + TRIES_SECONDS
+
+
+tries = Tries()
+
+
 def give_way() -> None:
-    """Let the other greenlets run once: for who tries again and again without waiting."""
+    """Let the other greenlets run once."""
     hub = get_hub_if_exists()
     if hub is None or getcurrent() is hub:
         return
