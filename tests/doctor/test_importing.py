@@ -69,6 +69,24 @@ def test_each_import_has_databases_of_its_own(tmp_path: Path, monkeypatch: pytes
     assert not (tmp_path / "shop.db").exists()
 
 
+@pytest.mark.parametrize("is_made_first_by", ["patched", "plain"])
+def test_an_import_whose_effect_is_in_the_way_of_the_next_works_once(
+    is_made_first_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = tmp_path / "queue"  # made by a program, so outside of what the doctor puts back
+    wait = "import subprocess, time\n\nfrom gevent.monkey import is_module_patched\n\n"
+    wait += f"if is_module_patched('socket') != {is_made_first_by == 'patched'}:\n    time.sleep(2)\n"
+    make = f"subprocess.run(['mkdir', {str(queue)!r}], check=True)\n"
+
+    told = imported(tmp_path, monkeypatch, shop=wait + make + "\n\n" + WSGI)
+
+    assert queue.is_dir()
+    assert [(one.line, "imported once" in one.says) for one in found(told, tmp_path) if one.rule == "import-fails"] == [
+        (7, True)
+    ]
+    assert not any("Unpatched" in one for one in told.differences())
+
+
 @pytest.mark.parametrize(
     ("connects", "what"),
     [
