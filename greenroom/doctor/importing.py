@@ -139,9 +139,9 @@ class Imported:
             if kind == "sleep" and event["seconds"] >= SHORT_SLEEP_SECONDS:
                 yield at_import.sleeps(file, number, float(event["seconds"]))
             elif kind in ("connect", "lookup"):
-                yield at_import.talks(
-                    file, number, f"it connects to {what}" if kind == "connect" else f"it looks {what} up"
-                )
+                does = f"it connects to {what}" if kind == "connect" else f"it looks {what} up"
+                is_prepared_for = at_import.is_prepared_for(project, event.get("stack", []))
+                yield at_import.talks(file, number, does, is_prepared_for=is_prepared_for)
             elif kind == "thread" and not event.get("has_ended"):
                 is_helper = str(event.get("by")) in HELPERS
                 yield replace(at_import.thread(file, number, what), level="note" if is_helper else "warning")

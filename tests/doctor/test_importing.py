@@ -104,10 +104,25 @@ def test_a_connection_at_import_is_seen_whatever_opens_it(
         tmp_path, monkeypatch, shop=f"import {module}\n\ntry:\n    {connects}\nexcept Exception:\n    pass\n\n\n" + WSGI
     )
 
-    assert [(one.rule, one.line, f"it connects to {what}" in one.says) for one in found(told, tmp_path)] == [
-        ("io-at-import", 4, True)
+    assert [(one.rule, one.level, one.line, f"it connects to {what}" in one.says) for one in found(told, tmp_path)] == [
+        ("io-at-import", "note", 4, True)
     ]
     assert told.differences() == []
+
+
+def test_a_connection_at_import_without_which_no_worker_starts_is_more_than_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connects = "def ask():\n    with socket.socket() as one:\n        one.connect(('127.0.0.1', 1))\n\n\n"
+    told = imported(tmp_path, monkeypatch, shop=f"import socket\n\n\n{connects}ask()\n\n\n" + WSGI)
+    handled = imported(
+        tmp_path,
+        monkeypatch,
+        shop=f"import socket\n\n\n{connects}try:\n    ask()\nexcept OSError:\n    pass\n\n\n" + WSGI,
+    )
+
+    assert ("io-at-import", "warning", 6) in [(one.rule, one.level, one.line) for one in found(told, tmp_path)]
+    assert [(one.rule, one.level, one.line) for one in found(handled, tmp_path)] == [("io-at-import", "note", 6)]
 
 
 def test_files_that_the_list_of_routes_brings_in_are_the_applications(
