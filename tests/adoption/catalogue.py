@@ -59,7 +59,7 @@ APPLICATIONS = (
     ), oldest=("sqlalchemy==2.0.*",), oldest_without=("sqlalchemy",)),
     Application("SQLAlchemy 1.4", "orm", ("sqlalchemy==1.4.*",), (
         Ask(post, "/notes", json={"text": "one"}), Ask(post, "/notes", json={"text": "two"}), Ask(get, "/notes"),
-    ), note="Keeps its own pool: ours is made for 2."),
+    ), note="Its pool is ours, as with 2."),
     Application("Django", "django_app", ("django",), (
         Ask(post, "/books", form={"title": "Emma"}), Ask(get, "/books"), Ask(post, "/protected"), Ask(get, "/none"),
     )),
