@@ -11,7 +11,7 @@ step is one call of C: append, remove, pop, a system lock's acquire and release.
 
 import _thread
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from gevent import get_hub, monkey
 from gevent._hub_local import get_hub_if_exists
@@ -24,7 +24,20 @@ from ..in_flight import CURRENT, FOREVER
 from .stdlib.hub import switch_unless_woken
 from .threads import is_loop_thread
 
-new_lock: Callable[[], Any] = monkey.get_original("_thread", "allocate_lock")
+
+class Lock(Protocol):
+    """The interpreter's own lock, which stops a thread."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
+
+    def release(self) -> None: ...
+
+    def locked(self) -> bool: ...
+
+    def _at_fork_reinit(self) -> None: ...
+
+
+new_lock: Callable[[], Lock] = monkey.get_original("_thread", "allocate_lock")
 real_sleep: Callable[[float], None] = monkey.get_original("time", "sleep")
 # A real thread that has just been started is counted after so long at most.
 STARTING_SECONDS = 0.2
@@ -183,7 +196,7 @@ def _nothing() -> None:
     pass
 
 
-def waiter(owner: Any = None) -> Waiter:
+def waiter(owner: object = None) -> Waiter:
     """A waiter for the caller. `owner`: the greenlet that has what is waited for, where that is known."""
     hub = get_hub_if_exists()
     if hub is None:
