@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 
+from ..insight.account import OTHER, STATE_OF
 from .plan import Route
 from .server import HEARTBEAT, NO_ANSWER, Answer, Server
 
@@ -22,6 +23,7 @@ FIRST_SECONDS = 0.02
 AT_ONCE_CPU_SECONDS = 1.5
 LOOK_SECONDS = 0.15
 HEARTBEAT_SECONDS = 0.05
+NO_WAITS = ("cpu", "ready", "offload", "client")
 RESTART_SECONDS = 10.0
 # From this share of those that ask on, what they wait for is a finding.
 WAITING_SHARE = 0.3
@@ -51,11 +53,16 @@ class Seen:
 
     @property
     def cpu_seconds(self) -> float:
-        return self._seconds(0)
+        return self._seconds(STATE_OF["cpu"])
 
     @property
     def offload_seconds(self) -> float:
-        return self._seconds(6)
+        return self._seconds(STATE_OF["offload"])
+
+    @property
+    def waited_seconds(self) -> float:
+        """Seconds in which a request waited for something that is not the processor, nor its client."""
+        return sum(self._seconds(number) for name, number in STATE_OF.items() if name not in NO_WAITS)
 
     def _seconds(self, state: int) -> float:
         """Of a request; without the first one's where others came after it."""
@@ -243,8 +250,18 @@ def _new_stalls(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str,
 
 
 def _states(before: dict[str, Any], after: dict[str, Any]) -> list[float]:
+    """Seconds by state; without those in which the machine ran somebody else, which are no wait of the route's."""
     old, new = before.get("seconds", []), after.get("seconds", [])
-    return [late - early for early, late in zip(old, new, strict=True)] if len(old) == len(new) else []
+    if len(old) != len(new):
+        return []
+    states = [late - early for early, late in zip(old, new, strict=True)]
+    if len(states) > OTHER:
+        states[OTHER] = max(0.0, states[OTHER] - (_stolen(after) - _stolen(before)))
+    return states
+
+
+def _stolen(snapshot: dict[str, Any]) -> float:
+    return float(snapshot.get("loop", {}).get("stolen_seconds", 0.0))
 
 
 def _at_once(server: Server, seen: Seen, seconds: float) -> None:

@@ -86,9 +86,11 @@ def planned(
             found.setdefault((ruled.method, ruled.path), ruled)
         elif why:
             skipped.append(Skipped(f"{'/'.join(_methods(one))} {one['rule']}", why))
-    if not routes and not found:
+    if not found and not skipped:
         found[("GET", "/")] = Route("GET /", "/", place=_only_view(project))
-        skipped.append(Skipped("routes", "this framework does not list them: name them with --url or --from"))
+        skipped.append(
+            Skipped("routes", "the application lists none that can be asked: name them with --url or --from")
+        )
     chosen = list(found.values())
     for route in chosen[MOST_ROUTES:]:
         skipped.append(Skipped(route.name, f"more than {MOST_ROUTES} routes: name it with --url"))

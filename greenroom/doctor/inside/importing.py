@@ -8,6 +8,7 @@ import contextlib
 import faulthandler
 import gc
 import importlib
+import inspect
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from .routes import routes_of
 
 Seen = list[dict[str, Any]]
 MOST_EVENTS = 200
+TOO_LATE = "too late to patch: what was imported before goes on blocking the whole worker"
 
 
 def main(arguments: list[str]) -> int:
@@ -82,13 +84,17 @@ def examine(app: str, lazily: list[str], *, is_patched: bool) -> dict[str, Any]:
     answer: dict[str, Any] = {"error": "", "events": [], "holders": []}
     if is_patched:
         from ... import patching, too_late
+        from ...errors import PatchedTooLate
 
         if not patching.is_patched():
             answer["holders"] = [one for one in too_late.unpatched_holders() if "greenroom" not in one]
             try:
                 patching.patch(_settings())
+            except PatchedTooLate:
+                answer["error"], answer["advice"] = TOO_LATE, too_late.advice()
+                return answer
             except Exception as exc:
-                answer["error"] = f"{type(exc).__name__}: {exc}"
+                answer["error"] = _said(exc)
                 return answer
     kept = quarantine.from_environment()
     if kept is not None:
@@ -100,6 +106,9 @@ def examine(app: str, lazily: list[str], *, is_patched: bool) -> dict[str, Any]:
     application: Any = None
     try:
         application = load(app)
+        if is_asgi(application):
+            answer["error"] = f"{app} is an ASGI application, and Greenroom serves WSGI"
+            answer["is_asgi"] = True
     except BaseException as exc:
         answer["error"] = _said(exc)
         answer["error_place"], answer["error_stack"] = _where(exc)
@@ -107,12 +116,13 @@ def examine(app: str, lazily: list[str], *, is_patched: bool) -> dict[str, Any]:
     recorder.end()
     answer["seconds"] = max(0.0, time.perf_counter() - began - (queued_seconds(os.getpid()) - queued))
     answer["mb"] = rss_mb() - memory
-    answer["files"] = own_files()
     answer["threads"] = thread_names()
     answer["versions"] = untested_versions() if is_patched else []
+    answer["files"] = own_files()
     if application is not None:
         with contextlib.suppress(Exception):
             answer["routes"] = routes_of(application)
+        answer["files"] = own_files()  # with those that the list of routes has brought in: Django's views
         answer["engines"] = engines()
         answer["lazy"] = import_lazily(lazily)
     return answer
@@ -146,6 +156,12 @@ def load(app: str) -> Any:
                 return import_app(app)
             raise
     return finding.application(app)
+
+
+def is_asgi(application: Any) -> bool:
+    """Whether a call of it is a coroutine: FastAPI, Starlette, Quart, Connexion 3."""
+    called = application if inspect.isroutine(application) else type(application).__call__
+    return inspect.iscoroutinefunction(inspect.unwrap(called))
 
 
 def _said(exc: BaseException) -> str:
