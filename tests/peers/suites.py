@@ -82,7 +82,8 @@ def postgres_environ() -> dict[str, str]:
         "PYTHONNOUSERSITE": "1",  # SQLAlchemy's tests are for the one that is installed then
         "PEERS_POSTGRES": url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False),
     }
-    return {name: value for name, value in found.items() if value}
+    found = {name: value for name, value in found.items() if value}
+    return found | {"PSYCOPG2_TEST_REPL_DSN": ""}  # replication is tested, too, over the same
 
 
 BEYOND = "test/with_dummyserver/test_connectionpool.py::TestConnectionPoolTimeouts"
