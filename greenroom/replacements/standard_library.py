@@ -214,7 +214,8 @@ THREADS = Feature(
                "looking up a name, or by making a poll object or a selector.", "waits/real_threads"),
         *names("gevent.socket.socket", "connect connect_ex", BLOCKS, "waits/real_threads"),
         *names("gevent.select select", "select", BLOCKS, "waits/real_threads"),
-        *names("gevent.select.poll", "poll", BLOCKS, "waits/real_threads", parameters="self timeout"),
+        *names("gevent.select.poll", "poll", BLOCKS + " In a greenlet a closed descriptor and a peer's end are "
+               "answered as the system does.", "waits/real_threads", parameters="self timeout"),
         *names("gevent.selectors.GeventSelector", "select", BLOCKS, "waits/real_threads", parameters="self timeout"),
         *names("os", "fork forkpty posix_spawn posix_spawnp", BLOCKS, "waits/real_threads"),
         *names("time", "sleep", "In a real thread it sleeps there.", "waits/starting"),
