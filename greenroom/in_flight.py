@@ -11,11 +11,14 @@ The record is in a context variable: threads and greenlets that a request starts
 Which waits end (see Wait): those that say so, and nothing else. One that nobody has named goes on.
 
     NEVER        a blocking socket without a timeout, a pipe: ending it would leave something half-done
-    OWN          of the request's own greenlet: sleep, locks, queues, sockets with a timeout
+    UNLOCKED     of the request's own greenlet, unless it holds a lock of threading: sleep, queues, events, conditions
+    OWN          of the request's own greenlet: locks, subprocesses, sockets with a timeout
     EVERYWHERE   those of the threads and greenlets that it started, too, at the end, once: upstreams, databases
 
-When it computes at the end, its next wait is ended; when it waits for what may not be, the grace begins with the next
-that may. Behind each wait that is ended after a grace comes another, half as long. A request that is over ends nothing.
+Code that holds a lock may have asked a question through a client that others share, and waits for the answer: the next
+caller would get it. When it computes at the end, its next wait is ended; when it waits for what may not be, the grace
+begins with the next that may. Behind each wait that is ended after a grace comes another, half as long. A request that
+is over ends nothing.
 """
 
 import logging
@@ -40,10 +43,9 @@ FOREVER = float("inf")
 # The kinds of waits. "other": everything that has no kind of its own.
 Kind = Literal["upstream", "query", "pool", "dns", "offload", "lock", "sleep", "client", "other"]
 # The greenlets whose waits may be ended: see above.
-NEVER, OWN, EVERYWHERE = 0, 1, 2
-# The bound of a piece of code's waits: the end; the end of the grace; nothing.
+NEVER, UNLOCKED, OWN, EVERYWHERE = 0, 1, 2, 3
+# The bound of the running code's waits: the end; the end of the grace; nothing.
 BARE, CLEAN_UP, UNBOUNDED = 0, 1, 2
-# Of the running greenlet.
 SHIELD: ContextVar[int] = ContextVar("greenroom.shield", default=BARE)
 # Why a request was cut.
 CLIENT_LEFT = "the client has left"
@@ -57,7 +59,8 @@ class Record:
     `deadline` is the moment after which nobody wants the answer; `is_cut` says that it has been brought forward, and
     `cut_reason` why. `greenlet` is the request's own. `waits` are the waits that go on right now, innermost and outer
     ones of each greenlet that works for this request; `waiting` are the greenlets that are switched out, each with the
-    shield it has. It is also what applications find in environ["greenroom.deadline"].
+    shield it has. Each lock that its own greenlet holds refers to `lock_mark`: counting these references costs least
+    where locks are taken. The record is also what applications find in environ["greenroom.deadline"].
     """
 
     __slots__ = (
@@ -78,6 +81,7 @@ class Record:
         "is_ended",
         "is_grace_owed",
         "is_over",
+        "lock_mark",
         "on_end",
         "refusals",
         "timer",
@@ -107,15 +111,14 @@ class Record:
         self.is_end_owed = True  # no wait has been ended yet
         self.is_grace_owed = False  # instead of an end
         self.is_over = False
-        # Called in the hub, once, when the budget is spent or the request is cut: the client is answered then.
-        self.on_end: Callable[[Record], None] | None = None
+        self.on_end: Callable[[Record], None] | None = None  # called once, in the hub: the client is answered then
         self.cut_reason = ""
-        self.clean_up_until = FOREVER  # known when it has ended
-        self.clean_up_at_most = FOREVER
+        self.clean_up_until = self.clean_up_at_most = FOREVER  # the first is known when it has ended
         self.refusals = 0
         self.timer: Any = None
         self.waits: dict[Wait, None] = {}  # half as dear to make as a set, and a third as large
         self.waiting: dict[Any, int] = {}
+        self.lock_mark = object()
 
     # The budget
 
@@ -199,16 +202,14 @@ class Record:
     def finish(self) -> None:
         """The request is answered, and whatever it leaves behind is free. Runs on: the request's own greenlet."""
         self.is_ended = self.is_ended or self.is_spent()
-        self.is_over = True
-        self.deadline = FOREVER
+        self.is_over, self.deadline = True, FOREVER
         self.greenlet = self.on_end = None
         self.stop_timer()
 
     def keep_time(self) -> None:
         """See to it that `expire` is called when there is something for it to do. Runs on: any greenlet of the hub."""
         self.stop_timer()
-        at = self._next_at()
-        if at == FOREVER:
+        if (at := self._next_at()) == FOREVER:
             return
         if self.hub is None:
             self.hub = get_hub()
@@ -241,8 +242,7 @@ class Record:
         """Do what is due: tell that the request has ended, and end what it waits for. Runs on: hub."""
         if self.is_over:
             return
-        is_end = not self.is_ended and self.is_spent()
-        if is_end:
+        if is_end := not self.is_ended and self.is_spent():
             self._end()
         if self.is_ended:
             self._end_own_wait()
@@ -265,8 +265,7 @@ class Record:
 
     def _endable_wait(self) -> "Wait | None":
         """The wait of the request's own greenlet at this moment, if it may be ended."""
-        me = self.greenlet
-        if me not in self.waiting:
+        if (me := self.greenlet) not in self.waiting:
             return None
         wait = next((wait for wait in reversed(self.waits) if wait.greenlet is me), None)
         return wait if wait is not None and wait.can_end() else None
@@ -338,7 +337,7 @@ current: Callable[[], Record | None] = CURRENT.get
 class Wait:
     """`with Wait("upstream", "api.example.com"):` around whatever waits, so that the request's time can be explained.
 
-    `ends` says whether the wait may be ended: NEVER, OWN, EVERYWHERE. If so, BudgetSpent (a TimeoutError) is raised
+    `ends` says whether it may be ended: NEVER, UNLOCKED, OWN, EVERYWHERE. If so, BudgetSpent (a TimeoutError) is raised
     where it waits, as gevent.Timeout would be: in `Hub.switch`, and never in code that runs.
     """
 
@@ -353,6 +352,8 @@ class Wait:
 
     def can_end(self) -> bool:
         """Runs on: hub."""
+        if self.ends == UNLOCKED and self.record is not None:
+            return sys.getrefcount(self.record.lock_mark) <= 2  # the record's and the call's own: no lock's
         return self.ends != NEVER
 
     def end(self, record: Record) -> None:
@@ -386,7 +387,6 @@ class TimedWait(Wait):
     within each other the outermost is the one that the caller has called, and the one that counts.
 
     It concerns the request's own greenlet only; in threads and greenlets that it started it is but a name.
-    Cheap enough to begin when it is known that there is something to wait for; a lock that is free needs none.
     """
 
     __slots__ = ("has_timeout",)

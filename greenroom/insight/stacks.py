@@ -154,7 +154,11 @@ def library_of(file: str) -> str:
 
 
 def shortened(file: str) -> str:
-    for root in (os.getcwd() + os.sep, *_INSTALLED[::-1]):
+    try:
+        roots = (os.getcwd() + os.sep, *_INSTALLED[::-1])
+    except FileNotFoundError:  # a deployment has deleted the working directory
+        roots = _INSTALLED[::-1]
+    for root in roots:
         if file.startswith(root):
             return file[len(root) :]
     return file

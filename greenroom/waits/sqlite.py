@@ -325,7 +325,7 @@ def _file(database: Any) -> tuple[str, str]:
     """The path of a database's file, and its name."""
     try:
         path = os.path.abspath(os.fsdecode(database)).partition("?")[0]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, FileNotFoundError):  # the last where the working directory has been deleted
         return "", ""
     return path, os.path.basename(path)
 

@@ -6,6 +6,7 @@ is enough, whatever their number.
 
 import select
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any, Protocol, TypeVar
 
 from gevent import monkey
@@ -19,6 +20,8 @@ SWEEP_SECONDS = 0.25
 # is still reading that answer has time for it: whatever it sends to a closed connection costs it the rest.
 LINGER_SECONDS = 2.0
 MOST_LINGERING = 1000
+# At the limit of connections, a handshake has so much time before it makes room: a round trip or two.
+GREETING_SECONDS = 0.1
 
 
 class Greeting(Protocol):
@@ -142,17 +145,22 @@ class Timeouts:
         that each send half a head would else all stay.
         """
         while is_full():
-            oldest = min(
-                ((next(iter(some.items())), some) for some in (self.greeting, self.idle, self.reading) if some),
-                key=lambda first: first[0][1],
-                default=None,
-            )
-            if oldest is None:
-                return  # all are busy
-            (connection, _), waiting = oldest
+            waiting = self._next_to_go()
+            if waiting is None:
+                return
+            connection = next(iter(waiting))
             self._dismiss(connection)
             if connection in waiting:
                 return
+
+    def _next_to_go(self) -> dict[Any, float] | None:
+        """Those whose first is to be dismissed next; None when all are busy, or in a handshake that has just begun.
+
+        Else clients that come again as soon as they are dismissed would push out whoever is in the middle of one.
+        """
+        some = [(next(iter(each.values())), each) for each in (self.greeting, self.idle, self.reading) if each]
+        since, oldest = min(some, key=itemgetter(0), default=(0.0, None))
+        return None if self.greeting and self.now() - since < GREETING_SECONDS else oldest
 
     def _dismiss(self, connection: Any) -> None:
         if connection in self.greeting:
@@ -163,7 +171,7 @@ class Timeouts:
             connection.dismiss_if_slow()
 
     def can_make_room(self) -> bool:
-        return bool(self.idle or self.reading or self.greeting)
+        return self._next_to_go() is not None
 
 
 Waiting = TypeVar("Waiting")

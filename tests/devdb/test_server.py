@@ -1,4 +1,4 @@
-"""Refusals of the embedded PostgreSQL before anything is started. tests/live/test_devdb.py has the rest."""
+"""Refusals of the embedded PostgreSQL before anything is started. tests/live/devdb has the rest."""
 
 from pathlib import Path
 

@@ -19,7 +19,7 @@ import gevent.selectors
 import gevent.socket
 
 from ...errors import BudgetSpent
-from ...in_flight import CURRENT, OWN, Kind, TimedWait, Wait
+from ...in_flight import CURRENT, UNLOCKED, Kind, TimedWait, Wait
 from ...replacements import Put, part
 from .. import peers
 
@@ -55,7 +55,7 @@ def sleep(plain: Callable[[float], None]) -> Callable[[float], None]:
         if CURRENT.get() is None:
             plain(seconds)
         else:
-            with Wait("sleep", "", OWN):
+            with Wait("sleep", "", UNLOCKED):
                 plain(seconds)
 
     return sleep

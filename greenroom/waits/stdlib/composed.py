@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from gevent import monkey
 
 from ... import clock
-from ...in_flight import CURRENT, TimedWait
+from ...in_flight import CURRENT, UNLOCKED, TimedWait
 from ...replacements import Replace
 from . import uncontended
 
@@ -53,7 +53,7 @@ class Composed(TimedWait):
     __slots__ = ("thing",)
 
     def __init__(self, name: str, timeout: float | None, thing: object) -> None:
-        TimedWait.__init__(self, "lock", name, timeout)
+        TimedWait.__init__(self, "lock", name, timeout, UNLOCKED)
         self.thing = thing
 
 

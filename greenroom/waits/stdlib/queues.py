@@ -6,7 +6,7 @@ from types import GenericAlias
 from typing import Any, NoReturn
 
 from ... import clock
-from ...in_flight import FOREVER, TimedWait
+from ...in_flight import FOREVER, UNLOCKED, TimedWait
 from ..parking import Waiter, WaitQueue, waiter
 
 
@@ -37,7 +37,7 @@ class SimpleQueue(WaitQueue):
         if not block:
             raise queue.Empty
         me = waiter()
-        with TimedWait("lock", "queue", timeout):
+        with TimedWait("lock", "queue", timeout, UNLOCKED):
             if self.wait(me, FOREVER if timeout is None else clock.now() + timeout):
                 return me.value
         raise queue.Empty

@@ -1,5 +1,6 @@
 """Exceptions that ended requests: class, redacted message, the application's line, how many; bounded."""
 
+from pathlib import Path
 from typing import Any
 
 import flask
@@ -34,7 +35,7 @@ def test_exceptions_of_one_line_are_one_row_that_counts() -> None:
 
     (row,) = failures.as_list()
     assert (row["name"], row["message"], row["route"], row["count"]) == ("KeyError", "'price'", "/price", 3)
-    assert row["line"].endswith("test_failures.py:18")
+    assert row["line"].endswith("test_failures.py:19")
     assert failures.counted() == {"KeyError /price": {"class": "KeyError", "route": "/price", "count": 3}}
 
 
@@ -74,6 +75,19 @@ def test_an_exception_that_can_not_be_told_is_no_second_exception() -> None:
 
     assert message_of(Odd()) == "(its message can't be told: RuntimeError)"
     assert class_name(Odd()).endswith("Odd")
+
+
+def test_an_exception_is_noted_also_where_the_working_directory_has_been_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "release").mkdir()
+    monkeypatch.chdir(tmp_path / "release")
+    (tmp_path / "release").rmdir()
+    failures = Failures()
+
+    failures.failed(raised(KeyError("price")), account())
+
+    assert [row["name"] for row in failures.as_list()] == ["KeyError"]
 
 
 def test_a_syntax_error_is_where_the_file_says() -> None:

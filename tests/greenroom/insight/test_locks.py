@@ -30,6 +30,7 @@ class Greenlet:
 
 class Account:
     id = "id-1"
+    greenlet = None
 
     def pattern(self) -> str:
         return "/leak"

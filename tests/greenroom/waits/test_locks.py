@@ -272,6 +272,97 @@ def test_waits_of_a_request_end_with_it_and_taking_a_lock_back_does_not() -> Non
     )
 
 
+def test_answer_of_a_client_that_is_shared_under_a_lock_never_becomes_the_next_callers() -> None:
+    """Each asks and waits for a word under one lock; the first one's time is over before the answer comes."""
+    check(
+        """
+        def get(answers):
+            return answers.get(timeout=60)
+
+        def get_without_a_timeout(answers):
+            return answers.get()
+
+        def poll(answers):
+            while not answers.qsize():
+                time.sleep(0.002)
+            return answers.get()
+
+        def answers_of_two(lock, make, wait):
+            questions, answers, records = queue.Queue(), make(), []
+
+            def ask(number, seconds):
+                with deadline.budget(seconds) as record:
+                    records.append(record)
+                    with lock:
+                        questions.put(number)
+                        return wait(answers)
+
+            asking = [gevent.spawn(ask, 1, 0.01)]
+            wait_until(lambda: records and records[0].is_ended)
+            asking.append(gevent.spawn(ask, 2, 60))
+            for _ in asking:
+                answers.put(questions.get())
+            gevent.joinall(asking, timeout=20)
+            return [one.value for one in asking]
+
+        kinds = {
+            (lock.__name__, make.__name__, wait.__name__): gevent.spawn(answers_of_two, lock(), make, wait)
+            for lock in (threading.Lock, threading.RLock, threading.Condition)
+            for make in (queue.Queue, queue.SimpleQueue)
+            for wait in (get, get_without_a_timeout, poll)
+        }
+        gevent.joinall(list(kinds.values()))
+        wrong = {name: kind.value for name, kind in kinds.items() if kind.value != [1, 2]}
+        assert not wrong, wrong
+        """
+    )
+
+
+def test_request_that_has_released_its_lock_ends_as_ever_and_so_does_one_that_waits_for_a_second_lock() -> None:
+    check(
+        """
+        def ended(lock, wait):
+            with deadline.budget(0.05):
+                try:
+                    wait(lock)
+                except TimeoutError:
+                    return True
+
+        def released(lock):
+            with lock:
+                pass
+            threading.Event().wait()
+
+        def released_by_another(lock):
+            lock.acquire()
+            gevent.spawn(lock.release)
+            threading.Event().wait()
+
+        def dropped(lock):
+            type(lock)().acquire()
+            threading.Event().wait()
+
+        def second(lock):
+            other = threading.Lock()
+            gevent.spawn(other.acquire).join()
+            with lock, other:
+                pass
+
+        def under_its_condition(lock):
+            condition = threading.Condition(lock)
+            with condition:
+                condition.wait()
+
+        cases = {(lock, wait) for lock in (threading.Lock, threading.RLock)
+                 for wait in (released, dropped, second, under_its_condition)} | {(threading.Lock, released_by_another)}
+        running = {(lock.__name__, wait.__name__): gevent.spawn(ended, lock(), wait) for lock, wait in cases}
+        gevent.joinall(list(running.values()), timeout=20)
+        wrong = [name for name, one in running.items() if one.value is not True]
+        assert not wrong, wrong
+        """
+    )
+
+
 def test_threads_and_greenlets_that_a_request_has_started_wait_on() -> None:
     check(
         """

@@ -80,7 +80,7 @@ MOST_SECONDS = 8.0
 @functools.cache
 def outcomes() -> dict[str, Any]:
     result = subprocess.run(
-        [sys.executable, "-m", "tests.greenroom.waits.primitives_cases"],
+        [sys.executable, "-m", "tests.greenroom.waits.ended"],
         cwd=ROOT,
         capture_output=True,
         text=True,

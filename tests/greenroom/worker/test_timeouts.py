@@ -1,6 +1,6 @@
 """Room for a new connection, made by those that have been idle or slow for longest."""
 
-from greenroom.worker.timeouts import Timeouts
+from greenroom.worker.timeouts import GREETING_SECONDS, Timeouts
 
 
 class Client:
@@ -63,6 +63,34 @@ def test_busy_clients_stay() -> None:
         timeouts.forget(client)
 
     assert make_room(timeouts, clients, most=3) == [True, True, True]
+
+
+def test_handshake_that_has_just_begun_is_not_pushed_out_by_those_who_come_again() -> None:
+    now = [100.0]
+    timeouts = Timeouts(keepalive_seconds=5, head_timeout_seconds=10, now=lambda: now[0])
+    clients = [Client(timeouts) for _ in range(2)]
+    for client in clients:
+        timeouts.forget(client)
+        timeouts.handshake_began(client)
+
+    at_once = timeouts.can_make_room(), make_room(timeouts, clients, most=2)
+    now[0] += 2 * GREETING_SECONDS
+    later = timeouts.can_make_room(), make_room(timeouts, clients, most=2)
+
+    assert at_once == (False, [True, True])
+    assert later == (True, [False, True])
+
+
+def test_client_that_has_been_idle_for_longer_makes_room_for_one_after_a_handshake_that_has_just_begun() -> None:
+    now = [100.0]
+    timeouts = Timeouts(keepalive_seconds=5, head_timeout_seconds=10, now=lambda: now[0])
+    idle = Client(timeouts)
+    now[0] += 2 * GREETING_SECONDS
+    greeting = Client(timeouts)
+    timeouts.forget(greeting)
+    timeouts.handshake_began(greeting)
+
+    assert make_room(timeouts, [idle, greeting], most=2) == [False, True]
 
 
 def test_client_that_cannot_go_now_is_asked_once() -> None:

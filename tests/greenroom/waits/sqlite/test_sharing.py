@@ -184,3 +184,15 @@ def test_slow_statement_that_fails_fails_in_the_same_way_in_a_thread(check: Chec
             raise AssertionError
         """
     )
+
+
+def test_connection_needs_no_working_directory(check: Check) -> None:
+    """A deployment has deleted it."""
+    check(
+        """
+        import os, tempfile
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+        assert sqlite3.connect(":memory:").execute("SELECT 1").fetchone() == (1,)
+        """
+    )

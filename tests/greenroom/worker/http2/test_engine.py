@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from greenroom.worker.http2.engine import CONFIG, Engine, EngineStream
 
-from .fuzz import examples
+from ..fuzz import examples
 
 LIMITS = SimpleNamespace(
     http2_max_concurrent_streams=100,

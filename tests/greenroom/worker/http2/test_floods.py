@@ -24,8 +24,8 @@ from greenroom.worker.http2.frames import (
 )
 from greenroom.worker.http2.outgoing import MOST_WAITING_BYTES, Outgoing
 
-from .harness import Ours, serve, turn, wait_until
-from .http2_client import CLEARTEXT, HTTP2Client
+from ..harness import Ours, serve, turn, wait_until
+from .client import CLEARTEXT, HTTP2Client
 
 REQUEST = b"\x82\x86\x84\x41\x01x"  # GET / of http://x
 CALM = int(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)

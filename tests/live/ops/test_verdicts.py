@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from .conftest import wait_until
-from .staging import MINUTE, Stage, clients, staged
+from ..conftest import wait_until
+from ..staging import MINUTE, Stage, clients, staged
 
 
 @pytest.fixture

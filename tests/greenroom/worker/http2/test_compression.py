@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from greenroom.worker.http2.compression import MOST_BLOCKS, SIZE_UPDATE, Decoder, Encoder
 
-from .fuzz import examples
+from ..fuzz import examples
 
 NAMES = [b":status", b"server", b"date", b"set-cookie", b"x-a", b"x-b", b"content-length", b"vary", b"x-long"]
 VALUES = [b"200", b"", b"a", b"b" * 126, b"c" * 127, b"d" * 3_000, "caf\xe9".encode("latin-1")]

@@ -10,7 +10,7 @@ import h2.connection
 import h2.events
 import h2.settings
 
-from .harness import LONG_WAIT_SECONDS, Client, Site
+from ..harness import LONG_WAIT_SECONDS, Client, Site
 
 CLEARTEXT = {"http_protocols": "h2,h1", "http2_cleartext": "both"}
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from .conftest import PYTHON_MODULE, Server, clean_environment, wait_until
-from .staging import MINUTE, Ops, Stage, clients, server_with_ops, staged
+from ..conftest import PYTHON_MODULE, Server, clean_environment, wait_until
+from ..staging import MINUTE, Ops, Stage, clients, server_with_ops, staged
 
 APP = """
 from flask import Flask
