@@ -1,7 +1,8 @@
 """Insight: each request's time by state, what stops the loop, and which request waits for which.
 
     observer         the worker's side: one `Insight` for each worker
-    account          one request's time, cut into states; charged at every switch of greenlets
+    account          one request's time, cut into states
+    slices           ... which is charged at every switch of greenlets
     routes           sums of finished requests by route pattern
     timing           what leaves with each answer: Server-Timing, request id, fields of the access log
     stalls           the loop did not turn: line, request, length and cause

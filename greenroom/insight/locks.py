@@ -8,8 +8,8 @@ semaphores and queues are built over these locks. So these can be named:
               `__del__` that takes the lock which the code under it has
     orphan    the greenlet that holds the lock has ended, and nobody else can be seen to release it
 
-However many wait for an orphan, it is one. Condition.wait and its like take a lock of their own twice, for somebody
-else to release: that is no circle.
+However many wait for an orphan, it is one. The locks within conditions and futures are not looked at: what waits there
+waits for a word.
 """
 
 import logging
@@ -34,11 +34,7 @@ SHORTEST_WAIT_SECONDS = 1.0
 # Of deadlocks, and of those who wait in one: so many are told of, the others counted.
 MOST_DEADLOCKS = 10
 MOST_MEMBERS = 5
-# Of threading.
-SIGNALS = ("Condition.wait", "Thread._wait_for_tstate_lock")
-SIGNAL_DEPTH = 16
-THREADING = str(threading.__file__)
-STANDARD = (THREADING, str(queue.__file__))
+STANDARD = (str(threading.__file__), str(queue.__file__))
 
 # The owner of a lock while it is held: greenlet, its request's record, and the code and instruction that took it.
 Owner = tuple[Any, Any, CodeType, int]
@@ -46,16 +42,13 @@ Owner = tuple[Any, Any, CodeType, int]
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """A greenlet that waits for a lock. `seen` is its stack, once it is in a deadlock that was reported; `is_signal`
-    whether it waits for a word and not for the lock, once that was looked at.
-    """
+    """A greenlet that waits for a lock. `seen` is its stack, once it is in a deadlock that was reported."""
 
     greenlet: Any
     lock: Any
     since: float
     record: Any
     seen: stacks.Stack | None = None
-    is_signal: bool | None = None
 
     @property
     def owner(self) -> Owner | None:
@@ -233,10 +226,7 @@ def _circles(waiting: Mapping[int, Waiter]) -> list[Deadlock]:
         if at is None or walk_of[id(at.greenlet)] != walk:
             continue
         circle = path[path.index(at) :]
-        if len(circle) > 1:
-            found.append(Deadlock("circle", circle))
-        elif not _is_signal(at):
-            found.append(Deadlock("self", circle))
+        found.append(Deadlock("circle" if len(circle) > 1 else "self", circle))
     return found
 
 
@@ -245,20 +235,6 @@ def place_of(owner: Owner) -> str:
     _, _, code, instruction = owner
     lines = (line for start, end, line in code.co_lines() if start <= instruction < end and line)
     return f"{stacks.shortened(code.co_filename)}:{next(lines, code.co_firstlineno)}"
-
-
-def _is_signal(waiter: Waiter) -> bool:
-    """Whether who waits took the lock for somebody else to release, as threading does to wake waiters."""
-    if waiter.is_signal is None:  # what it waits for stays the same
-        waiter.is_signal = _looks_like_a_signal(waiter)
-    return waiter.is_signal
-
-
-def _looks_like_a_signal(waiter: Waiter) -> bool:
-    for call in waiter.stack(SIGNAL_DEPTH):
-        if not call.file.startswith(stacks.GREEN):
-            return call.file == THREADING and call.function in SIGNALS
-    return False
 
 
 def _name(lock: Any) -> str:

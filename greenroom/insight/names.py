@@ -49,7 +49,7 @@ def described(thing: Any, lock: Any) -> str:
 
 def made_at(lock: Any) -> str:
     """`file:line` that made one of our locks; "" of others."""
-    if not isinstance(lock, Mutex):
+    if not isinstance(lock, Mutex) or lock.made_in is None:
         return ""
     return f"{stacks.shortened(lock.made_in.co_filename)}:{line_of(lock.made_in, lock.made_at)}"
 

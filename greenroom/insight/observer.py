@@ -15,7 +15,7 @@ from ..in_flight import CURRENT
 from ..settings import Settings
 from ..waits import peers
 from . import greenlets, timing
-from .account import Account, Slices
+from .account import Account
 from .beside import Beside
 from .callers import Callers, caller
 from .clients import Clients
@@ -27,6 +27,7 @@ from .otlp import open_traces
 from .queries import Queries
 from .recent import Ring
 from .routes import Routes
+from .slices import Slices
 from .stalls import Stalls
 from .traces import Traces
 from .watch import Watch, thread_id

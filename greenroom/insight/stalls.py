@@ -36,13 +36,13 @@ import gevent
 
 from .. import clock
 from ..forking import release
-from . import account as accounts
 from . import safepoint, stacks
-from .account import CPU, OTHER, Account, Slices
+from .account import CPU, OTHER, Account
 from .alarm import Alarm, Dump, Knock
 from .garbage import Garbage
 from .machine import Machine, sleeps
 from .recent import Ring
+from .slices import Slices
 from .stall_facts import Look, Seen, Stall, StalledLine, most_seen, mostly_holds_gil
 
 logger = logging.getLogger("gunicorn.error")
@@ -63,6 +63,7 @@ LOG_BURST = 60
 REPORT_SECONDS = 0.02
 MOST_TRIES = 10
 CHARGING = (Slices.switched.__code__, Slices.turned.__code__)
+CHARGING_FILES = {code.co_filename for code in (*CHARGING, Account.wait.__code__)}
 
 
 class Stalls:
@@ -383,7 +384,7 @@ class Stalls:
 
 def _is_switching(frame: Any) -> bool:
     """Whether a slice is just being charged, at the switch that ended it: the stack is already another greenlet's."""
-    while frame is not None and frame.f_code.co_filename == accounts.__file__:
+    while frame is not None and frame.f_code.co_filename in CHARGING_FILES:
         if frame.f_code in CHARGING:
             return True
         frame = frame.f_back

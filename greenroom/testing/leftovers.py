@@ -82,7 +82,7 @@ class Leftovers:
 
 
 def _locks() -> list[Any]:
-    return [each for each in gc.get_objects() if type(each) in (Lock, RLock)]
+    return [each for each in gc.get_objects() if type(each) in (Lock, RLock) and each.is_noted]
 
 
 def _listeners() -> list[Any]:

@@ -11,7 +11,7 @@ step is one call of C: append, remove, pop, a system lock's acquire and release.
 
 import _thread
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from gevent import get_hub, monkey
 from gevent._hub_local import get_hub_if_exists
@@ -24,12 +24,28 @@ from ..in_flight import CURRENT, FOREVER
 from .stdlib.hub import switch_unless_woken
 from .threads import is_loop_thread
 
-new_lock: Callable[[], Any] = monkey.get_original("_thread", "allocate_lock")
+
+class Lock(Protocol):
+    """The interpreter's own lock, which stops a thread."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
+
+    def release(self) -> None: ...
+
+    def locked(self) -> bool: ...
+
+    def _at_fork_reinit(self) -> None: ...
+
+
+new_lock: Callable[[], Lock] = monkey.get_original("_thread", "allocate_lock")
 real_sleep: Callable[[float], None] = monkey.get_original("time", "sleep")
 # A real thread that has just been started is counted after so long at most.
 STARTING_SECONDS = 0.2
 # How long the hub waits for another thread: as long as one holds a lock in which it does not wait itself.
 HUB_SECONDS = 1.0
+# So often, and for so long, it may be tried in vain to take something before others have to run.
+MOST_TRIES = 16
+TRIES_SECONDS = 0.001
 
 
 class Waiter:
@@ -180,7 +196,7 @@ def _nothing() -> None:
     pass
 
 
-def waiter(owner: Any = None) -> Waiter:
+def waiter(owner: object = None) -> Waiter:
     """A waiter for the caller. `owner`: the greenlet that has what is waited for, where that is known."""
     hub = get_hub_if_exists()
     if hub is None:
@@ -192,8 +208,28 @@ def waiter(owner: Any = None) -> Waiter:
     return InLoop(hub)
 
 
+class Tries:
+    """Attempts to take what is not free, of who does not wait for it; he may try again and again."""
+
+    def __init__(self) -> None:
+        self.left = 0
+        self.until = 0.0
+
+    def failed(self) -> None:
+        """Let the other greenlets run, so that it gets free; not each time, since most try only once."""
+        self.left -= 1
+        if self.left > 0 and clock.now() < self.until:
+            return
+        give_way()
+        self.left = MOST_TRIES
+        self.until = clock.now() + TRIES_SECONDS
+
+
+tries = Tries()
+
+
 def give_way() -> None:
-    """Let the other greenlets run once: for who tries again and again without waiting."""
+    """Let the other greenlets run once."""
     hub = get_hub_if_exists()
     if hub is None or getcurrent() is hub:
         return

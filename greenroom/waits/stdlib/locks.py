@@ -10,11 +10,12 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any, NoReturn, Protocol
 
+from gevent import monkey
 from greenlet import getcurrent, greenlet
 
 from ... import clock
 from ...in_flight import CURRENT, FOREVER, OWN, UNLOCKED, TimedWait
-from ..parking import Waiter, WaitQueue, give_way, new_lock, waiter
+from ..parking import Waiter, WaitQueue, new_lock, tries, waiter
 
 TIMEOUT_MAX: float = sys.modules["_thread"].TIMEOUT_MAX
 _frame = sys._getframe
@@ -24,6 +25,7 @@ MAKERS = frozenset(
     os.path.join(_STANDARD, *path.split("/")) for path in ("threading.py", "queue.py", "concurrent/futures/thread.py")
 )
 CONDITION_WAIT = threading.Condition.wait.__code__
+PARTS = frozenset(kind.__init__.__code__ for kind in (threading.Semaphore, monkey.get_original("threading", "Event")))
 FUTURES = os.path.join(_STANDARD, "concurrent", "futures", "_base.py")  # a future is waited for as a lock is
 # The owner of a lock: the greenlet, its request, the code and the instruction that took it.
 Note = tuple[object, object, CodeType, int]
@@ -46,42 +48,58 @@ observer: Observer | None = None
 class Mutex(WaitQueue):
     """The common part of both locks: `owner` is the greenlet that has it, as far as it is known.
 
-    `made_in` and `made_at` are the code and the instruction that made it. `mark` is that of the request whose greenlet
-    has it: see Record.lock_mark. A word is a lock that Condition.wait has made and taken, for somebody else to release.
+    `made_in` and `made_at` are the code and the instruction that made it; None for a word: what a waiter of a condition
+    waits for, and somebody else releases. `is_noted` says whether its owner is noted, by `note`, and by `mark` if
+    it is a request's own greenlet (see Record.lock_mark). Not for parts of the standard library's conditions, events,
+    semaphores, futures and threads: nobody has those while waiting, or while code of the application runs.
     """
 
-    __slots__ = ("is_word", "made_at", "made_in", "mark", "note")
+    __slots__ = ("is_noted", "made_at", "made_in", "mark", "note")
 
-    is_word: bool
     mark: object
     note: Note | None
-    made_in: CodeType
+    is_noted: bool
+    made_in: CodeType | None
     made_at: int
 
     @property
     def owner(self) -> greenlet | None:
         raise NotImplementedError
 
-    def __exit__(self, *exc_info: object) -> None:
-        self.release()
-
-    def release(self) -> None:
-        raise NotImplementedError
-
     def acquire_slowly(self, blocking: bool, timeout: float) -> bool:
         """It is not free. Returns False where the caller's own time is over, or ends early with its request."""
         if not blocking or timeout == 0:
-            give_way()  # so that it gets free, for who tries in a loop
+            tries.failed()
             return False
-        detail = "condition" if self.is_word and self.made_in.co_filename != FUTURES else "lock"
-        with TimedWait("lock", detail, None if timeout < 0 else timeout, UNLOCKED if self.is_word else OWN):
+        detail = "condition" if self.is_signal() else "lock"
+        with TimedWait("lock", detail, None if timeout < 0 else timeout, UNLOCKED if self.made_in is None else OWN):
             return self.wait_for(timeout)
         return False
+
+    def is_signal(self) -> bool:
+        """Whether this is a Condition.wait of the application's own, and not that of a future."""
+        if self.made_in is not None:
+            return False
+        frame: FrameType | None = _frame(1)
+        while frame is not None and frame.f_code is not CONDITION_WAIT:
+            if frame.f_code.co_filename != __file__:
+                return False
+            frame = frame.f_back
+        caller = None if frame is None else frame.f_back
+        return caller is not None and caller.f_code.co_filename != FUTURES
+
+    def note_owner(self, me: object) -> None:
+        """The greenlet `me` has just taken it. Called by what has: from there the line is looked for."""
+        record = CURRENT.get()
+        if record is not None and record.greenlet is me:
+            self.mark = record.lock_mark
+        if observer is not None:
+            self.note = observer.taken(me, _frame(1))
 
     def wait_for(self, timeout: float, *, is_endable: bool = True) -> bool:
         until = FOREVER if timeout < 0 else clock.now() + timeout
         me = waiter(self.owner)
-        if observer is None:
+        if observer is None or not self.is_noted:
             return self.wait(me, until, is_endable=is_endable)
         return observer.waits(self, lambda: self.wait(me, until, is_endable=is_endable))
 
@@ -99,22 +117,17 @@ def check(blocking: bool, timeout: float) -> None:
         raise OverflowError("timeout value is too large")
 
 
-def mark_of(me: object) -> object:
-    """The mark of the request whose own greenlet is `me`, the caller, if any. `acquire` has it inline, for speed."""
-    record = CURRENT.get()
-    return record.lock_mark if record is not None and record.greenlet is me else None
-
-
 def maker() -> tuple[bool, CodeType, int]:
-    """For a lock's `__init__`: whether Condition.wait makes it, and the code and the instruction that called that."""
+    """Return `is_noted`, `made_in` and `made_at` of a lock from whose `__init__` this is called."""
     try:
         frame = _frame(2)
     except ValueError:  # made by C code at the bottom of a greenlet
         frame = _frame(1)
-    is_word = frame.f_code is CONDITION_WAIT
+    is_part = frame.f_code in PARTS
     while frame.f_code.co_filename in MAKERS and frame.f_back is not None:
         frame = frame.f_back
-    return is_word, frame.f_code, frame.f_lasti
+    code = frame.f_code
+    return not is_part and code.co_filename != FUTURES, code, frame.f_lasti
 
 
 class Lock(Mutex):
@@ -128,7 +141,7 @@ class Lock(Mutex):
         super().__init__()
         self._block = new_lock()
         self.owner = self.note = self.mark = None
-        self.is_word, self.made_in, self.made_at = maker()
+        self.is_noted, self.made_in, self.made_at = maker()
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         if timeout != -1:
@@ -139,11 +152,8 @@ class Lock(Mutex):
             self.owner = me = getcurrent()
         except RuntimeError:
             return True  # the interpreter ends: nobody else runs any more
-        record = CURRENT.get()
-        if record is not None and record.greenlet is me and not self.is_word:
-            self.mark = record.lock_mark
-        if observer is not None:
-            self.note = observer.taken(me, _frame())
+        if self.is_noted:
+            self.note_owner(me)
         return True
 
     __enter__ = acquire
@@ -152,7 +162,7 @@ class Lock(Mutex):
         """Take it if it is free, without a note: for a few instructions of ours, see uncontended."""
         return bool(self._block.acquire(False))
 
-    def release(self) -> None:
+    def release(self, *exc_info: object) -> None:
         self.owner = self.note = self.mark = None
         if not self.waiters:
             self._block.release()
@@ -164,6 +174,8 @@ class Lock(Mutex):
             self.free()
         else:
             hand_over(heir)
+
+    __exit__ = release
 
     def locked(self) -> bool:
         return bool(self._block.locked())
@@ -196,9 +208,8 @@ class Lock(Mutex):
         if not self._block.acquire(False):
             self.wait_for(-1, is_endable=False)
         self.owner = me = getcurrent()
-        self.mark = mark_of(me)
-        if observer is not None:
-            self.note = observer.taken(me, _frame())
+        if self.is_noted:
+            self.note_owner(me)
 
     def _at_fork_reinit(self) -> None:
         self._block._at_fork_reinit()
@@ -207,6 +218,17 @@ class Lock(Mutex):
 
     def __repr__(self) -> str:
         return f"<{'locked' if self.locked() else 'unlocked'} {_name(self)} object at {id(self):#x}>"
+
+
+def lock_of_condition() -> Lock:
+    """threading._allocate_lock, which makes what each waiter of a condition waits for."""
+    lock = Lock.__new__(Lock)
+    lock.waiters = []
+    lock._block = new_lock()
+    lock.owner = lock.note = lock.mark = lock.made_in = None
+    lock.made_at = 0
+    lock.is_noted = False
+    return lock
 
 
 class RLock(Mutex):
@@ -221,7 +243,7 @@ class RLock(Mutex):
         # How often its owner has taken it once more.
         self._again = 0
         self.note = self.mark = None
-        self.is_word, self.made_in, self.made_at = maker()
+        self.is_noted, self.made_in, self.made_at = maker()
 
     @property
     def owner(self) -> greenlet | None:
@@ -239,16 +261,13 @@ class RLock(Mutex):
             return True
         if self._owners.setdefault("owner", me) is not me and not self.acquire_slowly(blocking, timeout):
             return False
-        record = CURRENT.get()
-        if record is not None and record.greenlet is me:
-            self.mark = record.lock_mark
-        if observer is not None:
-            self.note = observer.taken(me, _frame())
+        if self.is_noted:
+            self.note_owner(me)
         return True
 
     __enter__ = acquire
 
-    def release(self) -> None:
+    def release(self, *exc_info: object) -> None:
         try:
             me = getcurrent()
         except RuntimeError:
@@ -265,6 +284,8 @@ class RLock(Mutex):
         del self._owners["owner"]
         if self.waiters:
             self.wake()
+
+    __exit__ = release
 
     def locked(self) -> bool:
         return bool(self._owners)
@@ -304,9 +325,8 @@ class RLock(Mutex):
         if self._owners.setdefault("owner", me) is not me:
             self.wait_for(-1, is_endable=False)
         self._again = again
-        self.mark = mark_of(me)
-        if observer is not None:
-            self.note = observer.taken(me, _frame())
+        if self.is_noted:
+            self.note_owner(me)
 
     def _at_fork_reinit(self) -> None:
         self._owners.clear()

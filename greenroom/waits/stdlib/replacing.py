@@ -16,13 +16,13 @@ from gevent import events, monkey
 
 from ...replacements import Put, Replace, part, registry
 from . import composed
-from .locks import Lock, RLock
+from .locks import Lock, RLock, lock_of_condition
 from .queues import SimpleQueue
 
 GeventLock: type = importlib.import_module("gevent.thread").LockType
 NAMES: dict[Any, dict[str, Any]] = {
     _thread: {"allocate_lock": Lock, "allocate": Lock, "LockType": Lock, "lock": Lock, "RLock": RLock},
-    threading: {"Lock": Lock, "_allocate_lock": Lock, "_set_sentinel": Lock, "_CRLock": RLock},
+    threading: {"Lock": Lock, "_allocate_lock": lock_of_condition, "_set_sentinel": Lock, "_CRLock": RLock},
     functools: {"RLock": RLock},  # until Python 3.11, of cached_property
     queue: {"SimpleQueue": SimpleQueue},
 }
@@ -67,7 +67,9 @@ def replace_locks(put: Replace) -> None:
             if type(value) is GeventLock:
                 put(module, name, as_ours(value))
     # CPython's is one that can be taken again, by the garbage collector say.
-    put(threading, "_active_limbo_lock", RLock())
+    starting = RLock()
+    starting.is_noted = False
+    put(threading, "_active_limbo_lock", starting)
     main: Any = threading.main_thread()
     if type(getattr(main, "_tstate_lock", None)) is GeventLock:
         put(main, "_tstate_lock", as_ours(main._tstate_lock))

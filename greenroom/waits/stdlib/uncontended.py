@@ -8,11 +8,14 @@ why it is for the plain queues only, whose items go into a deque or a list.
 
 import functools
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from gevent import monkey
 
-from .locks import Lock
+from ...in_flight import UNLOCKED, TimedWait
+from ..parking import tries
+from .locks import Lock, lock_of_condition
 
 Queue: Any = monkey.get_original("queue", "Queue")
 PLAIN_QUEUES = (Queue, monkey.get_original("queue", "LifoQueue"))
@@ -81,11 +84,32 @@ def set_event(plain: Call) -> Call:
 
 
 def wait(plain: Call) -> Call:
-    """Event.wait."""
+    """Event.wait. Whoever sets the event finds the waiter where Condition.wait would have put it."""
 
     @functools.wraps(plain)
     def wait(self: Any, timeout: float | None = None) -> bool:
-        return bool(self._flag or plain(self, timeout))
+        if self._flag:
+            return True
+        condition = self._cond
+        lock = condition._lock
+        if timeout is not None or type(lock) is not Lock or not lock.try_quickly():
+            return bool(plain(self, timeout))
+        try:
+            if self._flag:
+                return True
+            bell = lock_of_condition()
+            bell.acquire()
+            condition._waiters.append(bell)
+        finally:
+            lock.release()
+        with TimedWait("lock", "event", None, UNLOCKED):
+            try:
+                return bell.wait_for(-1)
+            except BaseException:
+                with condition, suppress(ValueError):
+                    condition._waiters.remove(bell)
+                raise
+        return False  # not without a timeout of its own, see TimedWait
 
     return wait
 
@@ -108,6 +132,9 @@ def acquire(plain: Call) -> Call:
                     return True
             finally:
                 lock.release()
+            if timeout is not None and timeout <= 0:  # as an executor asks, for each job, whether a thread is idle
+                tries.failed()
+                return False
         return bool(plain(self, blocking, timeout))
 
     return acquire

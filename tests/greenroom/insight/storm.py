@@ -13,7 +13,7 @@ from gevent import monkey
 monkey.patch_all()
 
 from greenroom.insight import safepoint, stacks  # noqa: E402
-from greenroom.insight.account import Slices  # noqa: E402
+from greenroom.insight.slices import Slices  # noqa: E402
 from greenroom.insight.stalls import Stalls  # noqa: E402
 from greenroom.insight.watch import Watch, thread_id  # noqa: E402
 

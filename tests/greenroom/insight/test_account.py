@@ -12,7 +12,8 @@ from greenlet import getcurrent, gettrace, greenlet
 
 from greenroom import clock
 from greenroom.in_flight import CURRENT, Record, Wait
-from greenroom.insight.account import CPU, OTHER, READY, STATES, Account, Slices
+from greenroom.insight.account import CPU, OTHER, READY, STATES, Account
+from greenroom.insight.slices import Slices
 from greenroom.worker.load import Turns
 
 QUERY = STATES.index("query")

@@ -12,7 +12,7 @@ import pytest
 
 from greenroom.errors import BudgetSpent
 from greenroom.frames import Innermost
-from greenroom.in_flight import CURRENT
+from greenroom.in_flight import CURRENT, Wait
 from greenroom.insight import callers, stacks
 from greenroom.insight import clients as clients_module
 from greenroom.insight.account import STATES, Account
@@ -27,6 +27,8 @@ from greenroom.insight.queries import REPEATS, Queries
 from greenroom.waits import peers
 from greenroom.waits.stdlib import threads
 from greenroom.waits.stdlib.calls import Look
+
+from .accounts import wait_in
 
 
 @pytest.fixture(autouse=True)
@@ -237,43 +239,41 @@ def test_who_works_in_an_executor_is_known_while_it_does() -> None:
     assert threads.used.at_work == {}
 
 
-POLL, UPSTREAM, CPU = (STATES.index(name) for name in ("other", "upstream", "cpu"))
+CPU = STATES.index("cpu")
 
 
-def in_pieces(
-    one: Account, state: int, detail: str, looks: int, *, cpu_share: float = 0.0, calls: bool = False
-) -> float:
+def in_pieces(one: Account, wait: Wait, looks: int, *, cpu_share: float = 0.0, calls: bool = False) -> float:
     """How long a request waits as it seems, that is seen once a second, each time in a new wait for the same."""
     seconds = 0.0
     callers = Callers(now=lambda: 100.0 + seconds)
     one.began = 90.0
+    wait_in(one, wait, since=100.0)
     for look in range(looks):
         seconds = float(look)
-        one.state, one.detail, one.since = state, detail, 100.0 + seconds - 0.05
+        one.since = 100.0 + seconds - 0.05
         one.seconds[CPU] = cpu_share * seconds
         if calls:
-            one.calls = {detail: look + 1}
+            one.calls = {wait.detail: look + 1}
         callers.look([one], [])
     return 100.0 + seconds - callers.since(one)
 
 
 def test_a_library_that_polls_is_one_wait() -> None:
     one = account()
-    with_look = Look("other", "poll")
-    one.waits = {with_look: None}
-    with_look.greenlet, with_look.since = one.greenlet, 100.0
 
-    assert in_pieces(one, POLL, "poll", looks=4) == pytest.approx(3.05)
-    assert in_pieces(one, POLL, "poll", looks=4, cpu_share=0.5) == pytest.approx(0.05), "it does something in between"
+    assert in_pieces(one, Look("other", "poll"), looks=4) == pytest.approx(3.05)
+    assert in_pieces(one, Look("other", "poll"), looks=4, cpu_share=0.5) == pytest.approx(0.05), (
+        "it does something in between"
+    )
 
 
 def test_an_answer_that_drips_in_is_one_wait_and_many_calls_are_not() -> None:
     dripping, busy, uncounted = account(), account(), account()
     dripping.calls = {"api:443": 1}
 
-    assert in_pieces(dripping, UPSTREAM, "api:443", looks=4) == pytest.approx(3.05)
-    assert in_pieces(busy, UPSTREAM, "api:443", looks=4, calls=True) == pytest.approx(0.05)
-    assert in_pieces(uncounted, UPSTREAM, "api:443", looks=4) == pytest.approx(0.05)
+    assert in_pieces(dripping, Wait("upstream", "api:443"), looks=4) == pytest.approx(3.05)
+    assert in_pieces(busy, Wait("upstream", "api:443"), looks=4, calls=True) == pytest.approx(0.05)
+    assert in_pieces(uncounted, Wait("upstream", "api:443"), looks=4) == pytest.approx(0.05)
 
 
 def test_the_message_of_the_exception_that_began_it_is_kept() -> None:
@@ -325,12 +325,12 @@ def test_streams_that_listen_are_looked_at_cheaply(monkeypatch: pytest.MonkeyPat
 
 def test_an_unnamed_wait_of_an_answer_that_has_begun_is_a_streams() -> None:
     one, begun = account(), SimpleNamespace(headers_sent=True)
-    one.state, one.detail = POLL, ""
+    wait_in(one, None)
     assert callers.detail_of(one) == ""
 
     one.answer = begun
     assert callers.detail_of(one) == "stream"
-    one.detail = "poll"
+    wait_in(one, Wait("client", "poll"))
     assert callers.detail_of(one) == "poll"
-    one.state, one.detail = UPSTREAM, ""
+    wait_in(one, Wait("upstream"))
     assert callers.detail_of(one) == ""

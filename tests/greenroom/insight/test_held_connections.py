@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
+from greenroom.in_flight import Wait
 from greenroom.insight.account import Account
 from greenroom.insight.held_connections import Held
+
+from .accounts import wait_in
 
 IDLE, IN_TRANSACTION, IN_ERROR = 0, 2, 3
 
@@ -48,7 +51,7 @@ class Requests:
         account.keeps = self.held.suspended(account, "api.example:443", Waiting)
         account.since = self.clock.now()
         self.clock.advance(seconds)
-        account.state = 2
+        wait_in(account, Wait("upstream", "api.example:443"))
         account.slept(self.clock.now())
         return account.keeps is not None
 

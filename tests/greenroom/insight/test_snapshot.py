@@ -14,7 +14,7 @@ from greenlet import getcurrent, greenlet
 
 from greenroom import clock
 from greenroom.in_flight import Wait
-from greenroom.insight.account import STATES, Account
+from greenroom.insight.account import Account
 from greenroom.insight.facts import MOST_WAITING, again, waiting_for
 from greenroom.insight.observer import Insight
 from greenroom.insight.recent import records_in
@@ -23,6 +23,8 @@ from greenroom.settings import Settings
 from greenroom.worker.balance import Scoreboard
 from greenroom.worker.gates import AdaptiveGate
 from greenroom.worker.load import Turns
+
+from .accounts import wait_in
 
 
 @pytest.fixture
@@ -60,10 +62,7 @@ def in_flight(insight: Insight, number: int) -> Account:
     account = Account(clock.now())
     account.id = f"id-{number}"
     account.environ = {"REQUEST_METHOD": "GET", "PATH_INFO": f"/{number}", "QUERY_STRING": "token=secret"}
-    wait = Wait("upstream", "api.example:443")
-    wait.record, wait.greenlet, wait.since = account, None, clock.now()
-    account.waits[wait] = None
-    account.state = STATES.index("upstream")
+    wait_in(account, Wait("upstream", "api.example:443"))
     insight.slices.live[account] = None
     return account
 
@@ -127,11 +126,7 @@ def test_what_is_waited_for_is_added_up_and_the_rare_things_together() -> None:
 
 def test_a_lock_that_is_asked_for_again_and_again_is_waited_for_since_the_first_time(worker: Any) -> None:
     account = in_flight(worker.serving.insight, 1)
-    account.waits.clear()
-    account.state, account.detail = STATES.index("lock"), "flock"
-    wait = Wait("lock", "flock")
-    wait.record, wait.greenlet, wait.since = account, account.greenlet, clock.now() - 5.0
-    account.waits[wait] = None
+    wait_in(account, Wait("lock", "flock"), since=clock.now() - 5.0)
     account.since = clock.now()
 
     said = snapshot(worker)

@@ -14,8 +14,9 @@ import pytest
 
 from greenroom.insight import garbage, safepoint, stacks
 from greenroom.insight import stalls as stalls_module
-from greenroom.insight.account import Account, Slices
+from greenroom.insight.account import Account
 from greenroom.insight.machine import Use
+from greenroom.insight.slices import Slices
 from greenroom.insight.stacks import Call
 from greenroom.insight.stalls import Look, Seen, Stalls, most_seen
 

@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 
-from greenroom.in_flight import CLIENT_LEFT
+from greenroom.in_flight import CLIENT_LEFT, Wait
 from greenroom.insight import timing
-from greenroom.insight.account import STATES, UPSTREAM, Account
+from greenroom.insight.account import CPU, STATES, Account
 from greenroom.insight.observer import COUNT_AT_ONCE, Insight
 from greenroom.insight.recent import Ring
 from greenroom.insight.routes import MOST_ROUTES, Routes
 from greenroom.insight.timing import Ids
+
+from .accounts import wait_in
 
 
 class Response:
@@ -77,7 +79,7 @@ def test_many_hosts_are_few_in_the_header_and_none_is_missing_in_the_sum(clock: 
 
 def test_what_is_under_way_counts(clock: Any) -> None:
     account = Account(clock.now())
-    account.state = UPSTREAM
+    wait_in(account, Wait("upstream"))
     clock.advance(0.25)
 
     assert timing.server_timing(account, clock.now) == "upstream;dur=250.0, total;dur=250.0"
@@ -204,7 +206,7 @@ def test_head_of_a_quick_request_says_the_same_as_that_of_others(
     clock: Any, has_waited: bool, took: float, cpu: str, total: str
 ) -> None:
     account = Account(clock.now())
-    account.id, account.state, account.has_waited = "id-1", 0, has_waited
+    account.id, account._state, account.has_waited = "id-1", CPU, has_waited
     account.seconds[1] = 0.002
     account.began -= 0.002
     clock.advance(took)

@@ -23,7 +23,8 @@ def test_waits_end_in_their_time_under_a_clock_that_stands_still() -> None:
     check(
         """
         import concurrent.futures, subprocess
-        lock, rlock, condition, semaphore = threading.Lock(), threading.RLock(), threading.Condition(), threading.Semaphore(0)
+        lock, rlock = threading.Lock(), threading.RLock()
+        condition, semaphore = threading.Condition(), threading.Semaphore(0)
         lock.acquire()
         in_thread(rlock.acquire)
         real = time.monotonic
