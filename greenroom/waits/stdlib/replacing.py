@@ -16,13 +16,13 @@ from gevent import events, monkey
 
 from ...replacements import Put, Replace, part, registry
 from . import composed
-from .locks import Lock, RLock, lock_of_condition
+from .locks import Lock, RLock, allocate_lock
 from .queues import SimpleQueue
 
 GeventLock: type = importlib.import_module("gevent.thread").LockType
 NAMES: dict[Any, dict[str, Any]] = {
     _thread: {"allocate_lock": Lock, "allocate": Lock, "LockType": Lock, "lock": Lock, "RLock": RLock},
-    threading: {"Lock": Lock, "_allocate_lock": lock_of_condition, "_set_sentinel": Lock, "_CRLock": RLock},
+    threading: {"Lock": Lock, "_allocate_lock": allocate_lock, "_set_sentinel": Lock, "_CRLock": RLock},
     functools: {"RLock": RLock},  # until Python 3.11, of cached_property
     queue: {"SimpleQueue": SimpleQueue},
 }
