@@ -10,8 +10,9 @@ from typing import Any
 
 import psutil
 
-from ..insight.account import OTHER, STATE_OF
+from ..insight.account import CPU, OTHER, STATE_OF
 from .plan import Route
+from .queued import ran_seconds
 from .server import HEARTBEAT, NO_ANSWER, Answer, Server
 
 ALONE_TIMES = 4
@@ -168,7 +169,7 @@ def _is_back(server: Server, seconds: float) -> bool:
 def _alone(server: Server, seen: Seen, heartbeat: Heartbeat, seconds: float) -> None:
     route = seen.route
     began = time.monotonic()
-    before, written = server.ask("snapshot"), server.written()
+    before, written = _snapshot(server), server.written()
     for number in range(ALONE_TIMES):
         left = began + seconds - time.monotonic()
         if number and (left < 0.2 or (number > 1 and seen.alone[-1].seconds > left)):
@@ -240,8 +241,13 @@ def _is_gone(before: dict[str, Any]) -> bool:
 def _settled(server: Server, before: dict[str, Any]) -> dict[str, Any]:
     """A snapshot in which the stalls of what has just ended are told."""
     time.sleep(0.08)
-    after: dict[str, Any] = server.ask("snapshot")
-    return after or before
+    return _snapshot(server) or before
+
+
+def _snapshot(server: Server) -> dict[str, Any]:
+    """The worker's own snapshot, with how long its main thread has run."""
+    snapshot: dict[str, Any] = server.ask("snapshot")
+    return {**snapshot, "ran_seconds": ran_seconds(int(snapshot.get("pid") or 0))} if snapshot else {}
 
 
 def _new_stalls(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str, Any]]:
@@ -250,13 +256,19 @@ def _new_stalls(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str,
 
 
 def _states(before: dict[str, Any], after: dict[str, Any]) -> list[float]:
-    """Seconds by state; without those in which the machine ran somebody else, which are no wait of the route's."""
+    """Seconds by state, as they would be on an idle machine.
+
+    Waits are without the time in which the machine ran somebody else, and a request, whose slices are measured on the
+    wall clock, has not computed for longer than the worker's thread ran.
+    """
     old, new = before.get("seconds", []), after.get("seconds", [])
     if len(old) != len(new):
         return []
     states = [late - early for early, late in zip(old, new, strict=True)]
     if len(states) > OTHER:
         states[OTHER] = max(0.0, states[OTHER] - (_stolen(after) - _stolen(before)))
+        ran = after.get("ran_seconds", 0.0) - before.get("ran_seconds", 0.0)
+        states[CPU] = min(states[CPU], ran) if ran > 0 else states[CPU]
     return states
 
 

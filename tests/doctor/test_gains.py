@@ -1,16 +1,21 @@
 """What a route gains: what was measured, and what can't be so."""
 
 import io
+import os
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+
+import pytest
 
 from greenroom.doctor import driving, gains
 from greenroom.doctor.driving import Seen
 from greenroom.doctor.examination import Report
 from greenroom.doctor.output.terminal import Terminal
 from greenroom.doctor.plan import Route
+from greenroom.doctor.queued import ran_seconds
 from greenroom.doctor.server import Answer
 from greenroom.insight.account import STATES
 
@@ -40,6 +45,16 @@ def test_what_the_machine_took_is_no_wait() -> None:
 
     assert round(states["other"], 3) == 0.02
     assert states["upstream"] == 0.1
+
+
+def test_a_route_has_computed_no_longer_than_the_workers_thread_ran() -> None:
+    seconds = [0.1] * len(STATES)
+    before: dict[str, Any] = {"seconds": [0.0] * len(STATES), "ran_seconds": 3.0}
+
+    assert driving._states(before, {"seconds": seconds, "ran_seconds": 3.02})[0] == pytest.approx(0.02)
+    assert driving._states(before, {"seconds": seconds, "ran_seconds": 4.0})[0] == 0.1
+    assert driving._states(before, {"seconds": seconds, "ran_seconds": 0.0})[0] == 0.1
+    assert ran_seconds(os.getpid()) > 0 or not Path("/proc/self/schedstat").exists()
 
 
 def test_no_more_clients_compute_than_have_their_turn_while_a_route_is_measured() -> None:

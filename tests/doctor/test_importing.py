@@ -29,7 +29,9 @@ def imported(folder: Path, monkeypatch: pytest.MonkeyPatch, **files: str) -> Imp
 
 
 def found(told: Imported, folder: Path) -> list[Finding]:
-    return list(told.findings(Project(Sources(folder, [], folder))))
+    sources = Sources(folder, [], folder)
+    sources.follow("shop")
+    return list(told.findings(Project(sources)))
 
 
 def test_an_asgi_application_can_not_be_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,6 +67,29 @@ def test_each_import_has_databases_of_its_own(tmp_path: Path, monkeypatch: pytes
 
     assert (told.patched["error"], told.plain["error"]) == ("", "")
     assert not (tmp_path / "shop.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("connects", "what"),
+    [
+        ("psycopg2.connect('host=127.0.0.1 port=1 dbname=shop')", "PostgreSQL"),
+        ("psycopg.connect('host=127.0.0.1 port=1 dbname=shop')", "PostgreSQL"),
+        ("socket.socket(socket.AF_UNIX).connect('redis.sock')", "redis.sock"),
+    ],
+)
+def test_a_connection_at_import_is_seen_whatever_opens_it(
+    connects: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = connects.partition(".")[0]
+    pytest.importorskip(module)
+    told = imported(
+        tmp_path, monkeypatch, shop=f"import {module}\n\ntry:\n    {connects}\nexcept Exception:\n    pass\n\n\n" + WSGI
+    )
+
+    assert [(one.rule, one.line, f"it connects to {what}" in one.says) for one in found(told, tmp_path)] == [
+        ("io-at-import", 4, True)
+    ]
+    assert told.differences() == []
 
 
 def test_files_that_the_list_of_routes_brings_in_are_the_applications(

@@ -15,13 +15,14 @@ import re
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ... import redaction
 from ..queued import queued_seconds
 from ..shapes import Engine
-from . import quarantine
+from . import connecting, quarantine
 from .lines import library_between, own_line, own_stack, shown
 from .routes import routes_of
 
@@ -199,6 +200,7 @@ class Recorder:
         self._is_in_hook = False
         self.importer = 0
         self.threads: list[Any] = []
+        self.unwatch: Callable[[], None] = lambda: None
 
     def install(self) -> None:
         import threading
@@ -223,12 +225,14 @@ class Recorder:
             plain_start(thread)
 
         thread_class.start = start
+        self.unwatch = connecting.watch(lambda what: self.note("connect", what))
 
     def end(self) -> None:
         """The import is over: what it has started and is gone already is marked."""
         import psutil
 
         self.is_on = False
+        self.unwatch()
         alive = {line for line, thread in self.threads if thread.is_alive()}
         with contextlib.suppress(psutil.Error):
             children = [one for one in psutil.Process().children() if one.status() != psutil.STATUS_ZOMBIE]
@@ -263,6 +267,8 @@ class Recorder:
     def _connects(self, address: Any) -> None:
         if isinstance(address, tuple):
             self.note("connect", f"{address[0]}:{address[1]}")
+        elif not os.fsdecode(address).startswith("/dev/"):  # not the machine's own log
+            self.note("connect", os.fsdecode(address))
 
     def note(self, kind: str, what: str, seconds: float = 0.0) -> None:
         if not self.is_on or len(self.events) >= MOST_EVENTS:

@@ -252,9 +252,13 @@ def _body_read(project: Project, source: Source, node: ast.AST) -> str:
 
 
 def _may_be_none(mode: ast.expr) -> bool:
-    """`None`, or a variable of the environment that has no default."""
+    """`None`, or a variable of the environment that has no default; of alternatives any."""
     if isinstance(mode, ast.Constant):
         return mode.value is None
+    if isinstance(mode, ast.BoolOp):
+        return _may_be_none(mode.values[-1])
+    if isinstance(mode, ast.IfExp):
+        return _may_be_none(mode.body) or _may_be_none(mode.orelse)
     return isinstance(mode, ast.Call) and len(mode.args) == 1 and last(ast.unparse(mode.func)) in ("get", "getenv")
 
 
