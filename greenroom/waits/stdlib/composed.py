@@ -22,7 +22,8 @@ def replace(put: Replace) -> None:
     """Runs on: the main thread, after patching."""
     put(threading.Condition, "wait_for", wait_for)
     # Theirs for locks that are not ours; threading._RLock is the one that is written in Python.
-    for kind in (threading.Condition, threading._RLock):  # type: ignore[attr-defined]
+    kinds: tuple[Any, ...] = (threading.Condition, threading._RLock)  # type: ignore[attr-defined]
+    for kind in kinds:
         put(kind, "_acquire_restore", taken_back(kind._acquire_restore))
     event: Any = monkey.get_original("threading", "Event")
     put(event, "wait", uncontended.wait(composed(event.wait, "event", timeout_at=0, at_end=not_in_time)))
