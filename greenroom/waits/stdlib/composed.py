@@ -22,7 +22,7 @@ def replace(put: Replace) -> None:
     """Runs on: the main thread, after patching."""
     put(threading.Condition, "wait_for", wait_for)
     # Theirs for locks that are not ours; threading._RLock is the one that is written in Python.
-    kinds: tuple[Any, ...] = (threading.Condition, threading._RLock)  # type: ignore[attr-defined]
+    kinds: tuple[Any, ...] = (threading.Condition, threading._RLock)
     for kind in kinds:
         put(kind, "_acquire_restore", taken_back(kind._acquire_restore))
     event: Any = monkey.get_original("threading", "Event")
