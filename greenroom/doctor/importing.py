@@ -16,6 +16,7 @@ from .reading import at_import
 from .reading.places import shown_of
 from .reading.project import Project
 from .scratch import Scratch
+from .shapes import Engine, ImportFacts
 from .versions import untested
 
 MODULE = "greenroom.doctor.inside.importing"
@@ -24,6 +25,7 @@ SLOW_SECONDS = 5.0
 STARVED_SHARE = 0.8
 # A sleep that nobody notices.
 SHORT_SLEEP_SECONDS = 0.02
+MOST_HOLDERS = 3
 
 
 # Clients and agents whose own threads watch a connection or send what they have collected: made to be imported.
@@ -50,7 +52,7 @@ class Imported:
         return list(self.patched.get("routes", []))
 
     @property
-    def engines(self) -> list[dict[str, Any]]:
+    def engines(self) -> list[Engine]:
         return list(self.patched.get("engines", []))
 
     @property
@@ -71,8 +73,13 @@ class Imported:
                     f"the machine is too busy: for {queued:.0f} s the import was ready to run and had no core; try "
                     "again when it is idle, or give it longer: --for"
                 )
-            return "the import did not end in time"
+            return f"the import did not end within {self.waited:.0f} s: give it longer if it is only slow, with --for"
         return str(self.patched.get("error", ""))
+
+    @property
+    def waited(self) -> float:
+        """How long an import that did not end was waited for."""
+        return float(self.patched.get("waited") or 0.0)
 
     @property
     def is_starved(self) -> bool:
@@ -84,7 +91,7 @@ class Imported:
         """Whether it failed because the doctor lets nothing be written: what it did on the way tells nothing then."""
         return "read-only" in self.why_not or "ReadOnly" in self.why_not
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> ImportFacts:
         return {
             "seconds": round(self.seconds, 2),
             "mb": round(float(self.patched.get("mb", 0.0)), 1),
@@ -155,12 +162,22 @@ class Imported:
                 "import-hangs",
                 file,
                 int(line) if line.isdigit() else 0,
-                "The import did not end in time" + (", and was here." if file else "."),
-                "Move what waits out of the import.",
+                f"The import did not end within {self.waited:.0f} s" + (", and was here." if file else "."),
+                "Move what waits or computes for long out of the import.",
             )
             return
         error = str(self.patched.get("error", ""))
-        if not error:
+        if not error or self.patched.get("advice"):
+            return  # what was imported before anything could patch is told below
+        if self.patched.get("is_asgi"):
+            yield Finding(
+                "import-fails",
+                "",
+                0,
+                f"{error}.",
+                "Name the WSGI application within it, wrap it (`a2wsgi.ASGIMiddleware`), or take an ASGI server, say "
+                "uvicorn.",
+            )
             return
         file, _, line = str(self.patched.get("error_place", "")).rpartition(":")
         same = str(self.plain.get("error", "")).partition(":")[0] == error.partition(":")[0]
@@ -176,14 +193,14 @@ class Imported:
         )
 
     def _held_before(self) -> Iterator[Finding]:
-        for sentence in self.patched.get("holders", [])[:10]:
+        for sentence in self.patched.get("holders", [])[:MOST_HOLDERS]:
             yield Finding(
                 "patched-too-late",
                 "sitecustomize",
                 0,
                 f"Before anything can patch: {sentence}.",
-                "Start the agent after patching, or import it lazily: something that Python loads at its start "
-                "(sitecustomize, a .pth file, PYTHONSTARTUP) brings it in.",
+                str(self.patched.get("advice"))
+                or "Import it later: something that Python loads first (sitecustomize, a .pth file) brings it in.",
             )
 
 
@@ -201,9 +218,10 @@ def import_twice(scratch: Scratch, app: str, lazy: list[str], seconds: float) ->
         more = {
             "_GREENROOM_DOCTOR_PATCHED": "1" if name == "patched" else "",
             "_GREENROOM_DOCTOR_SECONDS": f"{max(1.0, seconds):.1f}",
+            "_GREENROOM_DOCTOR_DATABASES": f"databases-{name}",  # both may write what the other would find there
         }
         command = [sys.executable, "-m", MODULE, str(answer), app, json.dumps(lazy if name == "patched" else [])]
-        children[name] = (scratch.start(command, more), answer)
+        children[name] = (scratch.start(command, more, is_patched_first=name == "patched"), answer)
     for name, (child, answer) in children.items():
         ended = child.wait(seconds + 3.0)
         queued = 0.0 if ended else queued_seconds(child.process.pid)
@@ -224,18 +242,18 @@ def _answer(path: Path, output: str, ended: bool) -> dict[str, Any]:
     dump = stack.read_text(errors="replace") if stack.is_file() else ""
     if "Timeout" in dump or not ended:
         queued = re.search(r"^Queued ([\d.]+)$", dump, re.MULTILINE)
-        return {"hangs": True, "hangs_at": _own_place(dump), "queued": float(queued[1]) if queued else 0.0}
+        return {"hangs": True, "hangs_at": _own_place(dump, path.parent), "queued": float(queued[1]) if queued else 0.0}
     lines = [line for line in output.splitlines() if line.strip()]
     return {
         "error": "the process ended while it imported" + (f": {lines[-1][:200]}" if lines else ""),
         "crashed": True,
-        "error_place": _own_place(output),
+        "error_place": _own_place(output, path.parent),
     }
 
 
-def _own_place(dump: str) -> str:
-    """The innermost line in a stack of faulthandler's that is below the working directory and in no package."""
+def _own_place(dump: str, scratch: Path) -> str:
+    """The innermost line in a stack of faulthandler's that is in no package, and not in the doctor's own folder."""
     for file, line in re.findall(r'File "([^"]+)", line (\d+)', dump):
-        if not is_installed(file) and file.endswith(".py"):
+        if not is_installed(file) and file.endswith(".py") and not file.startswith(f"{scratch}/"):
             return f"{shown_of(file)}:{line}"
     return ""

@@ -7,7 +7,7 @@ PYTHONS = Range(PYTHON, "3.11", "3.13")
 GEVENTS = Range("gevent", "24.10.3", "26.9")
 BOTH = (GEVENTS, PYTHONS)
 STDLIB = "waits/stdlib"
-NOTHING_READY = "With a timeout, nothing is ready when the request ends."
+LOOKS = "Is named; it does not end with its request, as that would leave a conversation half-way."
 FOR_REQUEST = "A greenlet that a request starts works for it."
 OF_A_POOL = "A greenlet of a pool that a request starts works for it."
 REAL_THREAD_313 = "A thread that a real thread starts is a real thread (since Python 3.13)."
@@ -144,10 +144,9 @@ WAITS = Feature(
         *names("gevent.socket.socket", "_wait", "A socket's wait is named by where it leads to; one that was ended "
                "leaves a socket that is shut down.", f"{STDLIB}/calls"),
         *names("gevent.socket.socket", "connect", "Connecting is named by where it leads to.", f"{STDLIB}/calls"),
-        *names("gevent.select select", "select", NOTHING_READY,
-               f"{STDLIB}/calls"),
-        *names("gevent.select.poll", "poll", NOTHING_READY, f"{STDLIB}/calls", parameters="self timeout"),
-        *names("gevent.selectors.GeventSelector", "select", NOTHING_READY, f"{STDLIB}/calls",
+        *names("gevent.select select", "select", LOOKS, f"{STDLIB}/calls"),
+        *names("gevent.select.poll", "poll", LOOKS, f"{STDLIB}/calls", parameters="self timeout"),
+        *names("gevent.selectors.GeventSelector", "select", LOOKS, f"{STDLIB}/calls",
                parameters="self timeout"),
         *names("subprocess.Popen", "wait communicate", "Is named, and ends with its request.", f"{STDLIB}/calls"),
         *names("gevent.thread", "_start_new_greenlet", "A thread that a request starts works for it.",
@@ -221,7 +220,8 @@ THREADS = Feature(
                "looking up a name, or by making a poll object or a selector.", "waits/real_threads"),
         *names("gevent.socket.socket", "connect connect_ex", BLOCKS, "waits/real_threads"),
         *names("gevent.select select", "select", BLOCKS, "waits/real_threads"),
-        *names("gevent.select.poll", "poll", BLOCKS, "waits/real_threads", parameters="self timeout"),
+        *names("gevent.select.poll", "poll", BLOCKS + " In a greenlet a closed descriptor and a peer's end are "
+               "answered as the system does.", "waits/real_threads", parameters="self timeout"),
         *names("gevent.selectors.GeventSelector", "select", BLOCKS, "waits/real_threads", parameters="self timeout"),
         *names("os", "fork forkpty posix_spawn posix_spawnp", BLOCKS, "waits/real_threads"),
         *names("time", "sleep", "In a real thread it sleeps there.", "waits/starting"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.peers.__main__ import unneeded
 from tests.peers.suites import SUITES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,3 +36,9 @@ def test_each_difference_that_is_allowed_has_its_reason() -> None:
         assert suite in SUITES
         assert test
         assert reason, line
+
+
+def test_an_entry_that_allows_nothing_any_more_is_named() -> None:
+    reasons = [("pool.test_*", "counts"), ("wait.test_clock", "sometimes: a busy machine"), ("wait.test_gone", "gone")]
+
+    assert unneeded(reasons, ["pool.test_size"]) == ["wait.test_gone"]

@@ -251,18 +251,31 @@ def _body_read(project: Project, source: Source, node: ast.AST) -> str:
     return ""
 
 
+def _may_be_none(mode: ast.expr) -> bool:
+    """`None`, or a variable of the environment that has no default; of alternatives any."""
+    if isinstance(mode, ast.Constant):
+        return mode.value is None
+    if isinstance(mode, ast.BoolOp):
+        return _may_be_none(mode.values[-1])
+    if isinstance(mode, ast.IfExp):
+        return _may_be_none(mode.body) or _may_be_none(mode.orelse)
+    return isinstance(mode, ast.Call) and len(mode.args) == 1 and last(ast.unparse(mode.func)) in ("get", "getenv")
+
+
 def socket_modes(project: Project) -> Iterator[Finding]:
     calls = list(project.all_calls())
-    if any(keyword(call, "async_mode") is not None for _, _, call, _ in calls):
-        return  # init_app() may say it, too
+    modes = [mode for _, _, call, _ in calls if (mode := keyword(call, "async_mode")) is not None]  # of init_app(), too
+    if not all(_may_be_none(mode) for mode in modes):
+        return
+    unset = "".join(f" where `{ast.unparse(mode)}` is None" for mode in modes)
     for source, _, call, name in calls:
         if name == "flask_socketio.SocketIO" and not has_unpacking(call):
             yield Finding(
                 "socketio-mode",
                 source.shown,
                 call.lineno,
-                "SocketIO() chooses its mode by what is installed, and takes gevent's as soon as there is gevent: that "
-                "works under Greenroom, and no longer under gthread or `flask run` here.",
+                f"SocketIO() chooses its mode by what is installed{unset}, and takes gevent's as soon as there is "
+                "gevent: that works under Greenroom, and no longer under gthread or `flask run` here.",
                 'async_mode="threading" works under each of them.',
             )
 
