@@ -190,6 +190,9 @@ WAITS = Feature(
         *names("threading._RLock", "_acquire_restore", TAKEN_BACK, f"{STDLIB}/composed", parameters="self state"),
         *names("gevent.events", "subscribers", "Its own interface: after a further patching by the application all "
                "this is put in place again.", f"{STDLIB}/replacing", is_interface=True),
+        *names("greenlet._greenlet", "enable_optional_cleanup", "Its own interface: what a thread that has ended still "
+               "looks referred to by is no leak, but a running function of another thread's.", f"{STDLIB}/replacing",
+               is_interface=True),
         *names("threading.Event", "wait", "Ends with its request.", f"{STDLIB}/composed", parameters="self timeout"),
         *names("threading.Event", "set clear", "Has a short way when nobody waits.", f"{STDLIB}/uncontended",
                parameters="self"),
