@@ -25,10 +25,15 @@ class Config(Protocol):
     gid: int
     worker_tmp_dir: str | None
     errorlog: str | None
+    loglevel: str
     certfile: str | None
     keyfile: str | None
     when_ready: Callable[["Arbiter"], None]
     # Of connections and requests.
+    keepalive: int
+    worker_connections: int
+    pre_request: Callable[..., object]
+    post_request: Callable[..., object]
     is_ssl: bool
     suppress_ragged_eofs: bool
     secure_scheme_headers: Mapping[str, str]
@@ -39,6 +44,8 @@ class Config(Protocol):
     strip_header_spaces: bool
     permit_unconventional_http_method: bool
     http2_cleartext: str
+    http2_max_concurrent_streams: int
+    http2_initial_window_size: int
 
     def set(self, name: str, value: object) -> None: ...
 
@@ -52,7 +59,7 @@ class Log(Protocol):
 
     def warning(self, msg: str, *args: object) -> None: ...
 
-    def error(self, msg: str, *args: object) -> None: ...
+    def error(self, msg: str, *args: object, exc_info: BaseException | None = None) -> None: ...
 
     def exception(self, msg: str, *args: object) -> None: ...
 

@@ -22,6 +22,7 @@ from .reading.project import Project
 from .reading.sources import Sources
 from .scratch import Scratch
 from .server import Answer, Server
+from .shapes import Document, Facts, RouteRow
 
 AT_IMPORT = ("sleep-at-import", "io-at-import", "thread-at-import", "process-at-import")
 COULD_NOT_RUN = "could not run"
@@ -52,10 +53,10 @@ class Options:
 class Report:
     verdict: str = ""
     findings: list[Finding] = field(default_factory=list)
-    routes: list[dict[str, Any]] = field(default_factory=list)
+    routes: list[RouteRow] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     accepted: list[Finding] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Facts = field(default_factory=Facts)
     why: str = ""  # it could not run
 
     @property
@@ -68,7 +69,7 @@ class Report:
         """Sentences that are no findings: how the patched import did otherwise, and how much was not seen."""
         return [*self.facts.get("differs", []), *filter(None, [self.facts.get("unseen")])]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Document:
         return {
             "verdict": self.verdict,
             "findings": [finding.as_dict() for finding in self.findings],

@@ -4,10 +4,10 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from .driving import Seen
 from .server import HEARTBEAT, Answer, Server
+from .shapes import RouteRow
 
 KINDS = ("sync", "gthread", "greenroom")
 CLIENTS = 20
@@ -59,7 +59,7 @@ class Gain:
             return "as many requests as one sync worker: it computes, and hardly waits"
         return "as many requests as one sync worker: it hardly waits"
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> RouteRow:
         seen = self.seen
         return {
             "route": seen.route.name,
@@ -151,5 +151,5 @@ def worth_measuring(seen: Seen) -> bool:
     return bool(seen.alone) and all(one.is_good for one in seen.alone) and not seen.died and not computes(seen)
 
 
-def as_list(gains: Mapping[str, Gain]) -> list[dict[str, Any]]:
+def as_list(gains: Mapping[str, Gain]) -> list[RouteRow]:
     return [gain.as_dict() for gain in gains.values()]

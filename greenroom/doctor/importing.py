@@ -17,6 +17,7 @@ from .reading import at_import
 from .reading.places import shown_of
 from .reading.project import Project
 from .scratch import Scratch
+from .shapes import Engine, ImportFacts
 from .versions import untested
 
 MODULE = "greenroom.doctor.inside.importing"
@@ -56,7 +57,7 @@ class Imported:
         return list(self.patched.get("routes", []))
 
     @property
-    def engines(self) -> list[dict[str, Any]]:
+    def engines(self) -> list[Engine]:
         return list(self.patched.get("engines", []))
 
     @property
@@ -101,7 +102,7 @@ class Imported:
         """Whether it failed because the doctor lets nothing be written: what it did on the way tells nothing then."""
         return "read-only" in self.why_not or "ReadOnly" in self.why_not
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> ImportFacts:
         return {
             "seconds": round(self.seconds, 2),
             "mb": round(float(self.patched.get("mb", 0.0)), 1),

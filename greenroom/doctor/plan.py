@@ -13,6 +13,7 @@ from urllib.parse import urlencode, urlsplit
 from ..errors import GreenroomError
 from .reading.functions import Function
 from .reading.project import Project
+from .shapes import SkippedRow
 
 # A GET of such a name does something; a careful person does not send it to see what happens.
 UNSAFE = re.compile(
@@ -60,7 +61,7 @@ class Skipped:
     what: str
     why: str
 
-    def as_dict(self) -> dict[str, str]:
+    def as_dict(self) -> SkippedRow:
         return {"what": self.what, "why": self.why}
 
 

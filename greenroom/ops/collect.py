@@ -20,6 +20,7 @@ from .counters import Counters, add_lists, difference
 from .leaks import Leaks
 from .limits import Limits
 from .native_line import peek
+from .shapes import Row
 from .socket_folder import SocketFolder, read_json
 from .usual import Usual
 from .worker_client import Asker
@@ -50,12 +51,12 @@ class Seen:
     line: dict[str, float]
     first_seen_at: float
     seen_at: float = 0.0
-    snapshot: dict[str, Any] | None = None
+    snapshot: Row | None = None
     answered_at: float | None = None
-    where: dict[str, Any] | None = None  # its descriptors with what it can't say while it is blocked
-    peeked: dict[str, Any] | None = None  # while C code keeps its GIL: what faulthandler saw
+    where: Row | None = None  # its descriptors with what it can't say while it is blocked
+    peeked: Row | None = None  # while C code keeps its GIL: what faulthandler saw
     # While its loop stands still: {"seconds", "line", "route", "stack", "holds_gil"}, as far as they are known.
-    stall: dict[str, Any] | None = None
+    stall: Row | None = None
     last_in_flight: int = 0  # when it was last looked at
     is_stopped: bool = False
     is_gone: bool = False  # the process has ended, and the arbiter has not noticed yet
@@ -83,7 +84,7 @@ class Seen:
     def is_blocked(self) -> bool:
         return self.silent_seconds >= BLOCKED_SECONDS and self.state not in (State.EMPTY, State.BOOTING)
 
-    def current_stall(self) -> dict[str, Any]:
+    def current_stall(self) -> Row:
         """The facts of the stall that goes on now; {} if there is none, or nothing is known of it."""
         if not self.is_blocked:
             return {}
@@ -114,21 +115,21 @@ class Moment:
     at: float
     totals: dict[str, float]
     workers: list[Seen]
-    sums: dict[str, Any]
-    before: dict[str, Any]
+    sums: Row
+    before: Row
     totals_before: dict[str, float]
     window_seconds: float
     history: list[dict[str, float]]
-    events: list[dict[str, Any]]
+    events: list[Row]
     machine_cpu_ratio: float
     cores: int
     is_stopping: bool = False
-    limits: Mapping[str, Any] = field(default_factory=dict)  # of the machine, see limits
-    leaks: list[dict[str, Any]] = field(default_factory=list)  # see leaks
+    limits: Row = field(default_factory=dict)  # of the machine, see limits
+    leaks: list[Row] = field(default_factory=list)  # see leaks
     usual: Usual = field(default_factory=Usual)
     # Of the last reload: when it was (on the clock, and in Unix time), and those that could not boot since.
-    reload: Mapping[str, Any] = field(default_factory=dict)
-    boot_failures: list[dict[str, Any]] = field(default_factory=list)
+    reload: Row = field(default_factory=dict)
+    boot_failures: list[Row] = field(default_factory=list)
     began: float = 0.0  # when the collector did
 
 

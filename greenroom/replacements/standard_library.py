@@ -7,12 +7,13 @@ PYTHONS = Range(PYTHON, "3.11", "3.13")
 GEVENTS = Range("gevent", "24.10.3", "26.9")
 BOTH = (GEVENTS, PYTHONS)
 STDLIB = "waits/stdlib"
-NOTHING_READY = "With a timeout, nothing is ready when the request ends."
+LOOKS = "Is named; it does not end with its request, as that would leave a conversation half-way."
 FOR_REQUEST = "A greenlet that a request starts works for it."
 OF_A_POOL = "A greenlet of a pool that a request starts works for it."
 REAL_THREAD_313 = "A thread that a real thread starts is a real thread (since Python 3.13)."
 REAL_THREAD_312 = "A thread that a real thread starts is a real thread (until Python 3.12)."
 BLOCKS = "A real thread blocks, and gets no event loop for this."
+TAKEN_BACK = "Is never ended: what follows releases the lock."
 OF_HANDLERS = "Our lock instead of gevent's, in handlers that were there before patching."
 MEANWHILE = "Runs in a real thread while its request waits."
 IN_THREADS = "Gives out connections whose calls wait in a thread for a lock."
@@ -143,10 +144,9 @@ WAITS = Feature(
         *names("gevent.socket.socket", "_wait", "A socket's wait is named by where it leads to; one that was ended "
                "leaves a socket that is shut down.", f"{STDLIB}/calls"),
         *names("gevent.socket.socket", "connect", "Connecting is named by where it leads to.", f"{STDLIB}/calls"),
-        *names("gevent.select select", "select", NOTHING_READY,
-               f"{STDLIB}/calls"),
-        *names("gevent.select.poll", "poll", NOTHING_READY, f"{STDLIB}/calls", parameters="self timeout"),
-        *names("gevent.selectors.GeventSelector", "select", NOTHING_READY, f"{STDLIB}/calls",
+        *names("gevent.select select", "select", LOOKS, f"{STDLIB}/calls"),
+        *names("gevent.select.poll", "poll", LOOKS, f"{STDLIB}/calls", parameters="self timeout"),
+        *names("gevent.selectors.GeventSelector", "select", LOOKS, f"{STDLIB}/calls",
                parameters="self timeout"),
         *names("subprocess.Popen", "wait communicate", "Is named, and ends with its request.", f"{STDLIB}/calls"),
         *names("gevent.thread", "_start_new_greenlet", "A thread that a request starts works for it.",
@@ -186,13 +186,20 @@ WAITS = Feature(
                f"{STDLIB}/replacing", of_instances=True),
         *names("threading.Condition", "wait_for", "Ends with its request.", f"{STDLIB}/composed",
                parameters="self predicate timeout"),
+        *names("threading.Condition", "_acquire_restore", TAKEN_BACK, f"{STDLIB}/composed", parameters="self x"),
+        *names("threading._RLock", "_acquire_restore", TAKEN_BACK, f"{STDLIB}/composed", parameters="self state"),
         *names("gevent.events", "subscribers", "Its own interface: after a further patching by the application all "
                "this is put in place again.", f"{STDLIB}/replacing", is_interface=True),
+        *names("greenlet._greenlet", "enable_optional_cleanup", "Its own interface: what a thread that has ended still "
+               "looks referred to by is no leak, but a running function of another thread's.", f"{STDLIB}/replacing",
+               is_interface=True),
         *names("threading.Event", "wait", "Ends with its request.", f"{STDLIB}/composed", parameters="self timeout"),
         *names("threading.Event", "set clear", "Has a short way when nobody waits.", f"{STDLIB}/uncontended",
                parameters="self"),
         *names("threading.Semaphore", "acquire __enter__", "Ends with its request.", f"{STDLIB}/composed",
                parameters="self blocking timeout"),
+        *names("threading.Semaphore threading.BoundedSemaphore", "release", "Lets others run, once in a millisecond at "
+               "most.", f"{STDLIB}/uncontended", parameters="self n"),
         *names("queue.Queue", "get", "Ends with its request.", f"{STDLIB}/composed", parameters="self block timeout"),
         *names("queue.Queue", "put", "Ends with its request.", f"{STDLIB}/composed",
                parameters="self item block timeout"),
@@ -215,7 +222,8 @@ THREADS = Feature(
                "looking up a name, or by making a poll object or a selector.", "waits/real_threads"),
         *names("gevent.socket.socket", "connect connect_ex", BLOCKS, "waits/real_threads"),
         *names("gevent.select select", "select", BLOCKS, "waits/real_threads"),
-        *names("gevent.select.poll", "poll", BLOCKS, "waits/real_threads", parameters="self timeout"),
+        *names("gevent.select.poll", "poll", BLOCKS + " In a greenlet a closed descriptor and a peer's end are "
+               "answered as the system does.", "waits/real_threads", parameters="self timeout"),
         *names("gevent.selectors.GeventSelector", "select", BLOCKS, "waits/real_threads", parameters="self timeout"),
         *names("os", "fork forkpty posix_spawn posix_spawnp", BLOCKS, "waits/real_threads"),
         *names("time", "sleep", "In a real thread it sleeps there.", "waits/starting"),

@@ -11,7 +11,7 @@ step is one call of C: append, remove, pop, a system lock's acquire and release.
 
 import _thread
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from gevent import get_hub, monkey
 from gevent._hub_local import get_hub_if_exists
@@ -24,13 +24,26 @@ from ..in_flight import CURRENT, FOREVER
 from .stdlib.hub import switch_unless_woken
 from .threads import is_loop_thread
 
-new_lock: Callable[[], Any] = monkey.get_original("_thread", "allocate_lock")
+
+class Lock(Protocol):
+    """The interpreter's own lock, which stops a thread."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
+
+    def release(self) -> None: ...
+
+    def locked(self) -> bool: ...
+
+    def _at_fork_reinit(self) -> None: ...
+
+
+new_lock: Callable[[], Lock] = monkey.get_original("_thread", "allocate_lock")
 real_sleep: Callable[[float], None] = monkey.get_original("time", "sleep")
 # A real thread that has just been started is counted after so long at most.
 STARTING_SECONDS = 0.2
 # How long the hub waits for another thread: as long as one holds a lock in which it does not wait itself.
 HUB_SECONDS = 1.0
-# So often, and for so long, it may be tried in vain to take something before others have to run.
+# So often, and for so long, a caller may try in vain to take something, or release something, before others run.
 MOST_TRIES = 16
 TRIES_SECONDS = 0.001
 
@@ -183,7 +196,7 @@ def _nothing() -> None:
     pass
 
 
-def waiter(owner: Any = None) -> Waiter:
+def waiter(owner: object = None) -> Waiter:
     """A waiter for the caller. `owner`: the greenlet that has what is waited for, where that is known."""
     hub = get_hub_if_exists()
     if hub is None:
@@ -196,7 +209,8 @@ def waiter(owner: Any = None) -> Waiter:
 
 
 class Tries:
-    """Attempts to take what is not free, of who does not wait for it; he may try again and again."""
+    """Attempts to take what is not free by callers that do not wait for it, and releases, which never wait: both may be
+    repeated without end. Real threads and the hub have no others to let run."""
 
     def __init__(self) -> None:
         self.left = 0
@@ -205,24 +219,25 @@ class Tries:
     def failed(self) -> None:
         """Let the other greenlets run, so that it gets free; not each time, since most try only once."""
         self.left -= 1
-        if self.left > 0 and clock.now() < self.until:
+        if self.left <= 0 or clock.now() >= self.until:
+            self.give_way()
+
+    def released(self) -> None:
+        """Let the other greenlets run, as they do at each release of a semaphore under gevent alone."""
+        if clock.now() >= self.until:
+            self.give_way()
+
+    def give_way(self) -> None:
+        hub = get_hub_if_exists()
+        if hub is None or getcurrent() is hub:
             return
-        give_way()
+        # By a timer: callbacks run many times before the loop asks its sockets, which would take as many milliseconds.
+        InLoop(hub).park(clock.now(), is_endable=False)
         self.left = MOST_TRIES
         self.until = clock.now() + TRIES_SECONDS
 
 
 tries = Tries()
-
-
-def give_way() -> None:
-    """Let the other greenlets run once."""
-    hub = get_hub_if_exists()
-    if hub is None or getcurrent() is hub:
-        return
-    me = InLoop(hub)
-    hub.loop.run_callback(me._time_is_over)
-    me._switch_out(is_endable=False)
 
 
 class WaitQueue:

@@ -30,7 +30,8 @@ import gevent.socket
 from gevent import _hub_local, monkey
 
 from ..replacements import Declined, Put, part
-from .polling import events_of, polled, real_poll
+from .giving_way import turn
+from .polling import events_of, polled, poller_of, real_poll
 from .threads import hub_of_sockets, is_loop_thread, loops_hub, wait_in_thread
 
 real_select: Callable[..., Any] = monkey.get_original("select", "select")
@@ -70,7 +71,7 @@ def install(put: Put) -> None:
     for module in (gevent.select, select):
         put(module, "select", chosen)
     poll: Any = gevent.select.poll
-    put(poll, "poll", otherwise(poll_in_thread, poll.poll))
+    put(poll, "poll", otherwise(poll_in_thread, poll_in_loop(poll.poll)))
     selector: Any = gevent.selectors.GeventSelector
     put(selector, "select", otherwise(select_registered, selector.select))
     for name, blocking in STARTS.items():
@@ -155,8 +156,36 @@ def number_of(file: Any) -> int:
 
 def poll_in_thread(self: Any, timeout: float | None = None) -> list[tuple[int, int]]:
     """select.poll.poll(), with a timeout in milliseconds."""
-    events = {descriptor: events_of(flags) for descriptor, flags in self.fds.items()}
-    return polled(events, None if timeout is None or timeout < 0 else timeout / 1000)
+    return polled(registered(self), seconds_of(timeout))
+
+
+def seconds_of(timeout: float | None) -> float | None:
+    return None if timeout is None or timeout < 0 else timeout / 1000
+
+
+def registered(self: Any) -> dict[int, int]:
+    return {descriptor: events_of(flags) for descriptor, flags in self.fds.items()}
+
+
+def poll_in_loop(plain: Callable[..., list[tuple[int, int]]]) -> Callable[..., list[tuple[int, int]]]:
+    """Return poll() for greenlets. gevent's own waits for a closed descriptor, and knows no POLLHUP and POLLERR:
+    the system is asked before it, and once it has found something."""
+
+    @functools.wraps(plain)
+    def poll(self: Any, timeout: float | None = None) -> list[tuple[int, int]]:
+        seconds = seconds_of(timeout)
+        poller = poller_of(registered(self))
+        found: list[tuple[int, int]] = poller.poll(0)
+        if found or seconds == 0:
+            # As gevent's does: a caller whose descriptors are always ready, or who looks again and again, would keep
+            # the loop from everything else.
+            turn()
+        elif not (found := plain(self, timeout)):
+            return []
+        # A caller without a timeout is never told of nothing: others may have read meanwhile what it was woken for.
+        return poller.poll(0) or found
+
+    return poll
 
 
 def select_registered(self: Any, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:

@@ -9,9 +9,10 @@ sent, its reader wants it, however long it takes.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 from ..in_flight import FOREVER
+from .request import ClientRequest
 
 HEADER_NAME = "X-REQUEST-TIMEOUT-MS"
 HEADER = "HTTP_X_REQUEST_TIMEOUT_MS"
@@ -28,7 +29,7 @@ class Budgets:
             (prefix.rstrip("/"), routes[prefix] or FOREVER) for prefix in sorted(routes, key=len, reverse=True)
         ]
 
-    def seconds(self, environ: dict[str, Any], *, is_peer_trusted: bool) -> float:
+    def seconds(self, environ: WSGIEnvironment, *, is_peer_trusted: bool) -> float:
         """The budget of one request; infinite when it has none."""
         seconds = self.for_path(environ["PATH_INFO"]) if self.routes else self.default_seconds
         asked = environ.get(HEADER)
@@ -43,7 +44,7 @@ class Budgets:
         return self.default_seconds
 
 
-def environ_for_budget(request: Any) -> dict[str, Any]:
+def environ_for_budget(request: ClientRequest) -> WSGIEnvironment:
     """Return what the budget depends on, of a request that has no environ yet."""
     asked = (value for name, value in request.headers if name == HEADER_NAME)
     return {"PATH_INFO": request.path, HEADER: next(asked, None)}

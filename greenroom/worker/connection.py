@@ -27,7 +27,7 @@ from .head import HEAD_END, demand
 from .incoming import Incoming, NeedMore, WireUnreader
 from .judging import demand_limits, must_be_judged
 from .proxied import ProxiedRequest as Request
-from .request import PlainRequest
+from .request import ClientRequest, PlainRequest
 from .running import RunningRequest, State
 from .transport import Peer, Transport
 from .transport.parents import ParentsSocket
@@ -227,7 +227,7 @@ class Connection(RunningRequest):
             return
         self._offer(request)
 
-    def _take_proxy_protocol(self, request: Any) -> None:
+    def _take_proxy_protocol(self, request: ClientRequest) -> None:
         """The PROXY line comes once; all requests of the connection are told what it said."""
         if request.proxy_protocol_info:
             self.proxy_protocol_info = request.proxy_protocol_info
@@ -246,7 +246,7 @@ class Connection(RunningRequest):
             self.state = State.READING
             self.serving.timeouts.head_started(self)
 
-    def _offer(self, request: Any) -> None:
+    def _offer(self, request: ClientRequest) -> None:
         self.request_count += 1
         self.searched_from = 0
         self.state = State.WAITING

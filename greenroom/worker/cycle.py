@@ -3,6 +3,7 @@
 import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from wsgiref.types import WSGIEnvironment
 
 from gunicorn.config import KNOWN_SETTINGS
 from gunicorn.workers.base_async import ALREADY_HANDLED
@@ -15,6 +16,7 @@ from .ending import ErrorPage, clean_up_begins
 from .exchange import Exchange
 from .hangups import is_consequence
 from .log_floods import Floods
+from .request import ClientRequest
 from .response import Response
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ class RequestCycle:
         # Hooks may do with gunicorn's Request whatever they like: what is left out of ours would fail in them.
         self.has_own_hooks = has_own_pre_request or self.has_post_request
 
-    def run(self, exchange: Exchange, request: Any) -> None:
+    def run(self, exchange: Exchange, request: ClientRequest) -> None:
         """The life of a request greenlet. Nothing may escape it: its parent is the hub."""
         is_kept = False
         insight = self.serving.insight
@@ -65,11 +67,11 @@ class RequestCycle:
             exchange.record = None
             self.serving.request_finished(exchange, record, request)
 
-    def _respond(self, exchange: Exchange, request: Any) -> bool:
+    def _respond(self, exchange: Exchange, request: ClientRequest) -> bool:
         """Run the application and write its answer; returns whether the connection may serve another request."""
         started = datetime.now() if self.has_access_log else None
         response: Response | None = None
-        environ: dict[str, Any] = {}
+        environ: WSGIEnvironment = {}
         try:
             if self.has_pre_request:
                 self.cfg.pre_request(self.worker, request)
@@ -101,7 +103,7 @@ class RequestCycle:
             if response is not None:
                 response.let_go()
 
-    def _start_budget(self, exchange: Exchange, response: Response, environ: dict[str, Any]) -> bool:
+    def _start_budget(self, exchange: Exchange, response: Response, environ: WSGIEnvironment) -> bool:
         """From when the request came, so it can be over before the application has begun: then False."""
         record: Any = exchange.record
         insight = self.serving.insight
@@ -120,14 +122,14 @@ class RequestCycle:
                 return False
         return True
 
-    def _answer(self, response: Response, environ: dict[str, Any]) -> None:
+    def _answer(self, response: Response, environ: WSGIEnvironment) -> None:
         try:
             self._run_application(response, environ)
         finally:
             if forking.is_child():  # forked in a view, it has come to the end of it: the answer is its parent's
                 forking.leave(sys.exc_info()[1])
 
-    def _run_application(self, response: Response, environ: dict[str, Any]) -> None:
+    def _run_application(self, response: Response, environ: WSGIEnvironment) -> None:
         result = self.worker.wsgi(environ, clean_up_begins(response.start_response))
         SHIELD.set(BARE)
         if forking.is_child():
@@ -145,7 +147,9 @@ class RequestCycle:
                 SHIELD.set(CLEAN_UP)
                 result.close()
 
-    def _failed(self, exchange: Exchange, request: Any, response: Response | None, exc: BaseException) -> None:
+    def _failed(
+        self, exchange: Exchange, request: ClientRequest, response: Response | None, exc: BaseException
+    ) -> None:
         """Tell the client that its request failed, as far as that is still possible.
 
         1. It has been answered in place of its application, or its client has left, or its application has the wire:
@@ -186,11 +190,13 @@ class RequestCycle:
                 response.status = None  # what is answered is not its; gunicorn writes the line of the access log
             self.errors.handle_error(request, ErrorPage(exchange.send_page, request), exchange.peer, exc)
 
-    def _log_error(self, request: Any, exc: BaseException) -> None:
+    def _log_error(self, request: ClientRequest, exc: BaseException) -> None:
         if not self.floods.is_one_more(exc):
             self.log.error("Error handling request %s", log_redaction.asked(request), exc_info=exc)
 
-    def _finish_accounts(self, request: Any, response: Any, environ: dict[str, Any], started: datetime | None) -> None:
+    def _finish_accounts(
+        self, request: ClientRequest, response: Response | None, environ: WSGIEnvironment, started: datetime | None
+    ) -> None:
         if started is not None and response is not None and response.status is not None and not response.is_dropped:
             log_redaction.access(self.log, response, request, environ, datetime.now() - started)
         if self.has_post_request:
@@ -199,7 +205,7 @@ class RequestCycle:
             except Exception:
                 self.log.exception("Exception in post_request hook")
 
-    def _report_spent(self, record: Record, request: Any) -> None:
+    def _report_spent(self, record: Record, request: ClientRequest) -> None:
         """Count the spent request, and log one that held the loop past its deadline, which nothing can cut."""
         if record.cut_reason != CLIENT_LEFT and not getattr(record.answer, "is_dropped", False):
             self.serving.spent_requests += 1

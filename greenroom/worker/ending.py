@@ -26,6 +26,7 @@ from . import log_redaction
 from .client_errors import BodyCutShort, BodyMalformed, BodyTooSlow, ClientLeft, ClientTooSlow
 from .exchange import Exchange
 from .head import HEAD_END
+from .request import ClientRequest
 
 if TYPE_CHECKING:
     from .serving import Serving
@@ -89,7 +90,7 @@ class Ending:
 
         def tell() -> None:
             log("%s %s: %s", method, redaction.target(target), why)
-            if self.serving.has_access_log:
+            if self.serving.has_access_log and request is not None:
                 CURRENT.set(record)
                 log_redaction.access(self.serving.log, response, request, environ, took)
 
@@ -105,7 +106,7 @@ def waited_for(record: Record) -> str:
 class ErrorPage:
     """The socket that gunicorn writes its error pages to: as it believes, without waiting, and all at once."""
 
-    def __init__(self, send: Callable[[bytes], Any], request: Any = None) -> None:
+    def __init__(self, send: Callable[[bytes], object], request: ClientRequest | None = None) -> None:
         self.send = send
         self.request = request
 
@@ -113,12 +114,13 @@ class ErrorPage:
         return 0.0
 
     def sendall(self, data: bytes) -> None:
-        self.send(data if self.request is None else fitting(data, self.request))
+        self.send(fitting(data, self.request))
 
 
-def fitting(page: bytes, request: Any) -> bytes:
+def fitting(page: bytes, request: ClientRequest | None) -> bytes:
     """Return `page` as it fits `request`: HEAD has no body (RFC 9110 9.3.2)."""
-    return page[: page.index(HEAD_END) + len(HEAD_END)] if request.method == "HEAD" else page
+    has_body = request is None or request.method != "HEAD"
+    return page if has_body else page[: page.index(HEAD_END) + len(HEAD_END)]
 
 
 def error_answer(status: int, reason: str, detail: str) -> bytes:

@@ -3,9 +3,15 @@
 A connection of HTTP/1.1 is the exchange of its running request; with HTTP/2 each stream is one.
 """
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
+from wsgiref.types import WSGIEnvironment
 
 from ..in_flight import Record
+from .request import ClientRequest
+from .transport import Peer
+
+if TYPE_CHECKING:
+    from .response import Response
 
 
 class Exchange(Protocol):
@@ -15,14 +21,14 @@ class Exchange(Protocol):
     is_reset: bool
 
     @property
-    def peer(self) -> Any: ...
+    def peer(self) -> Peer: ...
 
     @property
     def is_peer_trusted(self) -> bool:
         """Whether what it says for others counts: see gunicorn's forwarded_allow_ips."""
 
     @property
-    def request(self) -> Any:
+    def request(self) -> ClientRequest | None:
         """The request, while it runs."""
 
     @property
@@ -35,13 +41,13 @@ class Exchange(Protocol):
     def start(self) -> None:
         """The request is admitted."""
 
-    def prepare(self, request: Any) -> tuple[Any, dict[str, Any]]:
+    def prepare(self, request: ClientRequest) -> tuple["Response", WSGIEnvironment]:
         """The response (see Response) and the environ. Raises what gunicorn raises for a request it refuses."""
 
     def send_page(self, page: bytes) -> bool:
         """Send an error page of gunicorn's. False if it could not be sent whole at once. Never waits."""
 
-    def shed(self, request: Any, *, is_kept: bool) -> None:
+    def shed(self, request: ClientRequest, *, is_kept: bool) -> None:
         """Answer 503; `is_kept`: the connection may serve other requests. Runs on: hub."""
 
     def finish(self, *, is_kept: bool) -> None:

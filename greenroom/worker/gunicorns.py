@@ -13,7 +13,8 @@ Each is recognised by what is there, and not by a number where that can be.
 import inspect
 import signal
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
+from wsgiref.types import WSGIEnvironment
 
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
@@ -21,9 +22,12 @@ from gunicorn.http import errors, message, wsgi
 from gunicorn.http.body import Body
 
 from ..errors import GreenroomError
+from ..gunicorns_parts import Config
 from ..replacements.versions import installed_version, parts
+from .request import ClientRequest
 
 OLDEST = "23.0"
+Made = TypeVar("Made")
 
 
 class _InvalidResponseHeader(errors.InvalidHeader):  # type: ignore[misc]  # gunicorn has no types
@@ -71,10 +75,15 @@ def is_trusted(address: str, cfg: Any) -> bool:
 
 
 def create(
-    request: Any, client: Any, server: Any, cfg: Any, response_class: Callable[..., Any], *arguments: Any
-) -> tuple[Any, dict[str, Any]]:
+    request: ClientRequest,
+    client: object,
+    server: object,
+    cfg: Config,
+    response_class: Callable[..., Made],
+    *arguments: object,
+) -> tuple[Made, WSGIEnvironment]:
     """gunicorn's environ of a request, and a response of ours."""
-    environ: dict[str, Any]
+    environ: WSGIEnvironment
     _, environ = wsgi.create(request, _Nobody(), client, server, cfg)
     return response_class(request, None, cfg, *arguments), environ
 
@@ -86,7 +95,7 @@ class _Nobody:
         return len(data)
 
 
-def take_continue(request: Any) -> bool:
+def take_continue(request: ClientRequest) -> bool:
     """Whether the client waits to be asked for its body. gunicorn does not ask for it afterwards."""
     if hasattr(request, "_expected_100_continue"):
         is_expected = bool(request._expected_100_continue)
@@ -121,7 +130,7 @@ def read_of(body: Any, reader: Any) -> Callable[[int], bytes]:
 # --- answers
 
 
-def early_hints(request: Any, sock: Any, response: Any) -> Callable[[Sequence[Any]], None]:
+def early_hints(request: ClientRequest, sock: Any, response: Any) -> Callable[[Sequence[Any]], None]:
     """Return the function that sends 103 Early Hints."""
     send: Callable[[Sequence[Any]], None] = getattr(wsgi, "_make_early_hints_callback", _make_early_hints)(
         request, sock, response
@@ -129,7 +138,7 @@ def early_hints(request: Any, sock: Any, response: Any) -> Callable[[Sequence[An
     return send
 
 
-def _make_early_hints(request: Any, sock: Any, response: Any) -> Callable[[Sequence[Any]], None]:
+def _make_early_hints(request: ClientRequest, sock: Any, response: Any) -> Callable[[Sequence[Any]], None]:
     def send(headers: Sequence[Any]) -> None:
         if response.headers_sent or request.version < (1, 1):
             return

@@ -1,11 +1,12 @@
 """Bodies of HTTP/1.1 requests: gunicorn's readers over a wire, with bounds and with errors that are the client's."""
 
 import io
-from typing import Any
+from typing import Protocol
 
 from gunicorn.http.body import Body, ChunkedReader, LengthReader
 from gunicorn.http.unreader import Unreader
 
+from ..gunicorns_parts import Log
 from . import gunicorns
 from .client_errors import BodyMalformed, ClientLeft, ClientTooSlow
 from .fair import PIECE_BYTES, fair
@@ -15,6 +16,12 @@ CHUNKS_BYTES = 8_192
 # A body that the application left unread is read and dropped up to this size, to keep the connection.
 DISCARD_BYTES = 65_536
 DISCARD_STEP_BYTES = 8_192
+
+
+class Reader(Protocol):
+    """gunicorn's reader of a body, by its length or by chunks, or a stream's."""
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 class NeedMore(Exception):
@@ -59,7 +66,7 @@ class ClientBody(Body):  # type: ignore[misc]  # gunicorn has no types
 
     failed: bool
 
-    def __init__(self, reader: Any, wire: Wire) -> None:
+    def __init__(self, reader: Reader, wire: Wire) -> None:
         super().__init__(reader)
         self.wire = wire
         self._older_read = None if gunicorns.KNOWS_FAILED_BODIES else gunicorns.read_of(self, reader)
@@ -81,7 +88,7 @@ class Incoming:
 
     __slots__ = ("body", "unreader")
 
-    def __init__(self, wire: Wire, unreader: WireUnreader, reader: Any) -> None:
+    def __init__(self, wire: Wire, unreader: WireUnreader, reader: Reader) -> None:
         self.unreader = unreader
         if isinstance(reader, ChunkedReader):
             reader.parser = fair(reader.parser, wire.piece)
@@ -116,7 +123,7 @@ class Incoming:
             return None
         return max(0, reader.length - buffered), bytes(self.unreader.take_buffered())[reader.length :]
 
-    def discard(self, log: Any) -> bytes | None:
+    def discard(self, log: Log) -> bytes | None:
         """Read what is left of the body; returns what came behind it, None if the connection can't go on."""
         if self.body.failed:  # where the next request begins is not known
             return None

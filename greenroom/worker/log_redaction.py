@@ -8,11 +8,13 @@ request that show them as `shown` does, whichever way the request came.
 import sys
 from datetime import timedelta
 from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 from gunicorn.workers.base import Worker
 
 from .. import redaction
 from .log_floods import Floods
+from .request import ClientRequest
 
 # Keys of an environ with a target in them, and how each is shown.
 SHOWN = {
@@ -25,12 +27,12 @@ SHOWN = {
 REFERER = "REFERER"
 
 
-def asked(request: Any) -> str:
+def asked(request: ClientRequest) -> str:
     """Method and target, for a line of the log."""
     return f"{redaction.line(str(request.method))} {redaction.target(str(request.uri))}"
 
 
-def access(log: Any, response: Any, request: Any, environ: dict[str, Any], took: timedelta) -> None:
+def access(log: Any, response: Any, request: ClientRequest, environ: WSGIEnvironment, took: timedelta) -> None:
     """Write the line of the access log, by whichever logger is configured."""
     seen = {name: show(environ[name]) for name, show in SHOWN.items() if isinstance(environ.get(name), str)}
     log.access(response, ShownRequest(request), environ | seen, took)
@@ -39,7 +41,7 @@ def access(log: Any, response: Any, request: Any, environ: dict[str, Any], took:
 class ShownRequest:
     """A request as logs may see it."""
 
-    def __init__(self, request: Any) -> None:
+    def __init__(self, request: ClientRequest) -> None:
         self._request = request
 
     def __getattr__(self, name: str) -> Any:
@@ -72,7 +74,7 @@ class ShownLog:
         if not self._floods.is_one_more(sys.exc_info()[1]):
             self._log.exception(message, *_words(values), **options)
 
-    def access(self, response: Any, request: Any, environ: dict[str, Any], took: timedelta) -> None:
+    def access(self, response: Any, request: ClientRequest, environ: WSGIEnvironment, took: timedelta) -> None:
         access(self._log, response, request, environ, took)
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from gevent import get_hub
+from gevent.hub import Waiter
 
 from .. import clock
 from ..errors import BudgetSpent
@@ -28,7 +29,7 @@ class Patience:
     def came(self, size: int) -> None:
         self.left_seconds = min(self.most_seconds, self.left_seconds + size / SLOWEST_BODY_BYTES_PER_SECOND)
 
-    def wait(self, waiter: Any) -> Any:
+    def wait(self, waiter: "Waiter[object]") -> object:
         """Return the value that `waiter`, a gevent Waiter, is switched to with. Raises BodyTooSlow.
 
         Runs on: request greenlet; switches.

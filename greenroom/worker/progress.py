@@ -16,9 +16,9 @@ import struct
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from .. import clock
+from .transport import Transport
 
 IS_LINUX = sys.platform == "linux"
 if IS_LINUX:
@@ -36,7 +36,7 @@ class TakesNothing:
     """Knows whether a client has taken nothing for too long; to be asked about every `look_seconds`."""
 
     def __init__(
-        self, sock: Any, seconds: float, left: Callable[[], int] | None = None, *, step_bytes: int = 0
+        self, sock: Transport, seconds: float, left: Callable[[], int] | None = None, *, step_bytes: int = 0
     ) -> None:
         """`left` returns a number that becomes less with each byte that is taken; None: the kernel's."""
         self.left = left or partial(unacknowledged, sock)
@@ -65,7 +65,7 @@ def wait_for_room(progress: TakesNothing, wait: Callable[[float], bool]) -> bool
     return True
 
 
-def unacknowledged(sock: Any) -> int:
+def unacknowledged(sock: Transport) -> int:
     """Bytes that were handed to the kernel, and that the other side has not acknowledged."""
     if not IS_LINUX:
         return 0
@@ -76,7 +76,7 @@ def unacknowledged(sock: Any) -> int:
     return int(struct.unpack("i", answer)[0])
 
 
-def _segment_bytes(sock: Any) -> int:
+def _segment_bytes(sock: Transport) -> int:
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         try:
             return int(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG))

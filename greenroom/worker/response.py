@@ -9,21 +9,25 @@ import io
 import os
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from email.utils import formatdate
-from typing import Any
+from types import TracebackType
 
 from gunicorn import SERVER
+from gunicorn.http.wsgi import FileWrapper
 from gunicorn.util import is_hoppish
 
+from ..gunicorns_parts import Config
 from ..in_flight import CLIENT_LEFT, CURRENT, FOREVER, Record
 from ..insight.account import Account
 from ..insight.timing import head_text
 from .gunicorns import InvalidResponseHeader, early_hints
 from .gunicorns import Response as GunicornResponse
+from .request import ClientRequest
 from .wire import Wire
 
 REMEMBERED_NAMES = 1000
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 LARGE_BYTES = 65_536  # from here on, copying costs more than another system call
 LONGEST_REMEMBERED_VALUE = 200
 # Names of response headers that passed gunicorn's check, in lower case.
@@ -64,10 +68,10 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
     """
 
     # Attributes that gunicorn's class sets for each response, with the types that they have here; a test compares them.
-    req: Any
+    req: ClientRequest
     headers: list[tuple[str, str]]
     status_code: int
-    sock: Any = None
+    sock: None = None
     version: str = SERVER
     status: str | None = None
     chunked: bool = False
@@ -89,7 +93,7 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
     is_dropped: bool = False
     is_whole: bool = False  # nothing of it is still to be sent
 
-    def __init__(self, req: Any, sock: Any, cfg: Any, wire: Wire) -> None:
+    def __init__(self, req: ClientRequest, sock: None, cfg: Config, wire: Wire) -> None:
         self.req = req
         self.cfg = cfg
         self.wire = wire
@@ -113,7 +117,9 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
         self.headers = []
         return True
 
-    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], None]:
         if self.is_dropped:
             return self.write
         if self.account is not None:
@@ -248,7 +254,7 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
         lines.append("\r\n")
         return "".join(lines).encode("latin-1")
 
-    def write_items(self, items: Any) -> None:
+    def write_items(self, items: Iterable[bytes]) -> None:
         """Write the application's items. Empty ones send nothing: until there is a body, the head may change."""
         for item in items:
             if item or type(item) is not bytes:
@@ -310,7 +316,7 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
             self.flush()
         self.is_whole = not self.is_short
 
-    def sendfile(self, respiter: Any) -> bool:
+    def sendfile(self, respiter: FileWrapper) -> bool:
         """The file in `respiter` straight from the kernel; False if it has to be read like any other body."""
         file = plain_file(respiter.filelike)
         if file is None or self.cfg.is_ssl or not self.can_sendfile():
@@ -343,9 +349,10 @@ class Response(GunicornResponse):  # type: ignore[misc]  # gunicorn has no types
             early_hints(self.req, _SendAll(self.wire), self)(headers)
 
     def let_go(self) -> None:
-        """The request is over, and what is still written goes nowhere. Without this its environ would live until the
-        next garbage collection: it refers to early_hints, that to the response, to the request, and to the environ."""
-        self.req = self.account = None
+        """What is still written goes nowhere. Without this the environ would live until the next garbage collection: it
+        refers to early_hints, that to the response, to the request, and to the environ."""
+        self.account = None
+        self.req = None  # type: ignore[assignment]  # which tells code that still writes
 
     @property
     def is_head_on_wire(self) -> bool:
@@ -367,7 +374,7 @@ class _SendAll:
         self.sendall = wire.send
 
 
-def plain_file(file: Any) -> Any:
+def plain_file(file: object) -> io.BufferedReader | io.BufferedRandom | io.FileIO | None:
     """`file` if the bytes of its descriptor are what reading it gives, else None (GzipFile has a descriptor, too)."""
     file = getattr(file, "file", file)  # tempfile's
     return file if isinstance(file, io.BufferedReader | io.BufferedRandom | io.FileIO) else None

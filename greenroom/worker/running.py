@@ -4,13 +4,14 @@ import contextlib
 import enum
 import socket
 from typing import TYPE_CHECKING, Any
+from wsgiref.types import WSGIEnvironment
 
 from ..in_flight import Record
 from . import gunicorns
 from .client_errors import ClientLeft, ClientTooSlow
 from .ending import error_answer, fitting
 from .incoming import Incoming
-from .request import PlainRequest
+from .request import ClientRequest, PlainRequest
 from .response import Response
 from .shedding import SHED_ANSWERS
 from .takeover import ClientsSocket
@@ -70,16 +71,16 @@ class RunningRequest:
         return self.wire.sock
 
     @property
-    def request(self) -> Any:
+    def request(self) -> ClientRequest | None:
         return self.serving.in_flight.get(self)
 
     @property
     def is_used_by_application(self) -> bool:
         return self.wire.is_used_by_application
 
-    def prepare(self, request: Any) -> tuple[Response, dict[str, Any]]:
+    def prepare(self, request: ClientRequest) -> tuple[Response, WSGIEnvironment]:
         serving = self.serving
-        environ: dict[str, Any]
+        environ: WSGIEnvironment
         if type(request) is PlainRequest:
             environ = request.environ
             response = Response(request, None, serving.cfg, self.wire)
@@ -98,7 +99,7 @@ class RunningRequest:
     def send_page(self, page: bytes) -> bool:
         return self.wire.try_send(page)
 
-    def shed(self, request: Any, *, is_kept: bool) -> None:
+    def shed(self, request: ClientRequest, *, is_kept: bool) -> None:
         is_kept = is_kept and not request.should_close() and self.skip_body()
         # Behind half an answer the client would take the next one for its rest.
         is_whole = self.wire.try_send(SHED_ANSWERS[is_kept, request.method == "HEAD"])

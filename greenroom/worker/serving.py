@@ -4,13 +4,13 @@ import _socket
 import os
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import gevent
 from gunicorn.http import wsgi
 
 from .. import clock
-from ..gunicorns_parts import Config
+from ..gunicorns_parts import Config, Worker
 from ..in_flight import CLIENT_LEFT, FOREVER, WORKER_STOPS, Record
 from ..insight.observer import Insight
 from ..settings import Settings
@@ -30,13 +30,13 @@ from .greenlets import RequestGreenlets
 from .head import HeadParser
 from .listener import Listener
 from .load import Turns
-from .request import PlainRequest
+from .request import ClientRequest, PlainRequest, ProxyProtocol
 from .sharing import Sharing
 from .spinning import SpinWatch
 from .takeover import ClientsSocket
 from .timeouts import SWEEP_SECONDS, Timeouts
 from .timeouts import Greeting as TimedClient
-from .transport import Peer
+from .transport import Peer, Transport
 from .transport.handshake import MOST_HANDSHAKES, Handshake
 from .transport.tls import TLSSocket, context_of
 
@@ -59,10 +59,16 @@ class Client(TimedClient, Protocol):
         """In a forked child: it is used no more. Returns its descriptor."""
 
 
+class ServingWorker(Worker, Protocol):
+    """The worker that serves: of our class, or of a test."""
+
+    def request_started(self) -> None: ...
+
+
 class Serving:
     """The parts that one worker serves with. `is_stopping` is asked at the end of each request."""
 
-    def __init__(self, worker: Any, settings: Settings, is_stopping: Callable[[], bool]) -> None:
+    def __init__(self, worker: ServingWorker, settings: Settings, is_stopping: Callable[[], bool]) -> None:
         self.worker = worker
         self.settings = settings
         self.is_stopping = is_stopping
@@ -84,11 +90,11 @@ class Serving:
         self.cleartext = cleartext_of(self.cfg)
         self.connections: set[Client] = set()
         # Requests; while one runs its exchange has its `record`.
-        self.in_flight: dict[Exchange, Any] = {}
+        self.in_flight: dict[Exchange, ClientRequest] = {}
         # Of requests that have become something else, the sockets that their applications took.
         self.taken: dict[Record, ClientsSocket] = {}
         # Requests that came in this turn of the loop, until all sockets have been read: see `offer`.
-        self.arrivals: list[tuple[Exchange, Any]] = []
+        self.arrivals: list[tuple[Exchange, ClientRequest]] = []
         self._is_reading = False
         self.budgets = Budgets(
             settings.request_budget_milliseconds / 1000,
@@ -171,26 +177,26 @@ class Serving:
         return not isinstance(peer, tuple) or gunicorns.is_trusted(peer[0], self.cfg)
 
     @staticmethod
-    def proxy_environ(info: dict[str, Any]) -> dict[str, str]:
+    def proxy_environ(info: ProxyProtocol) -> dict[str, str]:
         request = PlainRequest({}, is_kept_alive=True)
         request.proxy_protocol_info = info
         return dict(wsgi.proxy_environ(request))
 
     def accepted(self, listener: Listener, descriptor: int, peer: Peer) -> None:
         """A client has connected. Runs on: hub."""
-        sock: Any
+        sock: Transport
         if self.tls is None:
             sock = _socket.socket(fileno=descriptor)
             sock.setblocking(False)
         else:
-            sock = TLSSocket(descriptor, self.tls, is_quiet=self.cfg.suppress_ragged_eofs)
+            sock = secured = TLSSocket(descriptor, self.tls, is_quiet=self.cfg.suppress_ragged_eofs)
         if isinstance(peer, tuple):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.timeouts.make_room(self._has_most_connections)
         if self.tls is None:
             self._serve_http1(listener, sock, peer)
         else:
-            handshake = Handshake(self, listener, sock, peer, self._agreed, self._refuse_plain)
+            handshake = Handshake(self, listener, secured, peer, self._agreed, self._refuse_plain)
             self.connections.add(handshake)
             self.timeouts.handshake_began(handshake)
 
@@ -201,13 +207,13 @@ class Serving:
         else:
             self._serve_http1(handshake.listener, handshake.sock, handshake.peer)
 
-    def _serve_http1(self, listener: Listener, sock: Any, peer: Peer) -> None:
+    def _serve_http1(self, listener: Listener, sock: Transport, peer: Peer) -> None:
         connection = Connection(self, listener, sock, peer)
         self.connections.add(connection)
         self.timeouts.became_idle(connection)
         connection.on_readable()  # the request has mostly come with the connection
 
-    def serve_http2(self, listener: Listener, sock: Any, peer: Peer) -> "HTTP2Connection":
+    def serve_http2(self, listener: Listener, sock: Transport, peer: Peer) -> "HTTP2Connection":
         """A connection that is to begin. Needs h2, which gunicorn has looked for."""
         from .http2.connection import HTTP2Connection
 
@@ -215,7 +221,7 @@ class Serving:
         self.connections.add(connection)
         return connection
 
-    def _refuse_plain(self, handshake: Handshake, sock: Any) -> None:
+    def _refuse_plain(self, handshake: Handshake, sock: Transport) -> None:
         """Answer plain HTTP on a TLS port with the reason why it is not served."""
         connection = Connection(self, handshake.listener, sock, handshake.peer)
         self.connections.add(connection)
@@ -228,7 +234,7 @@ class Serving:
     def _has_most_connections(self) -> bool:
         return len(self.connections) >= self.most_connections
 
-    def offer(self, exchange: Exchange, request: Any) -> None:
+    def offer(self, exchange: Exchange, request: ClientRequest) -> None:
         """A request is complete: run it or let it wait, as soon as all sockets are read. Runs on: hub.
 
         Reading first and running then takes a tenth less of the CPU than each request in turn, because the code that
@@ -239,7 +245,7 @@ class Serving:
         else:
             self._admit(exchange, request)
 
-    def _admit(self, exchange: Exchange, request: Any) -> None:
+    def _admit(self, exchange: Exchange, request: ClientRequest) -> None:
         """An admitted request runs at once, until it first waits."""
         if exchange.is_reset:
             return
@@ -251,23 +257,23 @@ class Serving:
         if self.admission.waiting and not self._queue_ticker.active:
             self._queue_ticker.start(_nothing)
 
-    def _budget_ends_at(self, exchange: Exchange, request: Any) -> float:
+    def _budget_ends_at(self, exchange: Exchange, request: ClientRequest) -> float:
         environ = request.environ if isinstance(request, PlainRequest) else environ_for_budget(request)
         return exchange.arrived + self.budgets.seconds(environ, is_peer_trusted=exchange.is_peer_trusted)
 
-    def _run_in_greenlet(self, exchange: Exchange, request: Any) -> None:
+    def _run_in_greenlet(self, exchange: Exchange, request: ClientRequest) -> None:
         exchange.start()
         self.in_flight[exchange] = request
         self.greenlets.start(self.gate, exchange, request)
 
-    def request_finished(self, exchange: Exchange, record: Record, request: Any) -> None:
+    def request_finished(self, exchange: Exchange, record: Record, request: ClientRequest) -> None:
         """Runs on: request greenlet, at its end."""
         taken = self.taken.pop(record, None)
         if taken is not None and taken.lost is not None:
             self.log.info("%s: its client has left: %s", log_redaction.asked(request), taken.lost)
         self.in_flight.pop(exchange, None)
 
-    def _turn_away(self, exchange: Exchange, request: Any, is_spent: bool) -> None:
+    def _turn_away(self, exchange: Exchange, request: ClientRequest, is_spent: bool) -> None:
         """503 or 504, with as little work as possible: no greenlet, no application, no access log. Runs on: hub."""
         if is_spent:
             self._count_spent()
@@ -287,7 +293,7 @@ class Serving:
         if self.insight is not None:
             self.insight.expired += 1
 
-    def gives_away(self, request: Any) -> bool:
+    def gives_away(self, request: ClientRequest) -> bool:
         """Whether the connection of `request` is to end with this answer, for a sibling to get the next one."""
         return self.sharing is not None and not request.should_close() and self.sharing.gives_away()
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from ..in_flight import FOREVER, Record
+from .transport import Data
 
 # A client's frame: FIN and close, masked with zeros, status 1001.
 GOING_AWAY = b"\x88\x82\x00\x00\x00\x00\x03\xe9"
@@ -73,7 +74,7 @@ class ClientsSocket:
             return self._owner.look(name)
         return getattr(self._take(is_use=name in USES), name)
 
-    def send(self, data: Any, flags: int = 0) -> int:
+    def send(self, data: Data, flags: int = 0) -> int:
         """All of `data` where the socket has no timeout, as the kernel's blocking sockets do; gevent's send a part."""
         sock = self._take()
         if sock.gettimeout() is None:
@@ -82,7 +83,7 @@ class ClientsSocket:
         with self._noting_loss():
             return int(sock.send(data, flags))
 
-    def sendall(self, data: Any, flags: int = 0) -> None:
+    def sendall(self, data: Data, flags: int = 0) -> None:
         with self._noting_loss():
             self._take().sendall(data, flags)
 
@@ -106,7 +107,7 @@ class ClientsSocket:
             data = b""
         return data if is_peek else self._received(data, size)
 
-    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+    def recv_into(self, buffer: bytearray | memoryview, nbytes: int = 0, flags: int = 0) -> int:
         view = memoryview(buffer).cast("B")
         data = self.recv(nbytes or len(view), flags)
         view[: len(data)] = data

@@ -1,4 +1,4 @@
-"""`python -m tests.peers [SUITE ...]`: exit status 1 where we fail what is passed without us."""
+"""`python -m tests.peers [SUITE ...]`: exit status 1 where we fail what is passed without us, or allow what we pass."""
 
 import argparse
 import fnmatch
@@ -68,8 +68,15 @@ def allowed() -> list[tuple[str, str, str]]:
     return found  # type: ignore[return-value]
 
 
+def unneeded(reasons: list[tuple[str, str]], differing: list[str]) -> list[str]:
+    """Return the entries of allowed.txt that allow nothing. One whose reason begins with "sometimes" may do so."""
+    return [
+        test for test, reason in reasons if not reason.startswith("sometimes") and not fnmatch.filter(differing, test)
+    ]
+
+
 def compare(suite: Suite, folder: Path, only: str, ways: list[str], is_quick: bool) -> list[str]:
-    """Return the tests that we fail, and the other way does not."""
+    """Return the tests that we fail, and the other way does not, and what is allowed and does not differ."""
     if is_quick:
         ours = run(suite, "greenroom", folder, only, ways)
         failed = [test for test, line in ours.items() if line["outcome"] not in GOOD]
@@ -81,6 +88,7 @@ def compare(suite: Suite, folder: Path, only: str, ways: list[str], is_quick: bo
         ours = run(suite, "greenroom", folder, only, ways)
     reasons = [(test, reason) for name, test, reason in allowed() if name == suite.name]
     worse = []
+    differing = []
     report = []
     for test, line in sorted(ours.items()):
         other = without.get(test, {}).get("outcome", "missing")
@@ -92,21 +100,28 @@ def compare(suite: Suite, folder: Path, only: str, ways: list[str], is_quick: bo
         verdict = "both" if is_both else f"allowed: {reason}" if reason else "WORSE"
         if verdict == "WORSE":
             worse.append(test)
+        elif not is_both:
+            differing.append(test)
         last = (line["why"].strip().splitlines() or [""])[-1]
         report.append(f"{verdict} | {test} | {suite.without}: {other} | ours: {line['outcome']} | {last}")
     for test in sorted(test for test in set(without) - set(ours) if without[test]["outcome"] == "passed"):
         worse.append(test)
         report.append(f"WORSE | {test} | {suite.without}: {without[test]['outcome']} | ours: missing |")
+    # Parts of a suite can't say what is not needed for the whole.
+    stale = [] if only else unneeded(reasons, differing)
+    report += [f"NOT NEEDED | {test} | does not differ: take it out of {ALLOWED.name}" for test in stale]
     (folder / f"{suite.name}.txt").write_text("\n".join(report) + "\n")
     passed = sum(line["outcome"] == "passed" for line in ours.values())
     passed_without = sum(line["outcome"] == "passed" for line in without.values())
     print(
         f"{suite.name}: {len(ours)} tests, {passed} pass under greenroom, {passed_without} "
         f"{'of the others ' if is_quick else ''}under {suite.without}; "
-        f"{len(worse)} worse and not allowed",
+        f"{len(worse)} worse and not allowed, {len(differing)} allowed, {len(stale)} allowed and not needed",
         flush=True,
     )
-    return [f"{suite.name}: {test}" for test in worse]
+    return [f"{suite.name}: {test}" for test in worse] + [
+        f"{suite.name}: {test} does not differ: take it out of {ALLOWED.name}" for test in stale
+    ]
 
 
 def main() -> int:

@@ -31,7 +31,8 @@ class Suite:
 def cpython() -> tuple[tuple[str, ...], ...]:
     names = (
         *("test_queue", "test_threading", "test_subprocess", "test_socket", "test_ssl", "test_concurrent_futures"),
-        *("test_select", "test_selectors", "test_poll", "test_epoll", "test_signal"),
+        *("test_thread", "test_threading_local", "test_select", "test_selectors", "test_poll", "test_epoll"),
+        "test_signal",
     )
     here: list[str] = []
     for name in names:
@@ -82,7 +83,8 @@ def postgres_environ() -> dict[str, str]:
         "PYTHONNOUSERSITE": "1",  # SQLAlchemy's tests are for the one that is installed then
         "PEERS_POSTGRES": url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False),
     }
-    return {name: value for name, value in found.items() if value}
+    found = {name: value for name, value in found.items() if value}
+    return found | {"PSYCOPG2_TEST_REPL_DSN": ""}  # replication is tested, too, over the same
 
 
 BEYOND = "test/with_dummyserver/test_connectionpool.py::TestConnectionPoolTimeouts"
@@ -163,7 +165,7 @@ def fetch(suite: Suite, folder: Path) -> Path:
     wanted = f"{suite.distribution}=={version(suite.distribution)}"
     if not list(target.glob("*/PKG-INFO")):
         with tempfile.TemporaryDirectory() as sources:
-            pip("download", "--no-binary", ":all:", "--no-deps", "--dest", sources, wanted)
+            pip("download", "--no-binary", suite.distribution, "--no-deps", "--dest", sources, wanted)
             (archive,) = Path(sources).iterdir()
             with tarfile.open(archive) as file:
                 file.extractall(target, filter="data")

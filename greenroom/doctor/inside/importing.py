@@ -21,6 +21,7 @@ from typing import Any
 
 from ... import redaction
 from ..queued import queued_seconds
+from ..shapes import Engine
 from . import connecting, quarantine
 from .lines import library_between, own_line, own_stack, shown
 from .routes import routes_of
@@ -331,12 +332,12 @@ def thread_names() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
 
 
-def engines() -> list[dict[str, Any]]:
+def engines() -> list[Engine]:
     """The SQLAlchemy engines that there are, without their URLs."""
     module: Any = sys.modules.get("sqlalchemy.engine")
     if module is None:
         return []
-    found = []
+    found: list[Engine] = []
     for one in gc.get_objects():
         with contextlib.suppress(Exception):
             if issubclass(type(one), module.Engine):  # isinstance() would have lazy objects made

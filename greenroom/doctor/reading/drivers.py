@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Any
 
 from ..findings import Finding
+from ..shapes import Engine
 from . import known
 from .functions import Function
 from .names import last, text
@@ -189,7 +189,7 @@ def _is_given_to_sqlalchemy(project: Project, source: Source, node: ast.Constant
     )
 
 
-def engines_seen(project: Project, engines: list[dict[str, Any]], found: list[Finding]) -> Iterator[Finding]:
+def engines_seen(project: Project, engines: list[Engine], found: list[Finding]) -> Iterator[Finding]:
     """Yield a finding for an engine whose URL names no driver, where only the running application shows it."""
     if any(one.rule == "postgresql-url-driver" for one in found):
         return

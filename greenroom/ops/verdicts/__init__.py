@@ -17,10 +17,9 @@ that is empty, and that in turn the refusals behind it. Effects of a known cause
 """
 
 import logging
-from collections.abc import Mapping
-from typing import Any
 
 from ..collect import Moment
+from ..shapes import View
 from . import (
     database,
     deaths,
@@ -42,7 +41,7 @@ from .words import duration
 __all__ = ["BAD", "EFFECTS", "LEVELS", "OK", "WATCH", "Finding", "findings", "in_order"]
 
 
-def findings(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def findings(moment: Moment, seen: View) -> list[Finding]:
     """Return the findings, worst first; "Healthy" alone if nothing is wrong. `seen` is the rest of the view."""
     found: list[Finding] = []
     for rule in RULES:
@@ -59,7 +58,7 @@ logger = logging.getLogger(__name__)
 failed: set[Rule] = set()
 
 
-def in_order(found: list[Finding], seen: Mapping[str, Any]) -> list[Finding]:
+def in_order(found: list[Finding], seen: View) -> list[Finding]:
     """Without effects of causes that are among them, worst first; "Healthy" where nothing is wrong."""
     causes = {finding["cause"] for finding in found if finding["level"] != OK}
     explained = set().union(*(EXPLAINS.get(cause, set()) for cause in causes))
@@ -119,7 +118,7 @@ FACTS = {"blocked", "stalls", "uneven", "beside", "memory_grows"}
 EFFECTS = frozenset(set().union(*EXPLAINS.values()) - FACTS)
 
 
-def _healthy(seen: Mapping[str, Any]) -> Finding:
+def _healthy(seen: View) -> Finding:
     total = seen["total"]
     rest = ""
     if total["requests_rate"] >= 0.05:

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..shapes import View
+
 # Of the time that is a stall's own, so much without the CPU is a wait.
 WAITED_RATIO = 0.7
 LOGGING = "logging/__init__.py:"
@@ -66,7 +68,7 @@ def is_garbage(stall: Mapping[str, Any]) -> bool:
     return float(stall.get("garbage_seconds") or 0.0) > 0.5 * float(stall["seconds"])
 
 
-def garbage_share(seen: Mapping[str, Any]) -> float:
+def garbage_share(seen: View) -> float:
     """How much of the window the garbage collector took, of all workers' time."""
     spent = seen["garbage"]
     workers = max(1, seen["total"]["workers_serving"])

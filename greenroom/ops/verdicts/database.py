@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..collect import Moment
+from ..shapes import View
 from .finding import BAD, FEWEST, WATCH, Finding, finding
 from .peers import callers, routes
 from .words import duration, requests
@@ -20,7 +21,7 @@ LATELY_SECONDS = 15.0
 LOGIN_REFUSED = ("password authentication failed", "no pg_hba.conf entry", 'FATAL:  role "', 'FATAL:  database "')
 
 
-def unreachable(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def unreachable(moment: Moment, seen: View) -> list[Finding]:
     found = []
     for database in seen["databases"]:
         one = (
@@ -31,11 +32,11 @@ def unreachable(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     return found
 
 
-def _waiting(seen: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _waiting(seen: View) -> list[Mapping[str, Any]]:
     return [row for row in seen["waits"] if row["state"] in ("query", "pool")]
 
 
-def _concerned(seen: Mapping[str, Any]) -> tuple[int, str, str]:
+def _concerned(seen: View) -> tuple[int, str, str]:
     """How many wait for the database or a connection to it; their routes, and lines, as words."""
     rows = _waiting(seen)
     lines = [line for row in rows for line in row.get("lines") or []]
@@ -43,7 +44,7 @@ def _concerned(seen: Mapping[str, Any]) -> tuple[int, str, str]:
     return int(sum(row["count"] for row in rows)), f" ({names})" if names else "", callers(lines)
 
 
-def _silent(database: Mapping[str, Any], seen: Mapping[str, Any]) -> Finding | None:
+def _silent(database: Mapping[str, Any], seen: View) -> Finding | None:
     heard = database["heard_seconds"]
     stuck = [row for row in seen["waits"] if row["state"] == "query" and row["longest_seconds"] >= SILENT_SECONDS]
     plain = [row for row in stuck if row["detail"] in AT_ONCE or row["detail"].startswith("connect to ")]
@@ -67,7 +68,7 @@ def _silent(database: Mapping[str, Any], seen: Mapping[str, Any]) -> Finding | N
     )
 
 
-def _held_back(database: Mapping[str, Any], seen: Mapping[str, Any]) -> Finding | None:
+def _held_back(database: Mapping[str, Any], seen: View) -> Finding | None:
     """Statements that wait for nobody but the server get no answer on some connections, and do on others."""
     heard = database["heard_seconds"]
     if heard is None or heard >= SILENT_SECONDS or len(seen["databases"]) > 1:
@@ -94,7 +95,7 @@ def _held_back(database: Mapping[str, Any], seen: Mapping[str, Any]) -> Finding 
     )
 
 
-def _refusing(database: Mapping[str, Any], seen: Mapping[str, Any]) -> Finding | None:
+def _refusing(database: Mapping[str, Any], seen: View) -> Finding | None:
     failures = database["refused"] + database["timed_out"] + database["failed"]
     heard, failed = database["heard_seconds"], database["failed_seconds"]
     if not failures or failed is None or failed > LATELY_SECONDS or (heard is not None and heard < failed):
@@ -123,7 +124,7 @@ def _refusing(database: Mapping[str, Any], seen: Mapping[str, Any]) -> Finding |
     )
 
 
-def _full(database: Mapping[str, Any], seen: Mapping[str, Any]) -> Finding | None:
+def _full(database: Mapping[str, Any], seen: View) -> Finding | None:
     if not database["full"] or (database["failed_seconds"] or 0.0) > LATELY_SECONDS:
         return None
     count, names, _ = _concerned(seen)

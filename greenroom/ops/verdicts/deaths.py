@@ -6,6 +6,7 @@ from typing import Any
 
 from ...worker.balance import State
 from ..collect import Moment
+from ..shapes import View
 from .finding import BAD, FEWEST, RECENT_SECONDS, WATCH, Finding, finding
 from .words import duration, requests
 
@@ -19,7 +20,7 @@ def died_lately(moment: Moment) -> list[dict[str, Any]]:
     ]
 
 
-def dead(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def dead(moment: Moment, seen: View) -> list[Finding]:
     # Of one that had not begun it is told how it ended, a moment later.
     quiet = (State.EMPTY, State.DRAINING, State.BOOTING)
     gone = [worker for worker in moment.workers if worker.is_gone and worker.state not in quiet]
@@ -67,14 +68,14 @@ CRASHES = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE")
 GIVEN_UP = "SIGALRM"
 
 
-def _is_oom(event: Mapping[str, Any], seen: Mapping[str, Any]) -> bool:
+def _is_oom(event: Mapping[str, Any], seen: View) -> bool:
     """Whether the kernel has killed for want of memory about then."""
     died = seen["now"] - event["since"]
     is_killed = (event.get("ending") or {}).get("signal") == "SIGKILL"
     return is_killed and any(abs(ago - died) < OOM_SECONDS for ago in seen["limits"].get("oom_seconds", ()))
 
 
-def _how(event: Mapping[str, Any], seen: Mapping[str, Any]) -> str:
+def _how(event: Mapping[str, Any], seen: View) -> str:
     """In words: " of SIGKILL, from the kernel, which had no memory left"."""
     ending = event.get("ending") or {}
     signal, line = ending.get("signal"), ending.get("line")
@@ -94,12 +95,12 @@ def _how(event: Mapping[str, Any], seen: Mapping[str, Any]) -> str:
     return f": it exited with code {ending['code']}" if ending.get("code") else ""
 
 
-def _how_most(died: Sequence[Mapping[str, Any]], seen: Mapping[str, Any]) -> str:
+def _how_most(died: Sequence[Mapping[str, Any]], seen: View) -> str:
     ways = Counter(way for event in died if (way := _how(event, seen))).most_common(1)
     return "".join(f"; most{way if way.startswith(' ') else f' of them{way}'}" for way, _ in ways)
 
 
-def _advice(event: Mapping[str, Any], seen: Mapping[str, Any]) -> str:
+def _advice(event: Mapping[str, Any], seen: View) -> str:
     ending = event.get("ending") or {}
     signal = ending.get("signal")
     if _is_oom(event, seen):

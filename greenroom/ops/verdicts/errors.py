@@ -2,10 +2,11 @@
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..collect import Moment
+from ..shapes import View
 from .advice import KNOWN
 from .finding import BAD, FEWEST, WATCH, Finding, finding
 from .peers import name_of
@@ -59,7 +60,7 @@ WORDS = {
 }
 
 
-def limits_met(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def limits_met(moment: Moment, seen: View) -> list[Finding]:
     """A limit of the machine that exceptions name, whatever else is wrong."""
     found: dict[str, Finding] = {}
     for row in seen["failures"]:
@@ -87,7 +88,7 @@ def limit_of(row: Mapping[str, Any]) -> str:
     return next((number for words, number in WORDS.items() if words in row["message"]), "")
 
 
-def failing(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def failing(moment: Moment, seen: View) -> list[Finding]:
     rows = [row for row in seen["failures"] if row["recent"] and not limit_of(row)]
     at_limits = sum(row["recent"] for row in seen["failures"] if limit_of(row))  # told as that
     failed = seen["total"]["failed_count"] - _asked_by_ourselves(moment, seen) - at_limits
@@ -99,7 +100,7 @@ def failing(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     return [_finding(level, numbers, moment, seen, rows)]
 
 
-def _in_one_route(moment: Moment, seen: Mapping[str, Any], rows: list[Mapping[str, Any]]) -> list[Finding]:
+def _in_one_route(moment: Moment, seen: View, rows: Sequence[Mapping[str, Any]]) -> list[Finding]:
     """Few of all, and much of one route's."""
     for route in seen["routes"]:
         count, bad = route.get("recent") or 0, route["errors"]
@@ -110,9 +111,7 @@ def _in_one_route(moment: Moment, seen: Mapping[str, Any], rows: list[Mapping[st
     return []
 
 
-def _finding(
-    level: str, numbers: str, moment: Moment, seen: Mapping[str, Any], rows: list[Mapping[str, Any]]
-) -> Finding:
+def _finding(level: str, numbers: str, moment: Moment, seen: View, rows: Sequence[Mapping[str, Any]]) -> Finding:
     if not rows and (name := _counted(moment, seen)):
         return finding(
             level,
@@ -141,7 +140,7 @@ def _finding(
     )
 
 
-def _counted(moment: Moment, seen: Mapping[str, Any]) -> str:
+def _counted(moment: Moment, seen: View) -> str:
     """The exception that came most often, of which only the count is left: "KeyError (/price)"; "" if none was seen."""
     now, before = moment.sums["failed"], moment.before["failed"]
     grown = {name: row["count"] - before.get(name, {}).get("count", 0) for name, row in now.items()}
@@ -151,7 +150,7 @@ def _counted(moment: Moment, seen: Mapping[str, Any]) -> str:
     return f"{now[most]['class']} ({now[most]['route']})"
 
 
-def _failed(row: Mapping[str, Any], moment: Moment, seen: Mapping[str, Any]) -> str:
+def _failed(row: Mapping[str, Any], moment: Moment, seen: View) -> str:
     """The exception in words: "ZeroDivisionError: division by zero at app.py:4 (/ok), 52 since 03:10:02"."""
     said = f"{row['name']}: {row['message'].rstrip('.')}" if row["message"] else row["name"]
     if HIDDEN in row["message"] and (began := row.get("began")) and began not in row["message"]:
@@ -163,14 +162,14 @@ def _failed(row: Mapping[str, Any], moment: Moment, seen: Mapping[str, Any]) -> 
     return f"{said}{where}{route}, {row['count']:g} since {_clock(row['first_at'])}{_after_reload(row, seen)}"
 
 
-def _after_reload(row: Mapping[str, Any], seen: Mapping[str, Any]) -> str:
+def _after_reload(row: Mapping[str, Any], seen: View) -> str:
     at = (seen.get("reload") or {}).get("at")  # None where nothing came of it
     if at is not None and 0.0 <= row["first_at"] - at <= AFTER_RELOAD_SECONDS:
         return f", right after the reload at {_clock(at)}"
     return ""
 
 
-def _advice(row: Mapping[str, Any], moment: Moment, seen: Mapping[str, Any]) -> str:
+def _advice(row: Mapping[str, Any], moment: Moment, seen: View) -> str:
     if _after_reload(row, seen):
         return "It began with the new code: go back to the old one (and kill -HUP), or repair that line."
     said = f"{row['name']} {row['root']} {row['message']} {row.get('began') or ''}"
@@ -182,7 +181,7 @@ def _advice(row: Mapping[str, Any], moment: Moment, seen: Mapping[str, Any]) -> 
     return f"The log has the traceback; it ends at {row['line']}." if row["line"] else "The log has the traceback."
 
 
-def host_of(row: Mapping[str, Any], seen: Mapping[str, Any]) -> str:
+def host_of(row: Mapping[str, Any], seen: View) -> str:
     """The upstream that an exception is about: its message says so, or one alone is called at its line, or at all."""
     if found := ADDRESS.search(row["message"]):
         return f"{found[1]}:{found[2]}"
@@ -198,7 +197,7 @@ def host_of(row: Mapping[str, Any], seen: Mapping[str, Any]) -> str:
     return ""
 
 
-def _asked_by_ourselves(moment: Moment, seen: Mapping[str, Any]) -> float:
+def _asked_by_ourselves(moment: Moment, seen: View) -> float:
     """Answers of 500 or more that went to this server's own routes, which handled them: no client has seen one.
 
     How they were answered is known where our transport asked. Else a route is taken for such a one (the demo's source
@@ -214,7 +213,7 @@ def _asked_by_ourselves(moment: Moment, seen: Mapping[str, Any]) -> float:
     return float(max(known, min(sum(always), asked)))
 
 
-def _is_own_errors(route: Mapping[str, Any], moment: Moment, seen: Mapping[str, Any]) -> bool:
+def _is_own_errors(route: Mapping[str, Any], moment: Moment, seen: View) -> bool:
     return bool(_asked_by_ourselves(moment, seen) >= 0.5 * route["errors"])
 
 

@@ -1,9 +1,10 @@
 """Limits of the machine that are near: descriptors, disks, memory that grows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..collect import Moment
+from ..shapes import View
 from .finding import BAD, LAGGING_SECONDS, WATCH, Finding, finding
 from .words import duration, size
 
@@ -18,7 +19,7 @@ VERY_SOON_SECONDS = 600.0
 STOPPED_RATIO, MOSTLY_STOPPED_RATIO = 0.25, 0.5
 
 
-def descriptors(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def descriptors(moment: Moment, seen: View) -> list[Finding]:
     rows = [row for row in seen["limits"].get("descriptors") or [] if row["used"] >= NEARLY_FULL * row["limit"]]
     if not rows:
         return []
@@ -37,7 +38,7 @@ def descriptors(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
-def disks(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def disks(moment: Moment, seen: View) -> list[Finding]:
     for disk in seen["limits"].get("disks") or []:
         is_full = disk["free_bytes"] < FREE_DISK_RATIO * disk["total_bytes"] and disk["free_bytes"] < FEW_FREE_BYTES
         if is_full or disk["free_files_ratio"] < FREE_DISK_RATIO:
@@ -55,7 +56,7 @@ def disks(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     return []
 
 
-def memory(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def memory(moment: Moment, seen: View) -> list[Finding]:
     grown = seen["limits"].get("growth")
     if not grown or grown["until_full_seconds"] > SOON_SECONDS:
         return []
@@ -81,7 +82,7 @@ def memory(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
-def throttled(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def throttled(moment: Moment, seen: View) -> list[Finding]:
     """A CPU quota that stops all workers at once, again and again: a core may be idle, and they may not use it."""
     quota = seen["limits"].get("quota")
     total = seen["total"]
@@ -104,7 +105,7 @@ def throttled(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
-def _explains(rows: list[Mapping[str, Any]]) -> bool:
+def _explains(rows: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the first does most of it."""
     total = sum(row["bytes"] * row["count"] for row in rows)
     return bool(rows[0]["bytes"] * rows[0]["count"] > 0.5 * total)

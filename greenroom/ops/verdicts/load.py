@@ -6,6 +6,7 @@ from typing import Any
 
 from ..collect import Moment
 from ..counters import difference
+from ..shapes import View
 from . import stalls
 from .finding import BAD, FEWEST, FULL_CPU, LAGGING_SECONDS, OK, WATCH, Finding, finding
 from .peers import routes
@@ -37,7 +38,7 @@ ERROR_SHARE = 0.05
 TOO_LARGE = ("LimitRequestHeaders", "LimitRequestLine")
 
 
-def overload(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def overload(moment: Moment, seen: View) -> list[Finding]:
     total = seen["total"]
     said = [(worker.snapshot or {}).get("worker") or {} for worker in moment.workers if not worker.is_gone]
     line_seconds = max((one.get("line_seconds", 0.0) for one in said), default=0.0)
@@ -68,7 +69,7 @@ def overload(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
-def _balance(seen: Mapping[str, Any]) -> str:
+def _balance(seen: View) -> str:
     """That it is not for want of balance: each worker has requests, and as much of a core as the others."""
     serving = [one for one in seen["workers"] if one["state"] == "serving"]
     if len(serving) < 2:
@@ -78,7 +79,7 @@ def _balance(seen: Mapping[str, Any]) -> str:
     return f"; all {len(serving)} workers are busy alike, none is idle" if has_work and least > ALIKE * most else ""
 
 
-def _heaviest(seen: Mapping[str, Any]) -> str:
+def _heaviest(seen: View) -> str:
     """The client that sends most of it, if one does; where it sends all, it is a proxy, and that says nothing."""
     top = seen["clients"]["top"]
     if not top or not HEAVY_SHARE <= top[0]["share"] < WHOLE_SHARE or seen["clients"]["total"] < FEWEST_REQUESTS:
@@ -86,7 +87,7 @@ def _heaviest(seen: Mapping[str, Any]) -> str:
     return f"; {top[0]['share']:.0%} of all requests come from {top[0]['client']}"
 
 
-def uneven(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def uneven(moment: Moment, seen: View) -> list[Finding]:
     """One worker has nearly all connections, and is busy while another one idles."""
     serving = [one for one in seen["workers"] if one["state"] in ("serving", "retiring")]
     if len(serving) < 2:
@@ -113,7 +114,7 @@ def uneven(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
-def refused(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def refused(moment: Moment, seen: View) -> list[Finding]:
     """Heads larger than the server takes: a cookie that has grown. What else can't be read is mostly a scan."""
     grown = difference(moment.sums["refused"], moment.before["refused"])
     count = sum(grown.get(name, 0) for name in TOO_LARGE)
@@ -132,7 +133,7 @@ def refused(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
-def slow_uploads(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def slow_uploads(moment: Moment, seen: View) -> list[Finding]:
     """Requests whose bodies come slowly: each keeps its place for as long."""
     rows = _of_clients(seen, "body", LONG_UPLOAD_SECONDS)
     if len(rows) < MANY_UPLOADS:
@@ -153,7 +154,7 @@ def slow_uploads(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
-def slow_readers(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def slow_readers(moment: Moment, seen: View) -> list[Finding]:
     """Clients that take big answers slowly: each answer stays in memory for as long."""
     rows = _of_clients(seen, "answer", LONG_ANSWER_SECONDS)
     if len(rows) < MANY_UPLOADS:
@@ -174,7 +175,7 @@ def slow_readers(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
-def _of_clients(seen: Mapping[str, Any], detail: str, seconds: float) -> list[Mapping[str, Any]]:
+def _of_clients(seen: View, detail: str, seconds: float) -> list[Mapping[str, Any]]:
     """Requests at least that old that wait for their client's `detail`: to send the body, or to take the answer."""
     rows = (row for row in seen["in_flight"] if row["state"] == "client" and row["detail"] == detail)
     return [row for row in rows if row["age_seconds"] >= seconds]
@@ -202,7 +203,7 @@ def is_robbed(moment: Moment) -> bool:
     return is_ready and moment.machine_cpu_ratio >= FULL_CPU and used < 0.5 * moment.cores
 
 
-def robbed(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def robbed(moment: Moment, seen: View) -> list[Finding]:
     if not is_robbed(moment) or seen["total"]["lag_seconds"] < LAGGING_SECONDS:
         return []
     used = sum(worker.cpu_ratio for worker in moment.workers)
@@ -216,7 +217,7 @@ def robbed(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
-def beside(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def beside(moment: Moment, seen: View) -> list[Finding]:
     """A thread or greenlet of the application's own that computes most of the time."""
     for row in seen["beside"]:
         if row["share"] < BESIDE_SHARE or not row["line"]:
@@ -241,7 +242,7 @@ def cpu_advice(moment: Moment) -> str:
     return "All cores have their worker: make the busiest routes cheaper (see cpu below), or add machines."
 
 
-def cpu(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def cpu(moment: Moment, seen: View) -> list[Finding]:
     full = [worker for worker in moment.workers if worker.cpu_ratio >= FULL_CPU]
     is_beside = _is_beside_requests(moment, seen)
     lagging = [
@@ -275,7 +276,7 @@ def cpu(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
-def _is_beside_requests(moment: Moment, seen: Mapping[str, Any]) -> bool:
+def _is_beside_requests(moment: Moment, seen: View) -> bool:
     """Whether more than half of the workers' CPU is neither charged to requests nor what serving them may cost."""
     used = sum(worker.cpu_ratio for worker in moment.workers)
     if not moment.window_seconds or "cpu" not in seen["states"]:
@@ -287,7 +288,7 @@ def _is_beside_requests(moment: Moment, seen: Mapping[str, Any]) -> bool:
     return bool(requests < 0.5 * used)
 
 
-def deadlines(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def deadlines(moment: Moment, seen: View) -> list[Finding]:
     total = seen["total"]
     if total["expired_rate"] < 0.1 or total["expired_rate"] < ERROR_SHARE * total["requests_rate"]:
         return []

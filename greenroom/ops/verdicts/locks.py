@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..collect import Moment
+from ..shapes import View
 from .finding import BAD, FEWEST, WATCH, Finding, finding
 from .peers import callers, name_of
 from .waiting import SHARE_OF_WAITING, concerned, is_slow
@@ -15,7 +16,7 @@ SQLITE_SECONDS = 0.5
 LEAK_SECONDS = 10.0
 
 
-def deadlock(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def deadlock(moment: Moment, seen: View) -> list[Finding]:
     found = []
     for one in seen["deadlocks"]:
         sentence, do = DEADLOCKS[one.get("kind", "circle")](one)
@@ -70,7 +71,7 @@ def who(member: Mapping[str, Any]) -> str:
     return str(member.get("route") or member.get("request") or "a thread")
 
 
-def held(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def held(moment: Moment, seen: View) -> list[Finding]:
     """A lock that many queue for: where it was taken, by which route, what its holder waits for meanwhile."""
     total = concerned(seen["in_flight_states"], seen["waits"])
     found = []
@@ -104,7 +105,7 @@ def held(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     return found
 
 
-def _semaphore(row: Mapping[str, Any], total: str, seen: Mapping[str, Any]) -> Finding:
+def _semaphore(row: Mapping[str, Any], total: str, seen: View) -> Finding:
     """It is first come, first served: in the time that the longest waits, nobody has given a place back."""
     longest = row["longest_seconds"]
     route = row.get("route") if row.get("route") not in (None, "", "other") else ""
@@ -137,7 +138,7 @@ def _does(state: str, detail: str) -> str:
     return f"{words.get(state, f'wait ({state})')} {detail if state == 'upstream' else ''}".rstrip()
 
 
-def _lock_is_slow(seen: Mapping[str, Any]) -> bool:
+def _lock_is_slow(seen: View) -> bool:
     """Whether waits for locks are told as slow already: the cause is then told at once, and not the wait first."""
     return any(row["state"] == "lock" and is_slow(row) for row in seen["waits"])
 
@@ -157,7 +158,7 @@ def _doing(row: Mapping[str, Any]) -> str:
     return f", and its holder waits ({state} {detail}".rstrip() + f"){at}" if state else ""
 
 
-def executor_full(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def executor_full(moment: Moment, seen: View) -> list[Finding]:
     """An executor with more work than threads."""
     for row in seen["executors"]:
         if row["queued"] < FEWEST or row["queued"] < row["size"] / 2:
@@ -190,7 +191,7 @@ def _executor_does(row: Mapping[str, Any]) -> str:
     return f"; its threads are busy{at} ({row['state']} {row['detail']}".rstrip() + ")" if at and row["state"] else ""
 
 
-def sqlite_locked(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def sqlite_locked(moment: Moment, seen: View) -> list[Finding]:
     """SQLite has one writer at a time for each file, whichever worker it is in."""
     rows = [row for row in seen["waits"] if row["state"] == "lock" and row["detail"].startswith("sqlite ")]
     count = sum(row["count"] for row in rows)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..collect import Moment
+from ..shapes import View
 from .finding import BAD, FEWEST, WATCH, Finding, finding
 from .peers import callers
 from .waiting import SHARE_OF_WAITING, concerned
@@ -14,7 +15,7 @@ LONG_HELD_SECONDS = 0.5
 LEFT_SECONDS = 2.0
 
 
-def pool_runs_short(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def pool_runs_short(moment: Moment, seen: View) -> list[Finding]:
     """Held connections explain a pool that is empty; so both are looked at together."""
     total = concerned(seen["in_flight_states"], seen["waits"])
     waiting = seen["in_flight_states"].get("pool", 0)
@@ -79,7 +80,7 @@ def pool_runs_short(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     return []
 
 
-def _keeps_while_it_waits(sentence: str, holder: Mapping[str, Any], seen: Mapping[str, Any]) -> Finding | None:
+def _keeps_while_it_waits(sentence: str, holder: Mapping[str, Any], seen: View) -> Finding | None:
     """Of drivers whose queries we do not see it is known who has a connection, and what that request waits for now."""
     request = next((row for row in seen["in_flight"] if row["id"] == holder.get("request")), None)
     if request is None or request["state"] != "upstream" or holder.get("seconds", 0.0) < LONG_HELD_SECONDS:

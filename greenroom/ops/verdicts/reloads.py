@@ -1,11 +1,10 @@
 """Reloads: new code that can't be imported, or hangs while it is, and old code that goes on serving."""
 
 import time
-from collections.abc import Mapping
-from typing import Any
 
 from ...worker.balance import State
 from ..collect import Moment, Seen
+from ..shapes import View
 from .finding import BAD, WATCH, Finding, finding
 from .words import count_of, duration, own_line
 
@@ -16,7 +15,7 @@ SLOW_FIRST_START_SECONDS = 15.0
 TOLD_SECONDS = 120.0
 
 
-def refused(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def refused(moment: Moment, seen: View) -> list[Finding]:
     """A reload that changed nothing, until the next one."""
     why = moment.reload.get("refused")
     if not why:
@@ -35,7 +34,7 @@ def refused(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
-def failed(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def failed(moment: Moment, seen: View) -> list[Finding]:
     """The last workers that began could not import the application; until one has."""
     if not moment.boot_failures:
         return []
@@ -67,7 +66,7 @@ def failed(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
-def hanging(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def hanging(moment: Moment, seen: View) -> list[Finding]:
     """A worker that has been importing the application for long while others serve."""
     if not seen["total"]["workers_serving"]:
         return []  # told as that

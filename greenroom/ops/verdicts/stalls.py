@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..collect import Moment
+from ..shapes import View
 from .blocking import advice, garbage_share, is_garbage, is_log, is_wait
 from .finding import BAD, FEWEST, RECENT_SECONDS, WATCH, Finding, finding
 from .words import count_of, duration
@@ -20,7 +21,7 @@ GARBAGE_SHARE = 0.15
 FEWEST_COLLECTIONS = 10
 
 
-def recent(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def recent(moment: Moment, seen: View) -> list[Finding]:
     recent = [stall for stall in seen["stalls"]["last"] if stall["ago_seconds"] < RECENT_SECONDS and stall.get("line")]
     by_line: dict[str, list[Mapping[str, Any]]] = {}
     for stall in recent:
@@ -61,7 +62,7 @@ def recent(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
-def _span(seen: Mapping[str, Any]) -> float:
+def _span(seen: View) -> float:
     """How far back the stalls that are kept go, a minute at most: where there are many, it is less."""
     kept = seen["stalls"]["last"]
     if len(kept) < MOST_STALLS:
@@ -70,7 +71,7 @@ def _span(seen: Mapping[str, Any]) -> float:
     return float(min(RECENT_SECONDS, max(1.0, oldest["ago_seconds"] + oldest["seconds"])))
 
 
-def garbage(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def garbage(moment: Moment, seen: View) -> list[Finding]:
     """The collector stops the loop at any line; it is what to look at, and not the line."""
     recent = [stall for stall in seen["stalls"]["last"] if stall["ago_seconds"] < RECENT_SECONDS and is_garbage(stall)]
     seconds = sum(float(stall["garbage_seconds"]) for stall in recent)

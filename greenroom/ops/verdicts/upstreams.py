@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..collect import Moment
+from ..shapes import View
 from ..sights import CONNECT_FAILURES
 from .finding import BAD, FEWEST, WATCH, Finding, finding
 from .peers import callers, name_of, routes
@@ -22,7 +23,7 @@ CONNECT_WORDS = {
 }
 
 
-def failing(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def failing(moment: Moment, seen: View) -> list[Finding]:
     found = []
     total = concerned(seen["in_flight_states"], seen["waits"])
     for row in seen["upstreams"]:
@@ -38,7 +39,7 @@ def failing(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     return found
 
 
-def _level(moment: Moment, seen: Mapping[str, Any]) -> str:
+def _level(moment: Moment, seen: View) -> str:
     """Bad where clients feel it; where the routes answer all the same, worth watching."""
     total = seen["total"]
     return BAD if total["failed_count"] >= max(1.0, FELT_SHARE * total["finished_count"]) else WATCH
@@ -54,7 +55,7 @@ def _retries(row: Mapping[str, Any]) -> str:
     return f", {calls:.2g} calls for each request" if calls and calls >= MANY_CALLS else ""
 
 
-def _unreachable(moment: Moment, seen: Mapping[str, Any], row: Mapping[str, Any], failures: int) -> Finding:
+def _unreachable(moment: Moment, seen: View, row: Mapping[str, Any], failures: int) -> Finding:
     worst = max(CONNECT_FAILURES, key=lambda name: row[name])
     rate = failures / moment.window_seconds if moment.window_seconds else 0.0
     needed = routes(row["bad_lines"])
@@ -69,7 +70,7 @@ def _unreachable(moment: Moment, seen: Mapping[str, Any], row: Mapping[str, Any]
     )
 
 
-def _answers_badly(moment: Moment, seen: Mapping[str, Any], row: Mapping[str, Any]) -> Finding:
+def _answers_badly(moment: Moment, seen: View, row: Mapping[str, Any]) -> Finding:
     bad = {status: count for status, count in row["statuses"].items() if status[:1] == "5" or status == "429"}
     worst = max(bad, key=bad.__getitem__)
     share = row["bad_answers"] / row["answers"]
@@ -85,7 +86,7 @@ def _answers_badly(moment: Moment, seen: Mapping[str, Any], row: Mapping[str, An
     )
 
 
-def _is_silent(row: Mapping[str, Any], seen: Mapping[str, Any], moment: Moment) -> bool:
+def _is_silent(row: Mapping[str, Any], seen: View, moment: Moment) -> bool:
     """Nothing has come of it for long, by its own measure as well; and it is most of what upstreams are waited for."""
     total = concerned(seen["in_flight_states"], seen["waits"])
     waiting = sum(one["count"] for one in seen["waits"] if one["state"] == "upstream")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..collect import Moment
+from ..shapes import View, WaitRow
 from .finding import BAD, FEWEST, OK, WATCH, Finding, finding
 from .peers import callers, name_of
 from .words import duration, requests
@@ -47,7 +48,7 @@ def is_stream(row: Mapping[str, Any]) -> bool:
     return bool(row["state"] == "other" and row["detail"] == "stream")
 
 
-def concerned(states: Mapping[str, float], waits: Sequence[Mapping[str, Any]]) -> float:
+def concerned(states: Mapping[str, float], waits: Sequence[WaitRow]) -> float:
     """How many requests are in flight that want to go on: without those that wait of their own will.
 
     `states` are how many are in each state, `waits` what they wait for.
@@ -65,7 +66,7 @@ def slow_wait(
     wait for different things are noticed as well. Which of them is slow is said where one of them is most of it.
     """
 
-    def rule(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+    def rule(moment: Moment, seen: View) -> list[Finding]:
         total = concerned(seen["in_flight_states"], seen["waits"])
         rows = [row for row in seen["waits"] if row["state"] == state and not is_patient(row)]
         usual = {row["host"]: row["usual_seconds"] for row in seen["upstreams"]} if state == "upstream" else {}
@@ -108,7 +109,7 @@ def _of_the_database(
     numbers: str,
     rows: Sequence[Mapping[str, Any]],
     lines: Sequence[Mapping[str, Any]],
-    seen: Mapping[str, Any],
+    seen: View,
 ) -> tuple[str, str] | None:
     """Sentence and advice where a query waits for a lock, as far as is seen from here; None: it may just be slow."""
     if writes(detail):
@@ -125,13 +126,11 @@ def _of_the_database(
     return words, TABLE_LOCK if is_well else STANDS_STILL
 
 
-def _quick_before(
-    rows: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]], seen: Mapping[str, Any]
-) -> str | None:
+def _quick_before(rows: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]], seen: View) -> str | None:
     """How long the routes that wait have waited for their database before, in words, if that was next to nothing."""
     longest = max(row["longest_seconds"] for row in rows)
     named = {line["route"] for line in lines}
-    before = [route["usual"] for route in seen["routes"] if route["route"] in named and route.get("usual")]
+    before = [usual for route in seen["routes"] if route["route"] in named and (usual := route.get("usual"))]
     if longest < MUCH_SLOWER_SECONDS or not before or sum(one["count"] for one in before) < FEWEST_USUAL:
         return None
     place = seen["states"].index("query")
@@ -186,7 +185,7 @@ def _waiting_words(rows: Sequence[Mapping[str, Any]], total: float, kinds: str) 
     return "", f"{count:g} of {requests(total)} wait for {len(rows)} {kinds}, the longest for {longest}"
 
 
-def patient(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def patient(moment: Moment, seen: View) -> list[Finding]:
     """Nothing to worry about, and worth knowing."""
     found = []
     patient = [row for row in seen["waits"] if is_patient(row) and row["state"] not in PATIENT_STATES]

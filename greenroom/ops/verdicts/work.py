@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..collect import Moment
+from ..shapes import RouteRow, Row, View
 from .finding import FEWEST, WATCH, Finding, finding
 from .peers import name_of
 from .waiting import is_patient
@@ -21,7 +22,7 @@ REFUSED_RATIO = 0.3
 PATIENT = ("sleep", "client")
 
 
-def many_queries(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def many_queries(moment: Moment, seen: View) -> list[Finding]:
     for row in seen["queries"]:
         if (row["per_request"] or 0.0) < MANY_QUERIES or not _is_asked(row["route"], seen):
             continue
@@ -41,13 +42,13 @@ def many_queries(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     return []
 
 
-def _is_asked(route: str, seen: Mapping[str, Any]) -> bool:
+def _is_asked(route: str, seen: View) -> bool:
     return any(row["route"] == route and (row.get("recent") or 0) > 0 for row in seen["routes"])
 
 
-def slower_than_usual(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def slower_than_usual(moment: Moment, seen: View) -> list[Finding]:
     """A route against its own last hour."""
-    worst: tuple[float, Mapping[str, Any]] | None = None
+    worst: tuple[float, RouteRow, Row] | None = None
     for row in seen["routes"]:
         usual = row.get("usual")
         if not usual or usual["count"] < FEWEST_USUAL or (row.get("recent") or 0) < FEWEST or not row["seconds"]:
@@ -58,11 +59,10 @@ def slower_than_usual(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
                 continue
             lost = (now - usual["seconds"]) * row["recent"]
             if worst is None or lost > worst[0]:
-                worst = lost, row
+                worst = lost, row, usual
     if worst is None:
         return []
-    row = worst[1]
-    usual = row["usual"]
+    _, row, usual = worst
     now = sum(row["seconds"])
     state = _grown_most(row["seconds"], usual["by_state"], seen["states"])
     lines = [line for wait in seen["waits"] if wait["state"] == state for line in wait.get("lines") or []]
@@ -102,7 +102,7 @@ def _grown_most(now: list[float], usual: list[float], states: list[str]) -> str:
     return states[place] if place < len(states) else "other"
 
 
-def takes_long(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def takes_long(moment: Moment, seen: View) -> list[Finding]:
     """Answers that nobody waits for so long, streams and sleepers aside."""
     for row in seen["routes"]:
         count, p99 = row.get("recent") or 0, row.get("p99")
@@ -136,7 +136,7 @@ def takes_long(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     return []
 
 
-def refused_more(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def refused_more(moment: Moment, seen: View) -> list[Finding]:
     """A route that answers with 4xx whom it served before."""
     rows = []
     for row in seen["routes"]:
@@ -163,7 +163,7 @@ def refused_more(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
-def left_behind(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def left_behind(moment: Moment, seen: View) -> list[Finding]:
     """Threads and child processes that requests start, and that do not end."""
     found = []
     for kind in ("threads", "children"):
@@ -192,7 +192,7 @@ def left_behind(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     return found
 
 
-def given_up(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def given_up(moment: Moment, seen: View) -> list[Finding]:
     """Clients that hang up before their answer; most ask again, and add to what made them wait."""
     if seen["total"]["expired_rate"] * moment.window_seconds >= FEWEST:
         return []  # they have run out of our budget, which is told as that
@@ -216,7 +216,7 @@ def given_up(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
-def _listens(route: Mapping[str, Any], state: str, seen: Mapping[str, Any]) -> bool:
+def _listens(route: Mapping[str, Any], state: str, seen: View) -> bool:
     """Whether the time goes to a word from others: no request of the route is seen to wait for a lock."""
     if state not in ("lock", "other"):
         return False
@@ -224,7 +224,7 @@ def _listens(route: Mapping[str, Any], state: str, seen: Mapping[str, Any]) -> b
     return not any(line["route"] == route["route"] for row in rows for line in row.get("lines") or [])
 
 
-def _slow_upstream(route: str, seen: Mapping[str, Any]) -> tuple[str, str]:
+def _slow_upstream(route: str, seen: View) -> tuple[str, str]:
     """The upstream that requests of this route wait for, and the line; "" where that is not seen just now."""
     for one in sorted(seen["upstreams"], key=lambda one: -one["waiting"]):
         line = next((str(line["line"]) for line in one["lines"] if line["route"] == route and line["line"]), "")

@@ -5,6 +5,7 @@ from typing import Any
 
 from ...worker.balance import State
 from ..collect import BLOCKED_SECONDS, Moment, Seen
+from ..shapes import View
 from .blocking import advice, garbage_share, is_garbage, is_log, is_wait
 from .deaths import died_lately
 from .finding import BAD, OK, WATCH, Finding, finding
@@ -27,7 +28,7 @@ HOLDS_GIL = (
 )
 
 
-def nobody_serves(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def nobody_serves(moment: Moment, seen: View) -> list[Finding]:
     if moment.is_stopping:
         return [
             finding(WATCH, f"The server stops: {requests(seen['total']['in_flight'])} to finish.", cause="stopping")
@@ -52,7 +53,7 @@ def nobody_serves(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
-def blocked(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def blocked(moment: Moment, seen: View) -> list[Finding]:
     found = []
     for worker in moment.workers:
         if worker.is_gone or worker.state in (State.EMPTY, State.BOOTING):
@@ -67,7 +68,7 @@ def blocked(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
     return sorted(found, key=lambda one: -one["seconds"])
 
 
-def _is_garbage(seconds: float, seen: Mapping[str, Any]) -> bool:
+def _is_garbage(seconds: float, seen: View) -> bool:
     """Whether it looks like one more of the pauses that the garbage collector has made lately, at any line."""
     pauses = [float(one["seconds"]) for one in seen["stalls"]["last"] if is_garbage(one)]
     return bool(pauses) and garbage_share(seen) > MUCH_GARBAGE and seconds < 2 * max(pauses)
@@ -78,7 +79,7 @@ def _holds_gil(worker: Seen) -> bool:
     return worker.unanswered_seconds > UNANSWERED_SECONDS and worker.unanswered_seconds >= worker.silent_seconds - 1.0
 
 
-def _blocked_finding(worker: Seen, stall: Mapping[str, Any], seconds: float, seen: Mapping[str, Any]) -> Finding:
+def _blocked_finding(worker: Seen, stall: Mapping[str, Any], seconds: float, seen: View) -> Finding:
     others = max(0, worker.in_flight - 1)
     waiting = f"; {count_of(others, 'other request')} and every new one wait" if others else "; its clients wait"
     timeout = seen["about"].get("timeout_seconds") or 0
@@ -134,7 +135,7 @@ def _blocked_finding(worker: Seen, stall: Mapping[str, Any], seconds: float, see
     )
 
 
-def under_way(moment: Moment, seen: Mapping[str, Any]) -> list[Finding]:
+def under_way(moment: Moment, seen: View) -> list[Finding]:
     """Nothing to worry about, and worth knowing."""
     found = []
     for worker in moment.workers:

@@ -43,7 +43,7 @@ class Parked(Protocol):
     is_parked: bool
 
 
-def switch_unless_woken(hub: Any, waiter: Parked) -> None:
+def switch_unless_woken(hub: Hub, waiter: Parked) -> None:
     """As `switch`, with a last look at whether it is still to be waited for.
 
     No other code can run between this look and the switch, be it a signal handler's or the garbage collector's: there

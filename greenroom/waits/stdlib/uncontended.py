@@ -15,7 +15,7 @@ from gevent import monkey
 
 from ...in_flight import UNLOCKED, TimedWait
 from ..parking import tries
-from .locks import Lock, lock_of_condition
+from .locks import Lock, word
 
 Queue: Any = monkey.get_original("queue", "Queue")
 PLAIN_QUEUES = (Queue, monkey.get_original("queue", "LifoQueue"))
@@ -97,7 +97,7 @@ def wait(plain: Call) -> Call:
         try:
             if self._flag:
                 return True
-            bell = lock_of_condition()
+            bell = word()
             bell.acquire()
             condition._waiters.append(bell)
         finally:
@@ -138,3 +138,15 @@ def acquire(plain: Call) -> Call:
         return bool(plain(self, blocking, timeout))
 
     return acquire
+
+
+def release(plain: Call) -> Call:
+    """Semaphore.release, which a worker of Python 3.11's ThreadPoolExecutor calls after each job: where the queue never
+    gets empty nothing else in it would wait."""
+
+    @functools.wraps(plain)
+    def release(self: Any, n: int = 1) -> None:
+        plain(self, n)
+        tries.released()
+
+    return release

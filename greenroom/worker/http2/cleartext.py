@@ -4,12 +4,13 @@ Only to peers whose forwarding headers count, as gunicorn has it. A request that
 answered as one of HTTP/1.1 where its body has not come with its head: a server may decline the upgrade.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gunicorn.http.errors import InvalidH2CPreface
 from gunicorn.http2 import negotiation
 
 from ...gunicorns_parts import Config
+from ..request import ClientRequest
 from .heads import Fields
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Cleartext:
             return False
         return True
 
-    def take_upgrade(self, connection: "Connection", request: Any, incoming: "Incoming") -> bool:
+    def take_upgrade(self, connection: "Connection", request: ClientRequest, incoming: "Incoming") -> bool:
         """Go on with HTTP/2 if `request` asks for that."""
         settings = negotiation.upgrade_settings(request) if self.has_upgrade else None
         if settings is None or not connection.is_peer_trusted or not incoming.is_here():
@@ -61,7 +62,7 @@ class Cleartext:
         return True
 
 
-def fields_of(request: Any) -> Fields:
+def fields_of(request: ClientRequest) -> Fields:
     fields = [(":method", request.method), (":path", request.uri), (":scheme", request.scheme)]
     fields += [(":authority", value) for name, value in request.headers if name == "HOST"]
     fields += [(name.lower(), value) for name, value in request.headers if name not in (*ITS_OWN, "HOST")]

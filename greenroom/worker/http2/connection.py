@@ -20,6 +20,7 @@ from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 
 from .. import lingering
+from ..request import ClientRequest
 from ..running import State
 from ..transport import Peer, Transport
 from ..transport.parents import ParentsSocket
@@ -185,19 +186,22 @@ class HTTP2Connection:
         if self.is_leaving:
             self._ask_to_leave()
         stream = Stream(self, stream_id, is_complete=is_complete)
-        request: Any = plain_request(fields, serving.parser, self._base, peer_is_trusted=self.is_peer_trusted)
-        if request is not None:
-            request.environ["wsgi.input"] = stream.open_body()
+        request: ClientRequest
+        plain = plain_request(fields, serving.parser, self._base, peer_is_trusted=self.is_peer_trusted)
+        if plain is not None:
+            plain.environ["wsgi.input"] = stream.open_body()
+            request = plain
         else:
             try:
                 head = GunicornStream(stream_id, fields, stream.trailers, stream.priority)
-                request = gunicorns_request(head, serving.cfg, self.peer)
+                made = gunicorns_request(head, serving.cfg, self.peer)
             except (ParseException, ValueError) as exc:  # of one stream, and not of the connection (RFC 9113 8.1.1)
                 serving.log.debug("HTTP/2 with %s: a stream is refused: %s", self.peer, exc)
                 self.out.reset(stream_id, ErrorCodes.PROTOCOL_ERROR)
                 return
             stream.wants_continue = head.expect_continue and not is_complete
-            request.body = stream.open_body()
+            made.body = stream.open_body()
+            request = made
         self.streams[stream_id] = stream
         if self.state == State.IDLE:
             self.state = State.RUNNING

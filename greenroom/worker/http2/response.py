@@ -2,8 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
+from ...gunicorns_parts import Config
 from ...insight.timing import head_fields
 from ..gunicorns import demand_valid
+from ..request import ClientRequest
 from ..response import REMEMBERED_NAMES, Response, http_date
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ class StreamResponse(Response):
 
     wire: Any
 
-    def __init__(self, req: Any, sock: Any, cfg: Any, stream: "Stream") -> None:
+    def __init__(self, req: ClientRequest, sock: None, cfg: Config, stream: "Stream") -> None:
         super().__init__(req, sock, cfg, stream)  # type: ignore[arg-type]
         self.stream = stream
         self.trailers: list[tuple[str, str]] = []

@@ -3,6 +3,7 @@
 import io
 from collections import deque
 from typing import TYPE_CHECKING, Any
+from wsgiref.types import InputStream, WSGIEnvironment
 
 from gevent.hub import Waiter
 from h2.errors import ErrorCodes
@@ -18,12 +19,14 @@ from ..head import HEAD_END
 from ..incoming import ClientBody
 from ..patience import Patience
 from ..progress import wait_for_room
+from ..request import ClientRequest
 from ..shedding import SHED_BODY, SHED_HEADERS
 from ..takeover import ClientsSocket
 from .heads import StreamRequest
 from .response import Fields, StreamResponse, wire_fields
 
 if TYPE_CHECKING:
+    from ..transport import Peer
     from .connection import HTTP2Connection
 
 NO_SOCKET = (
@@ -87,7 +90,7 @@ class Stream:
         return self
 
     @property
-    def peer(self) -> Any:
+    def peer(self) -> "Peer":
         return self.connection.peer
 
     @property
@@ -95,7 +98,7 @@ class Stream:
         return self.connection.is_peer_trusted
 
     @property
-    def request(self) -> Any:
+    def request(self) -> ClientRequest | None:
         return self.connection.serving.in_flight.get(self)
 
     @property
@@ -104,7 +107,7 @@ class Stream:
 
     # --- the request
 
-    def open_body(self) -> Any:
+    def open_body(self) -> InputStream:
         """environ["wsgi.input"]."""
         if self.is_complete:
             return io.BytesIO()
@@ -114,9 +117,9 @@ class Stream:
     def start(self) -> None:
         """All streams of a connection run on their own."""
 
-    def prepare(self, request: Any) -> tuple[StreamResponse, dict[str, Any]]:
+    def prepare(self, request: ClientRequest) -> tuple[StreamResponse, WSGIEnvironment]:
         connection = self.connection
-        environ: dict[str, Any]
+        environ: WSGIEnvironment
         if type(request) is StreamRequest:
             environ = request.environ
             response = StreamResponse(request, None, connection.serving.cfg, self)
@@ -285,7 +288,7 @@ class Stream:
     def send_page(self, page: bytes) -> bool:
         return self._send_whole(int(page[9:12]), [PAGE_TYPE], page[page.index(HEAD_END) + len(HEAD_END) :])
 
-    def shed(self, request: Any, *, is_kept: bool) -> None:
+    def shed(self, request: ClientRequest, *, is_kept: bool) -> None:
         headers = wire_fields(list(SHED_HEADERS[:-1]))
         self._send_whole(503, headers, b"" if request.method == "HEAD" else SHED_BODY)
         if not is_kept:

@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from . import Peer
+from . import Peer, Transport
 from .tls import TLSSocket
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Handshake:
         sock: TLSSocket,
         peer: Peer,
         agreed: Callable[["Handshake", str | None], None],
-        plain_came: Callable[["Handshake", Any], None],
+        plain_came: Callable[["Handshake", Transport], None],
     ) -> None:
         """`agreed` gets the protocol that was chosen, if any; `plain_came` a plain socket. Both own the socket then."""
         self.serving = serving

@@ -1,5 +1,6 @@
 """A client's socket in a forked child."""
 
+import socket
 from typing import NoReturn
 
 from ... import forking
@@ -16,8 +17,15 @@ class ParentsSocket:
     def recv(self, *_: object) -> bytes:
         raise ConnectionAbortedError("the client's connection is the parent's")
 
+    @property
+    def family(self) -> int:
+        return socket.AF_UNSPEC
+
     def fileno(self) -> int:
         return -1
+
+    def getsockopt(self, *_: object) -> int:
+        return 0
 
     def setsockopt(self, *_: object) -> None:
         """Do nothing: the connection is the parent's."""

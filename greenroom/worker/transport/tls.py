@@ -158,7 +158,7 @@ class TLSSocket(_socket.socket):
             except OSError:
                 pass  # the client has not said it yet, or has left
 
-    def open_green(self) -> Any:
+    def open_green(self) -> "TakenSocket":
         """gevent's socket over the same connection, with a descriptor of its own, for an application that takes it."""
         plain: Any = green.socket(self.family, self.type, self.proto, fileno=os.dup(self.fileno()))
         taken = TakenSocket(
