@@ -29,6 +29,10 @@ COULD_NOT_RUN = "could not run"
 # Shares of the time there is, for what comes before.
 IMPORT_SHARE, DRIVE_SHARE = 0.4, 0.75
 MEASURE_SECONDS = 0.5
+UNSURE = (
+    "answered otherwise than under sync, perhaps only by what was asked before: no time was left to ask fresh workers, "
+    "--for more"
+)
 
 
 @dataclass
@@ -243,18 +247,13 @@ class Examination:
         ]
         answers: dict[str, list[list[Answer]]] = {}
         for kind in ("greenroom", "sync") if suspects else ():
-            if self.left() < 3.0:
-                return
             self.tell(f"asking a fresh {kind} worker")
-            server = Server(scratch, self.options.app, kind, configuration if kind == "greenroom" else None)
-            try:
-                if not server.start(min(10.0, 0.4 * self.left())):
-                    return
-                if login.log_in_at(server, self.options.login, self.options.headers):
-                    return
-                answers[kind] = [gains.asked(server, gain.seen, 0.3 * self.left()) for gain in suspects]
-            finally:
-                server.stop()
+            told = self.asked_afresh(scratch, kind, configuration if kind == "greenroom" else None, suspects)
+            if told is None:
+                names = ", ".join(gain.seen.route.name for gain in suspects)
+                self.report.skipped.append(Skipped(names, UNSURE))
+                return
+            answers[kind] = told
         for gain, ours, theirs in zip(suspects, answers.get("greenroom", ()), answers.get("sync", ()), strict=True):
             differs = differences(ours, theirs)
             if differs:
@@ -266,6 +265,22 @@ class Examination:
                     f"{gain.seen.route.name} answers otherwise under Greenroom: {differs}.",
                     "Compare both answers, and look for what depends on the process.",
                 )
+
+    def asked_afresh(
+        self, scratch: Scratch, kind: str, configuration: Path | None, suspects: Sequence[gains.Gain]
+    ) -> list[list[Answer]] | None:
+        """The answers of a worker that has served nobody; None if there is no time or no login."""
+        if self.left() < 3.0:
+            return None
+        server = Server(scratch, self.options.app, kind, configuration)
+        try:
+            if not server.start(min(10.0, 0.4 * self.left())):
+                return None
+            if login.log_in_at(server, self.options.login, self.options.headers):
+                return None
+            return [gains.asked(server, gain.seen, 0.3 * self.left()) for gain in suspects]
+        finally:
+            server.stop()
 
     def log_in(self, server: Server) -> bool:
         """Whether requests carry a login now; why not is among what was not looked at."""

@@ -3,7 +3,8 @@
 import json
 import re
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,14 @@ HELPERS = frozenset(
 
 @dataclass
 class Imported:
-    """The report of the patched child, beside the unpatched one."""
+    """The report of the patched child, beside the unpatched one.
+
+    `again`: of a second import like the one that succeeded, where only one of the two did.
+    """
 
     patched: dict[str, Any] = field(default_factory=dict)
     plain: dict[str, Any] = field(default_factory=dict)
+    again: dict[str, Any] = field(default_factory=dict)
 
     @property
     def files(self) -> list[tuple[str, str]]:
@@ -87,6 +92,12 @@ class Imported:
         return float(self.patched.get("queued") or 0.0) > STARVED_SHARE * float(self.patched.get("waited") or 1.0)
 
     @property
+    def works_only_once(self) -> bool:
+        """Whether what an import leaves behind is in the way of the next one, patched or not."""
+        failed = self.patched if self.patched.get("error") else self.plain
+        return bool(self.again.get("error")) and _kind(self.again) == _kind(failed)
+
+    @property
     def is_kept_from_writing(self) -> bool:
         """Whether it failed because the doctor lets nothing be written: what it did on the way tells nothing then."""
         return "read-only" in self.why_not or "ReadOnly" in self.why_not
@@ -103,7 +114,7 @@ class Imported:
         """How the patched import did otherwise than the plain one, in sentences."""
         if self.why_not:
             return []
-        if self.plain.get("error"):
+        if self.plain.get("error") and not self.works_only_once:
             return [f"Unpatched the import fails: {redaction.words(str(self.plain['error']))}"]
         found = []
         seen, plain = _events(self.patched), _events(self.plain)
@@ -129,9 +140,9 @@ class Imported:
             if kind == "sleep" and event["seconds"] >= SHORT_SLEEP_SECONDS:
                 yield at_import.sleeps(file, number, float(event["seconds"]))
             elif kind in ("connect", "lookup"):
-                yield at_import.talks(
-                    file, number, f"it connects to {what}" if kind == "connect" else f"it looks {what} up"
-                )
+                does = f"it connects to {what}" if kind == "connect" else f"it looks {what} up"
+                is_prepared_for = at_import.is_prepared_for(project, event.get("stack", []))
+                yield at_import.talks(file, number, does, is_prepared_for=is_prepared_for)
             elif kind == "thread" and not event.get("has_ended"):
                 is_helper = str(event.get("by")) in HELPERS
                 yield replace(at_import.thread(file, number, what), level="note" if is_helper else "warning")
@@ -166,8 +177,9 @@ class Imported:
                 "Move what waits or computes for long out of the import.",
             )
             return
-        error = str(self.patched.get("error", ""))
-        if not error or self.patched.get("advice"):
+        told = self.plain if self.works_only_once and not self.patched.get("error") else self.patched
+        error = str(told.get("error", ""))
+        if not error or told.get("advice"):
             return  # what was imported before anything could patch is told below
         if self.patched.get("is_asgi"):
             yield Finding(
@@ -179,8 +191,17 @@ class Imported:
                 "uvicorn.",
             )
             return
-        file, _, line = str(self.patched.get("error_place", "")).rpartition(":")
-        same = str(self.plain.get("error", "")).partition(":")[0] == error.partition(":")[0]
+        file, _, line = str(told.get("error_place", "")).rpartition(":")
+        if self.works_only_once:
+            yield Finding(
+                "import-fails",
+                file,
+                int(line) if line.isdigit() else 0,
+                f"The application can be imported once, and each worker imports it: {redaction.words(error)}",
+                "Do it in a command before the server, or take what is there already.",
+            )
+            return
+        same = _kind(self.plain) == _kind(self.patched)
         where = "" if same else " in a patched process, though it can in a plain one"
         yield Finding(
             "import-fails",
@@ -210,10 +231,21 @@ def _events(told: dict[str, Any]) -> set[str]:
 
 
 def import_twice(scratch: Scratch, app: str, lazy: list[str], seconds: float) -> Imported:
-    """Both children at once; none takes longer than `seconds`."""
-    found = Imported()
+    """Both children at once; none takes longer than `seconds`. Where one failed, the other is asked again."""
+    began = time.monotonic()
+    found = Imported(**_imports(scratch, app, lazy, seconds, ("patched", "plain")))
+    if bool(found.patched.get("error")) != bool(found.plain.get("error")) and not found.patched.get("hangs"):
+        name = "plain" if found.patched.get("error") else "patched"
+        found.again = _imports(scratch, app, [], 3.0 + 2 * (time.monotonic() - began), (name,))[name]
+    return found
+
+
+def _imports(
+    scratch: Scratch, app: str, lazy: list[str], seconds: float, names: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    found = {}
     children = {}
-    for name in ("patched", "plain"):
+    for name in names:
         answer = scratch.folder / f"import-{name}"
         more = {
             "_GREENROOM_DOCTOR_PATCHED": "1" if name == "patched" else "",
@@ -229,8 +261,14 @@ def import_twice(scratch: Scratch, app: str, lazy: list[str], seconds: float) ->
         said = _answer(answer, child.output(), ended)
         if said.get("hangs"):
             said.update(queued=queued or said.get("queued", 0.0), waited=seconds)
-        setattr(found, name, said)
+        answer.unlink(missing_ok=True)
+        found[name] = said
     return found
+
+
+def _kind(told: dict[str, Any]) -> str:
+    """The name of the error with which an import failed."""
+    return str(told.get("error", "")).partition(":")[0]
 
 
 def _answer(path: Path, output: str, ended: bool) -> dict[str, Any]:

@@ -198,6 +198,8 @@ WAITS = Feature(
                parameters="self"),
         *names("threading.Semaphore", "acquire __enter__", "Ends with its request.", f"{STDLIB}/composed",
                parameters="self blocking timeout"),
+        *names("threading.Semaphore threading.BoundedSemaphore", "release", "Lets others run, once in a millisecond at "
+               "most.", f"{STDLIB}/uncontended", parameters="self n"),
         *names("queue.Queue", "get", "Ends with its request.", f"{STDLIB}/composed", parameters="self block timeout"),
         *names("queue.Queue", "put", "Ends with its request.", f"{STDLIB}/composed",
                parameters="self item block timeout"),

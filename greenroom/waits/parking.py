@@ -43,7 +43,7 @@ real_sleep: Callable[[float], None] = monkey.get_original("time", "sleep")
 STARTING_SECONDS = 0.2
 # How long the hub waits for another thread: as long as one holds a lock in which it does not wait itself.
 HUB_SECONDS = 1.0
-# So often, and for so long, it may be tried in vain to take something before others have to run.
+# So often, and for so long, a caller may try in vain to take something, or release something, before others run.
 MOST_TRIES = 16
 TRIES_SECONDS = 0.001
 
@@ -209,7 +209,8 @@ def waiter(owner: object = None) -> Waiter:
 
 
 class Tries:
-    """Attempts to take what is not free, of who does not wait for it; he may try again and again."""
+    """Attempts to take what is not free by callers that do not wait for it, and releases, which never wait: both may be
+    repeated without end. Real threads and the hub have no others to let run."""
 
     def __init__(self) -> None:
         self.left = 0
@@ -218,24 +219,25 @@ class Tries:
     def failed(self) -> None:
         """Let the other greenlets run, so that it gets free; not each time, since most try only once."""
         self.left -= 1
-        if self.left > 0 and clock.now() < self.until:
+        if self.left <= 0 or clock.now() >= self.until:
+            self.give_way()
+
+    def released(self) -> None:
+        """Let the other greenlets run, as they do at each release of a semaphore under gevent alone."""
+        if clock.now() >= self.until:
+            self.give_way()
+
+    def give_way(self) -> None:
+        hub = get_hub_if_exists()
+        if hub is None or getcurrent() is hub:
             return
-        give_way()
+        # By a timer: callbacks run many times before the loop asks its sockets, which would take as many milliseconds.
+        InLoop(hub).park(clock.now(), is_endable=False)
         self.left = MOST_TRIES
         self.until = clock.now() + TRIES_SECONDS
 
 
 tries = Tries()
-
-
-def give_way() -> None:
-    """Let the other greenlets run once."""
-    hub = get_hub_if_exists()
-    if hub is None or getcurrent() is hub:
-        return
-    me = InLoop(hub)
-    hub.loop.run_callback(me._time_is_over)
-    me._switch_out(is_endable=False)
 
 
 class WaitQueue:

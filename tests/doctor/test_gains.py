@@ -12,7 +12,7 @@ import pytest
 
 from greenroom.doctor import driving, gains
 from greenroom.doctor.driving import Seen
-from greenroom.doctor.examination import Report
+from greenroom.doctor.examination import Examination, Options, Report
 from greenroom.doctor.output.terminal import Terminal
 from greenroom.doctor.plan import Route
 from greenroom.doctor.queued import ran_seconds
@@ -123,3 +123,14 @@ def test_a_route_that_one_sync_worker_never_answers_is_told_so() -> None:
     measured = {"sync": gains.Measured(errors=3), "greenroom": gains.Measured(80.0)}
 
     assert gains.Gain(seen, measured).sentence() == "one sync worker answered none of them in that time"
+
+
+def test_a_difference_from_sync_for_which_there_was_no_time_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Seen(Route("GET /", "/", place="shop.py:3"), alone=[Answer(200, 0.02, b"green")] * 2)
+    gain = gains.Gain(seen, sync_answers=[Answer(200, 0.02, b"plain")] * 2)
+    examination = Examination(Options("shop:app", seconds=0.0), lambda words: None)
+
+    assert list(examination.differing(cast(Any, None), None, [gain])) == []
+    assert [(one.what, "otherwise than under sync" in one.why) for one in examination.report.skipped] == [
+        ("GET /", True)
+    ]

@@ -69,6 +69,24 @@ def test_each_import_has_databases_of_its_own(tmp_path: Path, monkeypatch: pytes
     assert not (tmp_path / "shop.db").exists()
 
 
+@pytest.mark.parametrize("is_made_first_by", ["patched", "plain"])
+def test_an_import_whose_effect_is_in_the_way_of_the_next_works_once(
+    is_made_first_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = tmp_path / "queue"  # made by a program, so outside of what the doctor puts back
+    wait = "import subprocess, time\n\nfrom gevent.monkey import is_module_patched\n\n"
+    wait += f"if is_module_patched('socket') != {is_made_first_by == 'patched'}:\n    time.sleep(2)\n"
+    make = f"subprocess.run(['mkdir', {str(queue)!r}], check=True)\n"
+
+    told = imported(tmp_path, monkeypatch, shop=wait + make + "\n\n" + WSGI)
+
+    assert queue.is_dir()
+    assert [(one.line, "imported once" in one.says) for one in found(told, tmp_path) if one.rule == "import-fails"] == [
+        (7, True)
+    ]
+    assert not any("Unpatched" in one for one in told.differences())
+
+
 @pytest.mark.parametrize(
     ("connects", "what"),
     [
@@ -86,10 +104,25 @@ def test_a_connection_at_import_is_seen_whatever_opens_it(
         tmp_path, monkeypatch, shop=f"import {module}\n\ntry:\n    {connects}\nexcept Exception:\n    pass\n\n\n" + WSGI
     )
 
-    assert [(one.rule, one.line, f"it connects to {what}" in one.says) for one in found(told, tmp_path)] == [
-        ("io-at-import", 4, True)
+    assert [(one.rule, one.level, one.line, f"it connects to {what}" in one.says) for one in found(told, tmp_path)] == [
+        ("io-at-import", "note", 4, True)
     ]
     assert told.differences() == []
+
+
+def test_a_connection_at_import_without_which_no_worker_starts_is_more_than_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connects = "def ask():\n    with socket.socket() as one:\n        one.connect(('127.0.0.1', 1))\n\n\n"
+    told = imported(tmp_path, monkeypatch, shop=f"import socket\n\n\n{connects}ask()\n\n\n" + WSGI)
+    handled = imported(
+        tmp_path,
+        monkeypatch,
+        shop=f"import socket\n\n\n{connects}try:\n    ask()\nexcept OSError:\n    pass\n\n\n" + WSGI,
+    )
+
+    assert ("io-at-import", "warning", 6) in [(one.rule, one.level, one.line) for one in found(told, tmp_path)]
+    assert [(one.rule, one.level, one.line) for one in found(handled, tmp_path)] == [("io-at-import", "note", 6)]
 
 
 def test_files_that_the_list_of_routes_brings_in_are_the_applications(

@@ -118,3 +118,39 @@ def test_celerys_backend_of_each_thread_is_one_of_each_request(read: Callable[..
     assert read(CELERY + "jobs.conf.result_backend_thread_safe = True\n\n\n" + SENDS).findings == []
     assert read(CELERY + "jobs.conf.update(result_backend_thread_safe=True)\n\n\n" + SENDS).findings == []
     assert read(CELERY.replace(", backend='redis://queue/1'", "") + SENDS).findings == []
+
+
+def test_a_key_that_is_written_in_the_code_does_not_grow(read: Callable[..., Report]) -> None:
+    text = FLASK + (
+        "BUSY = {}\n\n\n@app.get('/')\ndef index():\n"
+        "    BUSY.setdefault('now', 0)\n    BUSY['last'] = 1\n    return ''\n"
+    )
+
+    assert [one.rule for one in read(text).findings] == ["per-worker-state"]
+    assert "grows" in {one.rule for one in read(text.replace("'now'", "request.path")).findings}
+
+
+def test_a_child_that_ends_itself_ends_no_worker(read: Callable[..., Report]) -> None:
+    text = (
+        "import os\n\n"
+        + FLASK
+        + "@app.get('/')\ndef index():\n    if not os.fork():\n        os._exit(0)\n    return ''\n"
+    )
+
+    assert [one.rule for one in read(text).findings] == ["multiprocessing"]
+    assert [one.rule for one in read(text.replace("os.fork()", "request.path")).findings] == ["exits-in-request"]
+
+
+@pytest.mark.parametrize(
+    ("does", "is_found"),
+    [
+        ("subprocess.Popen(['report'])", True),
+        ("child = subprocess.Popen(['report'])\n    child.wait(3)", False),
+        ("subprocess.Popen(['report']).wait(3)", False),
+        ("subprocess.run(['report'], timeout=3)", False),
+    ],
+)
+def test_a_program_that_nobody_waits_for_is_found(does: str, is_found: bool, read: Callable[..., Report]) -> None:
+    text = "import subprocess\n\n" + FLASK + f"@app.get('/')\ndef index():\n    {does}\n    return ''\n"
+
+    assert [one.rule for one in read(text).findings] == ["thread-per-request"] * is_found

@@ -63,7 +63,7 @@ class Outcomes:
                 file.write(json.dumps({"test": test, "outcome": outcome, "why": why[-2000:]}) + "\n")
 
     def end(self, test: str, outcome: str, why: str = "") -> None:
-        self.running = None
+        self.running = (f"after {test}", time.monotonic())  # what is torn down may hang, too
         self.known[test] = outcome
         self.add(test, outcome, why)
 

@@ -165,7 +165,7 @@ def fetch(suite: Suite, folder: Path) -> Path:
     wanted = f"{suite.distribution}=={version(suite.distribution)}"
     if not list(target.glob("*/PKG-INFO")):
         with tempfile.TemporaryDirectory() as sources:
-            pip("download", "--no-binary", ":all:", "--no-deps", "--dest", sources, wanted)
+            pip("download", "--no-binary", suite.distribution, "--no-deps", "--dest", sources, wanted)
             (archive,) = Path(sources).iterdir()
             with tarfile.open(archive) as file:
                 file.extractall(target, filter="data")

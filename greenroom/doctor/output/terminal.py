@@ -51,7 +51,7 @@ class Terminal:
         if report.has_gains:
             lines += [
                 "",
-                self.paint("Gains, route by route (20 clients; requests/s, and within how long 95 %)", "bold"),
+                self.paint("Gains, route by route (20 clients at most; requests/s, and within how long 95 %)", "bold"),
             ]
             known = [route for route in report.routes if route["gains"] != NOT_MEASURED]
             lines += [self._route(route) for route in known]

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from ..findings import Finding
-from .functions import owner_of
+from .functions import Function, owner_of
 from .names import decorator_name, has_unpacking, keyword, last
 from .project import Project
 from .sources import Source
@@ -54,6 +54,8 @@ def in_requests(project: Project) -> Iterator[Finding]:
         file, line = function.source.shown, call.lineno
         if name in ("sys.exit", "exit", "quit") and function.name in in_threads:
             continue  # it ends its thread
+        if name in ("sys.exit", "os._exit") and _forks_before(project, function, call):
+            continue  # it ends the process that it has just made
         if name in ("sys.exit", "os._exit", "os.abort", "exit", "quit") and not _is_local(function.source, name):
             yield Finding(
                 "exits-in-request",
@@ -131,6 +133,13 @@ def _thread_functions(project: Project) -> set[str]:
             if isinstance(given, ast.Name | ast.Attribute):
                 found.add(last(ast.unparse(given)))
     return found
+
+
+def _forks_before(project: Project, function: Function, call: ast.Call) -> bool:
+    return any(
+        project.called(one, function.source, function) in ("os.fork", "os.forkpty") and one.lineno < call.lineno
+        for one in function.calls
+    )
 
 
 def _is_local(source: Source, name: str) -> bool:

@@ -34,6 +34,8 @@ def replace(put: Replace) -> None:
     acquire = uncontended.acquire(composed(semaphore.acquire, "semaphore", timeout_at=1, at_end=not_in_time))
     for name in ("acquire", "__enter__"):
         put(semaphore, name, acquire)
+    for kind in (semaphore, threading.BoundedSemaphore):
+        put(kind, "release", uncontended.release(kind.release))
     queues: Any = monkey.get_original("queue", "Queue")
     put(queues, "get", uncontended.get(composed(queues.get, "queue", timeout_at=1, at_end=empty)))
     put(queues, "put", uncontended.put(composed(queues.put, "queue", timeout_at=2, at_end=full)))

@@ -1,5 +1,7 @@
 """Short ways of events and semaphores, and attempts without waiting, in patched processes."""
 
+import pytest
+
 from .patched import check
 
 
@@ -108,5 +110,52 @@ def test_the_owner_of_a_lock_is_noted_unless_it_is_a_part_of_the_standard_librar
             with own:
                 note = getattr(own, "_lock", own).note
                 assert note[0] is gevent.getcurrent() and note[2].co_filename == "<string>", note
+        """
+    )
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        # What a worker of ThreadPoolExecutor does on Python 3.11 with jobs that submit the next ones.
+        "semaphore = threading.Semaphore(0); step = lambda: (semaphore.release(), semaphore.acquire(timeout=0))",
+        "semaphore = threading.BoundedSemaphore(1); step = lambda: (semaphore.acquire(), semaphore.release())",
+        "semaphore = threading.Semaphore(0); step = lambda: semaphore.acquire(timeout=0)",
+        "lock = threading.Lock(); lock.acquire(); step = lambda: lock.acquire(False)",
+        "from concurrent.futures import ThreadPoolExecutor; pool = ThreadPoolExecutor(1)\n"
+        "again = lambda: (counted(), pool.submit(again))\n"
+        "step = lambda: (again(), gevent.sleep(60))",
+    ],
+)
+def test_who_never_waits_leaves_turns_of_the_loop_to_others(loop: str) -> None:
+    check(
+        f"""
+        import socket
+        steps = 0
+
+        def counted():
+            global steps
+            steps += 1
+
+        def work():
+            while True:
+                step()
+                counted()
+
+        exec({loop!r})
+        a, b = socket.socketpair()
+
+        def answer():
+            while True:
+                b.send(b.recv(1))
+
+        gevent.spawn(answer)
+        gevent.spawn(work)
+        wait_until(lambda: steps)
+        with gevent.Timeout(30):
+            for _ in range(200):
+                a.send(b"x")
+                assert a.recv(1) == b"x"  # the loop asks its sockets
+        assert steps > 100
         """
     )
