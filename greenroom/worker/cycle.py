@@ -212,7 +212,7 @@ class RequestCycle:
         late_seconds = clock.now() - record.deadline
         if late_seconds > LATE_SECONDS and record.cut_reason != CLIENT_LEFT:
             self.log.warning(
-                "%s ended %.1f s after %s: it did not wait, or it cleaned up",
+                "%s ended %.1f s after %s: it computed, cleaned up, or waited while it held a lock",
                 log_redaction.asked(request),
                 late_seconds,
                 record.why(),

@@ -132,8 +132,8 @@ def acquire(plain: Call) -> Call:
                     return True
             finally:
                 lock.release()
-            if timeout is not None and timeout <= 0:  # as an executor asks, for each job, whether a thread is idle
-                tries.failed()
+            if not blocking or (timeout is not None and timeout <= 0):
+                tries.failed()  # an executor asks so, for each job, whether a thread is idle
                 return False
         return bool(plain(self, blocking, timeout))
 

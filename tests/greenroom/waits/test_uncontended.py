@@ -60,7 +60,12 @@ def test_attempts_in_a_loop_let_others_free_what_they_are_for() -> None:
             semaphore.release()
             lock.release()
 
-        attempts = [lambda: semaphore.acquire(timeout=0), lambda: lock.acquire(False), lambda: lock.acquire(timeout=0)]
+        attempts = [
+            lambda: semaphore.acquire(timeout=0),
+            lambda: semaphore.acquire(False),
+            lambda: lock.acquire(False),
+            lambda: lock.acquire(timeout=0),
+        ]
         for attempt in attempts:
             gevent.spawn(work)
             with gevent.Timeout(30):
