@@ -26,6 +26,7 @@ APPS = {
     "hello": "benchmarks.apps.hello:wsgi",
     "dict": "benchmarks.apps.flask_dict:app",
     "threads": "benchmarks.apps.threads:app",
+    "waiting threads": "benchmarks.apps.threads:waiting",
 }
 WITH, WITHOUT = "with insight", "without"
 WARM_UP, REQUESTS = 30, 50

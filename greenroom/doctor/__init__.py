@@ -11,7 +11,7 @@
     gains          the same load under sync, gthread and Greenroom; answers: how they differ
     judging        from what was seen to findings; rules: the list of all; wording: their common words
       first_imports    modules that the first request imports
-    findings       one finding: place, sentence, change; accepted: those that a team knows
+    findings       one finding: place, sentence, change; accepted: those that a team knows; shapes: what a report says
     scratch        the doctor's folder and processes, and undoing what the application left
     output/        terminal, JSON, HTML
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import psutil
 
+from ..insight.account import CPU, OTHER, STATE_OF
 from .plan import Route
+from .queued import ran_seconds
 from .server import HEARTBEAT, NO_ANSWER, Answer, Server
 
 ALONE_TIMES = 4
@@ -22,6 +24,7 @@ FIRST_SECONDS = 0.02
 AT_ONCE_CPU_SECONDS = 1.5
 LOOK_SECONDS = 0.15
 HEARTBEAT_SECONDS = 0.05
+NO_WAITS = ("cpu", "ready", "offload", "client")
 RESTART_SECONDS = 10.0
 # From this share of those that ask on, what they wait for is a finding.
 WAITING_SHARE = 0.3
@@ -51,11 +54,16 @@ class Seen:
 
     @property
     def cpu_seconds(self) -> float:
-        return self._seconds(0)
+        return self._seconds(STATE_OF["cpu"])
 
     @property
     def offload_seconds(self) -> float:
-        return self._seconds(6)
+        return self._seconds(STATE_OF["offload"])
+
+    @property
+    def waited_seconds(self) -> float:
+        """Seconds in which a request waited for something that is not the processor, nor its client."""
+        return sum(self._seconds(number) for name, number in STATE_OF.items() if name not in NO_WAITS)
 
     def _seconds(self, state: int) -> float:
         """Of a request; without the first one's where others came after it."""
@@ -161,7 +169,7 @@ def _is_back(server: Server, seconds: float) -> bool:
 def _alone(server: Server, seen: Seen, heartbeat: Heartbeat, seconds: float) -> None:
     route = seen.route
     began = time.monotonic()
-    before, written = server.ask("snapshot"), server.written()
+    before, written = _snapshot(server), server.written()
     for number in range(ALONE_TIMES):
         left = began + seconds - time.monotonic()
         if number and (left < 0.2 or (number > 1 and seen.alone[-1].seconds > left)):
@@ -233,8 +241,13 @@ def _is_gone(before: dict[str, Any]) -> bool:
 def _settled(server: Server, before: dict[str, Any]) -> dict[str, Any]:
     """A snapshot in which the stalls of what has just ended are told."""
     time.sleep(0.08)
-    after: dict[str, Any] = server.ask("snapshot")
-    return after or before
+    return _snapshot(server) or before
+
+
+def _snapshot(server: Server) -> dict[str, Any]:
+    """The worker's own snapshot, with how long its main thread has run."""
+    snapshot: dict[str, Any] = server.ask("snapshot")
+    return {**snapshot, "ran_seconds": ran_seconds(int(snapshot.get("pid") or 0))} if snapshot else {}
 
 
 def _new_stalls(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str, Any]]:
@@ -243,8 +256,24 @@ def _new_stalls(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str,
 
 
 def _states(before: dict[str, Any], after: dict[str, Any]) -> list[float]:
+    """Seconds by state, as they would be on an idle machine.
+
+    Waits are without the time in which the machine ran somebody else, and a request, whose slices are measured on the
+    wall clock, has not computed for longer than the worker's thread ran.
+    """
     old, new = before.get("seconds", []), after.get("seconds", [])
-    return [late - early for early, late in zip(old, new, strict=True)] if len(old) == len(new) else []
+    if len(old) != len(new):
+        return []
+    states = [late - early for early, late in zip(old, new, strict=True)]
+    if len(states) > OTHER:
+        states[OTHER] = max(0.0, states[OTHER] - (_stolen(after) - _stolen(before)))
+        ran = after.get("ran_seconds", 0.0) - before.get("ran_seconds", 0.0)
+        states[CPU] = min(states[CPU], ran) if ran > 0 else states[CPU]
+    return states
+
+
+def _stolen(snapshot: dict[str, Any]) -> float:
+    return float(snapshot.get("loop", {}).get("stolen_seconds", 0.0))
 
 
 def _at_once(server: Server, seen: Seen, seconds: float) -> None:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .. import redaction
+from .. import agents, patching, redaction
 from ..cores import usable_cores
 from . import driving, gains, login
 from .answers import differences
@@ -22,12 +22,17 @@ from .reading.project import Project
 from .reading.sources import Sources
 from .scratch import Scratch
 from .server import Answer, Server
+from .shapes import Document, Facts, RouteRow
 
 AT_IMPORT = ("sleep-at-import", "io-at-import", "thread-at-import", "process-at-import")
 COULD_NOT_RUN = "could not run"
 # Shares of the time there is, for what comes before.
 IMPORT_SHARE, DRIVE_SHARE = 0.4, 0.75
 MEASURE_SECONDS = 0.5
+UNSURE = (
+    "answered otherwise than under sync, perhaps only by what was asked before: no time was left to ask fresh workers, "
+    "--for more"
+)
 
 
 @dataclass
@@ -48,10 +53,10 @@ class Options:
 class Report:
     verdict: str = ""
     findings: list[Finding] = field(default_factory=list)
-    routes: list[dict[str, Any]] = field(default_factory=list)
+    routes: list[RouteRow] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     accepted: list[Finding] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Facts = field(default_factory=Facts)
     why: str = ""  # it could not run
 
     @property
@@ -64,13 +69,27 @@ class Report:
         """Sentences that are no findings: how the patched import did otherwise, and how much was not seen."""
         return [*self.facts.get("differs", []), *filter(None, [self.facts.get("unseen")])]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Document:
         return {
             "verdict": self.verdict,
             "findings": [finding.as_dict() for finding in self.findings],
             "routes": self.routes,
             "skipped": [one.as_dict() for one in self.skipped],
         }
+
+
+def behind_an_agent() -> Iterator[Finding]:
+    """An agent's launcher that has started the doctor, and nothing that patches before it."""
+    command = agents.launcher()
+    if command and not agents.wants_to_be_first(agents.folder()) and not patching.is_patched():
+        yield Finding(
+            "patched-too-late",
+            command,
+            0,
+            f"`{command}` imports what patching replaces before anything can patch: gunicorn refuses to start then.",
+            f"`greenroom run -- {command} gunicorn -k greenroom.Worker ...`; the doctor serves the application so.",
+            level="warning",
+        )
 
 
 class Examination:
@@ -144,6 +163,7 @@ class Examination:
         self.static(project)
         environ = dict(os.environ)
         self.found += deployment.find(folder, environ, self.options.configuration)
+        self.found += behind_an_agent()
         return project
 
     def static(self, project: Project) -> None:
@@ -156,14 +176,14 @@ class Examination:
         self.report.skipped = [Skipped("reading", problem) for problem in [*project.sources.problems, *failed]]
 
     def read_more(self, project: Project, imported: Imported) -> Project:
-        """Return the project with the files that the import loaded and no import statement leads to."""
+        """Return the project with the files and views that only the import shows: no statement leads to them."""
         known = set(project.sources.by_module)
         for module, path in imported.files:
             if module != "__main__" and "greenroom/doctor" not in path:
                 project.sources.read_imported(Path(path), module)
-        if set(project.sources.by_module) == known:
+        more = Project(project.sources, project.entry, {str(route["place"]) for route in imported.routes})
+        if set(project.sources.by_module) == known and len(more.views) == len(project.views):
             return project
-        more = Project(project.sources, project.entry)
         deployed = [one for one in self.found if one.file not in {source.shown for source in project.sources}]
         self.static(more)
         self.found += deployed
@@ -227,18 +247,13 @@ class Examination:
         ]
         answers: dict[str, list[list[Answer]]] = {}
         for kind in ("greenroom", "sync") if suspects else ():
-            if self.left() < 3.0:
-                return
             self.tell(f"asking a fresh {kind} worker")
-            server = Server(scratch, self.options.app, kind, configuration if kind == "greenroom" else None)
-            try:
-                if not server.start(min(10.0, 0.4 * self.left())):
-                    return
-                if login.log_in_at(server, self.options.login, self.options.headers):
-                    return
-                answers[kind] = [gains.asked(server, gain.seen, 0.3 * self.left()) for gain in suspects]
-            finally:
-                server.stop()
+            told = self.asked_afresh(scratch, kind, configuration if kind == "greenroom" else None, suspects)
+            if told is None:
+                names = ", ".join(gain.seen.route.name for gain in suspects)
+                self.report.skipped.append(Skipped(names, UNSURE))
+                return
+            answers[kind] = told
         for gain, ours, theirs in zip(suspects, answers.get("greenroom", ()), answers.get("sync", ()), strict=True):
             differs = differences(ours, theirs)
             if differs:
@@ -250,6 +265,22 @@ class Examination:
                     f"{gain.seen.route.name} answers otherwise under Greenroom: {differs}.",
                     "Compare both answers, and look for what depends on the process.",
                 )
+
+    def asked_afresh(
+        self, scratch: Scratch, kind: str, configuration: Path | None, suspects: Sequence[gains.Gain]
+    ) -> list[list[Answer]] | None:
+        """The answers of a worker that has served nobody; None if there is no time or no login."""
+        if self.left() < 3.0:
+            return None
+        server = Server(scratch, self.options.app, kind, configuration)
+        try:
+            if not server.start(min(10.0, 0.4 * self.left())):
+                return None
+            if login.log_in_at(server, self.options.login, self.options.headers):
+                return None
+            return [gains.asked(server, gain.seen, 0.3 * self.left()) for gain in suspects]
+        finally:
+            server.stop()
 
     def log_in(self, server: Server) -> bool:
         """Whether requests carry a login now; why not is among what was not looked at."""
@@ -291,6 +322,8 @@ class Examination:
                 if login.log_in_at(server, self.options.login, self.options.headers):
                     continue
                 self.tell(f"measuring under {kind}")
+                if kind == "greenroom":
+                    server.ask("doctor, look away")
                 rest = {"greenroom": 3, "sync": 2, "gthread": 1}[kind]
                 each = min(MEASURE_SECONDS, max(0.0, 0.7 * self.left() / rest) / len(worth))
                 for gain in worth:
@@ -298,6 +331,7 @@ class Examination:
                         break
                     if gain.seen.typical_seconds > 2 * each:
                         continue  # none would be answered in that time
+                    gains.settle(server, 0.1 * self.left())
                     if kind == "sync":
                         gain.sync_answers = gains.asked(server, gain.seen, 0.2 * self.left())
                     gain.by_kind[kind] = gains.measure(server, gain.seen, each)

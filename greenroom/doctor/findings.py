@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from .rules import RULES
+from .shapes import FindingRow
 
 LEVELS = ("note", "warning", "error")
 DOCS = "docs/doctor.md"
@@ -51,7 +51,7 @@ class Finding:
         """Sorts what costs most first."""
         return (-LEVELS.index(self.level), -RULES[self.rule].weight, -self.cost, self.file, self.line)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> FindingRow:
         return {
             "level": self.level,
             "rule": self.rule,

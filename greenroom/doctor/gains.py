@@ -4,11 +4,10 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from ..insight.account import STATES
 from .driving import Seen
-from .server import Answer, Server
+from .server import HEARTBEAT, Answer, Server
+from .shapes import RouteRow
 
 KINDS = ("sync", "gthread", "greenroom")
 CLIENTS = 20
@@ -16,9 +15,13 @@ NOT_MEASURED = "not measured"
 ALONE_TIMES = 2
 # A share of its time that a route computes; from here on no server makes it faster.
 COMPUTES_SHARE = 0.8
+COMPUTES_SECONDS = 0.008
 COMPUTES_MUCH_SECONDS = 0.05
-NO_WAITS = ("cpu", "ready", "offload", "client")
-WAITS_SECONDS, WAITS_SHARE = 0.002, 0.2
+# Below this share of a sync worker's requests it is no noise.
+FEWER_SHARE = 0.67
+SETTLED_SECONDS, SETTLES_SECONDS = 0.02, 1.5
+# A route that waits for less, or for a smaller share of what it computes, gains nothing that can be told from noise.
+WAITS_SECONDS, WAITS_SHARE = 0.0005, 0.2
 
 
 @dataclass
@@ -41,8 +44,7 @@ class Gain:
         if not all(one.is_good for one in seen.alone):
             return NOT_MEASURED
         if computes(seen):
-            share = min(1.0, (seen.cpu_seconds + seen.offload_seconds) / seen.typical_seconds)
-            return f"computes {share:.0%} of its time: nothing to gain"
+            return f"computes {computed_share(seen):.0%} of its time: nothing to gain"
         sync, ours = self.by_kind.get("sync"), self.by_kind.get("greenroom")
         if sync is None or ours is None or not ours.rate:
             return NOT_MEASURED
@@ -51,11 +53,13 @@ class Gain:
         factor = ours.rate / sync.rate
         if factor >= 1.2 and waits(seen):
             return f"{factor:.1f} times the requests of one sync worker"
+        if factor <= FEWER_SHARE:
+            return f"fewer requests than one sync worker: {factor:.0%}"
         if seen.cpu_seconds + seen.offload_seconds >= COMPUTES_MUCH_SECONDS:
             return "as many requests as one sync worker: it computes, and hardly waits"
         return "as many requests as one sync worker: it hardly waits"
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> RouteRow:
         seen = self.seen
         return {
             "route": seen.route.name,
@@ -72,16 +76,23 @@ class Gain:
         }
 
 
+def settle(server: Server, seconds: float) -> None:
+    """Wait until the worker has done what an earlier route's clients have left in its queue, for so long at most."""
+    until = time.monotonic() + min(seconds, SETTLES_SECONDS)
+    quick = 0
+    while quick < 3 and (left := until - time.monotonic()) > 0:
+        quick = quick + 1 if server.get(HEARTBEAT, left).seconds < SETTLED_SECONDS else 0
+
+
 def measure(server: Server, seen: Seen, seconds: float) -> Measured:
     """Clients for so long; each asks again as soon as it has its answer.
 
-    As many as a server that runs one request after the other answers in that time: what is left in a queue at the end
-    would be in the way of the next route.
+    As many as are answered in that time, one after the other under sync, one computing after the other elsewhere: what
+    is left in a queue at the end would be in the way of the next route.
     """
     until = time.monotonic() + seconds
-    clients = (
-        max(1, min(CLIENTS, int(seconds / max(0.001, seen.typical_seconds)))) if server.kind == "sync" else CLIENTS
-    )
+    each = seen.typical_seconds if server.kind == "sync" else seen.cpu_seconds + seen.offload_seconds
+    clients = max(1, min(CLIENTS, int(seconds / max(0.001, each))))
     times: list[float] = []
     errors: list[int] = []
     route = seen.route
@@ -120,22 +131,25 @@ def asked(server: Server, seen: Seen, seconds: float) -> list[Answer]:
 
 def computes(seen: Seen) -> bool:
     """Whether a route computes most of its time: no server makes that faster."""
-    total = seen.typical_seconds
-    return total >= 0.01 and (seen.cpu_seconds + seen.offload_seconds) / total >= COMPUTES_SHARE
+    return seen.cpu_seconds + seen.offload_seconds >= COMPUTES_SECONDS and computed_share(seen) >= COMPUTES_SHARE
+
+
+def computed_share(seen: Seen) -> float:
+    """The share that a request computes of what it takes on an idle machine; 0.0 where nothing is known of it."""
+    computed = seen.cpu_seconds + seen.offload_seconds
+    return computed / (computed + seen.waited_seconds) if computed else 0.0
 
 
 def waits(seen: Seen) -> bool:
     """Whether requests wait for anything but the processor: else what differs between two servers is the machine."""
-    count = len([one for one in seen.alone if one.status])
-    if len(seen.states) < len(STATES) or not count:
+    if not seen.states or not any(one.status for one in seen.alone):
         return True
-    waited = sum(seen.states[number] for number, name in enumerate(STATES) if name not in NO_WAITS) / count
-    return waited >= WAITS_SECONDS or waited >= WAITS_SHARE * seen.cpu_seconds
+    return seen.waited_seconds >= max(WAITS_SECONDS, WAITS_SHARE * seen.cpu_seconds)
 
 
 def worth_measuring(seen: Seen) -> bool:
     return bool(seen.alone) and all(one.is_good for one in seen.alone) and not seen.died and not computes(seen)
 
 
-def as_list(gains: Mapping[str, Gain]) -> list[dict[str, Any]]:
+def as_list(gains: Mapping[str, Gain]) -> list[RouteRow]:
     return [gain.as_dict() for gain in gains.values()]

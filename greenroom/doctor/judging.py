@@ -21,6 +21,8 @@ REPEATED = 5
 # A container that grows by so many of the requests grows with them.
 GROWTH_SHARE = 0.6
 FEWEST_REQUESTS = 8
+# How an application asks for related rows at once, by whether it is Django's.
+TOGETHER = {False: "selectinload() or joinedload()", True: "select_related() or prefetch_related()"}
 # A request that takes less alone is in nobody's way in a pool.
 KEPT_SECONDS = 0.05
 
@@ -279,7 +281,7 @@ class Judge:
                     "n-plus-one",
                     line,
                     f"One request ran the same statement {count} times here: {sql[:120]}",
-                    "Load them together: selectinload() or joinedload(), `WHERE id IN (...)`, or a join.",
+                    f"Load them together: {TOGETHER[self.project.has_django]}, `WHERE id IN (...)`, or a join.",
                     cost=count / 100,
                 )
         for used, line, count in last.get("held", []):

@@ -13,6 +13,7 @@ from urllib.parse import urlencode, urlsplit
 from ..errors import GreenroomError
 from .reading.functions import Function
 from .reading.project import Project
+from .shapes import SkippedRow
 
 # A GET of such a name does something; a careful person does not send it to see what happens.
 UNSAFE = re.compile(
@@ -60,7 +61,7 @@ class Skipped:
     what: str
     why: str
 
-    def as_dict(self) -> dict[str, str]:
+    def as_dict(self) -> SkippedRow:
         return {"what": self.what, "why": self.why}
 
 
@@ -86,9 +87,11 @@ def planned(
             found.setdefault((ruled.method, ruled.path), ruled)
         elif why:
             skipped.append(Skipped(f"{'/'.join(_methods(one))} {one['rule']}", why))
-    if not routes and not found:
+    if not found and not skipped:
         found[("GET", "/")] = Route("GET /", "/", place=_only_view(project))
-        skipped.append(Skipped("routes", "this framework does not list them: name them with --url or --from"))
+        skipped.append(
+            Skipped("routes", "the application lists none that can be asked: name them with --url or --from")
+        )
     chosen = list(found.values())
     for route in chosen[MOST_ROUTES:]:
         skipped.append(Skipped(route.name, f"more than {MOST_ROUTES} routes: name it with --url"))

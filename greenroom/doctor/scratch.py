@@ -19,6 +19,7 @@ from pathlib import Path
 
 import psutil
 
+from .. import agents, early_hook
 from .inside.quarantine import CREATED, LINKED, MOVED
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -85,8 +86,19 @@ class Scratch:
         environ.update(more or {})
         return environ
 
-    def start(self, command: Sequence[str], more: Mapping[str, str], pass_fds: Sequence[int] = ()) -> "Child":
-        child = Child(command, self.environment(more), self.root, pass_fds)
+    def start(
+        self,
+        command: Sequence[str],
+        more: Mapping[str, str],
+        pass_fds: Sequence[int] = (),
+        *,
+        is_patched_first: bool = False,
+    ) -> "Child":
+        """`is_patched_first`: before the agent that has launched the doctor, as `greenroom run -- AGENT ...` does."""
+        environ = self.environment(more)
+        if is_patched_first and agents.launcher():
+            early_hook.put_first(environ)
+        child = Child(command, environ, self.root, pass_fds)
         self.children.append(child)
         return child
 
@@ -171,7 +183,7 @@ class Child:
 
     def _drain(self) -> None:
         assert self.process.stdout is not None
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError), self.process.stdout:
             while piece := os.read(self.process.stdout.fileno(), 65_536):
                 self._kept += piece
                 self.written += len(piece)

@@ -73,7 +73,9 @@ class Server:
                 *("-b", f"fd://{listener.fileno()}", uri(self.app) if self.kind == "greenroom" else plain(self.app)),
             ]
             self.started_at = time.monotonic()
-            self.child = self.scratch.start(command, more, pass_fds=[listener.fileno()])
+            self.child = self.scratch.start(
+                command, more, pass_fds=[listener.fileno()], is_patched_first=self.kind == "greenroom"
+            )
         return self.waits_until_it_serves(seconds)
 
     def waits_until_it_serves(self, seconds: float) -> bool:

@@ -15,7 +15,9 @@ def untested(doubts: Sequence[tuple[str, str, bool]], folder: Path) -> Iterator[
             "untested-version",
             *named_in(package, folder),
             f"{sentence[:1].upper()}{sentence[1:]}.",
-            "A version that is tested; `greenroom patched` lists them.",
+            "Nothing, if what Greenroom leaves out then is not missed: `greenroom patched` names it."
+            if "has been replaced by" in sentence
+            else "A version that is tested; `greenroom patched` lists them.",
             level="warning" if is_required else "note",
         )
 

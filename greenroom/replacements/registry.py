@@ -283,6 +283,9 @@ def check(entry: Name, owner: Any) -> None:
     expected = None if entry.parameters is None else entry.parameters.split()
     actual = parameters_of(found)
     if expected is not None and actual is not None and actual != expected:
+        module = str(getattr(found, "__module__", None) or entry.path)
+        if module.partition(".")[0] != entry.path.partition(".")[0]:
+            raise Changed(f"{entry.path} has been replaced by {module}")
         raise Changed(f"{entry.path} takes other arguments than we know ({', '.join(actual)})")
 
 

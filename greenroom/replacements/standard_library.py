@@ -13,6 +13,7 @@ OF_A_POOL = "A greenlet of a pool that a request starts works for it."
 REAL_THREAD_313 = "A thread that a real thread starts is a real thread (since Python 3.13)."
 REAL_THREAD_312 = "A thread that a real thread starts is a real thread (until Python 3.12)."
 BLOCKS = "A real thread blocks, and gets no event loop for this."
+TAKEN_BACK = "Is never ended: what follows releases the lock."
 OF_HANDLERS = "Our lock instead of gevent's, in handlers that were there before patching."
 MEANWHILE = "Runs in a real thread while its request waits."
 IN_THREADS = "Gives out connections whose calls wait in a thread for a lock."
@@ -185,8 +186,13 @@ WAITS = Feature(
                f"{STDLIB}/replacing", of_instances=True),
         *names("threading.Condition", "wait_for", "Ends with its request.", f"{STDLIB}/composed",
                parameters="self predicate timeout"),
+        *names("threading.Condition", "_acquire_restore", TAKEN_BACK, f"{STDLIB}/composed", parameters="self x"),
+        *names("threading._RLock", "_acquire_restore", TAKEN_BACK, f"{STDLIB}/composed", parameters="self state"),
         *names("gevent.events", "subscribers", "Its own interface: after a further patching by the application all "
                "this is put in place again.", f"{STDLIB}/replacing", is_interface=True),
+        *names("greenlet._greenlet", "enable_optional_cleanup", "Its own interface: what a thread that has ended still "
+               "looks referred to by is no leak, but a running function of another thread's.", f"{STDLIB}/replacing",
+               is_interface=True),
         *names("threading.Event", "wait", "Ends with its request.", f"{STDLIB}/composed", parameters="self timeout"),
         *names("threading.Event", "set clear", "Has a short way when nobody waits.", f"{STDLIB}/uncontended",
                parameters="self"),

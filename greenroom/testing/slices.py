@@ -5,7 +5,6 @@ thread from time to time and remembers its innermost line of the application; th
 it was.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import gevent
 import greenlet
 
+from .. import clock
 from ..insight import safepoint
 from ..insight.stacks import Stack
 from ..waits.threads import get_thread_ident, start_thread
@@ -37,7 +37,7 @@ class Slices:
         self.allowed_seconds = allowed_seconds
         self.is_ours = is_ours
         self.longest: Run | None = None
-        self._began = time.monotonic()
+        self._began = clock.now()
         self._where = ""
         self._is_idle = False
         self._ident = get_thread_ident()
@@ -46,7 +46,7 @@ class Slices:
     def __enter__(self) -> "Slices":
         self._is_on = True
         self._before: Any = greenlet.settrace(self._switched)
-        self._began = time.monotonic()
+        self._began = clock.now()
         start_thread(self._look)
         return self
 
@@ -63,7 +63,7 @@ class Slices:
             self._before(event, arguments)
 
     def _end_run(self) -> None:
-        now = time.monotonic()
+        now = clock.now()
         seconds = now - self._began
         is_longest = seconds > self.allowed_seconds and (self.longest is None or seconds > self.longest.seconds)
         if is_longest and not self._is_idle:
@@ -75,7 +75,7 @@ class Slices:
         while self._is_on:
             real_sleep(self.allowed_seconds / LOOKS)
             began = self._began
-            if self._is_idle or time.monotonic() - began < self.allowed_seconds / 2:
+            if self._is_idle or clock.now() - began < self.allowed_seconds / 2:
                 continue
             # In C: what is seen of frames from another thread must not be followed while greenlets switch.
             where = self._line(safepoint.stack_in_c(self._ident))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from .. import clock
 from .slow_statements import MOST_STATEMENTS, SLOW_SECONDS, SlowStatements
 from .threads import get_thread_ident
 
@@ -36,7 +37,7 @@ class Took:
         self._said = (0, 0.0, 0.0)  # thread, the clock, its CPU
 
     def call(self, call: Callable[[], Any], statement: str) -> Any:
-        began = time.perf_counter()
+        began = clock.now()
         thread, at, cpu = self._said
         if began - at > GOOD_SECONDS or thread != get_thread_ident():
             at, cpu = began, time.thread_time()
@@ -44,7 +45,7 @@ class Took:
         try:
             return call()
         finally:
-            seconds = time.perf_counter() - began
+            seconds = clock.now() - began
             if seconds >= SLOW_SECONDS:
                 slow.took(statement, max(0.0, time.thread_time() - cpu - (began - at)))
             elif statement in slow.known:

@@ -57,15 +57,13 @@ class Drain:
 
     @property
     def is_over(self) -> bool:
-        """Whether nobody is left, or only clients that have their answer and still send what nobody reads."""
-        timeouts = self.serving.timeouts
-        if self.listeners or self.serving.connections or self.serving.in_flight or timeouts.taking:
-            self.last_seen_at = self.now()
-            return False
-        if timeouts.lingering and self.now() - self.last_seen_at > LINGER_SECONDS:
-            timeouts.end_lingering(self.now())
-            return not timeouts.taking
-        return not timeouts.lingering
+        """Whether nobody is left."""
+        return not (self._is_serving() or self.serving.timeouts.lingering)
+
+    def _is_serving(self) -> bool:
+        """Whether somebody is left besides clients that have their answer and still send what nobody reads."""
+        serving = self.serving
+        return bool(self.listeners or serving.connections or serving.in_flight or serving.timeouts.taking)
 
     def start(self) -> None:
         for listener in self.listeners:
@@ -93,6 +91,10 @@ class Drain:
                 listener.close()
                 self.listeners.remove(listener)
         self._close_idle(now - LINGER_SECONDS)
+        if self._is_serving():
+            self.last_seen_at = now
+        elif now - self.last_seen_at > LINGER_SECONDS:
+            self.serving.timeouts.end_lingering(now)
 
     def _close_idle(self, until: float) -> None:
         waiting: tuple[dict[Any, float], ...] = (self.serving.timeouts.idle, self.serving.timeouts.greeting)

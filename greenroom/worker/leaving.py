@@ -12,7 +12,6 @@ import gc
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -53,7 +52,7 @@ class Leaving:
         named_at = self.now() + NAMED_AFTER_SECONDS
         is_named = False
         while self.now() < self.until:
-            moment = time.monotonic()
+            moment = clock.now()
             os.utime(self.heartbeat, (moment, moment))  # as WorkerTmp.notify does
             if not is_named and self.now() >= named_at:
                 is_named = True

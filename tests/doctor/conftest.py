@@ -16,6 +16,8 @@ from greenroom.doctor.examination import Examination, Options, Report
 ROOT = Path(__file__).resolve().parents[2]
 # Must not expire when all is well: the doctor bounds itself.
 LONG_WAIT_SECONDS = 110
+# The first lines of an application that is only read.
+FLASK = "from flask import Flask, request\n\napp = Flask(__name__)\n\n\n"
 
 
 @dataclass

@@ -66,7 +66,7 @@ def test_a_worker_that_crashes(tmp_path: Path) -> None:
         "\n@app.get('/later')\ndef later():\n    return 'served'\n"
     )
 
-    said = doctor(tmp_path, "shop:app", "--json", "--for", "20")
+    said = doctor(tmp_path, "shop:app", "--json", "--for", "40")
 
     assert {line for rule, _, line in said.places() if rule == "worker-dies"} == {9, 13}, said.output
     assert "route-hangs" not in said.rules

@@ -114,3 +114,12 @@ def test_routes_that_write_or_say_so_are_left_out_with_the_reason() -> None:
     assert [route.target() for route in routes] == ["/when/2026-11-30", "/items/1", "/tags/doctor"]
     assert [one.what for one in skipped] == ["GET /when/<date:day>", "POST /cart", "GET /items/<int:number>/delete"]
     assert "--allow-writes" in skipped[1].why
+
+
+def test_where_no_route_can_be_asked_the_first_page_is_and_that_is_said() -> None:
+    static = {"rule": "/static/<path:filename>", "methods": ["GET"], "arguments": {}, "endpoint": "static", "place": ""}
+
+    routes, skipped = planned([static], PROJECT)
+
+    assert [route.name for route in routes] == ["GET /"]
+    assert [(one.what, "lists none" in one.why) for one in skipped] == [("routes", True)]

@@ -1,6 +1,6 @@
 """What one package of Greenroom gives to another has a type: no `Any` in it.
 
-The packages are those right under `greenroom/`, and the modules beside them. What no other package imports may have an
+A package is a folder of modules; one within another is a package of its own. What no other package imports may have an
 `Any`: a C function's argument, say, or an object of a library without types.
 """
 
@@ -28,9 +28,9 @@ def sources() -> dict[str, tuple[str, bool]]:
 
 
 def package_of(module: str, modules: Iterable[str]) -> str:
-    """`greenroom.waits` of `greenroom.waits.http.pool`; a module right under `greenroom` is of no package."""
-    top = ".".join(module.split(".")[:2])
-    return top if any(one.startswith(top + ".") for one in modules) else ""
+    """`greenroom.waits.http` of `greenroom.waits.http.pool`; a module right under `greenroom` is of no package."""
+    above = module if any(one.startswith(module + ".") for one in modules) else module.rpartition(".")[0]
+    return above if "." in above else ""
 
 
 def used_elsewhere(trees: dict[str, ast.Module], packages: set[str]) -> set[tuple[str, str]]:

@@ -8,23 +8,27 @@ import contextlib
 import faulthandler
 import gc
 import importlib
+import inspect
 import json
 import os
 import re
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ... import redaction
 from ..queued import queued_seconds
-from . import quarantine
+from ..shapes import Engine
+from . import connecting, quarantine
 from .lines import library_between, own_line, own_stack, shown
 from .routes import routes_of
 
 Seen = list[dict[str, Any]]
 MOST_EVENTS = 200
+TOO_LATE = "too late to patch: what was imported before goes on blocking the whole worker"
 
 
 def main(arguments: list[str]) -> int:
@@ -82,13 +86,17 @@ def examine(app: str, lazily: list[str], *, is_patched: bool) -> dict[str, Any]:
     answer: dict[str, Any] = {"error": "", "events": [], "holders": []}
     if is_patched:
         from ... import patching, too_late
+        from ...errors import PatchedTooLate
 
         if not patching.is_patched():
             answer["holders"] = [one for one in too_late.unpatched_holders() if "greenroom" not in one]
             try:
                 patching.patch(_settings())
+            except PatchedTooLate:
+                answer["error"], answer["advice"] = TOO_LATE, too_late.advice()
+                return answer
             except Exception as exc:
-                answer["error"] = f"{type(exc).__name__}: {exc}"
+                answer["error"] = _said(exc)
                 return answer
     kept = quarantine.from_environment()
     if kept is not None:
@@ -100,6 +108,9 @@ def examine(app: str, lazily: list[str], *, is_patched: bool) -> dict[str, Any]:
     application: Any = None
     try:
         application = load(app)
+        if is_asgi(application):
+            answer["error"] = f"{app} is an ASGI application, and Greenroom serves WSGI"
+            answer["is_asgi"] = True
     except BaseException as exc:
         answer["error"] = _said(exc)
         answer["error_place"], answer["error_stack"] = _where(exc)
@@ -107,12 +118,13 @@ def examine(app: str, lazily: list[str], *, is_patched: bool) -> dict[str, Any]:
     recorder.end()
     answer["seconds"] = max(0.0, time.perf_counter() - began - (queued_seconds(os.getpid()) - queued))
     answer["mb"] = rss_mb() - memory
-    answer["files"] = own_files()
     answer["threads"] = thread_names()
     answer["versions"] = untested_versions() if is_patched else []
+    answer["files"] = own_files()
     if application is not None:
         with contextlib.suppress(Exception):
             answer["routes"] = routes_of(application)
+        answer["files"] = own_files()  # with those that the list of routes has brought in: Django's views
         answer["engines"] = engines()
         answer["lazy"] = import_lazily(lazily)
     return answer
@@ -146,6 +158,12 @@ def load(app: str) -> Any:
                 return import_app(app)
             raise
     return finding.application(app)
+
+
+def is_asgi(application: Any) -> bool:
+    """Whether a call of it is a coroutine: FastAPI, Starlette, Quart, Connexion 3."""
+    called = application if inspect.isroutine(application) else type(application).__call__
+    return inspect.iscoroutinefunction(inspect.unwrap(called))
 
 
 def _said(exc: BaseException) -> str:
@@ -182,6 +200,7 @@ class Recorder:
         self._is_in_hook = False
         self.importer = 0
         self.threads: list[Any] = []
+        self.unwatch: Callable[[], None] = lambda: None
 
     def install(self) -> None:
         import threading
@@ -206,12 +225,14 @@ class Recorder:
             plain_start(thread)
 
         thread_class.start = start
+        self.unwatch = connecting.watch(lambda what: self.note("connect", what))
 
     def end(self) -> None:
         """The import is over: what it has started and is gone already is marked."""
         import psutil
 
         self.is_on = False
+        self.unwatch()
         alive = {line for line, thread in self.threads if thread.is_alive()}
         with contextlib.suppress(psutil.Error):
             children = [one for one in psutil.Process().children() if one.status() != psutil.STATUS_ZOMBIE]
@@ -246,6 +267,8 @@ class Recorder:
     def _connects(self, address: Any) -> None:
         if isinstance(address, tuple):
             self.note("connect", f"{address[0]}:{address[1]}")
+        elif not os.fsdecode(address).startswith("/dev/"):  # not the machine's own log
+            self.note("connect", os.fsdecode(address))
 
     def note(self, kind: str, what: str, seconds: float = 0.0) -> None:
         if not self.is_on or len(self.events) >= MOST_EVENTS:
@@ -309,12 +332,12 @@ def thread_names() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
 
 
-def engines() -> list[dict[str, Any]]:
+def engines() -> list[Engine]:
     """The SQLAlchemy engines that there are, without their URLs."""
     module: Any = sys.modules.get("sqlalchemy.engine")
     if module is None:
         return []
-    found = []
+    found: list[Engine] = []
     for one in gc.get_objects():
         with contextlib.suppress(Exception):
             if issubclass(type(one), module.Engine):  # isinstance() would have lazy objects made

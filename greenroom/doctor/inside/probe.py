@@ -33,6 +33,7 @@ class Probe:
     """Runs on: request greenlets write; the worker server's thread reads."""
 
     def __init__(self) -> None:
+        self.is_looking = True  # not while the doctor measures: what it costs to look is not the application's
         # Of the request that runs them, by its record: statement and line -> how often.
         self.statements: dict[int, tuple[Any, Counter[tuple[str, str]]]] = {}
         self.repeated: dict[tuple[str, str], int] = {}  # the most in one request
@@ -56,7 +57,7 @@ class Probe:
 
     def statement(self, sql: str) -> None:
         record = CURRENT.get()
-        if record is None:
+        if record is None or not self.is_looking:
             return
         line = own_line(sys._getframe(2))
         key = id(record)
@@ -84,7 +85,7 @@ class Probe:
 
         def checkout(connection: Any, entry: Any, proxy: Any) -> None:
             record = CURRENT.get()
-            if record is not None:
+            if record is not None and self.is_looking:
                 self.taken[id(entry)] = (record, entry, own_line(sys._getframe(1)), time.monotonic())
 
         def checkin(connection: Any, entry: Any) -> None:
@@ -262,5 +263,13 @@ class DoctorServer(WorkerServer):
 
     probe: Probe
 
+    def _look_away(self) -> dict[str, Any]:
+        self.probe.is_looking = False
+        return {}
+
     def _handlers(self) -> dict[str, Callable[[dict[str, Any]], Any]]:
-        return {**super()._handlers(), "doctor": lambda asked: self.probe.as_dict()}
+        return {
+            **super()._handlers(),
+            "doctor": lambda asked: self.probe.as_dict(),
+            "doctor, look away": lambda asked: self._look_away(),
+        }

@@ -129,7 +129,7 @@ class Quarantine:
         name = os.path.abspath(path)
         if name.startswith(str(self.scratch)):
             return path
-        folder = self.scratch / "databases"
+        folder = self.scratch / os.environ.get("_GREENROOM_DOCTOR_DATABASES", "databases")
         copy = folder / name.strip("/").replace("/", "%")
         me = _thread.get_ident()
         self.busy.add(me)

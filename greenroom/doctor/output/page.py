@@ -1,11 +1,11 @@
 """The report as one HTML file, which can be mailed: no scripts, nothing from elsewhere, plots as SVG."""
 
 import html
-from typing import Any
 
 from ..examination import Report
 from ..findings import Finding
 from ..rules import RULES
+from ..shapes import Rate, RouteRow
 
 STYLE = """
 :root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
@@ -56,7 +56,7 @@ def _finding(finding: Finding) -> str:
     )
 
 
-def _routes(routes: list[dict[str, Any]]) -> str:
+def _routes(routes: list[RouteRow]) -> str:
     most = max((one["requests_per_second"] for route in routes for one in route["rates"].values()), default=0.0)
     rows = "".join(
         f"<tr><td><code>{_text(route['route'])}</code><br>{_text(route['gains'])}<td>{_plot(route['rates'], most)}"
@@ -65,7 +65,7 @@ def _routes(routes: list[dict[str, Any]]) -> str:
     return f"<table><tr><th>Route<th>requests/s under sync (grey), gthread, Greenroom (blue); 95 % within{rows}</table>"
 
 
-def _plot(rates: dict[str, Any], most: float) -> str:
+def _plot(rates: dict[str, Rate], most: float) -> str:
     if not rates or not most:
         return ""
     bars = []

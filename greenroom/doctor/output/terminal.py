@@ -9,6 +9,7 @@ from typing import TextIO
 from ..examination import COULD_NOT_RUN, Report
 from ..findings import Finding
 from ..gains import NOT_MEASURED
+from ..shapes import RouteRow
 
 COLOURS = {"error": "31", "warning": "33", "note": "36", "bold": "1", "dim": "2", "good": "32"}
 DIFF_COLOURS = {"+": "good", "-": "error"}
@@ -50,7 +51,7 @@ class Terminal:
         if report.has_gains:
             lines += [
                 "",
-                self.paint("Gains, route by route (20 clients; requests/s, and within how long 95 %)", "bold"),
+                self.paint("Gains, route by route (20 clients at most; requests/s, and within how long 95 %)", "bold"),
             ]
             known = [route for route in report.routes if route["gains"] != NOT_MEASURED]
             lines += [self._route(route) for route in known]
@@ -94,12 +95,10 @@ class Terminal:
             self.paint(f"     {finding.docs}", "dim"),
         ]
 
-    def _route(self, route: dict[str, object]) -> str:
-        rates = route["rates"]
-        assert isinstance(rates, dict)
+    def _route(self, route: RouteRow) -> str:
         shown = "  ".join(
             f"{kind} {one['requests_per_second']:.0f}/s in {one['p95_seconds'] * 1000:.0f} ms"
             for kind in ("sync", "gthread", "greenroom")
-            if (one := rates.get(kind)) is not None
+            if (one := route["rates"].get(kind)) is not None
         )
         return f"  {route['route']}: {route['gains']}" + (f"  ({shown})" if shown else "")

@@ -9,5 +9,5 @@ Rules, by what they are about; every_rule: all of them
     at_import, lazy_imports    code that runs while the application, or a request, imports
     process, folders           the process and the folder that it runs in
     sharing, memory, locks     what requests share and keep
-    threads, upstreams, retries, queries, drivers, pools    what requests wait for
+    threads, upstreams, retries, queries, drivers, pools, tasks    what requests wait for
 """

@@ -51,13 +51,43 @@ def sleeps(file: str, line: int, seconds: float | None = None) -> Finding:
     )
 
 
-def talks(file: str, line: int, what: str) -> Finding:
+def talks(file: str, line: int, what: str, *, is_prepared_for: bool = False) -> Finding:
+    """A note where the import goes on without the other side."""
     return Finding(
         "io-at-import",
         file,
         line,
-        f"The import talks to the network: {what}. Without the other side no worker starts.",
+        f"The import talks to the network: {what}. "
+        + (
+            "An error of it is dealt with; each worker and command waits for the answer."
+            if is_prepared_for
+            else "Without the other side no worker starts."
+        ),
         "Do it in the first request that needs it, or in a command before the server.",
+        level="note" if is_prepared_for else "",
+    )
+
+
+def is_prepared_for(project: Project, stack: list[str]) -> bool:
+    """Whether an own line of `stack` (`file:line name`) stands where an error ends in a handler, and not the import."""
+    lines = {one.partition(" ")[0] for one in stack}
+    for source in project.sources:
+        here = {int(number) for file, _, number in (one.rpartition(":") for one in lines) if file == source.shown}
+        for node in ast.walk(source.tree) if here else ():
+            if _copes(node) and any(
+                (statement.end_lineno or statement.lineno) >= line >= statement.lineno
+                for statement in node.body  # type: ignore[attr-defined]
+                for line in here
+            ):
+                return True
+    return False
+
+
+def _copes(node: ast.AST) -> bool:
+    if isinstance(node, ast.With):
+        return any("suppress(" in ast.unparse(item.context_expr) for item in node.items)
+    return isinstance(node, ast.Try) and any(
+        not any(isinstance(inner, ast.Raise) for inner in ast.walk(handler)) for handler in node.handlers
     )
 
 

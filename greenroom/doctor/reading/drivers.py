@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Any
 
 from ..findings import Finding
+from ..shapes import Engine
 from . import known
 from .functions import Function
 from .names import last, text
@@ -17,6 +17,8 @@ from .values import settings_of
 
 # From this release on `postgresql://` is psycopg (3).
 PSYCOPG3_SINCE = (2, 1)
+# Names of configurations that are for one developer, or for tests.
+NOT_PRODUCTION = re.compile(r"(?:dev|develop|development|tests?|testing|local)(?:config\w*|settings|$)", re.IGNORECASE)
 
 
 def find(project: Project) -> Iterator[Finding]:
@@ -94,7 +96,7 @@ def urls(project: Project) -> Iterator[Finding]:
     """Database URLs in the text: their driver, and SQLite."""
     sqlalchemy_version = installed("SQLAlchemy")
     for source in project.sources:
-        docs = _docstrings(source)
+        docs, own_machine = _docstrings(source), _for_developers(source)
         memory_only = _is_memory(source)
         for node in ast.walk(source.tree):
             if not isinstance(node, ast.Constant) or not isinstance(node.value, str) or id(node) in docs:
@@ -108,7 +110,7 @@ def urls(project: Project) -> Iterator[Finding]:
             if beginning == "postgresql://" and _is_given_to_sqlalchemy(project, source, node):
                 if sqlalchemy_version is None or sqlalchemy_version >= PSYCOPG3_SINCE:
                     yield from _postgresql(project, source, node.lineno)
-            if beginning == "sqlite://" and not memory_only:
+            if beginning == "sqlite://" and not memory_only and id(node) not in own_machine:
                 in_memory = url in ("sqlite://", "sqlite:///:memory:")
                 yield _sqlite(source.shown, node.lineno, in_memory)
     for source, function, call, name in project.all_calls():
@@ -147,6 +149,16 @@ def _is_memory(source: Source) -> bool:
     return bool(re.search(r"(?:^|[/_.])(?:tests?|conftest)(?:[/_.]|$)", source.shown))
 
 
+def _for_developers(source: Source) -> set[int]:
+    """Texts in configurations that are somebody's own machine: `class Development`, `class TestingConfig`."""
+    return {
+        id(inner)
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.ClassDef) and NOT_PRODUCTION.match(node.name)
+        for inner in ast.walk(node)
+    }
+
+
 def _docstrings(source: Source) -> set[int]:
     """Texts that only people read: docstrings, and examples, help and descriptions of fields and options."""
     found = set()
@@ -177,7 +189,7 @@ def _is_given_to_sqlalchemy(project: Project, source: Source, node: ast.Constant
     )
 
 
-def engines_seen(project: Project, engines: list[dict[str, Any]], found: list[Finding]) -> Iterator[Finding]:
+def engines_seen(project: Project, engines: list[Engine], found: list[Finding]) -> Iterator[Finding]:
     """Yield a finding for an engine whose URL names no driver, where only the running application shows it."""
     if any(one.rule == "postgresql-url-driver" for one in found):
         return

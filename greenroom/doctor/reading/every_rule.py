@@ -14,12 +14,27 @@ from . import (
     queries,
     retries,
     sharing,
+    tasks,
     threads,
     upstreams,
 )
 from .project import Project
 
-GROUPS = (upstreams, retries, sharing, memory, locks, threads, drivers, pools, queries, process, folders, at_import)
+GROUPS = (
+    upstreams,
+    retries,
+    sharing,
+    memory,
+    locks,
+    threads,
+    drivers,
+    pools,
+    queries,
+    process,
+    folders,
+    at_import,
+    tasks,
+)
 
 
 def find(project: Project, failed: list[str]) -> Iterator[Finding]:

@@ -107,8 +107,12 @@ def _literal_path(project: Project, node: ast.expr, source: Source, function: Fu
         return ""  # `path = join(path, name)` leads to itself
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
-    if isinstance(node, ast.JoinedStr) and node.values and isinstance(node.values[0], ast.Constant):
-        return str(node.values[0].value)
+    if isinstance(node, ast.JoinedStr) and node.values:
+        first = node.values[0]
+        inner = first.value if isinstance(first, ast.FormattedValue) else first
+        return _literal_path(project, inner, source, function, depth + 1)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return _literal_path(project, node.left, source, function, depth + 1)
     if isinstance(node, ast.Call) and project.dotted(node.func, source, None) == "os.path.join" and node.args:
         return _literal_path(project, node.args[0], source, function, depth + 1)
     if isinstance(node, ast.Name):

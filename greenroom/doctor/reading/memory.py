@@ -58,7 +58,7 @@ def containers(project: Project) -> Iterator[Finding]:
         function, node, how = places[0]
         there = "" if function.source is binding.source else f" of {function.source.shown}"
         is_bounded = key in shrunk or _has_bound(binding) or _is_measured(project, binding)
-        constant_keys = all(how == "store" and _is_constant_key(place) for _, place, how in places)
+        constant_keys = all(_is_constant_key(place) for _, place, _ in places)
         if STATE_NAMES.search(binding.name) or constant_keys or how == "store":
             yield Finding(
                 "per-worker-state",
@@ -158,6 +158,8 @@ def _is_constant_key(node: ast.AST) -> bool:
     if isinstance(node, ast.Assign | ast.AugAssign):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         return all(isinstance(one, ast.Subscript) and isinstance(one.slice, ast.Constant) for one in targets)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "setdefault":
+        return bool(node.args) and isinstance(node.args[0], ast.Constant)
     return False
 
 

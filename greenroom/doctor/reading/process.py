@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from ..findings import Finding
-from .functions import owner_of
+from .functions import Function, owner_of
 from .names import decorator_name, has_unpacking, keyword, last
 from .project import Project
 from .sources import Source
@@ -54,6 +54,8 @@ def in_requests(project: Project) -> Iterator[Finding]:
         file, line = function.source.shown, call.lineno
         if name in ("sys.exit", "exit", "quit") and function.name in in_threads:
             continue  # it ends its thread
+        if name in ("sys.exit", "os._exit") and _forks_before(project, function, call):
+            continue  # it ends the process that it has just made
         if name in ("sys.exit", "os._exit", "os.abort", "exit", "quit") and not _is_local(function.source, name):
             yield Finding(
                 "exits-in-request",
@@ -131,6 +133,13 @@ def _thread_functions(project: Project) -> set[str]:
             if isinstance(given, ast.Name | ast.Attribute):
                 found.add(last(ast.unparse(given)))
     return found
+
+
+def _forks_before(project: Project, function: Function, call: ast.Call) -> bool:
+    return any(
+        project.called(one, function.source, function) in ("os.fork", "os.forkpty") and one.lineno < call.lineno
+        for one in function.calls
+    )
 
 
 def _is_local(source: Source, name: str) -> bool:
@@ -251,18 +260,31 @@ def _body_read(project: Project, source: Source, node: ast.AST) -> str:
     return ""
 
 
+def _may_be_none(mode: ast.expr) -> bool:
+    """`None`, or a variable of the environment that has no default; of alternatives any."""
+    if isinstance(mode, ast.Constant):
+        return mode.value is None
+    if isinstance(mode, ast.BoolOp):
+        return _may_be_none(mode.values[-1])
+    if isinstance(mode, ast.IfExp):
+        return _may_be_none(mode.body) or _may_be_none(mode.orelse)
+    return isinstance(mode, ast.Call) and len(mode.args) == 1 and last(ast.unparse(mode.func)) in ("get", "getenv")
+
+
 def socket_modes(project: Project) -> Iterator[Finding]:
     calls = list(project.all_calls())
-    if any(keyword(call, "async_mode") is not None for _, _, call, _ in calls):
-        return  # init_app() may say it, too
+    modes = [mode for _, _, call, _ in calls if (mode := keyword(call, "async_mode")) is not None]  # of init_app(), too
+    if not all(_may_be_none(mode) for mode in modes):
+        return
+    unset = "".join(f" where `{ast.unparse(mode)}` is None" for mode in modes)
     for source, _, call, name in calls:
         if name == "flask_socketio.SocketIO" and not has_unpacking(call):
             yield Finding(
                 "socketio-mode",
                 source.shown,
                 call.lineno,
-                "SocketIO() chooses its mode by what is installed, and takes gevent's as soon as there is gevent: that "
-                "works under Greenroom, and no longer under gthread or `flask run` here.",
+                f"SocketIO() chooses its mode by what is installed{unset}, and takes gevent's as soon as there is "
+                "gevent: that works under Greenroom, and no longer under gthread or `flask run` here.",
                 'async_mode="threading" works under each of them.',
             )
 

@@ -5,7 +5,7 @@ Names are resolved as far as the text says: `session.get` with `session = reques
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import cached_property
 
 from .functions import Binding, Function, owner_of
@@ -16,9 +16,10 @@ MOST_STEPS = 20_000
 
 
 class Project:
-    def __init__(self, sources: Sources, entry: str = "") -> None:
+    def __init__(self, sources: Sources, entry: str = "", view_places: Container[str] = ()) -> None:
         self.sources = sources
         self.entry = entry  # a factory's name, or the application object's
+        self.view_places = view_places  # `file:line` of those that the imported application has
         self.functions: list[Function] = []
         self.classes: dict[str, list[tuple[Source, ast.ClassDef]]] = {}
         self.module_values: dict[str, dict[str, Binding]] = {}
@@ -203,10 +204,15 @@ class Project:
             return True
         if function.name in self._named_views and function.owner is None:
             return True
+        first = function.node.decorator_list[0] if function.node.decorator_list else function.node
+        if f"{function.source.shown}:{first.lineno}" in self.view_places:
+            return True
+        if self._has_dash and any(last(name) == "callback" for name in names):
+            return True
         parameters = [argument.arg for argument in function.node.args.args]
         if parameters[-2:] == ["environ", "start_response"]:
             return True
-        if function.owner is None and parameters[:1] == ["request"] and self._has_django:
+        if function.owner is None and parameters[:1] == ["request"] and self.has_django:
             return True
         if function.owner is None:
             return False
@@ -232,8 +238,12 @@ class Project:
         return names.union(*(self._bases(one, depth + 1) for one in inner))
 
     @cached_property
-    def _has_django(self) -> bool:
+    def has_django(self) -> bool:
         return any(name.startswith("django") for source in self.sources for name in source.imports.values())
+
+    @cached_property
+    def _has_dash(self) -> bool:
+        return any(name.partition(".")[0] == "dash" for source in self.sources for name in source.imports.values())
 
     @cached_property
     def _named_views(self) -> set[str]:

@@ -15,6 +15,7 @@ FEW_THREADS = 50
 def find(project: Project) -> Iterator[Finding]:
     yield from executors(project)
     yield from threads(project)
+    yield from programs(project)
 
 
 def executors(project: Project) -> Iterator[Finding]:
@@ -101,6 +102,22 @@ def threads(project: Project) -> Iterator[Finding]:
                     "and are lost when the worker ends.",
                     "Hand the work to a job queue (Celery, RQ), or to one executor with a bound.",
                 )
+
+
+def programs(project: Project) -> Iterator[Finding]:
+    """Programs that a request starts, and of which it keeps nothing by which it could wait for them."""
+    for function, call, name in project.request_calls():
+        if name == "subprocess.Popen" and any(
+            isinstance(node, ast.Expr) and node.value is call for node in function.nodes
+        ):
+            yield Finding(
+                "thread-per-request",
+                function.source.shown,
+                call.lineno,
+                f"{function.name}() starts a program in each request that nobody waits for or bounds: they pile up, "
+                "and stay as zombies when they have ended.",
+                "Hand the work to a job queue (Celery, RQ), or wait for it: `subprocess.run(timeout=...)`.",
+            )
 
 
 def is_thread_class(project: Project, name: str) -> bool:

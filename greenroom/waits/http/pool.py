@@ -8,8 +8,9 @@ has its own connections and a bare call opens one:
 
     its session, the one that used it last       a safe method (GET, HEAD, OPTIONS): as long as it is kept
                                                  another: within SURE_SECONDS, else the peer may just be closing it
-    anybody else                                 a safe method: within QUICK_SECONDS; firewalls and balancers forget
-                                                 connections without a word
+    anybody else                                 a safe method: after QUIET_SECONDS, as an answer that nobody asked for
+                                                 mostly comes right behind another; and within QUICK_SECONDS, as
+                                                 firewalls and balancers forget connections without a word
                                                  another: never. It gets a new one
 
 An origin with an `owner` is that session's alone, because it logs its connections in (logins.py): as in `requests`, all
@@ -34,6 +35,8 @@ from .connection import Connection
 SLOT_TIMEOUT_SECONDS = 60.0
 # Servers close what is idle after 2 s (gunicorn), 5 s (Apache, Node, Uvicorn) or more.
 SURE_SECONDS = 1.0
+# Costs a connection for each hundred calls a second; without it 3 calls of 150,000 met an answer sent behind another.
+QUIET_SECONDS = 0.01
 # Enough for connections to be shared by four calls a second and more; for fewer, a new one costs little.
 QUICK_SECONDS = 0.25
 # An upstream that has said something unasked gives bare calls a connection each for so long.
@@ -135,10 +138,11 @@ class Origin:
         return self._wait_for_slot(timeout_seconds, user, is_safe)
 
     def _make_room(self) -> None:
-        """A new connection takes the place of one whose session is no more, so that there are as many as are used at
-        once, and not as many as calls.
-        """
+        """A new connection takes the place of one that is of no use: there are as many as are used at once."""
+        now = self.pools.now()
         for connection in self.idle:
+            if now - connection.idle_since < QUIET_SECONDS:
+                break  # the first is idle longest
             if not (self.has_owner or connection.has_user()):
                 connection.drop()
                 return
@@ -152,22 +156,21 @@ class Origin:
             most_seconds = self.pools.idle_seconds
         elif connection.was_used_by(user):
             most_seconds = self.pools.idle_seconds if is_safe else SURE_SECONDS
-        elif is_safe and now >= self.distrusted_until:
+        elif is_safe and idle_seconds >= QUIET_SECONDS and now >= self.distrusted_until:
             most_seconds = QUICK_SECONDS
         else:
             return False
-        told_seconds = connection.keep_seconds
-        return idle_seconds < (most_seconds if told_seconds is None else min(most_seconds, told_seconds))
+        return is_younger(connection, most_seconds, now)
 
     def is_of_use(self, connection: Connection, now: float) -> bool:
         """Whether somebody may use it, now or later."""
-        return self._suits(connection, None, True, now) or (
-            connection.has_user() and now - connection.idle_since < self.pools.idle_seconds
-        )
+        is_someones = self.has_owner or connection.has_user()
+        most_seconds = self.pools.idle_seconds if is_someones else min(QUICK_SECONDS, self.pools.idle_seconds)
+        return is_younger(connection, most_seconds, now)
 
     def _may_be_kept(self, connection: Connection, now: float) -> bool:
         is_used_up = connection.most_uses is not None and connection.uses >= connection.most_uses
-        # A session that logs in has it for as long as `requests` has; all others follow a name that moves.
+        # A session that logs in has it as long as `requests` has; all others follow a name that moves.
         is_old = not self.has_owner and now - connection.opened_at >= self.pools.age_seconds
         return not (self.is_over or is_used_up or is_old or connection.keep_seconds == 0.0)
 
@@ -223,14 +226,22 @@ class Origin:
 
     def give_back(self, connection: Connection) -> None:
         """Take back a connection whose answer was read to its end and that can be used again."""
-        connection.idle_since = now = self.pools.now()
+        connection.idle_since = self.pools.now()
+        self._place(connection)
+
+    def _place(self, connection: Connection) -> None:
+        """Give it to the first that waits, as soon as it suits; keep it where nobody does."""
+        now = self.pools.now()
+        first = self.waiting[0] if self.waiting else None
         if not self._may_be_kept(connection, now):
             connection.close()
-        elif not self.waiting:
+        elif first is None:
             self.idle.append(connection)
             self.pools.keep(connection)
-        elif self._suits(connection, self.waiting[0].user, self.waiting[0].is_safe, now):
+        elif self._suits(connection, first.user, first.is_safe, now):
             self._give(connection)
+        elif self._suits(connection, first.user, first.is_safe, connection.idle_since + QUIET_SECONDS):
+            self.pools.hub.loop.timer(QUIET_SECONDS).start(self._place, connection, update=True)
         else:
             connection.close()  # which gives away its slot
 
@@ -376,6 +387,12 @@ class Pools:
         self.idle.clear()
         self.origins.clear()
         self.owned.clear()
+
+
+def is_younger(connection: Connection, most_seconds: float, now: float) -> bool:
+    """Whether it has been idle for less than that, and for less than its upstream keeps it."""
+    told_seconds = connection.keep_seconds
+    return now - connection.idle_since < (most_seconds if told_seconds is None else min(most_seconds, told_seconds))
 
 
 def end_all(origins: dict[Key, Origin]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from gevent import monkey
 
-from ... import clock
+from ... import clock, deadline
 from ...in_flight import CURRENT, UNLOCKED, TimedWait
 from ...replacements import Replace
 from . import uncontended
@@ -21,6 +21,10 @@ from . import uncontended
 def replace(put: Replace) -> None:
     """Runs on: the main thread, after patching."""
     put(threading.Condition, "wait_for", wait_for)
+    # Theirs for locks that are not ours; threading._RLock is the one that is written in Python.
+    kinds: tuple[Any, ...] = (threading.Condition, threading._RLock)
+    for kind in kinds:
+        put(kind, "_acquire_restore", taken_back(kind._acquire_restore))
     event: Any = monkey.get_original("threading", "Event")
     put(event, "wait", uncontended.wait(composed(event.wait, "event", timeout_at=0, at_end=not_in_time)))
     put(event, "set", uncontended.set_event(event.set))
@@ -72,6 +76,17 @@ def composed(plain: Callable[..., Any], name: str, *, timeout_at: int, at_end: C
         return at_end()
 
     return call
+
+
+def taken_back(plain: Callable[..., None]) -> Callable[..., None]:
+    """A method that takes a lock back after a wait, which is never ended: `with condition` will release it."""
+
+    @functools.wraps(plain)
+    def acquire_restore(self: Any, state: Any) -> None:
+        with deadline.unbounded():
+            plain(self, state)
+
+    return acquire_restore
 
 
 def wait_for(self: Any, predicate: Callable[[], Any], timeout: float | None = None) -> Any:

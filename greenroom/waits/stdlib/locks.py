@@ -20,9 +20,13 @@ from ..parking import Waiter, WaitQueue, new_lock, tries, waiter
 TIMEOUT_MAX: float = sys.modules["_thread"].TIMEOUT_MAX
 _frame = sys._getframe
 _STANDARD = os.path.dirname(threading.__file__)
-# Of the standard library, what makes locks for others: a lock of theirs was made where they were called.
+# What makes locks for others: a lock of theirs was made where they were called.
 MAKERS = frozenset(
-    os.path.join(_STANDARD, *path.split("/")) for path in ("threading.py", "queue.py", "concurrent/futures/thread.py")
+    (__file__,)
+    + tuple(
+        os.path.join(_STANDARD, *path.split("/"))
+        for path in ("threading.py", "queue.py", "concurrent/futures/thread.py")
+    )
 )
 CONDITION_WAIT = threading.Condition.wait.__code__
 PARTS = frozenset(kind.__init__.__code__ for kind in (threading.Semaphore, monkey.get_original("threading", "Event")))
@@ -220,8 +224,12 @@ class Lock(Mutex):
         return f"<{'locked' if self.locked() else 'unlocked'} {_name(self)} object at {id(self):#x}>"
 
 
-def lock_of_condition() -> Lock:
-    """threading._allocate_lock, which makes what each waiter of a condition waits for."""
+def allocate_lock() -> Lock:
+    """threading._allocate_lock, by which Condition.wait makes words, and others locks: threading._RLock, libraries."""
+    return word() if _frame(1).f_code is CONDITION_WAIT else Lock()
+
+
+def word() -> Lock:
     lock = Lock.__new__(Lock)
     lock.waiters = []
     lock._block = new_lock()

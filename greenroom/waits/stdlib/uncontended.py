@@ -15,7 +15,7 @@ from gevent import monkey
 
 from ...in_flight import UNLOCKED, TimedWait
 from ..parking import tries
-from .locks import Lock, lock_of_condition
+from .locks import Lock, word
 
 Queue: Any = monkey.get_original("queue", "Queue")
 PLAIN_QUEUES = (Queue, monkey.get_original("queue", "LifoQueue"))
@@ -97,7 +97,7 @@ def wait(plain: Call) -> Call:
         try:
             if self._flag:
                 return True
-            bell = lock_of_condition()
+            bell = word()
             bell.acquire()
             condition._waiters.append(bell)
         finally:

@@ -45,6 +45,6 @@ def run(code: str, *, prepared: str = PREPARED) -> "subprocess.CompletedProcess[
     )
 
 
-def check(code: str) -> None:
-    result = run(code)
+def check(code: str, *, prepared: str = PREPARED) -> None:
+    result = run(code, prepared=prepared)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -46,6 +46,7 @@ class Switch:
             self.transport = Transport(fall_back, **chosen)
             self.patch.setattr(pool, "SURE_SECONDS", SURE_SECONDS)
             self.patch.setattr(pool, "QUICK_SECONDS", QUICK_SECONDS)
+            self.patch.setattr(pool, "QUIET_SECONDS", 0.0)  # else tests would have to wait; one of it has its own
             put_in_place(self.transport, lambda *what: self.patch.setattr(*what, raising=False))
         return self.transport
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import requests
 
+from greenroom.waits.http import pool
 from greenroom.waits.http.adapter import Transport
 from greenroom.waits.http.connection import Connection
 
@@ -103,6 +104,44 @@ def test_what_is_found_unasked_when_a_connection_is_taken_counts_as_well(
 
     assert origin_of(ours).distrusted_until > 0
     assert upstream.connections == 2
+
+
+def test_an_answer_behind_another_is_never_a_strangers(
+    ours: Transport, upstream: Upstream, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody asked for mostly comes right behind an answer, and so just after the look at a connection."""
+    monkeypatch.setattr(pool, "QUIET_SECONDS", 0.01)
+    with requests.Session() as session:
+        session.get(upstream.url)
+        pools_of(ours).now = clock.now
+        origin_of(ours).idle[0].idle_since = clock.now()
+        clock.advance(0.009)
+
+        assert requests.get(upstream.url).json()["connection"] == 2
+        assert session.get(upstream.url).json()["connection"] == 1
+
+    for _ in range(20):  # as if each took 6 ms
+        clock.advance(0.006)
+        assert requests.get(upstream.url).json()["connection"] <= 3
+    assert origin_of(ours).open == 3
+
+
+def test_what_nobody_can_use_any_more_is_closed_and_a_sessions_connection_is_kept(
+    ours: Transport, upstream: Upstream, clock: ManualClock
+) -> None:
+    with requests.Session() as session:
+        session.get(upstream.url)
+        pools = pools_of(ours)
+        pools.now = clock.now
+        (kept,) = origin_of(ours).idle
+        kept.idle_since = clock.now()
+        clock.advance(QUICK_SECONDS)
+        requests.get(upstream.url)
+        clock.advance(QUICK_SECONDS)
+
+        pools.sweep()
+
+        assert origin_of(ours).idle == [kept]
 
 
 def test_a_connection_that_was_asked_to_close_is_not_used_again(ours: Transport, upstream: Upstream) -> None:
