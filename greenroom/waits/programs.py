@@ -55,6 +55,9 @@ def waitpid(pid: int, options: int, /) -> tuple[int, int]:
         found = asked_again(lambda: gevents_waitpid(pid, options | os.WNOHANG), lambda it: it[0])
         return found
     if pid not in getattr(gevent.os, "_watched_children", {}):
+        # Asked first: a process that is not a child of this one can be watched, and ends when it likes.
+        if (found := gevents_waitpid(pid, os.WNOHANG))[0]:
+            return found
         wait_for_exit(pid)
     return gevents_waitpid(pid, options)
 
@@ -106,6 +109,8 @@ def waitpid_and_usage(pid: int, options: int) -> tuple[int, int, Any]:
 def waitid(idtype: int, id: int, options: int, /) -> Any:
     if not can_wait() or options & os.WNOHANG:
         return plain_waitid(idtype, id, options)
+    if found := plain_waitid(idtype, id, options | os.WNOHANG):  # as waitpid: an error where it is not a child
+        return found
     if not options & (os.WSTOPPED | os.WCONTINUED):
         if idtype == os.P_PIDFD:
             with Wait("other", "child process"):

@@ -105,8 +105,10 @@ def compare(suite: Suite, folder: Path, only: str, ways: list[str], is_quick: bo
         last = (line["why"].strip().splitlines() or [""])[-1]
         report.append(f"{verdict} | {test} | {suite.without}: {other} | ours: {line['outcome']} | {last}")
     for test in sorted(test for test in set(without) - set(ours) if without[test]["outcome"] == "passed"):
-        worse.append(test)
-        report.append(f"WORSE | {test} | {suite.without}: {without[test]['outcome']} | ours: missing |")
+        reason = next((reason for pattern, reason in reasons if fnmatch.fnmatch(test, pattern)), "")
+        (differing if reason else worse).append(test)
+        verdict = f"allowed: {reason}" if reason else "WORSE"
+        report.append(f"{verdict} | {test} | {suite.without}: {without[test]['outcome']} | ours: missing |")
     # Parts of a suite can't say what is not needed for the whole.
     stale = [] if only else unneeded(reasons, differing)
     report += [f"NOT NEEDED | {test} | does not differ: take it out of {ALLOWED.name}" for test in stale]
