@@ -49,6 +49,8 @@ def prepare(instance: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in started:
         process.kill()
         process.wait(LONG_WAIT)
+        if not process.stderr.closed:
+            print(process.stderr.read())  # why it failed, if it did
         for pipe in (process.stdin, process.stdout, process.stderr):
             pipe.close()
     Cluster(instance / "postgres").stop()
