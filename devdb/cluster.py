@@ -80,7 +80,8 @@ class Cluster:
             return
         # Its process is gone, a zombie, or another program that got its number. PostgreSQL itself would refuse to
         # start in the last two cases. Should a server still live unseen, the shared memory it holds is the second lock.
-        (self.folder / "postmaster.pid").unlink(missing_ok=True)
+        for lock in (self.folder / "postmaster.pid", self.socket_folder() / f".s.PGSQL.{PORT}.lock"):
+            lock.unlink(missing_ok=True)
         if self.log.exists() and self.log.stat().st_size > LARGEST_LOG_BYTES:
             self.log.replace(self.log.with_name("log.old"))
         options = shlex.join(["-c", f"max_connections={MAX_CONNECTIONS}", *self._listen_options()])

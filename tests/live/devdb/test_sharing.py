@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from devdb.cluster import Cluster
-from devdb.programs import ClusterError
+from devdb.cluster import PORT, Cluster
+from devdb.programs import ClusterError, server_ids
 from devdb.server import EmbeddedPostgres, EmbeddedPostgresError
 
 from .asking import MAY_FORK, rows
@@ -176,6 +176,24 @@ def test_stale_pid_file_does_not_keep_it_from_starting(postgres: EmbeddedPostgre
     url = postgres.start()
 
     assert rows(url, "SELECT 1") == [(1,)]
+
+
+def test_number_of_a_killed_server_may_be_another_servers_by_now(postgres: EmbeddedPostgres) -> None:
+    """PostgreSQL believes its socket's lock, too, where a process of its own user has that number."""
+    postgres.start()
+    lock = postgres.cluster.socket_folder() / f".s.PGSQL.{PORT}.lock"
+    postgres.cluster.postmaster().kill()
+    wait_until(lambda: not postgres.is_alive())
+    ids = server_ids(postgres.folder)
+    as_user = {"user": ids[0], "group": ids[1], "extra_groups": []} if ids else {}
+    other = subprocess.Popen(["sleep", "100"], **as_user)
+    try:
+        lock.write_text("\n".join([str(other.pid), *lock.read_text().splitlines()[1:]]) + "\n")
+
+        assert rows(postgres.start(), "SELECT 1") == [(1,)]
+    finally:
+        other.kill()
+        other.wait()
 
 
 @pytest.mark.filterwarnings(MAY_FORK)
