@@ -25,7 +25,7 @@ from .stdlib.hub import switch_unless_woken
 from .threads import is_loop_thread
 
 
-class Lock(Protocol):
+class SystemLock(Protocol):
     """The interpreter's own lock, which stops a thread."""
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
@@ -37,7 +37,7 @@ class Lock(Protocol):
     def _at_fork_reinit(self) -> None: ...
 
 
-new_lock: Callable[[], Lock] = monkey.get_original("_thread", "allocate_lock")
+new_lock: Callable[[], SystemLock] = monkey.get_original("_thread", "allocate_lock")
 real_sleep: Callable[[float], None] = monkey.get_original("time", "sleep")
 # A real thread that has just been started is counted after so long at most.
 STARTING_SECONDS = 0.2

@@ -160,13 +160,13 @@ class Origin:
             most_seconds = QUICK_SECONDS
         else:
             return False
-        return is_younger(connection, most_seconds, now)
+        return is_idle_for_less(connection, idle_seconds, most_seconds)
 
     def is_of_use(self, connection: Connection, now: float) -> bool:
         """Whether somebody may use it, now or later."""
         is_someones = self.has_owner or connection.has_user()
         most_seconds = self.pools.idle_seconds if is_someones else min(QUICK_SECONDS, self.pools.idle_seconds)
-        return is_younger(connection, most_seconds, now)
+        return is_idle_for_less(connection, now - connection.idle_since, most_seconds)
 
     def _may_be_kept(self, connection: Connection, now: float) -> bool:
         is_used_up = connection.most_uses is not None and connection.uses >= connection.most_uses
@@ -226,12 +226,11 @@ class Origin:
 
     def give_back(self, connection: Connection) -> None:
         """Take back a connection whose answer was read to its end and that can be used again."""
-        connection.idle_since = self.pools.now()
-        self._place(connection)
+        connection.idle_since = now = self.pools.now()
+        self._place(connection, now)
 
-    def _place(self, connection: Connection) -> None:
+    def _place(self, connection: Connection, now: float) -> None:
         """Give it to the first that waits, as soon as it suits; keep it where nobody does."""
-        now = self.pools.now()
         first = self.waiting[0] if self.waiting else None
         if not self._may_be_kept(connection, now):
             connection.close()
@@ -241,7 +240,8 @@ class Origin:
         elif self._suits(connection, first.user, first.is_safe, now):
             self._give(connection)
         elif self._suits(connection, first.user, first.is_safe, connection.idle_since + QUIET_SECONDS):
-            self.pools.hub.loop.timer(QUIET_SECONDS).start(self._place, connection, update=True)
+            timer = self.pools.hub.loop.timer(QUIET_SECONDS)
+            timer.start(lambda: self._place(connection, self.pools.now()), update=True)
         else:
             connection.close()  # which gives away its slot
 
@@ -389,10 +389,10 @@ class Pools:
         self.owned.clear()
 
 
-def is_younger(connection: Connection, most_seconds: float, now: float) -> bool:
-    """Whether it has been idle for less than that, and for less than its upstream keeps it."""
+def is_idle_for_less(connection: Connection, idle_seconds: float, most_seconds: float) -> bool:
+    """Whether `idle_seconds` are less than that, and less than its upstream keeps it."""
     told_seconds = connection.keep_seconds
-    return now - connection.idle_since < (most_seconds if told_seconds is None else min(most_seconds, told_seconds))
+    return idle_seconds < (most_seconds if told_seconds is None else min(most_seconds, told_seconds))
 
 
 def end_all(origins: dict[Key, Origin]) -> None:

@@ -22,12 +22,8 @@ _frame = sys._getframe
 _STANDARD = os.path.dirname(threading.__file__)
 # What makes locks for others: a lock of theirs was made where they were called.
 MAKERS = frozenset(
-    (__file__,)
-    + tuple(
-        os.path.join(_STANDARD, *path.split("/"))
-        for path in ("threading.py", "queue.py", "concurrent/futures/thread.py")
-    )
-)
+    os.path.join(_STANDARD, *path.split("/")) for path in ("threading.py", "queue.py", "concurrent/futures/thread.py")
+) | {__file__}
 CONDITION_WAIT = threading.Condition.wait.__code__
 PARTS = frozenset(kind.__init__.__code__ for kind in (threading.Semaphore, monkey.get_original("threading", "Event")))
 FUTURES = os.path.join(_STANDARD, "concurrent", "futures", "_base.py")  # a future is waited for as a lock is
