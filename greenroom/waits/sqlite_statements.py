@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .. import clock
-from .slow_statements import MOST_STATEMENTS, SLOW_SECONDS, SlowStatements
+from .slow_statements import MOST_STATEMENTS, SlowStatements
 from .threads import get_thread_ident
 
 READING = re.compile(r"\s*(select|with|values)\b", re.IGNORECASE)
@@ -15,7 +14,7 @@ RETURNING = re.compile(r"\breturning\b", re.IGNORECASE)
 NOTHING, READS, RETURNS, ABOUT_TIMEOUT = 0, 1, 2, 4  # see kind_of
 GOOD_SECONDS = 0.002
 
-slow = SlowStatements()
+slow, slow_rows = SlowStatements(), SlowStatements()  # those that take long, and those whose rows do, at once
 
 
 @functools.lru_cache(MOST_STATEMENTS)
@@ -26,6 +25,17 @@ def kind_of(sql: str) -> int:
     return (READS if is_read else 0) | (RETURNS if may_return else 0) | (ABOUT_TIMEOUT if is_about_timeout else 0)
 
 
+class Said:
+    """What a thread's CPU time was at a moment."""
+
+    __slots__ = ("at", "cpu", "thread")
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.thread = get_thread_ident()
+        self.cpu = time.thread_time()
+
+
 class Took:
     """How long statements compute, which is asked of the system for those only that take long on the clock: it takes a
     while to say how much CPU a thread has had, so what it said is good for `GOOD_SECONDS`.
@@ -34,30 +44,24 @@ class Took:
     """
 
     def __init__(self) -> None:
-        self._said = (0, 0.0, 0.0)  # thread, the clock, its CPU
+        self.said = Said(-GOOD_SECONDS)
 
-    def call(self, call: Callable[[], Any], statement: str) -> Any:
-        began = clock.now()
-        thread, at, cpu = self._said
-        if began - at > GOOD_SECONDS or thread != get_thread_ident():
-            at, cpu = began, time.thread_time()
-            self._said = (get_thread_ident(), at, cpu)
-        try:
-            return call()
-        finally:
-            seconds = clock.now() - began
-            if seconds >= SLOW_SECONDS:
-                slow.took(statement, max(0.0, time.thread_time() - cpu - (began - at)))
-            elif statement in slow.known:
-                slow.took(statement, seconds)
+    def ask(self, now: float) -> Said:
+        self.said = said = Said(now)
+        return said
+
+    def long(self, known: SlowStatements, statement: str, began: float, said: Said) -> None:
+        """A statement has taken long on the clock: `said` is from when it began, or shortly before."""
+        known.took(statement, max(0.0, time.thread_time() - said.cpu - (began - said.at)))
 
 
 took = Took()
 
 
-def timed(call: Callable[[], Any], statement: str) -> Any:
+def timed(known: SlowStatements, statement: str, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """Call `function`, in a thread, and note how long it computed."""
     began = time.thread_time()
     try:
-        return call()
+        return function(*args)
     finally:
-        slow.took(statement, time.thread_time() - began)
+        known.took(statement, time.thread_time() - began)
