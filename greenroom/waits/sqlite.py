@@ -24,23 +24,11 @@ from contextvars import copy_context
 from math import ceil
 from typing import Any
 
-from .. import clock, deadline, observing
+from .. import deadline, observing
 from ..in_flight import CURRENT, OWN, Wait
 from ..replacements import Declined, Put, part
 from . import sqlite_transactions as transactions
-from .slow_statements import LONGEST_TEXT, SLOW_SECONDS, SlowStatements
-from .sqlite_statements import (
-    ABOUT_TIMEOUT,
-    GOOD_SECONDS,
-    NOTHING,
-    READS,
-    RETURNS,
-    kind_of,
-    slow,
-    slow_rows,
-    timed,
-    took,
-)
+from .sqlite_statements import ABOUT_TIMEOUT, KINDS, NOTHING, READS, RETURNS, compute, kind_of, slow, slow_rows
 from .stdlib.locks import word
 from .threads import Job, Threads, can_wait, get_thread_ident, own_record
 
@@ -101,6 +89,8 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
         self._turn = turn = word()
         self._is_taken = turn._block.locked
         self._callbacks = {}
+        self._is_patient = False
+        self._began = None
         self._thread = get_thread_ident() if is_for_one_thread else None
         self._path, self._name = transactions.file_of(args[0] if args else options.get("database"))
         seconds = float(timeout)
@@ -114,10 +104,14 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
 
     # As Python's, which are in C and don't ask the cursor that they make.
 
-    def execute(self, *args: Any) -> Any:
-        if type(self).cursor is not Connection.cursor:
-            return self.cursor().execute(*args)
-        return _cursor(self, Cursor).execute(*args)  # which checks the thread
+    def execute(self, sql: Any, parameters: Any = (), /) -> Any:
+        if type(self) is not Connection and type(self).cursor is not Connection.cursor:
+            return self.cursor().execute(sql, parameters)
+        if observing.on_statement is not None and type(sql) is str:
+            record = CURRENT.get()
+            if record is not None:
+                observing.on_statement(record, sql)
+        return _run(_cursor(self, Cursor), self, sql, parameters)
 
     def executemany(self, *args: Any) -> Any:
         return self.cursor().executemany(*args)
@@ -214,34 +208,6 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
             return value
         return self._call_in_thread(functools.partial(function, *args))
 
-    def _compute(
-        self, known: SlowStatements, statement: str, function: Callable[..., Any], args: tuple[Any, ...]
-    ) -> Any:
-        """A query, or its rows: in a thread where it is known to be slow."""
-        if statement in known.known:
-            return self._call_in_thread(functools.partial(timed, known, statement, function, args))
-        if self._is_taken() or (self._thread is not None and self._thread != get_thread_ident()):
-            self._check()
-        if self._is_patient:
-            self._set_patience(0.0)
-        began, said = clock.now(), took.said
-        if began - said.at > GOOD_SECONDS or said.thread != get_thread_ident():
-            said = took.ask(began)
-        try:
-            value = function(*args)
-        except sqlite3.OperationalError as exc:
-            if clock.now() - began >= SLOW_SECONDS:
-                took.long(known, statement, began, said)
-            if not self._has_to_wait(exc):
-                raise
-        else:
-            if clock.now() - began >= SLOW_SECONDS:
-                took.long(known, statement, began, said)
-            if self._began is not None:
-                transactions.note(self)  # its transaction is over
-            return value
-        return self._call_in_thread(functools.partial(function, *args))
-
     def _has_to_wait(self, exc: sqlite3.OperationalError) -> bool:
         return exc.sqlite_errorcode & 0xFF == LOCKED and bool(self._timeout) and get_thread_ident() != self._away_in
 
@@ -325,38 +291,26 @@ class Cursor(PLAIN_CURSOR):  # type: ignore[misc]
 
     __slots__ = ("_statement",)
 
-    def execute(self, *args: Any) -> Any:
-        self._statement = ""
-        connection = _connection_of(self)
+    def execute(self, sql: Any, parameters: Any = (), /) -> Any:
+        try:
+            connection = _connection_of(self)
+        except AttributeError:
+            connection = None  # its `__init__` was not called, which C says
         if not isinstance(connection, Connection):
-            return _execute(self, *args)
-        sql: Any = args[0] if args else None
-        kind = NOTHING
-        if type(sql) is str:
-            kind = kind_of(sql) if len(sql) < LONGEST_TEXT else kind_of.__wrapped__(sql)
-            if observing.on_statement is not None:
-                record = CURRENT.get()
-                if record is not None:
-                    observing.on_statement(record, sql)
-        elif isinstance(sql, str):
-            kind = kind_of.__wrapped__(str.__str__(sql))
-        if kind & ABOUT_TIMEOUT:
-            return connection._pragma(functools.partial(_execute, self, *args))
-        # Nobody waits for a reader, as writers of the other requests would for one that is away in a thread.
-        if kind & READS and not connection.in_transaction:
-            self._statement = sql
-            value = connection._compute(slow, sql, _execute, (self, *args))
-        else:
-            value = connection._call(_execute, (self, *args))
-        if kind & RETURNS and self.description is not None and not connection.in_transaction:
-            connection._be_patient()
-        return value
+            return _execute(self, sql, parameters)
+        if observing.on_statement is not None and type(sql) is str:
+            record = CURRENT.get()
+            if record is not None:
+                observing.on_statement(record, sql)
+        return _run(self, connection, sql, parameters)
 
     def fetchall(self) -> Any:
-        statement = self._statement
+        statement = getattr(self, "_statement", "")
         if not statement:
             return _fetchall(self)
-        return _connection_of(self)._compute(slow_rows, statement, _fetchall, (self,))
+        connection = _connection_of(self)
+        connection._check()
+        return compute(connection, self, slow_rows, statement)
 
     def executemany(self, *args: Any) -> Any:
         return self._call_in_thread(functools.partial(super().executemany, *args))
@@ -367,6 +321,27 @@ class Cursor(PLAIN_CURSOR):  # type: ignore[misc]
     def _call_in_thread(self, call: Callable[[], Any]) -> Any:
         connection = _connection_of(self)
         return connection._call_in_thread(call) if isinstance(connection, Connection) else call()
+
+
+def _run(cursor: Cursor, connection: Connection, sql: Any, parameters: Any) -> Any:
+    """Execute a statement. A page of 50 short ones feels every call and every question, so there are few."""
+    if connection._is_taken() or (connection._thread is not None and connection._thread != get_thread_ident()):
+        connection._check()
+    kind = KINDS.get(sql) if type(sql) is str else NOTHING
+    if kind is None or (kind == NOTHING and isinstance(sql, str)):
+        kind = kind_of(sql)
+    # Nobody waits for a reader, as writers of the other requests would for one that is away in a thread.
+    if kind & READS and not connection.in_transaction:
+        cursor._statement = sql
+        compute(connection, cursor, slow, sql, parameters)
+    else:
+        cursor._statement = ""
+        if kind & ABOUT_TIMEOUT:
+            return connection._pragma(functools.partial(_execute, cursor, sql, parameters))
+        connection._call(_execute, (cursor, sql, parameters))
+    if kind & RETURNS and cursor.description is not None and not connection.in_transaction:
+        connection._be_patient()
+    return cursor
 
 
 def _wait_for(job: Job, name: str) -> None:
