@@ -11,6 +11,7 @@ COMMANDS = (
     "run",
     "overload",
     "closed",
+    "sqlite",
     "slow",
     "beside",
     "balance",

@@ -4,8 +4,9 @@ Counted for each request by the line that asked, for connections of psycopg2 and
 the line with the most queries is kept, with one of its statements, without values.
 """
 
+import sys
 from dataclasses import asdict, dataclass
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 from .. import redaction
@@ -19,6 +20,9 @@ MOST_LINES = 100
 REPEATS = 20
 # From `find`: `sqlite` and then the cursor's `execute`, which may be the outermost frame of a greenlet.
 FROM_SQLITE = 2
+# From `sqlite`: what has called `execute`.
+ASKER = 2
+_frame = sys._getframe
 
 
 @dataclass(slots=True)
@@ -63,10 +67,19 @@ class Queries:
             seen[1] = statement
 
     def sqlite(self, record: Record, statement: str) -> None:
-        if type(record) is Account and not record.ended:
+        if type(record) is not Account or record.ended:
+            return
+        try:
+            frame: FrameType | None = _frame(ASKER)
+        except ValueError:  # `execute` is all that a greenlet runs
+            frame = None
+        # Mostly it is the application itself that asks; its frame is the only one that is looked at.
+        if frame is None or id(frame.f_code) not in self.application.own:
             frame = self.application.find(FROM_SQLITE)
-            code = None if frame is None else frame.f_code
-            self.asked(record, code, 0 if frame is None else frame.f_lasti, statement)
+        if frame is None:
+            self.asked(record, None, 0, statement)
+        else:
+            self.asked(record, frame.f_code, frame.f_lasti, statement)
 
     def finish(self, account: Account) -> None:
         queries: Any = account.queries

@@ -17,28 +17,24 @@ thread at a time: others, greenlets or real threads, wait for it. Python's check
 
 import contextlib
 import functools
-import os
 import sqlite3
 import sys
-import weakref
 from collections.abc import Callable
 from contextvars import copy_context
 from math import ceil
 from typing import Any
 
 from .. import deadline, observing
-from ..frames import Innermost, line_of
 from ..in_flight import CURRENT, OWN, Wait
-from ..insight import stacks
 from ..replacements import Declined, Put, part
-from .naming import request_route
-from .slow_statements import LONGEST_TEXT
-from .sqlite_statements import ABOUT_TIMEOUT, NOTHING, READS, RETURNS, kind_of, slow, timed, took
-from .stdlib.locks import Lock
+from . import sqlite_transactions as transactions
+from .sqlite_statements import ABOUT_TIMEOUT, KINDS, NOTHING, READS, RETURNS, compute, kind_of, slow, slow_rows
+from .stdlib.locks import word
 from .threads import Job, Threads, can_wait, get_thread_ident, own_record
 
 PLAIN_CONNECTION: Any = sqlite3.Connection
 PLAIN_CURSOR: Any = sqlite3.Cursor
+Call = Callable[..., Any]
 # Calls that wait at the same time; each has a thread, which sleeps.
 WAITING = 256
 DEFAULT_TIMEOUT_SECONDS = 5.0
@@ -46,49 +42,76 @@ DEFAULT_TIMEOUT_SECONDS = 5.0
 TIMEOUT, SAME_THREAD, FACTORY = 1, 4, 5
 LOCKED = 5  # SQLITE_BUSY, without what extends it
 
+# Longer ones are none at all in C, whose milliseconds are an int.
+LONGEST_TIMEOUT_SECONDS = 2_147_483.0
+
 threads = Threads(WAITING)
-ALL_OF = "fetchall: "  # before a statement: the time that its rows take
-# Connections of this process in a transaction, by id, weakly.
-TRANSACTIONS: dict[int, Any] = {}
-application = Innermost(lambda frame: stacks.is_installed(frame.f_code.co_filename))
+# As functions: what `super()` takes for each call is a fifth of what a short statement takes of ours.
 _connection_of = PLAIN_CURSOR.connection.__get__
+_init, _cursor, _commit, _rollback, _close = (
+    getattr(PLAIN_CONNECTION, name) for name in ("__init__", "cursor", "commit", "rollback", "close")
+)
+_execute, _fetchall = PLAIN_CURSOR.execute, PLAIN_CURSOR.fetchall
 
 
 class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
-    """sqlite3.Connection. While a call of it waits in a thread, `_turn` is taken, and `_away_in` is the thread."""
+    """sqlite3.Connection. While a call of it waits in a thread, `_turn` is taken, and `_away_in` is the thread.
+
+    What each statement asks comes first, and in the function itself: a page of 50 short ones feels each call.
+    """
 
     _timeout = 0.0
     _thread: int | None = None
     _name = _path = ""
     _began: tuple[Any, Any] | None = None  # the request whose transaction it is, and code and instruction
     _away_in = 0
+    _callbacks: dict[Callable[..., None], Any] = {}  # what the application has set, by what sets it
     _is_patient = False  # until the next call: rows of a statement that writes are still to come
+    _is_taken: Callable[[], bool] = staticmethod(bool)  # not yet: there is no turn before `__init__`
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self._turn = Lock()
         timeout = args[TIMEOUT] if len(args) > TIMEOUT else options.get("timeout", DEFAULT_TIMEOUT_SECONDS)
+        is_number = type(timeout) is float or type(timeout) is int
+        if not is_number:
+            pass  # C's to refuse, or to understand
+        elif len(args) > TIMEOUT:
+            args = (*args[:TIMEOUT], 0, *args[TIMEOUT + 1 :])
+        else:
+            options["timeout"] = 0
         if len(args) > SAME_THREAD:
             is_for_one_thread = args[SAME_THREAD]
             args = (*args[:SAME_THREAD], False, *args[SAME_THREAD + 1 :])
         else:
             is_for_one_thread = options.get("check_same_thread", True)
             options["check_same_thread"] = False
-        super().__init__(*args, **options)
+        _init(self, *args, **options)
+        # From here: to be called again, which CPython lets, empties the object.
+        self._turn = turn = word()
+        self._is_taken = turn._block.locked
+        self._callbacks = {}
+        self._is_patient = False
+        self._began = None
         self._thread = get_thread_ident() if is_for_one_thread else None
-        self._path, self._name = _file(args[0] if args else options.get("database"))
-        self._timeout = float(timeout)
-        self._set_patience(0.0)
+        self._path, self._name = transactions.file_of(args[0] if args else options.get("database"))
+        seconds = float(timeout)
+        self._timeout = seconds if seconds < LONGEST_TIMEOUT_SECONDS else 0.0
+        if not is_number:
+            self._set_patience(0.0)
 
-    def cursor(self, factory: Any = None) -> Any:
+    def cursor(self, *args: Any, **options: Any) -> Any:
         self._check()
-        return super().cursor(Cursor if factory is None else factory)
+        return _cursor(self, *args, **options) if args or options else _cursor(self, Cursor)
 
     # As Python's, which are in C and don't ask the cursor that they make.
 
-    def execute(self, *args: Any) -> Any:
-        if type(self).cursor is not Connection.cursor:
-            return self.cursor().execute(*args)
-        return PLAIN_CONNECTION.cursor(self, Cursor).execute(*args)  # which checks the thread
+    def execute(self, sql: Any, parameters: Any = (), /) -> Any:
+        if type(self) is not Connection and type(self).cursor is not Connection.cursor:
+            return self.cursor().execute(sql, parameters)
+        if observing.on_statement is not None and type(sql) is str:
+            record = CURRENT.get()
+            if record is not None:
+                observing.on_statement(record, sql)
+        return _run(_cursor(self, Cursor), self, sql, parameters)
 
     def executemany(self, *args: Any) -> Any:
         return self.cursor().executemany(*args)
@@ -97,22 +120,36 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
         return self.cursor().executescript(*args)
 
     def commit(self) -> None:
-        self._call(super().commit)
+        self._call(_commit, (self,))
 
     def rollback(self) -> None:
-        self._call(super().rollback)
+        self._call(_rollback, (self,))
 
     def close(self) -> None:
         self._check()
-        super().close()
-        self._began = None
-        TRANSACTIONS.pop(id(self), None)
+        _close(self)
+        if self._began is not None:
+            transactions.ended(self)
 
     def blobopen(self, *args: Any, **options: Any) -> Any:
-        return self._call(functools.partial(super().blobopen, *args, **options))
+        return self._call(functools.partial(super().blobopen, *args, **options), ())
 
     def backup(self, *args: Any, **options: Any) -> None:
         self._call_in_thread(functools.partial(super().backup, *args, **options))
+
+    def set_authorizer(self, *args: Any, **options: Any) -> None:
+        self._follow(PLAIN_CONNECTION.set_authorizer, *args, **options)
+
+    def set_trace_callback(self, *args: Any, **options: Any) -> None:
+        self._follow(PLAIN_CONNECTION.set_trace_callback, *args, **options)
+
+    def _follow(self, setter: Callable[..., None], *args: Any, **options: Any) -> None:
+        self._check()
+        setter(self, *args, **options)
+        (callback,) = args or options.values()
+        self._callbacks = {**self._callbacks, setter: callback}
+        if callback is None:
+            del self._callbacks[setter]
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> Any:
         if getattr(self, "autocommit", None) is True:  # since Python 3.12
@@ -140,7 +177,7 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
     def _check(self) -> None:
         """Raise what Python raises in another thread than the connection's, and wait for a call in a thread of ours."""
         here = get_thread_ident()
-        if self._turn.locked() and here != self._away_in:
+        if self._is_taken() and here != self._away_in:
             self._take_turn()
             self._turn.release()
         if self._thread is not None and here != self._thread and here != self._away_in:
@@ -155,21 +192,24 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
             with deadline.unbounded(), Wait("lock", f"sqlite {self._name}", OWN):
                 self._turn.wait_for(-1, is_endable=False)
 
-    def _call(self, call: Callable[[], Any], statement: str = "") -> Any:
-        self._check()
+    def _call(self, function: Call, args: tuple[Any, ...]) -> Any:
+        if self._is_taken() or (self._thread is not None and self._thread != get_thread_ident()):
+            self._check()
         if self._is_patient:
             self._set_patience(0.0)
         try:
-            if statement in slow.known:
-                return self._call_in_thread(functools.partial(timed, call, statement))
-            value = took.call(call, statement) if statement else call()
-            if self.in_transaction is not (self._began is not None):
-                self._note()
-            return value
+            value = function(*args)
         except sqlite3.OperationalError as exc:
-            if exc.sqlite_errorcode & 0xFF != LOCKED or not self._timeout or get_thread_ident() == self._away_in:
+            if not self._has_to_wait(exc):
                 raise
-        return self._call_in_thread(call)
+        else:
+            if self.in_transaction is not (self._began is not None):
+                transactions.note(self)
+            return value
+        return self._call_in_thread(functools.partial(function, *args))
+
+    def _has_to_wait(self, exc: sqlite3.OperationalError) -> bool:
+        return exc.sqlite_errorcode & 0xFF == LOCKED and bool(self._timeout) and get_thread_ident() != self._away_in
 
     def _call_in_thread(self, call: Callable[[], Any]) -> Any:
         """The call, with the connection's own timeout, or what is left of the request's time."""
@@ -190,7 +230,7 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
         except BaseException:
             self._turn.release()
             raise
-        _wait_for(job, self._waits_for())
+        _wait_for(job, transactions.waits_for(self))
         try:
             return job.result()
         except sqlite3.OperationalError:
@@ -199,32 +239,7 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
         finally:
             job.error = None  # its traceback refers to this frame
             if self.in_transaction is not (self._began is not None):
-                self._note()
-
-    def _note(self) -> None:
-        """Remember who has begun a transaction, and where; or that it is over."""
-        if not self.in_transaction:
-            self._began = None
-            TRANSACTIONS.pop(id(self), None)
-            return
-        frame = application.find()
-        record = CURRENT.get()
-        route = "" if record is None else request_route(record)
-        self._began = (route, frame and (frame.f_code, frame.f_lasti))
-        TRANSACTIONS[id(self)] = weakref.ref(self)
-
-    def _waits_for(self) -> str:
-        """The file, and a line of this process that has begun a transaction in it, if any has."""
-        for reference in list(TRANSACTIONS.values()):
-            other = reference()
-            if other is None or other is self or other._path != self._path or other._began is None:
-                continue
-            if other._turn.locked():
-                continue  # it waits itself
-            route, line = other._began
-            place = f"{stacks.shortened(line[0].co_filename)}:{line_of(*line)}" if line else "a library"
-            return f"{self._name}, in a transaction since {place}{f' ({route})' if route else ''}"
-        return self._name
+                transactions.note(self)
 
     def _with_patience(self, seconds: float, call: Callable[[], Any]) -> Any:
         self._away_in = get_thread_ident()
@@ -240,9 +255,19 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
         self._turn.release()
 
     def _set_patience(self, seconds: float) -> None:
-        with contextlib.suppress(sqlite3.DatabaseError):  # closed, or the application's authorizer does not let us
-            _plain(self, f"PRAGMA busy_timeout = {ceil(seconds * 1000)}")
+        with contextlib.suppress(sqlite3.DatabaseError):  # closed
+            self._ask_plainly(f"PRAGMA busy_timeout = {ceil(seconds * 1000)}")
             self._is_patient = False
+
+    def _ask_plainly(self, sql: str) -> Any:
+        """Past the application's row factories, our own cursors, and the callbacks that follow its statements."""
+        for setter in self._callbacks:
+            setter(self, None)
+        try:
+            return PLAIN_CURSOR(self).execute(sql)
+        finally:
+            for setter, callback in self._callbacks.items():
+                setter(self, callback)
 
     def _be_patient(self) -> None:
         """The last rows of a statement that writes end its transaction, which may have to wait. It is not moved."""
@@ -256,47 +281,36 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
         try:
             return call()
         finally:
-            (milliseconds,) = _plain(self, "PRAGMA busy_timeout").fetchone()[:1]
+            (milliseconds,) = self._ask_plainly("PRAGMA busy_timeout").fetchone()[:1]
             self._timeout = milliseconds / 1000
             self._set_patience(0.0)
 
 
 class Cursor(PLAIN_CURSOR):  # type: ignore[misc]
-    """sqlite3.Cursor."""
+    """sqlite3.Cursor. `_statement` is its query, where its rows may take long to compute."""
 
-    _statement = ""
+    __slots__ = ("_statement",)
 
-    def execute(self, *args: Any) -> Any:
-        connection = _connection_of(self)
+    def execute(self, sql: Any, parameters: Any = (), /) -> Any:
+        try:
+            connection = _connection_of(self)
+        except AttributeError:
+            connection = None  # its `__init__` was not called, which C says
         if not isinstance(connection, Connection):
-            return super().execute(*args)
-        sql = args[0] if args else None
-        kind, statement = NOTHING, ""
-        if type(sql) is str:
-            kind = kind_of(sql) if len(sql) < LONGEST_TEXT else kind_of.__wrapped__(sql)
-            # Nobody waits for a reader, as writers of the other requests would for one that is away in a thread.
-            if kind & READS and not connection.in_transaction:
-                statement = sql
-            if observing.on_statement is not None:
-                record = CURRENT.get()
-                if record is not None:
-                    observing.on_statement(record, sql)
-        elif isinstance(sql, str):
-            kind = kind_of.__wrapped__(str.__str__(sql))
-        call = functools.partial(super().execute, *args)
-        if kind & ABOUT_TIMEOUT:
-            return connection._pragma(call)
-        self._statement = statement
-        value = connection._call(call, statement)
-        if kind & RETURNS and self.description is not None and not connection.in_transaction:
-            connection._be_patient()
-        return value
+            return _execute(self, sql, parameters)
+        if observing.on_statement is not None and type(sql) is str:
+            record = CURRENT.get()
+            if record is not None:
+                observing.on_statement(record, sql)
+        return _run(self, connection, sql, parameters)
 
     def fetchall(self) -> Any:
+        statement = getattr(self, "_statement", "")
+        if not statement:
+            return _fetchall(self)
         connection = _connection_of(self)
-        if not isinstance(connection, Connection) or not self._statement:
-            return super().fetchall()
-        return connection._call(super().fetchall, f"{ALL_OF}{self._statement}")
+        connection._check()
+        return compute(connection, self, slow_rows, statement)
 
     def executemany(self, *args: Any) -> Any:
         return self._call_in_thread(functools.partial(super().executemany, *args))
@@ -309,9 +323,25 @@ class Cursor(PLAIN_CURSOR):  # type: ignore[misc]
         return connection._call_in_thread(call) if isinstance(connection, Connection) else call()
 
 
-def _plain(connection: Any, sql: str) -> Any:
-    """Past the application's row factories, and past our own cursors."""
-    return PLAIN_CURSOR(connection).execute(sql)
+def _run(cursor: Cursor, connection: Connection, sql: Any, parameters: Any) -> Any:
+    """Execute a statement. A page of 50 short ones feels every call and every question, so there are few."""
+    if connection._is_taken() or (connection._thread is not None and connection._thread != get_thread_ident()):
+        connection._check()
+    kind = KINDS.get(sql) if type(sql) is str else NOTHING
+    if kind is None or (kind == NOTHING and isinstance(sql, str)):
+        kind = kind_of(sql)
+    # Nobody waits for a reader, as writers of the other requests would for one that is away in a thread.
+    if kind & READS and not connection.in_transaction:
+        cursor._statement = sql
+        compute(connection, cursor, slow, sql, parameters)
+    else:
+        cursor._statement = ""
+        if kind & ABOUT_TIMEOUT:
+            return connection._pragma(functools.partial(_execute, cursor, sql, parameters))
+        connection._call(_execute, (cursor, sql, parameters))
+    if kind & RETURNS and cursor.description is not None and not connection.in_transaction:
+        connection._be_patient()
+    return cursor
 
 
 def _wait_for(job: Job, name: str) -> None:
@@ -319,15 +349,6 @@ def _wait_for(job: Job, name: str) -> None:
     while not job.is_done:
         with deadline.unbounded():
             job.wait("lock", f"sqlite {name}", None)
-
-
-def _file(database: Any) -> tuple[str, str]:
-    """The path of a database's file, and its name."""
-    try:
-        path = os.path.abspath(os.fsdecode(database)).partition("?")[0]
-    except (TypeError, ValueError, FileNotFoundError):  # the last where the working directory has been deleted
-        return "", ""
-    return path, os.path.basename(path)
 
 
 @functools.wraps(sqlite3.connect)

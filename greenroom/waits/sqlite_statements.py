@@ -2,28 +2,50 @@
 
 import functools
 import re
+import sqlite3
 import time
-from collections.abc import Callable
 from typing import Any
 
 from .. import clock
-from .slow_statements import MOST_STATEMENTS, SLOW_SECONDS, SlowStatements
+from . import sqlite_transactions as transactions
+from .slow_statements import LONGEST_TEXT, MOST_STATEMENTS, SLOW_SECONDS, SlowStatements
 from .threads import get_thread_ident
 
 READING = re.compile(r"\s*(select|with|values)\b", re.IGNORECASE)
 RETURNING = re.compile(r"\breturning\b", re.IGNORECASE)
-NOTHING, READS, RETURNS, ABOUT_TIMEOUT = 0, 1, 2, 4  # see kind_of
+NOTHING, READS, RETURNS, ABOUT_TIMEOUT, OTHER = 0, 1, 2, 4, 8  # see kind_of
 GOOD_SECONDS = 0.002
+_execute, _fetchall = sqlite3.Cursor.execute, sqlite3.Cursor.fetchall  # C's: this is imported before ours are put there
 
-slow = SlowStatements()
+slow, slow_rows = SlowStatements(), SlowStatements()  # those that take long, and those whose rows do, at once
 
 
-@functools.lru_cache(MOST_STATEMENTS)
+# Of plain statements that are not too long: a dict, because a look into it is felt.
+KINDS: dict[str, int] = {}
+
+
 def kind_of(sql: str) -> int:
     """Return the kind of a statement, which has to be known before it is made."""
-    is_about_timeout = sql[:100].lstrip()[:6].lower() == "pragma" and "busy_timeout" in sql.lower()
-    is_read, may_return = READING.match(sql), RETURNING.search(sql)
-    return (READS if is_read else 0) | (RETURNS if may_return else 0) | (ABOUT_TIMEOUT if is_about_timeout else 0)
+    text = str.__str__(sql)  # past whatever a class of the application's may do
+    is_about_timeout = text[:100].lstrip()[:6].lower() == "pragma" and "busy_timeout" in text.lower()
+    is_read, may_return = type(sql) is str and READING.match(text), RETURNING.search(text)
+    kind = (READS if is_read else 0) | (RETURNS if may_return else 0) | (ABOUT_TIMEOUT if is_about_timeout else 0)
+    if type(sql) is str and len(sql) < LONGEST_TEXT:
+        if len(KINDS) >= MOST_STATEMENTS:
+            KINDS.clear()
+        KINDS[sql] = kind or OTHER
+    return kind
+
+
+class Said:
+    """What a thread's CPU time was at a moment."""
+
+    __slots__ = ("at", "cpu", "thread")
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.thread = get_thread_ident()
+        self.cpu = time.thread_time()
 
 
 class Took:
@@ -34,30 +56,46 @@ class Took:
     """
 
     def __init__(self) -> None:
-        self._said = (0, 0.0, 0.0)  # thread, the clock, its CPU
+        self.said = Said(-GOOD_SECONDS)
 
-    def call(self, call: Callable[[], Any], statement: str) -> Any:
-        began = clock.now()
-        thread, at, cpu = self._said
-        if began - at > GOOD_SECONDS or thread != get_thread_ident():
-            at, cpu = began, time.thread_time()
-            self._said = (get_thread_ident(), at, cpu)
-        try:
-            return call()
-        finally:
-            seconds = clock.now() - began
-            if seconds >= SLOW_SECONDS:
-                slow.took(statement, max(0.0, time.thread_time() - cpu - (began - at)))
-            elif statement in slow.known:
-                slow.took(statement, seconds)
+    def ask(self, now: float) -> Said:
+        self.said = said = Said(now)
+        return said
+
+    def long(self, known: SlowStatements, statement: str, began: float, said: Said) -> None:
+        """A statement has taken long on the clock: `said` is from when it began, or shortly before."""
+        known.took(statement, max(0.0, time.thread_time() - said.cpu - (began - said.at)))
 
 
 took = Took()
 
 
-def timed(call: Callable[[], Any], statement: str) -> Any:
+def compute(connection: Any, cursor: Any, known: SlowStatements, statement: str, parameters: Any = ()) -> Any:
+    """A query that is `slow` or not; or its rows, where that is `slow_rows`: in a thread where it is known to be."""
+    if connection._is_patient:
+        connection._set_patience(0.0)
+    if statement in known.known:
+        return connection._call_in_thread(functools.partial(timed, known, cursor, statement, parameters))
+    began, said = clock.now(), took.said
+    if began - said.at > GOOD_SECONDS or said.thread != get_thread_ident():
+        said = took.ask(began)
+    try:
+        return _execute(cursor, statement, parameters) if known is slow else _fetchall(cursor)
+    except sqlite3.OperationalError as exc:
+        if not connection._has_to_wait(exc):
+            raise
+    finally:
+        if clock.now() - began >= SLOW_SECONDS:
+            took.long(known, statement, began, said)
+        if connection._began is not None:
+            transactions.note(connection)  # its transaction is over
+    return connection._call_in_thread(functools.partial(timed, known, cursor, statement, parameters))
+
+
+def timed(known: SlowStatements, cursor: Any, statement: str, parameters: Any) -> Any:
+    """The same, in a thread."""
     began = time.thread_time()
     try:
-        return call()
+        return _execute(cursor, statement, parameters) if known is slow else _fetchall(cursor)
     finally:
-        slow.took(statement, time.thread_time() - began)
+        known.took(statement, time.thread_time() - began)

@@ -32,7 +32,7 @@ def cpython() -> tuple[tuple[str, ...], ...]:
     names = (
         *("test_queue", "test_threading", "test_subprocess", "test_socket", "test_ssl", "test_concurrent_futures"),
         *("test_thread", "test_threading_local", "test_select", "test_selectors", "test_poll", "test_epoll"),
-        "test_signal",
+        *("test_signal", "test_sqlite3"),
     )
     here: list[str] = []
     for name in names:

@@ -1,7 +1,6 @@
 import time
 
-import pytest
-
+from greenroom import clock
 from greenroom.waits import sqlite_statements
 from greenroom.waits.slow_statements import SLOW_SECONDS, SlowStatements
 
@@ -28,9 +27,8 @@ def test_those_that_were_slow_longest_ago_are_forgotten() -> None:
     assert [statement in slow.known for statement in "abc"] == [True, False, True]
 
 
-def test_what_waits_or_is_kept_waiting_is_not_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_waits_or_is_kept_waiting_is_not_slow() -> None:
     slow = SlowStatements(slow_seconds=SLOW_SECONDS)
-    monkeypatch.setattr(sqlite_statements, "slow", slow)
     took = sqlite_statements.Took()
 
     def compute() -> None:
@@ -38,7 +36,10 @@ def test_what_waits_or_is_kept_waiting_is_not_slow(monkeypatch: pytest.MonkeyPat
         while time.thread_time() < until:
             pass
 
-    took.call(lambda: time.sleep(2 * SLOW_SECONDS), "waits")
-    took.call(compute, "computes")
+    for statement, call in (("waits", lambda: time.sleep(2 * SLOW_SECONDS)), ("computes", compute)):
+        began = clock.now()
+        said = took.ask(began)
+        call()
+        took.long(slow, statement, began, said)
 
     assert list(slow.known) == ["computes"]

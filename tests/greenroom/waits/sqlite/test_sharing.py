@@ -196,3 +196,89 @@ def test_connection_needs_no_working_directory(check: Check) -> None:
         assert sqlite3.connect(":memory:").execute("SELECT 1").fetchone() == (1,)
         """
     )
+
+
+def test_callbacks_that_follow_statements_see_none_of_ours_and_stop_none(check: Check) -> None:
+    check(
+        """
+        holder = sqlite3.connect(PATH, isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        waits = sqlite3.connect(PATH, timeout=LONG_WAIT_SECONDS, isolation_level=None)
+        seen = []
+        waits.set_trace_callback(seen.append)
+
+        def judge(action, *args):
+            seen.append(action)
+            return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_PRAGMA else sqlite3.SQLITE_OK
+
+        waits.set_authorizer(judge)
+        gevent.spawn_later(0.2, holder.execute, "COMMIT")
+        waits.executemany("INSERT INTO visits VALUES (?, 'x')", [(1,)])
+        assert seen.count(sqlite3.SQLITE_INSERT) >= 1 and sqlite3.SQLITE_PRAGMA not in seen, seen
+        assert [what for what in seen if type(what) is str][-1:] == ["INSERT INTO visits VALUES (1, 'x')"], seen
+        assert not any("busy_timeout" in what for what in seen if type(what) is str), seen
+        try:
+            waits.execute("PRAGMA user_version")
+        except sqlite3.DatabaseError as exc:
+            assert str(exc) == "not authorized"
+        else:
+            raise AssertionError
+        waits.set_authorizer(None)
+        waits.set_trace_callback(None)
+        seen.clear()
+        assert waits.execute("PRAGMA user_version").fetchone() == (0,) and not seen
+        """
+    )
+
+
+def test_connection_that_is_not_made_or_made_again_is_as_python_has_it(check: Check) -> None:
+    check(
+        """
+        class Unmade(sqlite3.Connection):
+            def __init__(self, name):
+                pass
+
+        unmade = Unmade(PATH)
+        for call in (unmade.cursor, unmade.commit, unmade.close, lambda: unmade.execute("SELECT 1")):
+            try:
+                call()
+            except sqlite3.ProgrammingError as exc:
+                assert str(exc) == "Base Connection.__init__ not called.", exc
+            else:
+                raise AssertionError
+        again = sqlite3.connect(":memory:")
+        again.__init__(PATH)
+        assert again.execute("SELECT count(*) FROM visits").fetchall() == [(0,)]
+        for call in (lambda: again.cursor(None), lambda: sqlite3.connect(PATH, timeout="5")):
+            try:
+                call()
+            except TypeError:
+                continue
+            raise AssertionError
+        for endless in (float("inf"), float("nan"), 1e12):  # of which C's milliseconds make none at all
+            assert sqlite3.connect(PATH, timeout=endless).execute("SELECT 1").fetchone() == (1,)
+        """
+    )
+
+
+def test_statement_takes_few_calls_of_python_s(check: Check) -> None:
+    """Each is felt: a page may have 50 statements, which take microseconds each."""
+    check(
+        """
+        calls = []
+        first.execute("SELECT 1").fetchone()
+        connects = lambda: sqlite3.connect(PATH).close()
+        connects()
+
+        def counted(function):
+            calls.clear()
+            sys.setprofile(lambda frame, event, arg: event == "call" and calls.append(frame.f_code.co_name))
+            function()
+            sys.setprofile(None)
+            return calls
+
+        assert len(counted(lambda: first.execute("SELECT 1").fetchone())) <= 4, calls
+        assert len(counted(lambda: first.execute("SELECT 1").fetchall())) <= 7, calls
+        assert len(counted(connects)) <= 10, calls
+        """
+    )

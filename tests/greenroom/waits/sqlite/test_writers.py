@@ -147,6 +147,7 @@ def test_who_waits_says_whose_transaction_it_waits_for(check: Check) -> None:
     check(
         """
         from greenroom.in_flight import CURRENT, Record
+        from greenroom.waits.sqlite_transactions import waits_for
         code = "def begin(connection):\\n    connection.execute('BEGIN IMMEDIATE')"
         module = {}
         exec(compile(code, "shop/views.py", "exec"), module)
@@ -158,10 +159,10 @@ def test_who_waits_says_whose_transaction_it_waits_for(check: Check) -> None:
         while not waiter._turn.locked():
             gevent.sleep(0.001)
         said = "visits.sqlite, in a transaction since shop/views.py:2 (GET /visit)"
-        assert waiter._waits_for() == said, waiter._waits_for()
+        assert waits_for(waiter) == said, waits_for(waiter)
         holder.execute("COMMIT")
         gevent.joinall(waits, timeout=LONG_WAIT_SECONDS, raise_error=True)
-        assert waiter._waits_for() == "visits.sqlite"
+        assert waits_for(waiter) == "visits.sqlite"
         """
     )
 
