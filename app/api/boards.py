@@ -9,31 +9,18 @@ from .. import boards
 from ..errors import Problem
 from ..models import Board
 from .auth import require_user
-from .openapi import describe, no_content, one, page_of
 from .pagination import paginate
 from .routes import blueprint
 from .schemas import BoardDocument, board_document, read_body
 
 
 @blueprint.get("/boards")
-@describe(
-    "List boards",
-    "Your own boards and the public ones, by slug.",
-    answer=page_of(BoardDocument, "One page of boards."),
-)
 def list_boards() -> Any:
     found, headers = paginate(boards.visible_to(current_user))
     return [board_document(board) for board in found], headers
 
 
 @blueprint.post("/boards")
-@describe(
-    "Make a board",
-    "The new board is yours.",
-    answer=one(BoardDocument, "The board was made; `Location` says where it is.", status=201, headers=("Location",)),
-    body=BoardDocument,
-    problems=(409,),
-)
 def make_board() -> Any:
     owner = require_user()
     document = read_body(BoardDocument)
@@ -43,19 +30,11 @@ def make_board() -> Any:
 
 
 @blueprint.get("/boards/<slug>")
-@describe("Read a board", answer=one(BoardDocument, "The board."))
 def read_board(slug: str) -> Any:
     return board_document(readable_board(slug))
 
 
 @blueprint.put("/boards/<slug>")
-@describe(
-    "Replace a board",
-    "All of it at once, or nothing: slug, title and sources become what is sent. History stays.",
-    answer=one(BoardDocument, "The board as it is now."),
-    body=BoardDocument,
-    problems=(403, 409),
-)
 def replace_board(slug: str) -> Any:
     require_user()
     document = read_body(BoardDocument)
@@ -65,12 +44,6 @@ def replace_board(slug: str) -> Any:
 
 
 @blueprint.delete("/boards/<slug>")
-@describe(
-    "Delete a board",
-    "With its sources and its history.",
-    answer=no_content("The board is gone."),
-    problems=(403,),
-)
 def delete_board(slug: str) -> Any:
     require_user()
     boards.remove(own_board(slug))

@@ -1,6 +1,6 @@
-"""The documents that the API takes and gives: types, ranges, and the JSON Schemas made from them."""
+"""The documents that the API takes, with types and ranges, and those that it gives."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import requests
@@ -164,66 +164,6 @@ class BoardDocument(Document):
         """What `boards.save` takes."""
         targets = [Target(source.name, source.url, source.timeout_ms) for source in self.sources]
         return {"slug": self.slug, "title": self.title, "is_public": self.public, "targets": targets}
-
-
-class Answered(Document):
-    """A source that answered, whatever the status."""
-
-    name: str = Field(description="The source.", examples=["weather"])
-    status: int = Field(description="The HTTP status it answered with.", examples=[200])
-    elapsed_ms: int = Field(ge=0, description="Milliseconds from the start of the board.", examples=[121])
-    body: Any = Field(description="The JSON it sent, or its text.", examples=[{"celsius": 21}])
-
-
-class Failed(Document):
-    """A source that gave no usable answer."""
-
-    name: str = Field(description="The source.", examples=["trains"])
-    error: str = Field(description="Why there is no answer.", examples=["no answer within 2000 ms"])
-    elapsed_ms: int = Field(ge=0, description="Milliseconds from the start of the board.", examples=[2000])
-
-
-class Results(Document):
-    """The answers of a board's sources, in the board's order."""
-
-    board: str = Field(description="The board's slug.", examples=["city-life"])
-    elapsed_ms: int = Field(ge=0, description="Milliseconds that the whole board took.", examples=[2001])
-    sources: list[Answered | Failed]
-
-
-class AnsweredOnce(Document):
-    """A recorded fetch that was answered."""
-
-    name: str = Field(description="The source, as it was called then.", examples=["weather"])
-    started_at: str = Field(description="When the board was fetched, UTC.", examples=["2026-11-22T13:37:27.162101Z"])
-    elapsed_ms: int = Field(ge=0, examples=[121])
-    status: int = Field(examples=[200])
-
-
-class FailedOnce(Document):
-    """A recorded fetch that failed."""
-
-    name: str = Field(description="The source, as it was called then.", examples=["trains"])
-    started_at: str = Field(description="When the board was fetched, UTC.", examples=["2026-11-22T13:37:27.162101Z"])
-    elapsed_ms: int = Field(ge=0, examples=[2000])
-    error: str = Field(examples=["no answer within 2000 ms"])
-
-
-class FieldError(Document):
-    """The error in one field."""
-
-    field: str = Field(description="Where it is: names and positions, joined by dots.", examples=["sources.0.url"])
-    message: str = Field(examples=["this is not a valid URL"])
-
-
-class ProblemDocument(BaseModel):
-    """An error (RFC 9457)."""
-
-    type: Literal["about:blank"] = Field(description="The kind of problem: none beyond what the status says.")
-    title: str = Field(description="The status in words.", examples=["Not Found"])
-    status: int = Field(description="The HTTP status.", examples=[404])
-    detail: str = Field(description="What happened and what to change.", examples=["There is no board 'city-live'."])
-    errors: list[FieldError] | None = Field(None, description="The wrong fields, if that is the problem.")
 
 
 def board_document(board: Board) -> dict[str, Any]:
