@@ -15,6 +15,7 @@ from flask import current_app
 from sqlalchemy import Select, insert, or_, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import selectinload
+from werkzeug.exceptions import Conflict, Forbidden, NotFound
 
 from .extensions import db
 from .models import Board, Fetch, Source, utc_now
@@ -23,12 +24,12 @@ from .upstream import HEARTBEAT, Fetcher, Outcome, Target
 logger = logging.getLogger(__name__)
 
 
-class SlugTaken(Exception):
+class SlugTaken(Conflict):
     """Another board has this slug already."""
 
 
-class Vanished(Exception):
-    """The owner or board of the row was deleted while it was being saved."""
+class OwnerVanished(Conflict):
+    description = "The account was deleted while the board was being saved."
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,26 @@ def find(slug: str, *, for_update: bool = False) -> Board | None:
     return db.session.scalar(query.with_for_update() if for_update else query)
 
 
+def readable_by(user: Any, slug: str, *, for_update: bool = False) -> Board:
+    """As `find`. Raises NotFound, also for a private board of somebody else: that there is one is their secret."""
+    board = find(slug, for_update=for_update)
+    if board is None or not board.is_readable_by(user):
+        raise NotFound("There is no such board, or it is private and belongs to somebody else.")
+    return board
+
+
+def owned_by(user: Any, slug: str, *, for_update: bool) -> Board:
+    """As `find`. Raises NotFound or Forbidden unless the board is the user's."""
+    board = readable_by(user, slug, for_update=for_update)
+    if not board.is_owned_by(user):
+        raise Forbidden("This board is not yours; only its owner can change it.")
+    return board
+
+
 def save(board: Board, *, slug: str, title: str, is_public: bool, targets: Sequence[Target]) -> None:
     """Give a new or an existing board these values and commit, all or nothing. History stays.
 
-    Raises SlugTaken or Vanished. An existing board should have been found `for_update`.
+    Raises SlugTaken or OwnerVanished. An existing board should have been found `for_update`.
     """
     try:
         board.slug, board.title, board.is_public = slug, title, is_public
@@ -78,9 +95,9 @@ def save(board: Board, *, slug: str, title: str, is_public: bool, targets: Seque
         db.session.rollback()
         # The constraint decides and not a look beforehand: of two that come at once, one gets the slug.
         if exc.orig.diag.constraint_name == "uq_boards_slug":  # type: ignore[union-attr]
-            raise SlugTaken(slug) from exc
+            raise SlugTaken(f"There is a board {slug!r} already; choose another slug.") from exc
         if exc.orig.diag.constraint_name == "fk_boards_owner_id_users":  # type: ignore[union-attr]
-            raise Vanished from exc
+            raise OwnerVanished from exc
         raise
 
 

@@ -8,7 +8,7 @@ from flask import Flask, render_template, request
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from werkzeug.exceptions import HTTPException, InternalServerError, ServiceUnavailable
+from werkzeug.exceptions import HTTPException, InternalServerError, ServiceUnavailable, UnprocessableEntity
 
 from .extensions import db
 
@@ -18,27 +18,17 @@ FORM_OUTDATED = (
     "This form is out of date: its page was opened before the last sign-in or sign-out. "
     "Go back, reload the page and send it again."
 )
-Answer = tuple[dict[str, Any], int, dict[str, str]]
 
 
-class Problem(Exception):
-    """An error of the API that is the caller's to mend. `errors` names each wrong field: `{"field", "message"}`."""
+class WrongValues(UnprocessableEntity):
+    """What was sent is wrong: `errors` names each wrong field, as `{"field", "message"}`."""
 
-    def __init__(self, status: int, detail: str, errors: list[dict[str, str]] | None = None) -> None:
+    def __init__(self, detail: str, errors: list[dict[str, str]]) -> None:
         super().__init__(detail)
-        self.status = status
-        self.detail = detail
         self.errors = errors
 
 
-def problem_response(status: int, detail: str, errors: list[dict[str, str]] | None = None) -> Answer:
-    """A problem document as a view returns it: `type`, `title`, `status`, `detail`, and perhaps `errors`."""
-    document = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    return (document | {"errors": errors} if errors else document), status, {"Content-Type": PROBLEM_JSON}
-
-
 def init_app(app: Flask) -> None:
-    app.register_error_handler(Problem, on_problem)
     app.register_error_handler(HTTPException, on_http_exception)
     app.register_error_handler(OperationalError, on_database_down)
     app.register_error_handler(PoolTimeout, on_database_down)
@@ -48,11 +38,6 @@ def init_app(app: Flask) -> None:
 
 def wants_problem() -> bool:
     return request.path.startswith("/api/")
-
-
-def on_problem(exc: Problem) -> Any:
-    db.session.rollback()
-    return problem_response(exc.status, exc.detail, exc.errors)
 
 
 def on_http_exception(exc: HTTPException) -> Any:
@@ -67,8 +52,10 @@ def on_http_exception(exc: HTTPException) -> Any:
     # Retry-After of a 429, Allow of a 405.
     kept = [(name, value) for name, value in exc.get_headers() if name not in ("Content-Type", "Content-Length")]
     if wants_problem():
-        body, status, headers = problem_response(exc.code, detail)
-        return body, status, [*kept, *headers.items()]
+        document = {"type": "about:blank", "title": HTTPStatus(exc.code).phrase, "status": exc.code, "detail": detail}
+        if isinstance(exc, WrongValues):
+            document["errors"] = exc.errors
+        return document, exc.code, [*kept, ("Content-Type", PROBLEM_JSON)]
     return render_template("error.html", status=exc.code, title=exc.name, detail=detail), exc.code, kept
 
 

@@ -6,9 +6,9 @@ from contextlib import closing
 from typing import Any
 
 from flask import Response, copy_current_request_context, current_app, request, stream_with_context
+from flask_login import current_user
 
 from .. import boards, fetch_limits
-from .boards import readable_board
 from .pagination import paginate
 from .routes import blueprint
 from .schemas import fetch_document
@@ -22,14 +22,14 @@ LAST_HEARTBEATS = 10
 
 @blueprint.get("/boards/<slug>/results")
 def fetch_board(slug: str) -> Any:
-    planned = boards.plan(readable_board(slug))
+    planned = boards.plan(boards.readable_by(current_user, slug))
     fetch_limits.check(planned)
     return boards.results(planned)
 
 
 @blueprint.get("/boards/<slug>/stream")
 def stream_board(slug: str) -> Any:
-    planned = boards.plan(readable_board(slug))
+    planned = boards.plan(boards.readable_by(current_user, slug))
     fetch_limits.check(planned)
     fetch = boards.LiveFetch(planned, HEARTBEAT_SECONDS)
     response = Response(
@@ -45,7 +45,7 @@ def stream_board(slug: str) -> Any:
 
 @blueprint.get("/boards/<slug>/history")
 def read_history(slug: str) -> Any:
-    found, headers = paginate(boards.history_of(readable_board(slug)))
+    found, headers = paginate(boards.history_of(boards.readable_by(current_user, slug)))
     return [fetch_document(fetch) for fetch in found], headers
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import requests
-from flask import current_app, request
+from flask import abort, current_app, request
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from ..errors import Problem
+from ..errors import WrongValues
 from ..models import Board, Fetch
 from ..upstream import Target
 
@@ -188,19 +188,19 @@ def fetch_document(fetch: Fetch) -> dict[str, Any]:
 
 
 def read_body(model: type[Document]) -> Any:
-    """The request's body as a `model`. Raises Problem: 415 not JSON, 400 broken JSON, 422 wrong fields."""
+    """The request's body as a `model`. Answers 415 what is not JSON, 400 broken JSON, 422 wrong fields."""
     if request.mimetype != "application/json":
-        raise Problem(415, "Send JSON, and say so: `Content-Type: application/json`.")
+        abort(415, "Send JSON, and say so: `Content-Type: application/json`.")
     try:
         return model.model_validate_json(request.get_data(cache=False))
     except ValidationError as exc:
         found = exc.errors(include_url=False, include_input=False)
     if found[0]["type"] == "json_invalid":
-        raise Problem(400, f"The body is not valid JSON: {found[0]['msg'].removeprefix('Invalid JSON: ')}.")
+        abort(400, f"The body is not valid JSON: {found[0]['msg'].removeprefix('Invalid JSON: ')}.")
     detail = "Some fields are wrong."
     if len(found) > ERRORS_LISTED:
         detail = f"Some fields are wrong; here are the first {ERRORS_LISTED} of {len(found)} errors."
-    raise Problem(422, detail, [field_error(error) for error in found[:ERRORS_LISTED]])
+    raise WrongValues(detail, [field_error(error) for error in found[:ERRORS_LISTED]])
 
 
 def field_error(error: Any) -> dict[str, str]:
