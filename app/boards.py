@@ -19,7 +19,7 @@ from werkzeug.exceptions import Conflict, Forbidden, NotFound
 
 from .extensions import db
 from .models import Board, Fetch, Source, utc_now
-from .upstream import HEARTBEAT, Fetcher, Outcome, Target
+from .upstream import Fetcher, Outcome, Target
 
 logger = logging.getLogger(__name__)
 
@@ -156,13 +156,11 @@ class LiveFetch:
 
         Closing the iterator (the client left) ends the fetches that still run.
         """
-        with closing(fetcher().fetch_with_heartbeat(self.planned.targets, self.heartbeat_seconds)) as items:
-            for item in items:
-                if item is HEARTBEAT:
-                    yield None
-                elif isinstance(item, Outcome):
-                    self.arrived.append(item)
-                    yield item
+        with closing(fetcher().fetch_all(self.planned.targets, self.heartbeat_seconds)) as outcomes:
+            for outcome in outcomes:
+                if outcome is not None:
+                    self.arrived.append(outcome)
+                yield outcome
         self.record()
 
     def record(self) -> None:

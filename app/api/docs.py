@@ -27,7 +27,7 @@ def docs() -> str:
         "api/docs.html",
         info=document["info"],
         operations=operations,
-        schemas={name: fields(schema) | schema for name, schema in document["components"]["schemas"].items()},
+        schemas=document["components"]["schemas"],
         type_of=type_of,
         schemas_in=schemas_in,
         to_json=json.dumps,  # tojson is for scripts: it writes apostrophes as escapes
@@ -44,17 +44,6 @@ def command(method: str, path: str, operation: Json) -> str:
     body = operation.get("requestBody", {}).get("content", {}).get(JSON_TYPE, {}).get("examples", {})
     raw = "".join(f" --raw '{json.dumps(example['value'])}'" for example in body.values())
     return f"http{stream}{login} {method} :8000{path}{raw}"
-
-
-def fields(schema: Json) -> Json:
-    """The fields of an object's schema, with what is said of each."""
-    required = schema.get("required", [])
-    return {
-        "fields": [
-            {**field, "name": name, "type": type_of(field), "is_required": name in required}
-            for name, field in schema.get("properties", {}).items()
-        ]
-    }
 
 
 def type_of(schema: Json) -> str:

@@ -60,10 +60,6 @@ def check_slug(slug: str) -> str:
     return slug
 
 
-def strip(text: str) -> str:
-    return text.strip()
-
-
 def whole(number: Any) -> Any:
     """2000.0 is a whole number in JSON, and some languages write theirs like that."""
     return int(number) if isinstance(number, float) and number.is_integer() else number
@@ -82,12 +78,12 @@ Slug = Annotated[
 Title = Annotated[
     str,
     Field(max_length=120, pattern=VISIBLE_TEXT, description="What people see.", examples=["City life"]),
-    AfterValidator(strip),
+    AfterValidator(str.strip),
 ]
 SourceName = Annotated[
     str,
     Field(max_length=80, pattern=VISIBLE_TEXT, description="Unique within the board.", examples=["weather"]),
-    AfterValidator(strip),
+    AfterValidator(str.strip),
 ]
 SourceUrl = Annotated[
     str,

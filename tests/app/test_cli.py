@@ -176,11 +176,9 @@ def test_progress_of_many_boards_goes_to_standard_error_where_somebody_sees_it(
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
 
-    with cli.progress(2) as advance:
-        advance()
-        advance()
-    with cli.progress(1) as advance:
-        advance()
+    plans = [boards.BoardPlan(1, "one", ()), boards.BoardPlan(2, "two", ())]
+    assert list(cli.progress(plans)) == plans
+    assert list(cli.progress(plans[:1])) == plans[:1]
 
     assert "2/2" in terminal.getvalue()
     assert capsys.readouterr().out == ""
