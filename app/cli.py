@@ -13,7 +13,7 @@ import click
 from flask import Flask
 from flask.cli import AppGroup
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from werkzeug.datastructures import MultiDict
 from wtforms import Form
 
@@ -54,20 +54,16 @@ def init_app(app: Flask) -> None:
 def create_user(email: str, password_stdin: bool) -> None:
     """Create the account EMAIL. Asks for the password twice."""
     from .auth.forms import SignUpForm
+    from .auth.views import create_user as store_user
 
     if password_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
     else:
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     form = checked(SignUpForm, email=email, password=password)
-    account = User(email=form.email.data)
-    account.set_password(password)
-    db.session.add(account)
-    try:
-        db.session.commit()
-    except IntegrityError as exc:
-        db.session.rollback()
-        raise click.ClickException(f"there is an account {form.email.data} already") from exc
+    account = store_user(form.email.data, password)
+    if account is None:
+        raise click.ClickException(f"there is an account {form.email.data} already")
     click.echo(f"created {account.email}")
 
 

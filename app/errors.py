@@ -14,6 +14,7 @@ from .extensions import db
 
 logger = logging.getLogger(__name__)
 PROBLEM_JSON = "application/problem+json"
+RETRY_SECONDS = 5
 FORM_OUTDATED = (
     "This form is out of date: its page was opened before the last sign-in or sign-out. "
     "Go back, reload the page and send it again."
@@ -61,17 +62,15 @@ def on_http_exception(exc: HTTPException) -> Any:
 
 def on_database_down(exc: Exception) -> Any:
     logger.error("database unavailable", extra={"reason": str(exc).splitlines()[0], "path": request.path})
-    error = ServiceUnavailable("The database did not answer. Please try again in a moment.")
-    error.retry_after = 5
-    return on_http_exception(error)
+    answer = "The database did not answer. Please try again in a moment."
+    return on_http_exception(ServiceUnavailable(answer, retry_after=RETRY_SECONDS))
 
 
 def on_timeout(exc: TimeoutError) -> Any:
     """A wait was given up: its client has left, or there was no time left for it. No line of ours is to blame."""
     logger.warning("gave up waiting", extra={"reason": str(exc) or type(exc).__name__, "path": request.path})
-    error = ServiceUnavailable("This took too long. Please try again in a moment.")
-    error.retry_after = 5
-    return on_http_exception(error)
+    answer = "This took too long. Please try again in a moment."
+    return on_http_exception(ServiceUnavailable(answer, retry_after=RETRY_SECONDS))
 
 
 def on_exception(exc: Exception) -> Any:

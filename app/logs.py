@@ -14,7 +14,7 @@ class FieldFormatter(logging.Formatter):
         return " ".join([line, *fields])
 
 
-def configure(level: str = "INFO") -> None:
+def configure() -> None:
     """Send log lines to standard error, unless the server, Celery or a test has set up logging before us."""
     root = logging.getLogger()
     if root.handlers:
@@ -22,7 +22,7 @@ def configure(level: str = "INFO") -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(FieldFormatter("[%(asctime)s] [%(process)d] [%(levelname)s] %(name)s: %(message)s"))
     root.addHandler(handler)
-    root.setLevel(level)
+    root.setLevel(logging.INFO)
     logging.getLogger("alembic").setLevel(logging.WARNING)  # its context lines say nothing to whoever reads this log
 
 

@@ -28,9 +28,8 @@ def paginate(query: Select[Any]) -> tuple[list[Any], dict[str, str]]:
 
 
 def read_page() -> Page:
-    given = {name: request.args[name] for name in Page.model_fields if name in request.args}
     try:
-        return Page.model_validate(given)
+        return Page.model_validate(request.args.to_dict())
     except ValidationError as exc:
         errors = [field_error(error) for error in exc.errors(include_url=False, include_input=False)]
         raise WrongValues("That page can't be asked for.", errors) from exc
