@@ -18,6 +18,7 @@ from sqlalchemy.orm import selectinload
 from werkzeug.exceptions import Conflict, Forbidden, NotFound
 
 from .extensions import db
+from .logs import first_line
 from .models import Board, Fetch, Source, utc_now
 from .upstream import Fetcher, Outcome, Target
 
@@ -174,7 +175,7 @@ def record_or_log(planned: BoardPlan, started_at: datetime, outcomes: Sequence[O
     try:
         record(planned.id, started_at, outcomes)
     except SQLAlchemyError as exc:
-        logger.error("fetches not recorded", extra={"board": planned.slug, "reason": str(exc).splitlines()[0]})
+        logger.error("fetches not recorded", extra={"board": planned.slug, "reason": first_line(exc)})
 
 
 def record(board_id: int, started_at: datetime, outcomes: Sequence[Outcome]) -> None:

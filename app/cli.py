@@ -19,6 +19,7 @@ from wtforms import Form
 
 from . import boards
 from .extensions import db
+from .logs import first_line
 from .models import ApiToken, Board, User
 
 COLUMNS = ("board", "source", "status", "ms", "error")
@@ -190,9 +191,3 @@ def progress(plans: Sequence[boards.BoardPlan]) -> Iterator[boards.BoardPlan]:
     columns = ("boards", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         yield from bar.track(plans)
-
-
-def first_line(exc: BaseException) -> str:
-    """Return the error without the SQL and its parameters, which SQLAlchemy puts on further lines."""
-    text = str(getattr(exc, "orig", None) or exc).strip()
-    return text.splitlines()[0] if text else type(exc).__name__

@@ -18,6 +18,7 @@ from sqlalchemy.pool import NullPool
 from . import seed
 from .config import Config
 from .extensions import db, migrate
+from .logs import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ def revision_problem(app: Flask) -> str | None:
             found = revision_in_database()
             db.engine.dispose()
     except SQLAlchemyError as exc:
-        return f"the database can't be reached: {str(getattr(exc, 'orig', None) or exc).strip().splitlines()[0]}"
+        return f"the database can't be reached: {first_line(exc)}"
     newest, *older = revisions_in_code()
     if found == newest:
         return None

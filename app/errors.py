@@ -11,6 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, InternalServerError, ServiceUnavailable, UnprocessableEntity
 
 from .extensions import db
+from .logs import first_line
 
 logger = logging.getLogger(__name__)
 PROBLEM_JSON = "application/problem+json"
@@ -61,14 +62,14 @@ def on_http_exception(exc: HTTPException) -> Any:
 
 
 def on_database_down(exc: Exception) -> Any:
-    logger.error("database unavailable", extra={"reason": str(exc).splitlines()[0], "path": request.path})
+    logger.error("database unavailable", extra={"reason": first_line(exc), "path": request.path})
     answer = "The database did not answer. Please try again in a moment."
     return on_http_exception(ServiceUnavailable(answer, retry_after=RETRY_SECONDS))
 
 
 def on_timeout(exc: TimeoutError) -> Any:
     """A wait was given up: its client has left, or there was no time left for it. No line of ours is to blame."""
-    logger.warning("gave up waiting", extra={"reason": str(exc) or type(exc).__name__, "path": request.path})
+    logger.warning("gave up waiting", extra={"reason": first_line(exc), "path": request.path})
     answer = "This took too long. Please try again in a moment."
     return on_http_exception(ServiceUnavailable(answer, retry_after=RETRY_SECONDS))
 

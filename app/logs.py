@@ -26,6 +26,12 @@ def configure() -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)  # its context lines say nothing to whoever reads this log
 
 
+def first_line(exc: BaseException) -> str:
+    """Return the error without the SQL and its parameters, which SQLAlchemy puts on further lines."""
+    text = str(getattr(exc, "orig", None) or exc).strip()
+    return text.splitlines()[0] if text else type(exc).__name__
+
+
 def _shown(value: object) -> str:
     text = str(value).replace("\r", "\\r").replace("\n", "\\n")
     return repr(text) if " " in text else text

@@ -29,6 +29,7 @@ def fetch_board(slug: str) -> Any:
 
 @blueprint.get("/boards/<slug>/stream")
 def stream_board(slug: str) -> Any:
+    """As `fetch_board`, in server-sent events: each answer the moment it is there, then `done`."""
     planned = boards.plan(boards.readable_by(current_user, slug))
     fetch_limits.check(planned)
     fetch = boards.LiveFetch(planned, HEARTBEAT_SECONDS)
