@@ -310,6 +310,16 @@ SIGNALS = Feature(
         "the worker; anywhere but in the main greenlet it is refused, as in a thread.", "worker/signals"
     ),
 )  # fmt: skip
+SYSTEM_ERRORS = Feature(
+    key="system_errors",
+    title="greenlets that end the process",
+    package="gevent",
+    tested=(GEVENTS,),
+    without="SystemExit out of a greenlet ends the worker with all its requests",
+    is_for_worker=True,
+    names=names("gevent.hub.Hub", "handle_system_error", "SystemExit, KeyboardInterrupt or SystemError out of a "
+                "greenlet drains the worker.", "worker/system_errors", parameters="self type value tb"),
+)  # fmt: skip
 EXIT = Feature(
     key="exit",
     title="silence at the interpreter's end",
@@ -332,5 +342,5 @@ OFFLOAD = Feature(
 
 FEATURES = (
     CHILDREN, SUBPROCESSES, PROGRAMS, DESCRIPTORS, MULTIPROCESSING, WAITS, THREADS, NAMES_AND_ADDRESSES, CONNECTING,
-    COROUTINES, SQLITE, SIGNALS, EXIT, OFFLOAD, EARLY,
+    COROUTINES, SQLITE, SIGNALS, SYSTEM_ERRORS, EXIT, OFFLOAD, EARLY,
 )  # fmt: skip

@@ -15,7 +15,8 @@ Beside them
     head, judging, incoming, request, proxied, client_errors    reading a request; progress, patience: slow clients
     load, fair, budget, shedding                    loop time, turns, time limits, the 503
     takeover                                        `environ["gunicorn.socket"]`, WebSockets
-    process, signals, leaving, boot_failure         the process: its start, its signals, its end
+    process, boot_failure, memory_limit             the process: its start, its memory
+    signals, system_errors, leaving                 what ends it: signals, exits of greenlets
     lingering, left_files                           the end of a connection; files that requests leave open
     spinning, gunicorns, unserved                   empty turns; gunicorn's versions; what is refused
     log_redaction, log_floods                       logs without secrets, and without a thousand equal tracebacks

@@ -15,7 +15,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 import gevent.event
-import psutil
 from greenlet import getcurrent
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.ggevent import GeventWorker
@@ -32,18 +31,18 @@ from .drain import Drain
 from .leaving import Leaving
 from .left_files import LeftFiles
 from .listener import Listener
+from .memory_limit import MemoryLimit
 from .process import allow_open_files, main_greenlet, tune_gc
 from .serving import Serving
 from .sharing import Sharing, may_start
 from .signals import Signals, real_signal
+from .system_errors import SystemErrors
 from .unserved import demand_served
 
 if TYPE_CHECKING:
     from ..ops.worker_server import WorkerServer
 
 NOTIFY_SECONDS = 1.0
-# A failure that comes each time is logged this often.
-SAY_AGAIN_SECONDS = 60.0
 # The arbiter kills at graceful_timeout; a worker that gives up a little earlier can still say so.
 GIVE_UP_EARLIER_SECONDS = 1.0
 # So much earlier the process ends, whatever Python's own exit still waits for; it begins when the worker is drained.
@@ -68,9 +67,10 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     is_greenroom = True
     alive: bool
     is_aborted = False
+    # Once the process is to end at once, whatever runs.
+    is_over = False
     # From when requests may run, until the last is answered.
     is_serving = False
-    _say_memory_after = 0.0
     leave_until: float  # the process has to be gone by then
     max_requests: int
     began_at = 0.0  # when its process began, of those that have
@@ -124,6 +124,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         forking.arm()
         forking.in_child(self.leave_to_parent)
         Signals(lambda: self.is_serving, self.end_gracefully).install()
+        SystemErrors(lambda: self.is_serving and not self.is_over, self.end_gracefully).install()
         self._register_stacks()
         self.notify()  # the arbiter's clock begins to run: without a first beat it waits for ever
         try:
@@ -187,7 +188,9 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         if too_few and self.age <= self.cfg.workers:  # once for each place, not for each that comes later
             self.log.warning("%s", too_few)
         board = shared_board()
-        self.memory_limit_bytes = settings.worker_memory_mb * 1_000_000
+        memory = MemoryLimit(
+            self.pid, self.line, settings.worker_memory_mb * 1_000_000, self._over_memory_limit, self.log
+        )
         self.woken = gevent.event.Event()
         self.serving = Serving(self, settings, lambda: not self.alive)
         self.left_files = LeftFiles()
@@ -223,7 +226,7 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         self.is_serving = True
         while self.alive:
             self.notify()
-            self._look_at_memory()
+            memory.look()
             self.serving.cycle.floods.tell()
             self.woken.wait(NOTIFY_SECONDS)
             self.woken.clear()
@@ -327,13 +330,14 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             )
         # Code that blocks the loop ends with SystemExit, if it is Python or lets signals in, and the others get their
         # answers. But if another blocks it as well, the kernel ends it: while C code holds the GIL, nothing else can.
-        self.is_aborted = True
+        self.is_aborted = self.is_over = True
         real_signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(ABORTED_SECONDS)
         super().handle_abort(sig, frame)
 
     def handle_quit(self, sig: int, frame: FrameType | None) -> None:
         """The worker is to go at once. Runs on: signal handler."""
+        self.is_over = True
         if hasattr(self, "serving") and self.serving.in_flight:
             gevent.spawn(lastwords.say, self, f"Worker {self.pid} is told to go at once")
         super().handle_quit(sig, frame)
@@ -364,19 +368,8 @@ class GreenWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         if self.nr >= self.request_limit and self.line.state == State.SERVING:
             self.retire(f"{self.nr} requests")
 
-    def _look_at_memory(self) -> None:
-        """Runs on: main greenlet, about once a second. No descriptor left, no /proc: then nothing is known for now."""
-        try:
-            self._compare_memory()
-        except (OSError, psutil.Error) as exc:
-            if clock.now() >= self._say_memory_after:
-                self._say_memory_after = clock.now() + SAY_AGAIN_SECONDS
-                why = "there is no /proc here" if isinstance(exc, psutil.NoSuchProcess) else exc
-                self.log.warning("how much memory worker %s has can't be told: %s", self.pid, why)
-
-    def _compare_memory(self) -> None:
-        self.line.rss_bytes = rss_bytes = psutil.Process().memory_info().rss
-        if 0 < self.memory_limit_bytes < rss_bytes and self.line.state == State.SERVING:
+    def _over_memory_limit(self, rss_bytes: int) -> None:
+        if self.line.state == State.SERVING:
             self.retire(f"{rss_bytes / 1e6:.0f} MB of memory")
             lastwords.say(self, f"Worker {self.pid} is over its memory limit: {lastwords.memory(self, rss_bytes)}")
 

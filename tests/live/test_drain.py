@@ -34,9 +34,9 @@ Start = Callable[..., Server]
 MOST_STOP_SECONDS = 15.0
 
 
-def get_once(port: int) -> tuple[bytes, bool]:
+def get_once(port: int, path: str = "/") -> tuple[bytes, bool]:
     with Client(port) as client:
-        return client.get("/")
+        return client.get(path)
 
 
 def worker(server: Server) -> psutil.Process:
@@ -184,6 +184,22 @@ def test_what_a_request_left_running_holds_no_stop(start: Start, what: str) -> N
     assert time.monotonic() - began < MOST_STOP_SECONDS
     assert "left behind" not in server.text()
     assert "Traceback" not in server.text()
+
+
+@fails_on_stock("the worker ends at once, with all requests in flight")
+def test_greenlet_that_ends_the_process_ends_no_request(start: Start, environ: dict[str, str]) -> None:
+    server = start(environ).wait_ready("/")
+    first = worker(server)
+    with Client(server.port) as slow:
+        slow.send("/sleep/3")
+        time.sleep(0.5)
+        get_once(server.port, "/exit/3")
+
+        assert slow.receive() == (str(first.pid).encode(), False)
+    first.wait(20)
+    with Client(server.port) as client:
+        assert client.get("/")[0] != str(first.pid).encode(), "another worker serves on"
+    assert ": leave(3)> ends the process: worker" in server.text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])

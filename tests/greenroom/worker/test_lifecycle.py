@@ -1,6 +1,5 @@
 """When a worker asks for a replacement, how it fails to start, and what a drain does to whom."""
 
-import errno
 import gc
 import logging
 import resource
@@ -8,10 +7,10 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-import psutil
 import pytest
 from gunicorn.arbiter import Arbiter
 
+from greenroom.insight import lastwords
 from greenroom.worker import lifecycle
 from greenroom.worker.balance import Scoreboard, State
 from greenroom.worker.drain import LINGER_SECONDS, LONGEST_ACCEPT_SECONDS, Drain
@@ -37,7 +36,7 @@ def worker(board: Scoreboard) -> GreenWorker:
     """A worker as after the fork, without sockets and without gunicorn's constructor."""
     made: Any = GreenWorker.__new__(GreenWorker)
     made.alive, made.booted, made.nr, made.pid = True, False, 0, 4711
-    made.request_limit, made.memory_limit_bytes = 3, 0
+    made.request_limit = 3
     made.log = logging.getLogger("test")
     made.woken = SimpleNamespace(set=lambda: None)
     made.line = board.take(made)
@@ -64,20 +63,21 @@ def test_where_nobody_brings_a_replacement_the_worker_stops_as_gunicorns_do(work
     assert not worker.alive
 
 
-@pytest.mark.parametrize(("limit", "rss", "state"), [(0, 900, State.SERVING), (500, 499, State.SERVING),
-                                                     (500, 501, State.RETIRING)])  # fmt: skip
-def test_a_worker_over_its_memory_limit_asks_for_a_replacement(
-    worker: GreenWorker, board: Scoreboard, limit: int, rss: int, state: State, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("state", [State.SERVING, State.DRAINING])
+def test_a_worker_over_its_memory_limit_asks_for_a_replacement_once(
+    worker: GreenWorker, board: Scoreboard, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(lastwords, "say", lambda _, text: said.append(text))
+    monkeypatch.setattr(lastwords, "memory", lambda *_: "all of it in one list")
     board.has_fleet = True
-    worker.memory_limit_bytes = limit
-    process = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=rss))
-    monkeypatch.setattr(psutil, "Process", lambda: process)
+    worker.line.state = state
 
-    worker._look_at_memory()
+    worker._over_memory_limit(501_000_000)
+    worker._over_memory_limit(502_000_000)
 
-    assert worker.line.state == state
-    assert worker.line.rss_bytes == rss
+    assert worker.line.state == (State.RETIRING if state is State.SERVING else state)
+    assert len(said) == (state is State.SERVING)
 
 
 def fail(*_: object) -> None:
@@ -343,21 +343,3 @@ def test_too_few_descriptors_for_the_connections_are_said_at_the_start(
 
     assert bool(said) == is_said
     assert not is_said or ("256 files" in said and "GREENROOM_WORKER_CONNECTIONS" in said)
-
-
-@pytest.mark.parametrize("exc", [OSError(errno.EMFILE, "Too many open files"), psutil.NoSuchProcess(1)])
-def test_worker_whose_memory_cannot_be_told_goes_on_and_says_so_once(
-    worker: GreenWorker, exc: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail() -> None:
-        raise exc
-
-    said: list[str] = []
-    monkeypatch.setattr(psutil, "Process", fail)
-    worker.log = SimpleNamespace(warning=lambda text, *values: said.append(text % values))
-
-    worker._look_at_memory()
-    worker._look_at_memory()
-
-    assert len(said) == 1
-    assert worker.alive

@@ -1,6 +1,7 @@
 """A small application to watch a worker with: it waits, blocks, reads, and tells who answered."""
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +28,8 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
         return events(environ["greenroom.is_draining"] if what == "events" else bool)
     elif what == "spawn":
         gevent.spawn(write_after, float(number))
+    elif what == "exit":
+        gevent.spawn_later(0.2, leave, int(number))  # when this one is answered
     elif what == "thread":
         threading.Thread(target=write_after, args=(float(number),)).start()
     elif what == "hoard":
@@ -46,6 +49,10 @@ def events(is_over: Callable[[], bool]) -> Iterator[bytes]:
     while not is_over():
         yield b"data: tick\n\n"
         time.sleep(0.1)
+
+
+def leave(code: int) -> None:
+    sys.exit(code)
 
 
 def write_after(seconds: float) -> None:
