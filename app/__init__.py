@@ -26,6 +26,7 @@ def create_app(environ: Mapping[str, str] | None = None) -> Flask:
     logs.configure()
     app = Flask(__name__, instance_path=str(config.INSTANCE_PATH.resolve()))
     app.config.from_mapping(flask_settings(config))
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # answers of sources stay as they came
     app.extensions["config"] = config
     app.extensions["fetcher"] = Fetcher(
         allow_private=config.allow_private_sources,

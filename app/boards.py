@@ -15,20 +15,22 @@ from flask import current_app
 from sqlalchemy import Select, insert, or_, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import selectinload
+from werkzeug.exceptions import Conflict, Forbidden, NotFound
 
 from .extensions import db
+from .logs import first_line
 from .models import Board, Fetch, Source, utc_now
-from .upstream import HEARTBEAT, Fetcher, Outcome, Target
+from .upstream import Fetcher, Outcome, Target
 
 logger = logging.getLogger(__name__)
 
 
-class SlugTaken(Exception):
+class SlugTaken(Conflict):
     """Another board has this slug already."""
 
 
-class Vanished(Exception):
-    """The owner or board of the row was deleted while it was being saved."""
+class OwnerVanished(Conflict):
+    description = "The account was deleted while the board was being saved."
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,26 @@ def find(slug: str, *, for_update: bool = False) -> Board | None:
     return db.session.scalar(query.with_for_update() if for_update else query)
 
 
+def readable_by(user: Any, slug: str, *, for_update: bool = False) -> Board:
+    """As `find`. Raises NotFound, also for a private board of somebody else: that there is one is their secret."""
+    board = find(slug, for_update=for_update)
+    if board is None or not board.is_readable_by(user):
+        raise NotFound("There is no such board, or it is private and belongs to somebody else.")
+    return board
+
+
+def owned_by(user: Any, slug: str, *, for_update: bool) -> Board:
+    """As `find`. Raises NotFound or Forbidden unless the board is the user's."""
+    board = readable_by(user, slug, for_update=for_update)
+    if not board.is_owned_by(user):
+        raise Forbidden("This board is not yours; only its owner can change it.")
+    return board
+
+
 def save(board: Board, *, slug: str, title: str, is_public: bool, targets: Sequence[Target]) -> None:
     """Give a new or an existing board these values and commit, all or nothing. History stays.
 
-    Raises SlugTaken or Vanished. An existing board should have been found `for_update`.
+    Raises SlugTaken or OwnerVanished. An existing board should have been found `for_update`.
     """
     try:
         board.slug, board.title, board.is_public = slug, title, is_public
@@ -78,9 +96,9 @@ def save(board: Board, *, slug: str, title: str, is_public: bool, targets: Seque
         db.session.rollback()
         # The constraint decides and not a look beforehand: of two that come at once, one gets the slug.
         if exc.orig.diag.constraint_name == "uq_boards_slug":  # type: ignore[union-attr]
-            raise SlugTaken(slug) from exc
+            raise SlugTaken(f"There is a board {slug!r} already; choose another slug.") from exc
         if exc.orig.diag.constraint_name == "fk_boards_owner_id_users":  # type: ignore[union-attr]
-            raise Vanished from exc
+            raise OwnerVanished from exc
         raise
 
 
@@ -139,13 +157,11 @@ class LiveFetch:
 
         Closing the iterator (the client left) ends the fetches that still run.
         """
-        with closing(fetcher().fetch_with_heartbeat(self.planned.targets, self.heartbeat_seconds)) as items:
-            for item in items:
-                if item is HEARTBEAT:
-                    yield None
-                elif isinstance(item, Outcome):
-                    self.arrived.append(item)
-                    yield item
+        with closing(fetcher().fetch_all(self.planned.targets, self.heartbeat_seconds)) as outcomes:
+            for outcome in outcomes:
+                if outcome is not None:
+                    self.arrived.append(outcome)
+                yield outcome
         self.record()
 
     def record(self) -> None:
@@ -159,7 +175,7 @@ def record_or_log(planned: BoardPlan, started_at: datetime, outcomes: Sequence[O
     try:
         record(planned.id, started_at, outcomes)
     except SQLAlchemyError as exc:
-        logger.error("fetches not recorded", extra={"board": planned.slug, "reason": str(exc).splitlines()[0]})
+        logger.error("fetches not recorded", extra={"board": planned.slug, "reason": first_line(exc)})
 
 
 def record(board_id: int, started_at: datetime, outcomes: Sequence[Outcome]) -> None:

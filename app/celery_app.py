@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from . import create_app
 from .jobs.queue import make_celery, prepare_tables
+from .logs import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ def make_worker() -> Celery:
             prepare_tables(worker, app)
         except SQLAlchemyError as exc:
             # Celery keeps trying to reach its broker by itself.
-            logger.error("database unavailable", extra={"reason": str(exc).splitlines()[0]})
+            logger.error("database unavailable", extra={"reason": first_line(exc)})
     return worker
 
 

@@ -4,23 +4,22 @@ Results go to standard output and can be piped; prompts, progress and errors go 
 sentence with exit code 1 (2 for wrong usage or settings), and nothing is half-saved.
 """
 
-import logging
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import IO, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import click
 from flask import Flask
 from flask.cli import AppGroup
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from werkzeug.datastructures import MultiDict
 from wtforms import Form
 
 from . import boards
 from .extensions import db
+from .logs import first_line
 from .models import ApiToken, Board, User
 
 COLUMNS = ("board", "source", "status", "ms", "error")
@@ -56,20 +55,16 @@ def init_app(app: Flask) -> None:
 def create_user(email: str, password_stdin: bool) -> None:
     """Create the account EMAIL. Asks for the password twice."""
     from .auth.forms import SignUpForm
+    from .auth.views import create_user as store_user
 
     if password_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
     else:
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     form = checked(SignUpForm, email=email, password=password)
-    account = User(email=form.email.data)
-    account.set_password(password)
-    db.session.add(account)
-    try:
-        db.session.commit()
-    except IntegrityError as exc:
-        db.session.rollback()
-        raise click.ClickException(f"there is an account {form.email.data} already") from exc
+    account = store_user(form.email.data, password)
+    if account is None:
+        raise click.ClickException(f"there is an account {form.email.data} already")
     click.echo(f"created {account.email}")
 
 
@@ -97,12 +92,7 @@ def fetch_boards(slugs: tuple[str, ...], fetch_all: bool) -> None:
     if bool(slugs) == fetch_all:
         raise click.UsageError("name boards, or give --all")
     plans = planned(None if fetch_all else slugs)
-    rows: list[tuple[str, ...]] = []
-    with progress(len(plans)) as advance:
-        for plan in plans:
-            rows += (row_of(plan.slug, source) for source in boards.results(plan)["sources"])
-            advance()
-    show(rows)
+    show([row_of(plan.slug, source) for plan in progress(plans) for source in boards.results(plan)["sources"]])
 
 
 @job.command("refresh")
@@ -172,7 +162,7 @@ def printable(text: str) -> str:
 
 
 def show(rows: list[tuple[str, ...]]) -> None:
-    if not is_terminal(sys.stdout):
+    if not sys.stdout.isatty():
         for row in (COLUMNS, *rows):
             click.echo("\t".join(row))
         return
@@ -190,32 +180,14 @@ def show(rows: list[tuple[str, ...]]) -> None:
     Console().print(table)
 
 
-@contextmanager
-def progress(total: int) -> Iterator[Any]:
-    """Gives a function to call after each of `total` steps; a bar on standard error where somebody can see it."""
-    if total < 2 or not is_terminal(sys.stderr):
-        yield lambda: None
+def progress(plans: Sequence[boards.BoardPlan]) -> Iterator[boards.BoardPlan]:
+    """The same boards; a bar on standard error tells how many are done, where somebody can see it."""
+    if len(plans) < 2 or not sys.stderr.isatty():
+        yield from plans
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = ("boards", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.WARNING)  # a line for each board would tear the bar
-    try:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("boards", total=total)
-            yield lambda: bar.advance(task)
-    finally:
-        root.setLevel(level)
-
-
-def is_terminal(stream: IO[str]) -> bool:
-    return stream.isatty()
-
-
-def first_line(exc: BaseException) -> str:
-    """Return the error without the SQL and its parameters, which SQLAlchemy puts on further lines."""
-    text = str(getattr(exc, "orig", None) or exc).strip()
-    return text.splitlines()[0] if text else type(exc).__name__
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield from bar.track(plans)

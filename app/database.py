@@ -18,6 +18,7 @@ from sqlalchemy.pool import NullPool
 from . import seed
 from .config import Config
 from .extensions import db, migrate
+from .logs import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def prepare_embedded(app: Flask, config: Config) -> None:
     if "embedded_postgres" not in app.extensions:
         return
     with app.app_context(), one_at_a_time():
-        if revision_in_database() != newest_revision():
+        if revision_in_database() != revisions_in_code()[0]:
             logger.info("migrating the embedded database")
             upgrade()
         if config.demo:
@@ -129,14 +130,15 @@ def revision_problem(app: Flask) -> str | None:
             found = revision_in_database()
             db.engine.dispose()
     except SQLAlchemyError as exc:
-        return f"the database can't be reached: {str(getattr(exc, 'orig', None) or exc).strip().splitlines()[0]}"
-    if found == newest_revision():
+        return f"the database can't be reached: {first_line(exc)}"
+    newest, *older = revisions_in_code()
+    if found == newest:
         return None
     if found is None:
         return "the database has no tables yet; make them with: flask db upgrade"
-    if found not in known_revisions():
+    if found not in older:
         return f"the database is at revision {found}, which this code does not know: is the code older?"
-    return f"the database is at revision {found}, the code needs {newest_revision()}; run: flask db upgrade"
+    return f"the database is at revision {found}, the code needs {newest}; run: flask db upgrade"
 
 
 def revision_in_database() -> str | None:
@@ -144,9 +146,6 @@ def revision_in_database() -> str | None:
         return MigrationContext.configure(connection).get_current_revision()
 
 
-def newest_revision() -> str | None:
-    return ScriptDirectory(str(MIGRATIONS)).get_current_head()
-
-
-def known_revisions() -> set[str]:
-    return {script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()}
+def revisions_in_code() -> list[str]:
+    """The newest one first."""
+    return [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()]

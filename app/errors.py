@@ -8,37 +8,29 @@ from flask import Flask, render_template, request
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from werkzeug.exceptions import HTTPException, InternalServerError, ServiceUnavailable
+from werkzeug.exceptions import HTTPException, InternalServerError, ServiceUnavailable, UnprocessableEntity
 
 from .extensions import db
+from .logs import first_line
 
 logger = logging.getLogger(__name__)
 PROBLEM_JSON = "application/problem+json"
+RETRY_SECONDS = 5
 FORM_OUTDATED = (
     "This form is out of date: its page was opened before the last sign-in or sign-out. "
     "Go back, reload the page and send it again."
 )
-Answer = tuple[dict[str, Any], int, dict[str, str]]
 
 
-class Problem(Exception):
-    """An error of the API that is the caller's to mend. `errors` names each wrong field: `{"field", "message"}`."""
+class WrongValues(UnprocessableEntity):
+    """What was sent is wrong: `errors` names each wrong field, as `{"field", "message"}`."""
 
-    def __init__(self, status: int, detail: str, errors: list[dict[str, str]] | None = None) -> None:
+    def __init__(self, detail: str, errors: list[dict[str, str]]) -> None:
         super().__init__(detail)
-        self.status = status
-        self.detail = detail
         self.errors = errors
 
 
-def problem_response(status: int, detail: str, errors: list[dict[str, str]] | None = None) -> Answer:
-    """A problem document as a view returns it: `type`, `title`, `status`, `detail`, and perhaps `errors`."""
-    document = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    return (document | {"errors": errors} if errors else document), status, {"Content-Type": PROBLEM_JSON}
-
-
 def init_app(app: Flask) -> None:
-    app.register_error_handler(Problem, on_problem)
     app.register_error_handler(HTTPException, on_http_exception)
     app.register_error_handler(OperationalError, on_database_down)
     app.register_error_handler(PoolTimeout, on_database_down)
@@ -48,11 +40,6 @@ def init_app(app: Flask) -> None:
 
 def wants_problem() -> bool:
     return request.path.startswith("/api/")
-
-
-def on_problem(exc: Problem) -> Any:
-    db.session.rollback()
-    return problem_response(exc.status, exc.detail, exc.errors)
 
 
 def on_http_exception(exc: HTTPException) -> Any:
@@ -67,24 +54,24 @@ def on_http_exception(exc: HTTPException) -> Any:
     # Retry-After of a 429, Allow of a 405.
     kept = [(name, value) for name, value in exc.get_headers() if name not in ("Content-Type", "Content-Length")]
     if wants_problem():
-        body, status, headers = problem_response(exc.code, detail)
-        return body, status, [*kept, *headers.items()]
+        document = {"type": "about:blank", "title": HTTPStatus(exc.code).phrase, "status": exc.code, "detail": detail}
+        if isinstance(exc, WrongValues):
+            document["errors"] = exc.errors
+        return document, exc.code, [*kept, ("Content-Type", PROBLEM_JSON)]
     return render_template("error.html", status=exc.code, title=exc.name, detail=detail), exc.code, kept
 
 
 def on_database_down(exc: Exception) -> Any:
-    logger.error("database unavailable", extra={"reason": str(exc).splitlines()[0], "path": request.path})
-    error = ServiceUnavailable("The database did not answer. Please try again in a moment.")
-    error.retry_after = 5
-    return on_http_exception(error)
+    logger.error("database unavailable", extra={"reason": first_line(exc), "path": request.path})
+    answer = "The database did not answer. Please try again in a moment."
+    return on_http_exception(ServiceUnavailable(answer, retry_after=RETRY_SECONDS))
 
 
 def on_timeout(exc: TimeoutError) -> Any:
     """A wait was given up: its client has left, or there was no time left for it. No line of ours is to blame."""
-    logger.warning("gave up waiting", extra={"reason": str(exc) or type(exc).__name__, "path": request.path})
-    error = ServiceUnavailable("This took too long. Please try again in a moment.")
-    error.retry_after = 5
-    return on_http_exception(error)
+    logger.warning("gave up waiting", extra={"reason": first_line(exc), "path": request.path})
+    answer = "This took too long. Please try again in a moment."
+    return on_http_exception(ServiceUnavailable(answer, retry_after=RETRY_SECONDS))
 
 
 def on_exception(exc: Exception) -> Any:

@@ -18,6 +18,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Protocol
@@ -59,13 +60,13 @@ class Caller(Protocol):
         """Seconds until its deadline. Raises requests.Timeout once it has passed, Cut if it was cut."""
 
 
+@dataclass
 class Answer:
     """A response whose body is still to be read. `location` is where it redirects to, None if it does not."""
 
-    def __init__(self, response: requests.Response, location: str | None) -> None:
-        self.response = response
-        self.location = location
-        self.is_read = False  # to its end: then the connection can be used again
+    response: requests.Response
+    location: str | None
+    is_read: bool = False  # to its end: then the connection can be used again
 
 
 class Lane:

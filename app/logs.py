@@ -14,7 +14,7 @@ class FieldFormatter(logging.Formatter):
         return " ".join([line, *fields])
 
 
-def configure(level: str = "INFO") -> None:
+def configure() -> None:
     """Send log lines to standard error, unless the server, Celery or a test has set up logging before us."""
     root = logging.getLogger()
     if root.handlers:
@@ -22,8 +22,14 @@ def configure(level: str = "INFO") -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(FieldFormatter("[%(asctime)s] [%(process)d] [%(levelname)s] %(name)s: %(message)s"))
     root.addHandler(handler)
-    root.setLevel(level)
+    root.setLevel(logging.INFO)
     logging.getLogger("alembic").setLevel(logging.WARNING)  # its context lines say nothing to whoever reads this log
+
+
+def first_line(exc: BaseException) -> str:
+    """Return the error without the SQL and its parameters, which SQLAlchemy puts on further lines."""
+    text = str(getattr(exc, "orig", None) or exc).strip()
+    return text.splitlines()[0] if text else type(exc).__name__
 
 
 def _shown(value: object) -> str:

@@ -77,10 +77,6 @@ class ApiToken(db.Model):
         db.session.add(token)
         return token, text
 
-    @classmethod
-    def find(cls, text: str) -> "ApiToken | None":
-        return db.session.scalar(select(cls).where(cls.token_hash == cls.hash(text)))
-
     @staticmethod
     def hash(text: str) -> str:
         return hashlib.sha256(text.encode()).hexdigest()

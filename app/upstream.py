@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass, replace
 from http.client import HTTPException, IncompleteRead
 from typing import Any
@@ -35,7 +34,6 @@ from .lanes import Answer, Cut, Lane, Lanes, NotPublic, SourceError
 logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 65_536
-HEARTBEAT = object()
 ERROR_CHARACTERS = 300  # what the column holds
 # A wait that ended so long before its time was ended by somebody else.
 EARLY_SECONDS = 0.05
@@ -90,18 +88,12 @@ class Fetcher:
         self.redirects = redirects
         self.lanes = Lanes(allow_private=allow_private, authorities=authorities)
 
-    def fetch_all(self, targets: Sequence[Target]) -> Generator[Outcome]:
+    def fetch_all(self, targets: Sequence[Target], heartbeat_seconds: float | None = None) -> Generator[Outcome | None]:
         """Fetch all targets at once; yields each outcome the moment it is there, every target exactly once.
 
-        Ends within the budget: what has not come by then is an error. Closing the iterator ends the work that is left.
+        With `heartbeat_seconds` it also yields None whenever nothing arrived for so long. Ends within the budget: what
+        has not come by then is an error. Closing the iterator ends the work that is left.
         """
-        with closing(self.fetch_with_heartbeat(targets, None)) as items:
-            yield from (item for item in items if isinstance(item, Outcome))
-
-    def fetch_with_heartbeat(
-        self, targets: Sequence[Target], heartbeat_seconds: float | None
-    ) -> Generator[Outcome | object]:
-        """As `fetch_all`, and yields HEARTBEAT whenever nothing arrived for `heartbeat_seconds`."""
         if not targets:
             return
         started = time.monotonic()
@@ -123,8 +115,8 @@ class Fetcher:
                         del calls[call.target.name]
                         call.cut()
                         yield call.timed_out()
-                    if not overdue:
-                        yield HEARTBEAT
+                    if not overdue and heartbeat_seconds is not None:
+                        yield None
                     continue
                 # A call may have finished just as it was given up; its source has its outcome already.
                 if calls.pop(outcome.name, None) is not None:
@@ -230,44 +222,30 @@ def is_timeout(exc: Exception) -> bool:
     return any(isinstance(cause, requests.Timeout | ReadTimeoutError) for cause in chain(exc))
 
 
+# The first kind that is among the causes says what failed.
+REASONS: dict[Any, str] = {
+    ConnectionRefusedError: "connection refused",
+    ssl.SSLError: "the TLS certificate or handshake was not accepted",
+    ContentDecodingError: "the answer is not compressed the way it says",
+    ConnectionError | IncompleteRead: "the connection was cut before the answer was complete",
+    HTTPException | InvalidHeader: "the answer is not HTTP",
+    InvalidSchema: "only http:// and https:// addresses can be fetched",
+    ValueError: "the address it names is not a valid URL",
+    requests.ConnectionError: "the address can't be reached",
+}
+
+
 def reason(exc: Exception, url: str) -> str:
-    """One line for the user: what kind of failure it was, without addresses of objects or of our network.
-
-    1. an address that may not be used
-    2. the name means nothing
-    3. the connection was refused or not made
-    4. TLS: certificate or handshake
-    5. the body can't be unpacked
-    6. cut: reset, or ended before the announced length
-    7. not HTTP
-    8. a redirect to where nobody can go
-    """
+    """One line for the user: what kind of failure it was, without addresses of objects or of our network."""
     causes = tuple(chain(exc))
-
-    def has(*types: type[BaseException]) -> bool:
-        return any(isinstance(cause, types) for cause in causes)
-
     for cause in causes:
         if isinstance(cause, NotPublic):
             return str(cause)
-    if has(socket.gaierror):
-        return f"the name {urlsplit(url).hostname} was not found"
-    if has(ConnectionRefusedError):
-        return "connection refused"
-    if has(ssl.SSLError):
-        return "the TLS certificate or handshake was not accepted"
-    if has(ContentDecodingError):
-        return "the answer is not compressed the way it says"
-    if has(ConnectionError, IncompleteRead):
-        return "the connection was cut before the answer was complete"
-    if has(HTTPException, InvalidHeader):
-        return "the answer is not HTTP"
-    if has(InvalidSchema):
-        return "only http:// and https:// addresses can be fetched"
-    if has(ValueError):
-        return "the address it names is not a valid URL"
-    if has(OSError) and isinstance(exc, requests.ConnectionError):
-        return "the address can't be reached"
+        if isinstance(cause, socket.gaierror):
+            return f"the name {urlsplit(url).hostname} was not found"
+    for kind, text in REASONS.items():
+        if any(isinstance(cause, kind) for cause in causes):
+            return text
     return f"the request failed ({type(exc).__name__})"
 
 

@@ -2,7 +2,7 @@
 
     request -> auth.authenticate -> view -> schemas (what comes in) -> app.boards -> schemas (what goes out)
 
-Errors below /api/ are problem documents (RFC 9457); `describe` on each view makes the OpenAPI description.
+Errors below /api/ are problem documents (RFC 9457). openapi.yaml describes it all.
 """
 
 from . import auth, boards, docs, openapi, results

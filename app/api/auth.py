@@ -3,13 +3,13 @@
 from datetime import timedelta
 from typing import Any
 
-from flask import Request, Response, g, request
+from flask import Response, g, request
 from flask_login import current_user
 from sqlalchemy import select, update
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Unauthorized
 
-from ..extensions import csrf, db, login_manager
+from ..extensions import csrf, db
 from ..models import ApiToken, User, utc_now
 from .routes import blueprint
 
@@ -23,15 +23,18 @@ LAST_USED_ACCURACY = timedelta(minutes=1)
 def authenticate() -> None:
     """Settle who asks before any view runs.
 
-    1. A bearer token: it must be valid, also where nobody needs one, and it wins over a session.
+    1. A bearer token: it must be valid, also where nobody needs one, and it wins over a session. Tokens open the API
+       and nothing else: no page, and so no page that makes more tokens.
     2. A session: methods that change something need its CSRF token, in the header X-CSRFToken.
     3. Neither: nobody; the views say what that may see.
     """
     if request.endpoint in OPEN_ENDPOINTS:
         return
-    if is_bearer(request):
+    # Other schemes are not ours: a proxy in front may ask for Basic.
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
         # Where Flask-Login keeps its user. Its own order is the session first.
-        g._login_user = user_of_token(request)
+        g._login_user = user_of_token(token.strip())
     elif request.method not in SAFE_METHODS and current_user.is_authenticated:
         csrf.protect()
 
@@ -43,20 +46,8 @@ def keep_no_copy(response: Response) -> Response:
     return response
 
 
-@login_manager.request_loader
-def load_user(incoming: Request) -> User | None:
-    """Tokens open the API and nothing else: no page, and so no page that makes more tokens."""
-    return user_of_token(incoming) if incoming.blueprint == blueprint.name and is_bearer(incoming) else None
-
-
-def is_bearer(incoming: Request) -> bool:
-    # Other schemes are not ours: a proxy in front may ask for Basic.
-    return incoming.headers.get("Authorization", "").split(" ", 1)[0].lower() == "bearer"
-
-
-def user_of_token(incoming: Request) -> User:
+def user_of_token(text: str) -> User:
     """The user behind the bearer token. Raises Unauthorized if nobody is."""
-    text = incoming.headers["Authorization"].partition(" ")[2].strip()
     user_id = use_token(text)
     user = None if user_id is None else db.session.get(User, user_id)
     if user is None:

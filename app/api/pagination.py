@@ -4,10 +4,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 from flask import request
+from flask_sqlalchemy.pagination import Pagination
 from pydantic import BaseModel, Field, ValidationError
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select
 
-from ..errors import Problem
+from ..errors import WrongValues
 from ..extensions import db
 from .schemas import field_error
 
@@ -20,33 +21,30 @@ class Page(BaseModel):
 def paginate(query: Select[Any]) -> tuple[list[Any], dict[str, str]]:
     """The rows on the page that the request asks for, and the headers that tell of the others.
 
-    Raises Problem 422 if `page` or `per_page` are out of range. A page past the end is empty.
+    Raises WrongValues if `page` or `per_page` are out of range. A page past the end is empty.
     """
-    wanted = read_page()
-    total = db.session.scalar(select(func.count()).select_from(query.order_by(None).subquery())) or 0
-    rows = db.session.scalars(query.limit(wanted.per_page).offset((wanted.page - 1) * wanted.per_page)).all()
-    return list(rows), {"X-Total-Count": str(total), "Link": links(wanted, total)}
+    found = db.paginate(query, **read_page().model_dump(), error_out=False)
+    return found.items, {"X-Total-Count": str(found.total), "Link": links(found)}
 
 
 def read_page() -> Page:
-    given = {name: request.args[name] for name in Page.model_fields if name in request.args}
     try:
-        return Page.model_validate(given)
+        return Page.model_validate(request.args.to_dict())
     except ValidationError as exc:
         errors = [field_error(error) for error in exc.errors(include_url=False, include_input=False)]
-        raise Problem(422, "That page can't be asked for.", errors) from exc
+        raise WrongValues("That page can't be asked for.", errors) from exc
 
 
-def links(wanted: Page, total: int) -> str:
+def links(found: Pagination) -> str:
     """The `Link` header (RFC 8288): first and last always, previous and next where there are any."""
-    last = max(1, -(-total // wanted.per_page))
+    last = max(1, found.pages)
     pages = {"first": 1, "last": last}
-    if wanted.page > 1:
-        pages["prev"] = min(wanted.page - 1, last)
-    if wanted.page < last:
-        pages["next"] = wanted.page + 1
+    if found.has_prev:
+        pages["prev"] = min(found.prev_num, last)
+    if found.has_next:
+        pages["next"] = found.next_num
 
     def target(page: int) -> str:
-        return f"{request.path}?{urlencode({'page': page, 'per_page': wanted.per_page})}"
+        return f"{request.path}?{urlencode({'page': page, 'per_page': found.per_page})}"
 
     return ", ".join(f'<{target(page)}>; rel="{relation}"' for relation, page in pages.items())

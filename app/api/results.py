@@ -6,13 +6,12 @@ from contextlib import closing
 from typing import Any
 
 from flask import Response, copy_current_request_context, current_app, request, stream_with_context
+from flask_login import current_user
 
 from .. import boards, fetch_limits
-from .boards import readable_board
-from .openapi import describe, event_stream, one, page_of
 from .pagination import paginate
 from .routes import blueprint
-from .schemas import AnsweredOnce, FailedOnce, Results, fetch_document
+from .schemas import fetch_document
 
 # Also how soon a client that left is noticed: only writing to it shows that.
 HEARTBEAT_SECONDS = 1.0
@@ -22,30 +21,16 @@ LAST_HEARTBEATS = 10
 
 
 @blueprint.get("/boards/<slug>/results")
-@describe(
-    "Fetch a board",
-    "Fetches all sources at once and answers when the last one has answered, failed or run out of time. "
-    "A source that fails spoils nothing else. What was answered is recorded.",
-    answer=one(Results, "What each source answered, in the board's order."),
-    problems=(429, 508),
-)
 def fetch_board(slug: str) -> Any:
-    planned = boards.plan(readable_board(slug))
+    planned = boards.plan(boards.readable_by(current_user, slug))
     fetch_limits.check(planned)
     return boards.results(planned)
 
 
 @blueprint.get("/boards/<slug>/stream")
-@describe(
-    "Fetch a board, live",
-    "The same as server-sent events: `source` with a source's answer or error the moment it arrives, and at last "
-    '`done` with `{"board","elapsed_ms"}`. Comments (`: heartbeat`) come between. Leaving ends the work. A server that '
-    "shuts down may end it without `done`.",
-    answer=event_stream("The events."),
-    problems=(429, 508),
-)
 def stream_board(slug: str) -> Any:
-    planned = boards.plan(readable_board(slug))
+    """As `fetch_board`, in server-sent events: each answer the moment it is there, then `done`."""
+    planned = boards.plan(boards.readable_by(current_user, slug))
     fetch_limits.check(planned)
     fetch = boards.LiveFetch(planned, HEARTBEAT_SECONDS)
     response = Response(
@@ -60,13 +45,8 @@ def stream_board(slug: str) -> Any:
 
 
 @blueprint.get("/boards/<slug>/history")
-@describe(
-    "Read a board's history",
-    "The recorded fetches, newest first.",
-    answer=page_of(AnsweredOnce | FailedOnce, "One page of fetches."),
-)
 def read_history(slug: str) -> Any:
-    found, headers = paginate(boards.history_of(readable_board(slug)))
+    found, headers = paginate(boards.history_of(boards.readable_by(current_user, slug)))
     return [fetch_document(fetch) for fetch in found], headers
 
 

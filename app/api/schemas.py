@@ -1,10 +1,10 @@
-"""The documents that the API takes and gives: types, ranges, and the JSON Schemas made from them."""
+"""The documents that the API takes, with types and ranges, and those that it gives."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import requests
-from flask import current_app, request
+from flask import abort, current_app, request
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from ..errors import Problem
+from ..errors import WrongValues
 from ..models import Board, Fetch
 from ..upstream import Target
 
@@ -60,10 +60,6 @@ def check_slug(slug: str) -> str:
     return slug
 
 
-def strip(text: str) -> str:
-    return text.strip()
-
-
 def whole(number: Any) -> Any:
     """2000.0 is a whole number in JSON, and some languages write theirs like that."""
     return int(number) if isinstance(number, float) and number.is_integer() else number
@@ -82,12 +78,12 @@ Slug = Annotated[
 Title = Annotated[
     str,
     Field(max_length=120, pattern=VISIBLE_TEXT, description="What people see.", examples=["City life"]),
-    AfterValidator(strip),
+    AfterValidator(str.strip),
 ]
 SourceName = Annotated[
     str,
     Field(max_length=80, pattern=VISIBLE_TEXT, description="Unique within the board.", examples=["weather"]),
-    AfterValidator(strip),
+    AfterValidator(str.strip),
 ]
 SourceUrl = Annotated[
     str,
@@ -166,66 +162,6 @@ class BoardDocument(Document):
         return {"slug": self.slug, "title": self.title, "is_public": self.public, "targets": targets}
 
 
-class Answered(Document):
-    """A source that answered, whatever the status."""
-
-    name: str = Field(description="The source.", examples=["weather"])
-    status: int = Field(description="The HTTP status it answered with.", examples=[200])
-    elapsed_ms: int = Field(ge=0, description="Milliseconds from the start of the board.", examples=[121])
-    body: Any = Field(description="The JSON it sent, or its text.", examples=[{"celsius": 21}])
-
-
-class Failed(Document):
-    """A source that gave no usable answer."""
-
-    name: str = Field(description="The source.", examples=["trains"])
-    error: str = Field(description="Why there is no answer.", examples=["no answer within 2000 ms"])
-    elapsed_ms: int = Field(ge=0, description="Milliseconds from the start of the board.", examples=[2000])
-
-
-class Results(Document):
-    """The answers of a board's sources, in the board's order."""
-
-    board: str = Field(description="The board's slug.", examples=["city-life"])
-    elapsed_ms: int = Field(ge=0, description="Milliseconds that the whole board took.", examples=[2001])
-    sources: list[Answered | Failed]
-
-
-class AnsweredOnce(Document):
-    """A recorded fetch that was answered."""
-
-    name: str = Field(description="The source, as it was called then.", examples=["weather"])
-    started_at: str = Field(description="When the board was fetched, UTC.", examples=["2026-11-22T13:37:27.162101Z"])
-    elapsed_ms: int = Field(ge=0, examples=[121])
-    status: int = Field(examples=[200])
-
-
-class FailedOnce(Document):
-    """A recorded fetch that failed."""
-
-    name: str = Field(description="The source, as it was called then.", examples=["trains"])
-    started_at: str = Field(description="When the board was fetched, UTC.", examples=["2026-11-22T13:37:27.162101Z"])
-    elapsed_ms: int = Field(ge=0, examples=[2000])
-    error: str = Field(examples=["no answer within 2000 ms"])
-
-
-class FieldError(Document):
-    """The error in one field."""
-
-    field: str = Field(description="Where it is: names and positions, joined by dots.", examples=["sources.0.url"])
-    message: str = Field(examples=["this is not a valid URL"])
-
-
-class ProblemDocument(BaseModel):
-    """An error (RFC 9457)."""
-
-    type: Literal["about:blank"] = Field(description="The kind of problem: none beyond what the status says.")
-    title: str = Field(description="The status in words.", examples=["Not Found"])
-    status: int = Field(description="The HTTP status.", examples=[404])
-    detail: str = Field(description="What happened and what to change.", examples=["There is no board 'city-live'."])
-    errors: list[FieldError] | None = Field(None, description="The wrong fields, if that is the problem.")
-
-
 def board_document(board: Board) -> dict[str, Any]:
     return {
         "slug": board.slug,
@@ -248,19 +184,19 @@ def fetch_document(fetch: Fetch) -> dict[str, Any]:
 
 
 def read_body(model: type[Document]) -> Any:
-    """The request's body as a `model`. Raises Problem: 415 not JSON, 400 broken JSON, 422 wrong fields."""
+    """The request's body as a `model`. Answers 415 what is not JSON, 400 broken JSON, 422 wrong fields."""
     if request.mimetype != "application/json":
-        raise Problem(415, "Send JSON, and say so: `Content-Type: application/json`.")
+        abort(415, "Send JSON, and say so: `Content-Type: application/json`.")
     try:
         return model.model_validate_json(request.get_data(cache=False))
     except ValidationError as exc:
         found = exc.errors(include_url=False, include_input=False)
     if found[0]["type"] == "json_invalid":
-        raise Problem(400, f"The body is not valid JSON: {found[0]['msg'].removeprefix('Invalid JSON: ')}.")
+        abort(400, f"The body is not valid JSON: {found[0]['msg'].removeprefix('Invalid JSON: ')}.")
     detail = "Some fields are wrong."
     if len(found) > ERRORS_LISTED:
         detail = f"Some fields are wrong; here are the first {ERRORS_LISTED} of {len(found)} errors."
-    raise Problem(422, detail, [field_error(error) for error in found[:ERRORS_LISTED]])
+    raise WrongValues(detail, [field_error(error) for error in found[:ERRORS_LISTED]])
 
 
 def field_error(error: Any) -> dict[str, str]:

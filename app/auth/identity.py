@@ -4,10 +4,9 @@ import hmac
 import re
 from typing import Any
 
-from flask import current_app, redirect, request, session, url_for
+from flask import abort, current_app, redirect, request, session, url_for
 from flask_login import current_user, login_user, logout_user
 
-from ..errors import Problem
 from ..extensions import db, login_manager
 from ..models import User
 from ..sessions import renew_id
@@ -36,7 +35,7 @@ def load_user(session_user: str) -> User | None:
 def ask_to_sign_in() -> Any:
     """A program gets a 401, a person the sign-in form and then the page they wanted."""
     if request.path.startswith("/api/"):
-        raise Problem(401, "Sign in, or send an API token: `Authorization: Bearer <token>`.")
+        abort(401, "Sign in, or send an API token: `Authorization: Bearer <token>`.")
     wanted = request.full_path.rstrip("?") if request.method == "GET" else None
     return redirect(url_for("auth.sign_in", next=wanted))
 

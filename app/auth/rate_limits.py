@@ -1,7 +1,7 @@
 """How often one address or one account may try: counted for all workers together, in PostgreSQL or Redis.
 
-`limits`, the library under Flask-Limiter, without the extension: that decides before a view, by its route, and here an
-attempt counts for keys which only the view knows (the account), and is given back when it succeeds.
+`limits`, the library under Flask-Limiter, without the extension: an attempt is counted before the password is compared
+and given back when it was right. Counted afterwards, as there, many at once all pass before any of them counts.
 """
 
 import hashlib

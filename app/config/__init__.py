@@ -261,16 +261,6 @@ def _is_network(text: str) -> bool:
     return True
 
 
-def environment(env_file: Path | None = None) -> dict[str, str]:
-    """The process environment over the `.env` beside the project (or `env_file`); changes neither.
-
-    A name that is set in the environment counts even when it is empty: `DATABASE_URL= flask run` does without the
-    file's. An empty value means the default.
-    """
-    from_file = {name: value or "" for name, value in dotenv_values(env_file or ROOT / ".env").items()}
-    return {**from_file, **os.environ}
-
-
 def env_file_problems(env_file: Path) -> list[str]:
     """A sentence for each line of the `.env` file that can't be read, and each name that no program here reads."""
     if not env_file.exists():
@@ -289,19 +279,20 @@ def env_file_problems(env_file: Path) -> list[str]:
     return found
 
 
-def read_config(environ: Mapping[str, str] | None = None, env_file: Path = ROOT / ".env") -> Config:
-    """The settings in `environ`; None reads the process environment and `env_file`.
+def read_config(environ: Mapping[str, str | None] | None = None, env_file: Path = ROOT / ".env") -> Config:
+    """The settings in `environ`; None reads the process environment over `env_file`, and changes neither.
 
-    Raises ConfigError with every problem at once.
+    An empty value means the default. One that is empty in the environment counts as well: `DATABASE_URL= flask run`
+    does without the file's. Raises ConfigError with every problem at once.
     """
     problems: list[str] = []
     if environ is None:
         try:
             problems += env_file_problems(env_file)
-            environ = environment(env_file)
+            environ = {**dotenv_values(env_file), **os.environ}
         except (OSError, UnicodeDecodeError) as exc:
             raise ConfigError([f"{env_file.name} can't be read: {exc}"]) from exc
-    given = {name: environ[name] for name in Config.model_fields if environ.get(name, "").strip()}
+    given = {name: environ[name] for name in Config.model_fields if (environ.get(name) or "").strip()}
     try:
         config = Config.model_validate(given)
     except ValidationError as exc:

@@ -12,6 +12,7 @@ from flask import Flask, current_app
 from werkzeug.exceptions import ServiceUnavailable
 
 from ..config import Config
+from ..logs import first_line
 from .background import Background, TooManyJobs
 from .work import JOBS
 
@@ -51,7 +52,7 @@ def enqueue(name: str, **values: object) -> None:
         try:
             send(celery, current_app, name, values)
         except BROKER_ERRORS as exc:
-            logger.error("job not queued", extra={"job": name, "reason": str(exc).splitlines()[0]})
+            logger.error("job not queued", extra={"job": name, "reason": first_line(exc)})
             raise QueueUnavailable from exc
         return
     try:

@@ -8,9 +8,7 @@ import logging
 import os
 import queue
 import threading
-import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from flask import Flask
 
@@ -49,11 +47,11 @@ class Background:
         if self._pid != os.getpid():
             self._reset()  # forked since: the parent's threads and what it had queued stayed there
         with self._lock:
-            if self._unfinished >= self.longest_queue:
-                raise TooManyJobs(f"{self._unfinished} jobs are waiting")
-            self._unfinished += 1
+            unfinished = self._work.unfinished_tasks
+            if unfinished >= self.longest_queue:
+                raise TooManyJobs(f"{unfinished} jobs are waiting")
             self._work.put((name, job, values))
-            if self._started < min(self.threads, self._unfinished):
+            if self._started < min(self.threads, unfinished + 1):
                 self._started += 1
                 # Daemons, so that draining has a bound; atexit waits for them, see drain().
                 threading.Thread(target=self._run, name=f"job-{self._started}", daemon=True).start()
@@ -62,39 +60,28 @@ class Background:
         """Wait until every job is done; False when some are not by then, which is logged."""
         if self._pid != os.getpid():
             return True
-        give_up_at = time.monotonic() + timeout_seconds
-        with self._lock:
-            while self._unfinished and (remaining := give_up_at - time.monotonic()) > 0:
-                self._done.wait(remaining)
-            if self._unfinished:
-                logger.error(
-                    "jobs given up at exit", extra={"jobs": self._unfinished, "timeout_seconds": timeout_seconds}
-                )
-            return self._unfinished == 0
+        with self._work.all_tasks_done:
+            self._work.all_tasks_done.wait_for(lambda: self._work.unfinished_tasks == 0, timeout_seconds)
+            unfinished = self._work.unfinished_tasks
+        if unfinished:
+            logger.error("jobs given up at exit", extra={"jobs": unfinished, "timeout_seconds": timeout_seconds})
+        return unfinished == 0
 
     def _reset(self) -> None:
         if self._pid == 0:
             atexit.register(self.drain)
         self._pid = os.getpid()
-        self._work: queue.SimpleQueue[Work] = queue.SimpleQueue()
+        self._work: queue.Queue[Work] = queue.Queue()
         self._lock = threading.Lock()
-        self._done = threading.Condition(self._lock)
-        self._unfinished = 0
         self._started = 0
 
     def _run(self) -> None:
         while True:
             name, job, values = self._work.get()
             try:
-                self._do(name, job, values)
+                with self.app.app_context():
+                    job(**values)
+            except Exception:  # the thread must live on for the next job; the values are not logged, they may be secret
+                logger.exception("job failed", extra={"job": name})
             finally:
-                with self._lock:
-                    self._unfinished -= 1
-                    self._done.notify_all()
-
-    def _do(self, name: str, job: Callable[..., Any], values: Mapping[str, object]) -> None:
-        try:
-            with self.app.app_context():
-                job(**values)
-        except Exception:  # the thread must live on for the next job; the values are not logged, they may be secret
-            logger.exception("job failed", extra={"job": name})
+                self._work.task_done()

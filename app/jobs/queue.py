@@ -51,15 +51,10 @@ PREPARE_SECONDS = 5
 _preparing = threading.Lock()
 
 
-class WithoutData(logging.Filter):
+def without_data(record: logging.LogRecord) -> bool:
     """Takes the field `data` off Celery's log records: it repeats the line, and the arguments of a job that failed."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.__dict__.pop("data", None)
-        return True
-
-
-without_data = WithoutData()
+    record.__dict__.pop("data", None)
+    return True
 
 
 def make_celery(app: Flask, config: Config, *, for_worker: bool = False) -> Celery:

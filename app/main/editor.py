@@ -2,13 +2,12 @@
 
 from typing import Any
 
-from flask import abort, flash, redirect, render_template, request, url_for
+from flask import flash, redirect, render_template, request, url_for
 from flask_login import current_user, login_required
 
 from .. import boards
 from ..models import Board
 from .forms import BoardForm
-from .pages import NO_BOARD
 from .routes import blueprint
 
 UNPROCESSABLE = 422
@@ -26,16 +25,16 @@ def new_board() -> Any:
 @login_required
 def edit_board(slug: str) -> Any:
     if request.method == "GET":
-        board = own_board(slug)
+        board = boards.owned_by(current_user, slug, for_update=False)
         return edit_page(BoardForm.of_board(board), board.slug)
-    return save_or_show_again(own_board(slug, for_update=True))
+    return save_or_show_again(boards.owned_by(current_user, slug, for_update=True))
 
 
 @blueprint.route("/boards/<slug>/delete", methods=["GET", "POST"])
 @login_required
 def delete_board(slug: str) -> Any:
     """Asks first: with its history a board can't be had back."""
-    board = own_board(slug, for_update=request.method == "POST")
+    board = boards.owned_by(current_user, slug, for_update=request.method == "POST")
     if request.method == "GET":
         return render_template("main/delete_board.html", board=board)
     title = board.title
@@ -58,20 +57,8 @@ def save_or_show_again(board: Board) -> Any:
             return redirect(url_for("main.board", slug=document.slug))
         except boards.SlugTaken:
             form.errors["slug"] = "Another board has this name; choose a different one."
-        except boards.Vanished:
-            abort(409, "The account was deleted while the board was being saved.")
     return edit_page(form, slug), UNPROCESSABLE
 
 
 def edit_page(form: BoardForm, slug: str | None = None) -> str:
     return render_template("main/edit_board.html", form=form, slug=slug)
-
-
-def own_board(slug: str, *, for_update: bool = False) -> Board:
-    """The board, if it is the current user's; `for_update` keeps others from changing it until our commit."""
-    board = boards.find(slug, for_update=for_update)
-    if board is None or not board.is_readable_by(current_user):
-        abort(404, NO_BOARD)
-    if not board.is_owned_by(current_user):
-        abort(403, "This board is not yours; only its owner can change it.")
-    return board

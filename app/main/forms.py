@@ -65,8 +65,8 @@ class BoardForm:
             rows.append(Row(name, url, timeout_ms))
         return cls(sent.get("slug", "").strip(), sent.get("title", "").strip(), "public" in sent, rows)
 
-    def with_empty_rows(self, count: int = EMPTY_ROWS) -> "BoardForm":
-        self.rows += [Row() for _ in range(count)]
+    def with_empty_rows(self) -> "BoardForm":
+        self.rows += [Row() for _ in range(EMPTY_ROWS)]
         return self
 
     def change_rows(self, action: str) -> bool:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import abort, render_template, request
+from flask import render_template, request
 from flask_login import current_user
 from sqlalchemy import func, select
 
@@ -17,7 +17,6 @@ BOARDS_PER_PAGE = 24
 OWN_BOARDS_SHOWN = 200
 LAST_PAGE = 1000
 QUARTERS = (1, 1.5, 2, 2.5, 3, 4, 5, 7.5)
-NO_BOARD = "There is no such board, or it is private and belongs to somebody else."
 
 
 @blueprint.get("/")
@@ -45,7 +44,7 @@ def index() -> Any:
 @blueprint.get("/boards/<slug>")
 def board(slug: str) -> Any:
     """One board. `?fetch=now` fetches before answering, for browsers without JavaScript; others get the stream."""
-    shown = readable_board(slug)
+    shown = boards.readable_by(current_user, slug)
     can_edit = shown.is_owned_by(current_user)
     names = [source.name for source in shown.sources]
     results = None
@@ -64,14 +63,6 @@ def board(slug: str) -> Any:
         outcomes=outcomes,
         scale_ms=scale_for(results["elapsed_ms"] if results else 0),
     )
-
-
-def readable_board(slug: str) -> Board:
-    """The board, if the current user may see it. A private board of somebody else is answered like none at all."""
-    found = boards.find(slug)
-    if found is None or not found.is_readable_by(current_user):
-        abort(404, NO_BOARD)
-    return found
 
 
 def summaries(query: Any) -> list[dict[str, Any]]:

@@ -57,7 +57,7 @@ def test_taken_slug_leaves_both_boards_as_they_were(board: Board) -> None:
 
 
 def test_board_of_an_account_that_is_gone_is_not_saved(context: Flask) -> None:
-    with pytest.raises(boards.Vanished):
+    with pytest.raises(boards.OwnerVanished):
         saved("mine", owner_id=123_456)
 
 

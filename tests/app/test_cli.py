@@ -13,6 +13,7 @@ from app import boards, cli, create_app
 from app.extensions import db
 from app.jobs import work
 from app.models import ApiToken, Board, Source, User
+from tests.app.tokens import token_of
 from tests.support import PASSWORD
 
 
@@ -92,7 +93,7 @@ def test_token_is_printed_and_nothing_else_and_works(
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.count("\n") == 1
     with app.app_context():
-        token = ApiToken.find(result.stdout.strip())
+        token = token_of(result.stdout.strip())
         assert (token.user_id, token.name) == (user_id, "nightly")
 
 
@@ -176,11 +177,9 @@ def test_progress_of_many_boards_goes_to_standard_error_where_somebody_sees_it(
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
 
-    with cli.progress(2) as advance:
-        advance()
-        advance()
-    with cli.progress(1) as advance:
-        advance()
+    plans = [boards.BoardPlan(1, "one", ()), boards.BoardPlan(2, "two", ())]
+    assert list(cli.progress(plans)) == plans
+    assert list(cli.progress(plans[:1])) == plans[:1]
 
     assert "2/2" in terminal.getvalue()
     assert capsys.readouterr().out == ""

@@ -89,8 +89,8 @@ def test_revision_that_the_code_does_not_know_is_named(app: Flask, monkeypatch: 
 
 
 def test_revision_that_is_behind_says_what_to_run(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = database.newest_revision()
-    monkeypatch.setattr(database, "newest_revision", lambda: "feedc0ffee12")
+    found, *_ = known = database.revisions_in_code()
+    monkeypatch.setattr(database, "revisions_in_code", lambda: ["feedc0ffee12", *known])
 
     assert database.revision_problem(app) == (
         f"the database is at revision {found}, the code needs feedc0ffee12; run: flask db upgrade"

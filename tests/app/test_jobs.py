@@ -339,6 +339,15 @@ def test_broker_that_is_down_is_a_503_within_seconds(postgres_url: str, broker: 
     assert time.monotonic() - started < 5
 
 
+def test_a_broker_error_without_a_text_is_no_error_of_ours(celery_app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def send(*_: object) -> None:
+        raise ConnectionResetError
+
+    monkeypatch.setattr(queue, "send", send)
+    with celery_app.app_context(), pytest.raises(QueueUnavailable):
+        enqueue("purge")
+
+
 def test_every_job_is_a_task_and_the_schedule_names_tasks_only(celery_app: Flask) -> None:
     celery = celery_app.extensions["celery"]
 

@@ -7,7 +7,6 @@ from flask import Flask, abort, request
 from flask.testing import FlaskClient
 
 from app import create_app
-from app.errors import Problem
 from app.extensions import db
 from app.security import TrustedProxies
 
@@ -61,7 +60,7 @@ def add_views(app: Flask) -> None:
 
     @app.get("/odd/problem")
     def problem() -> None:
-        raise Problem(418, "short and stout")
+        abort(418, "short and stout")
 
     @app.get("/odd/abort/<int:status>")
     def give_up(status: int) -> None:

@@ -2,6 +2,7 @@ import html
 import json
 import re
 import shlex
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,6 +10,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 from jsonschema_rs import Draft202012Validator
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
+
+from app.api.openapi import PlainSchema
+from app.api.pagination import Page
+from tests.app.api.upstreams import Upstream
 
 
 @pytest.fixture
@@ -56,6 +61,43 @@ def media_objects(node: Any) -> list[dict[str, Any]]:
     if "content" in node:
         return list(node["content"].values())
     return [media for child in node.values() for media in media_objects(child)]
+
+
+def test_what_is_written_down_is_what_is_checked(description: dict[str, Any]) -> None:
+    """The ranges in openapi.yaml against those that the application refuses by."""
+    parameters = {
+        parameter["name"]: parameter["schema"]
+        for item in description["paths"].values()
+        for operation in item.values()
+        for parameter in operation["parameters"]
+    }
+    page = Page.model_json_schema(schema_generator=PlainSchema)["properties"]
+    slug = description["components"]["schemas"]["BoardDocument"]["properties"]["slug"]
+
+    assert {name: parameters[name] for name in page} == {
+        name: {key: value for key, value in schema.items() if key != "description"} for name, schema in page.items()
+    }
+    assert parameters["slug"] == {name: slug[name] for name in ("type", "maxLength", "pattern")}
+
+
+def test_what_is_answered_fits_its_schema(
+    client: FlaskClient,
+    description: dict[str, Any],
+    bearer: Callable[..., dict[str, str]],
+    make_board: Callable[..., Any],
+    server: Upstream,
+) -> None:
+    def check(url: str, path: str) -> None:
+        response = client.get(url)
+        media = description["paths"][path]["get"]["responses"][str(response.status_code)]["content"][response.mimetype]
+        Draft202012Validator(media["schema"] | {"components": description["components"]}).validate(response.json)
+
+    make_board(bearer(), urls={"answers": server.url(), "fails": "http://127.0.0.1:1/"}, public=True)
+    check("/api/boards/mine/results", "/api/boards/{slug}/results")
+    for path in ("/api/boards", "/api/boards/{slug}", "/api/boards/{slug}/history"):
+        check(path.replace("{slug}", "mine"), path)
+    check("/api/boards?page=0", "/api/boards")
+    check("/api/boards/none", "/api/boards/{slug}")
 
 
 def test_errors_are_described_as_problem_documents(description: dict[str, Any]) -> None:

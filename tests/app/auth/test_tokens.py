@@ -9,6 +9,7 @@ from app.auth import tokens
 from app.extensions import db
 from app.models import ApiToken, User
 from tests.app.forms import Browser
+from tests.app.tokens import token_of
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def test_a_new_token_is_shown_once_and_belongs_to_its_maker(app: Flask, ann: Bro
     text = shown_token(created)
 
     with app.app_context():
-        assert ApiToken.find(text).user.email == "ann@example.org"
+        assert token_of(text).user.email == "ann@example.org"
     listed = ann.get("/tokens")
     assert "laptop" in listed.text
     assert shown_token(listed) is None
@@ -42,7 +43,7 @@ def test_the_list_shows_when_a_token_was_used(app: Flask, ann: Browser) -> None:
     assert "never used" in ann.get("/tokens").text
 
     with app.app_context():
-        token = ApiToken.find(text)
+        token = token_of(text)
         token.last_used_at = token.created_at.replace(year=2026, month=3, day=4, hour=5, minute=6)
         db.session.commit()
 
@@ -52,11 +53,11 @@ def test_the_list_shows_when_a_token_was_used(app: Flask, ann: Browser) -> None:
 def test_a_revoked_token_is_gone(app: Flask, ann: Browser) -> None:
     text = shown_token(ann.post("/tokens", name="laptop"))
     with app.app_context():
-        token_id = ApiToken.find(text).id
+        token_id = token_of(text).id
 
     assert ann.post(f"/tokens/{token_id}/revoke", page="/tokens").status_code == 302
     with app.app_context():
-        assert ApiToken.find(text) is None
+        assert token_of(text) is None
 
 
 def test_nobody_revokes_somebody_elses_token(app: Flask, ann: Browser, make_user: Callable[..., int]) -> None:
@@ -69,7 +70,7 @@ def test_nobody_revokes_somebody_elses_token(app: Flask, ann: Browser, make_user
     assert "bob's" not in ann.get("/tokens").text
     assert ann.post(f"/tokens/{token_id}/revoke", page="/tokens").status_code == 404
     with app.app_context():
-        assert ApiToken.find(text) is not None
+        assert token_of(text) is not None
 
 
 @pytest.mark.parametrize("token_id", ["0", "2147483647", "2147483648", "9" * 40, "x", "-1"])

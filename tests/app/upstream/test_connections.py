@@ -7,7 +7,7 @@ import pytest
 
 from app import lanes
 from app.lanes import Lane
-from app.upstream import HEARTBEAT, Call, Outcome, Target
+from app.upstream import Call, Outcome, Target
 from tests.app.api.upstreams import LONG_WAIT, Connection, answering, eventually, hanging, upstream
 
 from .fetching import OK, Names, fetch_one, fetch_threads, fetcher
@@ -92,11 +92,11 @@ class TestConnections:
 
     def test_heartbeats_come_while_nothing_does(self) -> None:
         with upstream(hanging) as server:
-            items = fetcher().fetch_with_heartbeat([Target("it", server.url(), 60_000)], 0.01)
+            items = fetcher().fetch_all([Target("it", server.url(), 60_000)], 0.01)
             first, second = next(items), next(items)
             items.close()
 
-        assert (first, second) == (HEARTBEAT, HEARTBEAT)
+        assert (first, second) == (None, None)
 
 
 class TestCutting:
@@ -112,7 +112,7 @@ class TestCutting:
                 gone.set()
 
         with upstream(watch) as server:
-            items = fetcher().fetch_with_heartbeat([Target("it", server.url(), 60_000)], 0.01)
+            items = fetcher().fetch_all([Target("it", server.url(), 60_000)], 0.01)
             while not begun.is_set():
                 next(items)
             items.close()
@@ -169,7 +169,7 @@ class TestCutting:
 
         names["a.test"] = slow
         with upstream(answering()) as server:
-            items = fetcher().fetch_with_heartbeat([Target("it", server.url(host="a.test"), 60_000)], 0.01)
+            items = fetcher().fetch_all([Target("it", server.url(host="a.test"), 60_000)], 0.01)
             while not resolving.is_set():
                 next(items)
             items.close()
