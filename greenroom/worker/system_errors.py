@@ -28,7 +28,7 @@ class SystemErrors:
         self.is_serving = is_serving
         self.drain = drain
         self.hub = get_hub()
-        self.package_s: Callable[..., Any] = Hub.handle_system_error
+        self.plain: Callable[..., Any] = Hub.handle_system_error
 
     def install(self) -> None:
         """Runs on: worker start-up, in the main greenlet."""
@@ -36,7 +36,7 @@ class SystemErrors:
         def handle_system_error(hub: Hub, kind: Any, value: Any, tb: TracebackType | None = None) -> Any:
             is_exit = isinstance(value, Hub.SYSTEM_ERROR)
             if hub is not self.hub or not is_exit or not self.is_serving() or forking.is_child():
-                return self.package_s(hub, kind, value, tb)
+                return self.plain(hub, kind, value, tb)
             if getcurrent() is hub:
                 return spawn(self._end, "a callback of the loop", value)  # a log may wait, which the loop can't
             return self._end(repr(getcurrent()), value)
