@@ -53,7 +53,7 @@ def by_spawner(greenlets: Iterable[Any], most: int = MOST_SPAWNERS) -> dict[str,
     return dict(Counter(spawner_of(one) for one in greenlets).most_common(most))
 
 
-def spawner_of(greenlet: Any) -> str:
+def spawner_of(greenlet: object) -> str:
     """The line that started it, else the name of its function."""
     if not issubclass(type(greenlet), gevent.Greenlet):
         return type(greenlet).__name__

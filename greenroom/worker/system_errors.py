@@ -17,6 +17,7 @@ from gevent.hub import Hub
 from greenlet import getcurrent
 
 from .. import forking, replacements
+from ..insight.greenlets import spawner_of
 
 logger = logging.getLogger("gunicorn.error")
 
@@ -39,7 +40,7 @@ class SystemErrors:
                 return self.plain(hub, kind, value, tb)
             if getcurrent() is hub:
                 return spawn(self._end, "a callback of the loop", value)  # a log may wait, which the loop can't
-            return self._end(repr(getcurrent()), value)
+            return self._end(f"a greenlet started at {spawner_of(getcurrent())}", value)
 
         replacements.put("system_errors", (Hub, "handle_system_error", handle_system_error))
 
