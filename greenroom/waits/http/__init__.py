@@ -12,6 +12,6 @@ strange URLs) go the way they always went.
 install        what is replaced in `requests`; hooked: where somebody else has replaced something, theirs is used
 adapter        HTTPAdapter.send; fast_path: Session.request in one step; memo: what `requests` need not work out again
 transport      one request and the head of its answer; retrying: a mounted `Retry`
-pool           origins and their connections: connection, reader, head, answer, tls
+pool           origins and their connections: connection, reader, head, answer, tls; origin_name: how errors call one
 cookies, logins, tracing    what belongs to a session, a connection, a trace
 """

@@ -30,6 +30,7 @@ from ... import clock
 from ...errors import BudgetSpent
 from ...in_flight import EVERYWHERE, Wait
 from .connection import Connection
+from .origin_name import OriginName
 
 # A wait for a slot that nothing else bounds ends after this.
 SLOT_TIMEOUT_SECONDS = 60.0
@@ -73,21 +74,6 @@ class Ticket:
             self.greenlet.switch(self)
 
 
-class Peer:
-    """An origin as urllib3's errors name a connection to it."""
-
-    def __init__(self, scheme: str, host: str, port: int) -> None:
-        self.scheme = scheme
-        self.host = host
-        self.port = port
-
-    def __str__(self) -> str:
-        return f"{self.scheme.upper()}Connection(host={self.host!r}, port={self.port!r})"
-
-    def __repr__(self) -> str:
-        return f"<{self} at {id(self):#x}>"
-
-
 class Origin:
     """Where connections lead to. It looks like urllib3's pool in what urllib3's errors and responses ask of one."""
 
@@ -98,7 +84,7 @@ class Origin:
         self.limit = pools.limit
         self.has_owner = has_owner
         self.is_over = False  # its owner has gone
-        self.peer = Peer(self.scheme, self.host, self.port)
+        self.peer = OriginName(self.scheme, self.host, self.port)
         self.where = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
         self.open = 0  # kept, in use, or being opened
         self.idle: list[Connection] = []
@@ -121,33 +107,37 @@ class Origin:
                 if connection.is_quiet():
                     return connection
                 connection.drop()
-        return self._slot(timeout_seconds, user, is_safe)
+        return self._slot(timeout_seconds, user, is_safe, now)
 
     def take_slot(self, timeout_seconds: float | None, user: Any) -> None:
         """A slot for a new connection, whatever is kept. Raises NoSlot."""
-        connection = self._slot(timeout_seconds, user, is_safe=False)
+        connection = self._slot(timeout_seconds, user, False, self.pools.now())
         if connection is not None:
             self.open += 1  # its slot, which closing it gives away
             connection.close()
 
-    def _slot(self, timeout_seconds: float | None, user: Any, is_safe: bool) -> Connection | None:
-        self._make_room()
+    def _slot(self, timeout_seconds: float | None, user: Any, is_safe: bool, now: float) -> Connection | None:
+        seconds = SLOT_TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds
+        self._make_room(user, is_safe and seconds > QUIET_SECONDS, now)
         if self.open < self.limit and not self.waiting:
             self.open += 1
             return None
-        return self._wait_for_slot(timeout_seconds, user, is_safe)
+        return self._wait_for_slot(seconds, user, is_safe)
 
-    def _make_room(self) -> None:
+    def _make_room(self, user: Any, may_share: bool, now: float) -> None:
         """A new connection takes the place of one that is of no use: there are as many as are used at once."""
-        now = self.pools.now()
         for connection in self.idle:
-            if now - connection.idle_since < QUIET_SECONDS:
+            if now < connection.idle_since + QUIET_SECONDS:
                 break  # the first is idle longest
             if not (self.has_owner or connection.has_user()):
                 connection.drop()
                 return
-        if self.open >= self.limit and self.idle:
+        if self.open >= self.limit and self.idle and not self._will_suit(self.idle[0], user, may_share):
             self.idle[0].close()
+
+    def _will_suit(self, connection: Connection, user: Any, is_safe: bool) -> bool:
+        """Whether it suits once it has been quiet for long enough."""
+        return self._suits(connection, user, is_safe, connection.idle_since + QUIET_SECONDS)
 
     def _suits(self, connection: Connection, user: Any, is_safe: bool, now: float) -> bool:
         """Whether this call may use a connection that is kept, or that was just given back."""
@@ -156,7 +146,7 @@ class Origin:
             most_seconds = self.pools.idle_seconds
         elif connection.was_used_by(user):
             most_seconds = self.pools.idle_seconds if is_safe else SURE_SECONDS
-        elif is_safe and idle_seconds >= QUIET_SECONDS and now >= self.distrusted_until:
+        elif is_safe and now >= connection.idle_since + QUIET_SECONDS and now >= self.distrusted_until:
             most_seconds = QUICK_SECONDS
         else:
             return False
@@ -174,13 +164,16 @@ class Origin:
         is_old = not self.has_owner and now - connection.opened_at >= self.pools.age_seconds
         return not (self.is_over or is_used_up or is_old or connection.keep_seconds == 0.0)
 
-    def _wait_for_slot(self, timeout_seconds: float | None, user: Any, is_safe: bool) -> Connection | None:
-        seconds = SLOT_TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds
+    def _wait_for_slot(self, seconds: float, user: Any, is_safe: bool) -> Connection | None:
         if seconds <= 0.0:
             raise self._no_slot(0.0)
         hub: Any = self.pools.hub
         ticket = Ticket(getcurrent(), user, is_safe)
         self.waiting.append(ticket)
+        if self.idle:  # not quiet for long enough yet
+            quiet_soon = self.idle[0]
+            self.pools.unkeep(quiet_soon)
+            self._place(quiet_soon, self.pools.now())
         timer = hub.loop.timer(seconds)
         try:
             with Wait("pool", self.where, EVERYWHERE):
@@ -239,7 +232,7 @@ class Origin:
             self.pools.keep(connection)
         elif self._suits(connection, first.user, first.is_safe, now):
             self._give(connection)
-        elif self._suits(connection, first.user, first.is_safe, connection.idle_since + QUIET_SECONDS):
+        elif self._will_suit(connection, first.user, first.is_safe):
             timer = self.pools.hub.loop.timer(QUIET_SECONDS)
             timer.start(lambda: self._place(connection, self.pools.now()), update=True)
         else:

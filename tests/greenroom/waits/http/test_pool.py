@@ -3,9 +3,11 @@
 import os
 import socket
 import threading
+import time
 from collections import Counter
 from typing import Any
 
+import gevent
 import pytest
 import requests
 
@@ -124,6 +126,26 @@ def test_an_answer_behind_another_is_never_a_strangers(
         clock.advance(0.006)
         assert requests.get(upstream.url).json()["connection"] <= 3
     assert origin_of(ours).open == 3
+
+
+@pytest.mark.parametrize("uptime", [10_000.0, 20_000.0, 100_000.0])
+def test_those_who_wait_get_a_connection_when_it_is_quiet_however_long_the_machine_runs(
+    switch: Switch, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, uptime: float
+) -> None:
+    """(a + 0.01) - a is less than 0.01 for half of the clock's readings."""
+    ours = switch.to("ours", connections=1)
+    assert ours is not None
+    monkeypatch.setattr(pool, "QUIET_SECONDS", 0.01)
+    assert requests.get(upstream.url).json()["connection"] == 1
+    pools, began = pools_of(ours), time.monotonic()
+    pools.now = lambda: uptime + time.monotonic() - began
+    (kept,) = origin_of(ours).idle
+    kept.opened_at = kept.idle_since = uptime - 1.0
+
+    asked = [gevent.spawn(requests.get, upstream.url) for _ in range(5)]
+    gevent.joinall(asked, timeout=30)
+
+    assert [one.get().json()["connection"] for one in asked] == [1] * 5
 
 
 def test_what_nobody_can_use_any_more_is_closed_and_a_sessions_connection_is_kept(
