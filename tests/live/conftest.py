@@ -30,6 +30,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("live")
 
 
+def is_dead(process: psutil.Process) -> bool:
+    """Gone, or waiting to be reaped."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def wait_until(condition: Callable[[], object], what: str, timeout_seconds: float = LONG_WAIT_SECONDS) -> None:
     """Wait until `condition()` is true; fail the test with `what` when it does not become so."""
     give_up_at = time.monotonic() + timeout_seconds

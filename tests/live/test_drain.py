@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from .conftest import PYTHON_MODULE, ROOT, Server, clean_environment, wait_until
+from .conftest import PYTHON_MODULE, ROOT, Server, clean_environment, is_dead, wait_until
 from .raw import Client
 
 APP = {"PYTHONPATH": str(Path(__file__).parent / "apps"), "WSGI_APP": "worker:app", "WEB_CONCURRENCY": "1"}
@@ -250,7 +250,7 @@ def test_a_dead_arbiter_takes_its_workers_along(start: Start) -> None:
 
     server.signal(signal.SIGKILL)
 
-    wait_until(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE, "the worker is gone", 10)
+    wait_until(lambda: is_dead(orphan), "the worker is gone", 10)
 
 
 def test_usr1_reopens_the_logs_and_serves_on(start: Start, tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_usr2_starts_a_second_server_on_the_same_socket(start: Start, command: t
         assert psutil.Process(served_by).ppid() == new.pid
     finally:
         new.terminate()
-        wait_until(lambda: not new.is_running() or new.status() == psutil.STATUS_ZOMBIE, "the second one has gone")
+        wait_until(lambda: is_dead(new), "the second one has gone")
 
 
 # As systemd does it: the socket is descriptor 3, and the process is told that it is for it.

@@ -12,7 +12,16 @@ import psutil
 import pytest
 import requests
 
-from .conftest import LONG_WAIT_SECONDS, PYTHON_MODULE, ROOT, Server, SharedServers, clean_environment, wait_until
+from .conftest import (
+    LONG_WAIT_SECONDS,
+    PYTHON_MODULE,
+    ROOT,
+    Server,
+    SharedServers,
+    clean_environment,
+    is_dead,
+    wait_until,
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +45,6 @@ def postgres_processes(instance: Path) -> list[psutil.Process]:
         return [postmaster, *postmaster.children()]
     except (FileNotFoundError, psutil.NoSuchProcess):
         return []
-
-
-def is_dead(process: psutil.Process) -> bool:
-    """Gone, or waiting to be reaped."""
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def flask(instance: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -96,7 +97,7 @@ def test_a_stop_answers_the_requests_that_run_and_leaves_no_process(
 
     assert [answer.result().json() for answer in answers] == [{"delay_ms": 1500}] * 10
     assert exit_code == 0
-    wait_until(lambda: not any(process.is_running() for process in family), "every process of the server is gone")
+    wait_until(lambda: all(map(is_dead, family)), "every process of the server is gone")
 
 
 def open_connections(server: Server) -> int:
@@ -119,7 +120,7 @@ def test_a_killed_worker_is_replaced_and_the_others_serve_on(start: Callable[...
 
     assert requests.get(server.url + "/demo/delay/1", timeout=30).status_code == 200
     wait_until(lambda: len([w for w in server.workers() if w.pid != victim.pid]) == 2, "a new worker runs")
-    assert survivor.is_running()
+    assert not is_dead(survivor)
 
 
 def test_killing_the_arbiter_takes_everything_with_it_and_loses_nothing(
@@ -134,7 +135,7 @@ def test_killing_the_arbiter_takes_everything_with_it_and_loses_nothing(
     server.signal(signal.SIGKILL)
     server.wait_gone()
 
-    wait_until(lambda: not any(process.is_running() for process in family), "workers, companion and database are gone")
+    wait_until(lambda: all(map(is_dead, family)), "workers, companion and database are gone")
     assert "Exception ignored" not in server.text()
     again = start().wait_ready()
     assert board_slugs(again, token) == ["demo", "kept"]

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import requests
 
-from .conftest import Server, wait_until
+from .conftest import Server, is_dead, wait_until
 
 # A stop that waits for nobody takes one; far from the graceful timeout here.
 MOST_STOP_SECONDS = 15.0
@@ -77,7 +77,7 @@ def test_exporters_lose_nothing_and_helpers_hold_nothing(
     else:
         for _ in range(3):
             requests.get(server.url + "/readyz", timeout=30)
-    wait_until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, "the worker is gone")
+    wait_until(lambda: is_dead(worker), "the worker is gone")
     took = time.monotonic() - began
 
     assert sorted(told for told in sink.told if told) == ALL
@@ -94,7 +94,7 @@ def test_processes_of_an_executor_end_with_their_worker(serve: Callable[..., Ser
 
     assert server.stop() == 0
 
-    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    assert not [child for child in children if not is_dead(child)]
 
 
 def test_thread_that_is_no_daemon_is_joined_and_named(serve: Callable[..., Server]) -> None:
@@ -118,7 +118,7 @@ def test_exit_is_bounded_by_the_graceful_timeout_and_its_holder_named(serve: Cal
 
     assert server.stop() == 0
 
-    assert not worker.is_running()
+    assert is_dead(worker)
     named = "thread 'my-consumer'" if what == "consumer" else "concurrent/futures/thread.py"
     lines = [line for line in server.text().splitlines() if "can't exit yet" in line or "exits without" in line]
     assert [named in line for line in lines] == [True, True], lines

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import requests
 
-from ..conftest import LONG_WAIT_SECONDS, wait_until
+from ..conftest import LONG_WAIT_SECONDS, is_dead, wait_until
 from ..staging import clients
 from .watched import Start, Watched
 
@@ -61,8 +61,8 @@ def test_it_ends_with_a_server_that_was_killed(watched: Watched) -> None:
 
     watched.server.signal(signal.SIGKILL)
 
-    wait_until(lambda: not any(one.is_running() for one in processes), "it ends")
-    wait_until(lambda: not any(one.is_running() for one in workers), "the workers end")
+    wait_until(lambda: all(map(is_dead, processes)), "it ends")
+    wait_until(lambda: all(map(is_dead, workers)), "the workers end")
     assert not folder.exists()
 
 
@@ -72,7 +72,7 @@ def test_it_ends_with_a_server_that_stops(watched: Watched) -> None:
 
     assert watched.server.stop() == 0
 
-    assert not any(one.is_running() for one in processes)
+    assert all(map(is_dead, processes))
     assert not folder.exists()
 
 
@@ -104,7 +104,7 @@ def test_a_server_that_is_replaced_hands_the_page_over(watched: Watched) -> None
     new = psutil.Process(view["about"]["arbiter"])
     assert requests.get(watched.server.url + "/", timeout=10).status_code == 200
     new.terminate()
-    wait_until(lambda: not new.is_running() or new.status() == psutil.STATUS_ZOMBIE, "it stops")
+    wait_until(lambda: is_dead(new), "it stops")
 
 
 def test_the_second_server_goes_on_without_and_takes_over_when_the_first_is_gone(start: Start) -> None:
