@@ -209,7 +209,8 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
         return self._call_in_thread(functools.partial(function, *args))
 
     def _has_to_wait(self, exc: sqlite3.OperationalError) -> bool:
-        return exc.sqlite_errorcode & 0xFF == LOCKED and bool(self._timeout) and get_thread_ident() != self._away_in
+        code = getattr(exc, "sqlite_errorcode", 0)  # none where Python raised it, or the application did
+        return code & 0xFF == LOCKED and bool(self._timeout) and get_thread_ident() != self._away_in
 
     def _call_in_thread(self, call: Callable[[], Any]) -> Any:
         """The call, with the connection's own timeout, or what is left of the request's time."""
@@ -247,7 +248,7 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
         try:
             return call()
         finally:
-            self._set_patience(0.0)
+            self._follow_timeout(ceil(seconds * 1000))
             self._away_in = 0
 
     def _came_back(self, job: Job) -> None:
@@ -281,9 +282,15 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
         try:
             return call()
         finally:
+            self._follow_timeout(ceil(self._timeout * 1000))
+
+    def _follow_timeout(self, before: int) -> None:
+        """Take over a timeout that the application has set meanwhile, `before` milliseconds before that."""
+        with contextlib.suppress(sqlite3.DatabaseError):  # closed
             (milliseconds,) = self._ask_plainly("PRAGMA busy_timeout").fetchone()[:1]
-            self._timeout = milliseconds / 1000
-            self._set_patience(0.0)
+            if milliseconds != before:
+                self._timeout = milliseconds / 1000
+        self._set_patience(0.0)
 
 
 class Cursor(PLAIN_CURSOR):  # type: ignore[misc]

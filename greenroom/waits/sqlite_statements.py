@@ -12,6 +12,7 @@ from .slow_statements import LONGEST_TEXT, MOST_STATEMENTS, SLOW_SECONDS, SlowSt
 from .threads import get_thread_ident
 
 READING = re.compile(r"\s*(select|with|values)\b", re.IGNORECASE)
+ABOUT = re.compile(r"(?>\s+|--[^\n]*\n|/\*.*?\*/)*+pragma\b.*busy_timeout", re.IGNORECASE | re.DOTALL)
 RETURNING = re.compile(r"\breturning\b", re.IGNORECASE)
 NOTHING, READS, RETURNS, ABOUT_TIMEOUT, OTHER = 0, 1, 2, 4, 8  # see kind_of
 GOOD_SECONDS = 0.002
@@ -27,7 +28,7 @@ KINDS: dict[str, int] = {}
 def kind_of(sql: str) -> int:
     """Return the kind of a statement, which has to be known before it is made."""
     text = str.__str__(sql)  # past whatever a class of the application's may do
-    is_about_timeout = text[:100].lstrip()[:6].lower() == "pragma" and "busy_timeout" in text.lower()
+    is_about_timeout = "busy_timeout" in text.lower() and ABOUT.match(text)
     is_read, may_return = type(sql) is str and READING.match(text), RETURNING.search(text)
     kind = (READS if is_read else 0) | (RETURNS if may_return else 0) | (ABOUT_TIMEOUT if is_about_timeout else 0)
     if type(sql) is str and len(sql) < LONGEST_TEXT:

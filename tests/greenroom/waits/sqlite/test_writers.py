@@ -21,6 +21,51 @@ def test_writers_that_wait_within_their_transaction_come_one_after_the_other(che
     )
 
 
+def test_timeout_that_a_script_or_a_commented_pragma_sets_counts(check: Check) -> None:
+    check(
+        """
+        for sets in ("executescript", "execute"):
+            waits = sqlite3.connect(PATH, timeout=LONG_WAIT_SECONDS)
+            getattr(waits, sets)("/* soon */ -- enough\\n PRAGMA busy_timeout = 100")
+            holder = sqlite3.connect(PATH, isolation_level=None)
+            holder.execute("BEGIN IMMEDIATE")
+            assert 0.1 <= locked(waits.execute, "INSERT INTO visits VALUES (1, 'x')") < 2
+            assert waits.execute("PRAGMA busy_timeout").fetchone() == (100,)
+            holder.execute("ROLLBACK")
+        assert longest_turn() < 0.25, longest_turn()
+        """
+    )
+
+
+def test_error_that_is_not_of_sqlite_itself_stays_what_it_is(check: Check) -> None:
+    check(
+        """
+        def refuse(value):
+            raise sqlite3.OperationalError("the application's own")
+
+        class Odd:
+            pass
+
+        sqlite3.register_adapter(Odd, refuse)
+        sqlite3.register_converter("odd", refuse)
+        odd = sqlite3.connect(":memory:", detect_types=sqlite3.PARSE_DECLTYPES)
+        odd.execute("CREATE TABLE visits (number odd)")
+        odd.execute("INSERT INTO visits VALUES (1)")
+        odd.commit()
+
+        def said(sql, *values):
+            try:
+                odd.execute(sql, values).fetchall()
+            except sqlite3.OperationalError as exc:
+                return str(exc)
+
+        assert said("SELECT number FROM visits") == "the application's own"
+        assert said("INSERT INTO visits VALUES (?)", Odd()) == "the application's own"
+        assert said("SELECT CAST(x'ff' AS TEXT)").startswith("Could not decode to UTF-8 column")
+        """
+    )
+
+
 def test_timeout_is_the_connection_s_own_however_it_is_set(check: Check) -> None:
     check(
         """
