@@ -15,7 +15,6 @@ thread at a time: others, greenlets or real threads, wait for it. Python's check
 (`check_same_thread`) is made here as there.
 """
 
-import contextlib
 import functools
 import sqlite3
 import sys
@@ -27,8 +26,10 @@ from typing import Any
 from .. import deadline, observing
 from ..in_flight import CURRENT, OWN, Wait
 from ..replacements import Declined, Put, part
+from . import sqlite_patience as patience
+from . import sqlite_rows
 from . import sqlite_transactions as transactions
-from .sqlite_statements import ABOUT_TIMEOUT, KINDS, NOTHING, READS, RETURNS, compute, kind_of, slow, slow_rows
+from .sqlite_statements import ABOUT_TIMEOUT, KINDS, NOTHING, READS, RETURNS, WRITES, compute, kind_of, slow, slow_rows
 from .stdlib.locks import word
 from .threads import Job, Threads, can_wait, get_thread_ident, own_record
 
@@ -46,12 +47,16 @@ LOCKED = 5  # SQLITE_BUSY, without what extends it
 LONGEST_TIMEOUT_SECONDS = 2_147_483.0
 
 threads = Threads(WAITING)
+# For whom a thread makes a call, by thread: functions that SQLite calls in it may use the caller's other connections.
+CALLERS: dict[int, int] = {}
 # As functions: what `super()` takes for each call is a fifth of what a short statement takes of ours.
 _connection_of = PLAIN_CURSOR.connection.__get__
 _init, _cursor, _commit, _rollback, _close = (
     getattr(PLAIN_CONNECTION, name) for name in ("__init__", "cursor", "commit", "rollback", "close")
 )
-_execute, _fetchall = PLAIN_CURSOR.execute, PLAIN_CURSOR.fetchall
+_execute, _executemany, _fetchone, _fetchmany, _fetchall = (
+    getattr(PLAIN_CURSOR, name) for name in ("execute", "executemany", "fetchone", "fetchmany", "fetchall")
+)
 
 
 class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
@@ -65,7 +70,7 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
     _name = _path = ""
     _began: tuple[Any, Any] | None = None  # the request whose transaction it is, and code and instruction
     _away_in = 0
-    _callbacks: dict[Callable[..., None], Any] = {}  # what the application has set, by what sets it
+    _callbacks: patience.Callbacks = {}
     _is_patient = False  # until the next call: rows of a statement that writes are still to come
     _is_taken: Callable[[], bool] = staticmethod(bool)  # not yet: there is no turn before `__init__`
 
@@ -138,29 +143,24 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
         self._call_in_thread(functools.partial(super().backup, *args, **options))
 
     def set_authorizer(self, *args: Any, **options: Any) -> None:
-        self._follow(PLAIN_CONNECTION.set_authorizer, *args, **options)
+        patience.follow(self, PLAIN_CONNECTION.set_authorizer, *args, **options)
+
+    def set_progress_handler(self, *args: Any, **options: Any) -> None:
+        patience.follow(self, PLAIN_CONNECTION.set_progress_handler, *args, **options)
 
     def set_trace_callback(self, *args: Any, **options: Any) -> None:
-        self._follow(PLAIN_CONNECTION.set_trace_callback, *args, **options)
-
-    def _follow(self, setter: Callable[..., None], *args: Any, **options: Any) -> None:
-        self._check()
-        setter(self, *args, **options)
-        (callback,) = args or options.values()
-        self._callbacks = {**self._callbacks, setter: callback}
-        if callback is None:
-            del self._callbacks[setter]
+        patience.follow(self, PLAIN_CONNECTION.set_trace_callback, *args, **options)
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> Any:
         if getattr(self, "autocommit", None) is True:  # since Python 3.12
             return super().__exit__(kind, error, trace)
         if kind is not None:
-            self.rollback()
+            Connection.rollback(self)  # Python does not ask the class for its own either
             return False
         try:
-            self.commit()
+            Connection.commit(self)
         except BaseException:
-            self.rollback()
+            Connection.rollback(self)
             raise
         return False
 
@@ -171,8 +171,18 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
     @isolation_level.setter
     def isolation_level(self, level: Any) -> None:
         if level is None and self.in_transaction:
-            self.commit()  # which Python would do
+            Connection.commit(self)  # which Python would do
         PLAIN_CONNECTION.isolation_level.__set__(self, level)
+
+    if sys.version_info >= (3, 12):
+
+        @property
+        def autocommit(self) -> Any:
+            return PLAIN_CONNECTION.autocommit.__get__(self)
+
+        @autocommit.setter
+        def autocommit(self, is_on: Any) -> None:
+            self._call(PLAIN_CONNECTION.autocommit.__set__, (self, is_on))
 
     def _check(self) -> None:
         """Raise what Python raises in another thread than the connection's, and wait for a call in a thread of ours."""
@@ -180,7 +190,7 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
         if self._is_taken() and here != self._away_in:
             self._take_turn()
             self._turn.release()
-        if self._thread is not None and here != self._thread and here != self._away_in:
+        if self._thread is not None and here not in (self._thread, self._away_in) and CALLERS.get(here) != self._thread:
             raise sqlite3.ProgrammingError(
                 "SQLite objects created in a thread can only be used in that same thread. "
                 f"The object was created in thread id {self._thread} and this is thread id {here}."
@@ -212,13 +222,14 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
         code = getattr(exc, "sqlite_errorcode", 0)  # none where Python raised it, or the application did
         return code & 0xFF == LOCKED and bool(self._timeout) and get_thread_ident() != self._away_in
 
-    def _call_in_thread(self, call: Callable[[], Any]) -> Any:
+    def _call_in_thread(self, call: Callable[[], Any], rows: sqlite_rows.Rows | None = None) -> Any:
         """The call, with the connection's own timeout, or what is left of the request's time."""
         self._check()
-        if get_thread_ident() == self._away_in:
+        here = get_thread_ident()
+        if here == self._away_in:
             return call()  # of a function of the application's, which SQLite calls
         self._take_turn()
-        patient = functools.partial(self._with_patience, deadline.limit(self._timeout) or 0.0, call)
+        patient = functools.partial(self._with_patience, deadline.limit(self._timeout) or 0.0, call, here)
         if not can_wait():
             try:
                 return patient()
@@ -227,11 +238,14 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
         try:
             context = copy_context()
             context.run(own_record)
-            job = threads.submit(functools.partial(context.run, patient), landed=self._came_back)
+            if rows is not None:
+                rows.is_served = True
+            came_back = functools.partial(self._came_back, rows)
+            job = threads.submit(functools.partial(context.run, patient), landed=came_back)
         except BaseException:
             self._turn.release()
             raise
-        _wait_for(job, transactions.waits_for(self))
+        (_wait_for if rows is None else rows.serve)(job, f"sqlite {transactions.waits_for(self)}")
         try:
             return job.result()
         except sqlite3.OperationalError:
@@ -242,59 +256,40 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
             if self.in_transaction is not (self._began is not None):
                 transactions.note(self)
 
-    def _with_patience(self, seconds: float, call: Callable[[], Any]) -> Any:
-        self._away_in = get_thread_ident()
+    def _with_patience(self, seconds: float, call: Callable[[], Any], caller: int) -> Any:
+        self._away_in = here = get_thread_ident()
+        before = CALLERS.get(here)
+        CALLERS[here] = CALLERS.get(caller, caller)
         self._set_patience(seconds)
         try:
             return call()
         finally:
-            self._follow_timeout(ceil(seconds * 1000))
+            patience.follow_timeout(self, ceil(seconds * 1000))
             self._away_in = 0
+            if before is None:
+                del CALLERS[here]
+            else:
+                CALLERS[here] = before
 
-    def _came_back(self, job: Job) -> None:
+    def _came_back(self, rows: sqlite_rows.Rows | None, job: Job) -> None:
         """Runs on: hub."""
         self._turn.release()
+        if rows is not None:
+            rows.came_back()
 
     def _set_patience(self, seconds: float) -> None:
-        with contextlib.suppress(sqlite3.DatabaseError):  # closed
-            self._ask_plainly(f"PRAGMA busy_timeout = {ceil(seconds * 1000)}")
-            self._is_patient = False
-
-    def _ask_plainly(self, sql: str) -> Any:
-        """Past the application's row factories, our own cursors, and the callbacks that follow its statements."""
-        for setter in self._callbacks:
-            setter(self, None)
-        try:
-            return PLAIN_CURSOR(self).execute(sql)
-        finally:
-            for setter, callback in self._callbacks.items():
-                setter(self, callback)
+        patience.set_timeout(self, seconds)
+        self._is_patient = False
 
     def _be_patient(self) -> None:
-        """The last rows of a statement that writes end its transaction, which may have to wait. It is not moved."""
+        """The last rows of a statement that writes end its transaction, which may have to wait. Where they are iterated
+        over, it is not moved."""
         self._set_patience(self._timeout)
         self._is_patient = True
 
-    def _pragma(self, call: Callable[[], Any]) -> Any:
-        """The application asks for its timeout, or sets another."""
-        self._check()
-        self._set_patience(self._timeout)
-        try:
-            return call()
-        finally:
-            self._follow_timeout(ceil(self._timeout * 1000))
-
-    def _follow_timeout(self, before: int) -> None:
-        """Take over a timeout that the application has set meanwhile, `before` milliseconds before that."""
-        with contextlib.suppress(sqlite3.DatabaseError):  # closed
-            (milliseconds,) = self._ask_plainly("PRAGMA busy_timeout").fetchone()[:1]
-            if milliseconds != before:
-                self._timeout = milliseconds / 1000
-        self._set_patience(0.0)
-
 
 class Cursor(PLAIN_CURSOR):  # type: ignore[misc]
-    """sqlite3.Cursor. `_statement` is its query, where its rows may take long to compute."""
+    """sqlite3.Cursor. `_statement` is its query, where its rows may take long to compute, or WRITES."""
 
     __slots__ = ("_statement",)
 
@@ -311,22 +306,35 @@ class Cursor(PLAIN_CURSOR):  # type: ignore[misc]
                 observing.on_statement(record, sql)
         return _run(self, connection, sql, parameters)
 
+    def fetchone(self) -> Any:
+        return _fetchone(self) if getattr(self, "_statement", "") is not WRITES else _fetch_written(self, _fetchone)
+
+    def fetchmany(self, *args: Any, **options: Any) -> Any:
+        if getattr(self, "_statement", "") is not WRITES:
+            return _fetchmany(self, *args, **options)
+        return _fetch_written(self, lambda cursor: _fetchmany(cursor, *args, **options))
+
     def fetchall(self) -> Any:
         statement = getattr(self, "_statement", "")
         if not statement:
             return _fetchall(self)
+        if statement is WRITES:
+            return _fetch_written(self, _fetchall)
         connection = _connection_of(self)
         connection._check()
         return compute(connection, self, slow_rows, statement)
 
     def executemany(self, *args: Any) -> Any:
-        return self._call_in_thread(functools.partial(super().executemany, *args))
+        connection = _connection_of(self)
+        if not isinstance(connection, Connection) or len(args) != 2:
+            return _executemany(self, *args)
+        rows = sqlite_rows.of(connection, args[1])
+        call = functools.partial(_executemany, self, args[0], rows)
+        return connection._call_in_thread(call, rows if type(rows) is sqlite_rows.Rows else None)
 
     def executescript(self, *args: Any) -> Any:
-        return self._call_in_thread(functools.partial(super().executescript, *args))
-
-    def _call_in_thread(self, call: Callable[[], Any]) -> Any:
         connection = _connection_of(self)
+        call = functools.partial(super().executescript, *args)
         return connection._call_in_thread(call) if isinstance(connection, Connection) else call()
 
 
@@ -344,18 +352,31 @@ def _run(cursor: Cursor, connection: Connection, sql: Any, parameters: Any) -> A
     else:
         cursor._statement = ""
         if kind & ABOUT_TIMEOUT:
-            return connection._pragma(functools.partial(_execute, cursor, sql, parameters))
+            connection._check()
+            return patience.pragma(connection, functools.partial(_execute, cursor, sql, parameters))
         connection._call(_execute, (cursor, sql, parameters))
     if kind & RETURNS and cursor.description is not None and not connection.in_transaction:
+        cursor._statement = WRITES
         connection._be_patient()
     return cursor
+
+
+def _fetch_written(cursor: Cursor, fetch: Call) -> Any:
+    """Rows of a statement that writes, in a thread: with the last one its transaction ends, which may have to wait."""
+    connection = _connection_of(cursor)
+    rows = connection._call_in_thread(functools.partial(fetch, cursor))
+    if rows and fetch is not _fetchall:
+        connection._be_patient()
+    else:
+        cursor._statement = ""
+    return rows
 
 
 def _wait_for(job: Job, name: str) -> None:
     """Until `job` is done: the connection's timeout bounds it, and the request's time where that is shorter."""
     while not job.is_done:
         with deadline.unbounded():
-            job.wait("lock", f"sqlite {name}", None)
+            job.wait("lock", name, None)
 
 
 @functools.wraps(sqlite3.connect)

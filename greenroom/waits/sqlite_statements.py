@@ -15,6 +15,7 @@ READING = re.compile(r"\s*(select|with|values)\b", re.IGNORECASE)
 ABOUT = re.compile(r"(?>\s+|--[^\n]*\n|/\*.*?\*/)*+pragma\b.*busy_timeout", re.IGNORECASE | re.DOTALL)
 RETURNING = re.compile(r"\breturning\b", re.IGNORECASE)
 NOTHING, READS, RETURNS, ABOUT_TIMEOUT, OTHER = 0, 1, 2, 4, 8  # see kind_of
+WRITES = "writes"  # what a cursor has in a query's stead, if rows of a statement that writes are still to come
 GOOD_SECONDS = 0.002
 _execute, _fetchall = sqlite3.Cursor.execute, sqlite3.Cursor.fetchall  # C's: this is imported before ours are put there
 

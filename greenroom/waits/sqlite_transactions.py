@@ -26,7 +26,13 @@ def note(connection: Any) -> None:
     record = CURRENT.get()
     route = "" if record is None else request_route(record)
     connection._began = (route, frame and (frame.f_code, frame.f_lasti))
-    TRANSACTIONS[id(connection)] = weakref.ref(connection)
+    TRANSACTIONS[id(connection)] = weakref.KeyedRef(connection, _dropped, id(connection))
+
+
+def _dropped(reference: Any) -> None:
+    """Its connection is no more; another one may have its id already."""
+    if TRANSACTIONS.get(reference.key) is reference:
+        del TRANSACTIONS[reference.key]
 
 
 def ended(connection: Any) -> None:

@@ -1,5 +1,9 @@
 """Writers that wait for SQLite's lock let others run and come one after the other; in patched processes."""
 
+import sys
+
+import pytest
+
 from .process import Check
 
 
@@ -248,5 +252,60 @@ def test_flask_sqlalchemy_s_writers_wait_for_each_other(check: Check) -> None:
         with engine.connect() as connection:
             assert connection.execute(text("SELECT count(*) FROM visits")).scalar() == 10
         assert longest_turn() < 1.0, longest_turn()
+        """
+    )
+
+
+def test_readers_go_on_while_a_written_row_is_fetched_and_its_transaction_waits_for_them(check: Check) -> None:
+    """Django's way: each `create()` is an INSERT with RETURNING that commits itself."""
+    check(
+        """
+        for fetch in ("fetchone", "fetchmany", "fetchall"):
+            reader = sqlite3.connect(PATH, isolation_level=None)
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM visits").fetchall()
+            gevent.spawn_later(0.3, reader.execute, "COMMIT")
+            writer = sqlite3.connect(PATH, isolation_level=None, timeout=LONG_WAIT_SECONDS)
+            row = getattr(writer.execute("INSERT INTO visits VALUES (1, 'x') RETURNING number"), fetch)()
+            assert row in ((1,), [(1,)]), row
+            assert writer.execute("PRAGMA busy_timeout").fetchone() == (LONG_WAIT_SECONDS * 1000,)
+        assert first.execute("SELECT count(*) FROM visits").fetchall() == [(3,)]
+        assert longest_turn() < 0.25, longest_turn()
+        """
+    )
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Connection.autocommit came with Python 3.12")
+def test_switching_to_autocommit_commits_with_the_connection_s_patience(check: Check) -> None:
+    check(
+        """
+        reader = sqlite3.connect(PATH, isolation_level=None)
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM visits").fetchall()
+        gevent.spawn_later(0.3, reader.execute, "COMMIT")
+        writer = sqlite3.connect(PATH, autocommit=False, timeout=LONG_WAIT_SECONDS)
+        writer.execute("INSERT INTO visits VALUES (1, 'x')")
+        writer.autocommit = True
+        assert not writer.in_transaction and writer.autocommit is True
+        assert first.execute("SELECT count(*) FROM visits").fetchall() == [(1,)]
+        assert longest_turn() < 0.25, longest_turn()
+        """
+    )
+
+
+def test_connection_that_is_dropped_within_its_transaction_is_forgotten(check: Check) -> None:
+    check(
+        """
+        from greenroom.waits.sqlite_transactions import TRANSACTIONS
+        import gc, warnings
+        warnings.simplefilter("ignore", ResourceWarning)
+        for _ in range(20):
+            dropped = sqlite3.connect(":memory:")
+            dropped.execute("CREATE TABLE t (a)")
+            dropped.execute("INSERT INTO t VALUES (1)")
+        assert len(TRANSACTIONS) >= 1
+        del dropped
+        gc.collect()  # CPython's refer to themselves
+        assert not TRANSACTIONS
         """
     )
