@@ -22,6 +22,7 @@ pool, pool_line      SQLAlchemy's pool, and the requests that wait for its conne
 sqlite               waits for the file's lock
   sqlite_statements, slow_statements    the kind of a statement; long ones run in a thread the next time
   sqlite_transactions                   whose transaction it waits for
+  sqlite_patience, sqlite_rows          its busy timeout; executemany()'s rows
 django_connections, unclosed_connections    connections that end with their request, or should have
 threads, in_loop     from greenlets to real threads, and back
 naming, peers        requests and statements in words; what upstreams and databases answer

@@ -20,7 +20,6 @@ import sqlite3
 import sys
 from collections.abc import Callable
 from contextvars import copy_context
-from math import ceil
 from typing import Any
 
 from .. import deadline, observing
@@ -47,8 +46,6 @@ LOCKED = 5  # SQLITE_BUSY, without what extends it
 LONGEST_TIMEOUT_SECONDS = 2_147_483.0
 
 threads = Threads(WAITING)
-# For whom a thread makes a call, by thread: functions that SQLite calls in it may use the caller's other connections.
-CALLERS: dict[int, int] = {}
 # As functions: what `super()` takes for each call is a fifth of what a short statement takes of ours.
 _connection_of = PLAIN_CURSOR.connection.__get__
 _init, _cursor, _commit, _rollback, _close = (
@@ -190,7 +187,7 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
         if self._is_taken() and here != self._away_in:
             self._take_turn()
             self._turn.release()
-        if self._thread is not None and here not in (self._thread, self._away_in) and CALLERS.get(here) != self._thread:
+        if self._thread not in (None, here, patience.CALLERS.get(here)) and here != self._away_in:
             raise sqlite3.ProgrammingError(
                 "SQLite objects created in a thread can only be used in that same thread. "
                 f"The object was created in thread id {self._thread} and this is thread id {here}."
@@ -229,7 +226,7 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
         if here == self._away_in:
             return call()  # of a function of the application's, which SQLite calls
         self._take_turn()
-        patient = functools.partial(self._with_patience, deadline.limit(self._timeout) or 0.0, call, here)
+        patient = functools.partial(patience.call, self, deadline.limit(self._timeout) or 0.0, call, here)
         if not can_wait():
             try:
                 return patient()
@@ -255,21 +252,6 @@ class Connection(PLAIN_CONNECTION):  # type: ignore[misc]
             job.error = None  # its traceback refers to this frame
             if self.in_transaction is not (self._began is not None):
                 transactions.note(self)
-
-    def _with_patience(self, seconds: float, call: Callable[[], Any], caller: int) -> Any:
-        self._away_in = here = get_thread_ident()
-        before = CALLERS.get(here)
-        CALLERS[here] = CALLERS.get(caller, caller)
-        self._set_patience(seconds)
-        try:
-            return call()
-        finally:
-            patience.follow_timeout(self, ceil(seconds * 1000))
-            self._away_in = 0
-            if before is None:
-                del CALLERS[here]
-            else:
-                CALLERS[here] = before
 
     def _came_back(self, rows: sqlite_rows.Rows | None, job: Job) -> None:
         """Runs on: hub."""

@@ -6,10 +6,32 @@ from collections.abc import Callable
 from math import ceil
 from typing import Any
 
+from .threads import get_thread_ident
+
 PLAIN_CURSOR: Any = sqlite3.Cursor  # C's: this is imported before ours are put there
 Setter = Callable[..., None]
 # What the application has set, by what sets it: the arguments without any, and its own.
 Callbacks = dict[Setter, tuple[tuple[Any, ...], tuple[Any, ...]]]
+
+# For whom a thread makes a call, by thread: functions that SQLite calls in it may use the caller's other connections.
+CALLERS: dict[int, int] = {}
+
+
+def call(connection: Any, seconds: float, function: Callable[[], Any], caller: int) -> Any:
+    """Call `function` of the connection with a timeout of `seconds`. Runs on: mostly a thread of ours, for `caller`."""
+    connection._away_in = here = get_thread_ident()
+    before = CALLERS.get(here)
+    CALLERS[here] = CALLERS.get(caller, caller)
+    connection._set_patience(seconds)
+    try:
+        return function()
+    finally:
+        follow_timeout(connection, ceil(seconds * 1000))
+        connection._away_in = 0
+        if before is None:
+            del CALLERS[here]
+        else:
+            CALLERS[here] = before
 
 
 def follow(connection: Any, setter: Setter, *args: Any, **options: Any) -> None:

@@ -31,8 +31,9 @@ def note(connection: Any) -> None:
 
 def _dropped(reference: Any) -> None:
     """Its connection is no more; another one may have its id already."""
-    if TRANSACTIONS.get(reference.key) is reference:
-        del TRANSACTIONS[reference.key]
+    key = reference.key
+    if TRANSACTIONS.get(key) is reference:
+        del TRANSACTIONS[key]
 
 
 def ended(connection: Any) -> None:
