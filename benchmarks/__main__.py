@@ -9,6 +9,7 @@ from pathlib import Path
 
 COMMANDS = (
     "run",
+    "admission",
     "overload",
     "closed",
     "sqlite",

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,6 +45,16 @@ LEAD_SECONDS = 1.0
 
 
 def main() -> int:
+    arguments = read_options(sys.argv[1:])
+
+    def compare() -> bool:
+        verdicts = {name: judged(name, arguments) for name in arguments.worker_classes}
+        return all(verdicts.get("greenroom", ()))
+
+    return ending(compare)
+
+
+def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.balance", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--worker-classes", nargs="+", default=["greenroom", "gevent"])
     parser.add_argument("--workers", type=int, default=4)
@@ -52,13 +62,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=8.0, help="how long shares are counted (default: 8)")
     parser.add_argument("--rounds", type=int, default=3, help="workers blocked, one after the other (default: 3)")
     parser.add_argument("--rate", type=float, default=300.0, help="requests a second beside a blocked worker")
-    arguments = parser.parse_args()
-
-    def compare() -> bool:
-        verdicts = {name: judged(name, arguments) for name in arguments.worker_classes}
-        return all(verdicts.get("greenroom", ()))
-
-    return ending(compare)
+    return parser.parse_args(arguments)
 
 
 def judged(worker_class: str, arguments: argparse.Namespace) -> list[bool]:

@@ -1,6 +1,7 @@
 """The machine under the measurement: who runs on which cores, and what to write beside the numbers."""
 
 import contextlib
+import math
 import os
 import platform
 import resource
@@ -185,8 +186,9 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def verdict(what: str, value: float, *, most: float) -> bool:
-    """Print whether a target is reached: `value` is at most `most`."""
-    is_reached = value <= most
-    print(f"{what}: {value:.3g} (target: at most {most:g}): {'' if is_reached else 'not '}reached", flush=True)
+def verdict(what: str, value: float, *, most: float = math.inf, least: float = -math.inf) -> bool:
+    """Print whether a target is reached: `value` is between `least` and `most`."""
+    is_reached = least <= value <= most
+    target = f"at most {most:g}" if least == -math.inf else f"at least {least:g}"
+    print(f"{what}: {value:.3g} (target: {target}): {'' if is_reached else 'not '}reached", flush=True)
     return is_reached
