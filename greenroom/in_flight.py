@@ -50,7 +50,7 @@ SHIELD: ContextVar[int] = ContextVar("greenroom.shield", default=BARE)
 # Why a request was cut.
 CLIENT_LEFT = "the client has left"
 WORKER_STOPS = "the worker stops"
-plain_switch = Hub.switch
+plain_switch = super(Hub, Hub).switch  # gevent's own, in C, whatever somebody has put over it (ddtrace does)
 
 
 class Record:

@@ -22,7 +22,8 @@ class Name:
     those of the original, where the replacement relies on them. `is_optional`: some versions have no such name.
     `of_instances`: it is set on objects of the class `owner`, not on the class. `is_added`: the package has no such
     name, and the replacement is found where something is missing (`__getattr__`). `is_interface`: it is the package's
-    own way to be told something, and is called, not replaced.
+    own way to be told something, and is called, not replaced. `is_chained`: the replacement calls what it has found,
+    so that somebody else's wrapper may lie there.
     """
 
     owner: str
@@ -34,6 +35,7 @@ class Name:
     of_instances: bool = False
     is_added: bool = False
     is_interface: bool = False
+    is_chained: bool = False
 
     @property
     def path(self) -> str:
@@ -94,9 +96,10 @@ def names(
     of_instances: bool = False,
     is_added: bool = False,
     is_interface: bool = False,
+    is_chained: bool = False,
 ) -> tuple[Name, ...]:
     """An entry for each of these names of each of these owners; both lists are separated by spaces."""
     return tuple(
-        Name(owner, name, why, by, parameters, is_optional, of_instances, is_added, is_interface)
+        Name(owner, name, why, by, parameters, is_optional, of_instances, is_added, is_interface, is_chained)
         for owner, name in product(owners.split(), named.split())
     )

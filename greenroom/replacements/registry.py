@@ -285,6 +285,8 @@ def check(entry: Name, owner: Any) -> None:
     if expected is not None and actual is not None and actual != expected:
         module = str(getattr(found, "__module__", None) or entry.path)
         if module.partition(".")[0] != entry.path.partition(".")[0]:
+            if entry.is_chained and len(actual) == len(expected):
+                return
             raise Changed(f"{entry.path} has been replaced by {module}")
         raise Changed(f"{entry.path} takes other arguments than we know ({', '.join(actual)})")
 

@@ -139,7 +139,7 @@ WAITS = Feature(
     is_open=True,
     names=(
         *names("gevent.hub.Hub", "switch", "The one place through which every wait goes: it is charged to its request, "
-               "and its deadline kept.", f"{STDLIB}/hub", parameters="self"),
+               "and its deadline kept.", f"{STDLIB}/hub", parameters="self", is_chained=True),
         *names("time", "sleep", "Is named, and ends with its request.", f"{STDLIB}/calls"),
         *names("gevent.socket.socket", "_wait", "A socket's wait is named by where it leads to; one that was ended "
                "leaves a socket that is shut down.", f"{STDLIB}/calls"),

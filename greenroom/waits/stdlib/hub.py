@@ -16,13 +16,16 @@ from ...forking import parents_hubs, stay_behind
 from ...in_flight import CURRENT, FOREVER, SHIELD, plain_switch
 from ...replacements import Put, part
 
+# What was found there: gevent's own, or a wrapper that somebody has put over it, who wants to know of each wait.
+found_switch: Any = plain_switch
+
 
 def switch(hub: Any) -> Any:
     """Wait in the hub and return the value the wait ends with. Raises BudgetSpent where it is ended."""
     record = CURRENT.get()
     if record is None:
         try:
-            return plain_switch(hub)
+            return found_switch(hub)
         finally:
             if parents_hubs and hub in parents_hubs:
                 stay_behind()
@@ -31,7 +34,7 @@ def switch(hub: Any) -> Any:
     if record.deadline != FOREVER and (record.timer is None or record.is_ended) and me is record.greenlet:
         record.keep_time()
     try:
-        return plain_switch(hub)
+        return found_switch(hub)
     finally:
         if parents_hubs and hub in parents_hubs:
             stay_behind()
@@ -76,4 +79,8 @@ def switch_unless_woken(hub: Hub, waiter: Parked) -> None:
 @part("waits")
 def install(put: Put) -> None:
     """Keep the time of every request of this process from now on."""
+    global found_switch
+    found = vars(Hub).get("switch")
+    if found is not None and found is not switch:
+        found_switch = found
     put(Hub, "switch", switch)
