@@ -6,6 +6,8 @@ line. An error is a consequence if it is the timeout error of a wait in a reques
     raise X from exc              always
     raise X, in `except`          where the very function raises it that caught the other, as drivers translate errors;
                                   unless it is one of Python's own that tell of a bug (KeyError, ZeroDivisionError)
+    a class of timeouts           without any chain: `Condition.wait(20)` of such a request returns early, and pools say
+                                  that they have waited for 20 s. Each library has a class of its own: its name counts
 
 Whatever else is raised in such a request, by a `finally` say, is an error like any other.
 """
@@ -44,10 +46,14 @@ def is_consequence(exc: BaseException | None, *, has_ended: bool = False) -> boo
     for _ in range(MOST_LINKS):
         if exc is None:
             return False
-        if exc is lost or isinstance(exc, CLIENTS_OWN) or (has_left and isinstance(exc, ENDS_OF_WAITS)):
+        if exc is lost or isinstance(exc, CLIENTS_OWN) or (has_left and _is_end_of_wait(exc)):
             return True
         exc = exc.__cause__ or _translated(exc)
     return False
+
+
+def _is_end_of_wait(exc: BaseException) -> bool:
+    return isinstance(exc, ENDS_OF_WAITS) or any("timeout" in each.__name__.lower() for each in type(exc).__mro__)
 
 
 def _translated(exc: BaseException) -> BaseException | None:

@@ -79,7 +79,7 @@ def site(
     return made
 
 
-KINDS = ("sleep", "lock", "queue", "process", "upstream", "translated", "replaced")
+KINDS = ("sleep", "lock", "queue", "pool", "process", "upstream", "translated", "replaced")
 
 
 def test_client_that_leaves_is_one_line_and_no_error(site: Reported) -> None:

@@ -35,6 +35,7 @@ sentry_sdk.init(dsn="http://key@127.0.0.1:9/1", transport=ToFile)
 app = Flask(__name__)
 lock = threading.Lock()
 lock.acquire()
+condition = threading.Condition()
 
 
 @got_request_exception.connect_via(app)
@@ -58,6 +59,10 @@ class Failed(Exception):
     """The application's own word for it."""
 
 
+class PoolTimeout(RuntimeError):
+    """A library's own, as psycopg_pool's is."""
+
+
 def wait(kind: str) -> Any:
     if kind == "sleep":
         time.sleep(60)
@@ -65,6 +70,10 @@ def wait(kind: str) -> Any:
         lock.acquire()
     elif kind == "queue":
         queue.Queue().get(timeout=60)
+    elif kind == "pool":
+        with condition:
+            if not condition.wait(timeout=60):
+                raise PoolTimeout("couldn't get a connection after 60 s")
     elif kind == "process":
         subprocess.run(["sleep", "60"], timeout=60)
     elif kind == "upstream":
