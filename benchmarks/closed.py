@@ -37,8 +37,8 @@ PAGES = {
     "2, 10, 30, half of them wait": "/mixed?wait=20",
 }
 CPU_SECONDS = dict(zip(PAGES, (0.002, 0.01, 0.03, 0.01, 0.014), strict=True))
-# A server that works for many at once finishes much that it began before it is measured, or little: with as many users
-# as fill three seconds in one measured of four, that was up to 7 %. So each user is answered so many times.
+# Each user is answered so many times. A server that works for many requests at once begins them before it is measured,
+# and ends them within: 200 users of 30 ms, measured for 4 s, made 34.5 a second of gthread, where a core can do 33.
 TURNS = 3
 USERS = (50, 200)
 GIVE_UP_SECONDS = 30.0

@@ -15,8 +15,9 @@ from ..in_flight import OWN, Wait
 from .stdlib.locks import Lock, word
 from .threads import Job, get_thread_ident
 
-# At once, as each turn takes a hundredth of a millisecond; and for so long, as rows that come slowly are wanted.
-MOST_ROWS, MOST_SECONDS = 500, 0.001
+# At once: on a busy loop each turn lasts milliseconds, in which the transaction goes on. No longer, because the others
+# of the loop wait; and because rows that come slowly are wanted, too.
+MOST_ROWS, MOST_SECONDS = 5_000, 0.005
 
 
 class NobodyWaitsError(RuntimeError):
